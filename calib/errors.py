@@ -1,0 +1,86 @@
+"""Every error calib raises on purpose.
+
+::
+
+    CalibError                      exit code 1
+    ├── ModelError                  a model can't be read, or can't be quantized as it is
+    ├── DataError                   samples: missing, empty, wrong shape or name, not finite
+    ├── MetricError                 a metric is unknown, raised, or does not fit the outputs
+    ├── BaselineError               the FP32 baseline is implausible
+    ├── StatisticsError             a statistics file or a plan belongs to another model
+    ├── ExecutionError              the written model does not do what its plan says
+    ├── OutputError                 a result can't be written
+    ├── UsageError                  exit code 2: an argument or a setting is wrong
+    │   └── ConfigError             several mistakes of one file, all at once
+    └── MissingExtraError           exit code 5: an optional package is not installed
+
+A message names the thing, the rule, the value got and the way out. A missed budget is a result
+(``report.status``, exit code 3), not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CalibError(Exception):
+    """Base of every error that calib raises on purpose; ``exit_code`` is the command's."""
+
+    exit_code = 1
+
+
+class ModelError(CalibError):
+    """A model file can't be read, or the model can't be quantized as it is."""
+
+
+class DataError(CalibError):
+    """Samples are missing, empty, of the wrong shape or name, or not finite."""
+
+
+class MetricError(CalibError):
+    """A metric is unknown, raised, or does not fit the model's outputs."""
+
+
+class BaselineError(CalibError):
+    """The FP32 baseline is implausible: preprocessing or labels are probably wrong."""
+
+
+class StatisticsError(CalibError):
+    """A statistics file or a plan was made for another model or other settings."""
+
+
+class ExecutionError(CalibError):
+    """The written model does not do what its plan says."""
+
+
+class OutputError(CalibError):
+    """A result can't be written where it was asked for."""
+
+
+class UsageError(CalibError):
+    """An argument or a setting is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """All the mistakes of one config or manifest.
+
+    Attributes:
+        mistakes: one line each, with its path or line number in the file.
+    """
+
+    def __init__(self, source: str, mistakes: Sequence[str]):
+        self.source = source
+        self.mistakes = tuple(mistakes)
+        count = f"{len(self.mistakes)} mistake{'s' if len(self.mistakes) != 1 else ''}"
+        super().__init__(f"{source}: {count}\n" + "\n".join(f"  - {m}" for m in self.mistakes))
+
+
+class MissingExtraError(CalibError):
+    """An optional package is needed and not installed."""
+
+    exit_code = 5
+
+    def __init__(self, what: str, package: str, extra: str):
+        super().__init__(f"{what} needs the package {package!r}, which is not installed. Run: pip install 'calib[{extra}]'")

@@ -1,0 +1,211 @@
+"""What a run found and decided: the values that report.json is, and every other report is made from.
+
+Times are seconds unless the name ends in ``_ms``. Text may come from a model file: escape it wherever it becomes markup.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Status = Literal["quantized", "within_budget", "over_budget", "fp32_kept", "planned"]
+
+
+class Frozen(BaseModel):
+    """Base of all values here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class TensorFacts(Frozen):
+    """An input or output of the model."""
+
+    name: str
+    shape: str = Field(description="as OpenVINO prints it, ? for dynamic dimensions")
+    type: str
+
+
+class ModelFacts(Frozen):
+    """The model as it came."""
+
+    name: str
+    source: str = ""
+    format: Literal["ir", "onnx", "memory"] = "ir"
+    fingerprint: str = Field("", description="sha256 of the file bytes")
+    inputs: list[TensorFacts] = []
+    outputs: list[TensorFacts] = []
+    operations: int = 0
+    bytes_before: int = Field(0, description="size of the weights file (.bin, .onnx) as it came")
+    bytes_after: int = Field(0, description="size of the .bin written; 0 before it is written")
+    normalization: list[str] = Field([], description="what was changed on load, one sentence each")
+    preprocessing: list[str] = Field([], description="preprocessing found in the IR or embedded, one sentence each")
+
+
+class SettingFacts(Frozen):
+    """A setting and where its value came from."""
+
+    key: str
+    value: Any
+    origin: str = Field(description="flag, --set, --config FILE, rt_info or default")
+
+
+class LayerFacts(Frozen):
+    """One Convolution, GroupConvolution, ConvolutionBackpropData, MatMul or fused Add."""
+
+    name: str
+    type: str
+    output_shape: str = ""
+    weight_shape: str = ""
+    macs: int = Field(0, description="multiply-accumulates for one inference; 0 where unknown (dynamic)")
+    planned: Literal["int8", "float"]
+    executed: str = Field("", description="precision of the primitive that ran: i8, f32, bf16…; '' if not asked")
+    primitive: str = Field("", description="the executed primitive as OpenVINO names it")
+    reason: str = Field("", description="why it stays in floating point, was reverted, or did not run as planned")
+    reverted: bool = False
+    sqnr_db: float | None = Field(None, description="of its output, only this layer's damage if local")
+    weight_sqnr_db: float | None = None
+    time_fp32_ms: float | None = None
+    time_int8_ms: float | None = None
+
+
+class QuantizerFacts(Frozen):
+    """One activation FakeQuantize."""
+
+    tensor: str
+    layers: list[str]
+    scheme: str
+    levels: int
+    low: float
+    high: float
+    data_low: float
+    data_high: float
+    estimator: str
+    reason: str = ""
+    clipped: float | None = Field(None, description="share of values outside the range; None without a histogram")
+    candidates: dict[str, tuple[float, float]] = Field({}, description="the range each estimator would choose")
+    histogram_edges: list[float] = Field([], description="at most 65 edges, for drawing")
+    histogram_counts: list[int] = []
+
+
+class CorrectionFacts(Frozen):
+    """What one correction changed on one layer, kept or not."""
+
+    correction: str
+    layer: str
+    kept: bool
+    sqnr_before_db: float | None = None
+    sqnr_after_db: float | None = None
+    detail: str = ""
+
+
+class CandidateFacts(Frozen):
+    """A complete recipe, scored on held-out calibration samples."""
+
+    name: str
+    sqnr_db: float
+    chosen: bool
+    detail: str = ""
+
+
+class RankFacts(Frozen):
+    """Damage of quantizing this unit alone."""
+
+    layers: list[str]
+    damage: float = Field(description="normalized squared error of the outputs")
+
+
+class SearchStepFacts(Frozen):
+    """One evaluation of the search."""
+
+    step: int
+    kind: Literal["int8", "prefix", "bisect", "confirm", "backfill", "final"]
+    reverted: list[str]
+    samples: int
+    value: float
+    drop: float
+    within: bool
+    reason: str = ""
+
+
+class FinalistFacts(Frozen):
+    """A plan within the budget whose latency was measured."""
+
+    reverted: list[str]
+    drop: float
+    latency_ms: float
+    chosen: bool
+
+
+class AccuracyFacts(Frozen):
+    """The promise and how it was kept."""
+
+    metric: str
+    higher_is_better: bool
+    unit: str = ""
+    baseline: float
+    quantized: float
+    drop: float = Field(description="positive is worse, in the metric's unit, or relative")
+    drop_kind: Literal["absolute", "relative"] = "absolute"
+    interval: tuple[float, float] | None = Field(None, description="95 % interval of the drop")
+    interval_method: str = ""
+    budget: float | None = None
+    samples: int = 0
+    confirmed_samples: int = Field(0, description="samples the search never saw; 0 without a confirmation split")
+    precision: str = "f32"
+    drop_default_precision: float | None = Field(None, description="drop when run with the machine's default hint")
+    default_precision: str = ""
+    note: str = Field("", description="plain sentence, such as a budget below what the samples can show")
+    bound_evaluations: int = 0
+    images_evaluated: int = 0
+    compilations: int = 0
+
+
+class SpeedFacts(Frozen):
+    """Medians of interleaved runs."""
+
+    latency_f32_ms: float
+    latency_default_ms: float
+    latency_int8_ms: float
+    default_precision: str = ""
+    speedup_f32: float
+    speedup_default: float
+    noisy: bool = False
+    note: str = ""
+
+
+class StageFacts(Frozen):
+    """What a stage of the pipeline cost."""
+
+    name: str
+    wall: float
+    cpu: float
+
+
+class Report(Frozen):
+    """report.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    calib_version: str
+    status: Status
+    status_reason: str = Field("", description="plain sentence")
+    model: ModelFacts
+    environment: dict[str, str] = {}
+    settings: list[SettingFacts] = []
+    calibration: str = Field("", description="source of the calibration data")
+    calibration_samples: int = 0
+    validation: str = ""
+    layers: list[LayerFacts] = []
+    quantizers: list[QuantizerFacts] = []
+    corrections: list[CorrectionFacts] = []
+    candidates: list[CandidateFacts] = []
+    ranking: list[RankFacts] = []
+    search: list[SearchStepFacts] = []
+    finalists: list[FinalistFacts] = []
+    accuracy: AccuracyFacts | None = None
+    output_sqnr_db: dict[str, float] = Field({}, description="output name → SQNR against FP32 on calibration samples")
+    speed: SpeedFacts | None = None
+    stages: list[StageFacts] = []
+    warnings: list[str] = []

@@ -1,0 +1,170 @@
+"""What is to be quantized, as data: frozen values, numpy only, replayable on a retrained IR.
+
+A quantizer sits on a tensor and serves routes. A route starts at a consumer port of that tensor, leads
+through operations that carry INT8 along (MaxPool, Reshape, …) and ends at an input port of a quantized
+layer. Reverting a layer removes its routes; a quantizer without routes is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+
+class Scheme(StrEnum):
+    """How the levels of a quantizer lie around zero."""
+
+    UNSIGNED = "unsigned"  # [0, high], zero point 0
+    ASYMMETRIC = "asymmetric"  # [low, high] with a zero point on a level
+    SYMMETRIC = "symmetric"  # [-high, high], signed, zero point 0
+
+
+@dataclass(frozen=True, order=True)
+class TensorId:
+    """An output of a node: the producer's stable name and the output's index."""
+
+    node: str
+    output: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.output}"
+
+    @classmethod
+    def parse(cls, text: str) -> TensorId:
+        """Read back ``str(tensor)``."""
+        node, _, output = text.rpartition(":")
+        return cls(node, int(output))
+
+
+@dataclass(frozen=True, order=True)
+class Port:
+    """An input of a node."""
+
+    node: str
+    input: int
+
+
+@dataclass(frozen=True)
+class Range:
+    """Real numbers that the levels of a quantizer have to cover, and why these."""
+
+    low: float
+    high: float
+    estimator: str = ""  # the table name of the estimator that chose it
+    reason: str = ""  # one plain sentence
+
+
+@dataclass(frozen=True, order=True)
+class Route:
+    """From a consumer port of the quantized tensor to the layer port that it serves."""
+
+    entry: Port
+    layer: Port
+
+
+@dataclass(frozen=True)
+class ActivationQuantizer:
+    """A FakeQuantize on a tensor.
+
+    Attributes:
+        unify: quantizers with the same non-empty key must share one range (a Concat's inputs).
+        range: None until estimated.
+        channel_ranges: ``(channels, 2)`` as nested tuples for depthwise inputs quantized per channel, else empty.
+    """
+
+    tensor: TensorId
+    routes: frozenset[Route]
+    scheme: Scheme
+    levels: int = 256
+    unify: str = ""
+    range: Range | None = None
+    channel_ranges: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def consumers(self) -> frozenset[Port]:
+        """The ports that read the quantized tensor; all others read the bare one."""
+        return frozenset(route.entry for route in self.routes)
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """The names of the layers that it serves."""
+        return frozenset(route.layer.node for route in self.routes)
+
+
+@dataclass(frozen=True)
+class WeightQuantizer:
+    """Symmetric per-channel quantization of a constant input.
+
+    Attributes:
+        scale_shape: shape of the scale constant, rank of the weights, 1 where shared.
+        levels: 255 for [-127, 127]; 127 for [-63, 63] on CPUs whose INT8 sums saturate.
+        clip: share of each channel's largest magnitude that is kept (flat, in scale order), empty for all of it.
+    """
+
+    port: Port
+    scale_shape: tuple[int, ...]
+    levels: int = 255
+    clip: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class QuantizableNode:
+    """A layer that is to be quantized: which of its inputs carry activations and which weights."""
+
+    name: str
+    type: str
+    activations: tuple[int, ...]
+    weights: tuple[int, ...] = ()
+    depthwise: bool = False
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A layer that stays in floating point, and why."""
+
+    name: str
+    type: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuantizationPlan:
+    """Everything that insertion needs to know.
+
+    Attributes:
+        groups: sets of layer names that can only change together (a fused Add and its layers).
+    """
+
+    layers: tuple[QuantizableNode, ...]
+    activations: tuple[ActivationQuantizer, ...]
+    weights: tuple[WeightQuantizer, ...]
+    skipped: tuple[Skipped, ...] = ()
+    groups: tuple[frozenset[str], ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def units(self) -> tuple[frozenset[str], ...]:
+        """The smallest sets of layers that can be reverted, in layer order: groups and single layers."""
+        found: list[frozenset[str]] = []
+        for layer in self.layers:
+            unit = next((g for g in self.groups if layer.name in g), frozenset({layer.name}))
+            if unit not in found:
+                found.append(unit)
+        return tuple(found)
+
+    def without(self, nodes: Iterable[str], reason: str = "reverted") -> QuantizationPlan:
+        """Return the plan with these layers back in floating point."""
+        gone = frozenset(nodes)
+        kept = []
+        for quantizer in self.activations:
+            routes = frozenset(r for r in quantizer.routes if r.layer.node not in gone)
+            if routes:
+                kept.append(replace(quantizer, routes=routes))
+        return replace(
+            self,
+            layers=tuple(layer for layer in self.layers if layer.name not in gone),
+            activations=tuple(kept),
+            weights=tuple(w for w in self.weights if w.port.node not in gone),
+            skipped=self.skipped + tuple(Skipped(n.name, n.type, reason) for n in self.layers if n.name in gone),
+            groups=tuple(g for g in (group - gone for group in self.groups) if len(g) > 1),
+        )

@@ -1,0 +1,1 @@
+"""Compile, run, time and ask the CPU plug-in what it really did."""
