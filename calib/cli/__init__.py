@@ -1,0 +1,139 @@
+"""The command line: one file a command, loaded only when it is called.
+
+``COMMANDS`` is the whole table; a new command is a module with a click command named ``command`` and a row here.
+This file imports nothing but click, so that ``calib --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import click
+
+from calib import __version__
+from calib.errors import CalibError
+from calib.report.escape import printable
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "quantize": ("calib.cli.quantize", "FP32 IR or ONNX and samples in, INT8 IR out, under an accuracy budget."),
+    "inspect": ("calib.cli.inspect", "Which layers would be quantized, which not, and why."),
+    "evaluate": ("calib.cli.evaluate", "Measure a model with a metric on a validation dataset."),
+    "report": ("calib.cli.report", "Write the HTML report of a run."),
+    "compare": ("calib.cli.compare", "Two models layer by layer: error, executed precision, time."),
+    "bench": ("calib.cli.bench", "Latency and throughput of several models, interleaved."),
+    "zoo": ("calib.cli.zoo", "Quantize hundreds of models from one manifest."),
+    "demo": ("calib.cli.demo", "The shipped model and data through the whole job."),
+    "data": ("calib.cli.data", "List the data formats, or look into a dataset."),
+    "metrics": ("calib.cli.metrics", "List the metrics."),
+    "schema": ("calib.cli.schema", "Print the JSON Schema of a config, report or manifest."),
+    "doctor": ("calib.cli.doctor", "What this machine can run: CPU features, precision, extras."),
+}
+
+EXIT_CODES = """\b
+Exit codes:
+  0  ok
+  1  error
+  2  usage or config
+  3  budget missed: the best model was written
+  4  zoo partly failed
+  5  an optional package is not installed
+  130  interrupted (Ctrl-C or SIGTERM)
+"""
+
+BUDGET_MISSED = 3
+INTERRUPTED = 130
+
+
+@dataclass
+class Verbosity:
+    """What the global options said; lives in ``ctx.obj``."""
+
+    debug: bool = False
+    quiet: bool = False
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, and whose errors become exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module and return its ``command``; None where there is no such row."""
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(COMMANDS[cmd_name][0]).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn every way it can end into a message and an exit code."""
+        try:
+            with _sigterm_interrupts():
+                result = super().invoke(ctx)
+                sys.stdout.flush()  # here a closed pipe is still an error that click handles quietly
+                return result
+        except CalibError as error:
+            _fail(ctx, str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail(ctx, "interrupted", INTERRUPTED)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            detail = f": {error}" if str(error) else ""
+            what = f"unexpected {type(error).__name__}{detail}"
+            _fail(ctx, f"{what}\nRun again with 'calib --debug …' to see where.", 1)
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> None:
+    """Print the message on stderr, the traceback before it with ``--debug``, and exit."""
+    verbosity = ctx.find_object(Verbosity)
+    if verbosity and verbosity.debug:
+        click.echo(_printable_lines(traceback.format_exc()), err=True)
+    click.echo(f"error: {_printable_lines(message)}", err=True)
+    ctx.exit(code)
+
+
+def _printable_lines(text: str) -> str:
+    """Keep the lines of a message that has several; everything else that is not printable is written as an escape."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end a run the way Ctrl-C does: best model written, nothing half-written, exit 130."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
+@click.version_option(__version__, prog_name="calib")
+@click.pass_context
+def main(ctx: click.Context, debug: bool, quiet: bool) -> None:
+    """Quantize OpenVINO models to INT8 under an accuracy budget."""
+    ctx.obj = Verbosity(debug, quiet)
