@@ -1,0 +1,47 @@
+"""Range estimators: one file each, one line in the table.
+
+A range is chosen from what the statistics pass kept of a tensor, ``TensorSummary``, and never from the model.
+"""
+
+from __future__ import annotations
+
+from calib.errors import UsageError
+from calib.ranges.auto import Auto
+from calib.ranges.estimator import RangeEstimator
+from calib.ranges.kl import Kl
+from calib.ranges.minmax import MeanMinMax, MinMax
+from calib.ranges.mse import Mse
+from calib.ranges.percentile import Percentile
+
+_ALL: tuple[RangeEstimator, ...] = (
+    Auto(),
+    MinMax(),
+    MeanMinMax(),
+    Percentile(),
+    Percentile(99.9),
+    Kl(),
+    Mse(),
+)
+
+ESTIMATORS: dict[str, RangeEstimator] = {estimator.name: estimator for estimator in _ALL}
+
+
+def get_estimator(name_or_object: str | RangeEstimator) -> RangeEstimator:
+    """Return the estimator of that name, or the object itself if it is one already.
+
+    Raises:
+        UsageError: no estimator has the name, or the object is none.
+    """
+    choices = ", ".join(ESTIMATORS)
+    if isinstance(name_or_object, str):
+        if name_or_object not in ESTIMATORS:
+            raise UsageError(f"there is no range estimator {name_or_object!r}; choose one of {choices}")
+        return ESTIMATORS[name_or_object]
+    if not (
+        callable(name_or_object) and hasattr(name_or_object, "name") and hasattr(name_or_object, "needs_histogram")
+    ):
+        raise UsageError(
+            f"a range estimator is called with (summary, scheme, levels) and has a name and needs_histogram; "
+            f"got {name_or_object!r}. Pass such an object or one of {choices}"
+        )
+    return name_or_object

@@ -1,0 +1,122 @@
+"""What a range would cost: the expected squared error of quantizing a tensor, from its histogram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.plan import Range, Scheme
+from calib.ranges.affine import level_grid
+from calib.ranges.bins import Bins, bins_of
+from calib.summary import TensorSummary
+
+# A bin narrower than this share of its value is a point: the difference of two integrals would be noise.
+_POINT = 2.0**-20
+
+
+@dataclass(frozen=True)
+class ExpectedError:
+    """Mean squared error of a quantized tensor, in squared units of the tensor.
+
+    Attributes:
+        rounding: from values within half a level of the levels.
+        clipping: from values beyond them.
+        power: the tensor's mean square, to compare with.
+    """
+
+    rounding: float
+    clipping: float
+    power: float
+
+    @property
+    def total(self) -> float:
+        """Rounding and clipping together."""
+        return self.rounding + self.clipping
+
+    @property
+    def sqnr(self) -> float:
+        """Signal to quantization noise, dB; infinite without noise."""
+        if self.total <= 0.0:
+            return float("inf")
+        return float(10 * np.log10(max(self.power, np.finfo(np.float64).tiny) / self.total))
+
+
+def grid_errors(bins: Bins, scale: NDArray[np.float64], below: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
+    """Return the mean squared error of each of several level grids, exact for values uniform within their bins.
+
+    With u = x / scale and n = clip(round(u), -below, levels - 1 - below), the squared error (u - n)² has the
+    antiderivative n / 12 + (u - n)³ / 3, inside and outside of the levels alike; a bin's error is its difference
+    over the bin's width.
+
+    Args:
+        bins: of the tensor.
+        scale: ``(grids,)``.
+        below: ``(grids,)`` levels below zero.
+        levels: of each grid.
+    """
+    scale, below = scale[:, None], below[:, None]
+    low, high = bins.low / scale, bins.high / scale
+    width = high - low
+    point = width <= _POINT * np.abs(low + high)
+    upper, at_high = _antiderivative(high, below, levels)
+    lower, _ = _antiderivative(low, below, levels)
+    error = np.where(point, (high - at_high) ** 2, (upper - lower) / np.where(point, 1.0, width))
+    return (error @ bins.counts) * scale[:, 0] ** 2 / bins.total
+
+
+def _antiderivative(u: NDArray[np.float64], below: NDArray[np.float64], levels: int):
+    nearest = np.clip(np.rint(u), -below, levels - 1 - below)
+    off = u - nearest
+    return nearest / 12 + off * off * off / 3, nearest
+
+
+def expected_parts(summary: TensorSummary, chosen: Range, scheme: Scheme, levels: int) -> ExpectedError:
+    """Return the expected squared error of quantizing a tensor, split into rounding and clipping.
+
+    Raises:
+        StatisticsError: the tensor has no histogram.
+    """
+    bins = bins_of(summary)
+    scale, below = level_grid([chosen.low], [chosen.high], scheme, levels)
+    total = float(grid_errors(bins, scale, below, levels)[0])
+    clipping = min(_clipping(bins, float(scale[0]), float(below[0]), levels), total)
+    return ExpectedError(total - clipping, clipping, float(bins.second_moment.sum() / bins.total))
+
+
+def _clipping(bins: Bins, scale: float, below: float, levels: int) -> float:
+    """Mean of the squared errors of values more than half a level beyond the last one, by the same integral."""
+    total = 0.0
+    for sign, last in ((1.0, levels - 1 - below), (-1.0, below)):
+        beyond = bins.where((bins.high if sign > 0 else -bins.low) > (last + 0.5) * scale)
+        ends = np.sort(sign * np.stack([beyond.low, beyond.high]) / scale - last, axis=0)
+        low, high = np.maximum(ends[0], 0.5), ends[1]
+        whole = ends[1] - ends[0]
+        point = whole <= _POINT * (ends[1] + last)
+        cubes = (high**3 - low**3) / 3 / np.where(point, 1.0, whole)
+        total += float(np.where(point, high**2, cubes) @ beyond.counts)
+    return total * scale**2 / bins.total
+
+
+def expected_error(summary: TensorSummary, chosen: Range, scheme: Scheme, levels: int) -> float:
+    """Return the mean squared error of quantizing a tensor with a range, in squared units of the tensor.
+
+    Raises:
+        StatisticsError: the tensor has no histogram.
+    """
+    bins = bins_of(summary)
+    return float(grid_errors(bins, *level_grid([chosen.low], [chosen.high], scheme, levels), levels)[0])
+
+
+def clipped_share(summary: TensorSummary, chosen: Range) -> float:
+    """Return the share of a tensor's values outside of a range, 0 to 1.
+
+    Raises:
+        StatisticsError: the tensor has no histogram.
+    """
+    bins = bins_of(summary)
+    width = bins.high - bins.low
+    inside = np.minimum(bins.high, chosen.high) - np.maximum(bins.low, chosen.low)
+    part = np.where(width > 0, np.clip(inside / np.where(width > 0, width, 1.0), 0.0, 1.0), inside >= 0)
+    return max(0.0, 1.0 - float(part @ bins.counts) / bins.total)

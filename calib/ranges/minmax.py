@@ -1,0 +1,43 @@
+"""Min-max: clip nothing that the calibration dataset showed, or nothing that its samples show on average."""
+
+from __future__ import annotations
+
+from calib.plan import Range, Scheme
+from calib.ranges.affine import widen_to_zero
+from calib.summary import TensorSummary
+
+
+class MinMax:
+    """The exact extremes over the calibration dataset.
+
+    ``low = min over samples of min x``, ``high = max over samples of max x``, widened to hold zero. Source: Jacob et
+    al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, §3.1.
+    Clips nothing, so a single outlier makes every level wider.
+    """
+
+    name = "minmax"
+    needs_histogram = False
+
+    def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
+        """Return the exact extremes, widened to hold zero."""
+        low, high = widen_to_zero(summary.low, summary.high)
+        return Range(low, high, self.name, f"the extremes over {summary.samples} samples")
+
+
+class MeanMinMax:
+    """Each sample's extremes, averaged over samples.
+
+    ``low = mean over samples of min x``, ``high = mean over samples of max x``, widened to hold zero. Source: Intel's
+    Post-Training Optimization Tool, DefaultQuantization ("mean of min/max over samples"). A gentle clip that ignores
+    what one sample alone reaches.
+    """
+
+    name = "mean-minmax"
+    needs_histogram = False
+
+    def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
+        """Return the mean extremes, widened to hold zero."""
+        low, high = widen_to_zero(summary.low, summary.high)
+        # a mean's rounding can leave the extremes by an ulp when all samples reach the same value
+        mean_low, mean_high = widen_to_zero(max(summary.mean_low, low), min(summary.mean_high, high))
+        return Range(mean_low, mean_high, self.name, f"the mean of the extremes of {summary.samples} samples")
