@@ -1,0 +1,186 @@
+"""What a report says in plain sentences: the same words in the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from calib.outcome import AccuracyFacts, LayerFacts, ModelFacts, QuantizerFacts, Report, SpeedFacts, Status
+from calib.report import numbers
+
+Tone = Literal["good", "warning", "bad", "neutral"]
+
+VERDICTS: dict[Status, tuple[Tone, str]] = {
+    "within_budget": ("good", "INT8, within the budget"),
+    "quantized": ("neutral", "INT8, no budget asked"),
+    "over_budget": ("bad", "INT8, over the budget"),
+    "fp32_kept": ("warning", "FP32 kept"),
+    "planned": ("neutral", "planned, nothing written"),
+}
+
+SEPARATOR = " · "
+
+_FLOAT_EXECUTION = frozenset({"f32", "f16", "bf16", "fp32", "fp16"})
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the summary.
+
+    Attributes:
+        name: what it is about: "accuracy".
+        value: the figures, before → after.
+        detail: what they have to be read with; may be empty.
+        tone: whether that is good news.
+    """
+
+    name: str
+    value: str
+    detail: str = ""
+    tone: Tone = "neutral"
+
+
+def verdict(report: Report) -> tuple[Tone, str]:
+    """Return whether it went well, and the headline."""
+    return VERDICTS[report.status]
+
+
+def facts(report: Report) -> list[Fact]:
+    """Return the lines of the summary, only those that were measured."""
+    found = []
+    if report.accuracy:
+        found += [accuracy_fact(report.accuracy), drop_fact(report.accuracy)]
+    if report.speed:
+        found.append(speed_fact(report.speed))
+    if report.model.bytes_before and report.model.bytes_after:
+        found.append(size_fact(report.model))
+    if report.layers:
+        found.append(layers_fact(report))
+    if report.output_sqnr_db:
+        worst = min(report.output_sqnr_db, key=lambda name: (report.output_sqnr_db[name], name))
+        detail = f"output {worst}" + (", the worst" if len(report.output_sqnr_db) > 1 else "")
+        found.append(Fact("SQNR", numbers.decibel(report.output_sqnr_db[worst]), detail))
+    return found
+
+
+def accuracy_fact(accuracy: AccuracyFacts) -> Fact:
+    """Say the metric before and after."""
+    direction = "higher is better" if accuracy.higher_is_better else "lower is better"
+    before, after = numbers.value(accuracy, accuracy.baseline), numbers.value(accuracy, accuracy.quantized)
+    samples = f"{SEPARATOR}{numbers.plural(accuracy.samples, 'sample')}" if accuracy.samples else ""
+    return Fact(accuracy.metric, f"{before} → {after}", direction + samples)
+
+
+def drop_fact(accuracy: AccuracyFacts) -> Fact:
+    """Say the drop with its interval and the budget."""
+    detail = [f"95 %: {numbers.interval(accuracy)}"] if accuracy.interval else []
+    tone: Tone = "neutral"
+    if accuracy.budget is not None:
+        tone = "good" if accuracy.drop <= accuracy.budget else "bad"
+        detail.append(f"budget {numbers.drop(accuracy, accuracy.budget)}")
+    if accuracy.drop_default_precision is not None:
+        default = accuracy.default_precision or "the default precision"
+        detail.append(f"{numbers.drop(accuracy, accuracy.drop_default_precision)} run in {default}")
+    if accuracy.confirmed_samples:
+        detail.append(f"confirmed on {numbers.plural(accuracy.confirmed_samples, 'unseen sample')}")
+    return Fact("drop", numbers.drop(accuracy, accuracy.drop), SEPARATOR.join(detail), tone)
+
+
+def speed_fact(speed: SpeedFacts) -> Fact:
+    """Say the latency and how much faster, against f32 and against what the machine would run anyway."""
+    default = f" {speed.default_precision}" if speed.default_precision else ""
+    detail = (
+        f"{numbers.ratio(speed.speedup_f32)} against f32 · {numbers.ratio(speed.speedup_default)} against the "
+        f"default{default}, {numbers.milliseconds(speed.latency_default_ms)}"
+    )
+    worst = min(speed.speedup_f32, speed.speedup_default)
+    tone: Tone = "warning" if speed.noisy or worst < 1 else "good"
+    before, after = numbers.milliseconds(speed.latency_f32_ms), numbers.milliseconds(speed.latency_int8_ms)
+    return Fact("latency", f"{before} → {after}", detail + (" · noisy machine" if speed.noisy else ""), tone)
+
+
+def size_fact(model: ModelFacts) -> Fact:
+    """Say the size of the weights before and after."""
+    times = model.bytes_before / model.bytes_after
+    detail = f"{times:.2f}× smaller" if times >= 1 else f"{1 / times:.2f}× larger"
+    return Fact("weights", f"{numbers.size(model.bytes_before)} → {numbers.size(model.bytes_after)}", detail)
+
+
+def layers_fact(report: Report) -> Fact:
+    """Say how many layers are in INT8, in what share of the work, and what became of the rest."""
+    planned = [layer for layer in report.layers if layer.planned == "int8"]
+    work = sum(layer.macs for layer in report.layers)
+    detail = [f"{numbers.share(sum(layer.macs for layer in planned) / work)} of the multiply-adds"] if work else []
+    if reverted := sum(layer.reverted for layer in report.layers):
+        detail.append(f"{reverted} reverted")
+    odd = unexpected(report)
+    if odd:
+        detail.append(f"{len(odd)} did not run as planned")
+    tone: Tone = "warning" if odd else "neutral"
+    return Fact("layers", f"{len(planned)} of {len(report.layers)} in INT8", SEPARATOR.join(detail), tone)
+
+
+def unexpected(report: Report) -> list[LayerFacts]:
+    """Return the layers planned in INT8 that were executed in floating point."""
+    return [layer for layer in report.layers if ran_otherwise(layer)]
+
+
+def ran_otherwise(layer: LayerFacts) -> bool:
+    """Say whether a layer planned in INT8 was executed in floating point."""
+    return layer.planned == "int8" and layer.executed.lower() in _FLOAT_EXECUTION
+
+
+def slower(report: Report) -> list[LayerFacts]:
+    """Return the INT8 layers that took longer than in floating point, the costliest first."""
+
+    def loss(layer: LayerFacts) -> float:
+        return (layer.time_int8_ms or 0.0) - (layer.time_fp32_ms or 0.0)
+
+    timed = [
+        layer
+        for layer in report.layers
+        if layer.planned == "int8" and None not in (layer.time_fp32_ms, layer.time_int8_ms)
+    ]
+    return sorted((layer for layer in timed if loss(layer) > 0), key=lambda layer: (-loss(layer), layer.name))
+
+
+def float_reasons(report: Report) -> list[tuple[str, int]]:
+    """Return why layers stay in floating point and how many for that reason, the most frequent first."""
+    reasons = Counter(layer.reason or "no reason recorded" for layer in report.layers if layer.planned == "float")
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+
+
+def corrections(report: Report) -> list[tuple[str, int, int]]:
+    """Return ``(correction, layers where it was kept, layers where it was tried)`` in the order of application."""
+    tried = Counter(fact.correction for fact in report.corrections)
+    kept = Counter(fact.correction for fact in report.corrections if fact.kept)
+    return [(name, kept[name], count) for name, count in tried.items()]
+
+
+def quantizers_of_layers(report: Report) -> dict[str, list[QuantizerFacts]]:
+    """Return the activation quantizers that serve each layer."""
+    found: dict[str, list[QuantizerFacts]] = {}
+    for quantizer in report.quantizers:
+        for layer in quantizer.layers:
+            found.setdefault(layer, []).append(quantizer)
+    return found
+
+
+def notes(report: Report) -> list[str]:
+    """Return the sentences that a reader has to see beside the figures."""
+    found = [report.status_reason] if report.status_reason else []
+    if report.accuracy and report.accuracy.note:
+        found.append(report.accuracy.note)
+    if report.speed:
+        if report.speed.note:
+            found.append(report.speed.note)
+        rival = min(report.speed.latency_f32_ms, report.speed.latency_default_ms)
+        if report.speed.latency_int8_ms > rival:
+            found.append(
+                f"INT8 does not pay here: {numbers.milliseconds(report.speed.latency_int8_ms)} against "
+                f"{numbers.milliseconds(rival)} for the faster of f32 and the default precision."
+            )
+    if late := slower(report):
+        found.append(f"{numbers.plural(len(late), 'layer')} took longer in INT8 than in floating point.")
+    return found + report.warnings

@@ -1,0 +1,29 @@
+"""Results on disk: the whole file or none of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from calib.errors import OutputError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file so that a reader sees the old content or the new, never half of it.
+
+    Missing folders are made. Lone surrogates (undecodable bytes of file names) are written as escapes.
+
+    Raises:
+        OutputError: the folder or the file can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} can't be written: {error.strerror or error}. Choose another place for it."
+        ) from error

@@ -1,0 +1,71 @@
+"""``report.json``: everything a run found, for machines and for every other report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from calib.errors import UsageError
+from calib.outcome import SCHEMA_VERSION, Report
+from calib.report.files import write_text
+
+FILE_NAME = "report.json"
+
+
+def write_report(report: Report, folder: str | Path) -> Path:
+    """Write ``folder/report.json`` atomically and return its path.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    path = Path(folder) / FILE_NAME
+    write_text(path, report.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_report(path: str | Path) -> Report:
+    """Read a ``report.json``, or the one inside a folder.
+
+    Raises:
+        UsageError: there is none, it is damaged, or another version of calib wrote it in another form.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} does not exist. Give the folder that `calib quantize` wrote.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {error}") from error
+    return parse_report(text, str(path))
+
+
+def parse_report(text: str, source: str) -> Report:
+    """Return the report that the text of a ``report.json`` holds; ``source`` names it in errors.
+
+    Raises:
+        UsageError: as in ``read_report``.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source} is damaged: it is no JSON ({error}). Run `calib quantize` again.") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version is None:
+        raise UsageError(f"{source} is no report of calib: it has no schema_version.")
+    if version != SCHEMA_VERSION:
+        writer = content.get("calib_version", "another version")
+        raise UsageError(
+            f"{source} has schema_version {version!r}, written by calib {writer}; this calib reads {SCHEMA_VERSION}. "
+            "Run `calib quantize` again, or read it with the version that wrote it."
+        )
+    try:
+        return Report.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(f"{source} is damaged: {place}: {first['msg']}{more}. Run `calib quantize` again.") from error

@@ -1,0 +1,119 @@
+"""How numbers are written for people: the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+import math
+
+from calib.outcome import AccuracyFacts, QuantizerFacts
+
+MISSING = "–"
+
+
+def size(count: int) -> str:
+    """Return bytes in the unit that reads well: 14 012 → ``14.0 kB``."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} B" if unit == "B" else f"{significant(value)} {unit}"
+        value /= 1000
+    return f"{significant(value)} GB"
+
+
+def significant(value: float) -> str:
+    """Return three significant digits without an exponent where that stays short."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞" if value < 0 else MISSING
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return minus(f"{value:.2e}")
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return minus(f"{value:.{digits}f}")
+
+
+def minus(text: str) -> str:
+    """Return the number with a true minus sign."""
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a latency with its unit."""
+    return MISSING if value is None else f"{significant(value)} ms"
+
+
+def seconds(value: float) -> str:
+    """Return a duration: ``0.4 s``, ``73 s``, ``12 min 5 s``, ``2 h 3 min``."""
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def decibel(value: float | None) -> str:
+    """Return an SQNR; infinite where nothing was lost."""
+    return MISSING if value is None else f"{minus(f'{value:.1f}') if math.isfinite(value) else significant(value)} dB"
+
+
+def share(value: float | None) -> str:
+    """Return a share of one as a percentage that doesn't call something nothing."""
+    if value is None:
+        return MISSING
+    return "0 %" if value == 0 else "<0.01 %" if value < 1e-4 else f"{significant(value * 100)} %"
+
+
+def ratio(value: float) -> str:
+    """Return a factor: ``2.81×``."""
+    return f"{value:.2f}×" if math.isfinite(value) else MISSING
+
+
+def plural(count: int, word: str) -> str:
+    """Return ``1 layer`` or ``2 layers``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def span(quantizer: QuantizerFacts) -> str:
+    """Return a range as an interval."""
+    return f"[{significant(quantizer.low)}, {significant(quantizer.high)}]"
+
+
+def value(accuracy: AccuracyFacts, number: float) -> str:
+    """Return a value of the metric in its unit; fractions read as percentages."""
+    if accuracy.unit == "fraction":
+        return minus(f"{number * 100:.2f} %")
+    return f"{minus(f'{number:.4g}')} {accuracy.unit}".rstrip()
+
+
+def drop(accuracy: AccuracyFacts, number: float) -> str:
+    """Return a drop in the unit of the promise: points of a fraction, the metric's unit, or a relative share."""
+    return f"{bare_drop(accuracy, number)} {drop_unit(accuracy)}".rstrip()
+
+
+def bare_drop(accuracy: AccuracyFacts, number: float) -> str:
+    """Return a drop without its unit, for axes of intervals."""
+    if accuracy.drop_kind == "relative" or accuracy.unit == "fraction":
+        return minus(f"{number * 100:.2f}")
+    return minus(f"{number:.3g}")
+
+
+def drop_scale(accuracy: AccuracyFacts) -> float:
+    """Return what a drop is multiplied with to be shown in ``drop_unit``."""
+    return 100.0 if accuracy.drop_kind == "relative" or accuracy.unit == "fraction" else 1.0
+
+
+def drop_unit(accuracy: AccuracyFacts) -> str:
+    """Return the unit of drops: ``% of the baseline``, ``points`` (hundredths of a fraction) or the metric's unit."""
+    if accuracy.drop_kind == "relative":
+        return "% of the baseline"
+    return "points" if accuracy.unit == "fraction" else accuracy.unit
+
+
+def interval(accuracy: AccuracyFacts) -> str:
+    """Return the interval of the drop: ``0.05 … 0.57 points``; empty without one."""
+    if accuracy.interval is None:
+        return ""
+    low, high = accuracy.interval
+    return f"{bare_drop(accuracy, low)} … {drop(accuracy, high)}"

@@ -1,0 +1,127 @@
+"""The report in a terminal: what a person reads when ``calib quantize`` is done."""
+
+from __future__ import annotations
+
+from calib.outcome import Report
+from calib.report import digest, numbers
+from calib.report.console import pad, paint, rule, table, wrap
+from calib.report.escape import columns_of, printable, shorten
+
+_MARKS = {"good": "✔", "warning": "!", "bad": "✘", "neutral": "•"}
+_NAME_WIDTH = 10
+_MOST_REASONS = 6
+_MOST_SLOWER = 5
+
+
+def render_text(report: Report, width: int = 100, color: bool = False) -> str:
+    """Return the final table.
+
+    Args:
+        report: what the run found.
+        width: columns of the terminal; 40 are enough, more than 120 are not used.
+        color: whether terminal escapes may be used for colours. Text from the model never brings its own.
+    """
+    width = min(max(width, 40), 120)
+    lines = [*_headline(report, width, color), ""]
+    for fact in digest.facts(report):
+        lines += _fact(fact, width, color)
+    for section in (_floating, _slower, _corrections, _candidates, _search, _notes):
+        if part := section(report, width, color):
+            lines += ["", *part]
+    return "\n".join(lines) + "\n"
+
+
+def _headline(report: Report, width: int, color: bool) -> list[str]:
+    tone, words = digest.verdict(report)
+    mark = f"{_MARKS[tone]} {words}"
+    name = shorten(printable(report.model.name), max(8, width - 6 - columns_of(mark) - 2))
+    gap = width - 4 - columns_of(mark) - columns_of(name)
+    inside = paint(mark, tone, color) + " " * max(2, gap) + paint(name, "bold", color)
+    edge = [paint(text, "dim", color) for text in (f"╭{'─' * (width - 2)}╮", "│", f"╰{'─' * (width - 2)}╯")]
+    return [edge[0], f"{edge[1]} {inside} {edge[1]}", edge[2]]
+
+
+def _fact(fact: digest.Fact, width: int, color: bool) -> list[str]:
+    name = pad(shorten(printable(fact.name), _NAME_WIDTH), _NAME_WIDTH)
+    value = paint(pad(printable(fact.value), 24), fact.tone, color)
+    start = f"  {paint(name, 'dim', color)}  {value}"
+    if width < 70:
+        return [start.rstrip(), *_hang(fact.detail, _NAME_WIDTH + 4, width, color)]
+    details = wrap(fact.detail, width - _NAME_WIDTH - 30)
+    hanging = [" " * (_NAME_WIDTH + 30) + line for line in details[1:]]
+    return [f"{start}  {details[0]}".rstrip(), *hanging]
+
+
+def _hang(text: str, indent: int, width: int, color: bool) -> list[str]:
+    return [" " * indent + paint(line, "dim", color) for line in wrap(text, width - indent)] if text else []
+
+
+def _floating(report: Report, width: int, color: bool) -> list[str]:
+    reasons = digest.float_reasons(report)
+    if not reasons:
+        return []
+    lines = [rule("kept in floating point", width, color)]
+    for reason, count in reasons[:_MOST_REASONS]:
+        first, *rest = wrap(reason, width - 8)
+        lines += [f"  {count:>4}  {first}", *(" " * 8 + line for line in rest)]
+    if len(reasons) > _MOST_REASONS:
+        others = sum(count for _, count in reasons[_MOST_REASONS:])
+        lines.append(f"  {others:>4}  for {numbers.plural(len(reasons) - _MOST_REASONS, 'other reason')}")
+    return lines
+
+
+def _slower(report: Report, width: int, color: bool) -> list[str]:
+    late = digest.slower(report)
+    if not late:
+        return []
+    rows = [
+        [layer.name, numbers.milliseconds(layer.time_fp32_ms), numbers.milliseconds(layer.time_int8_ms)]
+        for layer in late[:_MOST_SLOWER]
+    ]
+    lines = [
+        rule("slower in INT8", width, color),
+        *_indent(table(["layer", "FP32", "INT8"], rows, width - 2, right=(1, 2), color=color)),
+    ]
+    if len(late) > _MOST_SLOWER:
+        lines.append(f"  … and {len(late) - _MOST_SLOWER} more")
+    return lines
+
+
+def _corrections(report: Report, width: int, color: bool) -> list[str]:
+    rows = [[name, f"{kept} of {tried}"] for name, kept, tried in digest.corrections(report)]
+    if not rows:
+        return []
+    titles = ["correction", "kept on layers"]
+    return [rule("corrections", width, color), *_indent(table(titles, rows, width - 2, right=(1,), color=color))]
+
+
+def _candidates(report: Report, width: int, color: bool) -> list[str]:
+    if not report.candidates:
+        return []
+    rows = [[f"{'▸' if c.chosen else ' '} {c.name}", numbers.decibel(c.sqnr_db), c.detail] for c in report.candidates]
+    lines = table(["recipe", "held-out SQNR", "detail"], rows, width - 2, right=(1,), color=color)
+    return [rule("recipes compared", width, color), *_indent(lines)]
+
+
+def _search(report: Report, width: int, color: bool) -> list[str]:
+    accuracy = report.accuracy
+    if not report.search or not accuracy:
+        return []
+    words = (
+        f"{numbers.plural(len(report.search), 'evaluation')}, {numbers.plural(accuracy.compilations, 'compilation')}, "
+        f"{numbers.plural(accuracy.images_evaluated, 'inference')}; in the end "
+        f"{numbers.plural(len(report.search[-1].reverted), 'layer')} reverted"
+    )
+    return [rule("search", width, color), *_indent(wrap(words, width - 2))]
+
+
+def _notes(report: Report, width: int, color: bool) -> list[str]:
+    lines: list[str] = []
+    for note in digest.notes(report):
+        first, *rest = wrap(note, width - 4)
+        lines += [f"{paint('▪', 'warning', color)} {first}", *("  " + line for line in rest)]
+    return [rule("to know", width, color), *_indent(lines)] if lines else []
+
+
+def _indent(lines: list[str]) -> list[str]:
+    return ["  " + line for line in lines]
