@@ -1,0 +1,20 @@
+"""Every setting, checked once: what it may be (settings), where it came from (resolve), files (document)."""
+
+from calib.config.document import Document, parse_json, parse_yaml, read_document
+from calib.config.resolve import Resolved, plain_value, resolve
+from calib.config.settings import Preprocessing, Settings, json_schema, parse_duration, parse_memory
+
+__all__ = [
+    "Document",
+    "Preprocessing",
+    "Resolved",
+    "Settings",
+    "json_schema",
+    "parse_duration",
+    "parse_json",
+    "parse_memory",
+    "parse_yaml",
+    "plain_value",
+    "read_document",
+    "resolve",
+]

@@ -1,0 +1,202 @@
+"""Merge the sources of settings: flags, ``--set``, ``--config`` and the IR's rt_info, each value with its origin.
+
+A flag beats ``--set``, that beats ``--config``, that beats what the IR's rt_info says, that beats the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from calib.config.document import Document, Place, parse_yaml, read_document
+from calib.config.settings import Preprocessing, Settings, preprocessing_blocks
+from calib.errors import ConfigError
+from calib.outcome import SettingFacts
+
+# What a model's own rt_info may say. Nothing that names code, costs time or changes the model: the file may be hostile.
+RT_INFO_FIELDS = ("layout", "color", "resize", "resize_filter", "crop", "mean", "scale")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, and where each of them came from.
+
+    Attributes:
+        origins: dotted key → "flag", "--set", "--config FILE" or "rt_info"; a key that is not there has its default.
+        notes: what rt_info said and was not listened to, one sentence each.
+    """
+
+    settings: Settings
+    origins: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    def facts(self) -> list[SettingFacts]:
+        """Return every setting with its value and origin, as the report shows them."""
+        shown = _leaves({name: getattr(self.settings, name) for name in Settings.model_fields})
+        values = {name: plain_value(given.value) for name, given in shown.items()}
+        return [SettingFacts(key=key, value=v, origin=self.origins.get(key, "default")) for key, v in values.items()]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value that a source gave for a dotted key, and how to name its place (plus indices inside) in a message."""
+
+    value: Any
+    origin: str = ""
+    place: Place = ()
+    document: Document | None = None
+
+    def where(self, inside: Place) -> str:
+        if self.document:
+            return self.document.where((*self.place, *inside))
+        prefix = "--set " if self.origin == "--set" else ""
+        return prefix + ".".join(map(str, (*self.place, *inside)))
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    config: str | Path | None = None,
+    rt_info: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Merge the sources of settings, setting by setting, and check the result once.
+
+    Args:
+        flags: dotted key → value; None means not given.
+        sets: "key=value", the value being YAML.
+        config: a YAML or JSON file.
+        rt_info: dotted key → value; only ``preprocessing`` with RT_INFO_FIELDS is listened to.
+
+    Raises:
+        ConfigError: all the mistakes of all sources, each with its place.
+    """
+    given, notes = _from_rt_info(rt_info or {})
+    mistakes: list[_Mistake] = []
+    if config is not None:
+        document = read_document(config)
+        if document.data is not None and not isinstance(document.data, Mapping):
+            raise ConfigError(document.source, ["must be a mapping of settings to values"])
+        given |= _leaves(document.data or {}, f"--config {config}", document)
+    for text in sets:
+        try:
+            given |= _from_set(text)
+        except ConfigError as error:
+            mistakes += [_Mistake(f"{error.source}: {mistake}") for mistake in error.mistakes]
+    given |= _leaves({key: value for key, value in (flags or {}).items() if value is not None}, "flag")
+    settings = None
+    try:
+        settings = Settings(**_nested({key: one.value for key, one in given.items()}))
+    except ValidationError as error:
+        mistakes += [_mistake(dict(one), given) for one in error.errors(include_url=False)]
+    if settings is None or mistakes:
+        raise _config_error(mistakes)
+    return Resolved(settings, {key: one.origin for key, one in given.items()}, notes)
+
+
+def plain_value(value: Any) -> Any:
+    """Return what a JSON file can hold: an object of the user's becomes its name."""
+    if isinstance(value, tuple | list):
+        return [plain_value(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(getattr(value, "name", None) or getattr(value, "__qualname__", None) or type(value).__qualname__)
+
+
+def _leaves(data: Mapping[str, Any], origin: str = "", document: Document | None = None) -> dict[str, _Given]:
+    """Flatten to dotted keys; only ``preprocessing`` has an inside: preprocessing[.INPUT].FIELD."""
+    found: dict[str, _Given] = {}
+    for key, value in data.items():
+        blocks = preprocessing_blocks(value) if key == "preprocessing" else None
+        if not isinstance(blocks, Mapping):
+            found[key] = _Given(value, origin, (key,), document)
+            continue
+        for name, block in blocks.items():
+            alone = blocks is not value
+            fields = (
+                {f: getattr(block, f) for f in block.model_fields_set} if isinstance(block, Preprocessing) else block
+            )
+            for field, inner in fields.items():
+                place = (key, field) if alone else (key, name, field)
+                found[f"{key}.{name}.{field}" if name else f"{key}.{field}"] = _Given(inner, origin, place, document)
+    return found
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo the flattening. The field is the last part of a key; input names may have dots themselves."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        head, _, rest = key.partition(".")
+        if head != "preprocessing" or not rest:
+            nested[key] = value
+            continue
+        name, _, field = rest.rpartition(".")
+        blocks = nested.setdefault(head, {})
+        if isinstance(blocks, dict):  # else another source gave nonsense, which the check names
+            blocks.setdefault(name, {})[field] = value
+    return nested
+
+
+def _from_set(text: str) -> dict[str, _Given]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}", ["must be key=value, such as samples=100 or preprocessing.mean=[0,0,0]"])
+    data = parse_yaml(value, f"--set {text}").data
+    return _leaves({key.strip(): data}, "--set")
+
+
+def _from_rt_info(rt_info: Mapping[str, Any]) -> tuple[dict[str, _Given], tuple[str, ...]]:
+    """Keep what a model may say of its preprocessing, if it is valid; the rest is noted, never followed."""
+    kept: dict[str, _Given] = {}
+    notes: list[str] = []
+    for key, given in _leaves(rt_info, "rt_info").items():
+        if key.partition(".")[0] != "preprocessing" or key.rpartition(".")[2] not in RT_INFO_FIELDS:
+            notes.append(f"rt_info sets {key!r}, which a model file may not; it is ignored")
+            continue
+        try:
+            Settings(**_nested({key: given.value}))
+        except ValidationError as error:
+            notes.append(f"rt_info is ignored: {_mistake(dict(error.errors()[0]), {key: given}).text}")
+        else:
+            kept[key] = given
+    return kept, tuple(notes)
+
+
+class _Mistake(NamedTuple):
+    text: str
+    document: Document | None = None
+    line: int = 0
+
+
+def _mistake(error: dict[str, Any], given: Mapping[str, _Given]) -> _Mistake:
+    """Say of one of pydantic's errors: place, rule, value."""
+    place: Place = error["loc"]
+    depth = 3 if place[0] == "preprocessing" and len(place) >= 3 else 1
+    key = ".".join(str(part) for part in place[:depth] if part != "")
+    source = given.get(key, _Given(None, place=(key,)))
+    line = source.document.lines.get(source.place, 0) if source.document else 0
+    if error["type"] == "extra_forbidden":
+        return _Mistake(f"{source.where(())}: there is no such setting{_suggestion(place)}", source.document, line)
+    rule = str(error.get("ctx", {}).get("error", error["msg"])).replace("Input should be", "must be")
+    value = "" if error.get("input") is None else f", got {plain_value(error['input'])!r:.80}"
+    return _Mistake(f"{source.where(place[depth:])}: {rule}{value}", source.document, line)
+
+
+def _suggestion(place: Place) -> str:
+    """Return the nearest name that exists, or all of them."""
+    names = list(Preprocessing.model_fields if len(place) > 1 else Settings.model_fields)
+    near = difflib.get_close_matches(str(place[len(place) - 1]), names, 1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
+
+
+def _config_error(mistakes: Sequence[_Mistake]) -> ConfigError:
+    """Name the file once where all mistakes are in it, else before each of its mistakes."""
+    ordered = sorted(mistakes, key=lambda one: (one.document is None, one.line))
+    documents = {one.document.source if one.document else None for one in mistakes}
+    if len(documents) == 1 and (source := documents.pop()):
+        return ConfigError(source, [one.text for one in ordered])
+    return ConfigError("settings", [f"{m.document.source}: {m.text}" if m.document else m.text for m in ordered])

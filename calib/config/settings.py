@@ -1,0 +1,307 @@
+"""Every setting of ``quantize``: what it means, what it may be, and its default; and the JSON Schema of them all.
+
+Choices come from the tables (``calib.ranges.ESTIMATORS``, ``calib.metrics.METRICS``), which are loaded when needed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.json_schema import WithJsonSchema
+
+DEFAULT_SAMPLES = 300
+
+_UNITS_OF_TIME = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS_OF_MEMORY = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_UNITS_OF_MEMORY |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+def parse_duration(value: Any) -> Any:
+    """Return seconds for "90s", "30m", "2h" or "1h30m"; a number is seconds already.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    if not isinstance(value, str) or re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+        return value
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])\s*", text := value.strip().lower())
+    if not parts or not re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[smhd]\s*)+", text):
+        raise ValueError("must be a time such as 90s, 30m, 2h or 1h30m")
+    return sum(float(number) * _UNITS_OF_TIME[unit] for number, unit in parts)
+
+
+def parse_memory(value: Any) -> Any:
+    """Return bytes for "512MiB", "2GiB" or "1.5 GB"; a number is bytes already.
+
+    Raises:
+        ValueError: the text is no amount of memory.
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", value.strip().lower())
+    if not match or match[2] not in _UNITS_OF_MEMORY:
+        raise ValueError("must be an amount of memory such as 512MiB or 2GiB")
+    return int(float(match[1]) * _UNITS_OF_MEMORY[match[2]])
+
+
+def _no_bool(value: Any) -> Any:
+    """Refuse what pydantic would quietly take for a number."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _pair(value: Any) -> Any:
+    """Take one number for both height and width."""
+    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _numbers(value: Any) -> Any:
+    """Take one number for all channels."""
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _one_pattern_is_a_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+# The last of several BeforeValidators runs first; constraints stand before them, so that they reach the JSON Schema.
+Count = Annotated[int, Field(ge=1), BeforeValidator(_no_bool)]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+_Side = Annotated[int, Field(ge=1, le=65536), BeforeValidator(_no_bool)]
+Size = Annotated[
+    tuple[_Side, _Side],
+    BeforeValidator(_pair),
+    WithJsonSchema({"type": ["integer", "array"], "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}),
+]
+Channels = Annotated[
+    tuple[Number, ...],
+    Field(min_length=1, max_length=4096),
+    BeforeValidator(_numbers),
+    WithJsonSchema({"type": ["number", "array"], "items": {"type": "number"}, "minItems": 1, "maxItems": 4096}),
+]
+Seconds = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(_no_bool),
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": ["number", "string"], "exclusiveMinimum": 0}),
+]
+Bytes = Annotated[
+    int,
+    Field(ge=1 << 20),
+    BeforeValidator(_no_bool),
+    BeforeValidator(parse_memory),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 1 << 20}),
+]
+Patterns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_one_pattern_is_a_list),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
+]
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class Preprocessing(_Checked):
+    """From an image (or array) to what the model's input reads: resize, crop, colour, (x − mean) / scale, layout."""
+
+    layout: Literal["NCHW", "NHWC"] | None = Field(None, description="of the model's input; None: seen from its shape")
+    color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", description="order of channels that the model reads")
+    resize: Size | None = Field(None, description="[height, width]; one number for both")
+    resize_filter: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
+        "bilinear", description="as Pillow resizes, with antialiasing"
+    )
+    crop: Size | None = Field(None, description="[height, width] from the centre, after resizing")
+    mean: Channels = Field((0.0,), description="subtracted, in the order of color; one number for all channels")
+    scale: Channels = Field((1.0,), description="divided by, after mean; one number for all channels")
+    embed: bool = Field(False, description="put mean and scale (and resize) into the written model")
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_is_not_zero(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if 0 in value:
+            raise ValueError("must not be 0: values are divided by it")
+        return value
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that were given, not those left at their default, in declared order."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+
+class Settings(_Checked):
+    """Every setting of ``quantize``; frozen."""
+
+    samples: Count = Field(DEFAULT_SAMPLES, description="calibration samples, chosen by a hash of their ids")
+    salt: str = Field("", description="goes into that hash: another salt chooses other samples")
+    preprocessing: dict[str, Preprocessing] = Field(
+        {}, description="a block for the model's only input, or a mapping of input name to block ('' is the only input)"
+    )
+    estimator: Any = Field(
+        "auto", description="how ranges are chosen", json_schema_extra=lambda s: _choices(s, _estimators)
+    )
+    ignore: Patterns = Field((), description="layers left in floating point: NAME, type:TYPE or re:REGEX")
+    target: Literal["cpu", "cpu-no-vnni"] = Field(
+        "cpu", description="cpu-no-vnni: weights in half range, for AVX2 CPUs"
+    )
+    effort: Literal["fast", "balanced", "thorough"] = Field("balanced", description="which corrections are tried")
+
+    metric: Any = Field(
+        None, description="a name, or python:module:function", json_schema_extra={"type": ["string", "null"]}
+    )
+    higher_is_better: bool | None = Field(
+        None, description="direction of a metric of your own, which can't be guessed", validate_default=True
+    )
+    max_drop: Annotated[Number, Field(ge=0)] | None = Field(None, description="the accuracy budget; None: no budget")
+    drop: Literal["absolute", "relative"] = Field(
+        "absolute", description="in the metric's unit, or divided by |baseline|"
+    )
+    reference: Number | None = Field(
+        None, description="the published FP32 figure; a baseline far from it stops the run"
+    )
+    confirm_split: Annotated[Number, Field(ge=0, le=0.9)] = Field(
+        0.0, description="share of the validation dataset that the search never sees"
+    )
+    float_precision: Literal["f32", "bf16"] | None = Field(
+        None, description="that the budget is judged in; None: f32, and the drop at the machine's default is reported"
+    )
+
+    time_limit: Seconds | None = Field(None, description="for the search, in seconds or as 30m, 2h")
+    max_evaluations: Count | None = Field(None, description="of the search, each over the validation dataset")
+    rank_samples: Count = Field(8, description="calibration samples that layers are ranked with")
+    require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
+        None, description="against the faster of f32 and default FP32; layers that do not pay go back"
+    )
+    threads: Count | None = Field(None, description="samples run in parallel, one thread each; None: all cores")
+    memory_limit: Bytes | None = Field(None, description="above it the ranking works in groups; bytes or 2GiB")
+
+    @field_validator("preprocessing", mode="before")
+    @classmethod
+    def _one_block_is_that_of_the_only_input(cls, value: Any) -> Any:
+        return preprocessing_blocks(value)
+
+    @field_validator("estimator")
+    @classmethod
+    def _estimator_is_in_the_table(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return _one_of(value, _estimators())
+        if not (callable(value) and hasattr(value, "name") and hasattr(value, "needs_histogram")):
+            raise ValueError("must be a name, or an object as calib.ranges.estimator.RangeEstimator describes it")
+        return value
+
+    @field_validator("ignore")
+    @classmethod
+    def _patterns_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [mistake for pattern in value if (mistake := _pattern_mistake(pattern))]:
+            raise ValueError("; ".join(wrong))
+        return value
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _target_is_known_here(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lower() in ("gpu", "npu"):
+            raise ValueError(
+                f"{value} is not supported: calib proves what executes in INT8 by running it, and knows only the rules "
+                "of the CPU plug-in; choose cpu (such a model also runs on other devices, unproven)"
+            )
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_in_the_table(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value.startswith("python:"):
+                if not re.fullmatch(r"python:[^:]+:[^:]+", value):
+                    raise ValueError("must be python:module:function")
+                return value
+            return _one_of(value, _metrics())
+        if value is not None and not callable(value) and not hasattr(value, "measure"):
+            raise ValueError("must be a name, python:module:function, a Metric or a function of predict")
+        return value
+
+    @field_validator("higher_is_better")
+    @classmethod
+    def _direction_is_declared(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        metric = info.data.get("metric")
+        own = (isinstance(metric, str) and metric.startswith("python:")) or (
+            callable(metric) and not hasattr(metric, "higher_is_better")
+        )
+        if own and value is None:
+            raise ValueError(
+                "must be given for a metric of your own: --higher-is-better or --lower-is-better, "
+                "or higher_is_better: true or false"
+            )
+        return value
+
+    def preprocessing_for(self, name: str, aliases: Sequence[str] = (), *, only: bool) -> Preprocessing:
+        """Return the block of an input: that of its name (or another of its names), over the nameless one.
+
+        Args:
+            name: of the input.
+            aliases: its other names.
+            only: the model has no other input, so that the nameless block is meant for it.
+        """
+        fields: dict[str, Any] = {}
+        for key in (("",) if only else ()) + (*aliases, name):
+            if key in self.preprocessing:
+                fields |= self.preprocessing[key].given()
+        return Preprocessing(**fields)
+
+
+def preprocessing_blocks(value: Any) -> Any:
+    """Return input name → block; a block that stands alone belongs to the only input, whose key is ""."""
+    if isinstance(value, Mapping) and value and not all(isinstance(v, Mapping | Preprocessing) for v in value.values()):
+        return {"": value}
+    return {"": value} if isinstance(value, Preprocessing) else value
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config file (draft 2020-12), choices included."""
+    schema = Settings.model_json_schema()
+    by_name = schema["properties"]["preprocessing"]
+    by_name["anyOf"] = [
+        {"$ref": "#/$defs/Preprocessing"},
+        {k: by_name.pop(k) for k in ("additionalProperties", "type")},
+    ]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "calib config"}
+
+
+def _pattern_mistake(pattern: str) -> str:
+    """Return what is wrong with one ``ignore`` pattern, "" for nothing."""
+    if not pattern.removeprefix("type:").removeprefix("re:"):
+        return f"{pattern!r} names nothing; write NAME, type:TYPE or re:REGEX"
+    try:
+        re.compile(pattern[3:] if pattern.startswith("re:") else "")
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"{pattern!r} is no regular expression: {error}"
+    return ""
+
+
+def _one_of(value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"must be one of {', '.join(choices)}{hint}")
+    return value
+
+
+def _choices(schema: dict[str, Any], table: Callable[[], list[str]]) -> None:
+    schema |= {"type": "string", "enum": table()}
+
+
+def _estimators() -> list[str]:
+    from calib.ranges import ESTIMATORS  # here: the tables load numpy and scipy
+
+    return list(ESTIMATORS)
+
+
+def _metrics() -> list[str]:
+    from calib.metrics import METRICS
+
+    return list(METRICS)
