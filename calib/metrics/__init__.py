@@ -1,0 +1,32 @@
+"""What is measured: one file a family of metrics.
+
+``calib.metrics.resolve.resolve_metric`` turns a name, a function or an object into a metric. This module holds only the
+table, and imports no numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One built-in metric.
+
+    Attributes:
+        maker: "module:name" of a class or function that makes the metric.
+        arguments: what it is made with.
+        options: the keys that may follow a ``?`` after the name.
+    """
+
+    maker: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+
+METRICS: dict[str, MetricRow] = {
+    "top-1": MetricRow("calib.metrics.classification:TopK", {"k": 1}),
+    "top-5": MetricRow("calib.metrics.classification:TopK", {"k": 5}),
+}

@@ -30,6 +30,29 @@ class Sample:
     where: str = ""
 
 
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the model, as far as samples have to fit it.
+
+    Attributes:
+        name: what messages call it, and the first name looked for in dicts and .npz files.
+        names: all its tensor names; empty for an unnamed input.
+        shape: with the batch axis first; None for a dynamic dimension.
+        dtype: what a feed is cast to, where nothing is lost by it.
+        layout: "NCHW", "NHWC"… where the model declares one; "" where it does not.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+    layout: str = ""
+
+    def __str__(self) -> str:
+        shape = ",".join("?" if size is None else str(size) for size in self.shape)
+        return f"{self.name!r} [{shape}] {self.dtype}"
+
+
 class Dataset(Protocol):
     """A re-iterable set of samples, loaded one at a time."""
 

@@ -1,0 +1,98 @@
+"""Class scores against class indices: top-k accuracy and F1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.errors import MetricError
+from calib.metrics.scores import class_scores, mean_of_parts
+
+IGNORED = -1
+
+
+class TopK:
+    """Share of positions whose target is among the k highest scores; among equal scores the lower index comes first.
+
+    A sample with several positions (tokens) counts as its mean; one without a target (all −1) does not count.
+    """
+
+    higher_is_better = True
+    unit = "fraction"
+    needs_target = True
+    needs_reference = False
+
+    def __init__(self, k: int):
+        self.k = k
+        self.name = f"top-{k}"
+        self.reads = (
+            "first output: class scores [1, C] (also [1, C, 1, 1], or [1, T, C] for tokens); target: a class index, "
+            "a list of acceptable ones, or one for each token; −1 is ignored"
+        )
+
+    def measure(
+        self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
+    ) -> float | None:
+        """Return the share of hits in 0..1, or None where every target is −1.
+
+        Raises:
+            MetricError: no class scores, or targets that are no class indices of them.
+        """
+        scores = class_scores(outputs, self.name)
+        targets = class_targets(target, scores.shape[-1], self.name)
+        if scores.ndim == 1:
+            wanted = targets[targets != IGNORED]
+            return (
+                float(_hits(np.broadcast_to(scores, (wanted.size, scores.size)), wanted, self.k).any())
+                if wanted.size
+                else None
+            )
+        if targets.shape != scores.shape[:-1]:
+            targets = _one_a_position(targets, scores.shape[:-1], self.name)
+        kept = targets != IGNORED
+        return float(_hits(scores[kept], targets[kept], self.k).mean()) if kept.any() else None
+
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the mean over the samples that have a target."""
+        return mean_of_parts(parts, self.name)
+
+    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the share of hits of each sample that has a target."""
+        return np.array([part for part in parts if part is not None], np.float64)
+
+
+def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
+    """Return targets as int64, checked to be −1 or below the number of classes.
+
+    Raises:
+        MetricError: not integers, or out of range.
+    """
+    values = np.asarray(sorted(target) if isinstance(target, set | frozenset) else target)
+    if values.dtype.kind == "f" and np.array_equal(values, np.round(values)):
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "iub":
+        raise MetricError(f"{name}: a target is a class index, got {str(target)[:60]!r} ({values.dtype})")
+    if values.size and (values.min() < IGNORED or values.max() >= classes):
+        odd = values.max() if values.max() >= classes else values.min()
+        raise MetricError(
+            f"{name}: target {odd} is no index of {classes} classes (0 to {classes - 1}). Are the labels off by "
+            "one, or is it the wrong output?"
+        )
+    return values.astype(np.int64)
+
+
+def _one_a_position(targets: NDArray[np.int64], shape: tuple[int, ...], name: str) -> NDArray[np.int64]:
+    if targets.size != int(np.prod(shape)):
+        raise MetricError(f"{name}: {targets.size} targets for {int(np.prod(shape))} positions with scores")
+    return targets.reshape(shape)
+
+
+def _hits(scores: NDArray[Any], targets: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Return for each row whether its target is among the k best. Rows with NaN are misses."""
+    own = np.take_along_axis(scores, targets[..., None], -1)
+    earlier = np.arange(scores.shape[-1]) < targets[..., None]
+    before = (scores > own).sum(-1) + ((scores == own) & earlier).sum(-1)
+    return (before < k) & np.isfinite(scores).all(-1)

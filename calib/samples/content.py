@@ -1,0 +1,196 @@
+"""Samples known by their contents: arrays in files, and whatever Python hands over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calib.errors import CalibError, DataError
+from calib.samples.feed import Arrays, normalize_feed, split_item, split_target
+from calib.samples.identity import choose_ids, content_id, number_duplicates, target_id
+from calib.samples.sample import InputSpec, Sample
+
+# Where an iterable has no random access, samples that arrive before their turn wait; beyond this another pass is made.
+_WAITING_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a sample is: the ``offset``-th in the ``item``-th item (an item may hold several stacked samples)."""
+
+    content: str
+    target: str
+    item: int
+    offset: int
+    bytes: int
+
+
+class ContentDataset:
+    """Samples out of items that can be iterated again and again; an id is a hash of the normalized feed.
+
+    Shuffling the items, or stacking them by 8, leaves the ids as they are. The first use makes one pass over the items,
+    one item in memory at a time; a later pass that brings other contents is refused.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        items: Iterable[Any],
+        inputs: Sequence[InputSpec],
+        *,
+        at: Callable[[int], Any] | None = None,
+        item_word: str = "item",
+    ):
+        """Describe the data; nothing is read yet.
+
+        Args:
+            source: for messages and reports.
+            items: each (feed, target) or a feed, as ``split_item`` tells them apart.
+            inputs: what the model takes.
+            at: returns one item by its number; None where only iteration is possible.
+            item_word: what a message calls an item ("row").
+        """
+        self._source = source
+        self._items = items
+        self._inputs = tuple(inputs)
+        self._at = at
+        self._word = item_word
+        self._index: dict[str, _Entry] | None = None
+
+    @property
+    def source(self) -> str:
+        """What the data was made from."""
+        return self._source
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.load(
+            sorted(self._entries(), key=lambda one: (self._entries()[one].item, self._entries()[one].offset))
+        )
+
+    def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
+        """Return the ids of ``count`` samples (all for None, fewer where there are fewer), chosen by hash, sorted."""
+        return choose_ids(self._entries(), count, salt)
+
+    def load(self, ids: Sequence[str]) -> Iterator[Sample]:
+        """Yield the samples with these ids, in this order.
+
+        Raises:
+            DataError: an id is unknown, or the contents changed since the first pass.
+        """
+        entries = self._entries()
+        if unknown := [one for one in ids if one not in entries]:
+            raise DataError(f"{self._source}: no sample with the id {unknown[0]!r} ({len(entries)} samples)")
+        return self._load_at(ids) if self._at else self._load_in_passes(ids)
+
+    def _entries(self) -> dict[str, _Entry]:
+        if self._index is None:
+            entries = [
+                _Entry(
+                    content_id(_arrays(sample)),
+                    target_id(sample.target),
+                    item,
+                    offset,
+                    sum(a.nbytes for a in _arrays(sample)),
+                )
+                for item, samples in self._walk()
+                for offset, sample in enumerate(samples)
+            ]
+            if not entries:
+                raise DataError(f"{self._source}: no samples in it. Give at least one")
+            ids = number_duplicates([(entry.content, entry.target) for entry in entries])
+            self._index = dict(zip(ids, entries, strict=True))
+        return self._index
+
+    def _walk(self) -> Iterator[tuple[int, list[Sample]]]:
+        iterator = iter(self._items)
+        number = 0
+        while True:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            except CalibError:
+                raise
+            except Exception as error:
+                raise DataError(f"{self._name(number)} could not be read: {type(error).__name__}: {error}") from error
+            yield number, self._samples(item, number)
+            number += 1
+
+    def _name(self, number: int) -> str:
+        return f"{self._word} {number} of {self._source}"
+
+    def _samples(self, item: Any, number: int) -> list[Sample]:
+        if isinstance(item, Sample):
+            feed, target, where = item.feed, item.target, item.where or self._name(number)
+        else:
+            feed, target = split_item(item, self._inputs)
+            where = self._name(number)
+        feeds = normalize_feed(feed, self._inputs, where)
+        targets = split_target(target, len(feeds), where)
+        return [Sample(f, t, where=where) for f, t in zip(feeds, targets, strict=True)]
+
+    def _load_at(self, ids: Sequence[str]) -> Iterator[Sample]:
+        assert self._at is not None
+        for one in ids:
+            entry = self._entries()[one]
+            try:
+                item = self._at(entry.item)
+            except CalibError:
+                raise
+            except Exception as error:
+                raise DataError(
+                    f"{self._name(entry.item)} could not be read: {type(error).__name__}: {error}"
+                ) from error
+            yield self._pick(self._samples(item, entry.item), one)
+
+    def _load_in_passes(self, ids: Sequence[str]) -> Iterator[Sample]:
+        remaining = deque(ids)
+        while remaining:
+            window, size = [], 0
+            while remaining and (not window or size + self._entries()[remaining[0]].bytes <= _WAITING_BYTES):
+                window.append(remaining.popleft())
+                size += self._entries()[window[-1]].bytes
+            yield from self._one_pass(window)
+
+    def _one_pass(self, window: Sequence[str]) -> Iterator[Sample]:
+        """Yield the window's samples in order, holding back those that arrive before their turn."""
+        wanted: dict[int, list[str]] = {}
+        for one in dict.fromkeys(window):
+            wanted.setdefault(self._entries()[one].item, []).append(one)
+        turn = deque(window)
+        last = {one: position for position, one in enumerate(window)}
+        arrived: dict[str, Sample] = {}
+        done = 0
+        for number, samples in self._walk():
+            for one in wanted.get(number, ()):
+                arrived[one] = self._pick(samples, one)
+            while turn and turn[0] in arrived:
+                one = turn.popleft()
+                yield arrived[one] if last[one] > done else arrived.pop(one)
+                done += 1
+            if not turn:
+                return
+        raise self._changed(f"it ended before the sample {turn[0]}")
+
+    def _pick(self, samples: Sequence[Sample], one: str) -> Sample:
+        entry = self._entries()[one]
+        sample = samples[entry.offset] if entry.offset < len(samples) else None
+        if sample is None or content_id(_arrays(sample)) != entry.content:
+            raise self._changed(f"{self._name(entry.item)} is not what it was")
+        return Sample(sample.feed, sample.target, one, sample.where)
+
+    def _changed(self, how: str) -> DataError:
+        return DataError(
+            f"{self._source} changed between two passes: {how}. Every pass has to give the same samples in the same "
+            "order: no random augmentation or shuffling; or pass a list"
+        )
+
+
+def _arrays(sample: Sample) -> Arrays:
+    assert isinstance(sample.feed, tuple)  # normalize_feed made it
+    return sample.feed

@@ -1,0 +1,94 @@
+"""What stands in a DATA argument: ``[format:]PATH[?key=value&…]``, taken apart and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from calib.errors import DataError, UsageError
+from calib.samples import FORMATS
+from calib.samples.preprocess import Preprocess
+from calib.samples.sample import InputSpec
+
+
+@dataclass(frozen=True)
+class Source:
+    """One DATA argument, and what an opener needs beside it.
+
+    Attributes:
+        text: as the user wrote it, for messages.
+        format: a name of ``FORMATS``.
+        place: the path, or "module:function".
+        options: what followed the ``?``.
+        inputs: the model's inputs.
+        base: the folder that a relative path starts from.
+        preprocess: how an image becomes a feed; None leaves everything to the model's input.
+    """
+
+    text: str
+    format: str
+    place: str
+    options: Mapping[str, str]
+    inputs: Sequence[InputSpec]
+    base: Path
+    preprocess: Preprocess | None = None
+
+    @property
+    def path(self) -> Path:
+        """The place as a path that exists.
+
+        Raises:
+            DataError: there is nothing at that path.
+        """
+        return self.existing(self.place)
+
+    def existing(self, text: str) -> Path:
+        """Return ``text`` as a path from ``base``.
+
+        Raises:
+            DataError: there is nothing at that path.
+        """
+        path = self.base / Path(text).expanduser()
+        if not path.exists():
+            raise DataError(f"{self.text}: no such file or folder: {path}")
+        return path
+
+
+def parse_source(
+    text: str, inputs: Sequence[InputSpec], base: Path | None = None, preprocess: Preprocess | None = None
+) -> Source:
+    """Take a DATA argument apart.
+
+    Raises:
+        DataError: the path does not exist.
+        UsageError: the format is unknown or can't be told from the name, or an option is not one of the format's.
+    """
+    base = base or Path()
+    name, colon, rest = text.partition(":")
+    if not colon or name not in FORMATS:
+        name, rest = "", text
+    # A path may hold a question mark itself: what exists under the whole text is a path without options.
+    place, _, query = (rest, "", "") if name != "python" and (base / rest).exists() else rest.partition("?")
+    name = name or _guess(text, base / Path(place).expanduser())
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    known = FORMATS[name].options
+    if unknown := sorted(set(options) - set(known)):
+        allowed = ", ".join(f"?{key}=" for key in known) or "none"
+        raise UsageError(f"{text}: the format {name} has no option {unknown[0]!r}; its options: {allowed}")
+    return Source(text, name, place, options, tuple(inputs), base, preprocess)
+
+
+def _guess(text: str, path: Path) -> str:
+    if not path.exists():
+        raise DataError(f"{text}: no such file or folder: {path}. A DATA argument is [format:]PATH[?key=value&…]")
+    if path.is_dir():
+        return "images"
+    for name, entry in FORMATS.items():
+        if path.suffix.lower() in entry.suffixes:
+            return name
+    raise UsageError(
+        f"{text}: the format can't be told from the suffix {path.suffix!r}. Write it in front, such as npz:{text}; "
+        f"formats: {', '.join(FORMATS)}"
+    )

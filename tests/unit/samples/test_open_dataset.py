@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from calib.errors import DataError, UsageError
+from calib.samples.open import InputSpec, open_dataset
+
+IMAGE = InputSpec("x", ("x",), (1, 3, 4, 4), np.dtype(np.float32))
+IDS = InputSpec("ids", ("ids",), (None, None), np.dtype(np.int64))
+MASK = InputSpec("mask", ("mask",), (None, None), np.dtype(np.int64))
+
+
+def images(count: int = 10) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, 3, 4, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("kept", [True, False])
+def test_npz_rows_are_samples_with_or_without_the_batch_axis(tmp_path, save, kept):
+    data = images()
+    save(tmp_path / "d.npz", x=data[:, None] if kept else data, labels=np.arange(10))
+    dataset = open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+    samples = list(dataset)
+    assert len(dataset) == 10
+    for i, sample in enumerate(samples):
+        assert sample.feed[0].shape == (1, 3, 4, 4)
+        np.testing.assert_array_equal(sample.feed[0][0], data[i])
+        assert sample.target == i
+    ids = dataset.choose(4, "salt")
+    assert [s.id for s in dataset.load(ids)] == list(ids) == sorted(ids)
+
+
+def test_all_ways_to_give_the_same_samples_have_the_same_ids(tmp_path):
+    data = images(16)
+    np.savez_compressed(tmp_path / "d.npz", anything=data)
+    np.save(tmp_path / "d.npy", data)
+    np.save(tmp_path / "f.npy", np.asfortranarray(data))
+    given = [
+        str(tmp_path / "d.npz"),
+        tmp_path / "d.npy",
+        str(tmp_path / "f.npy"),
+        data,
+        list(data),
+        [{"x": row} for row in data],
+        [(row, 3) for row in data],
+        [data[:8], data[8:]],
+        [data[i : i + 1].astype(np.float64) for i in np.random.default_rng(1).permutation(16)],
+    ]
+    chosen = [open_dataset(d, inputs=[IMAGE]).choose(5, "s") for d in given]
+    assert all(list(c) == list(chosen[0]) for c in chosen)
+
+
+def test_repeated_contents_get_ids_that_do_not_depend_on_the_order():
+    row = images(1)[0]
+    forth = open_dataset([(row, 1), (row, 2), (row, 2)], inputs=[IMAGE])
+    back = open_dataset([(row, 2), (row, 2), (row, 1)], inputs=[IMAGE])
+    assert {s.id: s.target for s in forth} == {s.id: s.target for s in back}
+    assert len(set(forth.choose(None))) == 3
+
+
+def test_several_inputs_by_name_and_labelled_pairs():
+    ids, mask = np.arange(6).reshape(2, 3), np.ones((2, 3), np.int32)
+    by_name = open_dataset([({"ids": ids[i], "mask": mask[i]}, i) for i in range(2)], inputs=[IDS, MASK])
+    stacked = open_dataset([((ids, mask), [0, 1])], inputs=[IDS, MASK])
+    bare = open_dataset([(ids[i : i + 1], mask[i]) for i in range(2)], inputs=[IDS, MASK])
+    assert by_name.choose(None) == stacked.choose(None) == bare.choose(None)
+    assert [s.target for s in stacked] == [0, 1]
+    assert [s.target for s in bare] == [None, None]
+
+
+def test_npz_without_an_array_for_each_input_lists_what_it_holds(tmp_path):
+    np.savez(tmp_path / "d.npz", ids=np.zeros((2, 3), int), other=np.zeros((2, 3), int))
+    with pytest.raises(DataError, match=r"no array for the input 'mask'.*'other'"):
+        open_dataset("d.npz", inputs=[IDS, MASK], base=tmp_path)
+
+
+def test_labels_option_names_another_array(tmp_path):
+    np.savez(tmp_path / "d.npz", x=images(3), y=[5, 6, 7])
+    assert [s.target for s in open_dataset("d.npz?labels=y", inputs=[IMAGE], base=tmp_path)] == [5, 6, 7]
+    with pytest.raises(DataError, match="no array 'z'"):
+        open_dataset("d.npz?labels=z", inputs=[IMAGE], base=tmp_path)
+    with pytest.raises(UsageError, match="no option 'label'"):
+        open_dataset("d.npz?label=y", inputs=[IMAGE], base=tmp_path)
+
+
+def test_generators_are_refused_with_the_way_out():
+    with pytest.raises(DataError, match=r"only once.*Pass a list"):
+        open_dataset((row for row in images(2)), inputs=[IMAGE])
+
+
+class Restarting:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+def test_iterables_without_random_access_load_in_the_order_asked(monkeypatch):
+    data = images(9)
+    dataset = open_dataset(Restarting(data), inputs=[IMAGE])
+    ids = list(dataset.choose(None))[::-1] + list(dataset.choose(2))
+    assert [s.id for s in dataset.load(ids)] == ids
+    monkeypatch.setattr("calib.samples.content._WAITING_BYTES", data[0].nbytes * 2)
+    assert [s.id for s in dataset.load(ids)] == ids
+
+
+def test_data_that_change_between_passes_are_refused():
+    class Random:
+        def __init__(self):
+            self.rng = np.random.default_rng(0)
+
+        def __iter__(self):
+            return iter(self.rng.normal(size=(3, 3, 4, 4)))
+
+    dataset = open_dataset(Random(), inputs=[IMAGE])
+    with pytest.raises(DataError, match="changed between two passes"):
+        list(dataset.load(dataset.choose(None)))
+
+
+def test_an_error_in_the_users_iterable_names_the_item():
+    class Broken:
+        def __iter__(self):
+            yield images(1)[0]
+            raise KeyError("gone")
+
+    with pytest.raises(DataError, match=r"item 1 of the Broken given.*KeyError"):
+        len(open_dataset(Broken(), inputs=[IMAGE]))
+
+
+@pytest.mark.parametrize("data", [[], np.zeros((0, 3, 4, 4))])
+def test_empty_data_are_refused(data):
+    with pytest.raises(DataError, match="no samples"):
+        len(open_dataset(data, inputs=[IMAGE]))
+
+
+def test_a_single_dict_is_not_a_dataset():
+    with pytest.raises(DataError, match="Pass a list"):
+        open_dataset({"x": images(1)}, inputs=[IMAGE])
+
+
+def test_pickled_arrays_are_refused_without_loading_them(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="pickled Python objects"):
+        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+
+
+def test_truncated_and_empty_npz_files_are_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", x=images())
+    whole = (tmp_path / "d.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"not a readable .npz"):
+        open_dataset("cut.npz", inputs=[IMAGE], base=tmp_path)
+    with zipfile.ZipFile(tmp_path / "none.npz", "w"):
+        pass
+    with pytest.raises(DataError, match=r"empty .npz"):
+        open_dataset("none.npz", inputs=[IMAGE], base=tmp_path)
+
+
+def test_flipped_bits_are_found(tmp_path):
+    np.savez(tmp_path / "d.npz", x=images())
+    data = bytearray((tmp_path / "d.npz").read_bytes())
+    data[600] ^= 1
+    (tmp_path / "d.npz").write_bytes(data)
+    with pytest.raises(DataError, match=r"CRC|damaged"):
+        len(open_dataset("d.npz", inputs=[IMAGE], base=tmp_path))
+
+
+def header_only(shape: str, dtype: str = "<f4") -> bytes:
+    stream = io.BytesIO()
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    stream.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [("(1000000000000, 3, 4, 4)", "truncated"), ("(1000000000000, 0)", "rows of nothing"), ("(-1, 3)", "truncated")],
+)
+def test_claimed_shapes_cost_nothing(tmp_path, shape, message):
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", header_only(shape))
+    with pytest.raises(DataError, match=message):
+        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+
+
+def test_zip_bombs_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("calib.samples.array_file.LARGEST_UNCHECKED", 1 << 20)
+    np.savez_compressed(tmp_path / "d.npz", x=np.zeros((1 << 20,), np.float32))
+    with pytest.raises(DataError, match="zip bomb"):
+        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+
+
+def test_missing_files_and_unknown_formats(tmp_path):
+    (tmp_path / "d.txt").write_text("")
+    with pytest.raises(DataError, match="no such file"):
+        open_dataset("nothing.npz", inputs=[IMAGE], base=tmp_path)
+    with pytest.raises(UsageError, match="formats: npz, npy"):
+        open_dataset("d.txt", inputs=[IMAGE], base=tmp_path)
+
+
+def test_python_sources_run_only_when_allowed(tmp_path):
+    (tmp_path / "my_rows_for_test.py").write_text(
+        "import numpy as np\ndef rows():\n    return [np.ones((3, 4, 4))] * 2\n"
+    )
+    assert len(open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], base=tmp_path)) == 2
+    with pytest.raises(DataError, match="run code"):
+        open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], base=tmp_path, allow_python=False)
+    with pytest.raises(DataError, match="has no 'nothing'"):
+        open_dataset("python:my_rows_for_test:nothing", inputs=[IMAGE], base=tmp_path)
+    with pytest.raises(DataError, match="importing 'no_such_module_here' failed"):
+        open_dataset("python:no_such_module_here:rows", inputs=[IMAGE], base=tmp_path)
