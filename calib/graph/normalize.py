@@ -1,0 +1,147 @@
+"""Bring a model to the form that ``ov.convert_model`` gives, with names that are the same every time.
+
+Un-normalized (saved straight from a reader)        normal
+    Convolution → Multiply → Add (BatchNormalization)    Convolution with other weights → Add
+    Minimum → Maximum                                    Clamp
+    Constant(f16) → Convert → Reshape → Convolution      Constant(f32) → Convolution
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib.errors import ModelError
+from calib.graph.names import Origin, mark, restore, sources, walk
+from calib.runtime.session import ov
+
+# From this size on a constant that was half precision in the file stays so, even where fusing changed its values;
+# below it (biases, scales) single precision costs nothing and rounding would.
+_FP16_ELEMENTS = 4096
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """A normalized model.
+
+    Attributes:
+        model: a private clone.
+        sentences: what was changed, for the report; empty if nothing was.
+        fp16_stored: names of the f32 constants that the file stored in half precision; all their values are
+            representable in it, so they can be stored so again.
+    """
+
+    model: ov.Model
+    sentences: list[str]
+    fp16_stored: frozenset[str]
+
+
+def apply_common_transformations(model: ov.Model) -> None:
+    """Run, in place, the transformations that ``ov.convert_model`` runs on what a reader gives.
+
+    They live in a private module and have no public equivalent (``convert_model`` takes no ``ov.Model``, and saving
+    and reading back does not run them), so this is the only place that knows them, and
+    tests/contracts/test_common_transformations.py holds what is expected of them.
+    """
+    try:
+        from openvino._offline_transformations import apply_fused_names_cleanup, apply_moc_transformations
+    except ImportError as error:
+        raise ModelError(
+            f"OpenVINO {ov.__version__} has no apply_moc_transformations, which brings a model to its normal form; "
+            "install a version that calib supports: pip install 'openvino>=2026.2,<2027'"
+        ) from error
+    # cf=False keeps ShapeOf subgraphs: folding them would freeze the shapes of a model that can be reshaped.
+    apply_moc_transformations(model, cf=False)
+    del apply_fused_names_cleanup
+
+
+def normalize(model: ov.Model, invented: Callable[[ov.Node], bool] = lambda node: False) -> Normalized:
+    """Return a normalized clone of a floating-point model; ``model`` itself is not edited.
+
+    Constant subgraphs (decompression Convert, Reshape, Transpose… on weights) become f32 constants: only then do all
+    layers that read them run in INT8. Must not be used on a quantized model, whose i8 weights it could fold.
+
+    Args:
+        model: any floating-point model.
+        invented: tells whether an operation's name comes from a counter and must not be kept.
+    """
+    clone = model.clone()
+    before = _histogram(clone)
+    origins = mark(clone, invented)
+    apply_common_transformations(clone)
+    fp16, rounded = _half_precision_constants(clone, origins)
+    restore(clone, origins)
+    _forget_fused_names(clone)
+    sentences = _describe(before, _histogram(clone), origins)
+    if rounded:
+        sentences.append(
+            f"{rounded} constants that are stored in half precision changed when operations were fused into them; "
+            "they were rounded to half precision again"
+        )
+    return Normalized(clone, sentences, frozenset(node.get_friendly_name() for node in fp16))
+
+
+def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tuple[list[ov.Node], int]:
+    """Return the f32 constants made from half-precision ones, and how many of them had to be rounded (in place)."""
+    found: list[ov.Node] = []
+    rounded = 0
+    if not any(origin.fp16 for origin in origins.values()):
+        return found, rounded
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_output_element_type(0) != ov.Type.f32:
+            continue
+        if not any(origin.fp16 for origin in sources(node, origins)):
+            continue
+        values = node.get_data()  # pyright: ignore[reportAttributeAccessIssue]
+        with np.errstate(over="ignore"):
+            again = values.astype(np.float16).astype(np.float32)
+        if np.array_equal(values, again, equal_nan=True):
+            found.append(node)
+        elif values.size >= _FP16_ELEMENTS and np.isfinite(again).all():
+            found.append(_replace_constant(node, again))
+            rounded += 1
+    return found, rounded
+
+
+def _replace_constant(node: ov.Node, values: np.ndarray) -> ov.Node:
+    """Put a constant with other values in the place of ``node``, under the same name and history."""
+    other = ov.op.Constant(values)
+    other.set_friendly_name(node.get_friendly_name())
+    for key, value in node.get_rt_info().items():
+        other.get_rt_info()[key] = value
+    for target in node.output(0).get_target_inputs():
+        target.replace_source_output(other.output(0))
+    return other
+
+
+def _forget_fused_names(model: ov.Model) -> None:
+    """Drop the marks that the transformations left in the operations' runtime information."""
+    from openvino._offline_transformations import apply_fused_names_cleanup
+
+    apply_fused_names_cleanup(model)
+
+
+def _histogram(model: ov.Model) -> Counter[str]:
+    return Counter(node.get_type_name() for _, nodes in walk(model) for node in nodes)
+
+
+def _describe(before: Counter[str], after: Counter[str], origins: dict[str, Origin]) -> list[str]:
+    """Say in sentences what normalization did; constants and their conversions apart from the rest."""
+    sentences: list[str] = []
+    constants = ("Constant",)
+    gone = {kind: count for kind, count in sorted((before - after).items()) if kind not in constants}
+    new = {kind: count for kind, count in sorted((after - before).items()) if kind not in constants}
+    if gone or new:
+        parts = [f"{count} {kind} fewer" for kind, count in gone.items()]
+        parts += [f"{count} {kind} more" for kind, count in new.items()]
+        sentences.append(
+            f"brought to the form that ov.convert_model gives: {before.total()} → {after.total()} operations "
+            f"({', '.join(parts)})"
+        )
+    halves = sum(origin.fp16 for origin in origins.values())
+    if halves:
+        sentences.append(f"{halves} constants are stored in half precision")
+    return sentences
