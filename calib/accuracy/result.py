@@ -1,0 +1,176 @@
+"""What a search found: figures that can be checked, and the account of what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from calib.accuracy.budget import noise_note
+from calib.accuracy.interval import Interval, bootstrap_interval, paired_interval
+from calib.accuracy.trial import Indices, Problem
+from calib.errors import UsageError
+from calib.outcome import FinalistFacts, SearchStepFacts
+
+SearchStatus = Literal["within_budget", "over_budget", "fp32_kept"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The metric of a plan on some samples.
+
+    Attributes:
+        samples: how many.
+        baseline: FP32 on the same samples.
+        value: the plan's.
+        drop: in the budget's scale; +inf where the model gave no number.
+        interval: 95 % interval of the drop, same scale; None where the samples do not allow one.
+    """
+
+    samples: int
+    baseline: float
+    value: float
+    drop: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best plan found.
+
+    Attributes:
+        status: within_budget: looked at on every sample, and it fits (on the held-out samples too, where there are any
+            and the search was not stopped before). over_budget: the quantized model with the smallest drop of all
+            that were looked at. fp32_kept: everything reverted.
+        reason: one or two plain sentences.
+        reverted: layers in floating point.
+        units: the same as units, most damaging first.
+        figure: on the samples that the search saw; None where it was stopped before any result.
+        held_out: on the samples that it never saw; None without a split, or stopped before.
+        stopped: why it ended early, else "".
+        note: plain sentence where the budget lies below the noise.
+        bound_evaluations: stated before; evaluations never exceeds it.
+        evaluations: plans put to the test, confirmations included.
+        images_evaluated: samples run through any model, the FP32 pass included.
+        compilations: quantized models compiled.
+        steps: every evaluation in order.
+        finalists: plans within the budget that were timed; empty where there was no choice.
+        parts: sample index → part of the plan chosen, all samples it was looked at on.
+    """
+
+    status: SearchStatus
+    reason: str
+    reverted: frozenset[str]
+    units: tuple[frozenset[str], ...]
+    figure: Figure | None
+    held_out: Figure | None
+    stopped: str
+    note: str
+    bound_evaluations: int
+    evaluations: int
+    images_evaluated: int
+    compilations: int
+    steps: tuple[SearchStepFacts, ...]
+    finalists: tuple[FinalistFacts, ...]
+    parts: Mapping[int, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> Figure | None:
+        """The figure to print: that of the samples the search never saw, where there are any."""
+        return self.held_out or self.figure
+
+
+def figure_of(problem: Problem, parts: Mapping[int, Any], indices: Indices, scale: float | None = None) -> Figure:
+    """Return the figure of a plan on these samples.
+
+    Args:
+        problem: for the baseline, the metric and the budget.
+        parts: sample index → part, of these samples at least.
+        indices: the samples, ascending.
+        scale: what a loss is divided by; by default that of FP32 on the same samples.
+    """
+    budget, metric = problem.budget, problem.metric
+    before = [problem.baseline_parts[i] for i in indices]
+    after = [parts[i] for i in indices.tolist()]
+    baseline, value = float(metric.aggregate(before)), float(metric.aggregate(after))
+    divisor = budget.scale(baseline) if scale is None else scale
+    old, new = metric.per_sample(before), metric.per_sample(after)
+    if old is not None and new is not None:
+        interval = paired_interval(np.asarray(old, float), np.asarray(new, float), budget.higher_is_better)
+        if interval is not None:
+            # The baseline in the divisor of a relative drop is taken as known.
+            interval = Interval(interval.low / divisor, interval.high / divisor, interval.method)
+    else:
+
+        def drop_of(old: Sequence[Any], new: Sequence[Any]) -> float:
+            return budget.loss(float(metric.aggregate(old)), float(metric.aggregate(new))) / divisor
+
+        interval = bootstrap_interval(drop_of, before, after, seed=problem.seed)
+    return Figure(len(indices), baseline, value, budget.loss(baseline, value) / divisor, interval)
+
+
+def note_of(problem: Problem, figure: Figure | None) -> str:
+    """Return the sentence on the noise of a figure, "" where the budget lies above it."""
+    if figure is None or figure.interval is None:
+        return ""
+    return noise_note(problem.budget, figure.samples, figure.interval.half_width)
+
+
+def rejudge(problem: Problem, result: SearchResult, parts: Sequence[Any], compilations: int = 1) -> SearchResult:
+    """Return the result with the figures of the saved file, loaded again and run over the whole validation dataset.
+
+    Not needed where the file has the very bytes that the search evaluated the plan with.
+
+    Args:
+        problem: the one that was searched.
+        result: what the search found.
+        parts: the saved model's parts, one per validation sample.
+        compilations: what it took.
+
+    Raises:
+        UsageError: not one part per sample.
+    """
+    if len(parts) != len(problem.baseline_parts):
+        raise UsageError(f"the final pass needs {len(problem.baseline_parts)} parts, one a sample, got {len(parts)}")
+    known = dict(enumerate(parts))
+    figure = figure_of(problem, known, problem.search_indices)
+    held_out = figure_of(problem, known, problem.held_out) if len(problem.held_out) else None
+    headline = held_out or figure
+    within = problem.budget.fits(figure.drop) and (held_out is None or problem.budget.fits(held_out.drop))
+    status: SearchStatus = "within_budget" if within else "over_budget"
+    reason = "the saved file keeps the budget" if within else _broken(result, headline.drop, problem.budget.max_drop)
+    if result.status == "fp32_kept":
+        status, reason = "fp32_kept", result.reason
+    step = SearchStepFacts(
+        step=len(result.steps) + 1,
+        kind="final",
+        reverted=sorted(result.reverted),
+        samples=len(parts),
+        value=headline.value,
+        drop=headline.drop,
+        within=within,
+        reason=reason,
+    )
+    problem.progress(step)
+    return replace(
+        result,
+        status=status,
+        reason=result.reason if status == result.status else reason,
+        figure=figure,
+        held_out=held_out,
+        note=note_of(problem, headline),
+        images_evaluated=result.images_evaluated + len(parts),
+        compilations=result.compilations + compilations,
+        steps=(*result.steps, step),
+        parts=known,
+    )
+
+
+def _broken(result: SearchResult, drop: float, max_drop: float) -> str:
+    if result.status != "within_budget":
+        return result.reason
+    shown = f"{drop:.4g}" if math.isfinite(drop) else "without a number"
+    return f"the saved file loses {shown}, over the budget of {max_drop:g}, though the search's model kept it"

@@ -1,0 +1,282 @@
+"""What a run must not lose: every verdict is on disk the moment it is known, and survives kill -9.
+
+One SQLite file. Each change is one transaction, written ahead and synced (WAL, synchronous=FULL), so that a kill or
+a power cut loses at most what was in flight. New tables are one more entry in `MIGRATIONS`, never a change of an old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.errors import OutputError, StatisticsError
+
+Evaluate = Callable[[frozenset[str], NDArray[np.int64]], Sequence[Any]]
+Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
+
+# Marks the file as calib's in SQLite's header ("CALB"), so that nobody else's database is written to.
+APPLICATION_ID = 0x43414C42
+
+# Entry i takes a file from version i to version i + 1 (SQLite's user_version).
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE facts (run TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run, key));
+    CREATE TABLE verdicts (
+        run TEXT NOT NULL, plan TEXT NOT NULL, block TEXT NOT NULL,
+        reverted TEXT NOT NULL, parts TEXT NOT NULL,
+        PRIMARY KEY (run, plan, block)
+    );
+    CREATE TABLE timings (
+        run TEXT NOT NULL, race TEXT NOT NULL, position INTEGER NOT NULL,
+        reverted TEXT NOT NULL, latency_ms REAL NOT NULL,
+        PRIMARY KEY (run, race, position)
+    );
+    CREATE TABLE rankings (
+        run TEXT NOT NULL, position INTEGER NOT NULL,
+        layers TEXT NOT NULL, damage REAL NOT NULL, cost_ms REAL NOT NULL,
+        PRIMARY KEY (run, position)
+    );
+    """,
+)
+
+
+class RunStore:
+    """An open run store; use it as a context manager, from one thread, one connection a process.
+
+    Args:
+        path: of the file; made where it does not exist. Its folder must exist.
+        timeout: seconds to wait for another process that is writing.
+
+    Raises:
+        OutputError: the file can't be opened or written.
+        StatisticsError: it is damaged, another program's, or a newer calib's.
+    """
+
+    def __init__(self, path: str | Path, *, timeout: float = 30.0):
+        self.path = Path(path)
+        try:
+            # Transactions are explicit below: isolation_level=None keeps Python from opening its own.
+            self._connection = sqlite3.connect(self.path, timeout=timeout, isolation_level=None)
+        except sqlite3.Error as error:
+            raise OutputError(f"run store {self.path}: can't be opened ({error}); does its folder exist?") from error
+        try:
+            with self._translated():
+                self._check()
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                self._migrate()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything is on disk already."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection inside a write transaction: all of it is on disk afterwards, or nothing.
+
+        Raises:
+            OutputError: the disk is full, or another process holds the file for too long.
+            StatisticsError: the file is damaged.
+        """
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a SELECT."""
+        with self._translated():
+            return self._connection.execute(statement, tuple(values)).fetchall()
+
+    def put(self, run: str, key: str, value: Any) -> None:
+        """Keep a JSON-able fact of a run under a key, in place of an older one."""
+        with self.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (run, key, _json(value)))
+
+    def get(self, run: str, key: str, default: Any = None) -> Any:
+        """Return a fact as JSON gives it back, or the default."""
+        rows = self.read("SELECT value FROM facts WHERE run = ? AND key = ?", (run, key))
+        return self._parse(rows[0][0]) if rows else default
+
+    def keep_verdict(self, run: str, reverted: frozenset[str], block: NDArray[np.int64], parts: Sequence[Any]) -> None:
+        """Keep the parts of one plan on one block of samples."""
+        row = (run, plan_hash(reverted), block_hash(block), _json(sorted(reverted)), _json(list(parts)))
+        with self.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
+
+    def verdict(self, run: str, reverted: frozenset[str], block: NDArray[np.int64]) -> list[Any] | None:
+        """Return the parts of this plan on this block, None where they are not known."""
+        rows = self.read(
+            "SELECT parts FROM verdicts WHERE run = ? AND plan = ? AND block = ?",
+            (run, plan_hash(reverted), block_hash(block)),
+        )
+        if not rows:
+            return None
+        parts = self._parse(rows[0][0])
+        if not isinstance(parts, list) or len(parts) != len(block):
+            raise self._damaged(f"a verdict holds {rows[0][0][:40]!r} where {len(block)} parts are needed")
+        return parts
+
+    def verdicts(self, run: str) -> int:
+        """Return how many blocks of samples are known for this run."""
+        return int(self.read("SELECT count(*) FROM verdicts WHERE run = ?", (run,))[0][0])
+
+    def keep_timings(self, run: str, plans: Sequence[frozenset[str]], latencies_ms: Sequence[float]) -> None:
+        """Keep the latencies of plans that were timed against each other."""
+        race = race_hash(plans)
+        rows = [
+            (run, race, position, _json(sorted(plan)), float(ms))
+            for position, (plan, ms) in enumerate(zip(plans, latencies_ms, strict=True))
+        ]
+        with self.transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO timings VALUES (?, ?, ?, ?, ?)", rows)
+
+    def timings(self, run: str, plans: Sequence[frozenset[str]]) -> list[float] | None:
+        """Return the stored latencies of exactly these plans in this order, None where they were not timed."""
+        rows = self.read(
+            "SELECT latency_ms FROM timings WHERE run = ? AND race = ? ORDER BY position", (run, race_hash(plans))
+        )
+        return [float(row[0]) for row in rows] or None
+
+    def keep_ranking(self, run: str, ranking: Sequence[tuple[frozenset[str], float, float]]) -> None:
+        """Keep the units in order, each with its damage (finite or inf) and its cost in milliseconds."""
+        rows = [(run, position, _json(sorted(u)), float(d), float(c)) for position, (u, d, c) in enumerate(ranking)]
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM rankings WHERE run = ?", (run,))
+            connection.executemany("INSERT INTO rankings VALUES (?, ?, ?, ?, ?)", rows)
+
+    def ranking(self, run: str) -> list[tuple[frozenset[str], float, float]] | None:
+        """Return what `keep_ranking` kept, None where nothing was."""
+        rows = self.read("SELECT layers, damage, cost_ms FROM rankings WHERE run = ? ORDER BY position", (run,))
+        return [(frozenset(self._parse(layers)), damage, cost) for layers, damage, cost in rows] or None
+
+    def _check(self) -> None:
+        """Refuse a file that is not ours, before anything in it is changed."""
+        owner = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
+        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        tables = int(self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        if owner != APPLICATION_ID and (owner or version or tables):
+            raise StatisticsError(f"run store {self.path}: the file is another program's database; name another file")
+        if version > len(MIGRATIONS):
+            raise StatisticsError(
+                f"run store {self.path}: made by a newer calib (format {version}, this one reads up to "
+                f"{len(MIGRATIONS)}); update calib or name another file"
+            )
+        verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise self._damaged(str(verdict))
+
+    def _migrate(self) -> None:
+        with self.transaction() as connection:
+            # Read inside the transaction: another process may have migrated in between.
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            for script in MIGRATIONS[version:]:
+                for statement in filter(str.strip, script.split(";")):
+                    connection.execute(statement)
+            if version < len(MIGRATIONS):
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise OutputError(
+                f"run store {self.path}: {error}; is the disk full, the file read-only, or in use elsewhere?"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(str(error)) from error
+
+    def _parse(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, detail: str) -> StatisticsError:
+        return StatisticsError(
+            f"run store {self.path}: not a run store, or damaged ({detail}); delete the file to start afresh"
+        )
+
+
+def remembered(store: RunStore, run: str, evaluate: Evaluate) -> Evaluate:
+    """Return ``evaluate`` with a memory: each answer is on disk before it is used, and asked for once.
+
+    Args:
+        store: where the answers are kept.
+        run: key of everything the answers depend on: model, data, settings, metric.
+        evaluate: ``(reverted layers, sample indices) → parts``; parts must be JSON-able (numpy values are converted).
+
+    Returns:
+        The same function. Its parts are always as JSON gives them back (tuples become lists), so that a resumed run
+        computes with exactly what the first one computed with.
+    """
+
+    def evaluate_once(reverted: frozenset[str], indices: NDArray[np.int64]) -> Sequence[Any]:
+        known = store.verdict(run, reverted, indices)
+        if known is None:
+            store.keep_verdict(run, reverted, indices, evaluate(reverted, indices))
+            known = store.verdict(run, reverted, indices)
+        assert known is not None
+        return known
+
+    return evaluate_once
+
+
+def remembered_latency(store: RunStore, run: str, latency: Latency) -> Latency:
+    """Return ``latency`` with a memory: plans that were timed against each other are not timed again."""
+
+    def time_once(plans: Sequence[frozenset[str]]) -> Sequence[float]:
+        known = store.timings(run, plans)
+        if known is None:
+            store.keep_timings(run, plans, latency(plans))
+            known = store.timings(run, plans)
+        assert known is not None
+        return known
+
+    return time_once
+
+
+def plan_hash(reverted: frozenset[str]) -> str:
+    """Return the identity of a set of reverted layers."""
+    return hashlib.sha256(_json(sorted(reverted)).encode()).hexdigest()
+
+
+def block_hash(indices: NDArray[np.int64]) -> str:
+    """Return the identity of sample indices in their order."""
+    return hashlib.sha256(np.ascontiguousarray(indices, dtype="<i8").tobytes()).hexdigest()
+
+
+def race_hash(plans: Sequence[frozenset[str]]) -> str:
+    """Return the identity of plans that are timed against each other, in their order."""
+    return hashlib.sha256(_json([sorted(plan) for plan in plans]).encode()).hexdigest()
+
+
+def _json(value: Any) -> str:
+    # Floats are written so that they read back to the last bit; numpy scalars and arrays become numbers and lists.
+    return json.dumps(value, default=lambda item: item.tolist(), separators=(",", ":"))
