@@ -70,6 +70,7 @@ class ActivationQuantizer:
     Attributes:
         unify: quantizers with the same non-empty key must share one range (a Concat's inputs).
         range: None until estimated.
+        signed_only: levels are signed even where the data has no negative values.
         channel_ranges: ``(channels, 2)`` as nested tuples for depthwise inputs quantized per channel, else empty.
     """
 
@@ -79,6 +80,7 @@ class ActivationQuantizer:
     levels: int = 256
     unify: str = ""
     range: Range | None = None
+    signed_only: bool = False
     channel_ranges: tuple[tuple[float, float], ...] = ()
 
     @property

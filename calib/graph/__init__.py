@@ -1,1 +1,1 @@
-"""TODO"""
+"""The only place that reads and edits an ov.Model."""

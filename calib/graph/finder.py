@@ -1,0 +1,144 @@
+"""ov.Model → the layers worth quantizing, and the reason for every layer left out."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from calib.errors import UsageError
+from calib.graph.operations import BODIES, LAYERS, LEFT_ALONE, LayerRule
+from calib.graph.view import GraphView
+from calib.plan import Port, QuantizableNode, Skipped
+from calib.runtime.session import ov
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the walk through the graph found, in topological order."""
+
+    layers: tuple[QuantizableNode, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def find(view: GraphView, ignore: Sequence[str] = ()) -> Found:
+    """Walk the graph; every Convolution, deconvolution and MatMul is either a layer or skipped with its reason.
+
+    Args:
+        view: the analysed model.
+        ignore: ``NAME``, ``type:TYPE`` or ``re:REGEX``; each must match a layer.
+
+    Raises:
+        UsageError: an ``ignore`` pattern is malformed or matches nothing.
+    """
+    layers: list[QuantizableNode] = []
+    skipped: list[Skipped] = []
+    ignored = _matcher(ignore)
+    for name, kind in view.types.items():
+        if kind in LEFT_ALONE:
+            skipped.append(Skipped(name, kind, LEFT_ALONE[kind]))
+        elif kind in BODIES:
+            skipped.extend(_inside(name, kind, view.nodes[name]))
+        elif kind in LAYERS:
+            pattern = ignored(name, kind)
+            verdict = f"ignored by {pattern!r}" if pattern else _examine(view, name, LAYERS[kind])
+            if isinstance(verdict, str):
+                skipped.append(Skipped(name, kind, verdict))
+            else:
+                layers.append(verdict)
+    _check_all_used(ignored.unused, [*layers, *skipped])
+    return Found(tuple(layers), tuple(skipped))
+
+
+def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | str:
+    """Return the layer, or the reason why it stays in floating point."""
+    if rule.never:
+        return rule.never
+    for index in (0, 1):
+        tensor = view.tensor(Port(name, index))
+        element = view.output(tensor).get_element_type()
+        if element != ov.Type.f32:
+            return f"input {index} ({tensor}) is {element.get_type_name()}, not f32"
+        if view.shape(tensor) is None:
+            return f"input {index} ({tensor}) has a dynamic rank"
+    constant = [view.is_constant(tensor) for tensor in view.inputs[name][:2]]
+    if all(constant):
+        return "both inputs are constant"
+    if rule.weights is None:
+        return _examine_matmul(view, name, constant)
+    if not constant[rule.weights]:
+        return "its weights are computed at run time"
+    node = view.nodes[name]
+    shape = tuple(node.input_value(rule.weights).get_shape())
+    if shape[0] == 1 and view.types[view.inputs[name][0].node] == "Softmax":
+        return "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift"
+    depthwise = rule.type == "GroupConvolution" and shape[2] == 1
+    return QuantizableNode(name, rule.type, (0,), (rule.weights,), depthwise)
+
+
+def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> QuantizableNode | str:
+    for index, fixed in enumerate(constant):
+        rank = len(view.shape(view.tensor(Port(name, index))) or ())
+        if rank < 2:
+            return f"input {index} is a vector: there is no axis for a scale per channel"
+        if fixed:
+            return QuantizableNode(name, "MatMul", (1 - index,), (index,))
+    if view.tensor(Port(name, 0)) == view.tensor(Port(name, 1)):
+        return "it multiplies a tensor with itself: its two inputs need different levels"
+    return QuantizableNode(name, "MatMul", (0, 1))
+
+
+def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:
+    """List the layers inside the bodies of If, Loop and TensorIterator."""
+    count = node.get_internal_subgraphs_size() if hasattr(node, "get_internal_subgraphs_size") else 0
+    bodies = [node.get_function(i) for i in range(count)] if count else _bodies(node)
+    return [
+        Skipped(f"{name}/{op.get_friendly_name()}", op.get_type_name(), f"inside the body of a {kind}")
+        for body in bodies
+        for op in body.get_ordered_ops()
+        if op.get_type_name() in LAYERS or op.get_type_name() in LEFT_ALONE
+    ]
+
+
+def _bodies(node: ov.Node) -> list[ov.Model]:
+    if hasattr(node, "get_then_body"):
+        return [node.get_then_body(), node.get_else_body()]  # pyright: ignore[reportAttributeAccessIssue]
+    return [node.get_function()] if hasattr(node, "get_function") else []  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Matcher:
+    def __init__(self, tests: list[tuple[str, Callable[[str, str], bool]]]):
+        self._tests = tests
+        self.unused = [pattern for pattern, _ in tests]
+
+    def __call__(self, name: str, kind: str) -> str:
+        hits = [pattern for pattern, matches in self._tests if matches(name, kind)]
+        self.unused = [pattern for pattern in self.unused if pattern not in hits]
+        return hits[0] if hits else ""
+
+
+def _matcher(ignore: Sequence[str]) -> _Matcher:
+    tests: list[tuple[str, Callable[[str, str], bool]]] = []
+    for pattern in ignore:
+        prefix, _, rest = pattern.partition(":")
+        if prefix == "type" and rest:
+            tests.append((pattern, lambda _, kind, rest=rest: kind == rest))
+        elif prefix == "re" and rest:
+            try:
+                compiled = re.compile(rest)
+            except re.error as error:
+                raise UsageError(f"ignore: {pattern!r} is no regular expression: {error}") from error
+            tests.append((pattern, lambda name, _, compiled=compiled: compiled.search(name) is not None))
+        else:
+            tests.append((pattern, lambda name, _, pattern=pattern: name == pattern))
+    return _Matcher(tests)
+
+
+def _check_all_used(unused: list[str], known: Sequence[QuantizableNode | Skipped]) -> None:
+    if not unused:
+        return
+    names = [node.name for node in known]
+    close = difflib.get_close_matches(unused[0], names, 3)
+    hint = f"; did you mean {', '.join(map(repr, close))}?" if close else "; `calib inspect MODEL` lists the layers"
+    raise UsageError(f"ignore: {unused[0]!r} matches none of the model's {len(names)} layers{hint}")

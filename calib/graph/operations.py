@@ -1,0 +1,85 @@
+"""What the CPU plug-in does with each operation, as data: one row an operation.
+
+The rows were found by compiling small graphs and asking the executed primitive; ``tests/integration`` asks again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from calib.plan import Scheme
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """An operation that can run in INT8.
+
+    Attributes:
+        activations: input ports that may carry activations.
+        weights: the input port that may carry a constant, None where both may.
+        signed: how levels must lie for data with negative values.
+        never: why the plug-in never runs it in INT8; empty if it does.
+    """
+
+    type: str
+    activations: tuple[int, ...] = (0,)
+    weights: int | None = 1
+    signed: Scheme = Scheme.ASYMMETRIC
+    never: str = ""
+
+
+LAYERS: dict[str, LayerRule] = {
+    rule.type: rule
+    for rule in (
+        LayerRule("Convolution"),
+        LayerRule("GroupConvolution"),
+        # With a zero point it runs in f32, 3.6x slower than INT8.
+        LayerRule("ConvolutionBackpropData", signed=Scheme.SYMMETRIC),
+        LayerRule(
+            "GroupConvolutionBackpropData", never="the CPU plug-in has no INT8 primitive for grouped deconvolution"
+        ),
+        LayerRule("MatMul", activations=(0, 1), weights=None),
+    )
+}
+
+RECURRENT = "recurrent cells need one identical signed range on data and state and fail to compile otherwise"
+# Layers with weights inside that calib leaves alone, and why.
+LEFT_ALONE: dict[str, str] = {
+    "LSTMSequence": RECURRENT,
+    "GRUSequence": RECURRENT,
+    "RNNSequence": RECURRENT,
+    "LSTMCell": RECURRENT,
+    "GRUCell": RECURRENT,
+    "RNNCell": RECURRENT,
+    "ScaledDotProductAttention": "fused attention runs as one floating-point primitive",
+    "DeformableConvolution": "the CPU plug-in has no INT8 primitive for deformable convolution",
+    "BinaryConvolution": "binary weights are not quantized again",
+}
+
+BODIES = ("If", "Loop", "TensorIterator")
+
+# INT8 passes through these unchanged, and each output value is one of the input values (or zero), so the range of the
+# input serves the output: a quantizer can sit in front of them.
+SELECTING = frozenset(
+    {
+        "MaxPool",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Slice",
+        "StridedSlice",
+        "Gather",
+        "ShuffleChannels",
+        "DepthToSpace",
+        "BatchToSpace",
+        "SpaceToBatch",
+    }
+)
+
+# These read a tensor's shape only: they take no part in what its consumers want.
+SHAPE_ONLY = frozenset({"ShapeOf"})
+
+# Where values become positions or are compared across a whole tensor: what leads to them through nothing but
+# arithmetic is a detection head whose coordinates must stay exact.
+DECODING = frozenset({"TopK", "NonMaxSuppression", "DetectionOutput", "MulticlassNms", "MatrixNms", "NMSRotated"})

@@ -1,0 +1,70 @@
+"""One analysis of an ov.Model: names, producers and consumers as plain dictionaries.
+
+Calls into OpenVINO cost microseconds each and a network has tens of thousands of them, so the graph is read once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property
+
+from calib.errors import ModelError
+from calib.plan import Port, TensorId
+from calib.runtime.session import ov
+
+
+class GraphView:
+    """A read-only picture of a model whose friendly names are unique.
+
+    Attributes:
+        nodes: friendly name → node, in topological order.
+        types: friendly name → operation type.
+        inputs: friendly name → the tensors it reads, in port order.
+        consumers: tensor → the ports that read it, in topological order.
+    """
+
+    def __init__(self, model: ov.Model):
+        self.nodes: dict[str, ov.Node] = {}
+        self.types: dict[str, str] = {}
+        self.inputs: dict[str, tuple[TensorId, ...]] = {}
+        self.consumers: dict[TensorId, list[Port]] = defaultdict(list)
+        for node in model.get_ordered_ops():
+            name = node.get_friendly_name()
+            if name in self.nodes:
+                raise ModelError(f"two nodes are named {name!r}; names must be unique. Load the model with calib first")
+            self.nodes[name] = node
+            self.types[name] = node.get_type_name()
+            read = []
+            for index, value in enumerate(node.input_values()):
+                tensor = TensorId(value.get_node().get_friendly_name(), value.get_index())
+                read.append(tensor)
+                self.consumers[tensor].append(Port(name, index))
+            self.inputs[name] = tuple(read)
+
+    def is_constant(self, tensor: TensorId) -> bool:
+        """Say whether a tensor is a Constant of floating-point numbers."""
+        return self.types[tensor.node] == "Constant"
+
+    def value_consumers(self, tensor: TensorId) -> list[Port]:
+        """Return the ports that read the tensor's values, not only its shape."""
+        return [port for port in self.consumers.get(tensor, []) if self.types[port.node] != "ShapeOf"]
+
+    def tensor(self, port: Port) -> TensorId:
+        """Return what a port reads."""
+        return self.inputs[port.node][port.input]
+
+    def output(self, tensor: TensorId) -> ov.Output:
+        """Return the OpenVINO output behind a tensor."""
+        return self.nodes[tensor.node].output(tensor.output)
+
+    def shape(self, tensor: TensorId) -> tuple[int | None, ...] | None:
+        """Return the tensor's shape, None for each dynamic axis, None for a dynamic rank."""
+        partial = self.output(tensor).get_partial_shape()
+        if partial.rank.is_dynamic:
+            return None
+        return tuple(None if axis.is_dynamic else axis.get_length() for axis in partial)
+
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """Friendly name → position in topological order."""
+        return {name: index for index, name in enumerate(self.nodes)}

@@ -1,0 +1,73 @@
+"""What the compiled model really ran: the primitive and precision behind each layer of the IR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from calib.runtime.session import ov
+
+# Executed kinds that can stand for a Convolution or MatMul of the IR.
+COMPUTING = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Subgraph", "RNNSeq", "RNNCell"})
+
+
+@dataclass(frozen=True)
+class Executed:
+    """One node of the executed graph.
+
+    Attributes:
+        kind: OpenVINO's executed layer type (Convolution, FullyConnected, Subgraph…).
+        primitive: as OpenVINO names it, such as ``brgconv_avx512_core_amx_I8``.
+        precision: ``i8`` only if the primitive says so, else the run-time precision (f32, bf16, f16).
+        time_ms: average since compilation; 0 unless compiled with PERF_COUNT.
+    """
+
+    name: str
+    kind: str
+    primitive: str
+    precision: str
+    time_ms: float
+    originals: tuple[str, ...]
+
+    @property
+    def int8(self) -> bool:
+        """Whether the executed primitive is an INT8 one."""
+        return self.precision == "i8"
+
+
+def _text(info: Any, key: str) -> str:
+    value = info[key] if key in info else ""
+    return str(getattr(value, "value", value))
+
+
+def executed_nodes(compiled: ov.CompiledModel) -> list[Executed]:
+    """List the nodes of the executed graph in execution order."""
+    found = []
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        info = op.get_rt_info()
+        primitive = _text(info, "primitiveType")
+        # runtimePrecision alone lies: a weight-only FullyConnected says i8 while an f32 kernel runs.
+        precision = "i8" if primitive.lower().endswith("i8") else _text(info, "runtimePrecision")
+        originals = tuple(n.strip().removesuffix("_original") for n in _text(info, "originalLayersNames").split(","))
+        time = _text(info, "execTimeMcs")
+        found.append(
+            Executed(
+                op.get_friendly_name(),
+                _text(info, "layerType"),
+                primitive,
+                precision,
+                float(time) / 1000 if time.replace(".", "", 1).isdigit() else 0.0,
+                originals,
+            )
+        )
+    return found
+
+
+def executed_layers(compiled: ov.CompiledModel) -> dict[str, Executed]:
+    """Map each layer name of the IR to the computing node that ran it (fused names included)."""
+    layers: dict[str, Executed] = {}
+    for node in executed_nodes(compiled):
+        if node.kind in COMPUTING:
+            for original in node.originals:
+                layers.setdefault(original, node)
+    return layers
