@@ -67,7 +67,7 @@ def level_grid(
 def fake_quantize_limits(low: float, high: float, scheme: Scheme, levels: int) -> tuple[np.float32, np.float32]:
     """Return ``(input_low, input_high)`` of a FakeQuantize, exact in float32, with zero exactly on a level."""
     scale, below = level_grid(low, high, scheme, levels)
-    return np.float32(-below * scale), np.float32((levels - 1 - below) * scale)
+    return np.float32(0.0 - below * scale), np.float32((levels - 1 - below) * scale)
 
 
 def range_limits(chosen: Range, scheme: Scheme, levels: int) -> tuple[np.float32, np.float32]:
