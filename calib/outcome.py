@@ -1,6 +1,7 @@
 """What a run found and decided: the values that report.json is, and every other report is made from.
 
-Times are seconds unless the name ends in ``_ms``. Text may come from a model file: escape it wherever it becomes markup.
+Times are seconds unless the name ends in ``_ms``. Text may come from a model file: escape it wherever it becomes
+markup.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ class ModelFacts(Frozen):
     name: str
     source: str = ""
     format: Literal["ir", "onnx", "memory"] = "ir"
-    fingerprint: str = Field("", description="sha256 of the file bytes")
+    fingerprint: str = Field(default="", description="sha256 of the file bytes")
     inputs: list[TensorFacts] = []
     outputs: list[TensorFacts] = []
     operations: int = 0
-    bytes_before: int = Field(0, description="size of the weights file (.bin, .onnx) as it came")
-    bytes_after: int = Field(0, description="size of the .bin written; 0 before it is written")
-    normalization: list[str] = Field([], description="what was changed on load, one sentence each")
-    preprocessing: list[str] = Field([], description="preprocessing found in the IR or embedded, one sentence each")
+    bytes_before: int = Field(default=0, description="size of the weights file (.bin, .onnx) as it came")
+    bytes_after: int = Field(default=0, description="size of the .bin written; 0 before it is written")
+    normalization: list[str] = Field(default=[], description="what was changed on load, one sentence each")
+    preprocessing: list[str] = Field(
+        default=[], description="preprocessing found in the IR or embedded, one sentence each"
+    )
 
 
 class SettingFacts(Frozen):
@@ -59,13 +62,17 @@ class LayerFacts(Frozen):
     type: str
     output_shape: str = ""
     weight_shape: str = ""
-    macs: int = Field(0, description="multiply-accumulates for one inference; 0 where unknown (dynamic)")
+    macs: int = Field(default=0, description="multiply-accumulates for one inference; 0 where unknown (dynamic)")
     planned: Literal["int8", "float"]
-    executed: str = Field("", description="precision of the primitive that ran: i8, f32, bf16…; '' if not asked")
-    primitive: str = Field("", description="the executed primitive as OpenVINO names it")
-    reason: str = Field("", description="why it stays in floating point, was reverted, or did not run as planned")
+    executed: str = Field(
+        default="", description="precision of the primitive that ran: i8, f32, bf16…; '' if not asked"
+    )
+    primitive: str = Field(default="", description="the executed primitive as OpenVINO names it")
+    reason: str = Field(
+        default="", description="why it stays in floating point, was reverted, or did not run as planned"
+    )
     reverted: bool = False
-    sqnr_db: float | None = Field(None, description="of its output, only this layer's damage if local")
+    sqnr_db: float | None = Field(default=None, description="of its output, only this layer's damage if local")
     weight_sqnr_db: float | None = None
     time_fp32_ms: float | None = None
     time_int8_ms: float | None = None
@@ -84,9 +91,11 @@ class QuantizerFacts(Frozen):
     data_high: float
     estimator: str
     reason: str = ""
-    clipped: float | None = Field(None, description="share of values outside the range; None without a histogram")
-    candidates: dict[str, tuple[float, float]] = Field({}, description="the range each estimator would choose")
-    histogram_edges: list[float] = Field([], description="at most 65 edges, for drawing")
+    clipped: float | None = Field(
+        default=None, description="share of values outside the range; None without a histogram"
+    )
+    candidates: dict[str, tuple[float, float]] = Field(default={}, description="the range each estimator would choose")
+    histogram_edges: list[float] = Field(default=[], description="at most 65 edges, for drawing")
     histogram_counts: list[int] = []
 
 
@@ -149,15 +158,19 @@ class AccuracyFacts(Frozen):
     quantized: float
     drop: float = Field(description="positive is worse, in the metric's unit, or relative")
     drop_kind: Literal["absolute", "relative"] = "absolute"
-    interval: tuple[float, float] | None = Field(None, description="95 % interval of the drop")
+    interval: tuple[float, float] | None = Field(default=None, description="95 % interval of the drop")
     interval_method: str = ""
     budget: float | None = None
     samples: int = 0
-    confirmed_samples: int = Field(0, description="samples the search never saw; 0 without a confirmation split")
+    confirmed_samples: int = Field(
+        default=0, description="samples the search never saw; 0 without a confirmation split"
+    )
     precision: str = "f32"
-    drop_default_precision: float | None = Field(None, description="drop when run with the machine's default hint")
+    drop_default_precision: float | None = Field(
+        default=None, description="drop when run with the machine's default hint"
+    )
     default_precision: str = ""
-    note: str = Field("", description="plain sentence, such as a budget below what the samples can show")
+    note: str = Field(default="", description="plain sentence, such as a budget below what the samples can show")
     bound_evaluations: int = 0
     images_evaluated: int = 0
     compilations: int = 0
@@ -190,11 +203,11 @@ class Report(Frozen):
     schema_version: int = SCHEMA_VERSION
     calib_version: str
     status: Status
-    status_reason: str = Field("", description="plain sentence")
+    status_reason: str = Field(default="", description="plain sentence")
     model: ModelFacts
     environment: dict[str, str] = {}
     settings: list[SettingFacts] = []
-    calibration: str = Field("", description="source of the calibration data")
+    calibration: str = Field(default="", description="source of the calibration data")
     calibration_samples: int = 0
     validation: str = ""
     layers: list[LayerFacts] = []
@@ -205,7 +218,40 @@ class Report(Frozen):
     search: list[SearchStepFacts] = []
     finalists: list[FinalistFacts] = []
     accuracy: AccuracyFacts | None = None
-    output_sqnr_db: dict[str, float] = Field({}, description="output name → SQNR against FP32 on calibration samples")
+    output_sqnr_db: dict[str, float] = Field(
+        default={}, description="output name → SQNR against FP32 on calibration samples"
+    )
     speed: SpeedFacts | None = None
     stages: list[StageFacts] = []
     warnings: list[str] = []
+
+
+class Inspection(Frozen):
+    """What ``calib inspect`` found: every layer that could run in INT8, and what becomes of it."""
+
+    schema_version: int = SCHEMA_VERSION
+    calib_version: str
+    model: ModelFacts
+    quantized: bool = Field(description="the model holds FakeQuantize already; layers say what they execute in")
+    layers: list[LayerFacts] = []
+    notes: list[str] = []
+
+
+class Evaluation(Frozen):
+    """One model measured with one metric."""
+
+    schema_version: int = SCHEMA_VERSION
+    calib_version: str
+    model: ModelFacts
+    validation: str
+    metric: str
+    higher_is_better: bool
+    unit: str = ""
+    value: float
+    interval: tuple[float, float] | None = Field(default=None, description="95 % interval of the value")
+    interval_method: str = ""
+    samples: int
+    precision: str = Field(description="that layers in floating point ran in")
+    isa: str = Field(default="", description="the instruction set it was limited to; '' for the machine's own")
+    reference: float | None = Field(default=None, description="the published figure it was checked against")
+    notes: list[str] = []
