@@ -19,7 +19,7 @@ from calib.errors import ConfigError
 from calib.outcome import SettingFacts
 
 # What a model's own rt_info may say. Nothing that names code, costs time or changes the model: the file may be hostile.
-RT_INFO_FIELDS = ("layout", "color", "resize", "resize_filter", "crop", "mean", "scale")
+RT_INFO_FIELDS = ("layout", "color", "resize_short", "resize", "crop", "filter", "mean", "scale")
 
 
 @dataclass(frozen=True)

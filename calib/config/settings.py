@@ -8,10 +8,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.json_schema import WithJsonSchema
+
+if TYPE_CHECKING:
+    from calib.samples.preprocess import Preprocess
 
 DEFAULT_SAMPLES = 300
 
@@ -65,6 +68,10 @@ def _numbers(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _one_pattern_is_a_list(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -110,23 +117,31 @@ class _Checked(BaseModel):
 
 
 class Preprocessing(_Checked):
-    """From an image (or array) to what the model's input reads: resize, crop, colour, (x − mean) / scale, layout."""
+    """From an image to what the model reads: colour, resize, crop, (x − mean) / scale, layout; in that order."""
 
-    layout: Literal["NCHW", "NHWC"] | None = Field(None, description="of the model's input; None: seen from its shape")
-    color: Literal["RGB", "BGR", "GRAY"] = Field("RGB", description="order of channels that the model reads")
-    resize: Size | None = Field(None, description="[height, width]; one number for both")
-    resize_filter: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
-        "bilinear", description="as Pillow resizes, with antialiasing"
+    layout: Literal["NCHW", "NHWC"] | None = Field(
+        default=None, description="of the model's input; None: seen from its shape"
     )
-    crop: Size | None = Field(None, description="[height, width] from the centre, after resizing")
-    mean: Channels = Field((0.0,), description="subtracted, in the order of color; one number for all channels")
-    scale: Channels = Field((1.0,), description="divided by, after mean; one number for all channels")
-    embed: bool = Field(False, description="put mean and scale (and resize) into the written model")
+    color: Annotated[Literal["rgb", "bgr", "gray"], BeforeValidator(_lower)] | None = Field(
+        default=None,
+        description="order of channels that the model reads; None: rgb, or gray where there is one channel",
+    )
+    resize_short: _Side | None = Field(
+        default=None, description="size of the shorter side, the ratio kept; before resize"
+    )
+    resize: Size | None = Field(default=None, description="[height, width]; one number for both")
+    crop: Size | None = Field(default=None, description="[height, width] out of the middle, after resizing")
+    filter: Annotated[Literal["nearest", "bilinear", "bicubic", "lanczos"], BeforeValidator(_lower)] = Field(
+        default="bilinear", description="of resizing, as Pillow does it, with antialiasing"
+    )
+    mean: Channels | None = Field(default=None, description="subtracted from values 0..255, in the order of color")
+    scale: Channels | None = Field(default=None, description="divided by, after mean; torchvision's figures times 255")
+    embed: bool = Field(default=False, description="put mean and scale into the written model")
 
     @field_validator("scale")
     @classmethod
-    def _scale_is_not_zero(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if 0 in value:
+    def _scale_is_not_zero(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value and 0 in value:
             raise ValueError("must not be 0: values are divided by it")
         return value
 
@@ -134,52 +149,64 @@ class Preprocessing(_Checked):
         """Return the fields that were given, not those left at their default, in declared order."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
+    def on_host(self) -> Preprocess:
+        """Return what the samples need to turn an image into a feed; ``embed`` is not theirs."""
+        from calib.samples.preprocess import Preprocess  # here: it loads numpy
+
+        return Preprocess(**self.model_dump(exclude={"embed"}))
+
 
 class Settings(_Checked):
     """Every setting of ``quantize``; frozen."""
 
-    samples: Count = Field(DEFAULT_SAMPLES, description="calibration samples, chosen by a hash of their ids")
-    salt: str = Field("", description="goes into that hash: another salt chooses other samples")
+    samples: Count = Field(default=DEFAULT_SAMPLES, description="calibration samples, chosen by a hash of their ids")
+    salt: str = Field(default="", description="goes into that hash: another salt chooses other samples")
     preprocessing: dict[str, Preprocessing] = Field(
-        {}, description="a block for the model's only input, or a mapping of input name to block ('' is the only input)"
+        default={},
+        description="a block for the model's only input, or a mapping of input name to block ('' is the only input)",
     )
     estimator: Any = Field(
-        "auto", description="how ranges are chosen", json_schema_extra=lambda s: _choices(s, _estimators)
+        default="auto", description="how ranges are chosen", json_schema_extra=lambda s: _choices(s, _estimators)
     )
-    ignore: Patterns = Field((), description="layers left in floating point: NAME, type:TYPE or re:REGEX")
+    ignore: Patterns = Field(default=(), description="layers left in floating point: NAME, type:TYPE or re:REGEX")
     target: Literal["cpu", "cpu-no-vnni"] = Field(
-        "cpu", description="cpu-no-vnni: weights in half range, for AVX2 CPUs"
+        default="cpu", description="cpu-no-vnni: weights in half range, for AVX2 CPUs"
     )
-    effort: Literal["fast", "balanced", "thorough"] = Field("balanced", description="which corrections are tried")
+    effort: Literal["fast", "balanced", "thorough"] = Field(
+        default="balanced", description="which corrections are tried"
+    )
 
     metric: Any = Field(
-        None, description="a name, or python:module:function", json_schema_extra={"type": ["string", "null"]}
+        default=None, description="a name, or python:module:function", json_schema_extra={"type": ["string", "null"]}
     )
     higher_is_better: bool | None = Field(
-        None, description="direction of a metric of your own, which can't be guessed", validate_default=True
+        default=None, description="direction of a metric of your own, which can't be guessed", validate_default=True
     )
-    max_drop: Annotated[Number, Field(ge=0)] | None = Field(None, description="the accuracy budget; None: no budget")
+    max_drop: Annotated[Number, Field(ge=0)] | None = Field(
+        default=None, description="the accuracy budget; None: no budget"
+    )
     drop: Literal["absolute", "relative"] = Field(
-        "absolute", description="in the metric's unit, or divided by |baseline|"
+        default="absolute", description="in the metric's unit, or divided by |baseline|"
     )
     reference: Number | None = Field(
-        None, description="the published FP32 figure; a baseline far from it stops the run"
+        default=None, description="the published FP32 figure; a baseline far from it stops the run"
     )
     confirm_split: Annotated[Number, Field(ge=0, le=0.9)] = Field(
-        0.0, description="share of the validation dataset that the search never sees"
+        default=0.0, description="share of the validation dataset that the search never sees"
     )
     float_precision: Literal["f32", "bf16"] | None = Field(
-        None, description="that the budget is judged in; None: f32, and the drop at the machine's default is reported"
+        default=None,
+        description="that the budget is judged in; None: f32, and the drop at the machine's default is reported",
     )
 
-    time_limit: Seconds | None = Field(None, description="for the search, in seconds or as 30m, 2h")
-    max_evaluations: Count | None = Field(None, description="of the search, each over the validation dataset")
-    rank_samples: Count = Field(8, description="calibration samples that layers are ranked with")
+    time_limit: Seconds | None = Field(default=None, description="for the search, in seconds or as 30m, 2h")
+    max_evaluations: Count | None = Field(default=None, description="of the search, each over the validation dataset")
+    rank_samples: Count = Field(default=8, description="calibration samples that layers are ranked with")
     require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="against the faster of f32 and default FP32; layers that do not pay go back"
+        default=None, description="against the faster of f32 and default FP32; layers that do not pay go back"
     )
-    threads: Count | None = Field(None, description="samples run in parallel, one thread each; None: all cores")
-    memory_limit: Bytes | None = Field(None, description="above it the ranking works in groups; bytes or 2GiB")
+    threads: Count | None = Field(default=None, description="samples run in parallel, one thread each; None: all cores")
+    memory_limit: Bytes | None = Field(default=None, description="above it the ranking works in groups; bytes or 2GiB")
 
     @field_validator("preprocessing", mode="before")
     @classmethod
@@ -220,7 +247,8 @@ class Settings(_Checked):
                 if not re.fullmatch(r"python:[^:]+:[^:]+", value):
                     raise ValueError("must be python:module:function")
                 return value
-            return _one_of(value, _metrics())
+            _one_of(value.partition("?")[0], _metrics())  # what follows is the metric's own, and checked there
+            return value
         if value is not None and not callable(value) and not hasattr(value, "measure"):
             raise ValueError("must be a name, python:module:function, a Metric or a function of predict")
         return value

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from calib.config import Preprocessing, Settings, json_schema, parse_duration, parse_memory
+from calib.metrics import METRICS
+from calib.ranges import ESTIMATORS
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("0.5h", 1800), (" 1d ", 86400)]
+)
+def test_a_time_limit_is_read_as_people_write_it(text: str, seconds: float):
+    assert parse_duration(text) == seconds
+    assert Settings(time_limit=text).time_limit == seconds  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("text", ["2x", "h", "", "1h 5", "-3s", "1e3s"])
+def test_text_that_is_no_time_is_refused_with_examples(text: str):
+    with pytest.raises(ValueError, match="30m"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text, count", [("512MiB", 512 << 20), ("2GiB", 2 << 30), ("1.5 GB", 1_500_000_000)])
+def test_a_memory_limit_is_read_as_people_write_it(text: str, count: int):
+    assert parse_memory(text) == count
+
+
+@pytest.mark.parametrize("device", ["gpu", "NPU"])
+def test_a_target_that_is_not_there_yet_is_refused_with_the_reason(device: str):
+    with pytest.raises(ValidationError, match="knows only the rules of the CPU plug-in"):
+        Settings(target=device)  # pyright: ignore[reportArgumentType]
+
+
+def test_every_estimator_of_the_table_is_a_setting():
+    for name in ESTIMATORS:
+        assert Settings(estimator=name).estimator == name
+
+
+def test_every_metric_of_the_table_is_a_setting():
+    for name in METRICS:
+        assert Settings(metric=name).metric == name
+
+
+def test_an_estimator_object_is_taken_as_it_is():
+    own = next(iter(ESTIMATORS.values()))
+    assert Settings(estimator=own).estimator is own
+
+
+def test_the_direction_of_a_metric_of_your_own_is_never_guessed():
+    with pytest.raises(ValidationError, match="--higher-is-better or --lower-is-better"):
+        Settings(metric="python:my.module:score")
+    with pytest.raises(ValidationError, match="--higher-is-better or --lower-is-better"):
+        Settings(metric=lambda predict: 1.0)
+    assert Settings(metric="python:my.module:score", higher_is_better=False).higher_is_better is False
+
+
+def test_a_number_is_not_taken_from_a_truth_value():
+    with pytest.raises(ValidationError) as caught:
+        Settings(samples=True, max_drop=True, time_limit=True)
+    assert len(caught.value.errors()) == 3
+
+
+def test_all_unreadable_ignore_patterns_are_named():
+    with pytest.raises(ValidationError, match=r"'re:\(' is no regular expression.*'type:' names nothing"):
+        Settings(ignore=("re:(", "type:", "fine"))
+
+
+def test_the_block_of_an_input_is_laid_over_the_nameless_one():
+    settings = Settings(
+        preprocessing={"": Preprocessing(mean=(1.0,), color="bgr"), "image": Preprocessing(scale=(2.0,))}
+    )
+    block = settings.preprocessing_for("image", only=True)
+    assert (block.mean, block.scale, block.color) == ((1.0,), (2.0,), "bgr")
+    assert settings.preprocessing_for("image", only=False).mean is None
+    assert settings.preprocessing_for("x", ["image"], only=False).scale == (2.0,)
+
+
+def test_preprocessing_becomes_what_samples_apply():
+    block = Preprocessing(mean=(127.5,), scale=(2.0,), color="gray", resize=(2, 2))
+    host = block.on_host()
+    assert (host.mean, host.scale, host.color, host.resize) == ((127.5,), (2.0,), "gray", (2, 2))
+
+
+def test_the_json_schema_holds_every_setting_with_its_meaning_and_choices():
+    schema = json.loads(json.dumps(json_schema()))
+    assert set(schema["properties"]) == set(Settings.model_fields)
+    assert all(entry.get("description") for entry in schema["properties"].values())
+    assert schema["properties"]["estimator"]["enum"] == list(ESTIMATORS)
+    assert schema["additionalProperties"] is False
