@@ -1,13 +1,14 @@
 """What a run must not lose: every verdict is on disk the moment it is known, and survives kill -9.
 
 One SQLite file. Each change is one transaction, written ahead and synced (WAL, synchronous=FULL), so that a kill or
-a power cut loses at most what was in flight. New tables are one more entry in `MIGRATIONS`, never a change of an old one.
+a power cut loses at most what was in flight. New tables are one more entry in `MIGRATIONS`; old entries never change.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.errors import OutputError, StatisticsError
+from calib.errors import MetricError, OutputError, StatisticsError
 
 Evaluate = Callable[[frozenset[str], NDArray[np.int64]], Sequence[Any]]
 Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
@@ -103,7 +104,8 @@ class RunStore:
             try:
                 yield self._connection
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk has rolled back already
+                    self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
 
@@ -123,8 +125,22 @@ class RunStore:
         return self._parse(rows[0][0]) if rows else default
 
     def keep_verdict(self, run: str, reverted: frozenset[str], block: NDArray[np.int64], parts: Sequence[Any]) -> None:
-        """Keep the parts of one plan on one block of samples."""
-        row = (run, plan_hash(reverted), block_hash(block), _json(sorted(reverted)), _json(list(parts)))
+        """Keep the parts of one plan on one block of samples.
+
+        Raises:
+            MetricError: there is not one part per sample, or a part is not JSON-able.
+        """
+        if len(parts) != len(block):
+            raise MetricError(
+                f"the evaluation gave {len(parts)} parts for {len(block)} samples: one a sample is needed"
+            )
+        try:
+            text = _json(list(parts))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise MetricError(
+                f"what the metric keeps of a sample must be numbers, strings and lists of them ({error})"
+            ) from error
+        row = (run, plan_hash(reverted), block_hash(block), _json(sorted(reverted)), text)
         with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
 
@@ -149,7 +165,7 @@ class RunStore:
         """Keep the latencies of plans that were timed against each other."""
         race = race_hash(plans)
         rows = [
-            (run, race, position, _json(sorted(plan)), float(ms))
+            (run, race, position, _json(sorted(plan)), _number(ms))
             for position, (plan, ms) in enumerate(zip(plans, latencies_ms, strict=True))
         ]
         with self.transaction() as connection:
@@ -164,7 +180,7 @@ class RunStore:
 
     def keep_ranking(self, run: str, ranking: Sequence[tuple[frozenset[str], float, float]]) -> None:
         """Keep the units in order, each with its damage (finite or inf) and its cost in milliseconds."""
-        rows = [(run, position, _json(sorted(u)), float(d), float(c)) for position, (u, d, c) in enumerate(ranking)]
+        rows = [(run, position, _json(sorted(u)), _number(d), _number(c)) for position, (u, d, c) in enumerate(ranking)]
         with self.transaction() as connection:
             connection.execute("DELETE FROM rankings WHERE run = ?", (run,))
             connection.executemany("INSERT INTO rankings VALUES (?, ?, ?, ?, ?)", rows)
@@ -275,6 +291,11 @@ def block_hash(indices: NDArray[np.int64]) -> str:
 def race_hash(plans: Sequence[frozenset[str]]) -> str:
     """Return the identity of plans that are timed against each other, in their order."""
     return hashlib.sha256(_json([sorted(plan) for plan in plans]).encode()).hexdigest()
+
+
+def _number(value: float) -> float:
+    # SQLite keeps NaN as NULL; inf says the same here: worse than any number.
+    return math.inf if math.isnan(value) else float(value)
 
 
 def _json(value: Any) -> str:

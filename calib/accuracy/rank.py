@@ -18,9 +18,9 @@ from scipy.special import ndtr
 from calib.errors import UsageError
 
 Forecast = Callable[[float], float]
-"""Damage (sum of NMSE) that remains quantized → predicted drop up to a factor: 0 at 0 and never falling.
+"""Damage (NMSE of the outputs) → predicted drop: 0 at 0 and never falling.
 
-The factor does not matter: the search scales it to the drops that it has measured.
+A factor on the damage does not matter: the search fits it to the drops that it has measured.
 """
 
 
@@ -68,10 +68,9 @@ def root_forecast(damage: float) -> float:
     A flip, a boundary pixel or a swapped rank happens where the error exceeds a margin. With margins that are spread
     evenly around zero the share of these is proportional to the standard deviation of the error, so to the root of
     NMSE; mean absolute errors grow like that too. For a squared error, which is linear in NMSE, it predicts too much
-    for small damages, which errs to the side where the first prefix is accepted. An NMSE of 1 is as broken as a model
-    gets, so more counts as 1.
+    for small damages, which errs to the side where the first prefix is accepted.
     """
-    return math.sqrt(min(damage, 1.0))
+    return math.sqrt(damage)
 
 
 def margin_forecast(
@@ -87,7 +86,8 @@ def margin_forecast(
             where FP32 is wrong; for agreement with FP32 the largest minus the second largest logit.
         norms_squared: ``(samples,)`` squared norm of each sample's logits.
         classes: C.
-        rho: NMSE of the whole model quantized / sum of the units' damages.
+        rho: NMSE of the whole model quantized / sum of the units' damages. The search finds its own from the drop
+            of the whole model, so that 1 will do.
     """
     margins = np.asarray(margins, np.float64)
     spread = np.sqrt(2 * rho * np.asarray(norms_squared, np.float64) / classes)
@@ -106,36 +106,60 @@ def margin_forecast(
 
 @dataclass(frozen=True)
 class Curve:
-    """A forecast scaled to what was measured: predicts the drop of any prefix of the ranking.
+    """A forecast fitted to what was measured: predicts the drop of any plan.
+
+    Every measured drop is turned into the damage that the forecast would need for it, the effective damage. Where
+    errors are independent the effective damage is proportional to the sum of the units' (their ratio is rho of the
+    margin forecast); where they point the same way it grows faster. So it is interpolated between the measured plans,
+    and proportional below them.
 
     Attributes:
         ranked: the units, most damaging first.
-        forecast: shape of drop over remaining damage.
-        measured: (remaining damage, drop) of the plans evaluated so far.
+        forecast: drop over damage.
+        effective: (sum of the damages that remain, effective damage) of the plans evaluated so far, ascending.
     """
 
     ranked: tuple[RankedUnit, ...]
     forecast: Forecast
-    measured: tuple[tuple[float, float], ...]
+    effective: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def through(
+        cls, ranked: tuple[RankedUnit, ...], forecast: Forecast, measured: Mapping[frozenset[str], float]
+    ) -> Curve:
+        """Fit a forecast to the drops of the plans measured, by their reverted layers."""
+        bare = cls(ranked, forecast, ())
+        points = ((bare.remaining(r), invert(forecast, drop)) for r, drop in measured.items())
+        return cls(ranked, forecast, tuple(sorted(points)))
 
     def remaining(self, reverted: frozenset[str]) -> float:
-        """Return the damage that is left when these layers are reverted."""
-        return sum(unit.damage for unit in self.ranked if not unit.layers <= reverted)
+        """Return the sum of the damages that are left when these layers are reverted; 1 is as broken as it gets."""
+        return min(sum(unit.damage for unit in self.ranked if not unit.layers <= reverted), 1.0)
 
     def drop(self, reverted: frozenset[str]) -> float:
-        """Return the predicted drop: interpolated between the measured ones and the origin, over the forecast."""
-        points = sorted((self.forecast(damage), drop) for damage, drop in self.measured if math.isfinite(drop))
-        points = [(x, drop) for x, drop in points if x > 0]
-        if not points:
-            return 0.0
-        x = self.forecast(self.remaining(reverted))
-        return float(np.interp(x, [0.0, *(p[0] for p in points)], [0.0, *(p[1] for p in points)]))
+        """Return the predicted drop of the plan with these layers reverted."""
+        return self._drop(self.remaining(reverted))
 
     def shortest(self, base: frozenset[str], allowed: float) -> int:
         """Return the least k for which ``base`` and the first k units reverted are predicted to lose ``allowed``."""
-        reverted = base
-        for count, unit in enumerate(self.ranked):
-            if self.drop(reverted) <= allowed:
-                return count
-            reverted |= unit.layers
-        return len(self.ranked)
+        left = [0.0 if unit.layers <= base else unit.damage for unit in self.ranked]
+        # From the back, where the damages are small: a running difference would keep the rounding of the large ones.
+        sums = [*np.cumsum(left[::-1])[::-1].tolist(), 0.0]
+        return next((k for k, damage in enumerate(sums) if self._drop(min(damage, 1.0)) <= allowed), len(left))
+
+    def _drop(self, damage: float) -> float:
+        known = [0.0, *(point[0] for point in self.effective)]
+        found = [0.0, *(point[1] for point in self.effective)]
+        return self.forecast(float(np.interp(damage, known, found)))
+
+
+def invert(forecast: Forecast, drop: float) -> float:
+    """Return the damage for which this drop is forecast; at 95 % of what the forecast can reach it ends."""
+    low, high = -12.0, 12.0  # decades of damage: beyond them everything is intact or broken
+    drop = min(drop, 0.95 * forecast(10.0**high))
+    if drop <= forecast(10.0**low):
+        return 0.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if forecast(10.0**middle) < drop else (low, middle)
+    return float(10.0**high)

@@ -26,7 +26,7 @@ from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of,
 from calib.accuracy.trial import Ledger, Limits, Problem, Stopped, Trial
 from calib.outcome import FinalistFacts, SearchStepFacts
 
-# Aim below the budget: a rejection near it costs a whole pass, and a forecast is only a forecast. Halved by each miss.
+# Aim below the budget: a rejection near it costs a whole pass, and a forecast is only a forecast. Lower by each miss.
 SAFETY = 0.8
 STRIDE = 3
 # Each look at the held-out samples makes them a little less unseen.
@@ -127,15 +127,17 @@ class _Search:
 
     def curve(self) -> Curve:
         """Return the forecast through everything measured so far."""
-        shape = Curve(self.problem.ranked, self.problem.forecast, ())
-        measured = tuple((shape.remaining(t.reverted), t.drop) for t in self.ledger.trials.values())
-        return Curve(self.problem.ranked, self.problem.forecast, measured)
+        measured = {reverted: trial.drop for reverted, trial in self.ledger.trials.items()}
+        return Curve.through(self.problem.ranked, self.problem.forecast, measured)
 
     def climb(self, base: frozenset[str], misses: int = 0) -> Trial | None:
         """Revert more and more of the ranking on top of ``base``, until it fits or only one unit is left quantized."""
         low, last = sum(prefix <= base for prefix in self.prefixes) - 1, len(self.prefixes) - 2
         while low < last:
-            wanted = self.curve().shortest(base, SAFETY / 2**misses * self.problem.budget.max_drop)
+            allowed = SAFETY / (1 + misses / 2) * self.problem.budget.max_drop
+            wanted = self.curve().shortest(base, allowed)
+            # After a miss the forecast is known to be off: at most double, so that a jump does not revert everything.
+            wanted = min(wanted, 2 * low + STRIDE) if misses else wanted
             low = min(max(wanted, low + STRIDE**misses), last)
             reverted = base | self.prefixes[low]
             if reverted == self.problem.layers:

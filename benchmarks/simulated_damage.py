@@ -1,0 +1,175 @@
+"""A classifier whose layers can be quantized in simulation: logits plus the noise of every quantized unit.
+
+The accuracy, the ranking and the forecast follow from the same noise as in a real network, but a whole search takes
+milliseconds. The kinds of damage are those that break searches: see `KINDS`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.accuracy.budget import Budget
+from calib.accuracy.rank import RankedUnit, margin_forecast, rank
+from calib.accuracy.trial import Limits, Problem
+
+CLASSES = 10
+
+
+class Fraction:
+    """Top-1 over parts that are 1.0 or 0.0: as `Metric` has it."""
+
+    higher_is_better = True
+
+    def aggregate(self, parts: Sequence[float]) -> float:
+        """Return the share of right samples."""
+        return float(np.mean(parts))
+
+    def per_sample(self, parts: Sequence[float]) -> NDArray[np.float64]:
+        """Return the parts."""
+        return np.asarray(parts, np.float64)
+
+
+class SimulatedModel:
+    """Logits of FP32 and what each quantized unit adds to them.
+
+    Args:
+        units: how many can be reverted.
+        samples: validation samples.
+        seed: of everything.
+        weights: ``(units,)`` NMSE of each unit alone.
+        coherent: share of each unit's error that points where all others point: these add up in amplitude.
+        cancelling: units 2i and 2i + 1 have opposite errors: reverting one of them alone makes things worse.
+        flips: share of samples whose verdict is random for each plan anew.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        samples: int,
+        seed: int,
+        weights: NDArray[np.float64],
+        *,
+        coherent: float = 0.0,
+        cancelling: bool = False,
+        flips: float = 0.0,
+    ):
+        random = np.random.default_rng(seed)
+        self.names = [f"layer_{i}" for i in range(units)]
+        self.flips, self.seed = flips, seed
+        self.labels = random.integers(0, CLASSES, samples)
+        self.logits = random.standard_normal((samples, CLASSES)).astype(np.float32)
+        self.logits[np.arange(samples), self.labels] += random.gamma(4.0, 1.2, samples).astype(np.float32)
+        power = np.sqrt((self.logits**2).mean(axis=1, keepdims=True))
+        own = random.standard_normal((units, samples, CLASSES), dtype=np.float32)
+        common = random.standard_normal((samples, CLASSES), dtype=np.float32)
+        self.noise = own * np.float32(np.sqrt(1 - coherent)) + common * np.float32(np.sqrt(coherent))
+        if cancelling:
+            self.noise[1::2] = -self.noise[0 : 2 * (units // 2) : 2] * np.float32(0.98)
+        self.noise *= np.sqrt(weights).astype(np.float32)[:, None, None] * power
+        self.evaluations: list[tuple[frozenset[str], int]] = []
+
+    def baseline_parts(self) -> list[float]:
+        """Return FP32's parts."""
+        return (self.logits.argmax(axis=1) == self.labels).astype(float).tolist()
+
+    def evaluate(self, reverted: frozenset[str], indices: NDArray[np.int64]) -> list[float]:
+        """Return the parts of the plan, and note that it was asked for."""
+        self.evaluations.append((reverted, len(indices)))
+        active = [i for i, name in enumerate(self.names) if name not in reverted]
+        outputs = self.logits[indices] + self.noise[np.ix_(active, indices)].sum(axis=0)
+        right = outputs.argmax(axis=1) == self.labels[indices]
+        if self.flips and active:
+            plan = zlib.crc32("/".join(sorted(reverted)).encode())
+            chance = np.random.default_rng([self.seed, plan]).random((2, len(self.labels)))[:, indices]
+            right = np.where(chance[0] < self.flips, chance[1] < 0.5, right)
+        return right.astype(float).tolist()
+
+    def latency(self, plans: Sequence[frozenset[str]]) -> list[float]:
+        """Return milliseconds: each layer takes 1 in FP32 and .4 in INT8."""
+        return [0.4 * len(self.names) + 0.6 * len(plan) for plan in plans]
+
+    def ranking(self, samples: int = 32) -> tuple[RankedUnit, ...]:
+        """Return the one-in ranking from a few samples."""
+        power = float((self.logits[:samples] ** 2).sum())
+        damages = {
+            frozenset({name}): float((self.noise[i, :samples] ** 2).sum()) / power for i, name in enumerate(self.names)
+        }
+        return rank(list(damages), damages, dict.fromkeys(damages, 0.6))
+
+    def forecast(self, samples: int | None = None) -> Callable[[float], float]:
+        """Return the margin forecast from the FP32 logits of all or some samples."""
+        logits, labels = self.logits[:samples].astype(np.float64), self.labels[:samples]
+        target = logits[np.arange(len(labels)), labels]
+        others = logits.copy()
+        others[np.arange(len(labels)), labels] = -np.inf
+        return margin_forecast(target - others.max(axis=1), (logits**2).sum(axis=1), CLASSES)
+
+    def problem(self, max_drop: float = 0.01, limits: Limits | None = None, **settings: object) -> Problem:
+        """Return the search problem."""
+        return Problem(
+            ranked=self.ranking(),
+            baseline_parts=self.baseline_parts(),
+            metric=Fraction(),
+            budget=Budget(max_drop),
+            evaluate=self.evaluate,
+            limits=limits or Limits(),
+            **{"latency": self.latency, "forecast": self.forecast(), **settings},  # type: ignore[arg-type]
+        )
+
+
+def _spread(units: int, seed: int, total: float, sigma: float = 2.0) -> NDArray[np.float64]:
+    """Return log-normal NMSEs that sum to ``total``: a few layers carry most of the damage, as in real networks."""
+    weights = np.random.default_rng([seed, 1]).lognormal(0.0, sigma, units)
+    return weights / weights.sum() * total
+
+
+def additive(units: int, samples: int, seed: int) -> SimulatedModel:
+    """Independent errors: NMSEs add up."""
+    return SimulatedModel(units, samples, seed, _spread(units, seed, 0.5))
+
+
+def coherent(units: int, samples: int, seed: int) -> SimulatedModel:
+    """Errors that point the same way: the whole is worse than the sum, and one-in sees only the sum."""
+    return SimulatedModel(units, samples, seed, _spread(units, seed, 0.15), coherent=0.3)
+
+
+def non_monotone(units: int, samples: int, seed: int) -> SimulatedModel:
+    """Pairs of units that cancel out: reverting one alone makes it worse."""
+    return SimulatedModel(units, samples, seed, np.repeat(_spread(units, seed, 0.5)[::2], 2)[:units], cancelling=True)
+
+
+def noisy(units: int, samples: int, seed: int) -> SimulatedModel:
+    """Half a percent of the samples are decided anew by every plan."""
+    return SimulatedModel(units, samples, seed, _spread(units, seed, 0.5), flips=0.005)
+
+
+def nothing_fits(units: int, samples: int, seed: int) -> SimulatedModel:
+    """Every single unit breaks the budget."""
+    return SimulatedModel(units, samples, seed, np.full(units, 1.0))
+
+
+def everything_fits(units: int, samples: int, seed: int) -> SimulatedModel:
+    """The whole network in INT8 changes next to nothing."""
+    return SimulatedModel(units, samples, seed, _spread(units, seed, 1e-5))
+
+
+def one_poisonous(units: int, samples: int, seed: int) -> SimulatedModel:
+    """One unit does all the damage, anywhere in the network."""
+    weights = np.full(units, 1e-5 / units)
+    weights[np.random.default_rng([seed, 2]).integers(units)] = 2.0
+    return SimulatedModel(units, samples, seed, weights)
+
+
+KINDS: dict[str, Callable[[int, int, int], SimulatedModel]] = {
+    "additive": additive,
+    "coherent": coherent,
+    "non-monotone": non_monotone,
+    "noisy": noisy,
+    "nothing fits": nothing_fits,
+    "everything fits": everything_fits,
+    "one poisonous": one_poisonous,
+}
