@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from calib.errors import UsageError
-from calib.graph.operations import BODIES, LAYERS, LEFT_ALONE, LayerRule
+from calib.graph.operations import BODIES, LAYERS, LEFT_ALONE, SELECTING, LayerRule
 from calib.graph.view import GraphView
 from calib.plan import Port, QuantizableNode, Skipped
 from calib.runtime.session import ov
@@ -48,6 +48,22 @@ def find(view: GraphView, ignore: Sequence[str] = ()) -> Found:
             else:
                 layers.append(verdict)
     _check_all_used(ignored.unused, [*layers, *skipped])
+    return Found(tuple(layers), tuple(skipped))
+
+
+def already_quantized(view: GraphView) -> Found:
+    """List the layers of a quantized model: a layer is one that reads a FakeQuantize, directly or moved up."""
+    layers, skipped = [], []
+    for name, kind in view.types.items():
+        if kind not in LAYERS:
+            continue
+        tensor = view.tensor(Port(name, 0))
+        while view.types[tensor.node] in SELECTING:
+            tensor = view.inputs[tensor.node][0]
+        if view.types[tensor.node] in ("FakeQuantize", "Concat"):
+            layers.append(QuantizableNode(name, kind, (0,)))
+        else:
+            skipped.append(Skipped(name, kind, f"its input {tensor} is not quantized"))
     return Found(tuple(layers), tuple(skipped))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,11 +64,22 @@ def executed_nodes(compiled: ov.CompiledModel) -> list[Executed]:
     return found
 
 
-def executed_layers(compiled: ov.CompiledModel) -> dict[str, Executed]:
-    """Map each layer name of the IR to the computing node that ran it (fused names included)."""
+def executed_layers(
+    compiled: ov.CompiledModel, aliases: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Executed]:
+    """Map each layer name of the IR to the computing node that ran it (fused names included).
+
+    Args:
+        aliases: layer → names of the nodes behind it that may have been fused into it, nearest first: a MatMul with
+            a bias runs under the name of its Add.
+    """
     layers: dict[str, Executed] = {}
     for node in executed_nodes(compiled):
         if node.kind in COMPUTING:
             for original in node.originals:
                 layers.setdefault(original, node)
+    for layer, names in (aliases or {}).items():
+        match = next((layers[name] for name in (layer, *names) if name in layers), None)
+        if match is not None:
+            layers[layer] = match
     return layers

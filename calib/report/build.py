@@ -1,0 +1,138 @@
+"""What a run decided → the facts of its report. Reads values and the analysed graph; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from calib.graph.view import GraphView
+from calib.outcome import LayerFacts, QuantizerFacts
+from calib.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Skipped, TensorId
+from calib.ranges import ESTIMATORS
+from calib.ranges.assign import merge_unified
+from calib.runtime.executed import Executed
+from calib.summary import TensorSummary
+
+DRAWN_BINS = 64
+
+
+def layer_facts(
+    view: GraphView, plan: QuantizationPlan, executed: Mapping[str, Executed], reverted: Iterable[str] = ()
+) -> list[LayerFacts]:
+    """Describe every layer of the plan and every one left out, in topological order."""
+    gone = frozenset(reverted)
+    last = len(view.order)
+    nodes = sorted((*plan.layers, *plan.skipped), key=lambda node: (view.order.get(node.name, last), node.name))
+    return [_layer(view, node, executed.get(node.name), node.name in gone) for node in nodes]
+
+
+def _layer(view: GraphView, node: QuantizableNode | Skipped, ran: Executed | None, reverted: bool) -> LayerFacts:
+    planned = isinstance(node, QuantizableNode)
+    return LayerFacts(
+        name=node.name,
+        type=node.type,
+        output_shape=_shape(view, TensorId(node.name)) if node.name in view.nodes else "",
+        weight_shape=_weights(view, node.name),
+        macs=multiply_accumulates(view, node.name),
+        planned="int8" if planned else "float",
+        executed=ran.precision if ran else "",
+        primitive=ran.primitive if ran else "",
+        reason="" if planned else node.reason,
+        reverted=reverted,
+    )
+
+
+def _shape(view: GraphView, tensor: TensorId) -> str:
+    return str(view.output(tensor).get_partial_shape())
+
+
+def _weights(view: GraphView, name: str) -> str:
+    fixed = [tensor for tensor in view.inputs.get(name, ())[:2] if view.is_constant(tensor)]
+    return _shape(view, fixed[0]) if fixed else ""
+
+
+def multiply_accumulates(view: GraphView, name: str) -> int:
+    """Return the multiply-accumulates of one inference of a layer; 0 where a shape is dynamic or unknown."""
+    if name not in view.nodes or len(view.inputs[name]) < 2 or view.types[name] in ("If", "Loop", "TensorIterator"):
+        return 0
+    out, first, second = (view.shape(t) for t in (TensorId(name), *view.inputs[name][:2]))
+    if out is None or first is None or second is None or None in (*out, *first, *second):
+        return 0
+    kind = view.types[name]
+    elements = int(np.prod([size or 0 for size in out]))
+    weights = int(np.prod([size or 0 for size in second]))
+    if kind == "MatMul":
+        transposed = view.nodes[name].get_attributes()["transpose_a"]
+        return elements * int((first[-2] if transposed else first[-1]) or 0)
+    if kind == "Convolution":
+        return elements * weights // int(second[0] or 1)
+    if kind == "GroupConvolution":
+        return elements * weights // int((second[0] or 1) * (second[1] or 1))
+    if kind == "ConvolutionBackpropData":
+        return int(np.prod([size or 0 for size in first])) * weights // int(second[0] or 1)
+    return 0
+
+
+def quantizer_facts(
+    plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary], *, candidates: bool = True
+) -> list[QuantizerFacts]:
+    """Describe every activation quantizer: range, what it clips, what each estimator would have chosen."""
+    merged = merge_unified(plan.activations, summaries)
+    return [_quantizer(quantizer, merged[quantizer.tensor], candidates) for quantizer in plan.activations]
+
+
+def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidates: bool) -> QuantizerFacts:
+    assert quantizer.range is not None
+    edges, counts = _drawn(summary)
+    others = {
+        name: (chosen.low, chosen.high)
+        for name, estimator in ESTIMATORS.items()
+        if candidates and name != "auto" and (summary.histogram is not None or not estimator.needs_histogram)
+        for chosen in [estimator(summary, quantizer.scheme, quantizer.levels)]
+    }
+    return QuantizerFacts(
+        tensor=str(quantizer.tensor),
+        layers=sorted(quantizer.layers),
+        scheme=quantizer.scheme.value,
+        levels=quantizer.levels,
+        low=quantizer.range.low,
+        high=quantizer.range.high,
+        data_low=summary.low,
+        data_high=summary.high,
+        estimator=quantizer.range.estimator,
+        reason=quantizer.range.reason,
+        clipped=_clipped(quantizer, summary),
+        candidates=others,
+        histogram_edges=edges,
+        histogram_counts=counts,
+    )
+
+
+def _clipped(quantizer: ActivationQuantizer, summary: TensorSummary) -> float | None:
+    if summary.histogram is None or quantizer.range is None:
+        return None
+    values, counts = summary.histogram.distribution()
+    outside = (values < quantizer.range.low) | (values > quantizer.range.high)
+    return float(counts[outside].sum() / max(counts.sum(), 1))
+
+
+def _drawn(summary: TensorSummary) -> tuple[list[float], list[int]]:
+    """Return at most 64 equal bins for drawing."""
+    if summary.histogram is None or summary.high <= summary.low:
+        return [], []
+    values, weights = summary.histogram.distribution()
+    counts, edges = np.histogram(values, bins=DRAWN_BINS, range=(summary.low, summary.high), weights=weights)
+    return [float(f"{edge:.6g}") for edge in edges], [int(count) for count in counts]
+
+
+def int8_share(facts: Iterable[LayerFacts]) -> float:
+    """Return the share of multiply-accumulates that executed in INT8."""
+    facts = list(facts)
+    total = sum(layer.macs for layer in facts)
+    return sum(layer.macs for layer in facts if layer.executed == "i8") / total if total else 0.0
+
+
+def weight_port(view: GraphView, layer: QuantizableNode) -> Port | None:
+    """Return the port of a layer's constant weights, None where both inputs are activations."""
+    return Port(layer.name, layer.weights[0]) if layer.weights else None
