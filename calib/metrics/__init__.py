@@ -29,4 +29,6 @@ class MetricRow:
 METRICS: dict[str, MetricRow] = {
     "top-1": MetricRow("calib.metrics.classification:TopK", {"k": 1}),
     "top-5": MetricRow("calib.metrics.classification:TopK", {"k": 5}),
+    "agreement": MetricRow("calib.metrics.label_free:Agreement"),
+    "relative-l2": MetricRow("calib.metrics.label_free:RelativeL2"),
 }

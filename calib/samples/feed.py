@@ -55,7 +55,7 @@ def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str) -> list[A
     stacks = [_by_sample(array, spec, where) for array, spec in zip(arrays, inputs, strict=True)]
     count = max((len(stack) for stack in stacks), default=0)
     stacks = [_stretch(stack, count, spec, where) for stack, spec in zip(stacks, inputs, strict=True)]
-    return [tuple(np.ascontiguousarray(stack[i]) for stack in stacks) for i in range(count)]
+    return [tuple(np.asarray(stack[i], order="C") for stack in stacks) for i in range(count)]
 
 
 def split_target(target: Any, count: int, where: str) -> list[Any]:

@@ -65,7 +65,8 @@ class Preprocess:
     def resolve(self, spec: InputSpec) -> Preprocess:
         """Return a copy with everything set that follows from the model's input: layout, color, size, dtype.
 
-        Without a size of its own the image is stretched to the input's height and width where these are fixed.
+        Without ``resize`` and ``crop`` an image is brought to the input's height and width where these are fixed: cut
+        out of the middle after ``resize_short``, stretched without it.
 
         Raises:
             DataError: the input is no image, or does not have the size or channels that were asked for.
@@ -79,10 +80,11 @@ class Preprocess:
             raise DataError(
                 f"input {spec} has {channels} channels as {layout}, and color {color!r} has {_channels(color)}"
             )
-        resize = self.resize
-        if self.crop is None and self.resize is None and height is not None and width is not None:
-            resize = (height, width)
-        made = replace(self, layout=layout, color=color, resize=resize, dtype=self.dtype or str(spec.dtype))
+        resize, crop = self.resize, self.crop
+        if resize is None and crop is None and height is not None and width is not None:
+            resize, crop = ((height, width), None) if self.resize_short is None else (None, (height, width))
+        dtype = self.dtype or str(spec.dtype)
+        made = replace(self, layout=layout, color=color, resize=resize, crop=crop, dtype=dtype)
         made._check(spec, (height, width))
         return made
 

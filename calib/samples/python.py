@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from calib.errors import DataError, UsageError
+from calib.errors import DataError
+from calib.python_object import load_object
 from calib.samples.content import ContentDataset
 from calib.samples.sample import Dataset, InputSpec
 from calib.samples.source import Source
@@ -43,8 +40,8 @@ def open_python(source: Source) -> Dataset:
     """Import ``module:function``, call the function and open what it returns.
 
     Raises:
-        DataError: it can't be imported or called, or does not return samples.
-        UsageError: it is not written as module:function.
+        DataError: the function raised, or does not return samples.
+        UsageError: it is not written as module:function, or can't be imported.
     """
     function = load_object(source.place, source.text, source.base)
     if not callable(function):
@@ -54,39 +51,3 @@ def open_python(source: Source) -> Dataset:
     except Exception as error:
         raise DataError(f"{source.text}: {source.place}() raised {type(error).__name__}: {error}") from error
     return open_iterable(data, source.inputs, source.text)
-
-
-def load_object(place: str, text: str, base: Path) -> Any:
-    """Return the object at ``module:name``; modules are looked for in ``base`` first.
-
-    Raises:
-        DataError: the module can't be imported, or has no such name.
-        UsageError: not of the form module:name.
-    """
-    module_name, _, name = place.partition(":")
-    if not module_name or not name:
-        raise UsageError(f"{text}: write python:module:function, such as python:my_data:validation")
-    with _importable(base):
-        try:
-            module = importlib.import_module(module_name)
-        except Exception as error:
-            raise DataError(
-                f"{text}: importing {module_name!r} failed: {type(error).__name__}: {error}. "
-                f"It is looked for in {base.resolve()} and on Python's path"
-            ) from error
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    if found is None:
-        raise DataError(f"{text}: the module {module_name} has no {name!r}")
-    return found
-
-
-@contextmanager
-def _importable(base: Path) -> Iterator[None]:
-    folder = str(base.resolve())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

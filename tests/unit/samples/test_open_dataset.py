@@ -210,7 +210,7 @@ def test_python_sources_run_only_when_allowed(tmp_path):
     assert len(open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], base=tmp_path)) == 2
     with pytest.raises(DataError, match="run code"):
         open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], base=tmp_path, allow_python=False)
-    with pytest.raises(DataError, match="has no 'nothing'"):
+    with pytest.raises(UsageError, match="has no 'nothing'"):
         open_dataset("python:my_rows_for_test:nothing", inputs=[IMAGE], base=tmp_path)
-    with pytest.raises(DataError, match="importing 'no_such_module_here' failed"):
+    with pytest.raises(UsageError, match="importing 'no_such_module_here' failed"):
         open_dataset("python:no_such_module_here:rows", inputs=[IMAGE], base=tmp_path)

@@ -1,0 +1,137 @@
+"""Metrics that need no labels: how near the outputs stay to those of the FP32 model, whose own value is 1.0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.errors import MetricError
+from calib.metrics.scores import class_scores, mean_of_parts
+
+# A relative error has no upper end (the reference may be near 0, an output infinite); beyond this all are equally bad.
+_WORST_ERROR = 1e3
+
+
+class Agreement:
+    """Share of samples (or of positions in a sample) whose highest class score is at the same class as in FP32."""
+
+    name = "agreement"
+    higher_is_better = True
+    unit = "fraction"
+    reads = "first output: class scores [1, C] (also [1, C, 1, 1], or [1, T, C] for tokens); no target"
+    needs_target = False
+    needs_reference = True
+
+    def measure(
+        self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
+    ) -> float:
+        """Return the share of positions with the same argmax; positions with a NaN do not agree.
+
+        Raises:
+            MetricError: no class scores, or no reference of the same shape.
+        """
+        got = class_scores(outputs, self.name)
+        want = class_scores(_given(reference, self.name), self.name)
+        if got.shape != want.shape:
+            raise MetricError(f"{self.name}: scores of shape {list(got.shape)}, FP32 gave {list(want.shape)}")
+        return float(np.mean((got.argmax(-1) == want.argmax(-1)) & np.isfinite(got).all(-1)))
+
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the mean share."""
+        return mean_of_parts(parts, self.name)
+
+    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the share of each sample."""
+        return np.array(parts, np.float64)
+
+
+class RelativeL2:
+    """1 − ‖output − FP32‖ / ‖FP32‖, each floating-point output by itself, then their mean; 1.0 is equal.
+
+    An output whose shape differs from that in FP32 (detections kept by a threshold) counts with the error 1, as if it
+    were all zeros. Integer outputs are skipped.
+    """
+
+    name = "relative-l2"
+    higher_is_better = True
+    unit = "1 − relative error"
+    reads = "all floating-point outputs of any shape; no target"
+    needs_target = False
+    needs_reference = True
+
+    def measure(
+        self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
+    ) -> float:
+        """Return 1 − the mean relative error of the outputs.
+
+        Raises:
+            MetricError: no floating-point output, or another number of outputs than in FP32.
+        """
+        pairs = list(zip(outputs, _given(reference, self.name), strict=False))
+        if len(outputs) != len(_given(reference, self.name)):
+            raise MetricError(f"{self.name}: {len(outputs)} outputs, FP32 gave {len(_given(reference, self.name))}")
+        errors = [_relative_error(np.asarray(o), np.asarray(r)) for o, r in pairs if np.asarray(r).dtype.kind == "f"]
+        if not errors:
+            raise MetricError(f"{self.name}: the model has no floating-point output; give a metric of your own")
+        return 1.0 - float(np.mean(errors))
+
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the mean over the samples."""
+        return mean_of_parts(parts, self.name)
+
+    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the value of each sample."""
+        return np.array(parts, np.float64)
+
+
+def energies(reference: NDArray[Any], output: NDArray[Any]) -> tuple[float, float]:
+    """Return (signal, noise): the sums of reference² and of (output − reference)², in float64."""
+    want = np.asarray(reference, np.float64).ravel()
+    noise = np.asarray(output, np.float64).ravel() - want
+    return float(want @ want), float(noise @ noise)
+
+
+def decibels(signal: float, noise: float) -> float:
+    """Return 10·log10(signal / noise): inf without noise, −inf for noise on silence, nan where one is not finite."""
+    if not math.isfinite(signal) or not math.isfinite(noise):
+        return math.nan
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def sqnr_db(reference: NDArray[Any], output: NDArray[Any]) -> float:
+    """Return the signal-to-quantization-noise ratio of an output against FP32, in dB; see ``decibels`` for its ends.
+
+    For a whole dataset add up the ``energies`` of the samples first.
+    """
+    return decibels(*energies(reference, output))
+
+
+def is_class_scores(shape: Sequence[int | None], dtype: np.dtype[Any]) -> bool:
+    """Whether an output looks like the scores of one choice among classes: floating point [1 or ?, C, 1…], C ≥ 2."""
+    trailing = list(shape[1:])
+    while len(trailing) > 1 and trailing[-1] == 1:
+        trailing.pop()
+    fits = len(trailing) == 1 and trailing[0] is not None and trailing[0] >= 2
+    return np.dtype(dtype).kind == "f" and fits and shape[0] in (1, None)
+
+
+def _given(reference: Sequence[NDArray[Any]] | None, name: str) -> Sequence[NDArray[Any]]:
+    if reference is None:
+        raise MetricError(f"{name} compares with the FP32 outputs, and none were given")
+    return reference
+
+
+def _relative_error(output: NDArray[Any], reference: NDArray[Any]) -> float:
+    if output.shape != reference.shape:
+        return 1.0
+    signal, noise = energies(reference, output)
+    if noise == 0:
+        return 0.0
+    error = math.sqrt(noise / signal) if signal > 0 and math.isfinite(noise) else _WORST_ERROR
+    return min(error, _WORST_ERROR)

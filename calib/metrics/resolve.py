@@ -1,0 +1,122 @@
+"""From what a user calls a metric to a metric."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from calib.errors import MetricError, UsageError
+from calib.metrics import METRICS
+from calib.metrics.label_free import is_class_scores
+from calib.metrics.metric import Metric
+from calib.metrics.whole_set import WholeSetMetric
+from calib.python_object import load_object
+
+Outputs = Sequence[tuple[Sequence[int | None], np.dtype[Any]]]
+
+_PYTHON = "python:"
+
+
+def resolve_metric(
+    metric: Any = None,
+    *,
+    higher_is_better: bool | None = None,
+    outputs: Outputs | None = None,
+    base: Path | None = None,
+    allow_python: bool = True,
+) -> Metric | WholeSetMetric:
+    """Return the metric that a name, an object or a function stands for.
+
+    Args:
+        metric: a name of the table, with ``?key=value`` where it has options; ``python:module:function``; a Metric;
+            a function ``evaluate(predict)``; or None for a label-free metric.
+        higher_is_better: the direction, for what does not declare one. A function given in Python as an object is a
+            score (higher is better) unless this, or an attribute ``higher_is_better`` on it, says otherwise: that is
+            its declared contract.
+        outputs: (shape, dtype) of the model's outputs, which None goes by: ``agreement`` where the only output is
+            class scores, else ``relative-l2``.
+        base: the folder that ``python:`` modules and files in options are looked for in; the working folder for None.
+        allow_python: False where the text comes from a file that must not run code.
+
+    Raises:
+        MetricError: an unknown name.
+        UsageError: a direction is missing or contradicts the metric's own, or it is no metric at all.
+        MissingExtraError: the metric needs a package that is not installed.
+    """
+    base = base or Path()
+    if metric is None:
+        return _built_in(_label_free(outputs), base)
+    if isinstance(metric, str):
+        if not metric.startswith(_PYTHON):
+            return _agreeing(_built_in(metric, base), higher_is_better)
+        if not allow_python:
+            raise UsageError(f"{metric}: runs code, and is read only from the command line or your own config")
+        loaded = load_object(metric.removeprefix(_PYTHON), metric, base)
+        return _from_object(loaded, higher_is_better, metric)
+    if higher_is_better is None and not hasattr(metric, "measure"):
+        higher_is_better = getattr(metric, "higher_is_better", True)
+    return _from_object(metric, higher_is_better, getattr(metric, "name", ""))
+
+
+def _label_free(outputs: Outputs | None) -> str:
+    return "agreement" if outputs and len(outputs) == 1 and is_class_scores(*outputs[0]) else "relative-l2"
+
+
+def _built_in(text: str, base: Path) -> Metric:
+    name, _, query = text.partition("?")
+    row = METRICS.get(name)
+    if row is None:
+        close = difflib.get_close_matches(name.lower().replace("_", "-"), METRICS, 3, 0.5)
+        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise MetricError(
+            f"there is no metric {name!r}. {hint}Metrics: {', '.join(METRICS)}; or python:module:function"
+        )
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted(set(options) - set(row.options)):
+        allowed = ", ".join(f"?{key}=" for key in row.options) or "none"
+        raise UsageError(f"metric {text}: {name} has no option {unknown[0]!r}; its options: {allowed}")
+    module, _, maker = row.maker.partition(":")
+    extra = {"base": base} if row.options else {}
+    return getattr(importlib.import_module(module), maker)(**row.arguments, **options, **extra)
+
+
+def _from_object(found: Any, higher_is_better: bool | None, name: str) -> Metric | WholeSetMetric:
+    if isinstance(found, WholeSetMetric):
+        return _agreeing(found, higher_is_better)
+    made = found() if isinstance(found, type) and hasattr(found, "measure") else found
+    if hasattr(made, "measure") and hasattr(made, "aggregate"):
+        _check_declared(made, name)
+        return _agreeing(made, higher_is_better)
+    if not callable(made):
+        raise UsageError(
+            f"metric {name or made!r}: neither a name, nor a function evaluate(predict), nor an object with "
+            "measure and aggregate"
+        )
+    direction = getattr(made, "higher_is_better", None) if higher_is_better is None else higher_is_better
+    if direction is None:
+        raise UsageError(
+            f"metric {name}: say which way is better, --higher-is-better or --lower-is-better (in Python: "
+            "higher_is_better=True or False, or set it as an attribute of the function)"
+        )
+    return WholeSetMetric(made, bool(direction), name)
+
+
+def _check_declared(metric: Any, name: str) -> None:
+    needed = ("name", "higher_is_better", "unit", "reads", "needs_target", "needs_reference", "per_sample")
+    if missing := [key for key in needed if not hasattr(metric, key)]:
+        raise UsageError(
+            f"metric {name or type(metric).__name__}: has no {', '.join(missing)}; see calib.metrics.metric"
+        )
+
+
+def _agreeing(metric: Any, higher_is_better: bool | None) -> Any:
+    if higher_is_better is not None and bool(metric.higher_is_better) != higher_is_better:
+        right = "higher" if metric.higher_is_better else "lower"
+        raise UsageError(f"metric {metric.name}: {right} is better for it; leave the direction out")
+    return metric

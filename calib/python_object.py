@@ -1,0 +1,48 @@
+"""``module:name``, imported: what the user named on the command line or in Python, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from calib.errors import UsageError
+
+
+def load_object(place: str, text: str, base: Path) -> Any:
+    """Return the object at ``module:name``; modules are looked for in ``base`` first.
+
+    Raises:
+        UsageError: not of that form, the module can't be imported, or it has no such name.
+    """
+    module_name, _, name = place.partition(":")
+    if not module_name or not name:
+        raise UsageError(f"{text}: write python:module:function, such as python:my_data:validation")
+    with _importable(base):
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:
+            raise UsageError(
+                f"{text}: importing {module_name!r} failed: {type(error).__name__}: {error}. "
+                f"It is looked for in {base.resolve()} and on Python's path"
+            ) from error
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise UsageError(f"{text}: the module {module_name} has no {name!r}")
+    return found
+
+
+@contextmanager
+def _importable(base: Path) -> Iterator[None]:
+    folder = str(base.resolve())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)

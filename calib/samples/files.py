@@ -1,0 +1,171 @@
+"""Samples in files of their own, one a file: images, .npy and .npz."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calib.errors import DataError
+from calib.samples.array_file import open_npy_file, open_npz_members
+from calib.samples.feed import normalize_feed
+from calib.samples.identity import choose_ids
+from calib.samples.preprocess import Preprocess
+from calib.samples.sample import InputSpec, Sample
+from calib.samples.source import Source
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+
+# Only these decoders may run: others of Pillow's start programs (EPS calls Ghostscript) or were written for rare uses.
+_DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a dataset, not yet read.
+
+    Attributes:
+        id: its path relative to the dataset, with "/".
+        path: where it is.
+        target: from the list or the class folder.
+        where: for messages.
+    """
+
+    id: str
+    path: Path
+    target: Any
+    where: str
+
+
+class FileDataset:
+    """Samples that are files; choosing among them reads none."""
+
+    def __init__(
+        self, source: str, entries: Sequence[FileEntry], read: Callable[[FileEntry], Any], inputs: Sequence[InputSpec]
+    ):
+        self._source = source
+        self._entries = {entry.id: entry for entry in entries}
+        self._read = read
+        self._inputs = tuple(inputs)
+
+    @property
+    def source(self) -> str:
+        """What the data was made from."""
+        return self._source
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return self.load(list(self._entries))
+
+    def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
+        """Return the ids of ``count`` samples (all for None, fewer where there are fewer), chosen by hash, sorted."""
+        return choose_ids(self._entries, count, salt)
+
+    def load(self, ids: Sequence[str]) -> Iterator[Sample]:
+        """Yield the samples with these ids, in this order.
+
+        Raises:
+            DataError: an id is unknown, a file can't be read or does not fit the model, or holds several samples.
+        """
+        for one in ids:
+            entry = self._entries.get(one)
+            if entry is None:
+                raise DataError(f"{self._source}: no sample with the id {one!r} ({len(self._entries)} samples)")
+            feeds = normalize_feed(self._read(entry), self._inputs, entry.where)
+            if len(feeds) != 1:
+                raise DataError(f"{entry.where}: holds {len(feeds)} samples; a file of a list is one sample")
+            yield Sample(feeds[0], entry.target, entry.id, entry.where)
+
+
+class FeedReader:
+    """Turns a file into a feed: an image through ``preprocess``, .npy and .npz as they are."""
+
+    def __init__(self, source: Source):
+        self._inputs = source.inputs
+        self._asked = source.preprocess or Preprocess()
+        self._preprocess: Preprocess | None = None
+
+    def __call__(self, entry: FileEntry) -> Any:
+        """Return the feed in a file.
+
+        Raises:
+            DataError: it can't be read; the message names it.
+        """
+        try:
+            suffix = entry.path.suffix.lower()
+            if suffix == ".npy":
+                return np.array(open_npy_file(entry.path).whole())
+            if suffix == ".npz":
+                return {name: array.whole() for name, array in open_npz_members(entry.path).items()}
+            return self._image(entry.path)
+        except DataError as error:
+            raise DataError(f"{entry.where}: {error}") from error
+        except Exception as error:  # decoders raise whatever they like on damaged files
+            raise DataError(f"{entry.where} can't be read: {type(error).__name__}: {error}") from error
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What is done to an image, complete.
+
+        Raises:
+            DataError: the model takes no single image.
+        """
+        if self._preprocess is None:
+            if len(self._inputs) != 1:
+                names = ", ".join(repr(spec.name) for spec in self._inputs)
+                raise DataError(f"an image is one array, and the model has the inputs {names}. Use .npz files")
+            self._preprocess = self._asked.resolve(self._inputs[0])
+        return self._preprocess
+
+    def _image(self, path: Path) -> Any:
+        from PIL import Image
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata; and the bomb's warning is made an error below
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            try:
+                with Image.open(path, formats=_DECODERS) as image:
+                    return self.preprocess.apply(image)
+            except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+                raise DataError(f"a decompression bomb, refused ({error})") from error
+
+
+def confined(path: Path, root: Path, where: str, way_out: str) -> Path:
+    """Return the path if it is a regular file inside ``root`` once links are followed.
+
+    Raises:
+        DataError: missing, not a regular file (a pipe would block, a device never end), or outside.
+    """
+    real = path.resolve()
+    if not real.is_relative_to(root.resolve()):
+        raise DataError(f"{where}: {path} leads out of {root} and is not read. {way_out}")
+    if not real.exists():
+        raise DataError(f"{where}: no such file: {path}")
+    if not real.is_file():
+        raise DataError(f"{where}: {path} is not a regular file")
+    return path
+
+
+def read_classes(source: Source) -> dict[str, int] | None:
+    """Return class name → index from the lines of ``?classes=FILE``, None without that option.
+
+    Raises:
+        DataError: missing, empty, or a name stands twice.
+    """
+    text = source.options.get("classes")
+    if text is None:
+        return None
+    path = source.existing(text)
+    names = [line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    if not names or len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(
+            f"{path}: one class name a line, each once; {f'{twice[0]!r} stands twice' if twice else 'empty'}"
+        )
+    return {name: index for index, name in enumerate(names)}

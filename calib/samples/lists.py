@@ -1,0 +1,138 @@
+"""Lists of files with labels: CSV and JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from calib.errors import DataError
+from calib.samples.files import FeedReader, FileDataset, FileEntry, confined, read_classes
+from calib.samples.sample import Dataset
+from calib.samples.source import Source
+
+_PATH_KEYS = ("path", "file", "filename", "image")
+_LABEL_KEYS = ("label", "target", "class")
+
+# A list is text that somebody could have written; more is something else.
+_LARGEST_LIST = 1 << 28
+
+Row = tuple[int, str, Any]  # (line number, path, label or None)
+
+
+def open_csv(source: Source) -> Dataset:
+    """Return the files in lines of ``path[,label]``; a header line may name the columns and put them in any order.
+
+    Labels that are all whole numbers are class indices, all numbers are floats, anything else is text.
+
+    Raises:
+        DataError: not readable, empty, or a path that is missing or leads out of the list's folder.
+    """
+    return _open(source, _csv_rows)
+
+
+def open_jsonl(source: Source) -> Dataset:
+    """Return the files in lines of ``{"path": …, "label": …}``; the label is any JSON.
+
+    Raises:
+        DataError: not readable, empty, or a path that is missing or leads out of the list's folder.
+    """
+    return _open(source, _jsonl_rows)
+
+
+def _open(source: Source, parse: Callable[[Iterable[str], str], Iterator[Row]]) -> Dataset:
+    path = source.path
+    if not path.is_file() or path.stat().st_size > _LARGEST_LIST:
+        raise DataError(f"{source.text}: not a file of at most {_LARGEST_LIST >> 20} MiB")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(parse(file, source.text))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source.text}: not a text file in UTF-8 ({error})") from error
+    if not rows:
+        raise DataError(f"{source.text}: the list is empty")
+    return FileDataset(source.text, _entries(source, path.parent, rows), FeedReader(source), source.inputs)
+
+
+def _entries(source: Source, folder: Path, rows: list[Row]) -> list[FileEntry]:
+    root = source.existing(source.options["root"]) if "root" in source.options else folder
+    way_out = "Give the folder that holds the files: ?root=FOLDER"
+    classes = read_classes(source)
+    seen: dict[str, int] = {}
+    entries = []
+    for line, text, label in rows:
+        where = f"line {line} of {source.text}"
+        if "\0" in text:
+            raise DataError(f"{where}: a path with a NUL byte")
+        path = confined(root / text, root, where, way_out)
+        if text in seen:
+            raise DataError(f"{where}: {text} stands in line {seen[text]} already")
+        seen[text] = line
+        entries.append(FileEntry(text, path, _class(label, classes, where), f"{text}, {where}"))
+    return entries
+
+
+def _class(label: Any, classes: dict[str, int] | None, where: str) -> Any:
+    if classes is None or label is None:
+        return label
+    if str(label) not in classes:
+        raise DataError(f"{where}: the label {label!r} is not in ?classes=")
+    return classes[str(label)]
+
+
+def _csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
+    reader = csv.reader(lines, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        rows.extend((reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row)))
+    except csv.Error as error:
+        raise DataError(f"line {reader.line_num} of {name}: {error}") from error
+    path_column, label_column = 0, 1
+    if rows and (header := _header(rows[0][1])):
+        path_column, label_column = header
+        rows = rows[1:]
+    for line, row in rows:
+        if len(row) <= path_column or not row[path_column]:
+            raise DataError(f"line {line} of {name}: no path in it; lines are path,label")
+    texts = [row[label_column] if label_column is not None and len(row) > label_column else None for _, row in rows]
+    labels = _numbers(texts)
+    for (line, row), label in zip(rows, labels, strict=True):
+        yield line, row[path_column], label
+
+
+def _header(cells: list[str]) -> tuple[int, int | None] | None:
+    """Return the columns of path and label if this is a header line."""
+    lowered = [cell.lower() for cell in cells]
+    path = next((lowered.index(key) for key in _PATH_KEYS if key in lowered), None)
+    if path is None:
+        return None
+    return path, next((lowered.index(key) for key in _LABEL_KEYS if key in lowered), None)
+
+
+def _numbers(texts: list[str | None]) -> list[Any]:
+    given = [text for text in texts if text]
+    for kind in (int, float):
+        try:
+            for text in given:
+                kind(text)
+        except ValueError:
+            continue
+        return [kind(text) if text else None for text in texts]
+    return [text or None for text in texts]
+
+
+def _jsonl_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"line {number} of {name}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: no JSON: {error}") from error
+        path = next((row[key] for key in _PATH_KEYS if key in row), None) if isinstance(row, dict) else None
+        if not isinstance(path, str) or not path:
+            raise DataError(f'{where}: needs {{"path": "…", "label": …}}, got {line.strip()[:60]}')
+        yield number, path, next((row[key] for key in _LABEL_KEYS if key in row), None)

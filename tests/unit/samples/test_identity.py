@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calib.samples.identity import choose_ids, content_id, number_duplicates, split_ids
+
+IDS = st.lists(st.text(max_size=5), unique=True, max_size=30)
+LAW = settings(derandomize=True, deadline=None, max_examples=50)
+
+
+@LAW
+@given(IDS, st.integers(0, 40), st.randoms())
+def test_the_choice_does_not_depend_on_the_order_of_the_listing(ids, count, random):
+    shuffled = list(ids)
+    random.shuffle(shuffled)
+    chosen = choose_ids(ids, count, "s")
+    assert chosen == choose_ids(shuffled, count, "s") == sorted(chosen)
+    assert len(chosen) == min(count, len(ids))
+
+
+@LAW
+@given(IDS, st.integers(0, 30))
+def test_a_larger_choice_holds_the_smaller_one(ids, count):
+    assert set(choose_ids(ids, count)) <= set(choose_ids(ids, count + 1)) <= set(choose_ids(ids, None))
+
+
+@LAW
+@given(IDS, st.floats(0, 1))
+def test_a_split_loses_nothing(ids, share):
+    kept, held = split_ids(ids, share, "s")
+    assert sorted([*kept, *held]) == sorted(ids)
+    assert len(held) == round(share * len(ids))
+
+
+def test_salts_give_different_choices():
+    ids = [str(i) for i in range(100)]
+    assert choose_ids(ids, 10, "a") != choose_ids(ids, 10, "b")
+
+
+@LAW
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), max_size=12), st.randoms())
+def test_numbers_of_duplicates_do_not_depend_on_arrival(keys, random):
+    shuffled = list(keys)
+    random.shuffle(shuffled)
+    named, again = (sorted(zip(number_duplicates(k), k, strict=True)) for k in (keys, shuffled))
+    assert named == again
+    assert len({one for one, _ in named}) == len(keys)
+
+
+def test_contents_differ_by_value_shape_and_dtype():
+    base = np.arange(6, dtype=np.float32)
+    others = [base + 1, base.reshape(2, 3), base.astype(np.int32), base[:5]]
+    assert len({content_id((a,)) for a in [base, *others]}) == 5
+    assert content_id((base,)) == content_id((base.copy(),))
