@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("calib.cli.bench", "Latency and throughput of several models, interleaved."),
     "zoo": ("calib.cli.zoo", "Quantize hundreds of models from one manifest."),
     "demo": ("calib.cli.demo", "The shipped model and data through the whole job."),
-    "data": ("calib.cli.data", "List the data formats, or look into a dataset."),
+    "data": ("calib.cli.data", "List the data formats."),
     "metrics": ("calib.cli.metrics", "List the metrics."),
     "schema": ("calib.cli.schema", "Print the JSON Schema of a config, report or manifest."),
     "doctor": ("calib.cli.doctor", "What this machine can run: CPU features, precision, extras."),

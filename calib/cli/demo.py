@@ -1,0 +1,52 @@
+"""``calib demo``: the shipped networks through the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import calib
+from calib.cli.options import color, json_flag, print_json, print_lines, progress, remark, width
+from calib.demo import demo_folder
+from calib.errors import UsageError
+from calib.report.escape import printable
+from calib.report.text import render_text
+
+
+@click.command(short_help="The shipped model and data through the whole job.")
+@click.option("--network", metavar="NAME", help="One of the shipped networks. [default: the first]")
+@click.option("-o", "--output", metavar="DIR", default="calib-demo", show_default=True, help="Folder for the results.")
+@json_flag
+@click.pass_context
+def command(ctx: click.Context, network: str | None, output: str, as_json: bool) -> None:
+    """Quantize a network trained on Fashion-MNIST with at most half a point of accuracy lost."""
+    folder = demo_folder()
+    model = _network(folder, network)
+    data = {name: str(folder / f"{name}.npz") for name in ("calibration", "validation")}
+    result = calib.quantize(
+        str(model),
+        data["calibration"],
+        validation=data["validation"],
+        metric="top-1",
+        max_drop=0.005,
+        output=output,
+        progress=progress(ctx),
+    )
+    if as_json:
+        print_json(result.report)
+    else:
+        print_lines([render_text(result.report, width(), color()).rstrip("\n")])
+    where = printable(str(Path(output) / "report.html"))
+    remark(
+        ctx, f"\nEverything it found is on one page: {where}\nYour own: calib quantize MODEL --calibration DATA -o DIR"
+    )
+
+
+def _network(folder: Path, name: str | None) -> Path:
+    found = {path.stem: path for path in sorted(folder.glob("*.xml"))}
+    if name is None and found:
+        return next(iter(found.values()))
+    if name not in found:
+        raise UsageError(f"there is no demo network {name!r}; there are {', '.join(found)}")
+    return found[name]

@@ -1,0 +1,58 @@
+"""``calib evaluate``: one model, one metric, one validation dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import calib
+from calib.cli.options import json_flag, print_json, print_lines, progress, setting_flags, source_flags
+from calib.outcome import Evaluation
+from calib.report import numbers
+from calib.report.escape import printable
+
+
+@click.command(short_help="Measure a model with a metric.")
+@click.argument("model")
+@click.option("--validation", metavar="DATA", required=True, help="Samples with targets: [format:]PATH[?key=value].")
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "bf16", "default"]),
+    default="f32",
+    show_default=True,
+    help="Of the layers in floating point; default: what this machine takes by itself.",
+)
+@click.option("--isa", metavar="NAME", help="Run as a CPU limited to this instruction set would, such as avx2.")
+@setting_flags("metric", "higher_is_better", "reference", "threads")
+@source_flags
+@json_flag
+@click.pass_context
+def command(ctx: click.Context, model: str, validation: str, metric: str | None, as_json: bool, **options: Any) -> None:
+    """Measure MODEL, FP32 or INT8, on a validation dataset."""
+    found = calib.evaluate(model, validation, metric, progress=progress(ctx), **options)
+    if as_json:
+        print_json(found)
+    else:
+        print_lines(evaluation_lines(found))
+
+
+def evaluation_lines(found: Evaluation) -> list[str]:
+    """Return the evaluation as aligned ``name  value`` lines."""
+    better = "higher" if found.higher_is_better else "lower"
+    unit = f" {found.unit}" if found.unit else ""
+    rows = [
+        ("model", found.model.name),
+        ("metric", f"{found.metric} ({better} is better)"),
+        ("value", f"{numbers.minus(f'{found.value:.6g}')}{unit}"),
+    ]
+    if found.interval:
+        low, high = (numbers.minus(f"{end:.6g}") for end in found.interval)
+        rows.append(("95 %", f"{low} … {high}{f' ({found.interval_method})' if found.interval_method else ''}"))
+    rows += [("samples", f"{found.samples} of {found.validation}"), ("precision", found.precision)]
+    if found.isa:
+        rows.append(("isa", found.isa))
+    if found.reference is not None:
+        rows.append(("reference", numbers.minus(f"{found.reference:.6g}")))
+    rows += [("note", note) for note in found.notes]
+    return [f"{name:<10} {printable(value)}" for name, value in rows]

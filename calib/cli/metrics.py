@@ -1,0 +1,44 @@
+"""``calib metrics``: the table of metrics."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from calib.cli.options import color, json_flag, print_lines, width
+from calib.errors import MissingExtraError
+from calib.metrics import METRICS
+from calib.report.console import table
+
+
+@click.command(short_help="List the metrics.")
+@json_flag
+def command(as_json: bool) -> None:
+    """List the metrics: direction, unit, and the output format that each one reads.
+
+    Anything else is a Python function: --metric python:module:function.
+    """
+    rows = [_row(name) for name in METRICS]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    cells = [tuple(row.values()) for row in rows]
+    print_lines(table(tuple(rows[0]), cells, width(), color=color()))
+
+
+def _row(name: str) -> dict[str, str]:
+    """Return what a metric says of itself; one whose package is missing says what to install."""
+    from calib.metrics.resolve import resolve_metric  # here: it loads numpy
+
+    try:
+        metric = resolve_metric(name)
+    except MissingExtraError as error:
+        return {"name": name, "better": "", "unit": "", "compares with": "", "reads": str(error)}
+    return {
+        "name": name,
+        "better": "higher" if metric.higher_is_better else "lower",
+        "unit": metric.unit,
+        "compares with": "targets" if metric.needs_target else "FP32 outputs" if metric.needs_reference else "",
+        "reads": metric.reads,
+    }

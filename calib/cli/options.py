@@ -1,0 +1,124 @@
+"""What several commands share: settings as flags, and how results and progress reach the terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+
+from calib.cli import Verbosity
+from calib.config import Settings
+from calib.progress import Progress, bars, silent
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_METAVARS = {"ignore": "PATTERN", "metric": "NAME", "time_limit": "TIME", "memory_limit": "SIZE"}
+_DIRECTION = "--higher-is-better/--lower-is-better"
+
+
+class _Table(click.ParamType):
+    """Text; the table that holds its choices is loaded for ``--help`` alone and checked with all the other settings."""
+
+    name = "text"
+
+    def __init__(self, choices: Callable[[], Sequence[str]]):
+        self._choices = choices
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the choices as ``[a|b|c]``."""
+        return f"[{'|'.join(self._choices())}]"
+
+
+def setting_flags(*names: str) -> Decorator:
+    """Return a decorator that adds a flag for each setting; meaning and default are those of ``Settings``.
+
+    The values stay text: they are checked with those of ``--set`` and ``--config``, and all mistakes come at once.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            function = _flag(name)(function)
+        return function
+
+    return decorate
+
+
+def source_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--config`` and ``--set``."""
+    function = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any setting; VALUE is YAML.")(
+        function
+    )
+    return click.option("--config", metavar="FILE", help="Settings in YAML or JSON; see 'calib schema config'.")(
+        function
+    )
+
+
+def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")(function)
+
+
+def print_json(value: BaseModel) -> None:
+    """Print a value exactly as it is written to a file."""
+    click.echo(value.model_dump_json(indent=1))
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print text that is safe already."""
+    click.echo("\n".join(lines))
+
+
+def width() -> int:
+    """Return the columns of the terminal, 100 where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def color() -> bool:
+    """Return whether stdout shows colours and nobody asked for none (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def progress(ctx: click.Context) -> Progress:
+    """Return bars on stderr, or silence with ``--quiet``."""
+    verbosity = ctx.find_object(Verbosity)
+    return silent if verbosity and verbosity.quiet else bars
+
+
+def remark(ctx: click.Context, text: str) -> None:
+    """Say something beside the result on stderr, but not with ``--quiet``. The text must be printable."""
+    verbosity = ctx.find_object(Verbosity)
+    if not (verbosity and verbosity.quiet):
+        click.echo(text, err=True)
+
+
+def _flag(name: str) -> Decorator:
+    field = Settings.model_fields[name]
+    flag = "--" + name.replace("_", "-")
+    text = f"{(field.description or '')[:1].upper()}{(field.description or '')[1:]}."
+    if name == "higher_is_better":
+        return click.option(_DIRECTION, name, default=None, help=text)
+    if field.default not in (None, "", ()):
+        text += f" [default: {field.default}]"
+    if name == "estimator":
+        return click.option(flag, name, type=_Table(_estimators), help=text)
+    choices = _literals(field.annotation)
+    metavar = f"[{'|'.join(choices)}]" if choices else _METAVARS.get(name, "NUMBER")
+    return click.option(flag, name, metavar=metavar, multiple=name == "ignore", help=text)
+
+
+def _literals(annotation: Any) -> list[str]:
+    """Return the choices of ``Literal[…]`` or ``Literal[…] | None``."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [choice for part in get_args(annotation) for choice in _literals(part)]
+
+
+def _estimators() -> list[str]:
+    from calib.ranges import ESTIMATORS  # here: only --help needs them
+
+    return list(ESTIMATORS)

@@ -1,0 +1,82 @@
+"""``calib quantize``: a thin skin over ``calib.quantize``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import calib
+from calib.cli import BUDGET_MISSED, INTERRUPTED
+from calib.cli.options import (
+    color,
+    json_flag,
+    print_json,
+    print_lines,
+    progress,
+    remark,
+    setting_flags,
+    source_flags,
+    width,
+)
+from calib.cli.plan_table import plan_lines
+from calib.plan_file import plan_to_json
+from calib.report.escape import printable
+from calib.report.text import render_text
+
+
+@click.command(short_help="FP32 IR or ONNX and samples in, INT8 IR out.")
+@click.argument("model")
+@click.option("--calibration", metavar="DATA", help="Samples that ranges are taken from: [format:]PATH[?key=value].")
+@click.option("--validation", metavar="DATA", help="Samples with targets that accuracy is measured on.")
+@click.option("-o", "--output", metavar="DIR", help="Folder for the model, report.json and report.html.")
+@setting_flags("metric", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision")
+@setting_flags("time_limit", "max_evaluations", "require_speedup")
+@setting_flags("samples", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
+@source_flags
+@click.option("--statistics", metavar="FILE", help="Read the statistics from this .npz; it is made where it is not.")
+@click.option("--plan", metavar="FILE", help="Replay this plan instead of finding one.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run into the same DIR stopped.")
+@click.option("--report/--no-report", "page", default=True, help="Write report.html as well.")
+@click.option("--dry-run", is_flag=True, help="Print the plan; run nothing, write nothing.")
+@json_flag
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: str,
+    calibration: str | None,
+    output: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Quantize MODEL, an OpenVINO IR or an ONNX file, to INT8.
+
+    Ends with exit code 3 where the accuracy budget or the speed-up asked for was missed; the best model is written
+    then, too.
+    """
+    if dry_run:
+        _dry_run(model, calibration, as_json, options)
+        return
+    if missing := [flag for flag, value in (("--calibration", calibration), ("--output", output)) if not value]:
+        raise click.UsageError(f"Missing option {' and '.join(missing)} (or give --dry-run).")
+    result = calib.quantize(model, calibration, output=output, progress=progress(ctx), **options)
+    if as_json:
+        print_json(result.report)
+    else:
+        print_lines([render_text(result.report, width(), color()).rstrip("\n")])
+    remark(ctx, f"written to {printable(str(output))}")
+    if result.interrupted:
+        ctx.exit(INTERRUPTED)
+    if result.report.status in ("over_budget", "fp32_kept"):
+        ctx.exit(BUDGET_MISSED)
+
+
+def _dry_run(model: str, calibration: str | None, as_json: bool, options: dict[str, Any]) -> None:
+    for other in ("validation", "statistics", "plan", "resume", "page"):
+        options.pop(other)
+    found = calib.plan(model, calibration, **options)
+    if as_json:
+        click.echo(plan_to_json(found), nl=False)
+    else:
+        print_lines(plan_lines(found, width(), color()))

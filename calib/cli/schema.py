@@ -1,0 +1,28 @@
+"""``calib schema``: JSON Schemas for editors and for programs that read what calib writes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import click
+
+# name → module:function without arguments that returns the schema
+SCHEMAS = {
+    "config": "calib.config:json_schema",
+    "report": "calib.outcome:Report.model_json_schema",
+    "manifest": "calib.zoo.manifest:json_schema",
+    "inspection": "calib.outcome:Inspection.model_json_schema",
+    "evaluation": "calib.outcome:Evaluation.model_json_schema",
+}
+
+
+@click.command(short_help="Print a JSON Schema.")
+@click.argument("name", type=click.Choice(list(SCHEMAS)))
+def command(name: str) -> None:
+    """Print the JSON Schema of a config file, of report.json, of a zoo manifest, or of what --json prints."""
+    module, _, path = SCHEMAS[name].partition(":")
+    found = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    click.echo(json.dumps(found(), indent=1, ensure_ascii=False))
