@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
 
 from calib.errors import ModelError
+from calib.graph.ir_file import check_ir
+from calib.graph.names import walk
 from calib.graph.normalize import normalize
-from calib.graph.save import save_model
+from calib.graph.onnx_file import check_onnx
+from calib.graph.preprocess import describe_preprocessing
+from calib.graph.save import SECTION, save_model
 from calib.outcome import ModelFacts, TensorFacts
 from calib.runtime.session import core, ov
+from calib.samples.sample import InputSpec
 
-__all__ = ["Loaded", "load_model", "require_float", "save_model"]
+__all__ = ["Loaded", "input_specs", "load_model", "output_name", "require_float", "save_model"]
 
+# What OpenVINO calls an operation that was given no name; no two runs agree on the number.
 _COUNTED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
+_KEPT_SECTIONS = ("model_info", SECTION)
+# Companions of a Hugging Face export that are no network to quantize.
+_TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
+_OTHER_FORMATS = (".pb", ".pbtxt", ".pdmodel", ".tflite", ".pt", ".pth", ".h5", ".keras", ".safetensors", ".meta")
+_FLOATS = (ov.Type.f32, ov.Type.f16, ov.Type.bf16)
+_COMPRESSED = ("i8", "u8", "i4", "u4", "u2", "u3", "u6", "u1", "i2", "nf4", "f8e4m3", "f8e5m2", "f8e8m0", "f4e2m1")
 
 
 @dataclass(frozen=True)
@@ -28,8 +46,8 @@ class Loaded:
         rt_info: the file's ``model_info`` and ``calib`` sections, keys joined by "/".
         fp16_stored: names of the f32 constants that the file stored in half precision.
         path: the .xml or .onnx; None for a model from memory.
-        quantized: holds FakeQuantize, or QuantizeLinear that became one.
-        weight_compressed: holds integer weights behind Convert and Multiply.
+        quantized: holds FakeQuantize (or QuantizeLinear, which became one).
+        weight_compressed: holds integer weights behind Convert, without FakeQuantize.
     """
 
     model: ov.Model
@@ -42,46 +60,246 @@ class Loaded:
 
 
 def load_model(model: str | Path | ov.Model) -> Loaded:
-    """Return a normalized private copy of ``model`` and what is known of it."""
+    """Return a normalized private copy of ``model`` and what is known of it.
+
+    The same file gives the same names and the same bytes in every process. An ``ov.Model`` is not edited; names that
+    a counter of OpenVINO's gave its operations (``Relu_17``) are replaced.
+
+    Args:
+        model: an .xml (its .bin beside it), an .onnx, a folder that holds exactly one of them, or a model in memory.
+
+    Raises:
+        ModelError: it can't be read, is damaged, or is of another format.
+    """
     if isinstance(model, ov.Model):
-        kept = normalize(model, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
-        facts = ModelFacts(
-            name=model.get_friendly_name(),
-            format="memory",
-            inputs=[_tensor(port) for port in kept.model.inputs],
-            outputs=[_tensor(port) for port in kept.model.outputs],
-            operations=len(kept.model.get_ops()),
-            normalization=kept.sentences,
+        return _from_memory(model)
+    path = find_model(Path(model))
+    if path.suffix.lower() == ".xml":
+        check_ir(path)
+        return _loaded(path, [path, path.with_suffix(".bin")], lambda node: False)
+    onnx = check_onnx(path)
+    return _loaded(path, [path, *onnx.external], lambda node: not onnx.owns(node.get_friendly_name()))
+
+
+def find_model(path: Path) -> Path:
+    """Return the model file that ``path`` is or, for a folder, the only one in it.
+
+    Raises:
+        ModelError: nothing is there, several models are, or it is of a format that calib does not read.
+    """
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in (".xml", ".onnx") and p.name not in _TOKENIZERS)
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(p.name for p in found[:20]) + (", …" if len(found) > 20 else "")
+        what = f"holds {len(found)} models: {names}. Name one of them" if found else "holds no .xml or .onnx file"
+        raise ModelError(f"{path}: a folder, and it {what}")
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file. Give the path of an IR (.xml) or an ONNX file (.onnx)")
+    if suffix == ".bin":
+        raise ModelError(f"{path}: holds only the weights of an IR. Give the .xml beside it")
+    if suffix in (".xml", ".onnx"):
+        return path
+    way_out = f"Convert it to an IR first: ovc {path.name}" if suffix in _OTHER_FORMATS else "Give an .xml or an .onnx"
+    raise ModelError(f"{path}: calib reads OpenVINO IR (.xml) and ONNX (.onnx), not {suffix or 'this'!r}. {way_out}")
+
+
+def require_float(loaded: Loaded) -> None:
+    """Refuse a model that holds quantized or compressed weights already.
+
+    Raises:
+        ModelError: the model is quantized or weight-compressed.
+    """
+    where = loaded.facts.source or loaded.facts.name
+    if loaded.quantized:
+        raise ModelError(
+            f"{where}: already quantized: it holds FakeQuantize operations. Give the FP32 or FP16 model it was made "
+            "from; `calib inspect` shows what its layers execute in"
         )
-        return Loaded(kept.model, facts, {}, kept.fp16_stored)
-    path = Path(model)
-    raw = core().read_model(str(path))
-    normal = normalize(raw)
-    inputs = [_tensor(port) for port in normal.model.inputs]
-    outputs = [_tensor(port) for port in normal.model.outputs]
+    if loaded.weight_compressed:
+        raise ModelError(
+            f"{where}: its weights are compressed to integers already. Give the FP32 or FP16 model it was made from"
+        )
+
+
+def input_specs(model: ov.Model) -> list[InputSpec]:
+    """Return what samples have to fit, one for each input of the model."""
+    return [
+        InputSpec(
+            name=_port_name(port),
+            names=tuple(sorted(port.get_names())),
+            shape=_shape(port.get_partial_shape()),
+            dtype=np.dtype(port.get_element_type().to_dtype()),
+            layout=_layout(port.get_node()),
+        )
+        for port in model.inputs
+    ]
+
+
+def output_name(port: ov.Output) -> str:
+    """Return what reports call an output: its first tensor name, else the name of the node that feeds it."""
+    return _port_name(port)
+
+
+def _from_memory(model: ov.Model) -> Loaded:
+    loaded = _describe(
+        model, model.get_friendly_name(), lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name()))
+    )
+    with tempfile.TemporaryDirectory(prefix="calib-") as folder:
+        xml = Path(folder, "model.xml")
+        save_model(loaded.model, xml, fp16_constants=loaded.fp16_stored)
+        graph, _, _ = xml.read_bytes().rpartition(b"</edges>")  # what follows says where it was converted from
+        _, _, graph = graph.partition(b"<layers")  # and the model's own name may be counted
+        weights = xml.with_suffix(".bin").read_bytes()
+    digest = hashlib.sha256(graph)
+    digest.update(weights)
+    facts = loaded.facts.model_copy(update={"fingerprint": digest.hexdigest(), "bytes_before": len(weights)})
+    return replace(loaded, facts=facts)
+
+
+def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
+    """Read a file that was looked over, and describe it."""
+    try:
+        raw = core().read_model(str(path))
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{path}: OpenVINO can't read it: {_last_line(error)}. Export or convert it again") from error
+    loaded = _describe(raw, path.stem, invented, path)
+    present = [file for file in files if file.is_file()]
     digest = hashlib.sha256()
-    for part in (path, path.with_suffix(".bin")):
-        if part.exists():
-            digest.update(part.read_bytes())
+    for file in present:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    weights = [file for file in present if file.suffix.lower() != ".xml"]
+    facts = loaded.facts.model_copy(
+        update={
+            "source": str(path),
+            "format": "ir" if path.suffix.lower() == ".xml" else "onnx",
+            "fingerprint": digest.hexdigest(),
+            "bytes_before": sum(file.stat().st_size for file in weights),
+        }
+    )
+    return replace(loaded, facts=facts, path=path)
+
+
+def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], path: Path | None = None) -> Loaded:
+    """Normalize a model, unless it is quantized, and write down what it is."""
+    _refuse_enormous(raw, str(path or name))
+    quantized, compressed = _quantization(raw)
+    try:
+        normal = normalize(raw, invented, rewrite=not (quantized or compressed))
+        inputs, outputs = ([_tensor(port) for port in side] for side in (normal.model.inputs, normal.model.outputs))
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{path or name}: OpenVINO can't transform it: {_last_line(error)}") from error
+    rt_info = _strings(raw)
     facts = ModelFacts(
-        name=path.stem,
-        source=str(path),
-        format="onnx" if path.suffix == ".onnx" else "ir",
-        fingerprint=digest.hexdigest(),
+        name=name,
+        format="memory",
         inputs=inputs,
         outputs=outputs,
         operations=len(normal.model.get_ops()),
         normalization=normal.sentences,
+        preprocessing=describe_preprocessing(rt_info, input_specs(normal.model)),
     )
-    return Loaded(normal.model, facts, {}, normal.fp16_stored, path)
-
-
-def require_float(loaded: Loaded) -> None:
-    """Refuse a model that is quantized already."""
-    if loaded.quantized or loaded.weight_compressed:
-        raise ModelError(f"{loaded.facts.source}: already quantized")
+    return Loaded(normal.model, facts, rt_info, normal.fp16_stored, path, quantized, compressed)
 
 
 def _tensor(port: ov.Output) -> TensorFacts:
-    name = port.get_any_name() if port.get_names() else port.get_node().get_friendly_name()
-    return TensorFacts(name=name, shape=str(port.get_partial_shape()), type=port.get_element_type().get_type_name())
+    shape = str(port.get_partial_shape())
+    return TensorFacts(name=_port_name(port), shape=shape, type=port.get_element_type().get_type_name())
+
+
+def _port_name(port: ov.Output) -> str:
+    """Return a port's first tensor name, or the friendly name of the Parameter or of what feeds the Result."""
+    names = port.get_names()
+    if names:
+        return min(names)
+    node = port.get_node()
+    return (node.input_value(0).get_node() if node.get_type_name() == "Result" else node).get_friendly_name()
+
+
+def _shape(shape: ov.PartialShape) -> tuple[int | None, ...]:
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(None if size.is_dynamic else size.get_length() for size in shape)
+
+
+def _layout(node: ov.Node) -> str:
+    """Return a Parameter's declared layout as letters ("NCHW"), "" if it has none or one with gaps."""
+    text = str(node.layout).strip("[]").replace(",", "")  # pyright: ignore[reportAttributeAccessIssue]
+    return text if text.isalpha() else ""
+
+
+def _refuse_enormous(model: ov.Model, where: str) -> None:
+    """Refuse a model with a tensor that is larger than the machine's memory, before anything is computed."""
+    memory = psutil.virtual_memory().total
+    for _, nodes in walk(model):
+        for node in nodes:
+            for port in node.outputs():
+                shape = port.get_partial_shape()
+                if shape.is_dynamic:
+                    continue
+                count = 1
+                for size in shape:
+                    count *= size.get_length()
+                if count * max(1, port.get_element_type().bitwidth) > 8 * memory:
+                    raise ModelError(
+                        f"{where}: operation {node.get_friendly_name()!r} has an output of shape {shape}, which is "
+                        f"more than this machine's memory ({memory / 2**30:.1f} GiB). Reshape the model to the size "
+                        "that it is used with, or check where the file comes from"
+                    )
+
+
+def _quantization(model: ov.Model) -> tuple[bool, bool]:
+    """Tell whether a model is quantized, and whether its weights are compressed."""
+    quantized = compressed = False
+    for _, nodes in walk(model):
+        for node in nodes:
+            kind = node.get_type_name()
+            if kind in ("FakeQuantize", "FakeConvert"):
+                quantized = True
+            elif kind == "Constant" and node.get_output_element_type(0).get_type_name() in _COMPRESSED:
+                compressed = compressed or _decompressed(node)
+    return quantized, compressed and not quantized
+
+
+def _decompressed(constant: ov.Node) -> bool:
+    """Tell whether a constant of integers is made into floating-point weights: Convert, then arithmetic."""
+    if len(constant.get_output_partial_shape(0)) < 2:
+        return False
+    for target in constant.output(0).get_target_inputs():
+        convert = target.get_node()
+        if convert.get_type_name() == "Convert" and convert.get_output_element_type(0) in _FLOATS:
+            readers = {reader.get_node().get_type_name() for reader in convert.output(0).get_target_inputs()}
+            if readers & {"Multiply", "Subtract", "MatMul", "Convolution", "GroupConvolution"}:
+                return True
+    return False
+
+
+def _strings(model: ov.Model) -> dict[str, str]:
+    """Return the sections of a model's runtime information that are kept, as strings under joined keys."""
+    result: dict[str, str] = {}
+    info = model.get_rt_info()
+    for section in _KEPT_SECTIONS:
+        if section in info:
+            _flatten(info[section], section, result)
+    return result
+
+
+def _flatten(value: Any, key: str, result: dict[str, str]) -> None:
+    if isinstance(value, Mapping):
+        for name in sorted(value):
+            _flatten(value[name], f"{key}/{name}", result)
+        return
+    try:
+        result[key] = value.astype(str) if hasattr(value, "astype") else str(value)
+    except RuntimeError:  # a value of a type that Python has no name for; it stays in the model
+        result[key] = ""
+
+
+def _last_line(error: Exception) -> str:
+    """Return the part of OpenVINO's message that says something: its last line that is no place in its sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(("Exception from", "Check '", 'Check "'))]
+    return (useful or lines or ["no reason given"])[-1].rstrip(".")

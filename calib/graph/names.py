@@ -81,34 +81,35 @@ def sources(node: ov.Node, origins: Mapping[str, Origin]) -> list[Origin]:
 
 
 def restore(model: ov.Model, origins: Mapping[str, Origin]) -> None:
-    """Name every operation, in place, bodies included: see :func:`_names`."""
-    for _, nodes in walk(model):
-        for node, name in zip(nodes, _names(nodes, origins), strict=True):
+    """Name every operation, in place; no two have one name, not even in different bodies."""
+    used: set[str] = set()
+    for _, nodes in list(walk(model)):
+        for node, name in zip(nodes, _names(nodes, origins, used), strict=True):
             node.set_friendly_name(name)
 
 
-def _names(nodes: list[ov.Node], origins: Mapping[str, Origin]) -> list[str]:
+def _names(nodes: list[ov.Node], origins: Mapping[str, Origin], used: set[str]) -> list[str]:
     """Return unique names for ``nodes``: the file's where one can be told, else type and rank among its type.
 
     An operation that came through unchanged keeps its name. One that was created gets the name of the one operation
     of its own type that went into it, else of the one operation at all; a name that two would get goes to neither.
+    ``used`` holds the names given before, and gets these too.
     """
     kept = [origins[name].name if (name := node.get_friendly_name()) in origins else "" for node in nodes]
-    taken = Counter(kept)
     wanted = [name or _inherited(node, origins) for node, name in zip(nodes, kept, strict=True)]
     claims = Counter(name for name, own in zip(wanted, kept, strict=True) if not own)
-    used: set[str] = {name for name in kept if name}
-    first: set[str] = set()
+    reserved = {name for name in kept if name} - used  # each goes to the first operation that has it
+    used |= reserved
     ranks: Counter[str] = Counter()
     result: list[str] = []
     for node, own, name in zip(nodes, kept, wanted, strict=True):
         kind = node.get_type_name()
         rank, ranks[kind] = ranks[kind], ranks[kind] + 1
-        if own and own not in first:  # of several operations with one name in the file, the first one keeps it
-            first.add(own)
+        if own in reserved:
+            reserved.remove(own)
             result.append(own)
             continue
-        if own or not name or taken[name] or claims[name] > 1:
+        if own or name in used or not name or claims[name] > 1:
             name = _free(own or f"{kind}_{rank}", used)
         used.add(name)
         result.append(name)

@@ -47,7 +47,7 @@ def apply_common_transformations(model: ov.Model) -> None:
     tests/contracts/test_common_transformations.py holds what is expected of them.
     """
     try:
-        from openvino._offline_transformations import apply_fused_names_cleanup, apply_moc_transformations
+        from openvino._offline_transformations import apply_moc_transformations
     except ImportError as error:
         raise ModelError(
             f"OpenVINO {ov.__version__} has no apply_moc_transformations, which brings a model to its normal form; "
@@ -55,22 +55,27 @@ def apply_common_transformations(model: ov.Model) -> None:
         ) from error
     # cf=False keeps ShapeOf subgraphs: folding them would freeze the shapes of a model that can be reshaped.
     apply_moc_transformations(model, cf=False)
-    del apply_fused_names_cleanup
 
 
-def normalize(model: ov.Model, invented: Callable[[ov.Node], bool] = lambda node: False) -> Normalized:
+def normalize(
+    model: ov.Model, invented: Callable[[ov.Node], bool] = lambda node: False, *, rewrite: bool = True
+) -> Normalized:
     """Return a normalized clone of a floating-point model; ``model`` itself is not edited.
 
     Constant subgraphs (decompression Convert, Reshape, Transpose… on weights) become f32 constants: only then do all
-    layers that read them run in INT8. Must not be used on a quantized model, whose i8 weights it could fold.
+    layers that read them run in INT8.
 
     Args:
         model: any floating-point model.
         invented: tells whether an operation's name comes from a counter and must not be kept.
+        rewrite: False to give names only, as a quantized model needs: its i8 weights could be folded.
     """
     clone = model.clone()
     before = _histogram(clone)
     origins = mark(clone, invented)
+    if not rewrite:
+        restore(clone, origins)
+        return Normalized(clone, [], frozenset())
     apply_common_transformations(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
     restore(clone, origins)
@@ -90,7 +95,7 @@ def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tu
     rounded = 0
     if not any(origin.fp16 for origin in origins.values()):
         return found, rounded
-    for node in model.get_ordered_ops():
+    for node in [node for _, nodes in walk(model) for node in nodes]:
         if node.get_type_name() != "Constant" or node.get_output_element_type(0) != ov.Type.f32:
             continue
         if not any(origin.fp16 for origin in sources(node, origins)):

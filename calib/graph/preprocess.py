@@ -1,0 +1,154 @@
+"""Put preprocessing into a model, and find the preprocessing that an IR says it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from calib.errors import ModelError, UsageError
+from calib.runtime.session import ov
+from calib.samples.preprocess import Preprocess
+from calib.samples.sample import InputSpec
+
+_TRUE = ("true", "yes", "1")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A model that does part of the preprocessing itself.
+
+    Attributes:
+        model: a new model; its input takes u8 images (N, H, W, C), RGB.
+        remaining: what is left to be done on the host: the geometry, in u8.
+        sentences: what was embedded, for the report.
+    """
+
+    model: ov.Model
+    remaining: Preprocess
+    sentences: list[str]
+
+
+def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec, index: int = 0) -> Embedded:
+    """Return a copy of ``model`` whose input takes u8 NHWC images and does color order, mean, scale and layout itself.
+
+    As Model Optimizer's ``--mean_values``, ``--scale_values`` and ``--reverse_input_channels`` did:
+    u8 NHWC RGB → Convert f32 → (reverse channels) → (x − mean) / scale → the model's layout. Resizing and cropping
+    stay on the host, where Pillow does them.
+
+    Args:
+        model: not edited.
+        preprocess: mean and scale are for values 0..255, in the order of ``color``.
+        spec: of the input that is to take images.
+        index: the position of that input.
+
+    Raises:
+        UsageError: mean or scale do not fit the channels.
+        ModelError: the input takes no floating-point images.
+    """
+    if spec.dtype.kind != "f":
+        raise ModelError(
+            f"input {spec} does not take floating-point numbers, so preprocessing can't be embedded in front of it. "
+            "Leave out embed"
+        )
+    wanted = preprocess.resolve(spec)
+    channels = 1 if wanted.color == "gray" else 3
+    for key in ("mean", "scale"):
+        values = getattr(wanted, key)
+        if values is not None and len(values) not in (1, channels):
+            raise UsageError(f"preprocessing.{key}: {channels} numbers for {wanted.color} images, got {len(values)}")
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    processor = PrePostProcessor(model.clone())
+    image = processor.input(index)
+    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    image.model().set_layout(ov.Layout(wanted.layout or "NCHW"))
+    steps = image.preprocess().convert_element_type(ov.Type(spec.dtype))
+    if channels == 3:
+        image.tensor().set_color_format(ColorFormat.RGB)
+        if wanted.color == "bgr":
+            steps.convert_color(ColorFormat.BGR)
+    if wanted.mean is not None and any(wanted.mean):
+        steps.mean([float(value) for value in wanted.mean])
+    if wanted.scale is not None and any(value != 1 for value in wanted.scale):
+        steps.scale([float(value) for value in wanted.scale])
+    remaining = replace(wanted.without_arithmetic(), layout="NHWC", color="rgb" if channels == 3 else "gray")
+    return Embedded(processor.build(), remaining, _say_embedded(spec.name, wanted))
+
+
+def _say_embedded(name: str, done: Preprocess) -> list[str]:
+    """Return the one sentence on what an input now does itself."""
+    steps = ["turns RGB into BGR"] if done.color == "bgr" else []
+    steps += [f"subtracts {_numbers(done.mean)}"] if done.mean is not None and any(done.mean) else []
+    steps += (
+        [f"divides by {_numbers(done.scale)}"] if done.scale is not None and any(v != 1 for v in done.scale) else []
+    )
+    steps += ["brings the channels first"] if done.layout == "NCHW" else []
+    doing = f", and the model {', '.join(steps)} itself" if steps else ""
+    return [
+        f"embedded: input {name!r} takes u8 images (N, H, W, C), {'gray' if done.color == 'gray' else 'RGB'}{doing}"
+    ]
+
+
+def found_preprocessing(rt_info: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the preprocessing that ``model_info`` asks for, as fields of ``Preprocess``, and what was not understood.
+
+    The keys are those that Open Model Zoo, Geti and OpenVINO Model API write; all values are strings. With
+    ``embedded_processing`` the model does it itself, so nothing is returned. They count in Model API's convention:
+    images are BGR, and ``reverse_input_channels`` says that the model wants RGB.
+
+    Args:
+        rt_info: keys joined by "/", as in ``Loaded.rt_info``.
+    """
+    info = {key.removeprefix("model_info/"): v.strip() for key, v in rt_info.items() if key.startswith("model_info/")}
+    found: dict[str, Any] = {}
+    doubts: list[str] = []
+    if info.get("embedded_processing", "").lower() in _TRUE:
+        return found, doubts
+    for key, ours in (("mean_values", "mean"), ("scale_values", "scale")):
+        if not info.get(key):
+            continue
+        values = _parse(info[key])
+        if values is None or (ours == "scale" and 0 in values):
+            doubts.append(f"model_info {key} {info[key][:80]!r} is ignored: it should be one or three numbers")
+        elif any(value != (ours == "scale") for value in values):
+            found[ours] = values
+    if info.get("reverse_input_channels"):
+        found["color"] = "rgb" if info["reverse_input_channels"].lower() in _TRUE else "bgr"
+    layout = info.get("layout", "").rpartition(":")[2].strip("[]").replace(",", "").upper()
+    if layout in ("NCHW", "NHWC"):
+        found["layout"] = layout
+    resize = info.get("resize_type", "standard").lower()
+    if resize == "crop":
+        doubts.append("model_info resize_type 'crop' is not applied: set preprocessing.resize and preprocessing.crop")
+    elif resize.startswith("fit_to_window"):
+        doubts.append(f"model_info resize_type {resize[:40]!r} (keeps the ratio and pads) is not applied by calib")
+    return found, doubts
+
+
+def describe_preprocessing(rt_info: Mapping[str, str], inputs: Sequence[InputSpec]) -> list[str]:
+    """Say in sentences what preprocessing the file asks for, and which inputs take bytes as they are."""
+    found, doubts = found_preprocessing(rt_info)
+    parts = [f"{key} {_numbers(value) if isinstance(value, tuple) else value}" for key, value in sorted(found.items())]
+    sentences = [f"model_info asks for {', '.join(parts)}"] if parts else []
+    sentences += [
+        f"input {spec.name!r} takes u8 images: the model does its preprocessing itself"
+        for spec in inputs
+        if spec.dtype == np.uint8 and len(spec.shape) == 4
+    ]
+    return sentences + doubts
+
+
+def _parse(text: str) -> tuple[float, ...] | None:
+    """Return the one, three or more numbers of a string such as "123.675 116.28, 103.53"; None if it has others."""
+    try:
+        values = tuple(float(word) for word in text.strip("[]()").replace(",", " ").split())
+    except ValueError:
+        return None
+    return values if len(values) in (1, 3) and np.isfinite(values).all() else None
+
+
+def _numbers(values: tuple[float, ...] | None) -> str:
+    return " ".join(f"{value:g}" for value in values or ())
