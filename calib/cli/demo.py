@@ -6,12 +6,10 @@ from pathlib import Path
 
 import click
 
-import calib
-from calib.cli.options import color, json_flag, print_json, print_lines, progress, remark, width
+from calib.cli.options import json_flag, remark
+from calib.cli.quantize import run
 from calib.demo import demo_folder
 from calib.errors import UsageError
-from calib.report.escape import printable
-from calib.report.text import render_text
 
 
 @click.command(short_help="The shipped model and data through the whole job.")
@@ -24,23 +22,9 @@ def command(ctx: click.Context, network: str | None, output: str, as_json: bool)
     folder = demo_folder()
     model = _network(folder, network)
     data = {name: str(folder / f"{name}.npz") for name in ("calibration", "validation")}
-    result = calib.quantize(
-        str(model),
-        data["calibration"],
-        validation=data["validation"],
-        metric="top-1",
-        max_drop=0.005,
-        output=output,
-        progress=progress(ctx),
-    )
-    if as_json:
-        print_json(result.report)
-    else:
-        print_lines([render_text(result.report, width(), color()).rstrip("\n")])
-    where = printable(str(Path(output) / "report.html"))
-    remark(
-        ctx, f"\nEverything it found is on one page: {where}\nYour own: calib quantize MODEL --calibration DATA -o DIR"
-    )
+    given = {"validation": data["validation"], "metric": "top-1", "max_drop": 0.005}
+    run(ctx, str(model), data["calibration"], output, True, as_json, given)
+    remark(ctx, "Your own: calib quantize MODEL --calibration DATA -o DIR")
 
 
 def _network(folder: Path, name: str | None) -> Path:

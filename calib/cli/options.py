@@ -102,7 +102,7 @@ def _flag(name: str) -> Decorator:
     text = f"{(field.description or '')[:1].upper()}{(field.description or '')[1:]}."
     if name == "higher_is_better":
         return click.option(_DIRECTION, name, default=None, help=text)
-    if field.default not in (None, "", ()):
+    if field.default not in (None, "", (), 0.0):
         text += f" [default: {field.default}]"
     if name == "estimator":
         return click.option(flag, name, type=_Table(_estimators), help=text)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 import calib
-from calib.cli import BUDGET_MISSED, INTERRUPTED
+from calib.cli import BUDGET_MISSED
 from calib.cli.options import (
     color,
     json_flag,
@@ -20,9 +21,14 @@ from calib.cli.options import (
     width,
 )
 from calib.cli.plan_table import plan_lines
+from calib.outcome import Report
 from calib.plan_file import plan_to_json
 from calib.report.escape import printable
+from calib.report.html import FILE_NAME as HTML_NAME
+from calib.report.html import write_html
 from calib.report.text import render_text
+
+_NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")
 
 
 @click.command(short_help="FP32 IR or ONNX and samples in, INT8 IR out.")
@@ -46,6 +52,7 @@ def command(
     model: str,
     calibration: str | None,
     output: str | None,
+    page: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -55,27 +62,36 @@ def command(
     Ends with exit code 3 where the accuracy budget or the speed-up asked for was missed; the best model is written
     then, too.
     """
+    given = {name: value for name, value in options.items() if value not in (None, False, ())}
     if dry_run:
-        _dry_run(model, calibration, as_json, options)
+        _dry_run(model, calibration, as_json, given)
         return
     if missing := [flag for flag, value in (("--calibration", calibration), ("--output", output)) if not value]:
         raise click.UsageError(f"Missing option {' and '.join(missing)} (or give --dry-run).")
-    result = calib.quantize(model, calibration, output=output, progress=progress(ctx), **options)
-    if as_json:
-        print_json(result.report)
-    else:
-        print_lines([render_text(result.report, width(), color()).rstrip("\n")])
-    remark(ctx, f"written to {printable(str(output))}")
-    if result.interrupted:
-        ctx.exit(INTERRUPTED)
-    if result.report.status in ("over_budget", "fp32_kept"):
+    report = run(ctx, model, str(calibration), str(output), page, as_json, given)
+    if report.status in ("over_budget", "fp32_kept"):
         ctx.exit(BUDGET_MISSED)
 
 
-def _dry_run(model: str, calibration: str | None, as_json: bool, options: dict[str, Any]) -> None:
-    for other in ("validation", "statistics", "plan", "resume", "page"):
-        options.pop(other)
-    found = calib.plan(model, calibration, **options)
+def run(
+    ctx: click.Context, model: str, calibration: str, output: str, page: bool, as_json: bool, given: dict[str, Any]
+) -> Report:
+    """Quantize, write the folder, print the result; ``given`` is what else ``calib.quantize`` takes."""
+    result = calib.quantize(model, calibration, progress=progress(ctx), **given)
+    report = result.save(output)
+    if page:
+        write_html(report, Path(output) / HTML_NAME)
+    if as_json:
+        print_json(report)
+    else:
+        print_lines([render_text(report, width(), color()).rstrip("\n")])
+    remark(ctx, f"written to {printable(output)}{', see report.html there' if page else ''}")
+    return report
+
+
+def _dry_run(model: str, calibration: str | None, as_json: bool, given: dict[str, Any]) -> None:
+    settings = {name: value for name, value in given.items() if name not in _NOT_FOR_A_PLAN}
+    found = calib.plan(model, calibration, **settings)
     if as_json:
         click.echo(plan_to_json(found), nl=False)
     else:

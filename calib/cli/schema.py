@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from typing import Any
 
 import click
 
@@ -22,7 +23,7 @@ SCHEMAS = {
 def command(name: str) -> None:
     """Print the JSON Schema of a config file, of report.json, of a zoo manifest, or of what --json prints."""
     module, _, path = SCHEMAS[name].partition(":")
-    found = importlib.import_module(module)
+    found: Any = importlib.import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
     click.echo(json.dumps(found(), indent=1, ensure_ascii=False))

@@ -170,7 +170,7 @@ class Settings(_Checked):
     )
     ignore: Patterns = Field(default=(), description="layers left in floating point: NAME, type:TYPE or re:REGEX")
     target: Literal["cpu", "cpu-no-vnni"] = Field(
-        default="cpu", description="cpu-no-vnni: weights in half range, for AVX2 CPUs"
+        default="cpu", description="device; cpu-no-vnni: weights in half range, for AVX2 CPUs"
     )
     effort: Literal["fast", "balanced", "thorough"] = Field(
         default="balanced", description="which corrections are tried"
@@ -183,7 +183,7 @@ class Settings(_Checked):
         default=None, description="direction of a metric of your own, which can't be guessed", validate_default=True
     )
     max_drop: Annotated[Number, Field(ge=0)] | None = Field(
-        default=None, description="the accuracy budget; None: no budget"
+        default=None, description="the accuracy budget; without it nothing is reverted"
     )
     drop: Literal["absolute", "relative"] = Field(
         default="absolute", description="in the metric's unit, or divided by |baseline|"
@@ -196,7 +196,7 @@ class Settings(_Checked):
     )
     float_precision: Literal["f32", "bf16"] | None = Field(
         default=None,
-        description="that the budget is judged in; None: f32, and the drop at the machine's default is reported",
+        description="that the budget is judged in; f32 unless given, and the drop at the machine's default is reported",
     )
 
     time_limit: Seconds | None = Field(default=None, description="for the search, in seconds or as 30m, 2h")
@@ -205,7 +205,9 @@ class Settings(_Checked):
     require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
         default=None, description="against the faster of f32 and default FP32; layers that do not pay go back"
     )
-    threads: Count | None = Field(default=None, description="samples run in parallel, one thread each; None: all cores")
+    threads: Count | None = Field(
+        default=None, description="samples run in parallel, one thread each; all cores unless given"
+    )
     memory_limit: Bytes | None = Field(default=None, description="above it the ranking works in groups; bytes or 2GiB")
 
     @field_validator("preprocessing", mode="before")
