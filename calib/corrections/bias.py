@@ -1,0 +1,51 @@
+"""Bias correction: give back to each output channel the mean that quantization took."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def bias_delta(
+    mean_fp32: NDArray[np.floating], mean_int8: NDArray[np.floating], standard_error: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """Return what to add to a layer's bias: ``E[y] - E[y_q]``, shrunk by how well it is known.
+
+    Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, §4.2.
+
+    The mean m is measured on n samples and carries a standard error e. Correcting by λ·m leaves an expected squared
+    shift of ``(1 - λ)² μ² + λ² e²`` for the true shift μ; the best λ is ``μ² / (μ² + e²)``, and m² - e² estimates μ²
+    without bias. Hence, per channel::
+
+        λ = max(0, 1 - e² / m²)
+
+    the positive-part James-Stein factor. A channel within its noise is left alone and one far beyond it is corrected
+    in full, however small it is in absolute terms: a threshold on magnitude would skip small shifts that many layers
+    add up. It is no replacement for the acceptance test on held-out samples; it lowers what that test has to refuse.
+
+    Args:
+        mean_fp32: ``(channels,)`` mean output in floating point.
+        mean_int8: ``(channels,)`` mean output with quantized weights and inputs.
+        standard_error: ``(channels,)`` of the difference, from :func:`standard_error`; None corrects in full.
+    """
+    shift = np.asarray(mean_fp32, np.float64) - np.asarray(mean_int8, np.float64)
+    if standard_error is None:
+        return shift
+    noise, square = np.asarray(standard_error, np.float64) ** 2, shift**2
+    known = square > noise
+    return np.where(known, shift * (1.0 - noise / np.where(known, square, 1.0)), 0.0)
+
+
+def standard_error(per_sample: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the standard error of the mean over samples, ``(channels,)``; infinite for a single sample.
+
+    Samples are the units, not positions: positions of one image share their error, and counting them as independent
+    would take noise for knowledge.
+
+    Args:
+        per_sample: ``(samples, channels)`` mean of y - y_q over a sample's positions.
+    """
+    samples = len(per_sample)
+    if samples < 2:
+        return np.full(per_sample.shape[1], np.inf)
+    return np.asarray(per_sample, np.float64).std(axis=0, ddof=1) / np.sqrt(samples)

@@ -1,0 +1,178 @@
+"""Round weights so that the layer's output stays, not so that each weight stays: GPTQ/OBQ in closed form.
+
+The output error of a linear layer y = W x under a change Δ of its weights is a quadratic form of the input's second
+moments H = E[x xᵀ], for each output channel on its own::
+
+    E‖Δ x‖² = Δ H Δᵀ
+
+Rounding one weight leaves an error that the weights not yet rounded can make up for. Sources: Frantar & Alistarh,
+"Optimal Brain Compression", 2022, eq. 3; Frantar et al., "GPTQ", 2022, algorithm 1.
+
+Everything here takes an optional leading axis of groups, so that a dense layer is one group of (outputs, inputs), a
+grouped convolution is (groups, outputs, inputs), and a depthwise one (channels, 1, kernel). A convolution's inputs are
+its unfolded patches, see :mod:`calib.corrections.moments`.
+
+Where the layer's bias is corrected afterwards, a constant output error costs nothing: pass the covariance
+``H - mean meanᵀ`` (:func:`calib.corrections.moments.Moments.covariance`) instead of H.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve
+
+DAMPING = 0.01  # share of the mean of diag(H) that is added to it, as in the GPTQ paper, §3.3
+_BLOCK = 128  # columns between two matrix products, as in the GPTQ paper, §3.3
+
+
+def layer_error(delta: NDArray[np.floating], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``Δ H Δᵀ`` for each output channel: its mean squared output error, with no inference.
+
+    Args:
+        delta: ``(…, outputs, inputs)`` weights minus weights.
+        hessian: ``(…, inputs, inputs)`` second moments of the input, or ``(…, inputs)``, their diagonal.
+
+    Returns:
+        ``(…, outputs)`` float64, not below 0.
+    """
+    delta = np.asarray(delta, np.float64)
+    through = delta @ hessian if hessian.ndim == delta.ndim else delta * hessian[..., None, :]
+    return np.maximum(np.einsum("...ok,...ok->...o", through, delta), 0.0)
+
+
+def nearest(weights: NDArray[np.floating], scale: NDArray[np.floating], levels: int) -> NDArray[np.int8]:
+    """Round each weight to the nearest level: the baseline.
+
+    Args:
+        weights: ``(…, outputs, inputs)``.
+        scale: ``(…, outputs)``.
+        levels: odd: 255 for [-127, 127].
+    """
+    half = (levels - 1) // 2
+    return np.clip(np.rint(weights / scale[..., None]), -half, half).astype(np.int8)
+
+
+def round_weights(
+    weights: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    hessian: NDArray[np.float64],
+    levels: int = 255,
+    damping: float = DAMPING,
+) -> NDArray[np.int8]:
+    """Round weights one input after the other, each making up for the errors of those before it.
+
+    GPTQ works with the Cholesky factor U of H⁻¹ = Uᵀ U. Its inverse R = U⁻¹ is upper triangular with H = R Rᵀ, and
+    needs no inverse of H; the error is then a sum of squares, ``Δ H Δᵀ = ‖Δ R‖²``, whose k-th term depends on the
+    first k inputs only::
+
+        q_k = round((w_k + (sum over j < k of Δ_j R_jk) / R_kk) / scale),     Δ = w - scale · q
+
+    which are GPTQ's numbers. Inputs go by falling diag(H). H is damped, by ``damping`` times its mean diagonal. An
+    output channel whose error under the undamped H is not lower than with rounding to nearest keeps the latter, so no
+    channel gets worse on the samples that H came from. Deterministic.
+
+    Memory: one copy of H and two of the weights, in float64.
+
+    Args:
+        weights: ``(outputs, inputs)`` or ``(groups, outputs, inputs)``.
+        scale: ``(outputs,)`` or ``(groups, outputs)``.
+        hessian: ``(inputs, inputs)`` or ``(groups, inputs, inputs)``, symmetric.
+        levels: odd: 255 for [-127, 127], 127 for [-63, 63].
+        damping: of H.
+
+    Returns:
+        int8, shaped as the weights.
+    """
+    if weights.ndim == 2:
+        return round_weights(weights[None], scale[None], hessian[None], levels, damping)[0]
+    plain = nearest(weights, scale, levels)
+    diagonal = np.einsum("gkk->gk", hessian)
+    live = diagonal.mean(axis=1) > 0
+    if not live.any():
+        return plain
+    order = np.argsort(-diagonal, axis=1, kind="stable")
+    factors = [_factor(h, o, damping) for h, o, ok in zip(hessian, order, live, strict=True) if ok]
+    # one dense group is the large case: no copy
+    factor = factors[0][None] if len(factors) == 1 else np.stack(factors)
+    index = order[live][:, None, :]
+    ordered = np.take_along_axis(np.asarray(weights[live], np.float64), index, axis=2)
+    rounded = _round_ordered(ordered, np.asarray(scale[live], np.float64), factor, levels)
+    result = plain.copy()
+    part = np.empty_like(plain[live])
+    np.put_along_axis(part, np.broadcast_to(index, part.shape), rounded, axis=2)
+    result[live] = part
+    return keep_better(weights, scale, plain, result, hessian)
+
+
+def keep_better(
+    weights: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    first: NDArray[np.int8],
+    second: NDArray[np.int8],
+    hessian: NDArray[np.float64],
+) -> NDArray[np.int8]:
+    """Take, for each output channel, the rounding with the lower output error; ties go to the first.
+
+    With the second moments of held-out samples this is the acceptance test of a rounding, with no inference.
+    """
+    s = np.asarray(scale, np.float64)[..., None]
+    errors = [layer_error(weights - q * s, hessian) for q in (first, second)]
+    return np.where((errors[1] < errors[0])[..., None], second, first)
+
+
+def _factor(hessian: NDArray[np.float64], order: NDArray[np.intp], damping: float) -> NDArray[np.float64]:
+    """Return the upper triangular R with R Rᵀ = H, damped, inputs in the given order."""
+    backwards = order[::-1]
+    damped = np.asarray(hessian, np.float64)[np.ix_(backwards, backwards)]
+    mean = float(np.trace(damped)) / len(damped)
+    damped[np.diag_indices_from(damped)] += max(damping, 1e-9) * mean
+    # the Cholesky factor of H read backwards is R read backwards; .T because LAPACK works in place on columns
+    return cholesky(damped.T, lower=True, overwrite_a=True, check_finite=False)[::-1, ::-1]
+
+
+def _round_ordered(weights, scale, factor, levels: int) -> NDArray[np.int8]:
+    """Round ``(groups, outputs, inputs)`` from the first input to the last."""
+    half = (levels - 1) // 2
+    delta, rounded = np.zeros_like(weights), np.zeros(weights.shape, np.int8)
+    inputs = weights.shape[2]
+    for start in range(0, inputs, _BLOCK):
+        stop = min(start + _BLOCK, inputs)
+        # what the blocks before this one left to make up for
+        owed = delta[:, :, :start] @ factor[:, :start, start:stop]
+        for k in range(start, stop):
+            inside = delta[:, :, start:k] @ factor[:, start:k, k, None]
+            debt = (owed[:, :, k - start] + inside[:, :, 0]) / factor[:, k, k, None]
+            q = np.clip(np.rint((weights[:, :, k] + debt) / scale), -half, half)
+            rounded[:, :, k] = q
+            delta[:, :, k] = weights[:, :, k] - q * scale
+    return rounded
+
+
+def refit_target(
+    weights: NDArray[np.floating],
+    hessian_xq: NDArray[np.float64],
+    cross: NDArray[np.float64],
+    damping: float = DAMPING,
+) -> NDArray[np.float64]:
+    """Return the weights that, fed the quantized input x_q, come closest to ``W x``.
+
+    The W* that minimizes ``E‖W x - W* x_q‖² + λ ‖W* - W‖²`` is::
+
+        W* = W (E[x x_qᵀ] + λ I) (E[x_q x_qᵀ] + λ I)⁻¹,   λ = damping · mean of diag(E[x_q x_qᵀ])
+
+    For any Q, ``E‖W x - Q x_q‖²`` is then a constant plus ``(W* - Q) E[x_q x_qᵀ] (W* - Q)ᵀ`` (at λ = 0), so rounding
+    W* with E[x_q x_qᵀ] as H also undoes what the quantized layers before this one did to its input.
+
+    Args:
+        weights: ``(outputs, inputs)``.
+        hessian_xq: ``(inputs, inputs)``, E[x_q x_qᵀ].
+        cross: ``(inputs, inputs)``, E[x x_qᵀ]: rows are those of x.
+        damping: pull towards W.
+    """
+    ridge = max(damping, 1e-9) * float(np.trace(hessian_xq)) / len(hessian_xq)
+    if ridge <= 0.0:
+        return np.asarray(weights, np.float64)
+    eye = ridge * np.eye(len(cross))
+    moved = np.asarray(weights, np.float64) @ (cross + eye)
+    return solve(hessian_xq + eye, moved.T, assume_a="pos", check_finite=False).T
