@@ -149,14 +149,14 @@ class _Search:
         return None
 
     def bisect(self, best: Trial) -> Trial:
-        """Shorten a prefix that fits: where the curve says, and at the middle, by turns."""
+        """Shorten a prefix that fits: where the curve says, and every third time at the middle, lest it creep."""
         high = self.prefixes.index(best.reverted)
         low = max(k for k in range(high) if (t := self.ledger.trials.get(self.prefixes[k])) and not t.within)
         for turn in range(_bisections(len(self.problem.ranked))):
             if high - low < 2 or not self.ledger.can_refine():
                 break
             wanted = self.curve().shortest(frozenset(), self.problem.budget.max_drop)
-            middle = (low + high) // 2 if turn % 2 else min(max(wanted, low + 1), high - 1)
+            middle = (low + high) // 2 if turn % 3 == 2 else min(max(wanted, low + 1), high - 1)
             trial = self.ledger.run(self.prefixes[middle], "bisect")
             if trial.within:
                 best, high = trial, middle

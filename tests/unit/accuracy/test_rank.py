@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from calib.accuracy.rank import Curve, RankedUnit, invert, margin_forecast, rank, root_forecast
+from calib.errors import UsageError
+
+
+def _unit(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+def test_most_damaging_comes_first_and_equals_keep_their_order():
+    units = [_unit("a"), _unit("b", "c"), _unit("d"), _unit("e")]
+    damages = {units[0]: 1e-5, units[1]: 1e-2, units[2]: 1e-5, units[3]: math.nan}
+    ranked = rank(units, damages, {units[1]: 0.3})
+    assert [unit.layers for unit in ranked] == [units[3], units[1], units[0], units[2]]
+    assert ranked[0].damage == math.inf  # no number is the worst that can be said
+    assert ranked[1].cost_ms == 0.3
+
+
+def test_unit_without_damage_and_overlapping_units_are_refused():
+    with pytest.raises(UsageError, match="no damage"):
+        rank([_unit("a")], {})
+    both = [_unit("a", "b"), _unit("b")]
+    with pytest.raises(UsageError, match="two units"):
+        rank(both, dict.fromkeys(both, 1.0))
+
+
+def test_margin_forecast_matches_simulated_noise():
+    random = np.random.default_rng(0)
+    classes, samples = 10, 2000
+    labels = random.integers(0, classes, samples)
+    logits = random.standard_normal((samples, classes))
+    logits[np.arange(samples), labels] += 4
+    others = logits.copy()
+    others[np.arange(samples), labels] = -np.inf
+    margins = logits[np.arange(samples), labels] - others.max(axis=1)
+    norms = (logits**2).sum(axis=1)
+    forecast = margin_forecast(margins, norms, classes)
+    nmse = 0.05
+    noise = random.standard_normal((20, samples, classes)) * np.sqrt(nmse * norms / classes)[:, None]
+    right = ((logits + noise).argmax(axis=2) == labels).mean()
+    # Only the strongest rival is looked at, so the forecast is a little low; it has to be of the right size.
+    assert forecast(nmse) == pytest.approx((margins > 0).mean() - right, rel=0.3)
+
+
+def test_margin_forecast_starts_at_zero_and_never_falls():
+    random = np.random.default_rng(1)
+    forecast = margin_forecast(random.normal(0.1, 1, 300), random.uniform(0, 30, 300), 10)
+    drops = [forecast(d) for d in np.concatenate(([0.0], np.logspace(-10, 3, 50)))]
+    assert drops[0] == 0 and all(b >= a for a, b in pairwise(drops))
+
+
+def test_margin_forecast_bears_logits_that_are_all_zero():
+    assert margin_forecast(np.array([0.0, 1.0]), np.array([0.0, 2.0]), 2)(0.1) >= 0
+
+
+def test_inverse_gives_back_the_damage_and_ends_where_the_forecast_saturates():
+    assert invert(root_forecast, root_forecast(0.03)) == pytest.approx(0.03)
+    assert invert(root_forecast, -0.1) == 0
+    saturating = lambda damage: 0.8 * damage / (1 + damage)  # noqa: E731
+    assert invert(saturating, 0.9) == pytest.approx(19, rel=1e-3)  # 95 % of what it can reach
+    assert invert(saturating, math.inf) == invert(saturating, 0.9)
+
+
+RANKED = tuple(RankedUnit(_unit(name), damage) for name, damage in zip("abcd", (0.4, 0.04, 0.004, 0.0004), strict=True))
+
+
+def test_curve_goes_through_what_was_measured():
+    measured = {frozenset[str](): 0.2, _unit("a"): 0.03}
+    curve = Curve.through(RANKED, root_forecast, measured)
+    for reverted, drop in measured.items():
+        assert curve.drop(reverted) == pytest.approx(drop)
+    assert curve.drop(_unit("a", "b")) < 0.03
+    assert curve.drop(_unit(*"abcd")) == 0
+
+
+def test_shortest_prefix_is_predicted_from_one_measurement_by_the_root_law():
+    curve = Curve.through(RANKED, root_forecast, {frozenset(): 0.2})
+    # 0.2·sqrt(.0444/.4444) = .063 after one unit, .02 after two, .006 after three.
+    assert [curve.shortest(frozenset(), allowed) for allowed in (0.3, 0.07, 0.021, 0.01, 0.0)] == [0, 1, 2, 3, 4]
+    assert curve.shortest(_unit("a"), 0.07) == 0
+
+
+def test_unit_that_broke_the_model_does_not_hide_the_others():
+    ranked = (RankedUnit(_unit("x"), math.inf), *RANKED)
+    curve = Curve.through(ranked, root_forecast, {frozenset(): 0.9})
+    assert curve.remaining(_unit("x")) == pytest.approx(0.4444)
+    assert curve.shortest(frozenset(), 0.1) >= 2

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from calib import store as module
+from calib.errors import MetricError, OutputError, StatisticsError
+from calib.store import RunStore, remembered, remembered_latency
+
+A, B = frozenset({"a"}), frozenset({"a", "b"})
+BLOCK = np.array([3, 1, 2])
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.sqlite"
+
+
+def test_verdict_is_known_to_another_connection_at_once(path):
+    with RunStore(path) as store, RunStore(path) as other:
+        assert other.verdict("run", A, BLOCK) is None
+        store.keep_verdict("run", A, BLOCK, [1.0, 0.0, 1.0])
+        assert other.verdict("run", A, BLOCK) == [1.0, 0.0, 1.0]
+        assert other.verdicts("run") == 1
+
+
+def test_verdicts_of_other_runs_plans_and_blocks_are_kept_apart(path):
+    with RunStore(path) as store:
+        store.keep_verdict("run", A, BLOCK, [1, 2, 3])
+        assert store.verdict("other", A, BLOCK) is None
+        assert store.verdict("run", B, BLOCK) is None
+        assert store.verdict("run", A, BLOCK[::-1]) is None
+        assert store.verdict("run", A, BLOCK.astype(np.int32)) == [1, 2, 3]  # the numbers count, not their type
+
+
+def test_floats_come_back_to_the_last_bit(path):
+    values = [0.1, 1 / 3, 5e-324, -0.0, float("inf")]
+    with RunStore(path) as store:
+        store.keep_verdict("run", A, np.arange(5), values)
+        assert store.verdict("run", A, np.arange(5)) == values
+        assert np.isnan(store.get("run", "nothing", float("nan")))
+
+
+def test_numpy_values_are_kept_as_numbers_and_lists(path):
+    with RunStore(path) as store:
+        store.keep_verdict("run", A, np.arange(2), [np.float32(0.5), [np.array([1, 2]), "text"]])
+        assert store.verdict("run", A, np.arange(2)) == [0.5, [[1, 2], "text"]]
+
+
+def test_parts_that_do_not_fit_are_refused_and_nothing_is_kept(path):
+    with RunStore(path) as store:
+        with pytest.raises(MetricError, match="2 parts for 3 samples"):
+            store.keep_verdict("run", A, BLOCK, [1, 2])
+        with pytest.raises(MetricError, match="numbers, strings"):
+            store.keep_verdict("run", A, BLOCK, [{1}, {2}, {3}])
+        assert store.verdicts("run") == 0
+
+
+def test_facts_replace_older_ones_and_default_where_unknown(path):
+    with RunStore(path) as store:
+        store.put("run", "bytes", "abc")
+        store.put("run", "bytes", {"sha": [1, None]})
+        assert store.get("run", "bytes") == {"sha": [1, None]}
+        assert store.get("run", "other", 5) == 5
+
+
+def test_ranking_and_timings_come_back_in_order(path):
+    ranking = [(B, float("inf"), 0.25), (A, 1e-7, 0.0)]
+    with RunStore(path) as store:
+        assert store.ranking("run") is None and store.timings("run", [A, B]) is None
+        store.keep_ranking("run", [(A, 1.0, 1.0)])
+        store.keep_ranking("run", ranking)
+        store.keep_timings("run", [B, A], [1.5, float("nan")])
+    with RunStore(path) as store:
+        assert store.ranking("run") == ranking
+        assert store.timings("run", [B, A]) == [1.5, float("inf")]
+        assert store.timings("run", [A, B]) is None  # another race
+
+
+def test_remembered_evaluation_runs_once_and_gives_what_json_gives(path):
+    calls = []
+
+    def evaluate(reverted, indices):
+        calls.append(sorted(reverted))
+        return [(float(i), "x") for i in indices]
+
+    with RunStore(path) as store:
+        first = remembered(store, "run", evaluate)(A, BLOCK)
+    with RunStore(path) as store:
+        again = remembered(store, "run", evaluate)(A, BLOCK)
+    assert first == again == [[3.0, "x"], [1.0, "x"], [2.0, "x"]]
+    assert calls == [["a"]]
+
+
+def test_failed_evaluation_leaves_nothing_behind(path):
+    def fails(reverted, indices):
+        raise KeyboardInterrupt
+
+    with RunStore(path) as store:
+        with pytest.raises(KeyboardInterrupt):
+            remembered(store, "run", fails)(A, BLOCK)
+        assert store.verdicts("run") == 0
+
+
+def test_remembered_latency_times_the_same_finalists_once(path):
+    calls = []
+
+    def latency(plans):
+        calls.append(len(plans))
+        return [1.0 + len(calls)] * len(plans)
+
+    with RunStore(path) as store:
+        timed = remembered_latency(store, "run", latency)
+        assert timed([A, B]) == timed([A, B]) == [2.0, 2.0]
+        assert timed([A, B, frozenset()]) == [3.0, 3.0, 3.0]
+    assert calls == [2, 3]
+
+
+def test_transaction_is_all_or_nothing(path):
+    with RunStore(path) as store:
+        with pytest.raises(RuntimeError), store.transaction() as connection:
+            connection.execute("INSERT INTO facts VALUES ('run', 'key', '1')")
+            raise RuntimeError
+        assert store.get("run", "key") is None
+        store.put("run", "key", 2)  # and the store goes on working
+        assert store.get("run", "key") == 2
+
+
+def test_file_is_synced_at_each_commit(path):
+    with RunStore(path) as store:
+        assert store.read("PRAGMA journal_mode") == [("wal",)]
+        assert store.read("PRAGMA synchronous") == [(2,)]
+
+
+def test_killed_process_loses_only_what_was_in_flight(path):
+    script = f"""
+        import os, signal
+        import numpy as np
+        from calib.store import RunStore
+        store = RunStore({str(path)!r})
+        for i in range(3):
+            store.keep_verdict("run", frozenset([str(i)]), np.arange(2), [i, i])
+        with store.transaction() as connection:
+            connection.execute("INSERT INTO facts VALUES ('run', 'in flight', '1')")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=dict(os.environ), check=False)
+    assert ended.returncode == -signal.SIGKILL
+    with RunStore(path) as store:
+        assert [store.verdict("run", frozenset([str(i)]), np.arange(2)) for i in range(3)] == [[0, 0], [1, 1], [2, 2]]
+        assert store.get("run", "in flight") is None
+
+
+def test_empty_file_left_by_a_kill_at_creation_is_taken_over(path):
+    path.touch()
+    with RunStore(path) as store:
+        store.put("run", "key", 1)
+
+
+def test_foreign_file_is_refused_untouched(path):
+    path.write_bytes(b"this is a text, not a database. " * 40)
+    with pytest.raises(StatisticsError, match="not a run store"):
+        RunStore(path)
+    assert path.read_bytes() == b"this is a text, not a database. " * 40
+
+
+def test_another_programs_database_is_refused_untouched(path):
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StatisticsError, match="another program"):
+        RunStore(path)
+    assert path.read_bytes() == before
+
+
+def test_store_of_a_newer_calib_is_refused(path):
+    RunStore(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StatisticsError, match="newer calib"):
+        RunStore(path)
+
+
+def test_damaged_file_is_named_with_the_way_out(path):
+    with RunStore(path) as store:
+        for i in range(200):
+            store.put("run", str(i), "x" * 200)
+    data = bytearray(path.read_bytes())
+    data[4096 : len(data) - 100] = b"\xff" * (len(data) - 100 - 4096)
+    path.write_bytes(data)
+    with pytest.raises(StatisticsError, match="damaged"):
+        RunStore(path)
+
+
+def test_damaged_row_is_found_when_it_is_read(path):
+    with RunStore(path) as store:
+        store.keep_verdict("run", A, BLOCK, [1, 2, 3])
+        with store.transaction() as connection:
+            connection.execute("UPDATE verdicts SET parts = '[1, 2'")
+        with pytest.raises(StatisticsError, match="damaged"):
+            store.verdict("run", A, BLOCK)
+        with store.transaction() as connection:
+            connection.execute("UPDATE verdicts SET parts = '[1, 2]'")
+        with pytest.raises(StatisticsError, match="3 parts"):
+            store.verdict("run", A, BLOCK)
+
+
+def test_missing_folder_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="folder"):
+        RunStore(tmp_path / "missing" / "run.sqlite")
+
+
+def test_writer_that_waits_too_long_says_so(path):
+    with RunStore(path) as store, RunStore(path, timeout=0.05) as other, store.transaction():
+        with pytest.raises(OutputError, match="in use elsewhere"):
+            other.put("run", "key", 1)
+
+
+def test_older_file_is_migrated_and_keeps_its_rows(path, monkeypatch):
+    with RunStore(path) as store:
+        store.put("run", "key", 1)
+    added = "CREATE TABLE jobs (id TEXT PRIMARY KEY); CREATE INDEX by_id ON jobs (id);"
+    monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, added))
+    for _ in range(2):  # the second opening finds nothing to do
+        with RunStore(path) as store:
+            assert store.read("SELECT count(*) FROM jobs") == [(0,)]
+            assert store.get("run", "key") == 1
+            assert store.read("PRAGMA user_version") == [(2,)]
