@@ -1,0 +1,146 @@
+"""Imports point down, and the maths does not know OpenVINO: read from the source of every module."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import calib
+
+ROOT = Path(calib.__file__).resolve().parent
+
+# From the bottom; a module may import from its own layer and from those before it.
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "progress"}),
+    frozenset({"store", "outcome", "plan", "plan_file", "summary", "python_object", "demo", "demo_data"}),
+    frozenset({"graph", "runtime", "ranges", "samples", "metrics"}),
+    frozenset({"config"}),
+    frozenset({"report", "accuracy", "corrections", "statistics"}),
+    frozenset({"pipeline", "stages", "result"}),
+    frozenset({"zoo"}),
+    frozenset({"cli"}),
+)
+
+NUMPY_ONLY = ("plan", "summary", "outcome", "ranges", "accuracy", "statistics.accumulators", "metrics")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name → file of every module of the package."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = ("calib", *path.relative_to(ROOT).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module imports anywhere in it: modules of ours by dotted name, others by their top-level name.
+
+    Imports for type checkers count too, but not those of calib/__init__.py: that is the table of public names.
+    """
+    path = modules()[module]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if module == "calib":
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+    return frozenset(_known(name) for name in found) - {module}
+
+
+def _known(name: str) -> str:
+    if name.partition(".")[0] != "calib":
+        return name.partition(".")[0]
+    while name not in modules():
+        name = name.rpartition(".")[0]
+    return name
+
+
+def loads(module: str) -> frozenset[str]:
+    """What importing a module runs: what it imports, and the packages that these modules are in."""
+    found: set[str] = set()
+    for name in {module, *imports(module)}:
+        parts = name.split(".")
+        found.update(".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return frozenset(found) - {module}
+
+
+def layer(module: str) -> int:
+    if module == "calib":
+        return 0
+    part = module.split(".")[1]
+    for index, names in enumerate(LAYERS):
+        if part in names:
+            return index
+    raise AssertionError(f"calib.{part} has no layer: give it one in LAYERS of {__file__}")
+
+
+def ways(start: str) -> dict[str, tuple[str, ...]]:
+    """Every module that loading ``start`` can lead to, with one way there."""
+    found: dict[str, tuple[str, ...]] = {start: (start,)}
+    open_ends = [start]
+    while open_ends:
+        module = open_ends.pop()
+        if module not in modules():
+            continue
+        for name in sorted(loads(module)):
+            if name not in found:
+                found[name] = (*found[module], name)
+                open_ends.append(name)
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_down(module: str):
+    ours = [name for name in imports(module) if name in modules()]
+    upward = [name for name in ours if layer(name) > layer(module)]
+    assert not upward, f"{module} imports {upward} from a layer above its own"
+
+
+@pytest.mark.parametrize("part", NUMPY_ONLY)
+def test_numpy_only_code_never_reaches_openvino(part: str):
+    inside = [name for name in modules() if name == f"calib.{part}" or name.startswith(f"calib.{part}.")]
+    assert inside, f"calib.{part} is gone: mend NUMPY_ONLY"
+    for module in inside:
+        way = ways(module).get("openvino")
+        assert way is None, " → ".join(way or ())
+
+
+def test_openvino_is_loaded_through_its_one_door():
+    # calib.runtime.session keeps OpenVINO's telemetry from starting; submodules may be imported once it has run.
+    direct = {name for name in modules() if "openvino" in imports(name)}
+    assert "calib.runtime.session" in direct
+    for name in direct - {"calib.runtime.session"}:
+        assert "calib.runtime.session" in imports(name), f"{name} imports openvino before calib.runtime.session"
+
+
+def test_packages_of_one_layer_do_not_import_in_circles():
+    edges: dict[str, set[str]] = {}
+    for module in modules():
+        if module == "calib":
+            continue
+        part = module.split(".")[1]
+        for name in imports(module):
+            if name in modules() and name != "calib" and name.split(".")[1] != part:
+                edges.setdefault(part, set()).add(name.split(".")[1])
+    for start in edges:
+        seen, open_ends = set(), list(edges[start])
+        while open_ends:
+            part = open_ends.pop()
+            if part not in seen:
+                seen.add(part)
+                open_ends += edges.get(part, ())
+        assert start not in seen, f"calib.{start} is imported by what it imports"
