@@ -4,8 +4,9 @@
 
     tensor ─┬─▶ consumers (untouched)
             ├─▶ ReduceMax ─┐
-            ├─▶ ReduceMin ─┼─▶ Concat [high₀, low₀, check₀, high₁, …] ─▶ Result 0, the model's own Results behind it
-            └─▶ ReduceSum ─┘
+            ├─▶ ReduceMin ─┤
+            ├─▶ ReduceSum ─┼─▶ Concat [high₀, low₀, check₀, values₀, high₁, …] ─▶ Result 0, before the model's own
+            └─▶ Slice ─────┘
 
 Results decide the order of execution. The taps' Result comes first and interleaves the tensors in topological order,
 so each reduction runs right behind its producer: read from cache, and the tensor is freed when the network itself is
@@ -21,10 +22,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
+from calib.graph.cuts import Cut, take
+from calib.graph.signs import UNKNOWN, Sign, signs
 from calib.plan import TensorId
 from calib.runtime.session import ov
 
@@ -64,7 +69,7 @@ class Segment:
 
     Attributes:
         tensor: index into ``Taps.tensors``.
-        size: number of values.
+        size: number of values, -1 where it depends on the sample: their count then comes first, as one more value.
         per_channel: whether they are one a channel.
     """
 
@@ -87,11 +92,38 @@ class Taps:
     segments: tuple[Segment, ...]
     skipped: Mapping[TensorId, str]
 
+    def starts(self, flat: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return where each segment starts in one sample's output, followed by where the last one stops."""
+        if self._fixed is not None:
+            return self._fixed
+        position, found = 0, []
+        for segment in self.segments:
+            if segment.size < 0:
+                size, position = int(flat[position]), position + 1
+            else:
+                size = segment.size
+            found.append(position)
+            position += size
+        return np.array([*found, position])
 
-def tap(model: ov.Model, needs: Mapping[TensorId, Need]) -> tuple[ov.Model, Taps]:
+    @cached_property
+    def _fixed(self) -> NDArray[np.int64] | None:
+        sizes = [segment.size for segment in self.segments]
+        return None if -1 in sizes else np.cumsum([0, *sizes])
+
+
+def tap(
+    model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId, Cut], *, extremes: bool = True
+) -> tuple[ov.Model, Taps]:
     """Return a clone of ``model`` with a flat f32 output 0 put in front of its own, and the description of it.
 
     The model itself is not changed. Sinks are carried, so a stateful model keeps its state updates.
+
+    Args:
+        model: what to instrument.
+        needs: what to collect of which tensor.
+        cuts: which values of which tensors leave the model, for histograms.
+        extremes: False for a later pass, which brings the cuts alone.
 
     Raises:
         StatisticsError: a tensor isn't in the model.
@@ -104,7 +136,7 @@ def tap(model: ov.Model, needs: Mapping[TensorId, Need]) -> tuple[ov.Model, Taps
         raise StatisticsError(
             f"statistics were asked for {missing[0]}, which is not a tensor of model {model.get_friendly_name()!r}"
         )
-    signs = _signs(ordered)
+    known = signs(ordered)
     builder = _Builder()
     skipped: dict[TensorId, str] = {}
     for tensor in sorted(needs, key=lambda t: (names[t.node], t.output)):
@@ -112,9 +144,13 @@ def tap(model: ov.Model, needs: Mapping[TensorId, Need]) -> tuple[ov.Model, Taps
         reason = why_not(output)
         if reason:
             skipped[tensor] = reason
-        else:
-            builder.add(tensor, output, needs[tensor], signs.get(tensor.node, _Sign()))
-    if not builder.tensors:
+            continue
+        builder.tensors.append(tensor)
+        if extremes:
+            builder.reduce(output, needs[tensor], known.get(tensor.node, UNKNOWN))
+        if tensor in cuts:
+            builder.cut(output, cuts[tensor], needs[tensor].channel_axis)
+    if not builder.segments:
         return clone, Taps((), (), skipped)
     results = [op.result(builder.joined()), *clone.get_results()]
     tapped = ov.Model(results, clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name())
@@ -138,8 +174,7 @@ class _Builder:
         self._parts: list[ov.Output] = []
         self._constants: dict[tuple[int, ...], ov.Node] = {}
 
-    def add(self, tensor: TensorId, output: ov.Output, need: Need, sign: _Sign) -> None:
-        self.tensors.append(tensor)
+    def reduce(self, output: ov.Output, need: Need, sign: Sign) -> None:
         shape = output.get_partial_shape()
         channels, axis = _channels(shape, need.channel_axis)
         per_channel = need.channels and channels > 0
@@ -150,6 +185,14 @@ class _Builder:
             self._reduce(Kind.MEAN, op.reduce_mean, output, channels, axis)
         elif not sign.clean:
             self._reduce(Kind.CHECK, op.reduce_sum, output, 0, axis)
+
+    def cut(self, output: ov.Output, cut: Cut, channel_axis: int) -> None:
+        flat, size = take(output, cut, channel_axis)
+        if size < 0:
+            count = op.convert(op.shape_of(flat, "i64"), "f32")  # at most 2^24 values: exact
+            self._parts.append(count.output(0))
+        self._parts.append(flat.output(0))
+        self.segments.append(Segment(len(self.tensors) - 1, Kind.VALUES, size))
 
     def joined(self) -> ov.Node:
         return op.concat(self._parts, 0)
@@ -162,6 +205,8 @@ class _Builder:
             reduced = reduce(flat, self._constant(0), keep_dims=True)
         else:
             axes = [a for a in range(len(shape)) if not (channels and a == axis)]
+            if channels:  # an axis of 1 costs a quarter more here, and nothing in a reduction over all axes
+                axes = [a for a in axes if shape[a].is_dynamic or shape[a].get_length() != 1] or axes
             # keep_dims: without it the CPU plugin reorders before it drops the axes
             reduced = reduce(output, self._constant(*axes), keep_dims=True)
             reduced = op.reshape(reduced, self._constant(-1), False)
@@ -180,48 +225,3 @@ def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:
         return 0, 0
     axis = axis % len(shape)
     return (shape[axis].get_length() if shape[axis].is_static else 0), axis
-
-
-@dataclass(frozen=True)
-class _Sign:
-    """What is known of a node's outputs: never negative; and never NaN either."""
-
-    positive: bool = False
-    clean: bool = False
-
-
-# They can't return a negative number, whatever they are given (Clamp: where its lower bound is not negative).
-_POSITIVE = frozenset(
-    {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "Sqrt", "SoftPlus", "HSigmoid", "ReduceL1", "ReduceL2"}
-)
-# They return what they are given, or sums of it: inputs that are never negative stay so, and no NaN is made (the
-# only sum of such inputs that overflows is inf, which the maximum shows).
-_KEEP_FIRST = frozenset(
-    {"MaxPool", "AvgPool", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Split", "VariadicSplit", "Slice"}
-    | {"StridedSlice", "ShuffleChannels", "SpaceToDepth", "DepthToSpace", "ReduceMean", "ReduceMax", "ReduceSum"}
-)
-_KEEP_ALL = frozenset({"Concat", "Add"})
-
-
-def _signs(ordered: list[ov.Node]) -> dict[str, _Sign]:
-    """Return by name the nodes whose outputs are never negative."""
-    found: dict[str, _Sign] = {}
-    unknown = _Sign()
-    for node in ordered:
-        kind = node.get_type_name()
-        if kind in _POSITIVE:
-            found[node.get_friendly_name()] = _Sign(True, kind == "Relu")
-        elif kind == "Clamp":
-            if node.get_attributes()["min"] >= 0:
-                found[node.get_friendly_name()] = _Sign(True, True)
-        elif kind in _KEEP_FIRST or kind in _KEEP_ALL or kind == "Interpolate":
-            count = node.get_input_size() if kind in _KEEP_ALL else 1
-            inputs = [found.get(node.input_value(i).get_node().get_friendly_name(), unknown) for i in range(count)]
-            if all(sign.positive for sign in inputs) and (kind != "Interpolate" or _averages(node)):
-                found[node.get_friendly_name()] = _Sign(True, all(sign.clean for sign in inputs))
-    return found
-
-
-def _averages(node: ov.Node) -> bool:
-    """Say whether an Interpolate's weights are never negative (a cubic one undershoots)."""
-    return "cubic" not in str(node.get_attributes().get("mode", "cubic"))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
-# A float32 is m · 2^(e − 24) with |m| < 2^24 and −148 <= e <= 128. Exponents are taken in bins of 16, mantissas
-# shifted within their bin: |m · 2^15| < 2^39, so an int64 holds 2^24 of them without overflow.
-_LOWEST = -160
-_BIN = 16
-_BINS = (128 - _LOWEST) // _BIN + 1
+from calib.summary import Histogram
+
+# A float32 is m · 2^(e − 150), |m| < 2^24, 1 <= e <= 254. Exponents are taken in bins of 16, mantissas shifted within
+# their bin: |m · 2^15| < 2^39, so an int64 holds 2^24 of them without overflow.
+_SHIFT = 4
+_BIN = 1 << _SHIFT
+_BINS = 256 // _BIN
 
 
 class ExactSum:
@@ -24,17 +28,22 @@ class ExactSum:
 
     def __init__(self, size: int):
         self.count = 0
-        self._pieces = np.zeros((size, _BINS), np.int64)
-        self._rows = np.arange(size)
+        self._pieces = np.zeros((_BINS, size), np.int64)
+        self._columns = np.arange(size)
 
     def add(self, values: NDArray[np.float32], where: NDArray[np.bool_] | None = None) -> None:
         """Add a vector of ``size`` finite values; with ``where``, the others count 0 and need not be finite."""
         if where is not None:
             values = np.where(where, values, np.float32(0))
-        mantissa, exponent = np.frexp(values)
-        piece, shift = np.divmod(exponent - _LOWEST, _BIN)
-        integer = np.ldexp(mantissa.astype(np.float64), 24 + shift).astype(np.int64)
-        self._pieces[self._rows, piece] += integer
+        # int32 views throughout: several times faster than frexp and ldexp
+        bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+        exponent = (bits >> 23) & 0xFF
+        integer = (bits & 0x7FFFFF).astype(np.int64)
+        integer[exponent > 0] |= 0x800000  # subnormals have no hidden bit, and the exponent of 1
+        np.maximum(exponent, 1, out=exponent)
+        integer <<= exponent & (_BIN - 1)
+        np.negative(integer, out=integer, where=bits < 0)
+        self._pieces[exponent >> _SHIFT, self._columns] += integer
         self.count += 1
 
     def merge(self, other: ExactSum) -> None:
@@ -44,8 +53,82 @@ class ExactSum:
 
     def total(self) -> NDArray[np.float64]:
         """Return the sums as float64; within 2^-52 relative of exact where the terms do not cancel."""
-        weights = np.ldexp(1.0, _LOWEST + _BIN * np.arange(_BINS) - 24)
-        result = np.zeros(len(self._pieces), np.float64)
-        for piece, weight in zip(self._pieces.T, weights, strict=True):  # small ones first, always in this order
-            result += piece * weight
+        result = np.zeros(self._pieces.shape[1], np.float64)
+        for number, piece in enumerate(self._pieces):  # small ones first, always in this order
+            result += np.ldexp(piece.astype(np.float64), number * _BIN - 150)
         return result
+
+
+class CodeCounts:
+    """How often each top-16-bit code of float32 was seen; grows to the codes in use.
+
+    Dense over all codes it would be 512 KiB a tensor. Most data is zero or within a few dozen powers of two, so each
+    sign keeps a window of codes, and its zero apart.
+    """
+
+    def __init__(self) -> None:
+        self._signs = (_Window(), _Window())
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count finite values, a contiguous vector."""
+        # a strided view of the upper halves: bincount converts and counts in one go
+        upper = values.view(np.uint16)[_UPPER::2]
+        counts = np.bincount(upper)
+        self._signs[0].add(counts[:_NEGATIVE])
+        self._signs[1].add(counts[_NEGATIVE:])
+
+    def merge(self, other: CodeCounts) -> None:
+        """Add the counts of another accumulator."""
+        for own, its in zip(self._signs, other._signs, strict=True):
+            own.merge(its)
+
+    def histogram(self) -> Histogram:
+        """Return what was counted, sparse."""
+        found = [window.sparse(sign * _NEGATIVE) for sign, window in enumerate(self._signs)]
+        codes, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Histogram(codes.astype(np.uint16), counts)
+
+
+_NEGATIVE = 0x8000  # the first code with the sign bit
+_UPPER = 1 if sys.byteorder == "little" else 0  # which half of a float32 holds its top bits
+
+
+class _Window:
+    """Counts of the codes of one sign: zero, and ``low`` to ``low + len(counts)``."""
+
+    def __init__(self) -> None:
+        self.zero = 0
+        self.low = 1
+        self.counts = np.zeros(0, np.int64)
+
+    def add(self, counts: NDArray[np.int64]) -> None:
+        """Add dense counts that start at code 0."""
+        if len(counts) == 0:
+            return
+        self.zero += int(counts[0])
+        known = self.low if len(self.counts) else len(counts)
+        below = counts[1:known] != 0
+        low = 1 + int(below.argmax()) if below.any() else known
+        if low < len(counts):
+            self._fit(low, len(counts))
+            self.counts[low - self.low : len(counts) - self.low] += counts[low:]
+
+    def merge(self, other: _Window) -> None:
+        """Add the counts of another window."""
+        self.add(np.concatenate([[other.zero], np.zeros(other.low - 1, np.int64), other.counts]))
+
+    def sparse(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return codes and counts where there are any; ``first`` is the code of this sign's zero."""
+        counts = np.concatenate([[self.zero], self.counts])
+        codes = np.concatenate([[0], np.arange(self.low, self.low + len(self.counts))])
+        used = counts > 0
+        return codes[used] + first, counts[used]
+
+    def _fit(self, low: int, stop: int) -> None:
+        """Widen the window to hold the codes from ``low`` up to, not including, ``stop``."""
+        if len(self.counts):
+            low, stop = min(low, self.low), max(stop, self.low + len(self.counts))
+        if stop - low > len(self.counts):
+            grown = np.zeros(stop - low, np.int64)
+            grown[self.low - low : self.low - low + len(self.counts)] = self.counts
+            self.low, self.counts = low, grown

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import DataError
-from calib.graph.taps import Need, tap
+from calib.graph.taps import Need, Taps, tap
 from calib.plan import TensorId
 from calib.runtime.session import compile_model, infer_all, ov
-from calib.statistics.tally import Tally
+from calib.statistics.counting import Counting, exact, sampled, turn, turns
+from calib.statistics.extremes import Extremes
 from calib.summary import TensorSummary
 
 __all__ = ["Feed", "Need", "collect"]
-
-log = logging.getLogger(__name__)
 
 Feed = tuple[str, str, Sequence[NDArray[Any]]]
 """A sample: its id, where it comes from (for messages), and its arrays in the order of the model's inputs."""
@@ -42,63 +41,92 @@ def collect(
         model: not edited; its friendly names are unique.
         needs: what to collect of which tensor. Extremes are always collected. A tensor that can't be tapped (not
             f32) or was empty in every sample is missing from the result.
-        feeds: the samples, one at a time, at the model's own batch; ids are unique.
+        feeds: the samples, one at a time, at the model's own batch. Without a length, histograms take more of each
+            sample.
         streams: how many samples run at the same time, on one thread each.
-        progress: called with the number of samples finished so far.
+        progress: called with the number of samples finished so far, in each pass (there is one, except for exact
+            histograms of large tensors).
         exact_histogram: count every value instead of a sample of them.
 
     Raises:
         DataError: there are no samples, or a tensor is not finite (names the sample and the first such tensor).
         StatisticsError: a tensor isn't in the model.
     """
-    tapped, taps = tap(model, needs)
-    for tensor, reason in taps.skipped.items():
-        log.info("no statistics of %s: %s", tensor, reason)
-    if not taps.tensors:
-        return {}
-    tally = Tally(taps)
-    compiled = compile_model(tapped, streams=streams)
-    flight = _Flight(model, taps.tensors, feeds)
+    samples = len(feeds) if isinstance(feeds, Sized) else None
+    passes = exact(model, needs) if exact_histogram else [sampled(needs, samples)]
+    if len(passes) > 1 and iter(feeds) is feeds:
+        raise DataError(
+            f"exact histograms of this model take {len(passes)} passes, and the samples can be read only once: "
+            "give a list or another re-iterable, or leave exact histograms out"
+        )
+    counting = Counting(1 if exact_histogram else turns(samples))
+    extremes: Extremes | None = None
+    for cuts in passes:
+        first = extremes is None
+        tapped, taps = tap(model, needs, cuts, extremes=first)
+        if not taps.segments:
+            break
+        extremes = extremes or Extremes(taps)
+        flight = _Flight(model, taps, feeds, counting, extremes if first else None, progress)
+        infer_all(compile_model(tapped, streams=streams), flight, flight.landed)
+        flight.judge()
+    return {} if extremes is None else _summaries(extremes, counting)
 
-    def receive(index: int, outputs: list[NDArray[Any]]) -> None:
-        flight.landed(index, tally.add(outputs[0]))
-        if progress is not None:
-            progress(tally.samples)
 
-    infer_all(compiled, flight, receive)
-    flight.judge()
-    if tally.samples == 0:
+def _summaries(extremes: Extremes, counting: Counting) -> dict[TensorId, TensorSummary]:
+    if extremes.samples == 0:
         raise DataError("statistics need at least one sample, got none: check the calibration dataset")
-    return {summary.tensor: summary for summary in tally.summaries()}
+    return {summary.tensor: counting.added_to(summary) for summary in extremes.summaries()}
 
 
 class _Flight:
-    """The samples on their way; iterating it starts them, and stops at one that is not finite."""
+    """The samples of one pass on their way; iterating it starts them, and stops at one that is not finite."""
 
-    def __init__(self, model: ov.Model, tensors: Sequence[TensorId], feeds: Iterable[Feed]):
+    def __init__(
+        self,
+        model: ov.Model,
+        taps: Taps,
+        feeds: Iterable[Feed],
+        counting: Counting,
+        extremes: Extremes | None,
+        progress: Callable[[int], None] | None,
+    ):
         self._model = model
-        self._tensors = tensors
+        self._taps = taps
         self._feeds = feeds
-        self._airborne: dict[int, Feed] = {}
+        self._counting = counting
+        self._extremes = extremes
+        self._progress = progress
+        self._done = 0
+        self._airborne: dict[int, tuple[Feed, int]] = {}
         self._suspects: list[tuple[int, tuple[int, ...]]] = []
 
     def __iter__(self) -> Iterator[Mapping[int, NDArray[Any]]]:
+        occurrences: Counter[str] = Counter()
         for index, feed in enumerate(self._feeds):
             self.judge()
-            _, where, arrays = feed
+            name, where, arrays = feed
             for number, array in enumerate(arrays):
                 if array.dtype.kind == "f" and np.isnan(array).any():
-                    name = _input_name(self._model, number)
-                    raise DataError(f"{where}: input {name} holds NaN; repair the sample or leave it out")
-            self._airborne[index] = feed
+                    raise DataError(
+                        f"{where}: input {_input_name(self._model, number)} holds NaN; repair it or leave it out"
+                    )
+            self._airborne[index] = feed, turn(name, occurrences[name], self._counting.period)
+            occurrences[name] += 1
             yield dict(enumerate(arrays))
 
-    def landed(self, index: int, tensors: tuple[int, ...]) -> None:
-        """Note that a sample has finished; one with tensors that don't look finite is kept for ``judge``."""
-        if tensors:
-            self._suspects.append((index, tensors))
+    def landed(self, index: int, outputs: list[NDArray[Any]]) -> None:
+        """Add a sample that has finished to the totals; one that doesn't look finite is kept for ``judge``."""
+        flat = outputs[0]
+        suspects = self._extremes.add(flat) if self._extremes else ()
+        self._counting.add(self._taps, flat, self._airborne[index][1])
+        if suspects:
+            self._suspects.append((index, suspects))
         else:
             del self._airborne[index]
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done)
 
     def judge(self) -> None:
         """Look at suspects closely: raise DataError if a tensor is really not finite.
@@ -107,8 +135,8 @@ class _Flight:
         """
         while self._suspects:
             index, tensors = self._suspects.pop()
-            _, where, arrays = self._airborne.pop(index)
-            for tensor in (self._tensors[number] for number in tensors):
+            (_, where, arrays), _ = self._airborne.pop(index)
+            for tensor in (self._taps.tensors[number] for number in tensors):
                 values = _values(self._model, tensor, arrays)
                 if not np.isfinite(values).all():
                     raise DataError(_complaint(self._model, tensor, where, values, arrays))

@@ -1,4 +1,4 @@
-"""The running totals of a pass: reads the flat output of the instrumented model, sample by sample."""
+"""The running totals of extremes and means: reads the flat output of the instrumented model, sample by sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from calib.summary import TensorSummary
 Index = NDArray[np.int64]
 
 
-class Tally:
+class Extremes:
     """Totals over samples; all of them independent of the order in which samples are added.
 
     Attributes:
@@ -33,12 +33,11 @@ class Tally:
         self._highs = ExactSum(tensors)
         self._lows = ExactSum(tensors)
         self._means = ExactSum(self._mean.size)
-        self._starts = np.cumsum([0] + [segment.size for segment in taps.segments])[:-1]
 
     def add(self, flat: NDArray[np.float32]) -> tuple[int, ...]:
         """Add a sample; return the tensors (indices, ascending) whose values look not finite."""
-        high, low = self._high.read(flat, self._starts), self._low.read(flat, self._starts)
-        mean, check = self._mean.read(flat, self._starts), self._check.read(flat, self._starts)
+        starts = self._taps.starts(flat)
+        high, low, mean, check = (f.read(flat, starts) for f in (self._high, self._low, self._mean, self._check))
         top = np.maximum.reduceat(high, self._high.first)
         bottom = np.minimum.reduceat(low, self._high.first)
         # An empty tensor has no extremes: the CPU plugin returns -FLT_MAX and FLT_MAX.
@@ -64,7 +63,7 @@ class Tally:
         return tuple(int(index) for index in np.flatnonzero(bad))
 
     def summaries(self) -> list[TensorSummary]:
-        """Return what was kept of each tensor that held a value in at least one sample."""
+        """Return what was kept of each tensor that held a value in at least one sample; no histograms."""
         counts = np.maximum(self._seen, 1)
         mean_high, mean_low = self._highs.total() / counts, self._lows.total() / counts
         means = self._means.total() / counts[self._mean.owner] if self._mean.size else np.zeros(0)
@@ -102,26 +101,31 @@ class _Field:
     """
 
     def __init__(self, segments: tuple[Segment, ...], kind: Kind, tensors: int, like: _Field | None = None):
-        self._segment = np.full(tensors, -1)
+        self._segment = np.zeros(tensors, np.int64)  # an absent one reads from the first, and is overwritten by zero
+        absent = np.ones(tensors, np.bool_)
         self.sizes = np.zeros(tensors, np.int64)
         self.per_channel = [False] * tensors
         for position, segment in enumerate(segments):
             if segment.kind == kind:
                 self._segment[segment.tensor] = position
+                absent[segment.tensor] = False
                 self.sizes[segment.tensor] = segment.size
                 self.per_channel[segment.tensor] = segment.per_channel
-        self._absent = self._segment < 0
         if like is not None:  # a provable zero is not computed, but it has a place
             self.sizes = like.sizes
         self.size = int(self.sizes.sum())
         self.owner = np.repeat(np.arange(tensors), self.sizes)
         self.first = np.cumsum(self.sizes) - self.sizes
         self._within = np.arange(self.size) - self.first[self.owner]
-        self._zero = self._absent[self.owner]
+        self._zero = absent[self.owner]
+        self._starts: Index | None = None
+        self._places: Index = np.zeros(0, np.int64)
 
     def read(self, flat: NDArray[np.float32], starts: Index) -> NDArray[np.float32]:
         """Return the values of all tensors in a row, 0 for those that are not computed."""
-        values = flat[starts[self._segment[self.owner]] + self._within]
+        if self._starts is not starts:  # the same array for every sample, unless shapes are dynamic
+            self._starts, self._places = starts, starts[self._segment[self.owner]] + self._within
+        values = flat[self._places]
         values[self._zero] = 0.0
         return values
 

@@ -1,0 +1,146 @@
+"""The networks of the benchmarks, built in code with random weights: their shapes decide the cost, not their values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calib.runtime.session import ov
+
+op = ov.opset13
+
+
+class _Weights:
+    """Random weights scaled so that activations keep their size (He et al., 2015)."""
+
+    def __init__(self, seed: int = 0):
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, *shape: int, fan_in: int) -> ov.Node:
+        values = self._rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / fan_in))
+        return op.constant(values)
+
+    def bias(self, *shape: int) -> ov.Node:
+        return op.constant(self._rng.standard_normal(shape, np.float32) * np.float32(0.1))
+
+
+def _named(model: ov.Model) -> ov.Model:
+    """Give every node a unique friendly name that does not depend on what was built before."""
+    for index, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(f"{node.get_type_name().lower()}_{index}")
+    return model
+
+
+def _output(x: ov.Output | ov.Node) -> ov.Output:
+    return x.output(0) if isinstance(x, ov.Node) else x
+
+
+def _conv(w: _Weights, x: ov.Output | ov.Node, out: int, kernel: int, stride: int = 1, groups: int = 1) -> ov.Node:
+    channels = _output(x).get_partial_shape()[1].get_length()
+    pad = [kernel // 2] * 2
+    fan_in = channels // groups * kernel * kernel
+    strides, dilations = [stride] * 2, [1, 1]
+    if groups == 1:
+        y = op.convolution(x, w(out, channels, kernel, kernel, fan_in=fan_in), strides, pad, pad, dilations)
+    else:
+        weights = w(groups, out // groups, channels // groups, kernel, kernel, fan_in=fan_in)
+        y = op.group_convolution(x, weights, strides, pad, pad, dilations)
+    return op.add(y, w.bias(1, out, 1, 1))
+
+
+def _dense(w: _Weights, x: ov.Node, inputs: int, outputs: int) -> ov.Node:
+    return op.add(op.matmul(x, w(outputs, inputs, fan_in=2 * inputs), False, True), w.bias(outputs))
+
+
+def _classify(w: _Weights, x: ov.Node, channels: int, classes: int) -> ov.Node:
+    pooled = op.reduce_mean(x, np.array([2, 3]), keep_dims=False)
+    return _dense(w, pooled, channels, classes)
+
+
+def resnet18(size: int = 224) -> ov.Model:
+    """ResNet-18 (He et al., 2016) with folded batch normalization; input ``(1, 3, size, size)``."""
+    w = _Weights()
+    image = op.parameter([1, 3, size, size], np.float32)
+    x = op.relu(_conv(w, image, 64, 7, 2))
+    x = op.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    channels = 64
+    for out in (64, 128, 256, 512):
+        for block in range(2):
+            stride = 2 if block == 0 and out != 64 else 1
+            shortcut = x if stride == 1 and channels == out else _conv(w, x, out, 1, stride)
+            y = _conv(w, op.relu(_conv(w, x, out, 3, stride)), out, 3)
+            x, channels = op.relu(op.add(y, shortcut)), out
+    return _named(ov.Model([_classify(w, x, 512, 1000)], [image], "resnet18"))
+
+
+def mobilenet_v2(size: int = 224) -> ov.Model:
+    """MobileNetV2 (Sandler et al., 2018), width 1, folded; input ``(1, 3, size, size)``."""
+    w = _Weights()
+    image = op.parameter([1, 3, size, size], np.float32)
+    x = op.clamp(_conv(w, image, 32, 3, 2), 0.0, 6.0)
+    channels = 32
+    for expand, out, count, first_stride in (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ):
+        for block in range(count):
+            stride = first_stride if block == 0 else 1
+            wide = channels * expand
+            y = op.clamp(_conv(w, x, wide, 1), 0.0, 6.0) if expand > 1 else x
+            y = op.clamp(_conv(w, y, wide, 3, stride, groups=wide), 0.0, 6.0)
+            y = _conv(w, y, out, 1)
+            x = op.add(x, y) if stride == 1 and channels == out else y
+            channels = out
+    x = op.clamp(_conv(w, x, 1280, 1), 0.0, 6.0)
+    return _named(ov.Model([_classify(w, x, 1280, 1000)], [image], "mobilenet_v2"))
+
+
+def bert_base(seq: int = 128, layers: int = 12) -> ov.Model:
+    """The encoder of BERT-base (Devlin et al., 2019); input: embeddings ``(1, seq, 768)``."""
+    w = _Weights()
+    width, heads = 768, 12
+    embeddings = op.parameter([1, seq, width], np.float32)
+    x: ov.Node = embeddings
+    for _ in range(layers):
+        query, key, value = (_heads(_dense(w, x, width, width), seq, heads) for _ in range(3))
+        scores = op.softmax(op.multiply(op.matmul(query, key, False, True), np.float32(1 / 8)), 3)
+        mixed = op.transpose(op.matmul(scores, value, False, False), np.array([0, 2, 1, 3]))
+        x = _normalize(op.add(x, _dense(w, op.reshape(mixed, np.array([1, seq, width]), False), width, width)))
+        x = _normalize(op.add(x, _dense(w, op.gelu(_dense(w, x, width, 4 * width), "erf"), 4 * width, width)))
+    return _named(ov.Model([x], [embeddings], "bert_base"))
+
+
+def _heads(x: ov.Node, seq: int, heads: int) -> ov.Node:
+    split = op.reshape(x, np.array([1, seq, heads, -1]), False)
+    return op.transpose(split, np.array([0, 2, 1, 3]))
+
+
+def _normalize(x: ov.Node) -> ov.Node:
+    return op.mvn(x, np.array([-1]), True, 1e-12, "INSIDE_SQRT")
+
+
+def unet(height: int = 1088, width: int = 1920, base: int = 16, depth: int = 4) -> ov.Model:
+    """A U-Net (Ronneberger et al., 2015) of the size used on video frames; input ``(1, 3, height, width)``."""
+    w = _Weights()
+    image = op.parameter([1, 3, height, width], np.float32)
+    x: ov.Output | ov.Node = image
+    skips = []
+    for level in range(depth):
+        x = _double(w, x, base * 2**level)
+        skips.append(x)
+        x = op.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+    x = _double(w, x, base * 2**depth)
+    for level in reversed(range(depth)):
+        upsampled = op.interpolate(
+            x, np.array([2.0, 2.0], np.float32), "nearest", "scales", axes=np.array([2, 3]), nearest_mode="floor"
+        )
+        x = _double(w, op.concat([skips[level], upsampled], 1), base * 2**level)
+    return _named(ov.Model([_conv(w, x, 2, 1)], [image], "unet"))
+
+
+def _double(w: _Weights, x: ov.Output | ov.Node, out: int) -> ov.Node:
+    return op.relu(_conv(w, op.relu(_conv(w, x, out, 3)), out, 3))

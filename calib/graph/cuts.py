@@ -1,0 +1,109 @@
+"""Which values of a tensor leave the instrumented model for a histogram.
+
+Convolutions run channels-last in the CPU plugin, whatever the IR says: a raw NCHW output costs a reorder larger than
+the whole inference of a MobileNetV2. So a cut is sliced along the other axes first, which moves whole rows of
+channels, and its channels are transposed to the end, which then costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from calib.runtime.session import ov
+
+op = ov.opset13
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Part of a tensor's values.
+
+    Attributes:
+        values: about how many to take, spread evenly over the tensor; 0 for the run from ``start`` to ``stop``.
+        start, stop: positions among the values with channels last; -1 is the end.
+    """
+
+    values: int = 0
+    start: int = 0
+    stop: int = -1
+
+
+def shape_of(output: ov.Output) -> tuple[int, ...] | None:
+    """Return a static shape, None for a dynamic one."""
+    partial = output.get_partial_shape()
+    return tuple(partial.to_shape()) if partial.is_static else None
+
+
+def take(output: ov.Output, cut: Cut, channel_axis: int) -> tuple[ov.Node, int]:
+    """Return a flat tensor with the cut's values and how many they are, -1 where that depends on the sample."""
+    shape = shape_of(output)
+    if shape is None:
+        return _take_dynamic(output, cut, channel_axis), -1
+    if not cut.values:
+        flat = _flat(_channels_last(output, len(shape), channel_axis))
+        stop = prod(shape) if cut.stop < 0 else cut.stop
+        if stop - cut.start == prod(shape):
+            return flat, prod(shape)
+        return op.slice(flat, _int(cut.start), _int(stop), _int(1), _int(0)), stop - cut.start
+    strides = grid(shape, channel_axis, cut.values)
+    axes = [axis for axis, stride in enumerate(strides) if stride > 1]
+    taken = output
+    counts = list(shape)
+    if axes:
+        # the grid is centred: starting at 0 it would favour borders, where padding makes values unusual
+        starts = [(shape[axis] - 1) % strides[axis] // 2 for axis in axes]
+        steps = [strides[axis] for axis in axes]
+        taken = op.slice(output, _int(*starts), _int(*(shape[a] for a in axes)), _int(*steps), _int(*axes)).output(0)
+        for axis, start in zip(axes, starts, strict=True):
+            counts[axis] = -(-(shape[axis] - start) // strides[axis])
+    return _flat(_channels_last(taken, len(shape), channel_axis)), prod(counts)
+
+
+def grid(shape: tuple[int, ...], channel_axis: int, values: int) -> tuple[int, ...]:
+    """Return a stride for each axis so that at most about ``values`` of a tensor are left.
+
+    The longest axis is thinned first, channels only when nothing else is left: distributions differ from channel to
+    channel. Strides are odd, because what networks do at every second position (strides, upsampling) is even.
+    """
+    strides = [1] * len(shape)
+    channel = channel_axis % len(shape) if shape else 0
+    counts = list(shape)
+    while prod(counts) > values:
+        others = [axis for axis, count in enumerate(counts) if axis != channel and count > 1]
+        axis = max(others, key=lambda a: counts[a]) if others else channel
+        strides[axis] += 2
+        counts[axis] = -(-shape[axis] // strides[axis])
+    return tuple(strides)
+
+
+def _take_dynamic(output: ov.Output, cut: Cut, channel_axis: int) -> ov.Node:
+    """Thin a tensor whose size is known only when it runs: every so many rows of channels, an odd number."""
+    partial = output.get_partial_shape()
+    if not cut.values:
+        return _flat(output)
+    width, rows = 1, _flat(output)
+    if partial.rank.is_static and len(partial) >= 2 and partial[channel_axis % len(partial)].is_static:
+        width = partial[channel_axis % len(partial)].get_length()
+        rows = op.reshape(_channels_last(output, len(partial), channel_axis), _int(-1, width), False)
+    count = op.gather(op.shape_of(rows, "i64"), _int(0), op.constant(np.int64(0)))
+    half = op.divide(count, _int(2 * max(cut.values // width, 1)))
+    step = op.add(op.multiply(half, _int(2)), _int(1))
+    return _flat(op.slice(rows, _int(0), count, step, _int(0)).output(0))
+
+
+def _channels_last(output: ov.Output, rank: int, channel_axis: int) -> ov.Output:
+    if rank < 3 or channel_axis % rank == rank - 1:
+        return output
+    axis = channel_axis % rank
+    return op.transpose(output, _int(*(a for a in range(rank) if a != axis), axis)).output(0)
+
+
+def _flat(output: ov.Output) -> ov.Node:
+    return op.reshape(output, _int(-1), False)
+
+
+def _int(*values: int) -> ov.Node:
+    return op.constant(np.array(values, np.int64))
