@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from calib.accuracy.budget import Budget
+from calib.accuracy.rank import RankedUnit
+from calib.accuracy.result import rejudge
+from calib.accuracy.search import bound, climbs, fastest, search
+from calib.accuracy.trial import Limits, Problem, Trial
+
+
+class Mean:
+    higher_is_better = True
+
+    def aggregate(self, parts):
+        return float(np.mean(parts))
+
+    def per_sample(self, parts):
+        return np.asarray(parts, float)
+
+
+def _units(damages, costs=None) -> tuple[RankedUnit, ...]:
+    costs = costs or [0.0] * len(damages)
+    found = [RankedUnit(frozenset({f"l{i}"}), d, c) for i, (d, c) in enumerate(zip(damages, costs, strict=True))]
+    return tuple(sorted(found, key=lambda unit: -unit.damage))
+
+
+def _problem(ranked, lost, samples=400, **settings) -> Problem:
+    """``lost(reverted) → how many samples the plan loses``, the same ones first."""
+    settings.setdefault("budget", Budget(0.01))
+
+    def evaluate(reverted, indices):
+        return [float(i >= lost(reverted)) for i in indices]
+
+    return Problem(ranked, [1.0] * samples, Mean(), evaluate=evaluate, **settings)
+
+
+def _additive(weights):
+    return lambda reverted: round(sum(w for name, w in weights.items() if name not in reverted))
+
+
+def test_int8_that_fits_is_taken_after_one_evaluation():
+    result = search(_problem(_units([0.1, 0.2]), lambda reverted: 4))
+    assert result.status == "within_budget" and result.reverted == frozenset()
+    assert (result.evaluations, result.compilations, result.images_evaluated) == (1, 1, 800)
+    assert result.figure is not None and result.figure.drop == pytest.approx(0.01)
+    assert [step.kind for step in result.steps] == ["int8"]
+
+
+def test_culprit_is_reverted_and_the_rest_stays_in_int8():
+    result = search(_problem(_units([1e-6] * 7 + [1.0]), lambda reverted: 0 if "l7" in reverted else 200))
+    assert result.reverted == frozenset({"l7"}) and result.units == (frozenset({"l7"}),)
+    assert result.images_evaluated <= 4.3 * 400
+
+
+def test_culprit_that_the_ranking_missed_is_still_found():
+    # An output error that the metric does not mind: only l6 matters, and it is next to last.
+    damages = [0.1 * 0.9**i for i in range(8)]
+    lost = lambda reverted: 0 if "l6" in reverted else 200  # noqa: E731
+    result = search(_problem(_units(damages), lost, limits=Limits(images=20)))
+    assert result.status == "within_budget" and result.reverted == frozenset({"l6"})
+
+
+def test_what_was_not_needed_goes_back_to_int8_where_most_time_is_gained():
+    # Units 1 and 2 of the prefix are innocent; 2 is the slow one.
+    damages, costs = [0.5, 0.4, 0.3, 1e-9, 1e-9], [1.0, 1.0, 50.0, 1.0, 1.0]
+    lost = _additive({"l0": 40, "l1": 3, "l2": 3})
+    result = search(
+        _problem(_units(damages, costs), lost, limits=Limits(images=30, backfills=4), forecast=lambda damage: damage)
+    )
+    assert result.status == "within_budget" and "l2" not in result.reverted and "l0" in result.reverted
+
+
+def test_missed_budget_gives_the_quantized_model_with_the_smallest_drop():
+    result = search(_problem(_units([0.3, 0.2, 0.1]), lambda reverted: 100 - 10 * len(reverted)))
+    assert result.status == "over_budget"
+    assert len(result.units) == 2 and result.figure is not None and result.figure.drop == pytest.approx(0.2)
+    assert "0.2" in result.reason and result.figure.drop == min(step.drop for step in result.steps)
+
+
+def test_fp32_is_the_last_resort_only_where_asked_for_or_nothing_can_be_quantized():
+    result = search(_problem(_units([0.3, 0.2]), lambda reverted: 100, limits=Limits(keep_fp32=True)))
+    assert result.status == "fp32_kept" and result.reverted == frozenset({"l0", "l1"})
+    assert result.figure is not None and result.figure.drop == 0 and "last resort" in result.reason
+    nothing = search(_problem((), lambda reverted: 0))
+    assert nothing.status == "fp32_kept" and nothing.evaluations == 0 and "no layer" in nothing.reason
+
+
+def test_over_budget_figure_is_that_of_every_sample():
+    result = search(_problem(_units([0.3]), lambda reverted: 600, samples=2000))
+    assert result.status == "over_budget" and result.figure is not None
+    assert result.figure.samples == 2000 and result.figure.drop == pytest.approx(0.3)
+    assert [step.kind for step in result.steps] == ["int8", "confirm"]
+
+
+def test_interval_and_note_come_with_the_figure():
+    result = search(_problem(_units([0.3]), lambda reverted: 3))
+    assert result.figure is not None and result.figure.interval is not None
+    assert result.figure.interval.low < 3 / 400 < result.figure.interval.high
+    assert "400 samples" in result.note
+
+
+def test_limit_of_evaluations_gives_the_best_so_far():
+    lost = _additive({"l0": 100, "l1": 100, "l2": 1})
+    result = search(_problem(_units([0.3, 0.2, 0.1]), lost, limits=Limits(max_evaluations=1)))
+    assert result.evaluations == result.bound_evaluations == 1
+    assert result.status == "over_budget" and "1 evaluation" in result.stopped and result.stopped in result.reason
+
+
+def test_time_limit_gives_the_best_so_far():
+    looks = iter(range(100))
+    result = search(_problem(_units([0.3, 0.2]), lambda r: 100 - len(r), expired=lambda: next(looks) >= 2))
+    assert result.status == "over_budget" and "time limit" in result.stopped
+    assert result.figure is not None and len(result.steps) == 1
+
+
+def test_search_stopped_before_anything_says_so():
+    result = search(_problem(_units([0.3]), lambda r: 0, expired=lambda: True))
+    assert result.status == "over_budget" and result.figure is None and "No model was evaluated" in result.reason
+
+
+def test_ctrl_c_gives_the_best_so_far():
+    problem = _problem(_units([0.3, 0.2, 0.1]), lambda reverted: 0 if reverted else 100)
+    inner, calls = problem.evaluate, []
+
+    def interrupted(reverted, indices):
+        calls.append(reverted)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return inner(reverted, indices)
+
+    object.__setattr__(problem, "evaluate", interrupted)
+    object.__setattr__(problem, "forecast", lambda damage: damage**3)
+    object.__setattr__(problem, "budget", Budget(0.01))
+    result = search(problem)
+    assert "interrupted" in result.stopped or len(calls) < 3
+    assert result.status == "within_budget"
+
+
+def test_fastest_finalist_wins_and_near_ties_go_to_fewer_reverts():
+    def trial(units):
+        return Trial(frozenset(f"l{i}" for i in range(units)), units, {}, 0.9, 0.001 * units, True, True)
+
+    one, two, three = trial(1), trial(2), trial(3)
+    assert fastest([one, two, three], [2.0, 1.0, 1.5]) is two
+    assert fastest([one, two, three], [1.01, 1.0, 1.5]) is one
+    assert fastest([one, two, three], [math.nan, 5.0, 0.0]) is two
+    assert fastest([three, two], [math.nan, math.inf]) is two
+
+
+def test_finalists_are_timed_together_and_reported():
+    races = []
+
+    def latency(plans):
+        races.append([sorted(p) for p in plans])
+        return [20.0 - len(p) for p in plans]  # scattered reverts can make fewer reverts slower
+
+    damages = [0.5 * 0.7**i for i in range(12)]
+    lost = _additive({f"l{i}": 60 * 0.6**i for i in range(12)})
+    result = search(_problem(_units(damages), lost, latency=latency, limits=Limits(images=20)))
+    assert len(races) == 1 and 2 <= len(races[0]) <= 4
+    assert result.reverted == frozenset(max(races[0], key=len))
+    assert [f.chosen for f in result.finalists].count(True) == 1
+
+
+def test_held_out_samples_confirm_the_choice_or_send_the_search_on():
+    held_out = np.arange(300, 400)
+
+    def evaluate(reverted, indices):
+        # The first two units are enough for what the search sees; the held-out samples need the third.
+        seen = 0 if {"l0", "l1"} <= reverted else 150
+        return [float(i >= seen and (i < 300 or "l2" in reverted or i >= 350)) for i in indices]
+
+    problem = Problem(
+        _units([0.5, 0.4, 0.3, 0.001, 0.001, 0.001]), [1.0] * 400, Mean(), Budget(0.01), evaluate, held_out=held_out
+    )
+    result = search(problem)
+    assert result.status == "within_budget" and frozenset({"l0", "l1", "l2"}) <= result.reverted
+    assert result.held_out is not None and result.held_out.samples == 100 and result.held_out.drop == 0
+    assert result.headline is result.held_out
+    assert [s.within for s in result.steps if s.kind == "confirm"][-1]
+
+
+def test_plan_that_only_the_searched_samples_allow_is_not_called_within():
+    held_out = np.arange(300, 400)
+    problem = Problem(
+        _units([0.5, 0.4, 0.3]),
+        [1.0] * 400,
+        Mean(),
+        Budget(0.01),
+        lambda reverted, indices: [float(i < 300) for i in indices],
+        held_out=held_out,
+    )
+    result = search(problem)
+    assert result.status == "over_budget" and "held-out" in result.reason
+    assert result.held_out is not None and result.held_out.drop == 1
+    assert result.evaluations <= result.bound_evaluations
+
+
+def test_saved_file_is_judged_anew():
+    problem = _problem(_units([0.1, 0.2]), lambda reverted: 4)
+    result = search(problem)
+    same = rejudge(problem, result, [result.parts[i] for i in range(400)])
+    assert same.status == "within_budget" and same.reason == result.reason and same.figure == result.figure
+    assert same.images_evaluated == result.images_evaluated + 400 <= 3.2 * 400
+    assert same.steps[-1].kind == "final"
+    worse = rejudge(problem, result, [0.0] * 400)
+    assert worse.status == "over_budget" and "saved file" in worse.reason
+
+
+def test_bound_grows_with_the_logarithm():
+    assert bound(0) == 0
+    for units in (1, 2, 10, 50, 1000, 100_000):
+        assert bound(units) <= 6 + math.log2(units) + math.log(2 * units, 3)
+        assert climbs(units) <= max(0, math.ceil(math.log(2 * units, 3)))
+    assert bound(1000, Limits(max_evaluations=5)) == 5
+    assert bound(50, held_out=True) > bound(50)
+
+
+def test_metric_without_scores_of_each_sample_gets_a_bootstrap_interval():
+    class Whole(Mean):
+        def per_sample(self, parts):
+            return None
+
+    problem = _problem(_units([0.1]), lambda reverted: 2)
+    object.__setattr__(problem, "metric", Whole())
+    result = search(problem)
+    assert result.figure is not None and result.figure.interval is not None
+    assert "bootstrap" in result.figure.interval.method and result.figure.interval.high >= 0.005
