@@ -88,6 +88,7 @@ def made_up_report(layers: int = 40, **changes: Any) -> Report:
             bound_evaluations=9,
             images_evaluated=21400,
             compilations=6,
+            note="",
         ),
         "output_sqnr_db": {"logits": 27.3},
         "speed": SpeedFacts(

@@ -1,0 +1,148 @@
+"""``report.html``: the report as one page that works from a disk, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from calib.outcome import Report
+from calib.report import charts, digest, numbers, tables
+from calib.report.files import write_text
+from calib.report.histogram import histogram_data
+from calib.report.page import render_page
+from calib.report.theme import theme
+
+FILE_NAME = "report.html"
+
+
+def write_html(report: Report, path: str | Path) -> Path:
+    """Write the page atomically and return its path.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    path = Path(path)
+    write_text(path, render_html(report))
+    return path
+
+
+def render_html(report: Report) -> str:
+    """Return the page: summary, layers, ranges, sensitivity, search, cost and settings, as far as there are data."""
+    specs = charts.report_charts(report)
+    grids = {
+        name: table.data()
+        for name, table in (
+            ("layers", tables.layer_table(report)),
+            ("ranking", tables.ranking_table(report)),
+            ("corrections", tables.correction_table(report)),
+        )
+        if table.rows
+    }
+    data = {
+        "charts": specs,
+        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
+        "tables": grids,
+        "tensors": [histogram_data(q) for q in report.quantizers if q.histogram_counts],
+    }
+    return render_page("report.html.j2", data, **_context(report, specs, grids))
+
+
+def _context(report: Report, specs: dict[str, Any], grids: dict[str, Any]) -> dict[str, Any]:
+    tone, headline = digest.verdict(report)
+    accuracy = report.accuracy
+    return {
+        "title": f"{report.model.name} – calib report",
+        "report": report,
+        "tone": tone,
+        "headline": headline,
+        "facts": digest.facts(report),
+        "notes": digest.notes(report),
+        "float_reasons": [[str(count), reason] for reason, count in digest.float_reasons(report)],
+        "specs": specs,
+        "grids": grids,
+        "candidates": [
+            ["chosen" if c.chosen else "", c.name, numbers.decibel(c.sqnr_db), c.detail] for c in report.candidates
+        ],
+        "search": _search_rows(report),
+        "finalists": _finalist_rows(report),
+        "stages": [[s.name, numbers.seconds(s.wall), numbers.seconds(s.cpu)] for s in report.stages],
+        "settings": [[s.key, _plain(s.value), s.origin] for s in report.settings],
+        "tensors": [
+            [kind, t.name, t.shape, t.type]
+            for kind, group in (("input", report.model.inputs), ("output", report.model.outputs))
+            for t in group
+        ],
+        "model_facts": _model_rows(report),
+        "promise": _promise_rows(report) if accuracy else [],
+    }
+
+
+def _search_rows(report: Report) -> list[list[str]]:
+    accuracy = report.accuracy
+    if accuracy is None:
+        return []
+    return [
+        [
+            str(fact.step),
+            fact.kind,
+            str(len(fact.reverted)),
+            str(fact.samples),
+            numbers.value(accuracy, fact.value),
+            numbers.drop(accuracy, fact.drop),
+            "within" if fact.within else "over",
+            fact.reason or ", ".join(fact.reverted[:3]) + (" …" if len(fact.reverted) > 3 else ""),
+        ]
+        for fact in report.search
+    ]
+
+
+def _finalist_rows(report: Report) -> list[list[str]]:
+    accuracy = report.accuracy
+    if accuracy is None:
+        return []
+    return [
+        [
+            "chosen" if fact.chosen else "",
+            str(len(fact.reverted)),
+            numbers.drop(accuracy, fact.drop),
+            numbers.milliseconds(fact.latency_ms),
+        ]
+        for fact in report.finalists
+    ]
+
+
+def _promise_rows(report: Report) -> list[list[str]]:
+    """Return how the accuracy was measured and what that cost."""
+    accuracy = report.accuracy
+    assert accuracy is not None, "asked only where accuracy was measured"
+    rows = [
+        ["metric", f"{accuracy.metric}, {'higher' if accuracy.higher_is_better else 'lower'} is better"],
+        ["interval", accuracy.interval_method],
+        ["measured in", accuracy.precision],
+        ["evaluations for the bound", str(accuracy.bound_evaluations or "")],
+        ["inferences", f"{accuracy.images_evaluated:,}" if accuracy.images_evaluated else ""],
+        ["compilations", str(accuracy.compilations or "")],
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _model_rows(report: Report) -> list[list[str]]:
+    model = report.model
+    samples = f" ({numbers.plural(report.calibration_samples, 'sample')})" if report.calibration_samples else ""
+    rows = [
+        ["model", model.source or model.name],
+        ["format", model.format],
+        ["sha256", model.fingerprint],
+        ["operations", f"{model.operations:,}" if model.operations else ""],
+        ["calibration data", report.calibration + samples if report.calibration else ""],
+        ["validation data", report.validation],
+        *(["changed on load", sentence] for sentence in model.normalization),
+        *(["preprocessing", sentence] for sentence in model.preprocessing),
+        ["calib", report.calib_version],
+        *([name, value] for name, value in sorted(report.environment.items())),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

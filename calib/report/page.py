@@ -1,0 +1,92 @@
+"""One self-contained HTML file: vendored scripts, own style and data inside, and a policy that lets nothing else run.
+
+The Content-Security-Policy names the sha256 of every inline script and style, so no script that a name might smuggle in
+could run, nothing is fetched, and no ``unsafe-eval`` is needed: Vega interprets its expressions (``ast: true``).
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from calib.report.escape import json_for_script
+
+# In the order in which they need each other.
+_VENDORED = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.js")
+_OWN = ("table.js", "charts.js", "page.js")
+
+# The interpreter is published as an ES module, which an inline script can't import; these two lines are its only ties.
+_INTERPRETER_IMPORT = "import { ascending, isString, DisallowedObjectProperties } from 'vega-util';"
+_INTERPRETER_EXPORT = "export { expression as expressionInterpreter };"
+
+
+def render_page(template: str, data: Any, **context: Any) -> str:
+    """Return a page from a template of ``page/``.
+
+    Args:
+        template: file name in ``report/page``.
+        data: what the scripts draw; becomes the JSON island ``#data``.
+        context: variables of the template; every one is escaped where it is used.
+    """
+    scripts = _scripts()
+    style = _text("page", "page.css")
+    policy = (
+        f"default-src 'none'; script-src {' '.join(_source(s) for s in scripts)}; style-src {_source(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=policy,
+            style=Markup(style),
+            scripts=[Markup(script) for script in scripts],
+            data=Markup(json_for_script(data)),
+            **context,
+        )
+    )
+
+
+@functools.cache
+def _scripts() -> tuple[str, ...]:
+    vendored = [_as_classic_script(_text("vendor", name)) for name in _VENDORED]
+    return (*vendored, *(_text("page", name) for name in _OWN))
+
+
+def _as_classic_script(text: str) -> str:
+    """Return vendored code without its source map comment (a browser would look for it), the module as a function."""
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("//# sourceMappingURL="))
+    if _INTERPRETER_IMPORT not in text:
+        return text
+    names = _INTERPRETER_IMPORT.split("{")[1].split("}")[0]
+    body = text.replace(_INTERPRETER_IMPORT, f"const {{{names}}} = vega;")
+    body = body.replace(_INTERPRETER_EXPORT, "vega.expressionInterpreter = expression;")
+    return f"(() => {{\n{body}\n}})();"
+
+
+def _source(text: str) -> str:
+    """Return the hash by which a Content-Security-Policy names an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _text(folder: str, name: str) -> str:
+    # A browser reads \r\n as \n before it hashes; the text must already be in that form.
+    text = (resources.files("calib.report") / folder / name).read_text(encoding="utf-8")
+    return text.replace("\r\n", "\n")
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("calib.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,221 @@
+
+"use strict";
+// Tables that sort, search and keep only the rows in sight in the document.
+const calibTables = (() => {
+  const ROW = 34;      // px, as .window td in page.css
+  const SPARE = 8;     // rows kept above and below the window
+  const order = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+
+  const digits = (value) => {
+    const number = Number(value);
+    if (!Number.isFinite(number)) return number > 0 ? "∞" : "−∞";
+    if (number === 0) return "0";
+    const size = Math.abs(number);
+    if (size < 1e-4 || size >= 1e6) return number.toExponential(2).replaceAll("-", "−");
+    return number.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size)))).replace("-", "−");
+  };
+  const decimals = (places) => (value) =>
+    Number.isFinite(Number(value)) ? Number(value).toFixed(places).replace("-", "−") : digits(value);
+  const megabytes = (value) => (value >= 1e6 ? `${digits(value / 1e6)} MB` : `${digits(value / 1e3)} kB`);
+  const formats = {
+    text: String,
+    precision: String,
+    link: (value) => value[0],
+    count: (value) => Number(value).toLocaleString("en"),
+    db: (value) => `${decimals(1)(value)} dB`,
+    ms: (value) => `${digits(value)} ms`,
+    share: (value) => (value === 0 ? "0 %" : value < 1e-4 ? "<0.01 %" : `${digits(value * 100)} %`),
+    ratio: (value) => `${decimals(2)(value)}×`,
+    bytes: megabytes,
+    seconds: (value) => `${digits(value)} s`,
+    number: digits,
+  };
+  const isText = (column) => ["text", "precision", "link"].includes(column.kind);
+  const isMissing = (value) => value === null || value === "";
+  const shown = (column, value) => (isMissing(value) ? "–" : formats[column.kind](value));
+
+  // Keeps more of the end: layer names share their beginnings.
+  const shorten = (text, width) => {
+    if (text.length <= width) return text;
+    const head = Math.floor((width - 1) / 3);
+    return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
+  };
+
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  const compare = (column) => (a, b) => {
+    if (column.kind === "link") [a, b] = [a[0], b[0]];
+    return isText(column) ? order.compare(a, b) : Number(a) - Number(b);
+  };
+
+  class Grid {
+    constructor(place, table, onOpen) {
+      this.place = place;
+      this.table = table;
+      this.onOpen = onOpen;
+      this.visible = table.columns.map((column, i) => ({ ...column, i })).filter((column) => !column.hidden);
+      this.haystack = table.rows.map((row) =>
+        table.columns.map((column, i) => (isText(column) && !isMissing(row[i]) ? shown(column, row[i]) : "")).join("\n").toLowerCase());
+      this.rows = table.rows.map((_, i) => i);
+      this.sorting = null;
+      this.open = -1;
+      this.build();
+      this.choose();
+    }
+
+    build() {
+      const { noun, filters } = this.table;
+      this.search = make("input", { type: "search", placeholder: `Search ${noun}s` });
+      this.search.setAttribute("aria-label", `Search ${noun}s`);
+      this.filter = make("select", {}, make("option", { value: "", textContent: `all ${noun}s` }));
+      this.filter.setAttribute("aria-label", `Which ${noun}s`);
+      for (const name of Object.keys(filters)) {
+        this.filter.append(make("option", { value: name, textContent: `${name} (${filters[name].length})` }));
+      }
+      this.count = make("output");
+      const tools = make("div", { className: "tools" }, this.search);
+      if (Object.keys(filters).length) tools.append(this.filter);
+      tools.append(this.count);
+      this.heads = this.visible.map((column) => this.head(column));
+      this.body = make("tbody");
+      const table = make("table", {}, this.columnWidths(), make("thead", {}, make("tr", {}, ...this.heads)), this.body);
+      table.setAttribute("aria-label", this.place.dataset.label);
+      this.aria = table;
+      this.window = make("div", { className: "window", tabIndex: 0 }, table);
+      this.window.setAttribute("role", "region");
+      this.window.setAttribute("aria-label", this.place.dataset.label);
+      this.details = make("div");
+      this.details.setAttribute("aria-live", "polite");
+      this.place.append(tools, this.window, this.details);
+      this.search.addEventListener("input", () => this.choose());
+      this.filter.addEventListener("change", () => this.choose());
+      this.window.addEventListener("scroll", () => this.draw(), { passive: true });
+      new ResizeObserver(() => this.draw()).observe(this.window);
+    }
+
+    columnWidths() {
+      this.narrow = document.documentElement.clientWidth < 600;
+      const group = make("colgroup");
+      let total = 0;
+      for (const [place, column] of this.visible.entries()) {
+        const wanted = column.width || Math.max(column.title.length + 2, 8);
+        const characters = this.narrow && place === 0 ? Math.min(wanted, 18) : wanted;
+        const col = make("col");
+        col.style.width = `${characters * 7.6 + 20}px`;
+        total += characters * 7.6 + 20;
+        group.append(col);
+      }
+      this.width = total;
+      return group;
+    }
+
+    head(column) {
+      const button = make("button", { type: "button", textContent: column.title, title: column.help || `sort by ${column.title}` });
+      button.addEventListener("click", () => this.sortBy(column));
+      const head = make("th", { scope: "col", className: isText(column) ? "" : "number" }, button);
+      return head;
+    }
+
+    // First click ascending for text, descending for numbers; second click the other way; third the original order.
+    sortBy(column) {
+      const first = isText(column) ? 1 : -1;
+      if (!this.sorting || this.sorting.column !== column) this.sorting = { column, sign: first };
+      else if (this.sorting.sign === first) this.sorting = { column, sign: -first };
+      else this.sorting = null;
+      this.heads.forEach((head, i) => {
+        if (this.sorting && this.visible[i] === this.sorting.column) {
+          head.setAttribute("aria-sort", this.sorting.sign > 0 ? "ascending" : "descending");
+        } else head.removeAttribute("aria-sort");
+      });
+      this.choose();
+    }
+
+    choose() {
+      const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const base = this.filter.value ? this.table.filters[this.filter.value] : this.table.rows.map((_, i) => i);
+      this.rows = base.filter((i) => words.every((word) => this.haystack[i].includes(word)));
+      if (this.sorting) {
+        const { column, sign } = this.sorting;
+        const by = compare(column);
+        const value = (i) => this.table.rows[i][column.i];
+        this.rows.sort((a, b) =>
+          isMissing(value(a)) - isMissing(value(b)) || (isMissing(value(a)) ? 0 : sign * by(value(a), value(b))) || a - b);
+      }
+      const all = this.table.rows.length;
+      this.count.value = this.rows.length === all ? `${all} ${this.table.noun}s` : `${this.rows.length} of ${all} ${this.table.noun}s`;
+      this.aria.setAttribute("aria-rowcount", String(this.rows.length + 1));
+      this.window.scrollTop = 0;
+      this.draw();
+    }
+
+    draw() {
+      const height = this.window.clientHeight || 620;
+      const first = Math.max(0, Math.floor(this.window.scrollTop / ROW) - SPARE);
+      const last = Math.min(this.rows.length, Math.ceil((this.window.scrollTop + height) / ROW) + SPARE);
+      const key = `${first} ${last} ${this.open}`;
+      if (key === this.drawn && this.drawnRows === this.rows) return;
+      this.drawn = key;
+      this.drawnRows = this.rows;
+      const rows = [this.gap(first)];
+      for (let place = first; place < last; place += 1) rows.push(this.row(this.rows[place], place));
+      rows.push(this.gap(this.rows.length - last));
+      if (!this.rows.length) {
+        rows.push(make("tr", {}, make("td", { className: "empty", colSpan: this.visible.length, textContent: `No ${this.table.noun} matches.` })));
+      }
+      this.body.replaceChildren(...rows);
+    }
+
+    gap(count) {
+      const cell = make("td", { colSpan: this.visible.length });
+      cell.style.height = `${count * ROW}px`;
+      const row = make("tr", { className: "gap", hidden: count === 0 }, cell);
+      row.setAttribute("aria-hidden", "true");
+      return row;
+    }
+
+    row(index, place) {
+      const row = make("tr", { className: index === this.open ? "open" : "" });
+      row.setAttribute("aria-rowindex", String(place + 2));
+      row.dataset.row = String(index);
+      for (const [i, column] of this.visible.entries()) row.append(this.cell(column, this.table.rows[index][column.i], i === 0));
+      row.addEventListener("click", () => this.show(index));
+      return row;
+    }
+
+    cell(column, value, first) {
+      const text = shown(column, value);
+      const cell = make("td", { className: isText(column) ? "" : "number" });
+      if (isText(column)) cell.title = text;
+      if (column.kind === "precision" && !isMissing(value)) cell.append(precision(text));
+      else if (column.kind === "link" && !isMissing(value) && value[1]) cell.append(make("a", { href: value[1], textContent: text }));
+      else if (first) cell.append(make("button", { type: "button", textContent: this.narrow ? shorten(text, 18) : text }));
+      else cell.textContent = text;
+      return cell;
+    }
+
+    // Everything that is known about a row, in full length.
+    show(index) {
+      this.open = index;
+      const list = make("dl", { className: "pairs" });
+      this.table.columns.forEach((column, i) => {
+        const value = this.table.rows[index][i];
+        if (!isMissing(value)) list.append(make("div", {}, make("dt", { textContent: column.title }), make("dd", { textContent: shown(column, value) })));
+      });
+      this.details.className = "details";
+      this.details.replaceChildren(list);
+      this.draw();
+      if (this.onOpen) this.onOpen(this.table.rows[index]);
+    }
+  }
+
+  const precision = (text) => {
+    const kind = text.endsWith("!") ? "odd" : ["int8", "i8", "u8"].includes(text.toLowerCase()) ? "int8" : "";
+    return make("span", { className: `precision ${kind}`, textContent: text });
+  };
+
+  return { Grid, make, formats, shorten };
+})();

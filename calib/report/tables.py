@@ -1,0 +1,162 @@
+"""Tables that a page shows sortable and searchable, as plain data; ``page/table.js`` draws the rows in sight."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from calib.outcome import LayerFacts, QuantizerFacts, Report
+from calib.report import digest, numbers
+
+Kind = Literal["text", "precision", "count", "db", "ms", "share", "ratio", "bytes", "seconds", "number", "link"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: shown above.
+        kind: how the page formats and sorts its values; ``precision`` is a coloured word, ``link`` is [text, address].
+        hidden: shown only in the details of a row.
+        width: in units of a character, for text columns.
+        help: what the title means.
+    """
+
+    title: str
+    kind: Kind = "text"
+    hidden: bool = False
+    width: int = 0
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with one value a column (None where there is none) and named choices of rows.
+
+    Attributes:
+        noun: what a row is: "layer".
+        filters: name of the choice → indices of its rows.
+    """
+
+    noun: str
+    columns: tuple[Column, ...]
+    rows: list[list[Any]]
+    filters: dict[str, list[int]] = field(default_factory=dict)
+
+    def data(self) -> dict[str, Any]:
+        """Return the table for JSON, without hidden or visible columns that hold nothing in any row."""
+        used = [i for i in range(len(self.columns)) if any(row[i] not in (None, "") for row in self.rows)]
+        return {
+            "noun": self.noun,
+            "columns": [asdict(self.columns[i]) for i in used],
+            "rows": [[_rounded(row[i]) for i in used] for row in self.rows],
+            "filters": {name: rows for name, rows in self.filters.items() if rows},
+        }
+
+
+_LAYER_COLUMNS = (
+    Column("layer", width=34),
+    Column("type", width=14),
+    Column("shape", width=16, help="of the output"),
+    Column("planned", "precision"),
+    Column("executed", "precision", help="precision of the primitive that really ran; ! where the plan said INT8"),
+    Column("estimator", width=9, help="which range estimator chose the input range"),
+    Column("range", width=16, help="of the quantized input"),
+    Column("SQNR", "db", help="signal to quantization noise of the output; higher is better"),
+    Column("clipped", "share", help="share of input values outside the range"),
+    Column("FP32 time", "ms"),
+    Column("INT8 time", "ms"),
+    Column("INT8 / FP32", "ratio", help="time in INT8 over time in floating point; below 1 is faster"),
+    Column("why", width=44, help="why it is not in INT8, or did not run as planned"),
+    Column("weights", hidden=True),
+    Column("weight SQNR", "db", hidden=True),
+    Column("multiply-adds", "count", hidden=True),
+    Column("primitive", hidden=True),
+    Column("quantized inputs", hidden=True),
+)
+
+
+def layer_table(report: Report) -> Table:
+    """Return the layers in the order of the model, with the quantizers of their inputs."""
+    quantizers = digest.quantizers_of_layers(report)
+    late = {layer.name for layer in digest.slower(report)}
+    choices = {
+        "INT8": lambda layer: layer.planned == "int8",
+        "floating point": lambda layer: layer.planned == "float",
+        "reverted": lambda layer: layer.reverted,
+        "not run as planned": digest.ran_otherwise,
+        "slower in INT8": lambda layer: layer.name in late,
+    }
+    return Table(
+        "layer",
+        _LAYER_COLUMNS,
+        [_layer_row(layer, quantizers.get(layer.name, [])) for layer in report.layers],
+        {name: [i for i, layer in enumerate(report.layers) if chosen(layer)] for name, chosen in choices.items()},
+    )
+
+
+def _layer_row(layer: LayerFacts, inputs: list[QuantizerFacts]) -> list[Any]:
+    clipped = [q.clipped for q in inputs if q.clipped is not None]
+    both = layer.time_fp32_ms and layer.time_int8_ms
+    return [
+        layer.name,
+        layer.type,
+        layer.output_shape,
+        layer.planned,
+        f"{layer.executed} !" if digest.ran_otherwise(layer) else layer.executed,
+        ", ".join(dict.fromkeys(q.estimator for q in inputs)),
+        ", ".join(numbers.span(q) for q in inputs),
+        layer.sqnr_db,
+        max(clipped, default=None),
+        layer.time_fp32_ms,
+        layer.time_int8_ms,
+        layer.time_int8_ms / layer.time_fp32_ms if both and layer.time_int8_ms and layer.time_fp32_ms else None,
+        layer.reason,
+        layer.weight_shape,
+        layer.weight_sqnr_db,
+        layer.macs or None,
+        layer.primitive,
+        "; ".join(f"{q.tensor}: {q.estimator} {numbers.span(q)}, {q.reason or q.scheme}" for q in inputs),
+    ]
+
+
+def ranking_table(report: Report) -> Table:
+    """Return the units by the damage that quantizing each alone does, the worst first."""
+    reverted = {layer.name for layer in report.layers if layer.reverted}
+    ranked = sorted(report.ranking, key=lambda fact: -fact.damage)
+    rows = [
+        [place, ", ".join(fact.layers), fact.damage, "float" if reverted & set(fact.layers) else "int8"]
+        for place, fact in enumerate(ranked, 1)
+    ]
+    columns = (
+        Column("place", "count"),
+        Column("layers that change together", width=60),
+        Column("damage", "number", help="normalized squared error of the outputs when only this is quantized"),
+        Column("in the end", "precision"),
+    )
+    return Table("unit", columns, rows)
+
+
+def correction_table(report: Report) -> Table:
+    """Return what every correction did on every layer."""
+    rows = [
+        [c.correction, c.layer, "kept" if c.kept else "given back", c.sqnr_before_db, c.sqnr_after_db, c.detail]
+        for c in report.corrections
+    ]
+    columns = (
+        Column("correction", width=14),
+        Column("layer", width=48),
+        Column("outcome", width=11),
+        Column("SQNR before", "db"),
+        Column("SQNR after", "db"),
+        Column("detail", width=40),
+    )
+    kept = [i for i, c in enumerate(report.corrections) if c.kept]
+    given_back = [i for i, c in enumerate(report.corrections) if not c.kept]
+    return Table("correction", columns, rows, {"kept": kept, "given back": given_back})
+
+
+def _rounded(value: Any) -> Any:
+    """Keep six significant digits: more than is shown, a third of the bytes."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
