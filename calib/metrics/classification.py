@@ -96,3 +96,54 @@ def _hits(scores: NDArray[Any], targets: NDArray[np.int64], k: int) -> NDArray[n
     earlier = np.arange(scores.shape[-1]) < targets[..., None]
     before = (scores > own).sum(-1) + ((scores == own) & earlier).sum(-1)
     return (before < k) & np.isfinite(scores).all(-1)
+
+
+class F1:
+    """Harmonic mean of precision and recall: of class 1 where there are two classes, else the mean over the classes.
+
+    For each class 2·TP / (2·TP + FP + FN) over the whole set. Classes that occur neither in a target nor in an output
+    do not count; with two classes and no positive at all the value is 1.
+    """
+
+    name = "f1"
+    higher_is_better = True
+    unit = "fraction"
+    reads = (
+        "first output: class scores [1, C], or [1, T, C] for tokens; target: a class index, or one for each token; −1 "
+        "is ignored; F1 of class 1 if C = 2, else macro F1"
+    )
+    needs_target = True
+    needs_reference = False
+
+    def measure(
+        self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
+    ) -> list[list[int]]:
+        """Return [target, predicted, number of classes] for each position that counts.
+
+        Raises:
+            MetricError: no class scores, or targets that are no class indices of them.
+        """
+        scores = class_scores(outputs, self.name)
+        targets = _one_a_position(
+            class_targets(target, scores.shape[-1], self.name), scores.shape[:-1] or (1,), self.name
+        ).ravel()
+        predicted = scores.reshape(-1, scores.shape[-1]).argmax(-1)
+        classes = scores.shape[-1]
+        return [[int(t), int(p), classes] for t, p in zip(targets, predicted, strict=True) if t != IGNORED]
+
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return F1 in 0..1."""
+        rows = [row for part in parts for row in part]
+        if not rows:
+            raise MetricError(f"{self.name}: no sample with a target to measure")
+        targets, predicted, classes = np.array(rows, np.int64).T
+        count = int(classes[0])
+        hits = np.bincount(targets[targets == predicted], minlength=count)
+        total = np.bincount(targets, minlength=count) + np.bincount(predicted, minlength=count)
+        if count == 2:
+            return float(2 * hits[1] / total[1]) if total[1] else 1.0
+        return float(np.mean(2 * hits[total > 0] / total[total > 0]))
+
+    def per_sample(self, parts: Sequence[Any]) -> None:
+        """Return None: counts are taken over the whole set."""
+        return None

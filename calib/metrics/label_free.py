@@ -91,8 +91,9 @@ class RelativeL2:
 def energies(reference: NDArray[Any], output: NDArray[Any]) -> tuple[float, float]:
     """Return (signal, noise): the sums of reference² and of (output − reference)², in float64."""
     want = np.asarray(reference, np.float64).ravel()
-    noise = np.asarray(output, np.float64).ravel() - want
-    return float(want @ want), float(noise @ noise)
+    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
+        noise = np.asarray(output, np.float64).ravel() - want
+        return float(want @ want), float(noise @ noise)
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -1,0 +1,151 @@
+"""What holds for every data format in the table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calib.errors import DataError, UsageError
+from calib.samples import FORMATS, data_formats
+from calib.samples.open import InputSpec, open_dataset
+
+INPUT = InputSpec("x", ("x",), (1, 3, 4, 4), np.dtype(np.float32))
+COUNT = 6
+
+
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4, 3), dtype=np.uint8)
+
+
+def write_images(folder, order):
+    for i in order:
+        (folder / f"c{i % 2}").mkdir(exist_ok=True, parents=True)
+        Image.fromarray(rows()[i]).save(folder / f"c{i % 2}" / f"{i}.png")
+
+
+def npz(folder, order):
+    np.savez(folder / "d.npz", x=rows()[order].transpose(0, 3, 1, 2), labels=np.array(order) % 2)
+    return "d.npz"
+
+
+def npy(folder, order):
+    np.save(folder / "d.npy", rows()[order].transpose(0, 3, 1, 2))
+    np.save(folder / "l.npy", np.array(order) % 2)
+    return "d.npy?labels=l.npy"
+
+
+def images(folder, order):
+    write_images(folder / "d", order)
+    return "d"
+
+
+def csv(folder, order):
+    write_images(folder, order)
+    (folder / "d.csv").write_text("".join(f"c{i % 2}/{i}.png,{i % 2}\n" for i in order))
+    return "d.csv"
+
+
+def jsonl(folder, order):
+    write_images(folder, order)
+    lines = [json.dumps({"path": f"c{i % 2}/{i}.png", "label": i % 2}) for i in order]
+    (folder / "d.jsonl").write_text("\n".join(lines))
+    return "d.jsonl"
+
+
+def python(folder, order):
+    name = "rows_" + "_".join(map(str, order))
+    code = f"import numpy as np\nARRAY = np.array({rows()[order].transpose(0, 3, 1, 2).tolist()}, np.uint8)\n"
+    (folder / f"{name}.py").write_text(code + f"def all():\n    return list(zip(ARRAY, {[i % 2 for i in order]}))\n")
+    return f"python:{name}:all"
+
+
+WRITERS = {"npz": npz, "npy": npy, "images": images, "csv": csv, "jsonl": jsonl, "python": python}
+
+
+@pytest.fixture(params=list(FORMATS))
+def name(request):
+    assert request.param in WRITERS, f"give {request.param} a writer here"
+    return request.param
+
+
+@pytest.fixture
+def dataset(name, tmp_path):
+    return open_dataset(WRITERS[name](tmp_path, list(range(COUNT))), inputs=[INPUT], base=tmp_path)
+
+
+def test_feeds_are_what_the_model_takes(dataset):
+    samples = list(dataset)
+    assert len(samples) == len(dataset) == COUNT
+    for sample in samples:
+        assert isinstance(sample.feed, tuple)
+        assert sample.feed[0].shape == (1, 3, 4, 4) and sample.feed[0].dtype == np.float32
+        assert sample.where and sample.id
+
+
+def test_pixels_and_targets_arrive_unchanged(dataset):
+    found = {(int(s.target), s.feed[0].tobytes()) for s in dataset}
+    assert found == {(i % 2, row.transpose(2, 0, 1).astype(np.float32).tobytes()) for i, row in enumerate(rows())}
+
+
+def test_it_can_be_iterated_again(dataset):
+    assert [s.id for s in dataset] == [s.id for s in dataset]
+
+
+def test_chosen_samples_load_in_the_order_asked(dataset):
+    ids = list(dataset.choose(4, "salt"))
+    assert len(ids) == 4 and ids == sorted(ids) and len(set(ids)) == 4
+    assert [s.id for s in dataset.load(ids[::-1])] == ids[::-1]
+    assert set(ids) <= {s.id for s in dataset}
+
+
+def test_more_than_there_are_gives_all(dataset):
+    assert dataset.choose(100) == dataset.choose(None)
+    assert len(dataset.choose(None)) == COUNT
+
+
+def test_unknown_ids_are_refused(dataset):
+    with pytest.raises(DataError, match="no sample with the id"):
+        list(dataset.load(["nothing"]))
+
+
+def test_the_order_of_the_listing_changes_neither_ids_nor_choice(name, tmp_path):
+    found = []
+    for order in ([0, 1, 2, 3, 4, 5], [5, 2, 0, 4, 1, 3]):
+        folder = tmp_path / str(order[0])
+        folder.mkdir()
+        dataset = open_dataset(WRITERS[name](folder, order), inputs=[INPUT], base=folder)
+        found.append(({s.id: (s.target, s.feed[0].tobytes()) for s in dataset}, list(dataset.choose(3, "s"))))
+    assert found[0] == found[1]
+
+
+def test_the_source_is_what_the_user_wrote(name, tmp_path):
+    text = WRITERS[name](tmp_path, [0, 1])
+    assert open_dataset(text, inputs=[INPUT], base=tmp_path).source == text
+
+
+def test_the_format_may_be_named(name, tmp_path):
+    text = WRITERS[name](tmp_path, [0, 1])
+    assert len(open_dataset(f"{name}:{text.removeprefix('python:')}", inputs=[INPUT], base=tmp_path)) == 2
+
+
+def test_unknown_options_are_refused(name, tmp_path):
+    text = WRITERS[name](tmp_path, [0, 1])
+    if name == "python":
+        pytest.skip("takes no options")
+    with pytest.raises(UsageError, match="no option 'strange'"):
+        open_dataset(f"{text.partition('?')[0]}?strange=1", inputs=[INPUT], base=tmp_path)
+
+
+def test_a_missing_place_is_named(name, tmp_path):
+    with pytest.raises((DataError, UsageError), match="nothing_here"):
+        open_dataset(
+            f"{name}:nothing_here:x" if name == "python" else f"{name}:nothing_here", inputs=[INPUT], base=tmp_path
+        )
+
+
+def test_every_format_says_what_it_reads():
+    assert [row[0] for row in data_formats()] == list(FORMATS)
+    assert all(sentence and not sentence.endswith(".") for _, _, sentence in data_formats())

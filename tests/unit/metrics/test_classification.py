@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calib.errors import MetricError
+from calib.metrics.classification import F1, TopK
+
+
+def scores(*values):
+    return [np.array([values], np.float32)]
+
+
+def test_the_target_has_to_be_among_the_k_highest():
+    output = scores(0.1, 0.5, 0.4, 0.3, 0.2, 0.0)
+    assert [TopK(1).measure(output, i) for i in range(6)] == [0, 1, 0, 0, 0, 0]
+    assert [TopK(5).measure(output, i) for i in range(6)] == [1, 1, 1, 1, 1, 0]
+
+
+def test_equal_scores_are_won_by_the_lower_index():
+    assert [TopK(1).measure(scores(1, 1, 1), i) for i in range(3)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("target", [[0, 1], {1, 2}, np.array([1, -1, -1]), np.array([[1]]), 1.0, True])
+def test_one_acceptable_class_is_enough(target):
+    assert TopK(1).measure(scores(0, 1, 0), target) == 1
+
+
+@pytest.mark.parametrize("target", [-1, [-1, -1], np.array([-1])])
+def test_ignored_targets_do_not_count(target):
+    metric = TopK(1)
+    parts = [metric.measure(scores(0, 1), target), metric.measure(scores(0, 1), 1)]
+    assert parts[0] is None and metric.aggregate(parts) == 1 and metric.per_sample(parts).tolist() == [1]
+
+
+def test_tokens_count_as_the_mean_of_their_sample():
+    output = [np.eye(4, dtype=np.float32)[None, [0, 1, 2, 3]]]
+    assert TopK(1).measure(output, [0, 1, 0, -1]) == pytest.approx(2 / 3)
+
+
+def test_trailing_axes_of_one_are_dropped():
+    assert TopK(1).measure([np.eye(3, dtype=np.float32)[1].reshape(1, 3, 1, 1)], 1) == 1
+
+
+def test_scores_that_are_not_finite_are_misses():
+    assert TopK(1).measure(scores(np.nan, 1), 1) == 0
+    assert TopK(1).measure(scores(np.inf, 1), 0) == 0
+
+
+def test_a_target_out_of_range_hints_at_labels_off_by_one():
+    with pytest.raises(MetricError, match=r"target 3 is no index of 3 classes.*off by one"):
+        TopK(1).measure(scores(0, 1, 0), 3)
+    with pytest.raises(MetricError, match="target -2"):
+        TopK(1).measure(scores(0, 1, 0), -2)
+
+
+@pytest.mark.parametrize("target", ["cat", 0.5, None])
+def test_targets_that_are_no_classes_are_refused(target):
+    with pytest.raises(MetricError, match="class index"):
+        TopK(1).measure(scores(0, 1), target)
+
+
+@pytest.mark.parametrize(
+    "output", [np.zeros((2, 3), np.float32), np.zeros((1, 3), np.int64), np.zeros((1, 1), np.float32)]
+)
+def test_outputs_that_are_no_class_scores_are_refused(output):
+    with pytest.raises(MetricError, match="top-1"):
+        TopK(1).measure([output], 0)
+
+
+def f1(pairs, classes):
+    metric = F1()
+    return metric.aggregate([metric.measure([np.eye(classes, dtype=np.float32)[None, p]], t) for t, p in pairs])
+
+
+def test_f1_of_two_classes_is_that_of_class_one():
+    # TP 1, FP 1, FN 2
+    assert f1([(1, 1), (0, 1), (1, 0), (1, 0), (0, 0)], 2) == pytest.approx(2 / (2 + 1 + 2))
+    assert f1([(0, 0)], 2) == 1
+
+
+def test_macro_f1_is_the_mean_over_classes_that_occur():
+    # class 0: TP 1, FN 1; class 1: FP 1; class 2: TP 1; class 3 never occurs
+    assert f1([(0, 0), (0, 1), (2, 2)], 4) == pytest.approx((2 / 3 + 0 + 1) / 3)
+
+
+def test_f1_of_tokens_leaves_ignored_ones_out():
+    metric = F1()
+    part = metric.measure([np.eye(3, dtype=np.float32)[None, [0, 1, 2]]], [0, 2, -1])
+    assert part == [[0, 0, 3], [2, 1, 3]]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calib.errors import MetricError
+from calib.metrics.label_free import Agreement, RelativeL2, decibels, energies, is_class_scores, sqnr_db
+
+F32 = np.dtype(np.float32)
+
+
+def row(*values):
+    return [np.array([values], np.float32)]
+
+
+def test_agreement_compares_the_highest_class_alone():
+    assert Agreement().measure(row(1, 9, 2), None, row(0, 1, 0)) == 1
+    assert Agreement().measure(row(9, 1, 2), None, row(0, 1, 0)) == 0
+    assert Agreement().measure(row(np.nan, 9, 2), None, row(0, 1, 0)) == 0
+
+
+def test_agreement_of_tokens_is_a_share():
+    got, want = np.eye(3, dtype=np.float32)[None, [0, 1]], np.eye(3, dtype=np.float32)[None, [0, 2]]
+    assert Agreement().measure([got], None, [want]) == 0.5
+
+
+def test_relative_error_is_taken_for_each_output_by_itself():
+    large, small = np.full((1, 4), 1000.0), np.full((1, 4), 0.001)
+    value = RelativeL2().measure([large, small * 1.1], None, [large, small])
+    assert value == pytest.approx(1 - 0.1 / 2)
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.floats(1e-3, 1e3), st.integers(0, 5))
+def test_relative_error_does_not_depend_on_the_scale(scale, seed):
+    rng = np.random.default_rng(seed)
+    want, got = rng.normal(size=(2, 1, 9))
+    metric = RelativeL2()
+    assert metric.measure([got * scale], None, [want * scale]) == pytest.approx(metric.measure([got], None, [want]))
+
+
+def test_integer_outputs_are_skipped_and_other_shapes_are_an_error_of_one():
+    want = [np.ones((1, 4)), np.ones((1, 3), np.int64)]
+    assert RelativeL2().measure([np.ones((1, 4)), np.zeros((1, 3), np.int64)], None, want) == 1
+    assert RelativeL2().measure([np.ones((1, 5)), want[1]], None, want) == 0
+    with pytest.raises(MetricError, match="no floating-point output"):
+        RelativeL2().measure(want[1:], None, want[1:])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_the_worst_error_is_finite(bad):
+    value = RelativeL2().measure([np.full((1, 4), bad)], None, [np.ones((1, 4))])
+    assert math.isfinite(value) and value < -100
+
+
+def test_without_fp32_outputs_there_is_no_value():
+    for metric in (Agreement(), RelativeL2()):
+        with pytest.raises(MetricError, match="FP32 outputs"):
+            metric.measure(row(1, 2), None, None)
+
+
+def test_sqnr_in_decibels_and_its_ends():
+    ones = np.ones(10, np.float32)
+    assert sqnr_db(ones, ones * 1.1) == pytest.approx(20, abs=1e-4)
+    assert sqnr_db(ones, ones) == math.inf
+    assert sqnr_db(ones * 0, ones) == -math.inf
+    assert math.isnan(sqnr_db(ones, ones * np.nan))
+    signal, noise = energies(ones, ones * 0)
+    assert (signal, noise, decibels(signal, noise)) == (10, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "expected"),
+    [
+        ((1, 10), F32, True),
+        ((None, 10), F32, True),
+        ((1, 1000, 1, 1), F32, True),
+        ((1, 1), F32, False),
+        ((1, None), F32, False),
+        ((1, 10), np.dtype(np.int64), False),
+        ((1, 20, 10), F32, False),
+        ((10,), F32, False),
+        ((), F32, False),
+        ((8, 10), F32, False),
+    ],
+)
+def test_class_scores_are_recognized_by_their_shape(shape, dtype, expected):
+    assert is_class_scores(shape, dtype) == expected

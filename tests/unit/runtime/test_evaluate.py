@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calib.errors import MetricError
+from calib.metrics.resolve import resolve_metric
+from calib.runtime.evaluate import evaluate
+from calib.samples.sample import Sample
+
+SAMPLES = [Sample((np.eye(4, dtype=np.float32)[None, i % 4],), i % 4, f"id{i}", f"row {i} of d.npz") for i in range(8)]
+
+
+def same(feed):
+    return [feed[0]]
+
+
+def test_each_sample_gives_a_part_in_order():
+    metric = resolve_metric("top-1")
+    assert evaluate(same, SAMPLES, metric) == [1.0] * 8
+    shifted = [Sample(s.feed, (s.target + i % 2) % 4, s.id) for i, s in enumerate(SAMPLES)]
+    assert evaluate(same, shifted, metric) == [1.0, 0.0] * 4
+
+
+def test_a_metric_that_raises_names_the_sample():
+    class Raising(type(resolve_metric("top-1"))):
+        def measure(self, outputs, target, reference=None):
+            if target == 3:
+                raise ZeroDivisionError("by zero")
+            return 1.0
+
+    with pytest.raises(MetricError, match=r"top-1 raised at sample 3 \(row 3 of d\.npz\): ZeroDivisionError: by zero"):
+        evaluate(same, SAMPLES, Raising(1))
+
+
+def test_a_refusal_of_a_metric_names_the_sample_too():
+    with pytest.raises(MetricError, match=r"sample 0 \(row 9\): top-1: target 7"):
+        evaluate(same, [Sample(SAMPLES[0].feed, 7, "id", "row 9")], resolve_metric("top-1"))
+
+
+def test_missing_targets_and_references_say_the_way_out():
+    with pytest.raises(MetricError, match=r"needs a target, and sample 0 .* has none.*label-free"):
+        evaluate(same, [Sample(SAMPLES[0].feed)], resolve_metric("top-1"))
+    with pytest.raises(MetricError, match="compares with the FP32 outputs"):
+        evaluate(same, SAMPLES, resolve_metric("agreement"))
+
+
+def test_references_are_found_by_id():
+    references = {s.id: [s.feed[0]] for s in reversed(SAMPLES)}
+    assert evaluate(same, SAMPLES, resolve_metric("agreement"), references) == [1.0] * 8
