@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.linalg import get_blas_funcs
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,19 @@ class Moments:
 
     @classmethod
     def of(cls, rows: NDArray[np.floating]) -> Moments:
-        """Sum over the rows of ``(rows, groups, inputs)``."""
-        x = np.ascontiguousarray(np.moveaxis(rows, 0, 1), np.float64)
-        return cls(rows.shape[0], x.sum(axis=1), x.transpose(0, 2, 1) @ x)
+        """Sum over the rows of ``(rows, groups, inputs)``, those of one sample.
+
+        Products are summed in the rows' own precision: over a sample's rows float32 is off by about 1e-6 of the
+        diagonal, ten thousand times less than what rounding damps it by, and costs half. Over samples it is float64.
+        """
+        total = rows.sum(axis=0, dtype=np.float64)
+        if rows.shape[1] == 1 and len(rows):
+            # half the work of a product; .T: a row in memory is a column to BLAS
+            columns = np.ascontiguousarray(rows[:, 0]).T
+            upper = np.triu(np.asarray(get_blas_funcs("syrk", (columns,))(1.0, columns), np.float64))
+            return cls(len(rows), total, (upper + np.triu(upper, 1).T)[None])
+        x = np.ascontiguousarray(np.moveaxis(rows, 0, 1))
+        return cls(len(rows), total, np.asarray(x.transpose(0, 2, 1) @ x, np.float64))
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.count + other.count, self.total + other.total, self.products + other.products)

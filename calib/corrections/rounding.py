@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve
 
 DAMPING = 0.01  # share of the mean of diag(H) that is added to it, as in the GPTQ paper, §3.3
-_BLOCK = 128  # columns between two matrix products, as in the GPTQ paper, §3.3
+_BLOCK = 64  # inputs between two matrix products; the GPTQ paper's 128 (§3.3) is for a GPU
 
 
 def layer_error(delta: NDArray[np.floating], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,17 +91,16 @@ def round_weights(
     live = diagonal.mean(axis=1) > 0
     if not live.any():
         return plain
-    order = np.argsort(-diagonal, axis=1, kind="stable")
-    factors = [_factor(h, o, damping) for h, o, ok in zip(hessian, order, live, strict=True) if ok]
-    # one dense group is the large case: no copy
-    factor = factors[0][None] if len(factors) == 1 else np.stack(factors)
-    index = order[live][:, None, :]
-    ordered = np.take_along_axis(np.asarray(weights[live], np.float64), index, axis=2)
-    rounded = _round_ordered(ordered, np.asarray(scale[live], np.float64), factor, levels)
+    order = np.argsort(-diagonal[live], axis=1, kind="stable")
+    factor = _factor(hessian[live] if len(live) > 1 else hessian, order, damping)
+    # (groups, inputs, outputs): one input's weights lie side by side
+    by_input = np.asarray(weights[live], np.float64).transpose(0, 2, 1)
+    ordered = np.take_along_axis(by_input, order[:, :, None], axis=1)
+    rounded = np.empty(ordered.shape, np.int8)
+    in_order = _round_ordered(ordered, np.asarray(scale[live], np.float64), factor, levels)
+    np.put_along_axis(rounded, order[:, :, None], in_order, axis=1)
     result = plain.copy()
-    part = np.empty_like(plain[live])
-    np.put_along_axis(part, np.broadcast_to(index, part.shape), rounded, axis=2)
-    result[live] = part
+    result[live] = rounded.transpose(0, 2, 1)
     return keep_better(weights, scale, plain, result, hessian)
 
 
@@ -122,30 +121,36 @@ def keep_better(
 
 
 def _factor(hessian: NDArray[np.float64], order: NDArray[np.intp], damping: float) -> NDArray[np.float64]:
-    """Return the upper triangular R with R Rᵀ = H, damped, inputs in the given order."""
-    backwards = order[::-1]
-    damped = np.asarray(hessian, np.float64)[np.ix_(backwards, backwards)]
-    mean = float(np.trace(damped)) / len(damped)
-    damped[np.diag_indices_from(damped)] += max(damping, 1e-9) * mean
-    # the Cholesky factor of H read backwards is R read backwards; .T because LAPACK works in place on columns
-    return cholesky(damped.T, lower=True, overwrite_a=True, check_finite=False)[::-1, ::-1]
+    """Return the upper triangular R with R Rᵀ = H, damped, inputs in the given order, for each group."""
+    backwards = order[:, ::-1]
+    damped = hessian[np.arange(len(order))[:, None, None], backwards[:, :, None], backwards[:, None, :]]
+    diagonal = np.einsum("gkk->gk", damped)
+    diagonal += max(damping, 1e-9) * diagonal.mean(axis=1, keepdims=True)
+    # the Cholesky factor of H read backwards is R read backwards
+    if len(damped) > 1:
+        return np.asarray(np.linalg.cholesky(damped), np.float64)[:, ::-1, ::-1]
+    # a single group may be large: .T because LAPACK works in place on columns
+    lower = cholesky(damped[0].T, lower=True, overwrite_a=True, check_finite=False)
+    return np.ascontiguousarray(lower[::-1, ::-1].T).transpose()[None]
 
 
 def _round_ordered(weights, scale, factor, levels: int) -> NDArray[np.int8]:
-    """Round ``(groups, outputs, inputs)`` from the first input to the last."""
+    """Round ``(groups, inputs, outputs)`` from the first input to the last."""
     half = (levels - 1) // 2
     delta, rounded = np.zeros_like(weights), np.zeros(weights.shape, np.int8)
-    inputs = weights.shape[2]
+    columns = factor.transpose(0, 2, 1)  # columns[:, k, j] = R_jk
+    pivots = np.einsum("gkk->gk", factor)
+    inputs = weights.shape[1]
     for start in range(0, inputs, _BLOCK):
         stop = min(start + _BLOCK, inputs)
         # what the blocks before this one left to make up for
-        owed = delta[:, :, :start] @ factor[:, :start, start:stop]
+        owed = columns[:, start:stop, :start] @ delta[:, :start]
         for k in range(start, stop):
-            inside = delta[:, :, start:k] @ factor[:, start:k, k, None]
-            debt = (owed[:, :, k - start] + inside[:, :, 0]) / factor[:, k, k, None]
-            q = np.clip(np.rint((weights[:, :, k] + debt) / scale), -half, half)
-            rounded[:, :, k] = q
-            delta[:, :, k] = weights[:, :, k] - q * scale
+            inside = columns[:, k, None, start:k] @ delta[:, start:k]
+            debt = (owed[:, k - start] + inside[:, 0]) / pivots[:, k, None]
+            q = np.clip(np.rint((weights[:, k] + debt) / scale), -half, half)
+            rounded[:, k] = q
+            delta[:, k] = weights[:, k] - q * scale
     return rounded
 
 

@@ -72,3 +72,13 @@ def test_a_limit_takes_rows_evenly_and_no_more(limit):
     assert rows.shape == (limit, 1, 2)
     whole = convolution_rows(x, (1, 1), (1, 1), (0, 0), (0, 0), (1, 1))
     assert all((whole == row).all(axis=(1, 2)).any() for row in rows)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_float32_rows_are_exact_enough(groups):
+    rows = (np.random.default_rng(0).normal(size=(2000, groups, 20)) + 3).astype(np.float32)
+    one, exact = Moments.of(rows), Moments.of(rows.astype(np.float64))
+    assert one.products.dtype == np.float64
+    # a float32 sum of n terms of one size is off by at most n * 2^-24, in blocks far less
+    np.testing.assert_allclose(one.products, exact.products, rtol=2000 * 2**-24)
+    np.testing.assert_array_equal(one.products, one.products.transpose(0, 2, 1))
