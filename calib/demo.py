@@ -1,0 +1,27 @@
+"""Where the shipped demo networks and images are, in a checkout and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["demo_folder"]
+
+
+def demo_folder() -> Path:
+    """Return the folder that holds ``<network>.xml/.bin``, ``calibration.npz`` and ``validation.npz``.
+
+    A wheel has them in ``calib/demo_data``; a checkout, also one installed with ``pip install -e``, in
+    ``datasets/demo`` beside the package.
+
+    Raises:
+        DataError: neither place has them.
+    """
+    package = Path(__file__).resolve().parent
+    places = (package / "demo_data", package.parent / "datasets" / "demo")
+    for place in places:
+        if (place / "calibration.npz").is_file():
+            return place
+    from calib.errors import DataError
+
+    looked = " and ".join(map(str, places))
+    raise DataError(f"the demo's files are missing: looked in {looked}; install calib again, or check it out whole")
