@@ -6,13 +6,14 @@ from collections import Counter
 
 from calib.plan import QuantizationPlan
 from calib.report.console import rule, table, wrap
+from calib.report.numbers import plural
 
 
 def plan_lines(plan: QuantizationPlan, width: int, color: bool) -> list[str]:
     """Return what would be quantized, where the quantizers sit, and why the rest stays in floating point."""
     counts = Counter(layer.type for layer in plan.layers)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    lines = [rule(f"{len(plan.layers)} layers in INT8{f': {kinds}' if kinds else ''}", width, color)]
+    lines = [rule(f"{plural(len(plan.layers), 'layer')} in INT8{f': {kinds}' if kinds else ''}", width, color)]
     if plan.layers:
         inputs = {name: q for q in plan.activations for name in sorted(q.layers)}
         rows = []
@@ -26,7 +27,7 @@ def plan_lines(plan: QuantizationPlan, width: int, color: bool) -> list[str]:
         lines += ["", rule("can only change together", width, color)]
         lines += table(("layers",), [(" + ".join(sorted(group)),) for group in plan.groups], width, color=color)
     if plan.skipped:
-        lines += ["", rule(f"{len(plan.skipped)} layers stay in floating point", width, color)]
+        lines += ["", rule(f"{plural(len(plan.skipped), 'layer')} in floating point", width, color)]
         skipped = [(layer.name, layer.type, layer.reason) for layer in plan.skipped]
         lines += table(("layer", "type", "reason"), skipped, width, color=color)
     if plan.notes:
