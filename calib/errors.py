@@ -83,4 +83,6 @@ class MissingExtraError(CalibError):
     exit_code = 5
 
     def __init__(self, what: str, package: str, extra: str):
-        super().__init__(f"{what} needs the package {package!r}, which is not installed. Run: pip install 'calib[{extra}]'")
+        super().__init__(
+            f"{what} needs the package {package!r}, which is not installed. Run: pip install 'calib[{extra}]'"
+        )
