@@ -94,7 +94,7 @@ def spread_channels(network: nn.Module) -> None:
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """Fold batch normalizations into their convolutions, in place, so that the IR's layers keep their modules' names."""
+    """Fold batch normalizations into their convolutions, in place: the IR's layers then keep their modules' names."""
     for name, child in network.named_children():
         if isinstance(child, nn.Sequential) and len(child) == 2 and isinstance(child[1], nn.BatchNorm2d):
             setattr(network, name, fuse_conv_bn_eval(child[0], child[1]))
