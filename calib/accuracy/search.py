@@ -29,6 +29,8 @@ from calib.outcome import FinalistFacts, SearchStepFacts
 # Aim below the budget: a rejection near it costs a whole pass, and a forecast is only a forecast. Lower by each miss.
 SAFETY = 0.8
 STRIDE = 3
+# So many times the forecast may fail to halve the gap in bisection before the middle is taken.
+TRUST = 2
 # Each look at the held-out samples makes them a little less unseen.
 CONFIRMATIONS = 3
 # Interleaved medians repeat to about two percent: plans closer than that are equally fast.
@@ -91,7 +93,7 @@ def fastest(trials: Sequence[Trial], latencies_ms: Sequence[float]) -> Trial:
 
 
 def _bisections(units: int) -> int:
-    return math.ceil(math.log2(units)) if units > 1 else 0
+    return math.ceil(math.log2(units)) + TRUST if units > 2 else 0
 
 
 class _Search:
@@ -149,19 +151,22 @@ class _Search:
         return None
 
     def bisect(self, best: Trial) -> Trial:
-        """Shorten a prefix that fits: where the curve says, and every third time at the middle, lest it creep."""
+        """Shorten a prefix that fits: where the curve says, at the middle once the curve was of little help."""
         high = self.prefixes.index(best.reverted)
         low = max(k for k in range(high) if (t := self.ledger.trials.get(self.prefixes[k])) and not t.within)
-        for turn in range(_bisections(len(self.problem.ranked))):
-            if high - low < 2 or not self.ledger.can_refine():
+        poor = 0
+        for _ in range(_bisections(len(self.problem.ranked))):
+            gap = high - low
+            if gap < 2 or not self.ledger.can_refine():
                 break
             wanted = self.curve().shortest(frozenset(), self.problem.budget.max_drop)
-            middle = (low + high) // 2 if turn % 3 == 2 else min(max(wanted, low + 1), high - 1)
+            middle = min(max(wanted, low + 1), high - 1) if poor < TRUST else (low + high) // 2
             trial = self.ledger.run(self.prefixes[middle], "bisect")
             if trial.within:
                 best, high = trial, middle
             else:
                 low = middle
+            poor += high - low > (gap + 1) // 2
         return best
 
     def backfill(self, best: Trial) -> Trial:
