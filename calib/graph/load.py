@@ -28,6 +28,8 @@ __all__ = ["Loaded", "input_specs", "load_model", "output_name", "require_float"
 
 # What OpenVINO calls an operation that was given no name; no two runs agree on the number.
 _COUNTED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
+_COUNTED_MODEL = re.compile(r"Model_?\d+")
+_COUNTED_PORT = re.compile(rb'names="(Parameter|Result)_\d+"')  # tensor names of inputs and outputs without a name
 _KEPT_SECTIONS = ("model_info", SECTION)
 # Companions of a Hugging Face export that are no network to quantize.
 _TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
@@ -78,7 +80,13 @@ def load_model(model: str | Path | ov.Model) -> Loaded:
         check_ir(path)
         return _loaded(path, [path, path.with_suffix(".bin")], lambda node: False)
     onnx = check_onnx(path)
-    return _loaded(path, [path, *onnx.external], lambda node: not onnx.owns(node.get_friendly_name()))
+
+    def invented(node: ov.Node) -> bool:
+        # A counted name can be the file's name of another operation; what the file names has a named output.
+        named = any(port.get_names() for port in node.outputs()) or "/" in node.get_friendly_name()
+        return not (named and onnx.owns(node.get_friendly_name()))
+
+    return _loaded(path, [path, *onnx.external], invented)
 
 
 def find_model(path: Path) -> Path:
@@ -143,14 +151,16 @@ def output_name(port: ov.Output) -> str:
 
 
 def _from_memory(model: ov.Model) -> Loaded:
-    loaded = _describe(
-        model, model.get_friendly_name(), lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name()))
-    )
+    """Describe a model that came from no file; its fingerprint is that of the bytes it would be saved as."""
+    name = model.get_friendly_name()
+    name = "model" if _COUNTED_MODEL.fullmatch(name) else name
+    loaded = _describe(model, name, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
+    loaded.model.set_friendly_name(name)
     with tempfile.TemporaryDirectory(prefix="calib-") as folder:
         xml = Path(folder, "model.xml")
         save_model(loaded.model, xml, fp16_constants=loaded.fp16_stored)
         graph, _, _ = xml.read_bytes().rpartition(b"</edges>")  # what follows says where it was converted from
-        _, _, graph = graph.partition(b"<layers")  # and the model's own name may be counted
+        graph = _COUNTED_PORT.sub(b"", graph)
         weights = xml.with_suffix(".bin").read_bytes()
     digest = hashlib.sha256(graph)
     digest.update(weights)

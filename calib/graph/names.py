@@ -26,12 +26,12 @@ class Origin:
     Attributes:
         type: the operation's type.
         name: its friendly name, "" if a counter invented it.
-        fp16: whether it is a constant stored in half precision.
+        half: whether it is a constant stored in half precision (f16 or bf16).
     """
 
     type: str
     name: str
-    fp16: bool = False
+    half: bool = False
 
 
 def bodies(node: ov.Node) -> list[ov.Model]:
@@ -64,10 +64,10 @@ def mark(model: ov.Model, invented: Callable[[ov.Node], bool]) -> dict[str, Orig
     for _, nodes in walk(model):
         for node in nodes:
             kind = node.get_type_name()
-            fp16 = kind == "Constant" and node.get_output_element_type(0) == ov.Type.f16
+            half = kind == "Constant" and node.get_output_element_type(0) in (ov.Type.f16, ov.Type.bf16)
             name = "" if invented(node) else node.get_friendly_name()
             key = f"{_MARK}{len(origins)}"
-            origins[key] = Origin(kind, name, fp16)
+            origins[key] = Origin(kind, name, half)
             node.set_friendly_name(key)
     return origins
 
@@ -95,7 +95,7 @@ def _names(nodes: list[ov.Node], origins: Mapping[str, Origin], used: set[str]) 
     of its own type that went into it, else of the one operation at all; a name that two would get goes to neither.
     ``used`` holds the names given before, and gets these too.
     """
-    kept = [origins[name].name if (name := node.get_friendly_name()) in origins else "" for node in nodes]
+    kept = [_kept(node, origins) for node in nodes]
     wanted = [name or _inherited(node, origins) for node, name in zip(nodes, kept, strict=True)]
     claims = Counter(name for name, own in zip(wanted, kept, strict=True) if not own)
     reserved = {name for name in kept if name} - used  # each goes to the first operation that has it
@@ -116,11 +116,22 @@ def _names(nodes: list[ov.Node], origins: Mapping[str, Origin], used: set[str]) 
     return result
 
 
+def _kept(node: ov.Node, origins: Mapping[str, Origin]) -> str:
+    """Return the name of an operation that came through as what it was, "" for any other."""
+    origin = origins.get(node.get_friendly_name())
+    return origin.name if origin and origin.type == node.get_type_name() else ""
+
+
 def _inherited(node: ov.Node, origins: Mapping[str, Origin]) -> str:
-    """Return the name of the one operation that ``node`` was made from, "" if there are several or none."""
+    """Return the name of the one operation that ``node`` was made from, "" if there are several or none.
+
+    Of several it is the only one of its type, else the one whose name OpenVINO copied. A constant takes the copied name
+    first: that of the Convert behind half-precision weights is the name that they have in a single-precision file.
+    """
     known = [origin for origin in sources(node, origins) if origin.name]
     alike = [origin for origin in known if origin.type == node.get_type_name()]
-    for group in (alike, known):
+    copied = [origins[name]] if (name := node.get_friendly_name()) in origins and origins[name].name else []
+    for group in (copied, alike, known) if node.get_type_name() == "Constant" else (alike, copied, known):
         if len(group) == 1:
             return group[0].name
     return ""

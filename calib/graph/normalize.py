@@ -93,12 +93,12 @@ def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tu
     """Return the f32 constants made from half-precision ones, and how many of them had to be rounded (in place)."""
     found: list[ov.Node] = []
     rounded = 0
-    if not any(origin.fp16 for origin in origins.values()):
+    if not any(origin.half for origin in origins.values()):
         return found, rounded
     for node in [node for _, nodes in walk(model) for node in nodes]:
         if node.get_type_name() != "Constant" or node.get_output_element_type(0) != ov.Type.f32:
             continue
-        if not any(origin.fp16 for origin in sources(node, origins)):
+        if not any(origin.half for origin in sources(node, origins)):
             continue
         values = node.get_data()  # pyright: ignore[reportAttributeAccessIssue]
         with np.errstate(over="ignore"):
@@ -112,11 +112,13 @@ def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tu
 
 
 def _replace_constant(node: ov.Node, values: np.ndarray) -> ov.Node:
-    """Put a constant with other values in the place of ``node``, under the same name and history."""
+    """Put a constant with other values in the place of ``node``, under the same name and with the same marks.
+
+    In place would change the user's model too: clones share the memory of constants.
+    """
     other = ov.op.Constant(values)
     other.set_friendly_name(node.get_friendly_name())
-    for key, value in node.get_rt_info().items():
-        other.get_rt_info()[key] = value
+    other.get_rt_info()["fused_names_0"] = node.get_rt_info()["fused_names_0"].astype(str)
     for target in node.output(0).get_target_inputs():
         target.replace_source_output(other.output(0))
     return other
@@ -146,7 +148,7 @@ def _describe(before: Counter[str], after: Counter[str], origins: dict[str, Orig
             f"brought to the form that ov.convert_model gives: {before.total()} → {after.total()} operations "
             f"({', '.join(parts)})"
         )
-    halves = sum(origin.fp16 for origin in origins.values())
+    halves = sum(origin.half for origin in origins.values())
     if halves:
         sentences.append(f"{halves} constants are stored in half precision")
     return sentences

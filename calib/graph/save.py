@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calib.errors import OutputError
+from calib.errors import ModelError, OutputError
+from calib.graph.ir_file import check_ir
 from calib.graph.names import walk
 from calib.runtime.session import ov
 
@@ -27,7 +28,7 @@ def save_model(
 
     Args:
         model: not edited.
-        path_xml: where to write; its folder must exist.
+        path_xml: where to write; its folder must exist (OpenVINO would make any that is missing).
         fp16_constants: names of f32 constants to be stored as f16 Constant → Convert.
         rt_info: strings for the section "calib" of the file's runtime information.
 
@@ -35,6 +36,8 @@ def save_model(
         OutputError: the file can't be written; nothing is left behind.
     """
     path = Path(path_xml)
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist. Create it, or choose another output")
     clone = model.clone()
     _compress(clone, fp16_constants)
     for key in sorted(rt_info or {}):
@@ -43,9 +46,10 @@ def save_model(
     xml, weights = stem.with_name(stem.name + ".xml"), stem.with_name(stem.name + ".bin")
     try:
         ov.serialize(clone, str(xml), str(weights))
+        check_ir(xml)  # a full disk does not make serialize fail: the file is only shorter
         os.replace(weights, path.with_suffix(".bin"))
         os.replace(xml, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ModelError) as error:
         raise OutputError(
             f"{path}: the model can't be written ({str(error).splitlines()[-1]}). "
             "Check that the folder exists, is writable and has room, or choose another output"
