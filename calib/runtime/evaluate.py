@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import CalibError, MetricError
 from calib.metrics.metric import Metric
-from calib.samples.sample import Sample
+from calib.samples.feed import normalize_feed
+from calib.samples.sample import InputSpec, Sample
 
 Outputs = Sequence[NDArray[Any]]
 
@@ -35,6 +37,32 @@ def evaluate(
         measure_sample(metric, predict(sample.feed), sample, references, number)
         for number, sample in enumerate(samples)
     ]
+
+
+def accept_any_feed(predict: Callable[[Any], Outputs], inputs: Sequence[InputSpec]) -> Callable[[Any], list[Any]]:
+    """Return a ``predict`` for users' functions: it takes an array, a tuple in input order or a dict by input name.
+
+    A feed stacked by N runs as N samples, and their outputs are stacked again along the batch axis.
+
+    Args:
+        predict: takes one sample's arrays in input order, with the batch axis.
+        inputs: what the model takes.
+    """
+
+    def accepting(feed: Any) -> list[Any]:
+        samples = normalize_feed(feed, inputs, "the feed given to predict")
+        outputs = [predict(sample) for sample in samples]
+        if len(outputs) == 1:
+            return list(outputs[0])
+        try:
+            return [np.concatenate([np.atleast_1d(one) for one in column]) for column in zip(*outputs, strict=True)]
+        except ValueError as error:
+            raise MetricError(
+                f"predict was given {len(samples)} samples at once, and their outputs have different shapes ({error}). "
+                "Call it with one sample at a time"
+            ) from error
+
+    return accepting
 
 
 def measure_sample(

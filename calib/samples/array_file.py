@@ -23,8 +23,8 @@ from calib.errors import DataError
 LARGEST_RATIO = 100
 LARGEST_UNCHECKED = 1 << 30
 
-# Only arrays in Fortran order have to be read whole.
-LARGEST_FORTRAN = 1 << 32
+# Arrays in Fortran order have to be read whole, and those that are one sample each are.
+LARGEST_WHOLE = 1 << 32
 
 
 class ArrayFile:
@@ -86,13 +86,13 @@ class ArrayFile:
         """Return the whole array.
 
         Raises:
-            DataError: above ``LARGEST_FORTRAN`` bytes.
+            DataError: above ``LARGEST_WHOLE`` bytes.
         """
         size = math.prod(self.shape) * self.dtype.itemsize
-        if size > LARGEST_FORTRAN:
+        if size > LARGEST_WHOLE:
             raise DataError(
-                f"{self.name!r} of {self._path}: {size >> 20} MiB in Fortran order can't be read by row. "
-                "Save numpy.ascontiguousarray(array)"
+                f"{self.name!r} of {self._path}: {size >> 20} MiB are too many to read at once "
+                f"(limit {LARGEST_WHOLE >> 20}). An array in Fortran order: save numpy.ascontiguousarray(array)"
             )
         with self._open() as stream:
             _header(stream, self.name)
@@ -131,15 +131,19 @@ def open_npz_members(path: Path) -> dict[str, ArrayFile]:
     """Return the arrays of an .npz file by name.
 
     Raises:
-        DataError: a zip bomb, or a member that is no plain array.
-        zipfile.BadZipFile: no zip file.
+        DataError: not a zip file, a zip bomb, or a member that is no plain array.
     """
     if not path.is_file():
         raise DataError(f"{path}: not a file")
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        _check_bomb(path, sum(member.file_size for member in members))
-        starts = {member.filename: _data_start(archive, member, path) for member in members}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_bomb(path, sum(member.file_size for member in members))
+            starts = {member.filename: _data_start(archive, member, path) for member in members}
+    except DataError:
+        raise
+    except Exception as error:  # BadZipFile, struct.error, NotImplementedError…: damaged in one way or another
+        raise DataError(f"{path}: not a readable .npz file ({error}). Write it again with numpy.savez") from error
     return {
         member.filename.removesuffix(".npy"): ArrayFile(
             member.filename.removesuffix(".npy"),
@@ -179,7 +183,11 @@ class _Member:
 
     def __init__(self, path: Path, name: str):
         self._archive = zipfile.ZipFile(path)
-        self._stream = self._archive.open(name)
+        try:
+            self._stream = self._archive.open(name)
+        except BaseException:
+            self._archive.close()
+            raise
         self.read = self._stream.read
         self.tell = self._stream.tell
 
@@ -192,7 +200,10 @@ class _Member:
 
 
 def _open_member(path: Path, name: str) -> Any:
-    return _Member(path, name)
+    try:
+        return _Member(path, name)
+    except Exception as error:  # the member's own header may be damaged too
+        raise DataError(f"{path}: {name!r} can't be read ({error}). Write it again with numpy.savez") from error
 
 
 def _header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -200,7 +211,7 @@ def _header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dt
         version = npy_format.read_magic(stream)
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise a dozen kinds on damaged bytes, zlib.error among them
         raise DataError(
             f"{where} is no numpy array: {error}. Write plain arrays with numpy.savez or numpy.save"
         ) from error

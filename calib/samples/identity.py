@@ -9,19 +9,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_DIGEST_BYTES = 16  # two of a billion samples collide with a chance of 1e-21
+# blake2b over a whole 224x224 image costs 1.3 ms, as much as a small network; a sum of products over blocks costs a
+# tenth of that, and blake2b then runs over the sums. Not for secrets: should two samples ever collide, they are told
+# apart like repeated ones. The keys come from a hash because numpy's random streams may change between versions.
+_BLOCK = 1024
+_KEYS = np.frombuffer(hashlib.shake_256(b"calib sample id").digest(8 * _BLOCK), np.uint64) | np.uint64(1)
 
 
 def content_id(feed: Sequence[NDArray[Any]]) -> str:
-    """Return a blake2b hash of the dtypes, shapes and values of a normalized feed, as 32 hex digits."""
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    """Return a hash of the dtypes, shapes and values of a normalized feed, as 32 hex digits."""
+    digest = hashlib.blake2b(digest_size=16)
     for array in feed:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         if array.dtype.kind in "USO":
             digest.update(repr(array.tolist()).encode())
         else:
-            digest.update(np.ascontiguousarray(array).data)
+            _update(digest, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _update(digest: hashlib.blake2b, data: NDArray[np.uint8]) -> None:
+    """Feed Σ key·(w ⊕ w≫32) mod 2⁶⁴ of each block of words w, and the bytes behind the last whole block as they are."""
+    whole = data.size - data.size % (8 * _BLOCK)
+    words = data[:whole].view(np.uint64).reshape(-1, _BLOCK)
+    # The shift moves high bits down: a product with a word that ends in zeros (a rounded float) keeps few bits else.
+    digest.update(np.einsum("ij,j->i", words ^ (words >> np.uint64(32)), _KEYS).data)
+    digest.update(data[whole:].data)
 
 
 def target_id(target: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,7 @@ def open_npz(source: Source) -> Dataset:
         DataError: damaged, hostile or empty, no array for an input, or arrays of different lengths.
     """
     path = source.path
-    try:
-        members = open_npz_members(path)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise DataError(
-            f"{source.text}: not a readable .npz file ({error}). Write it again with numpy.savez"
-        ) from error
+    members = open_npz_members(path)
     if not members:
         raise DataError(f"{source.text}: an empty .npz file, there is no array in it")
     labels = _labels(source, members)

@@ -26,12 +26,13 @@ def open_iterable(data: Iterable[Any], inputs: Sequence[InputSpec], source: str 
             f"{source}: a {type(data).__name__} can be read only once, and calibration needs several passes. "
             "Pass a list, or an object whose __iter__ starts anew"
         )
-    random_access = hasattr(data, "__getitem__") and hasattr(data, "__len__")
-    if not hasattr(data, "__iter__") and not random_access:
-        raise DataError(f"{source}: can't be iterated. Pass a list of samples")
+    if not hasattr(data, "__iter__"):
+        if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+            raise DataError(f"{source}: can't be iterated. Pass a list of samples")
+        data = _Indexed(data)
     if getattr(data, "ndim", None) == 0:
         raise DataError(f"{source}: an array needs its samples along the first axis, and this one has no axis")
-    if isinstance(data, Sequence) or hasattr(data, "__array__"):
+    if isinstance(data, Sequence | _Indexed) or hasattr(data, "__array__"):
         return ContentDataset(source, data, inputs, at=data.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
     return ContentDataset(source, data, inputs)
 
@@ -51,3 +52,16 @@ def open_python(source: Source) -> Dataset:
     except Exception as error:
         raise DataError(f"{source.text}: {source.place}() raised {type(error).__name__}: {error}") from error
     return open_iterable(data, source.inputs, source.text)
+
+
+class _Indexed:
+    """An object with ``__getitem__`` and ``__len__`` alone (torch's datasets), whose end is told by its length."""
+
+    def __init__(self, data: Any):
+        self._data = data
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._data[i] for i in range(len(self._data)))
+
+    def __getitem__(self, number: int) -> Any:
+        return self._data[number]

@@ -133,8 +133,6 @@ def test_the_format_may_be_named(name, tmp_path):
 
 def test_unknown_options_are_refused(name, tmp_path):
     text = WRITERS[name](tmp_path, [0, 1])
-    if name == "python":
-        pytest.skip("takes no options")
     with pytest.raises(UsageError, match="no option 'strange'"):
         open_dataset(f"{text.partition('?')[0]}?strange=1", inputs=[INPUT], base=tmp_path)
 

@@ -5,8 +5,8 @@ import pytest
 
 from calib.errors import MetricError
 from calib.metrics.resolve import resolve_metric
-from calib.runtime.evaluate import evaluate
-from calib.samples.sample import Sample
+from calib.runtime.evaluate import accept_any_feed, evaluate
+from calib.samples.sample import InputSpec, Sample
 
 SAMPLES = [Sample((np.eye(4, dtype=np.float32)[None, i % 4],), i % 4, f"id{i}", f"row {i} of d.npz") for i in range(8)]
 
@@ -48,3 +48,21 @@ def test_missing_targets_and_references_say_the_way_out():
 def test_references_are_found_by_id():
     references = {s.id: [s.feed[0]] for s in reversed(SAMPLES)}
     assert evaluate(same, SAMPLES, resolve_metric("agreement"), references) == [1.0] * 8
+
+
+X = InputSpec("x", ("x",), (1, 2), np.dtype(np.float32))
+
+
+@pytest.mark.parametrize("feed", [np.ones(2), np.ones((1, 2)), (np.ones(2),), {"x": np.ones(2)}])
+def test_predict_takes_whatever_a_sample_is(feed):
+    seen = []
+    (output,) = accept_any_feed(lambda arrays: [seen.append(arrays) or arrays[0] * 2], [X])(feed)
+    assert seen[0][0].dtype == np.float32 and output.tolist() == [[2, 2]]
+
+
+def test_predict_unstacks_and_stacks_again():
+    data = np.arange(6, dtype=np.float32).reshape(3, 2)
+    outputs = accept_any_feed(lambda arrays: [arrays[0], arrays[0].sum()], [X])(data)
+    assert outputs[0].tolist() == data.tolist() and outputs[1].tolist() == [1, 5, 9]
+    with pytest.raises(MetricError, match="one sample at a time"):
+        accept_any_feed(lambda arrays: [np.ones((1, int(arrays[0][0, 0]) + 1))], [X])(data)

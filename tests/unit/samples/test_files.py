@@ -214,3 +214,20 @@ def test_gif_and_palette_images_are_read_as_colors(tmp_path):
     Image.new("P", (8, 8)).save(stream, "GIF")
     (tmp_path / "a.gif").write_bytes(stream.getvalue())
     assert next(iter(opened(tmp_path))).feed[0].shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif", "webp", "ppm"])
+def test_damaged_images_only_ever_give_a_data_error(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(0, 256)
+        path.write_bytes(data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+        try:
+            list(opened(tmp_path))
+        except DataError as error:
+            assert f"a.{suffix}" in str(error)

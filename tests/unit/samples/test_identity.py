@@ -54,3 +54,24 @@ def test_contents_differ_by_value_shape_and_dtype():
     others = [base + 1, base.reshape(2, 3), base.astype(np.int32), base[:5]]
     assert len({content_id((a,)) for a in [base, *others]}) == 5
     assert content_id((base,)) == content_id((base.copy(),))
+
+
+def test_ids_stay_the_same_from_version_to_version():
+    assert content_id((np.arange(5, dtype=np.float32),)) == "028e154f8d6a69190bddb220a15add4b"
+    assert content_id((np.arange(5000, dtype=np.float32), np.ones(3, np.int64))) == "d632849af6596f6e4ccfbcc9eacc0b8b"
+
+
+@LAW
+@given(st.integers(0, 20_000), st.integers(0, 63))
+def test_a_single_flipped_bit_gives_another_id(word, bit):
+    data = np.zeros(20_001, np.uint64)
+    clean = content_id((data,))
+    data[word] ^= np.uint64(1) << np.uint64(bit)
+    assert content_id((data,)) != clean
+
+
+def test_many_similar_samples_have_ids_of_their_own():
+    data = np.zeros((2000, 4096), np.float32)
+    for i, row in enumerate(data):
+        row[i % 4096] = np.float32(1 + i // 10)
+    assert len({content_id((row,)) for row in data}) == 2000

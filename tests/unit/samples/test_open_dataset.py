@@ -214,3 +214,73 @@ def test_python_sources_run_only_when_allowed(tmp_path):
         open_dataset("python:my_rows_for_test:nothing", inputs=[IMAGE], base=tmp_path)
     with pytest.raises(UsageError, match="importing 'no_such_module_here' failed"):
         open_dataset("python:no_such_module_here:rows", inputs=[IMAGE], base=tmp_path)
+
+
+class Indexed:
+    """As torch's datasets are: no __iter__, and no IndexError at the end."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        return np.full((3, 4, 4), number), number
+
+
+def test_objects_with_index_and_length_alone_end_at_their_length():
+    assert sorted(s.target for s in open_dataset(Indexed(), inputs=[IMAGE])) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("data", [5, object(), np.float32(1), np.array(3.0)])
+def test_what_can_not_be_iterated_is_refused(data):
+    with pytest.raises(DataError, match=r"can't be iterated|no axis"):
+        open_dataset(data, inputs=[IMAGE])
+
+
+def test_a_file_that_changes_while_in_use_is_refused(tmp_path):
+    np.savez(tmp_path / "d.npz", x=images())
+    dataset = open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+    ids = dataset.choose(3)
+    np.savez(tmp_path / "d.npz", x=images(12) + 1)
+    with pytest.raises(DataError, match="changed while it was in use"):
+        list(dataset.load(ids))
+
+
+def test_bytes_behind_an_array_and_other_packings_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", header_only("(1, 3, 4, 4)") + b"\0" * (48 * 4 + 1))
+    with pytest.raises(DataError, match="bytes behind the end"):
+        len(open_dataset("d.npz", inputs=[IMAGE], base=tmp_path))
+    with zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x.npy", header_only("(0, 3, 4, 4)"))
+    with pytest.raises(DataError, match="numpy never writes"):
+        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+
+
+def test_a_directory_that_claims_more_than_there_is_is_found(tmp_path):
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", header_only("(100, 3, 4, 4)"))
+    with pytest.raises(DataError, match="truncated or damaged"):
+        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["stored.npz", "packed.npz", "plain.npy"])
+def test_damaged_files_only_ever_give_a_data_error(tmp_path, kind):
+    path = tmp_path / kind
+    if kind == "plain.npy":
+        np.save(path, images())
+    else:
+        (np.savez if kind == "stored.npz" else np.savez_compressed)(path, x=images(), labels=np.arange(10))
+    whole = path.read_bytes()
+    structure = [*range(300), *range(len(whole) - 300, len(whole))]  # headers and directory, more telling than pixels
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in rng.choice(structure, rng.integers(1, 4)):
+            data[place] = rng.integers(0, 256)
+        path.write_bytes(data[: rng.integers(1, len(data))] if rng.random() < 0.2 else data)
+        try:
+            len(open_dataset(path, inputs=[IMAGE]))
+        except DataError:
+            refused += 1
+    assert refused > 30
