@@ -286,7 +286,8 @@ def _labels(names: list[str]) -> list[str]:
     seen: dict[str, int] = {}
     found = []
     for name in names:
-        label = shorten(name, _LABEL_WIDTH)
+        # OpenVINO's ONNX frontend ends the name of every convolution that had a bias so; it tells nothing.
+        label = shorten(name.removesuffix("/WithoutBiases"), _LABEL_WIDTH)
         seen[label] = seen.get(label, 0) + 1
         found.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
     return found

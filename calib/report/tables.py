@@ -8,7 +8,9 @@ from typing import Any, Literal
 from calib.outcome import LayerFacts, QuantizerFacts, Report
 from calib.report import digest, numbers
 
-Kind = Literal["text", "precision", "count", "db", "ms", "share", "ratio", "bytes", "seconds", "number", "link"]
+Kind = Literal[
+    "text", "precision", "count", "db", "ms", "share", "ratio", "bytes", "seconds", "number", "link", "labelled"
+]
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Column:
 
     Attributes:
         title: shown above.
-        kind: how the page formats and sorts its values; ``precision`` is a coloured word, ``link`` is [text, address].
+        kind: how the page formats and sorts its values; ``precision`` is a coloured word, ``link`` is
+            [text, address] and ``labelled`` is [number to sort by, text to show].
         hidden: shown only in the details of a row.
         width: in units of a character, for text columns.
         help: what the title means.

@@ -8,7 +8,7 @@ const calibCharts = (() => {
 
   const themed = (themes, width) => {
     const theme = structuredClone(dark.matches ? themes.dark : themes.light);
-    theme.axisY = { labelLimit: width < NARROW ? 140 : 340 };
+    theme.axisY = { labelLimit: width < NARROW ? 150 : 340 };
     return theme;
   };
 
@@ -16,7 +16,7 @@ const calibCharts = (() => {
   function shortenNames(spec) {
     if (spec.encoding?.y?.type !== "nominal") return;
     const field = spec.encoding.y.field;
-    const names = spec.data.values.map((row) => calibTables.shorten(row[field], 20));
+    const names = spec.data.values.map((row) => calibTables.shorten(row[field], 22));
     if (new Set(names).size === names.length) spec.data.values.forEach((row, i) => { row[field] = names[i]; });
     if (Array.isArray(spec.encoding.y.sort)) spec.encoding.y.sort = spec.data.values.map((row) => row[field]);
   }

@@ -21,6 +21,7 @@ const calibTables = (() => {
     text: String,
     precision: String,
     link: (value) => value[0],
+    labelled: (value) => value[1],
     count: (value) => Number(value).toLocaleString("en"),
     db: (value) => `${decimals(1)(value)} dB`,
     ms: (value) => `${digits(value)} ms`,
@@ -34,8 +35,10 @@ const calibTables = (() => {
   const isMissing = (value) => value === null || value === "";
   const shown = (column, value) => (isMissing(value) ? "–" : formats[column.kind](value));
 
-  // Keeps more of the end: layer names share their beginnings.
-  const shorten = (text, width) => {
+  // Keeps more of the end: layer names share their beginnings. OpenVINO's ONNX frontend ends the name of every
+  // convolution that had a bias with /WithoutBiases, which tells nothing.
+  const shorten = (name, width) => {
+    const text = name.replace(/\/WithoutBiases$/, "");
     if (text.length <= width) return text;
     const head = Math.floor((width - 1) / 3);
     return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
@@ -48,7 +51,7 @@ const calibTables = (() => {
   };
 
   const compare = (column) => (a, b) => {
-    if (column.kind === "link") [a, b] = [a[0], b[0]];
+    if (Array.isArray(a)) [a, b] = [a[0], b[0]];
     return isText(column) ? order.compare(a, b) : Number(a) - Number(b);
   };
 
@@ -103,7 +106,7 @@ const calibTables = (() => {
       let total = 0;
       for (const [place, column] of this.visible.entries()) {
         const wanted = column.width || Math.max(column.title.length + 2, 8);
-        const characters = this.narrow && place === 0 ? Math.min(wanted, 18) : wanted;
+        const characters = this.narrow && place === 0 ? Math.min(wanted, 20) : wanted;
         const col = make("col");
         col.style.width = `${characters * 7.6 + 20}px`;
         total += characters * 7.6 + 20;
@@ -192,7 +195,7 @@ const calibTables = (() => {
       if (isText(column)) cell.title = text;
       if (column.kind === "precision" && !isMissing(value)) cell.append(precision(text));
       else if (column.kind === "link" && !isMissing(value) && value[1]) cell.append(make("a", { href: value[1], textContent: text }));
-      else if (first) cell.append(make("button", { type: "button", textContent: this.narrow ? shorten(text, 18) : text }));
+      else if (first) cell.append(make("button", { type: "button", textContent: this.narrow ? shorten(text, 20) : text }));
       else cell.textContent = text;
       return cell;
     }

@@ -1,0 +1,258 @@
+"""The leaderboard of a zoo: one row a model, as text, CSV, JSON, Markdown or a page with the reports a click away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from calib.report import numbers
+from calib.report.console import paint, rule, table
+from calib.report.escape import csv_cell, markdown_cell, printable
+from calib.report.files import write_text
+from calib.report.page import render_page
+from calib.report.tables import Column, Table
+from calib.report.theme import theme
+
+# What a person wants to see first is at the top: the promise kept, then missed, then what did not come to an end.
+_ORDER = ("within_budget", "quantized", "planned", "over_budget", "fp32_kept")
+_TONES = {"within_budget": "good", "quantized": "good", "over_budget": "bad", "fp32_kept": "warning", "failed": "bad"}
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One model of the zoo.
+
+    Attributes:
+        model: its name or its path inside the zoo.
+        status: of its report, or what the zoo says of the job: "failed", "waiting", "running".
+        reason: plain sentence: why it failed, or why FP32 was kept.
+        metric, unit: of ``fp32``, ``int8`` and ``drop``.
+        fp32, int8: the metric before and after.
+        drop: positive is worse.
+        interval: 95 % interval of the drop.
+        speedup_f32, speedup_default: latency before over after, against f32 and against the default precision.
+        bytes_before, bytes_after: sizes of the weights.
+        layers, float_layers: how many layers there are, and how many stay in floating point.
+        seconds: wall time of the job.
+        report: path of its report.html, relative to the leaderboard's folder, with ``/``; empty without one.
+    """
+
+    model: str
+    status: str
+    reason: str = ""
+    metric: str = ""
+    unit: str = ""
+    fp32: float | None = None
+    int8: float | None = None
+    drop: float | None = None
+    interval: tuple[float, float] | None = None
+    within_budget: bool | None = None
+    speedup_f32: float | None = None
+    speedup_default: float | None = None
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    layers: int | None = None
+    float_layers: int | None = None
+    seconds: float | None = None
+    report: str = ""
+
+
+def ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    """Return the rows by outcome (promise kept first), then the fastest first, then by name."""
+
+    def key(row: LeaderboardRow) -> tuple[int, float, str]:
+        place = _ORDER.index(row.status) if row.status in _ORDER else len(_ORDER)
+        return place, -(row.speedup_default or row.speedup_f32 or 0.0), row.model
+
+    return sorted(rows, key=key)
+
+
+def summary_of(rows: Sequence[LeaderboardRow]) -> str:
+    """Return one line: how many models, and how many with each outcome."""
+    counts = Counter(row.status for row in ranked(rows))
+    parts = [f"{count} {_words(status)}" for status, count in counts.items()]
+    return ": ".join([numbers.plural(len(rows), "model"), ", ".join(parts)]) if rows else "no models"
+
+
+def render_leaderboard_text(rows: Sequence[LeaderboardRow], width: int = 100, color: bool = False) -> str:
+    """Return the leaderboard for a terminal; reasons of models that are not fine stand below the table."""
+    rows = ranked(rows)
+    titles = ("model", "FP32", "INT8", "drop", "× f32", "× default", "size", "float", "time", "status")
+    cells = [_text_row(row) for row in rows]
+    lines = [rule(summary_of(rows), width, color), ""]
+    lines += table(titles, cells, width, right=range(1, 9), color=color)
+    reasons = [row for row in rows if row.reason and row.status not in ("within_budget", "quantized")]
+    if reasons:
+        lines += ["", rule("to know", width, color)]
+        lines += [f"  {paint(printable(row.model), 'bold', color)}: {printable(row.reason)}" for row in reasons]
+    return "\n".join(lines) + "\n"
+
+
+def render_leaderboard_markdown(rows: Sequence[LeaderboardRow]) -> str:
+    """Return the leaderboard as a Markdown table; names can't become markup."""
+    titles = ("model", "FP32", "INT8", "drop", "× f32", "× default", "size", "float layers", "time", "status", "reason")
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' + '---:|' * 8 + '---|---|'}"]
+    for row in ranked(rows):
+        cells = [*_text_row(row), row.reason]
+        lines.append(f"| {' | '.join(markdown_cell(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def render_leaderboard_csv(rows: Sequence[LeaderboardRow]) -> str:
+    """Return the leaderboard as CSV with plain numbers; no cell of text can become a formula."""
+    names = [field.name for field in fields(LeaderboardRow) if field.name != "interval"]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*names, "interval_low", "interval_high"])
+    for row in ranked(rows):
+        values = [getattr(row, name) for name in names] + list(row.interval or (None, None))
+        writer.writerow([csv_cell(printable(v)) if isinstance(v, str) else "" if v is None else v for v in values])
+    return stream.getvalue()
+
+
+def render_leaderboard_json(rows: Sequence[LeaderboardRow]) -> str:
+    """Return the leaderboard as JSON: a list of objects with the fields of ``LeaderboardRow``.
+
+    Numbers that are not finite are null, as JSON has none.
+    """
+    finite = [{name: _finite(value) for name, value in asdict(row).items()} for row in ranked(rows)]
+    return json.dumps(finite, indent=1, allow_nan=False) + "\n"
+
+
+def render_leaderboard_html(rows: Sequence[LeaderboardRow], version: str, title: str = "Zoo") -> str:
+    """Return the leaderboard as one page that sorts and searches, each model a link to its report."""
+    rows = ranked(rows)
+    grid = leaderboard_table(rows)
+    data = {
+        "charts": {},
+        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
+        "tables": {"models": grid.data()},
+        "tensors": [],
+    }
+    counts = Counter(row.status for row in rows)
+    cards = [(_words(status), count, _TONES.get(status, "neutral")) for status, count in counts.items()]
+    context = {"title": f"{title} – calib leaderboard", "heading": title, "cards": cards, "summary": summary_of(rows)}
+    return render_page("leaderboard.html.j2", data, version=version, rows=rows, **context)
+
+
+def write_leaderboard_html(rows: Sequence[LeaderboardRow], path: str | Path, version: str, title: str = "Zoo") -> Path:
+    """Write the page atomically and return its path.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    path = Path(path)
+    write_text(path, render_leaderboard_html(rows, version, title))
+    return path
+
+
+def leaderboard_table(rows: Sequence[LeaderboardRow]) -> Table:
+    """Return the rows for the page, in the order given."""
+    columns = (
+        Column("model", "link", width=34),
+        Column("status", width=13),
+        Column("metric", width=9),
+        Column("FP32", "labelled"),
+        Column("INT8", "labelled"),
+        Column("drop", "labelled", width=13, help="positive is worse; points of a fraction, or the metric's unit"),
+        Column("in budget", width=9),
+        Column("× f32", "ratio", help="speed-up against f32"),
+        Column("× default", "ratio", help="speed-up against the machine's default precision"),
+        Column("size before", "bytes"),
+        Column("size after", "bytes"),
+        Column("float layers", "count", help="layers left in floating point"),
+        Column("layers", "count"),
+        Column("time", "seconds"),
+        Column("reason", width=50),
+    )
+    choices = {_words(status): [i for i, row in enumerate(rows) if row.status == status] for status in _statuses(rows)}
+    return Table("model", columns, [_page_row(row) for row in rows], choices)
+
+
+def _page_row(row: LeaderboardRow) -> list[Any]:
+    promised = {True: "yes", False: "no", None: ""}[row.within_budget]
+    return [
+        [row.model, _inside(row.report)],
+        _words(row.status),
+        row.metric,
+        _labelled(row.fp32, _value(row, row.fp32)),
+        _labelled(row.int8, _value(row, row.int8)),
+        _labelled(row.drop, _drop(row)),
+        promised,
+        row.speedup_f32,
+        row.speedup_default,
+        row.bytes_before,
+        row.bytes_after,
+        row.float_layers,
+        row.layers,
+        row.seconds,
+        row.reason,
+    ]
+
+
+def _text_row(row: LeaderboardRow) -> list[str]:
+    size = "" if not (row.bytes_before and row.bytes_after) else f"{row.bytes_before / row.bytes_after:.2f}×"
+    float_layers = (
+        "" if row.float_layers is None else f"{row.float_layers}/{row.layers}" if row.layers else str(row.float_layers)
+    )
+    return [
+        row.model,
+        _value(row, row.fp32),
+        _value(row, row.int8),
+        _drop(row),
+        "" if row.speedup_f32 is None else numbers.ratio(row.speedup_f32),
+        "" if row.speedup_default is None else numbers.ratio(row.speedup_default),
+        size,
+        float_layers,
+        "" if row.seconds is None else numbers.seconds(row.seconds),
+        _words(row.status),
+    ]
+
+
+def _value(row: LeaderboardRow, value: float | None) -> str:
+    if value is None:
+        return ""
+    return numbers.minus(f"{value * 100:.2f} %") if row.unit == "fraction" else numbers.minus(f"{value:.4g}")
+
+
+def _drop(row: LeaderboardRow) -> str:
+    """Return the drop with half the width of its interval: ``0.41 ±0.36``."""
+    if row.drop is None:
+        return ""
+    scale, digits = (100, ".2f") if row.unit == "fraction" else (1, ".3g")
+    around = f" ±{(row.interval[1] - row.interval[0]) / 2 * scale:{digits}}" if row.interval else ""
+    return numbers.minus(f"{row.drop * scale:{digits}}") + around
+
+
+def _labelled(value: float | None, text: str) -> list[Any] | None:
+    return None if value is None else [value, text]
+
+
+def _inside(report: str) -> str:
+    """Return the address of a report below the leaderboard's folder, empty if it would lead anywhere else."""
+    path = PurePosixPath(report)
+    if not report or path.is_absolute() or ".." in path.parts or "\\" in report:
+        return ""
+    # "./" keeps a first folder called "javascript:" a folder; quoting keeps "#" and "?" parts of the name.
+    return "./" + quote(str(path), errors="surrogateescape")
+
+
+def _statuses(rows: Sequence[LeaderboardRow]) -> list[str]:
+    return list(dict.fromkeys(row.status for row in rows))
+
+
+def _words(status: str) -> str:
+    return status.replace("_", " ").replace("fp32", "FP32")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value

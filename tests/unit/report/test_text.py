@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from report_fixtures.made_up import made_up_report
+
+from calib.outcome import LayerFacts, ModelFacts, Report
+from calib.report.escape import columns_of
+from calib.report.text import render_text
+
+ESCAPE = re.compile(r"\x1b\[[0-9]*m")
+
+
+def test_table_says_what_was_promised_and_what_came_of_it() -> None:
+    text = render_text(made_up_report(), width=120)
+    for words in (
+        "✔ INT8, within the budget",
+        "76.12 % → 75.71 %",
+        "95 %: 0.08 … 0.79 points",
+        "budget 1.00 points",
+        "12.1 ms → 4.24 ms",
+        "2.85× against f32",
+        "1.56× against the default bf16",
+        "14.0 MB → 3.61 MB",
+        "35 of 40 in INT8",
+        "3 reverted",
+        "1 did not run as planned",
+        "a constant input would overflow FP16 scales",
+        "▸ equalization + bias",
+        "6 evaluations, 6 compilations, 21,400 inferences",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize("width", [40, 57, 80, 100, 120])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    lines = render_text(made_up_report(), width=width, color=True).splitlines()
+    assert max(columns_of(ESCAPE.sub("", line)) for line in lines) <= width
+
+
+def test_colours_change_no_character() -> None:
+    report = made_up_report()
+    plain = render_text(report, width=100, color=False)
+    assert "\x1b" not in plain
+    assert ESCAPE.sub("", render_text(report, width=100, color=True)) == plain
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07\r\u202e"
+    layer = LayerFacts(name=evil, type="Add", planned="float", reason=f"why {evil}", time_fp32_ms=1, time_int8_ms=2)
+    late = layer.model_copy(update={"planned": "int8"})
+    report = made_up_report(layers=2)
+    report = report.model_copy(
+        update={
+            "model": report.model.model_copy(update={"name": evil}),
+            "layers": [layer, late],
+            "warnings": [evil],
+            "candidates": [report.candidates[0].model_copy(update={"name": evil, "detail": evil})],
+            "output_sqnr_db": {evil: 3.0},
+        }
+    )
+    text = render_text(report)
+    assert r"\x1b[2J" in text
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_report_without_measurements_is_only_what_is_known() -> None:
+    report = Report(
+        calib_version="0.1.0", status="planned", status_reason="", model=ModelFacts(name="m", source="", fingerprint="")
+    )
+    text = render_text(report)
+    assert "planned, nothing written" in text
+    assert "latency" not in text
+    assert "recipes" not in text
+    assert "to know" not in text
+
+
+def test_int8_that_does_not_pay_is_said() -> None:
+    report = made_up_report()
+    assert report.speed is not None
+    slow = report.speed.model_copy(update={"latency_int8_ms": 7.0, "speedup_default": 6.62 / 7.0})
+    text = render_text(report.model_copy(update={"speed": slow}))
+    assert "INT8 does not pay here: 7.00 ms against 6.62 ms" in text
+
+
+def test_rendering_is_deterministic() -> None:
+    assert render_text(made_up_report()) == render_text(made_up_report())
