@@ -53,6 +53,10 @@ BUDGET_MISSED = 3
 INTERRUPTED = 130
 
 
+_DEBUG = (["--debug"], "Show the traceback of an error.")
+_QUIET = (["-q", "--quiet"], "No progress and no remarks on stderr.")
+
+
 @dataclass
 class Verbosity:
     """What the global options said; lives in ``ctx.obj``."""
@@ -72,7 +76,9 @@ class LazyGroup(click.Group):
         """Import the command's module and return its ``command``; None where there is no such row."""
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(COMMANDS[cmd_name][0]).command
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        _accept_verbosity(command)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table alone."""
@@ -96,6 +102,23 @@ class LazyGroup(click.Group):
             detail = f": {error}" if str(error) else ""
             what = f"unexpected {type(error).__name__}{detail}"
             _fail(ctx, f"{what}\nRun again with 'calib --debug …' to see where.", 1)
+
+
+def _accept_verbosity(command: click.Command) -> None:
+    """Let ``--debug`` and ``--quiet`` stand behind a command's name too, where people look for them."""
+
+    def note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        verbosity = ctx.find_object(Verbosity)
+        if value and verbosity:
+            setattr(verbosity, str(parameter.name), True)
+
+    taken = {flag for parameter in command.params for flag in parameter.opts}
+    for flags, text in (_DEBUG, _QUIET):
+        if not taken & set(flags):
+            option = click.Option(flags, is_flag=True, expose_value=False, callback=note, help=text)
+            command.params.append(option)
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _accept_verbosity(inner)
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:
@@ -130,8 +153,8 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
+@click.option(*_DEBUG[0], is_flag=True, help=_DEBUG[1])
+@click.option(*_QUIET[0], is_flag=True, help=_QUIET[1])
 @click.version_option(__version__, prog_name="calib")
 @click.pass_context
 def main(ctx: click.Context, debug: bool, quiet: bool) -> None:

@@ -130,6 +130,7 @@ def test_an_unexpected_error_is_short_and_debug_shows_where(run: Callable[..., E
     assert ended.code == 1 and "Traceback" not in ended.err
     assert "unexpected ZeroDivisionError: oh no" in ended.err and "--debug" in ended.err
     assert "Traceback" in run("--debug", name).err
+    assert "Traceback" in run(name, "--debug").err
 
 
 def test_ctrl_c_is_130(run: Callable[..., Ended], command: Any):

@@ -56,7 +56,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def test_quantize_writes_the_model_and_its_reports(work: Path, run: Callable[..., Ended]):
-    ended = run("-q", "quantize", work / "model.xml", "--calibration", work / "data.npz", "-o", work / "out")
+    ended = run("quantize", work / "model.xml", "--calibration", work / "data.npz", "-o", work / "out", "--quiet")
     assert (ended.code, ended.err) == (0, "")
     assert sorted(path.name for path in (work / "out").iterdir()) == [
         "model.bin",
