@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from calib.errors import DataError
 from calib.samples.files import FeedReader, FileDataset, FileEntry, confined, read_classes
+from calib.samples.identity import number_duplicates, target_id
 from calib.samples.sample import Dataset
 from calib.samples.source import Source
 
@@ -60,18 +63,24 @@ def _entries(source: Source, folder: Path, rows: list[Row]) -> list[FileEntry]:
     root = source.existing(source.options["root"]) if "root" in source.options else folder
     way_out = "Give the folder that holds the files: ?root=FOLDER"
     classes = read_classes(source)
-    seen: dict[str, int] = {}
     entries = []
     for line, text, label in rows:
         where = f"line {line} of {source.text}"
         if "\0" in text:
             raise DataError(f"{where}: a path with a NUL byte")
         path = confined(root / text, root, where, way_out)
-        if text in seen:
-            raise DataError(f"{where}: {text} stands in line {seen[text]} already")
-        seen[text] = line
-        entries.append(FileEntry(text, path, _class(label, classes, where), f"{text}, {where}"))
-    return entries
+        entries.append(FileEntry(_relative(path, root), path, _class(label, classes, where), f"{text}, {where}"))
+    ids = number_duplicates([(entry.id, target_id(entry.target)) for entry in entries])
+    return [replace(entry, id=one) for entry, one in zip(entries, ids, strict=True)]
+
+
+def _relative(path: Path, root: Path) -> str:
+    """Return the path from the root, spelled in one way: "a.png" for "./a.png" and for its absolute path too."""
+    plain = Path(os.path.normpath(path))
+    base = Path(os.path.normpath(root))
+    if not plain.is_relative_to(base):  # an absolute path that is spelled through other links than the root
+        plain, base = path.resolve(), root.resolve()
+    return plain.relative_to(base).as_posix()
 
 
 def _class(label: Any, classes: dict[str, int] | None, where: str) -> Any:

@@ -23,7 +23,8 @@ FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 class Preprocess:
     """How an image becomes a feed. What is None follows from the model's input, see ``resolve``.
 
-    The steps: color → ``resize_short`` → ``resize`` → ``crop`` → ``(x − mean) / scale`` → dtype → layout.
+    The steps: color → ``resize_short`` → ``resize`` → ``crop`` → ``(x − mean) / scale`` → dtype → layout. An
+    orientation in the EXIF data is not applied, as in torchvision.
 
     Attributes:
         layout: "NCHW" or "NHWC".

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -147,3 +149,8 @@ def test_a_missing_place_is_named(name, tmp_path):
 def test_every_format_says_what_it_reads():
     assert [row[0] for row in data_formats()] == list(FORMATS)
     assert all(sentence and not sentence.endswith(".") for _, _, sentence in data_formats())
+
+
+def test_the_tables_load_neither_numpy_nor_anything_heavy():
+    code = "import sys, calib.samples, calib.metrics; print({'numpy', 'PIL', 'openvino'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

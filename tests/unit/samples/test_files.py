@@ -174,8 +174,18 @@ def test_lists_can_not_lead_out_of_their_folder(tmp_path, text):
 def test_root_says_where_the_files_of_a_list_are(tmp_path):
     save(tmp_path / "pool" / "a.png")
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "list.csv").write_text(f"a.png,1\n{tmp_path / 'pool' / 'a.png'},2\n")
-    assert len(opened(tmp_path, "d/list.csv?root=pool")) == 2
+    (tmp_path / "d" / "list.csv").write_text("a.png,1\n")
+    assert len(list(opened(tmp_path, "d/list.csv?root=pool"))) == 1
+
+
+def test_a_file_has_one_id_however_it_is_spelled_and_may_stand_twice(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text(f"./a.png,1\n{tmp_path / 'a.png'},0\nx/../a.png,1\n")
+    (tmp_path / "x").mkdir()
+    found = {s.id: s.target for s in opened(tmp_path, "list.csv")}
+    assert sorted(found) == ["a.png", "a.png#2", "a.png#3"] and sorted(found.values()) == [0, 1, 1]
+    (tmp_path / "list.csv").write_text("a.png,1\na.png,1\na.png,0\n")
+    assert {s.id: s.target for s in opened(tmp_path, "list.csv")} == found
 
 
 @pytest.mark.parametrize(
