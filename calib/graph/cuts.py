@@ -16,6 +16,9 @@ from calib.runtime.session import ov
 
 op = ov.opset13
 
+# Fewer channels than a vector holds would be padded by a reorder of the whole tensor.
+_VECTOR = 16
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -49,17 +52,22 @@ def take(output: ov.Output, cut: Cut, channel_axis: int) -> tuple[ov.Node, int]:
             return flat, prod(shape)
         return op.slice(flat, _int(cut.start), _int(stop), _int(1), _int(0)), stop - cut.start
     strides = grid(shape, channel_axis, cut.values)
-    axes = [axis for axis, stride in enumerate(strides) if stride > 1]
-    taken = output
-    counts = list(shape)
-    if axes:
-        # the grid is centred: starting at 0 it would favour borders, where padding makes values unusual
-        starts = [(shape[axis] - 1) % strides[axis] // 2 for axis in axes]
-        steps = [strides[axis] for axis in axes]
-        taken = op.slice(output, _int(*starts), _int(*(shape[a] for a in axes)), _int(*steps), _int(*axes)).output(0)
-        for axis, start in zip(axes, starts, strict=True):
-            counts[axis] = -(-(shape[axis] - start) // strides[axis])
+    counts = [-(-size // stride) for size, stride in zip(shape, strides, strict=True)]
+    taken = _strided(output, shape, strides)
     return _flat(_channels_last(taken, len(shape), channel_axis)), prod(counts)
+
+
+def _strided(output: ov.Output, shape: tuple[int, ...], strides: tuple[int, ...]) -> ov.Output:
+    """Take every so many positions of each axis."""
+    if max(strides, default=1) == 1:
+        return output
+    if 3 <= len(shape) <= 5 and strides[:2] == (1, 1) and shape[1] >= _VECTOR:
+        # a pooling of one position is vectorized over channels; Slice runs a reference implementation, half as fast
+        ones, none = [1] * (len(shape) - 2), [0] * (len(shape) - 2)
+        return op.max_pool(output, list(strides[2:]), ones, none, none, ones).output(0)
+    axes = [axis for axis, stride in enumerate(strides) if stride > 1]
+    stops, steps = [shape[axis] for axis in axes], [strides[axis] for axis in axes]
+    return op.slice(output, _int(*(0 for _ in axes)), _int(*stops), _int(*steps), _int(*axes)).output(0)
 
 
 def grid(shape: tuple[int, ...], channel_axis: int, values: int) -> tuple[int, ...]:
@@ -85,7 +93,7 @@ def _take_dynamic(output: ov.Output, cut: Cut, channel_axis: int) -> ov.Node:
     if not cut.values:
         return _flat(output)
     width, rows = 1, _flat(output)
-    if partial.rank.is_static and len(partial) >= 2 and partial[channel_axis % len(partial)].is_static:
+    if len(partial) >= 2 and partial[channel_axis % len(partial)].is_static:
         width = partial[channel_axis % len(partial)].get_length()
         rows = op.reshape(_channels_last(output, len(partial), channel_axis), _int(-1, width), False)
     count = op.gather(op.shape_of(rows, "i64"), _int(0), op.constant(np.int64(0)))
@@ -95,10 +103,16 @@ def _take_dynamic(output: ov.Output, cut: Cut, channel_axis: int) -> ov.Node:
 
 
 def _channels_last(output: ov.Output, rank: int, channel_axis: int) -> ov.Output:
-    if rank < 3 or channel_axis % rank == rank - 1:
+    plain = output.get_node().get_type_name() == "Parameter" or _sliced_parameter(output)
+    if rank < 3 or channel_axis % rank == rank - 1 or plain:
         return output
     axis = channel_axis % rank
     return op.transpose(output, _int(*(a for a in range(rank) if a != axis), axis)).output(0)
+
+
+def _sliced_parameter(output: ov.Output) -> bool:
+    node = output.get_node()
+    return node.get_type_name() == "Slice" and node.input_value(0).get_node().get_type_name() == "Parameter"
 
 
 def _flat(output: ov.Output) -> ov.Node:

@@ -162,6 +162,8 @@ def why_not(output: ov.Output) -> str:
     kind = output.get_element_type()
     if kind != ov.Type.f32:
         return f"its values are {kind.get_type_name()}, and statistics are collected of f32 tensors only"
+    if output.get_partial_shape().rank.is_dynamic:
+        return "its rank is unknown until it runs"
     return ""
 
 
@@ -200,7 +202,7 @@ class _Builder:
     def _reduce(self, kind: Kind, reduce: Callable[..., ov.Node], output: ov.Output, channels: int, axis: int) -> None:
         """Append a reduction over all axes, or over all but the channels'."""
         shape = output.get_partial_shape()
-        if shape.rank.is_dynamic or len(shape) == 0:
+        if len(shape) == 0:
             flat = op.reshape(output, self._constant(-1), False)
             reduced = reduce(flat, self._constant(0), keep_dims=True)
         else:
@@ -221,7 +223,7 @@ class _Builder:
 
 def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:
     """Return the number of channels (0 where it isn't known) and their axis counted from the front."""
-    if shape.rank.is_dynamic or len(shape) < 2:
+    if len(shape) < 2:
         return 0, 0
     axis = axis % len(shape)
     return (shape[axis].get_length() if shape[axis].is_static else 0), axis

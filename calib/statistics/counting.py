@@ -19,9 +19,9 @@ from calib.summary import TensorSummary
 
 # Values that leave the model for one sample: 16 MiB a stream, for any number of tensors.
 PASS_VALUES = 1 << 22
-# Values of a tensor to be counted over the dataset: 200 of them lie above the 99.99th percentile. Fewer from more
+# Values of a tensor to be counted over the dataset: 100 of them lie above the 99.99th percentile. Fewer from more
 # samples beat more from fewer: neighbours in one image resemble each other.
-ENOUGH = 1 << 21
+ENOUGH = 1 << 20
 # No sample contributes more than this, nor less (where the tensor has as many).
 MOST, LEAST = 1 << 18, 1 << 12
 # From 64 samples a tensor on, not every sample is counted for every tensor: a quarter at least.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.graph.taps import Kind, Segment, Taps
+from calib.graph.taps import Kind, Taps
 from calib.statistics.accumulators import ExactSum
 from calib.summary import TensorSummary
 
-Index = NDArray[np.int64]
+# A call to numpy costs more than the numbers of one sample: they are gathered and added up this many at a time, less
+# where there are many channels (the buffer holds at most 2^20 numbers).
+_ROWS = 64
+_BUFFER = 1 << 20
 
 
 class Extremes:
@@ -23,50 +26,59 @@ class Extremes:
         self.samples = 0
         self._taps = taps
         tensors = len(taps.tensors)
-        self._high = _Field(taps.segments, Kind.HIGH, tensors)
-        self._low = _Field(taps.segments, Kind.LOW, tensors, like=self._high)
-        self._mean = _Field(taps.segments, Kind.MEAN, tensors)
-        self._check = _Field(taps.segments, Kind.CHECK, tensors)
+        self._row = _Row(taps)
+        self._high = self._row.layout(Kind.HIGH)
+        self._low = self._row.layout(Kind.LOW, like=self._high)
+        self._mean = self._row.layout(Kind.MEAN)
+        self._check = self._row.layout(Kind.CHECK)
+        self._owner = np.concatenate([f.owner for f in (self._high, self._low, self._mean, self._check)])
         self._seen = np.zeros(tensors, np.int64)
         self._highest = np.full(self._high.size, -np.inf, np.float32)
         self._lowest = np.full(self._high.size, np.inf, np.float32)
-        self._highs = ExactSum(tensors)
-        self._lows = ExactSum(tensors)
-        self._means = ExactSum(self._mean.size)
+        self._sums = ExactSum(2 * tensors + self._mean.size)  # of highs, lows and channel means, in one addition
+        rows = max(1, min(_ROWS, _BUFFER // len(self._owner)))
+        self._buffer = np.empty((rows, len(self._owner)), np.float32)
+        self._used = 0
 
     def add(self, flat: NDArray[np.float32]) -> tuple[int, ...]:
         """Add a sample; return the tensors (indices, ascending) whose values look not finite."""
-        starts = self._taps.starts(flat)
-        high, low, mean, check = (f.read(flat, starts) for f in (self._high, self._low, self._mean, self._check))
-        top = np.maximum.reduceat(high, self._high.first)
-        bottom = np.minimum.reduceat(low, self._high.first)
+        row = self._buffer[self._used]
+        self._row.read(flat, row)
+        self._used += 1
+        self.samples += 1
+        finite = np.isfinite(row)
+        suspects = () if finite.all() else tuple(int(tensor) for tensor in np.unique(self._owner[~finite]))
+        if self._used == len(self._buffer):
+            self._flush()
+        return suspects
+
+    def _flush(self) -> None:
+        """Add the gathered samples to the totals."""
+        rows = self._buffer[: self._used]
+        self._used = 0
+        if len(rows) == 0:
+            return
+        cuts = np.cumsum([self._high.size, self._low.size, self._mean.size])
+        high, low, mean, _ = np.split(rows, cuts, axis=1)
+        top = np.maximum.reduceat(high, self._high.first, axis=1)
+        bottom = np.minimum.reduceat(low, self._high.first, axis=1)
         # An empty tensor has no extremes: the CPU plugin returns -FLT_MAX and FLT_MAX.
         seen = top >= bottom
-        self.samples += 1
-        self._seen += seen
-        spread = seen if self._high.size == len(seen) else np.repeat(seen, self._high.sizes)
-        np.maximum(self._highest, high, out=self._highest, where=spread)
-        np.minimum(self._lowest, low, out=self._lowest, where=spread)
-        self._highs.add(top, seen & np.isfinite(top))
-        self._lows.add(bottom, seen & np.isfinite(bottom))
-        if len(mean):
-            self._means.add(mean, seen[self._mean.owner] & np.isfinite(mean))
-        return self._suspects(top, bottom, mean, check)
-
-    def _suspects(self, *fields: NDArray[np.float32]) -> tuple[int, ...]:
-        top, bottom, mean, check = fields
-        if all(np.isfinite(field).all() for field in fields):
-            return ()
-        bad = ~np.isfinite(top) | ~np.isfinite(bottom)
-        bad[self._mean.owner[~np.isfinite(mean)]] = True
-        bad[self._check.owner[~np.isfinite(check)]] = True
-        return tuple(int(index) for index in np.flatnonzero(bad))
+        self._seen += seen.sum(axis=0)
+        spread = seen[:, self._high.owner]
+        np.maximum(self._highest, high.max(axis=0, where=spread, initial=-np.inf), out=self._highest)
+        np.minimum(self._lowest, low.min(axis=0, where=spread, initial=np.inf), out=self._lowest)
+        terms = np.concatenate([top, bottom, mean], axis=1)
+        counted = np.concatenate([seen, seen, seen[:, self._mean.owner]], axis=1) & np.isfinite(terms)
+        self._sums.add(terms, None if counted.all() else counted)
 
     def summaries(self) -> list[TensorSummary]:
         """Return what was kept of each tensor that held a value in at least one sample; no histograms."""
+        self._flush()
         counts = np.maximum(self._seen, 1)
-        mean_high, mean_low = self._highs.total() / counts, self._lows.total() / counts
-        means = self._means.total() / counts[self._mean.owner] if self._mean.size else np.zeros(0)
+        totals = self._sums.total()
+        mean_high, mean_low = (part / counts for part in np.split(totals[: 2 * len(counts)], 2))
+        means = totals[2 * len(counts) :] / counts[self._mean.owner]
         found = []
         for index, tensor in enumerate(self._taps.tensors):
             if not self._seen[index]:
@@ -89,46 +101,61 @@ class Extremes:
         return found
 
 
-class _Field:
-    """Where the values of one kind lie in the flat output.
+class _Layout:
+    """Where the values of one kind lie among each other.
 
     Attributes:
         size: number of values over all tensors.
         sizes: number of values of each tensor, 0 where it has none.
-        first: position of each tensor's first value among them.
+        first: position of each tensor's first value.
         owner: the tensor of each value.
         per_channel: whether a tensor's values are one a channel.
     """
 
-    def __init__(self, segments: tuple[Segment, ...], kind: Kind, tensors: int, like: _Field | None = None):
-        self._segment = np.zeros(tensors, np.int64)  # an absent one reads from the first, and is overwritten by zero
-        absent = np.ones(tensors, np.bool_)
-        self.sizes = np.zeros(tensors, np.int64)
-        self.per_channel = [False] * tensors
-        for position, segment in enumerate(segments):
-            if segment.kind == kind:
-                self._segment[segment.tensor] = position
-                absent[segment.tensor] = False
-                self.sizes[segment.tensor] = segment.size
-                self.per_channel[segment.tensor] = segment.per_channel
-        if like is not None:  # a provable zero is not computed, but it has a place
-            self.sizes = like.sizes
-        self.size = int(self.sizes.sum())
-        self.owner = np.repeat(np.arange(tensors), self.sizes)
-        self.first = np.cumsum(self.sizes) - self.sizes
-        self._within = np.arange(self.size) - self.first[self.owner]
-        self._zero = absent[self.owner]
-        self._starts: Index | None = None
-        self._places: Index = np.zeros(0, np.int64)
-
-    def read(self, flat: NDArray[np.float32], starts: Index) -> NDArray[np.float32]:
-        """Return the values of all tensors in a row, 0 for those that are not computed."""
-        if self._starts is not starts:  # the same array for every sample, unless shapes are dynamic
-            self._starts, self._places = starts, starts[self._segment[self.owner]] + self._within
-        values = flat[self._places]
-        values[self._zero] = 0.0
-        return values
+    def __init__(self, sizes: NDArray[np.int64], per_channel: list[bool]):
+        self.sizes = sizes
+        self.per_channel = per_channel
+        self.size = int(sizes.sum())
+        self.owner = np.repeat(np.arange(len(sizes)), sizes)
+        self.first = np.cumsum(sizes) - sizes
 
     def part(self, tensor: int) -> slice:
-        """Return where a tensor's values lie in the row."""
+        """Return where a tensor's values lie."""
         return slice(int(self.first[tensor]), int(self.first[tensor] + self.sizes[tensor]))
+
+
+class _Row:
+    """Gathers the values of all kinds, kind after kind, from a flat output."""
+
+    def __init__(self, taps: Taps):
+        self._taps = taps
+        self._segments: list[NDArray[np.int64]] = []  # the segment of each value
+        self._within: list[NDArray[np.int64]] = []  # its position in the segment
+        self._zero: list[NDArray[np.bool_]] = []  # whether it is a provable zero, which is not computed
+        self._starts: NDArray[np.int64] | None = None
+        self._places = self._known = np.zeros(0, np.int64)
+
+    def layout(self, kind: Kind, like: _Layout | None = None) -> _Layout:
+        """Append the values of one kind; with ``like``, a tensor without them has as many zeros as there."""
+        tensors = len(self._taps.tensors)
+        sizes, position = np.zeros(tensors, np.int64), np.full(tensors, -1)
+        per_channel = [False] * tensors
+        for number, segment in enumerate(self._taps.segments):
+            if segment.kind == kind:
+                sizes[segment.tensor], position[segment.tensor] = segment.size, number
+                per_channel[segment.tensor] = segment.per_channel
+        layout = like or _Layout(sizes, per_channel)
+        self._segments.append(np.maximum(position, 0)[layout.owner])
+        self._within.append(np.arange(layout.size) - layout.first[layout.owner])
+        self._zero.append(position[layout.owner] < 0)
+        return layout
+
+    def read(self, flat: NDArray[np.float32], row: NDArray[np.float32]) -> None:
+        """Fill ``row`` from one sample's output."""
+        starts = self._taps.starts(flat)
+        if self._starts is not starts:  # the same array for every sample, unless shapes are dynamic
+            places = starts[np.concatenate(self._segments)] + np.concatenate(self._within)
+            self._starts, self._places = starts, np.where(np.concatenate(self._zero), 0, places)
+            self._known = np.flatnonzero(np.concatenate(self._zero))
+        np.take(flat, self._places, out=row, mode="clip")
+        row[self._known] = 0.0

@@ -1,0 +1,112 @@
+"""Summaries on disk, so that another estimator or a replay needs no inference: an .npz without pickles."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.errors import OutputError, StatisticsError
+from calib.plan import TensorId
+from calib.summary import Histogram, TensorSummary
+
+VERSION = 1
+
+_SCALARS = ("samples", "low", "high", "mean_low", "mean_high", "histogram_samples")
+_VECTORS = ("channel_low", "channel_high", "channel_mean", "codes", "counts")
+
+
+def save_summaries(path: str | Path, summaries: Mapping[TensorId, TensorSummary], fingerprint: str) -> None:
+    """Write summaries atomically; the bytes depend on the summaries and the fingerprint only.
+
+    Args:
+        path: the file; a suffix is not added.
+        summaries: by tensor.
+        fingerprint: what they are valid for: the model's file bytes and the settings.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    target = Path(path)
+    ordered = [summaries[tensor] for tensor in sorted(summaries)]
+    arrays: dict[str, NDArray[Any]] = {
+        "version": np.array(VERSION),
+        "fingerprint": np.array(fingerprint),
+        "tensors": np.array([str(summary.tensor) for summary in ordered], dtype=np.str_),
+    }
+    for name in _SCALARS:
+        kind = np.int64 if "samples" in name else np.float64
+        arrays[name] = np.array([getattr(summary, name) for summary in ordered], kind)
+    for name in _VECTORS:
+        found = [_vector(summary, name) for summary in ordered]
+        arrays[f"{name}_sizes"] = np.array([-1 if part is None else len(part) for part in found], np.int64)
+        arrays[name] = np.concatenate([part for part in found if part is not None] or [np.zeros(0)])
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(partial, target)
+    except OSError as error:
+        raise OutputError(f"statistics can't be written to {target}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_summaries(path: str | Path, fingerprint: str) -> dict[TensorId, TensorSummary]:
+    """Read what ``save_summaries`` wrote, if it is valid for ``fingerprint``.
+
+    Raises:
+        StatisticsError: the file can't be read, or belongs to another model or other settings.
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:  # np.load leaks it on a bad zip
+            arrays = {name: file[name] for name in file.files}
+        version, owner = int(arrays["version"]), str(arrays["fingerprint"])
+        found = {summary.tensor: summary for summary in _summaries(arrays)} if version == VERSION else {}
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise StatisticsError(
+            f"{path} is not a readable statistics file ({error}): delete it to collect the statistics again"
+        ) from error
+    if version != VERSION:
+        raise StatisticsError(f"{path} has format {version}, this calib reads {VERSION}: delete it to collect again")
+    if owner != fingerprint:
+        raise StatisticsError(
+            f"{path} holds the statistics of another model or other settings: its fingerprint is {owner}, the one "
+            f"needed is {fingerprint}. Give another file, or delete it to collect the statistics again"
+        )
+    return found
+
+
+def _vector(summary: TensorSummary, name: str) -> NDArray[Any] | None:
+    if name in ("codes", "counts"):
+        return None if summary.histogram is None else getattr(summary.histogram, name)
+    return getattr(summary, name)
+
+
+def _summaries(arrays: Mapping[str, NDArray[Any]]) -> Iterator[TensorSummary]:
+    ends = {name: np.cumsum(np.maximum(arrays[f"{name}_sizes"], 0)) for name in _VECTORS}
+    for index, text in enumerate(arrays["tensors"]):
+        vectors: dict[str, Any] = {}
+        for name in _VECTORS:
+            size, end = int(arrays[f"{name}_sizes"][index]), int(ends[name][index])
+            if end > len(arrays[name]):
+                raise ValueError(f"{name} is too short")
+            vectors[name] = None if size < 0 else arrays[name][end - size : end]
+        codes, counts = vectors.pop("codes"), vectors.pop("counts")
+        histogram = None if codes is None else Histogram(codes.astype(np.uint16), counts.astype(np.int64))
+        scalars = {name: arrays[name][index].item() for name in _SCALARS}
+        yield TensorSummary(tensor=TensorId.parse(str(text)), histogram=histogram, **scalars, **vectors)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from calib.statistics.accumulators import CodeCounts, ExactSum
+from calib.summary import Histogram
+
+finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=finite)
+values = hnp.arrays(np.float32, st.integers(0, 40), elements=finite)
+law = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def sum_of(rows, parts=1) -> ExactSum:
+    total = ExactSum(rows.shape[1])
+    for part in np.array_split(rows, parts):
+        total.add(part)
+    return total
+
+
+@law
+@given(vectors, st.randoms(use_true_random=False))
+def test_a_sum_does_not_depend_on_order_or_on_how_it_is_split(rows, random):
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    expected = sum_of(rows).total()
+    assert sum_of(rows[order], 3).total().tobytes() == expected.tobytes()
+    half = sum_of(rows[order[::2]])
+    half.merge(sum_of(rows[order[1::2]])) if len(rows) > 1 else None
+    assert half.total().tobytes() == expected.tobytes()
+    assert half.count == len(rows)
+
+
+@law
+@given(vectors)
+def test_a_sum_is_within_rounding_of_the_exact_one(rows):
+    for column, total in zip(rows.T.astype(np.float64), sum_of(rows).total(), strict=True):
+        # each of the 16 pieces is exact and rounded once; they are added with one rounding each
+        assert abs(total - math.fsum(column)) <= 32 * 2**-53 * np.abs(column).sum()
+
+
+def test_what_is_not_counted_need_not_be_finite():
+    total = ExactSum(2)
+    total.add(np.array([[1.5, np.inf], [2.5, 4.0]], np.float32), np.array([[True, False], [True, True]]))
+    assert total.total().tolist() == [4.0, 4.0]
+
+
+def counts_of(*parts) -> CodeCounts:
+    counts = CodeCounts()
+    for part in parts:
+        counts.add(np.ascontiguousarray(part))
+    return counts
+
+
+def same(one: Histogram, other: Histogram) -> bool:
+    return one.codes.tolist() == other.codes.tolist() and one.counts.tolist() == other.counts.tolist()
+
+
+@law
+@given(values, values, values)
+def test_counts_equal_the_histogram_of_all_values_in_any_order(a, b, c):
+    expected = Histogram.of(np.concatenate([a, b, c])) if len(a) + len(b) + len(c) else Histogram.of(a)
+    merged = counts_of(c)
+    merged.merge(counts_of(a, b))
+    for found in (counts_of(a, b, c), counts_of(c, a, b), merged):
+        assert same(found.histogram(), expected)
+
+
+def test_both_zeros_are_counted_with_their_sign():
+    histogram = counts_of(np.array([0.0, -0.0, 0.0, -1.0], np.float32)).histogram()
+    assert dict(zip(histogram.codes.tolist(), histogram.counts.tolist(), strict=True)) == {0: 2, 0x8000: 1, 0xBF80: 1}

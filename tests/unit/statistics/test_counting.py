@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from calib.graph.taps import Need
+from calib.plan import TensorId
+from calib.statistics.counting import LEAST, MOST, PASS_VALUES, sampled, turn, turns
+
+NEEDS = {TensorId(f"t{i}"): Need(histogram=True) for i in range(300)}
+
+
+def test_few_samples_are_all_counted_and_many_take_turns():
+    assert [turns(count) for count in (None, 1, 127, 128, 300, 50000)] == [1, 1, 1, 2, 4, 4]
+
+
+def test_a_turn_depends_on_the_id_alone_and_reaches_every_tensor():
+    found = [turn(f"image{i}.png", 0, 4) for i in range(300)]
+    assert found == [turn(f"image{i}.png", 0, 4) for i in range(300)]
+    assert set(found) == {0, 1, 2, 3}
+
+
+def test_equal_ids_take_turns_too():
+    assert {turn("same", i, 4) for i in range(64)} == {0, 1, 2, 3}
+
+
+def test_values_that_leave_the_model_are_bounded_for_any_number_of_tensors_and_samples():
+    for samples in (None, 1, 10, 300, 100_000):
+        for count in (1, 5, 300):
+            cuts = sampled(dict(list(NEEDS.items())[:count]), samples)
+            assert sum(cut.values for cut in cuts.values()) <= PASS_VALUES
+            assert all(LEAST <= cut.values <= MOST for cut in cuts.values())
+
+
+def test_nothing_leaves_the_model_where_no_histogram_is_needed():
+    assert sampled({TensorId("a"): Need()}, 10) == {}

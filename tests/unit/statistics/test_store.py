@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from calib.errors import OutputError, StatisticsError
+from calib.plan import TensorId
+from calib.statistics.store import load_summaries, save_summaries
+from calib.summary import Histogram, TensorSummary
+
+PLAIN = TensorSummary(TensorId("a:b", 1), 3, -1.5, 2.5, -1.0, 2.0)
+FULL = TensorSummary(
+    TensorId("conv"),
+    3,
+    -0.1,
+    0.1 + 1e-9,
+    -1 / 3,
+    1 / 3,
+    Histogram.of(np.array([0.5, 0.25, -0.5], np.float32)),
+    np.array([-1, -2], np.float32),
+    np.array([1, 2], np.float32),
+    np.array([0.1, 0.2]),
+    2,
+)
+
+
+def equal(one: TensorSummary, other: TensorSummary) -> bool:
+    return str(one) == str(other) and dataclasses.astuple(one)[:6] == dataclasses.astuple(other)[:6]
+
+
+def both() -> dict[TensorId, TensorSummary]:
+    return {summary.tensor: summary for summary in (FULL, PLAIN)}
+
+
+def test_what_is_saved_comes_back_whole(tmp_path):
+    path = tmp_path / "statistics.npz"
+    save_summaries(path, both(), "model-1")
+    found = load_summaries(path, "model-1")
+    assert set(found) == set(both())
+    assert all(equal(found[tensor], summary) for tensor, summary in both().items())
+    assert [p.name for p in tmp_path.iterdir()] == ["statistics.npz"]
+
+
+def test_the_bytes_do_not_depend_on_the_order_of_the_tensors(tmp_path):
+    save_summaries(tmp_path / "a", both(), "f")
+    save_summaries(tmp_path / "b", dict(reversed(both().items())), "f")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_nothing_collected_is_a_file_too(tmp_path):
+    save_summaries(tmp_path / "s.npz", {}, "f")
+    assert load_summaries(tmp_path / "s.npz", "f") == {}
+
+
+def test_a_foreign_file_is_refused_and_both_fingerprints_are_named(tmp_path):
+    save_summaries(tmp_path / "s.npz", both(), "model-1")
+    with pytest.raises(StatisticsError, match=r"model-1.*model-2"):
+        load_summaries(tmp_path / "s.npz", "model-2")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 400, -30])
+def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
+    path = tmp_path / "s.npz"
+    save_summaries(path, both(), "f")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(StatisticsError, match=r"s\.npz"):
+        load_summaries(path, "f")
+
+
+def test_other_files_are_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for name in ("other.npz", "plain.npy", "pickle.npy", "missing.npz"):
+        with pytest.raises(StatisticsError, match=name):
+            load_summaries(tmp_path / name, "f")
+
+
+def test_a_place_that_can_not_be_written_is_named(tmp_path):
+    with pytest.raises(OutputError, match="absent"):
+        save_summaries(tmp_path / "absent" / "s.npz", both(), "f")
