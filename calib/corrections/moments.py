@@ -36,7 +36,8 @@ class Moments:
         if rows.shape[1] == 1 and len(rows):
             # half the work of a product; .T: a row in memory is a column to BLAS
             columns = np.ascontiguousarray(rows[:, 0]).T
-            upper = np.triu(np.asarray(get_blas_funcs("syrk", (columns,))(1.0, columns), np.float64))
+            syrk = get_blas_funcs("syrk", (columns,))  # one name, one function: the stubs only know of lists
+            upper = np.triu(np.asarray(syrk(1.0, columns), np.float64))  # pyright: ignore[reportCallIssue]
             return cls(len(rows), total, (upper + np.triu(upper, 1).T)[None])
         x = np.ascontiguousarray(np.moveaxis(rows, 0, 1))
         return cls(len(rows), total, np.asarray(x.transpose(0, 2, 1) @ x, np.float64))
