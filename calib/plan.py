@@ -71,7 +71,8 @@ class ActivationQuantizer:
         unify: quantizers with the same non-empty key must share one range (a Concat's inputs).
         range: None until estimated.
         signed_only: levels are signed even where the data has no negative values.
-        channel_ranges: ``(channels, 2)`` as nested tuples for depthwise inputs quantized per channel, else empty.
+        per_channel: whether it may have a range for each channel (axis 1): it serves depthwise layers only.
+        channel_ranges: ``(channels, 2)`` as nested tuples where it has one for each channel, else empty.
     """
 
     tensor: TensorId
@@ -81,6 +82,7 @@ class ActivationQuantizer:
     unify: str = ""
     range: Range | None = None
     signed_only: bool = False
+    per_channel: bool = False
     channel_ranges: tuple[tuple[float, float], ...] = ()
 
     @property

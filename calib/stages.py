@@ -147,7 +147,7 @@ def gather(job: Job, plan: QuantizationPlan, stage: Stage) -> dict[TensorId, Ten
         ModelError: a quantized tensor was empty in every sample.
     """
     histogram = get_estimator(job.settings.estimator).needs_histogram
-    needs = {quantizer.tensor: Need(histogram=histogram) for quantizer in plan.activations}
+    needs = {q.tensor: Need(histogram=histogram, channels=q.per_channel) for q in plan.activations}
     summaries = collect(job.loaded.model, needs, job.feeds(), streams=job.streams, progress=lambda _: stage.update(1))
     empty = [str(tensor) for tensor in needs if tensor not in summaries]
     if empty:

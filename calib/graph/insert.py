@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import ExecutionError
 from calib.graph.view import GraphView
 from calib.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
-from calib.ranges.affine import fake_quantize_limits, quantize_weights
+from calib.ranges.affine import channel_limits, quantize_weights, range_limits
 from calib.runtime.session import ov
 
 opset = ov.opset13
@@ -78,10 +78,14 @@ def fake_quantize(source: ov.Output, quantizer: ActivationQuantizer, rank: int) 
     tensor = quantizer.tensor
     if quantizer.range is None:
         raise ExecutionError(f"the quantizer on {tensor} has no range; estimate ranges before inserting")
-    low, high = fake_quantize_limits(quantizer.range.low, quantizer.range.high, quantizer.scheme, quantizer.levels)
-    shape = (1,) * rank
+    shape = [1] * rank
+    if quantizer.channel_ranges:
+        shape[1] = len(quantizer.channel_ranges)
+        low, high = channel_limits(quantizer.channel_ranges, quantizer.scheme, quantizer.levels)
+    else:
+        low, high = range_limits(quantizer.range, quantizer.scheme, quantizer.levels)
     limits = [
-        constant(np.full(shape, value, np.float32), f"{tensor}/fq_{side}")
+        constant(np.asarray(value, np.float32).reshape(shape), f"{tensor}/fq_{side}")
         for side, value in (("low", low), ("high", high))
     ]
     node = opset.fake_quantize(source, limits[0], limits[1], limits[0], limits[1], quantizer.levels)

@@ -48,8 +48,9 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
             for index in layer.weights
         )
     unified = _move_up(view, requests)
+    depthwise = frozenset(layer.name for layer in found.layers if layer.depthwise)
     quantizers = tuple(
-        _quantizer(tensor, requests[tensor], unified.get(tensor, ""))
+        _quantizer(tensor, requests[tensor], unified.get(tensor, ""), depthwise)
         for tensor in sorted(requests, key=lambda t: (view.order[t.node], t.output))
         if requests[tensor]
     )
@@ -69,7 +70,13 @@ def _wanted(layer: QuantizableNode) -> list[tuple[Port, Scheme, bool]]:
     return [(Port(layer.name, 0), rule.signed, False)]
 
 
-def _quantizer(tensor: TensorId, requests: list[_Request], unify: str) -> ActivationQuantizer:
+def _quantizer(
+    tensor: TensorId, requests: list[_Request], unify: str, depthwise: frozenset[str]
+) -> ActivationQuantizer:
+    # Only a depthwise layer's own input: behind a Transpose or Reshape, channels lie elsewhere.
+    per_channel = not unify and all(
+        r.route.layer.node in depthwise and r.route.entry == r.route.layer for r in requests
+    )
     symmetric = any(request.scheme == Scheme.SYMMETRIC for request in requests)
     return ActivationQuantizer(
         tensor,
@@ -77,6 +84,7 @@ def _quantizer(tensor: TensorId, requests: list[_Request], unify: str) -> Activa
         Scheme.SYMMETRIC if symmetric else Scheme.ASYMMETRIC,
         unify=unify,
         signed_only=any(request.signed_only for request in requests),
+        per_channel=per_channel,
     )
 
 

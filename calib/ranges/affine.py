@@ -70,6 +70,13 @@ def fake_quantize_limits(low: float, high: float, scheme: Scheme, levels: int) -
     return np.float32(0.0 - below * scale), np.float32((levels - 1 - below) * scale)
 
 
+def channel_limits(ranges: ArrayLike, scheme: Scheme, levels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return :func:`fake_quantize_limits` of ``(channels, 2)`` ranges as two arrays ``(channels,)``."""
+    pairs = np.asarray(ranges, np.float64)
+    scale, below = level_grid(pairs[:, 0], pairs[:, 1], scheme, levels)
+    return (0.0 - below * scale).astype(np.float32), ((levels - 1 - below) * scale).astype(np.float32)
+
+
 def range_limits(chosen: Range, scheme: Scheme, levels: int) -> tuple[np.float32, np.float32]:
     """Return :func:`fake_quantize_limits` of a range."""
     return fake_quantize_limits(chosen.low, chosen.high, scheme, levels)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
+import numpy as np
+
 from calib.errors import StatisticsError
-from calib.plan import ActivationQuantizer, QuantizationPlan, Scheme, TensorId
+from calib.plan import ActivationQuantizer, QuantizationPlan, Range, Scheme, TensorId
 from calib.ranges.estimator import RangeEstimator
 from calib.summary import TensorSummary
 
@@ -41,11 +43,24 @@ def assign(
             continue
         summary = merged[quantizer.tensor]
         scheme = final_scheme(quantizer, summary)
-        done = replace(quantizer, scheme=scheme, range=pick(quantizer)(summary, scheme, quantizer.levels))
+        chosen = pick(quantizer)(summary, scheme, quantizer.levels)
+        channels = _channel_ranges(quantizer, summary, chosen)
+        done = replace(quantizer, scheme=scheme, range=chosen, channel_ranges=channels)
         if quantizer.unify:
             shared[quantizer.unify] = done
         ranged.append(done)
     return replace(plan, activations=tuple(ranged))
+
+
+def _channel_ranges(
+    quantizer: ActivationQuantizer, summary: TensorSummary, chosen: Range
+) -> tuple[tuple[float, float], ...]:
+    """Return each channel's extremes inside the tensor's range: a depthwise layer takes levels for each channel."""
+    if not quantizer.per_channel or summary.channel_low is None or summary.channel_high is None:
+        return ()
+    low = np.clip(summary.channel_low.astype(np.float64), chosen.low, 0.0)
+    high = np.clip(summary.channel_high.astype(np.float64), 0.0, chosen.high)
+    return tuple(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def final_scheme(quantizer: ActivationQuantizer, summary: TensorSummary) -> Scheme:

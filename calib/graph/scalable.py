@@ -1,0 +1,223 @@
+"""Tensors whose channels can be rescaled without changing the network's function.
+
+A tensor x qualifies when what writes it ends in constants (rows of weights and a bias, or the gain and bias of a
+normalization) that can be divided by a factor for each channel, and every reader, through positively homogeneous
+operations, ends in weights whose columns can be multiplied by it::
+
+    W1, b1 → [ReLU, MaxPool…] → x → [ReLU, MaxPool…] → W2    becomes    W1/s, b1/s → … → x/s → … → W2·s
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.graph.insert import clone_model, constant, weights_of
+from calib.graph.view import GraphView
+from calib.plan import Port, TensorId
+from calib.runtime.session import ov
+
+# f(s·x) = s·f(x) for s > 0, channel by channel, with channels staying where they are.
+HOMOGENEOUS = frozenset({"Relu", "PRelu", "MaxPool", "AvgPool", "LeakyRelu"})
+
+
+@dataclass(frozen=True)
+class Site:
+    """A constant that takes a factor for each channel along an axis; ``groups`` > 1: axis 0 and 1 flattened."""
+
+    port: Port
+    axis: int
+
+
+@dataclass(frozen=True)
+class Scalable:
+    """A tensor with the constants to divide (writers) and to multiply (readers).
+
+    Attributes:
+        axis: where its channels lie.
+        depthwise: whether each channel has a weight scale of its own in every reader.
+    """
+
+    tensor: TensorId
+    axis: int
+    channels: int
+    writers: tuple[Site, ...]
+    readers: tuple[Site, ...]
+    depthwise: bool
+
+
+def find_scalable(view: GraphView, tensors: Sequence[TensorId]) -> list[Scalable]:
+    """Return those of the tensors whose channels can be rescaled, each constant in at most one of them as a writer."""
+    found, taken = [], set()
+    for tensor in tensors:
+        for axis in _axes(view, tensor):
+            scalable = _examine(view, tensor, axis)
+            if scalable is None:
+                continue
+            sites = {(view.tensor(site.port), "w") for site in scalable.writers}
+            if not sites & taken:
+                found.append(scalable)
+                taken |= sites
+            break
+    return found
+
+
+def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.float64]]]) -> ov.Model:
+    """Return a clone with each tensor's channels divided by its factors; the function stays the same."""
+    clone = clone_model(model)
+    view = GraphView(clone)
+    product: dict[Port, NDArray[np.float64]] = {}
+    for scalable, factors in chosen:
+        for sites, scale in ((scalable.writers, 1.0 / factors), (scalable.readers, factors)):
+            for site in sites:
+                values = product.get(site.port)
+                values = weights_of(view, site.port).astype(np.float64) if values is None else values
+                product[site.port] = values * _along(values, site.axis, scale)
+    for port, values in product.items():
+        source = view.tensor(port)
+        readers = [p for p in view.consumers[source]]
+        name = source.node if len(readers) == 1 else f"{source.node}/{port.node}"
+        if len(readers) == 1:
+            view.nodes[source.node].set_friendly_name(f"{name}/unscaled")
+        made = constant(values.astype(np.float32), name)
+        view.nodes[port.node].input(port.input).replace_source_output(made.output(0))
+    return clone
+
+
+def _along(values: NDArray[np.float64], axis: int, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape ``(channels,)`` for multiplication along an axis; a grouped weight's axes 0 and 1 hold the channels."""
+    shape = [1] * values.ndim
+    if values.shape[axis] == len(scale):
+        shape[axis] = len(scale)
+    else:  # (groups, outputs of a group, …)
+        shape[0], shape[1] = values.shape[0], values.shape[1]
+    return scale.reshape(shape)
+
+
+def _axes(view: GraphView, tensor: TensorId) -> list[int]:
+    """Return where channels may lie: axis 1 behind convolutions, the last axis in front of a MatMul."""
+    shape = view.shape(tensor)
+    if shape is None or len(shape) < 2:
+        return []
+    return [axis for axis in dict.fromkeys((1, len(shape) - 1)) if (shape[axis] or 0) > 1]
+
+
+def _examine(view: GraphView, tensor: TensorId, axis: int) -> Scalable | None:
+    shape = view.shape(tensor)
+    assert shape is not None
+    channels, rank = int(shape[axis] or 0), len(shape)
+    writers = _writers(view, tensor, axis, channels, rank)
+    readers = _readers(view, tensor, axis, channels, frozenset())
+    if not writers or not readers or any(view.tensor(a.port) == view.tensor(b.port) for a in writers for b in readers):
+        return None
+    depthwise = all(view.types[site.port.node] == "GroupConvolution" for site in readers)
+    return Scalable(tensor, axis, channels, tuple(writers), tuple(readers), depthwise)
+
+
+def _writers(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: int) -> list[Site] | None:
+    """Return the constants to divide, None where the tensor can't be divided at its source."""
+    kind, inputs = view.types[tensor.node], view.inputs[tensor.node]
+    if kind in HOMOGENEOUS and view.value_consumers(inputs[0]) == [Port(tensor.node, 0)]:
+        return _writers(view, inputs[0], axis, channels, rank)
+    if kind in ("Add", "Multiply", "Subtract"):
+        for index in (1, 0):
+            port = Port(tensor.node, index)
+            other = inputs[1 - index]
+            if not _per_channel(view, port, axis, channels, rank) or (kind == "Subtract" and index == 0):
+                continue
+            if kind == "Multiply":
+                return [Site(port, view_axis(view, port, axis, rank))]
+            if view.value_consumers(other) != [Port(tensor.node, 1 - index)]:
+                return None
+            above = _writers(view, other, axis, channels, rank)
+            return None if above is None else [*above, Site(port, view_axis(view, port, axis, rank))]
+        return None
+    return _weight_rows(view, tensor, axis, channels, rank)
+
+
+def _weight_rows(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: int) -> list[Site] | None:
+    kind, port = view.types[tensor.node], Port(tensor.node, 1)
+    if kind not in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"):
+        return None
+    if not view.is_constant(view.tensor(port)) or len(view.consumers[view.tensor(port)]) != 1:
+        return None
+    shape = view.shape(view.tensor(port)) or ()
+    if kind == "MatMul":
+        if axis != rank - 1 or len(shape) != 2:
+            return None
+        return [Site(port, 0 if view.nodes[tensor.node].get_attributes()["transpose_b"] else 1)]
+    if axis != 1:
+        return None
+    if kind == "GroupConvolution":
+        return [Site(port, 0)] if shape[0] * shape[1] == channels else None  # pyright: ignore[reportOperatorIssue]
+    return [Site(port, 0 if kind == "Convolution" else 1)]
+
+
+def _per_channel(view: GraphView, port: Port, axis: int, channels: int, rank: int) -> bool:
+    """Say whether a port reads a constant of one value for each channel, read by nobody else."""
+    tensor = view.tensor(port)
+    if not view.is_constant(tensor) or len(view.consumers[tensor]) != 1:
+        return False
+    shape = view.shape(tensor) or ()
+    full = (1,) * (rank - len(shape)) + tuple(shape)
+    return len(full) == rank and all(size == (channels if i == axis else 1) for i, size in enumerate(full))
+
+
+def view_axis(view: GraphView, port: Port, axis: int, rank: int) -> int:
+    """Return the axis of a broadcast constant that lines up with an axis of the output."""
+    return axis - (rank - len(view.shape(view.tensor(port)) or ()))
+
+
+def _readers(
+    view: GraphView, tensor: TensorId, axis: int, channels: int, seen: frozenset[TensorId]
+) -> list[Site] | None:
+    """Return the weights to multiply, None where some reader can't take the factors."""
+    sites: list[Site] = []
+    ports = view.value_consumers(tensor)
+    if not ports or tensor in seen:
+        return None
+    for port in ports:
+        kind = view.types[port.node]
+        if kind in HOMOGENEOUS and port.input == 0:
+            below = _readers(view, TensorId(port.node), axis, channels, seen | {tensor})
+        else:
+            below = _weight_columns(view, port, kind, axis, channels)
+        if below is None:
+            return None
+        sites.extend(below)
+    return sites
+
+
+def _weight_columns(view: GraphView, port: Port, kind: str, axis: int, channels: int) -> list[Site] | None:
+    weights = Port(port.node, 1)
+    if port.input != 0 or kind not in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"):
+        return None
+    if not view.is_constant(view.tensor(weights)) or len(view.consumers[view.tensor(weights)]) != 1:
+        return None
+    shape = view.shape(view.tensor(weights)) or ()
+    if kind == "MatMul":
+        attributes = view.nodes[port.node].get_attributes()
+        rank = len(view.shape(view.tensor(port)) or ())
+        if attributes["transpose_a"] or len(shape) != 2 or axis != rank - 1:
+            return None
+        return [Site(weights, 1 if attributes["transpose_b"] else 0)]
+    if axis != 1:
+        return None
+    if kind == "GroupConvolution":
+        return [Site(weights, 0)] if shape[2] == 1 and shape[0] == channels else None
+    return [Site(weights, 1 if kind == "Convolution" else 0)]
+
+
+def reader_weights(view: GraphView, scalable: Scalable, weights: Mapping[Port, NDArray[np.float32]] | None = None):
+    """Return the readers' weights as ``(outputs, channels, kernel)``, all readers together (kernels padded with 0)."""
+    parts = []
+    for site in scalable.readers:
+        values = np.moveaxis(weights_of(view, site.port), site.axis, 1 if site.axis else 0)
+        if site.axis == 0:
+            values = np.moveaxis(values, 0, 1)
+        parts.append(values.reshape(values.shape[0], scalable.channels, -1))
+    widest = max(part.shape[2] for part in parts)
+    return np.concatenate([np.pad(p, ((0, 0), (0, 0), (0, widest - p.shape[2]))) for p in parts])
