@@ -1,0 +1,227 @@
+"""The pages in the browser that people use: what is promised about them is seen there or nowhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from report_fixtures.made_up import made_up_report
+
+from calib.report.html import write_html
+from calib.report.leaderboard import LeaderboardRow, write_leaderboard_html
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+CHROMIUM = shutil.which("chromium")
+EVIL = "<script>alert(1)</script>"
+
+pytestmark = pytest.mark.requires_chromium
+
+FLAGS = [
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install 'calib[test]')")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    # Chromium refuses to run as root with its sandbox; everybody else keeps it.
+    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
+    """Open the file, wait until all is drawn; nothing may be said on the console and nothing fetched, ever."""
+    context = browser.new_context(**options)
+    said: list[str] = []
+    fetched: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: (said.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: fetched.append(request.url))
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', e => console.error(e.violatedDirective, e.blockedURI))"
+    )
+    try:
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        yield page
+        assert said == []
+        assert [url for url in fetched if not url.startswith("data:")] == [path.as_uri()]
+    finally:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_html(made_up_report(layers=40), tmp_path_factory.mktemp("forty") / "report.html")
+
+
+def chart(page: Page, name: str) -> Locator:
+    return page.locator(f"[data-chart={name}] svg")
+
+
+def marks(page: Page, name: str, kind: str) -> int:
+    """How many marks of a kind a chart has, without those of its axes and legends."""
+    return chart(page, name).locator(f".mark-{kind}.role-mark > *").count()
+
+
+def column(page: Page, title: str) -> list[str]:
+    """The cells in sight of a column of the layer table."""
+    table = page.locator("[data-table=layers]")
+    place = table.locator("thead th").all_inner_texts().index(title) + 1
+    return table.locator(f"tbody tr:not(.gap) td:nth-child({place})").all_inner_texts()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_page_opens_without_a_word_on_the_console_and_fits_its_width(
+    browser: Browser, forty: Path, scheme: str, width: int
+) -> None:
+    with opened(browser, forty, color_scheme=scheme, viewport={"width": width, "height": 900}) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(20, 23, 28)" if scheme == "dark" else "rgb(255, 255, 255)")
+
+
+def test_charts_have_the_marks_of_their_data_and_words_for_them(browser: Browser, forty: Path) -> None:
+    report = made_up_report(layers=40)
+    with opened(browser, forty) as page:
+        assert marks(page, "drop", "symbol") == 1
+        assert marks(page, "drop", "rule") == 2  # the interval, the budget
+        assert marks(page, "latency", "rect") == 3
+        assert marks(page, "search", "symbol") == len(report.search)
+        assert marks(page, "finalists", "symbol") == len(report.finalists) + 1
+        assert marks(page, "ranking", "symbol") == 30
+        assert marks(page, "sqnr", "symbol") == len([x for x in report.layers if x.sqnr_db is not None])
+        assert marks(page, "stages", "rect") == 2 * len(report.stages)
+        assert marks(page, "histogram", "rect") == 64 + 4  # bins, estimators
+        assert marks(page, "histogram", "rule") == 2
+        for place in page.locator("[data-chart]").all():
+            assert place.get_attribute("role") in ("img", "graphics-document")
+            if place.get_attribute("data-chart") != "histogram":
+                assert len(place.get_attribute("aria-label") or "") > 20
+        assert "min-max chose" in page.locator("#tensor-words").inner_text()
+
+
+def test_sorting_goes_up_down_and_back_and_counts_like_people(browser: Browser, forty: Path) -> None:
+    with opened(browser, forty) as page:
+        before = column(page, "layer")
+        head = page.locator("[data-table=layers] thead th", has_text="SQNR")
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == "descending"
+        falling = [float(cell.removesuffix(" dB")) for cell in column(page, "SQNR") if cell != "–"]
+        assert falling == sorted(falling, reverse=True)
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == "ascending"
+        rising = [float(cell.removesuffix(" dB")) for cell in column(page, "SQNR") if cell != "–"]
+        assert rising == sorted(rising)
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") is None
+        assert column(page, "layer") == before
+        page.locator("[data-table=layers] thead button", has_text="layer").click()
+        blocks = [int(name.split("block")[1].split("/")[0]) for name in column(page, "layer")]
+        assert blocks == sorted(blocks)
+        assert max(blocks) > 3
+
+
+def test_search_and_filter_narrow_the_table_and_say_how_far(browser: Browser, forty: Path) -> None:
+    with opened(browser, forty) as page:
+        table = page.locator("[data-table=layers]")
+        table.locator("input").fill("groupconv BLOCK7")
+        assert column(page, "layer") == ["features/block7/conv0/GroupConvolution_21/WithoutBiases"]
+        assert table.locator("output").inner_text() == "1 of 40 layers"
+        table.locator("input").fill("no such layer")
+        assert "No layer matches." in table.inner_text()
+        table.locator("input").fill("")
+        table.locator("select").select_option("reverted")
+        assert len(column(page, "layer")) == 3
+        assert all(reason.startswith("reverted") for reason in column(page, "why"))
+
+
+def test_row_opens_its_details_and_its_histogram(browser: Browser, forty: Path) -> None:
+    with opened(browser, forty) as page:
+        page.locator("[data-table=layers] tbody button", has_text="GroupConvolution_6").first.press("Enter")
+        details = page.locator("[data-table=layers] .details").inner_text()
+        assert "brgconv_avx512_core_i8" in details
+        assert "GroupConvolution_6" in page.locator("#tensor-words").inner_text()
+        page.locator("#next").click()
+        assert "Convolution_7" in page.locator("#tensor-words").inner_text()
+        chart(page, "histogram").locator(".mark-rect.role-mark > *").nth(64 + 4 - 1).wait_for(state="attached")
+
+
+def test_layer_named_like_a_script_stays_text(browser: Browser, tmp_path: Path) -> None:
+    report = made_up_report(layers=6)
+    layers = [layer.model_copy(update={"name": EVIL, "reason": EVIL, "type": EVIL}) for layer in report.layers]
+    changes = {
+        "layers": layers,
+        "model": report.model.model_copy(update={"name": EVIL}),
+        "quantizers": [q.model_copy(update={"tensor": EVIL, "layers": [EVIL]}) for q in report.quantizers],
+        "ranking": [fact.model_copy(update={"layers": [EVIL]}) for fact in report.ranking],
+    }
+    with opened(browser, write_html(report.model_copy(update=changes), tmp_path / "report.html")) as page:
+        assert page.locator("h1").inner_text() == EVIL
+        assert column(page, "layer") == [EVIL] * 6
+        assert EVIL in page.locator("#tensor-words").inner_text()
+        assert EVIL in (chart(page, "ranking").text_content() or "")
+        page.locator("[data-table=layers] tbody button").first.click()
+        assert EVIL in page.locator("[data-table=layers] .details").inner_text()
+
+
+def test_table_of_2000_layers_keeps_few_rows_in_the_document(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, write_html(made_up_report(layers=2000), tmp_path / "report.html")) as page:
+        table = page.locator("[data-table=layers]")
+        assert table.locator("output").inner_text() == "2000 layers"
+        assert page.locator("[data-table] tbody tr").count() < 150
+        assert table.locator("table").get_attribute("aria-rowcount") == "2001"
+        table.locator(".window").evaluate("window => { window.scrollTop = window.scrollHeight; }")
+        table.locator('tr[data-row="1999"]').wait_for()
+        assert table.locator("tbody tr").count() < 60
+        last = table.locator('tr[data-row="1999"]')
+        assert last.get_attribute("aria-rowindex") == "2001"
+        window, row = table.locator(".window").bounding_box(), last.bounding_box()
+        assert window is not None
+        assert row is not None
+        assert row["y"] + row["height"] <= window["y"] + window["height"] + 20  # in sight: a scroll bar may lie below
+
+
+def test_change_of_theme_draws_the_charts_again(browser: Browser, forty: Path) -> None:
+    with opened(browser, forty, color_scheme="light") as page:
+        assert chart(page, "drop").locator('[stroke="#0072b2"]').count() == 1
+        page.emulate_media(color_scheme="dark")
+        chart(page, "drop").locator('[stroke="#56b4e9"]').wait_for(state="attached")
+
+
+def test_leaderboard_leads_to_the_reports_below_it(browser: Browser, forty: Path, tmp_path: Path) -> None:
+    rows = [
+        LeaderboardRow("good", "within_budget", drop=0.004, unit="fraction", report="models/good/report.html"),
+        LeaderboardRow(EVIL, "failed", reason=EVIL),
+    ]
+    path = write_leaderboard_html(rows, tmp_path / "index.html", "0.1.0", "zoo")
+    target = tmp_path / "models" / "good" / "report.html"
+    target.parent.mkdir(parents=True)
+    shutil.copy(forty, target)
+    with opened(browser, path) as page:
+        table = page.locator("[data-table=models]")
+        assert EVIL in table.inner_text()
+        link = table.locator("a")
+        assert link.count() == 1
+        assert link.evaluate("link => link.href") == target.as_uri()
+        table.locator("select").select_option("failed")
+        assert table.locator("tbody tr:not(.gap)").count() == 1

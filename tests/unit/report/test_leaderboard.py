@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from calib.report.escape import columns_of
+from calib.report.leaderboard import (
+    LeaderboardRow,
+    leaderboard_table,
+    ranked,
+    render_leaderboard_csv,
+    render_leaderboard_html,
+    render_leaderboard_json,
+    render_leaderboard_markdown,
+    render_leaderboard_text,
+    summary_of,
+)
+
+
+def row(model: str, status: str = "within_budget", **changes: object) -> LeaderboardRow:
+    fields: dict[str, object] = {
+        "metric": "top1",
+        "unit": "fraction",
+        "fp32": 0.7612,
+        "int8": 0.7571,
+        "drop": 0.0041,
+        "interval": (0.0005, 0.0077),
+        "within_budget": True,
+        "speedup_f32": 2.85,
+        "speedup_default": 1.56,
+        "bytes_before": 14_000_000,
+        "bytes_after": 3_500_000,
+        "layers": 54,
+        "float_layers": 2,
+        "seconds": 74.2,
+        "report": f"models/{model}/report.html",
+    }
+    return LeaderboardRow(model, status, **{**fields, **changes})  # pyright: ignore[reportArgumentType]
+
+
+ROWS = [
+    LeaderboardRow("broken", "failed", "the worker was killed: out of memory"),
+    row("slow", speedup_default=1.1),
+    row("worse", "over_budget", within_budget=False, reason="drop 1.4 points, budget 1"),
+    row("fast", speedup_default=2.2),
+]
+
+
+def test_promises_kept_come_first_and_the_fastest_of_them_first() -> None:
+    assert [r.model for r in ranked(ROWS)] == ["fast", "slow", "worse", "broken"]
+
+
+def test_order_does_not_depend_on_arrival() -> None:
+    for render in (
+        render_leaderboard_text,
+        render_leaderboard_csv,
+        render_leaderboard_json,
+        render_leaderboard_markdown,
+    ):
+        assert render(ROWS) == render(ROWS[::-1])
+
+
+def test_summary_counts_every_outcome() -> None:
+    assert summary_of(ROWS) == "4 models: 2 within budget, 1 over budget, 1 failed"
+    assert summary_of([]) == "no models"
+
+
+def test_text_shows_figures_and_reasons_and_fits() -> None:
+    text = render_leaderboard_text(ROWS, width=100)
+    assert "0.41 ±0.36" in text
+    assert "76.12 %" in text
+    assert "broken: the worker was killed" in text
+    assert max(columns_of(line) for line in text.splitlines()) <= 100
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    text = render_leaderboard_text([LeaderboardRow("\x1b[2J", "failed\x07", "\r\x9b31m")])
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_csv_reads_back_with_plain_numbers_and_no_formula() -> None:
+    text = render_leaderboard_csv([*ROWS, row("=HYPERLINK(1)", "failed", reason="@SUM(A1)\nnext", drop=-0.002)])
+    found = {r["model"]: r for r in csv.DictReader(io.StringIO(text))}
+    assert len(found) == 5
+    assert float(found["fast"]["drop"]) == 0.0041
+    assert float(found["fast"]["interval_high"]) == 0.0077
+    assert found["broken"]["fp32"] == ""
+    evil = found["'=HYPERLINK(1)"]
+    assert evil["reason"] == r"'@SUM(A1)\nnext"
+    assert float(evil["drop"]) == -0.002
+
+
+def test_json_holds_every_field_and_no_number_that_json_lacks() -> None:
+    found = json.loads(render_leaderboard_json([*ROWS, row("odd", drop=float("nan"), interval=(0.0, float("inf")))]))
+    assert len(found) == 5
+    odd = next(r for r in found if r["model"] == "odd")
+    assert odd["drop"] is None
+    assert odd["interval"] == [0.0, None]
+
+
+def test_markdown_keeps_its_columns_whatever_a_name_holds() -> None:
+    lines = render_leaderboard_markdown([row("a|b`c\n<b>"), *ROWS]).splitlines()
+    assert len(lines) == 2 + 5
+    widths = {len(line.replace("\\|", "").split("|")) for line in lines}
+    assert len(widths) == 1
+
+
+@pytest.mark.parametrize("rows", [[], ROWS])
+def test_page_can_be_made_of_any_number_of_models(rows: list[LeaderboardRow]) -> None:
+    page = render_leaderboard_html(rows, "0.1.0", "my <zoo>")
+    assert "my &lt;zoo&gt;" in page
+    assert ("No models yet" in page) == (not rows)
+
+
+def test_page_table_filters_by_outcome() -> None:
+    table = leaderboard_table(ranked(ROWS)).data()
+    assert table["filters"] == {"within budget": [0, 1], "over budget": [2], "failed": [3]}
+    titles = [column["title"] for column in table["columns"]]
+    assert table["rows"][0][titles.index("drop")] == [0.0041, "0.41 ±0.36"]
