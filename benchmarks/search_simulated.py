@@ -15,7 +15,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
@@ -84,12 +84,33 @@ def run_greedy(model: SimulatedModel, kind: str, units: int, samples: int, seed:
 STRATEGIES: tuple[Callable[[SimulatedModel, str, int, int, int], Row], ...] = (run_search, run_greedy)
 
 
+def summary(rows: list[Row]) -> dict[str, object]:
+    """Return one cell of the table: means over the seeds, and the worst number of images."""
+    first = rows[0]
+    return {
+        "strategy": first.strategy,
+        "damage": first.kind,
+        "units": first.units,
+        "samples": first.samples,
+        "seeds": len(rows),
+        "images": round(mean(r.images for r in rows), 3),
+        "images_worst": max(r.images for r in rows),
+        "evaluations": round(mean(r.evaluations for r in rows), 2),
+        "evaluations_worst": max(r.evaluations for r in rows),
+        "bound": first.bound,
+        "compilations": round(mean(r.compilations for r in rows), 2),
+        "reverted": round(mean(r.reverted for r in rows), 2),
+        "drop": round(mean(r.drop for r in rows), 5),
+        "kept": sum(r.within for r in rows),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the rows here; - for stdout instead of the table")
     options = parser.parse_args()
-    rows: list[Row] = []
+    rows: list[dict[str, object]] = []
     print(f"{'units':>5} {'N':>5}  {'damage':<16}" + "".join(f"{s:>40}" for s in ("calib", "greedy")))
     print(f"{'':>29}" + f"{'images/N  worst  compil.  reverted  kept':>40}" * 2)
     for units, samples in CASES:
@@ -102,12 +123,11 @@ def main() -> None:
                 if strategy is run_greedy and units > 50 and kind in ("nothing fits", "non-monotone", "coherent"):
                     cells += f"{'(hundreds of evaluations, left out)':>40}"
                     continue
-                found = [strategy(model, kind, units, samples, seed) for model, seed in models]
-                rows += found
+                cell = summary([strategy(model, kind, units, samples, seed) for model, seed in models])
+                rows.append(cell)
                 cells += (
-                    f"{mean(r.images for r in found):>10.2f} {max(r.images for r in found):>6.2f} "
-                    f"{mean(r.compilations for r in found):>8.1f} {mean(r.reverted for r in found):>9.1f} "
-                    f"{sum(r.within for r in found):>2}/{len(found)}"
+                    f"{cell['images']:>10.2f} {cell['images_worst']:>6.2f} {cell['compilations']:>8.1f} "
+                    f"{cell['reverted']:>9.1f} {cell['kept']:>2}/{cell['seeds']}"
                 )
             print(f"{units:>5} {samples:>5}  {kind:<16}{cells}", flush=True)
     if options.json:
@@ -116,9 +136,10 @@ def main() -> None:
             "machine": platform.processor() or platform.machine(),
             "versions": {"python": platform.python_version(), "numpy": np.__version__, "calib": version("calib")},
             "budget": BUDGET,
-            "rows": [asdict(row) for row in rows],
         }
-        text = json.dumps(report, indent=1)
+        # One row a line: readable as a table, and small as a change.
+        lines = ",\n  ".join(json.dumps(row) for row in rows)
+        text = json.dumps({**report, "rows": []}, indent=1).replace('"rows": []', f'"rows": [\n  {lines}\n ]')
         if str(options.json) == "-":
             sys.stdout.write(text + "\n")
         else:

@@ -42,7 +42,7 @@ class SimulatedModel:
         seed: of everything.
         weights: ``(units,)`` NMSE of each unit alone.
         coherent: share of each unit's error that points where all others point: these add up in amplitude.
-        cancelling: units 2i and 2i + 1 have opposite errors: reverting one of them alone makes things worse.
+        cancelling: so many units from the first come in pairs of opposite errors: reverting one alone makes it worse.
         flips: share of samples whose verdict is random for each plan anew.
     """
 
@@ -54,7 +54,7 @@ class SimulatedModel:
         weights: NDArray[np.float64],
         *,
         coherent: float = 0.0,
-        cancelling: bool = False,
+        cancelling: int = 0,
         flips: float = 0.0,
     ):
         random = np.random.default_rng(seed)
@@ -67,8 +67,7 @@ class SimulatedModel:
         own = random.standard_normal((units, samples, CLASSES), dtype=np.float32)
         common = random.standard_normal((samples, CLASSES), dtype=np.float32)
         self.noise = own * np.float32(np.sqrt(1 - coherent)) + common * np.float32(np.sqrt(coherent))
-        if cancelling:
-            self.noise[1::2] = -self.noise[0 : 2 * (units // 2) : 2] * np.float32(0.98)
+        self.noise[1:cancelling:2] = -self.noise[0 : cancelling - cancelling % 2 : 2] * np.float32(0.98)
         self.noise *= np.sqrt(weights).astype(np.float32)[:, None, None] * power
         self.evaluations: list[tuple[frozenset[str], int]] = []
 
@@ -138,8 +137,10 @@ def coherent(units: int, samples: int, seed: int) -> SimulatedModel:
 
 
 def non_monotone(units: int, samples: int, seed: int) -> SimulatedModel:
-    """Pairs of units that cancel out: reverting one alone makes it worse."""
-    return SimulatedModel(units, samples, seed, np.repeat(_spread(units, seed, 0.5)[::2], 2)[:units], cancelling=True)
+    """Among units that damage as they should are pairs that cancel out: reverting one alone makes it worse."""
+    weights, pairs = _spread(units, seed, 0.3), units // 2 // 2 * 2
+    weights[1:pairs:2] = weights[0:pairs:2]
+    return SimulatedModel(units, samples, seed, weights, cancelling=pairs)
 
 
 def noisy(units: int, samples: int, seed: int) -> SimulatedModel:

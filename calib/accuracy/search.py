@@ -63,6 +63,21 @@ def bound(units: int, limits: Limits | None = None, *, held_out: bool = False) -
     return most if limits.max_evaluations is None else min(most, limits.max_evaluations)
 
 
+def bound_images(problem: Problem) -> int:
+    """Return the most samples that `search` runs through any model, the FP32 pass included.
+
+    Usually far less: refining ends at `Limits.images` validation sets, and hopeless plans are rejected early.
+    """
+    everything, seen, unseen = len(problem.baseline_parts), len(problem.search_indices), len(problem.held_out)
+    up = climbs(len(problem.ranked))
+    # Either nothing fits, and the best plan's figure is completed, or what fits is refined within the allowance.
+    most = max(everything + seen * (2 + up), math.floor(problem.limits.allowance(len(problem.ranked)) * everything))
+    if unseen:
+        most += CONFIRMATIONS * unseen + (CONFIRMATIONS - 1) * up * seen
+    limit = problem.limits.max_evaluations
+    return most if limit is None else min(most, everything + limit * max(seen, unseen))
+
+
 def search(problem: Problem) -> SearchResult:
     """Return the best plan found; see the module's docstring for the way it goes.
 

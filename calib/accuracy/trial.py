@@ -24,8 +24,9 @@ Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
 # The sequential test: at most ALPHA wrong rejections over all looks (Bonferroni). It only ever rejects.
 LOOKS = (0.10, 0.20, 0.35, 0.50, 0.75)
 ALPHA = 0.02
-# Below this many samples even the first looks are too small for a bound that helps.
-FEWEST_FOR_LOOKS = 501
+# Below this many samples the first looks say too little: they save next to nothing, and the rough drop of a plan
+# that was rejected early misleads the forecast.
+FEWEST_FOR_LOOKS = 400
 
 
 class Scoring(Protocol):
@@ -69,6 +70,10 @@ class Limits:
             raise UsageError(f"max_evaluations must be 1 or more, got {self.max_evaluations}")
         if self.backfills < 0 or self.finalists < 1:
             raise UsageError(f"backfills must be 0 or more and finalists 1 or more, got {self}")
+
+    def allowance(self, units: int) -> float:
+        """Return ``images`` for a network of so many units."""
+        return self.images + max(0.0, math.log2(max(units, 1) / 50))
 
 
 @dataclass(frozen=True)
@@ -175,16 +180,19 @@ def blocks(indices: Indices, stop_early: bool, seed: int) -> list[Indices]:
 def least_loss(losses: NDArray[np.float64], total: int) -> float:
     """Return the lower bound of the mean loss over ``total`` samples after a look at some of them.
 
-    One-sided Student bound with the finite-population correction sqrt((N − m)/(N − 1)), at ALPHA over the looks.
+    One-sided Student bound with the finite-population correction sqrt((N − m)/(N − 1)), at ALPHA over the looks. The
+    variance is that of the losses with one more gain and one more loss of the largest size seen: with two or three
+    discordant samples the plain variance is too small (4 % wrong rejections at N = 500 instead of 2 %).
 
     Args:
         losses: ``(m,)`` paired losses of the samples looked at, a random subset; m is 2 or more.
         total: N.
     """
-    count = len(losses)
+    count, mean = len(losses), float(losses.mean())
+    spread = float(((losses - mean) ** 2).sum()) + 2 * float(np.abs(losses).max()) ** 2
     quantile = float(student.ppf(1 - ALPHA / len(LOOKS), count - 1))
     correction = math.sqrt((total - count) / (total - 1))
-    return float(losses.mean()) - quantile * float(losses.std(ddof=1)) / math.sqrt(count) * correction
+    return mean - quantile * math.sqrt(spread / (count - 1) / count) * correction
 
 
 class Ledger:
@@ -274,7 +282,7 @@ class Ledger:
     def can_refine(self) -> bool:
         """Say whether one more full evaluation stays within the allowance for refining."""
         everything = len(self.problem.baseline_parts)
-        allowed = self.problem.limits.images + max(0.0, math.log2(max(len(self.problem.ranked), 1) / 50))
+        allowed = self.problem.limits.allowance(len(self.problem.ranked))
         put_aside = len(self.problem.held_out) + (everything if self.problem.limits.final_pass else 0)
         return self.images + len(self.indices) + put_aside <= allowed * everything
 

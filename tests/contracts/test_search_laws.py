@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from calib.accuracy.budget import Budget
 from calib.accuracy.rank import RankedUnit, root_forecast
 from calib.accuracy.result import SearchResult
-from calib.accuracy.search import bound, search
+from calib.accuracy.search import bound, bound_images, search
 from calib.accuracy.trial import Limits, Problem
 from calib.store import RunStore, remembered, remembered_latency
 
@@ -93,6 +93,7 @@ def _check(problem: Problem, result: SearchResult, calls: list[tuple[frozenset[s
     limit = bound(len(problem.ranked), problem.limits, held_out=bool(len(problem.held_out)))
     assert result.bound_evaluations == limit
     assert result.evaluations <= limit
+    assert result.images_evaluated <= bound_images(problem)
     assert result.images_evaluated == len(problem.baseline_parts) + sum(count for _, count in calls)
     assert result.compilations == sum(i == 0 or calls[i - 1][0] != calls[i][0] for i in range(len(calls)))
     assert [step.step for step in result.steps] == list(range(1, len(result.steps) + 1))

@@ -221,9 +221,9 @@ def test_missing_folder_is_an_output_error(tmp_path):
 
 
 def test_writer_that_waits_too_long_says_so(path):
-    with RunStore(path) as store, RunStore(path, timeout=0.05) as other, store.transaction():
-        with pytest.raises(OutputError, match="in use elsewhere"):
-            other.put("run", "key", 1)
+    busy = pytest.raises(OutputError, match="in use elsewhere")
+    with RunStore(path) as store, RunStore(path, timeout=0.05) as other, store.transaction(), busy:
+        other.put("run", "key", 1)
 
 
 def test_older_file_is_migrated_and_keeps_its_rows(path, monkeypatch):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from calib.accuracy.budget import Budget
 from calib.accuracy.rank import RankedUnit
-from calib.accuracy.trial import Ledger, Limits, Problem, Stopped, blocks, least_loss
+from calib.accuracy.trial import ALPHA, LOOKS, Ledger, Limits, Problem, Stopped, blocks, least_loss
 from calib.errors import MetricError, UsageError
 
 RANKED = tuple(RankedUnit(frozenset({name}), damage) for name, damage in (("a", 0.5), ("b", 0.1), ("c", 0.01)))
@@ -53,23 +55,23 @@ def test_blocks_cover_every_sample_once_in_an_order_that_depends_on_the_seed_onl
 
 
 def test_few_samples_and_metrics_over_the_whole_set_are_looked_at_in_one_go():
-    assert len(blocks(np.arange(500), True, 0)) == 1
+    assert len(blocks(np.arange(399), True, 0)) == 1
     assert len(blocks(np.arange(5000), False, 0)) == 1
 
 
-def test_bound_of_a_look_is_wrong_less_often_than_promised():
+@pytest.mark.parametrize(("total", "budget", "discordant"), [(400, 0.0, 4), (500, 0.01, 50), (2000, 0.01, 60)])
+def test_plan_exactly_at_the_budget_is_rejected_less_often_than_promised(total, budget, discordant):
     random = np.random.default_rng(0)
-    total, lost = 2000, 20  # exactly at a budget of .01
+    lost, draws = round(budget * total), 300
     losses = np.zeros(total)
     losses[:lost] = 1
-    losses[lost : lost + 60] = np.tile([1, -1], 30)
+    losses[lost : lost + discordant] = np.tile([1, -1], discordant // 2)
     wrong = 0
-    for _ in range(400):
+    for _ in range(draws):
         random.shuffle(losses)
-        wrong += any(
-            least_loss(losses[: int(total * share)], total) > 0.01 + 1e-12 for share in (0.1, 0.2, 0.35, 0.5, 0.75)
-        )
-    assert wrong <= 0.02 * 400 + 3 * np.sqrt(0.02 * 0.98 * 400)
+        wrong += any(least_loss(losses[: math.ceil(total * share)], total) > budget + 1e-12 for share in LOOKS)
+    # Three standard errors of the count on top of what is promised.
+    assert wrong <= ALPHA * draws + 3 * math.sqrt(ALPHA * (1 - ALPHA) * draws)
 
 
 def test_hopeless_plan_is_rejected_early_and_only_its_looks_are_charged():
