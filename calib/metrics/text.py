@@ -119,6 +119,11 @@ def _decode(output: NDArray[Any], blank: int, name: str) -> list[int]:
 
 def _target_ids(target: Any, name: str) -> list[int]:
     values = np.asarray(target)
+    if values.ndim == 0 and values.dtype.kind in "iuf":
+        raise MetricError(
+            f"{name}: a target is a text or a list of class ids, got the number {target}. Labels of a CSV list that "
+            "are all numbers are read as numbers: write texts of digits as JSON lines"
+        )
     if values.size and values.dtype.kind not in "iu":
         raise MetricError(f"{name}: a target is a text or a list of class ids, got {str(target)[:60]!r}")
     return [int(one) for one in values.ravel() if one >= 0]  # −1 fills rows up to one length

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.errors import CalibError, MetricError
+from calib.errors import CalibError, DataError, MetricError
 from calib.metrics.metric import Metric
 from calib.samples.feed import normalize_feed
 from calib.samples.sample import InputSpec, Sample
@@ -32,11 +32,16 @@ def evaluate(
 
     Raises:
         MetricError: the metric raised, or lacks a target or a reference; the message names the sample.
+        DataError: the model can't run on a sample.
     """
-    return [
-        measure_sample(metric, predict(sample.feed), sample, references, number)
-        for number, sample in enumerate(samples)
-    ]
+    parts = []
+    for number, sample in enumerate(samples):
+        try:
+            outputs = predict(sample.feed)
+        except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
+            raise DataError(f"the model can't run on {_where(sample, number)}: {error}") from error
+        parts.append(measure_sample(metric, outputs, sample, references, number))
+    return parts
 
 
 def accept_any_feed(predict: Callable[[Any], Outputs], inputs: Sequence[InputSpec]) -> Callable[[Any], list[Any]]:
@@ -73,7 +78,7 @@ def measure_sample(
     Raises:
         MetricError: the metric raised, or lacks a target or a reference; the message names the sample.
     """
-    where = f"sample {number} ({sample.where or sample.id or 'unnamed'})"
+    where = _where(sample, number)
     if metric.needs_target and sample.target is None:
         raise MetricError(
             f"{metric.name} needs a target, and {where} has none. Give labels with the data, or a label-free metric "
@@ -88,3 +93,7 @@ def measure_sample(
         raise MetricError(f"{where}: {error}") from error
     except Exception as error:
         raise MetricError(f"{metric.name} raised at {where}: {type(error).__name__}: {error}") from error
+
+
+def _where(sample: Sample, number: int) -> str:
+    return f"sample {number} ({sample.where or sample.id or 'unnamed'})"

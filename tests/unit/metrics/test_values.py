@@ -130,6 +130,11 @@ def test_error_rates_divide_all_edits_by_all_symbols(vocabulary):
     assert cer.measure(steps(0), "ab") == [2, 2]
 
 
+def test_a_text_of_digits_that_became_a_number_is_refused():
+    with pytest.raises(MetricError, match=r"got the number 123.*JSON lines"):
+        ErrorRate("cer").measure(steps(1, 2, 3), 123)
+
+
 def test_words_are_counted_by_wer(vocabulary):
     wer = ErrorRate("wer", **vocabulary)
     assert wer.measure(steps(1, 5, 2), "a  b") == [0, 2]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.errors import MetricError
+from calib.errors import DataError, MetricError
 from calib.metrics.resolve import resolve_metric
 from calib.runtime.evaluate import accept_any_feed, evaluate
 from calib.samples.sample import InputSpec, Sample
@@ -66,3 +66,11 @@ def test_predict_unstacks_and_stacks_again():
     assert outputs[0].tolist() == data.tolist() and outputs[1].tolist() == [1, 5, 9]
     with pytest.raises(MetricError, match="one sample at a time"):
         accept_any_feed(lambda arrays: [np.ones((1, int(arrays[0][0, 0]) + 1))], [X])(data)
+
+
+def test_a_sample_that_the_model_can_not_run_is_named():
+    def fails(feed):
+        raise RuntimeError("Shape inference failed")
+
+    with pytest.raises(DataError, match=r"can't run on sample 0 \(row 0 of d\.npz\): Shape inference failed"):
+        evaluate(fails, SAMPLES, resolve_metric("top-1"))
