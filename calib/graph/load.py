@@ -173,7 +173,10 @@ def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) 
     try:
         raw = core().read_model(str(path))
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{path}: OpenVINO can't read it: {_last_line(error)}. Export or convert it again") from error
+        raise ModelError(
+            f"{path}: OpenVINO can't read it: {_last_line(error)}. "
+            "Export or convert it again, with operations and types that OpenVINO supports"
+        ) from error
     loaded = _describe(raw, path.stem, invented, path)
     present = [file for file in files if file.is_file()]
     digest = hashlib.sha256()

@@ -72,3 +72,9 @@ def test_what_onnxruntime_cannot_load_is_said_not_raised(path, feeds):
     path.write_bytes(broken.SerializeToString())
     (sentence,) = compare_with_onnxruntime(path, model, feeds)
     assert sentence.startswith("not compared with onnxruntime")
+
+
+def test_scores_near_zero_are_not_held_to_more_digits_than_they_have(path, feeds):
+    near_zero = [[x * 0, np.full_like(y, 5e-5)] for x, y in feeds]
+    model = load_model(path).model
+    assert compare_with_onnxruntime(path, _changed(model, 1.01), near_zero) == []
