@@ -111,8 +111,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here; - for stdout instead of the table")
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
-    print(f"{'units':>5} {'N':>5}  {'damage':<16}" + "".join(f"{s:>40}" for s in ("calib", "greedy")))
-    print(f"{'':>29}" + f"{'images/N  worst  compil.  reverted  kept':>40}" * 2)
+    table = sys.stderr if str(options.json) == "-" else sys.stdout
+    print(f"{'units':>5} {'N':>5}  {'damage':<16}" + "".join(f"{s:>40}" for s in ("calib", "greedy")), file=table)
+    print(f"{'':>29}" + f"{'images/N  worst  compil.  reverted  kept':>40}" * 2, file=table)
     for units, samples in CASES:
         for kind, make in KINDS.items():
             # A thousand layers need memory: a third of the seeds says enough there.
@@ -129,7 +130,7 @@ def main() -> None:
                     f"{cell['images']:>10.2f} {cell['images_worst']:>6.2f} {cell['compilations']:>8.1f} "
                     f"{cell['reverted']:>9.1f} {cell['kept']:>2}/{cell['seeds']}"
                 )
-            print(f"{units:>5} {samples:>5}  {kind:<16}{cells}", flush=True)
+            print(f"{units:>5} {samples:>5}  {kind:<16}{cells}", flush=True, file=table)
     if options.json:
         report = {
             "question": "images evaluated by the search against a greedy loop, simulated damage",

@@ -79,7 +79,7 @@ class SimulatedModel:
         """Return the parts of the plan, and note that it was asked for."""
         self.evaluations.append((reverted, len(indices)))
         active = [i for i, name in enumerate(self.names) if name not in reverted]
-        outputs = self.logits[indices] + self.noise[np.ix_(active, indices)].sum(axis=0)
+        outputs = self.logits[indices] + self.noise[np.ix_(active, indices.tolist())].sum(axis=0)
         right = outputs.argmax(axis=1) == self.labels[indices]
         if self.flips and active:
             plan = zlib.crc32("/".join(sorted(reverted)).encode())
