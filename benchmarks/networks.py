@@ -144,3 +144,13 @@ def unet(height: int = 1088, width: int = 1920, base: int = 16, depth: int = 4) 
 
 def _double(w: _Weights, x: ov.Output | ov.Node, out: int) -> ov.Node:
     return op.relu(_conv(w, op.relu(_conv(w, x, out, 3)), out, 3))
+
+
+def chain(tensors: int = 300, channels: int = 16, size: int = 96) -> ov.Model:
+    """A chain of as many convolutions as tensors are wanted, each with a signed and large enough input."""
+    w = _Weights()
+    image = op.parameter([1, channels, size, size], np.float32)
+    x: ov.Output | ov.Node = image
+    for _ in range(tensors):
+        x = op.multiply(op.tanh(_conv(w, x, channels, 1)), np.float32(2))
+    return _named(ov.Model([x], [image], "chain"))
