@@ -185,7 +185,9 @@ class SpeedFacts(Frozen):
     default_precision: str = ""
     speedup_f32: float
     speedup_default: float
-    noisy: bool = False
+    interval_f32: tuple[float, float] | None = Field(default=None, description="95 % interval of speedup_f32")
+    interval_default: tuple[float, float] | None = Field(default=None, description="95 % interval of speedup_default")
+    noisy: bool = Field(default=False, description="too noisy for a claim; the note says why")
     note: str = ""
 
 

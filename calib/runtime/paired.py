@@ -1,0 +1,198 @@
+"""What interleaved times say: medians, paired ratios with their interval, and whether the machine was too noisy.
+
+Pure functions of the numbers collected; ``timing.py`` collects them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import comb
+from typing import Literal
+
+import numpy as np
+
+from calib.errors import UsageError
+
+Basis = Literal["wall", "cpu"]
+
+# An interval wider than this share of its ratio on either side supports no claim of a few percent, which is what
+# separates two INT8 placements of one network.
+NOISY_HALF_WIDTH = 0.05
+# One undisturbed thread uses as much CPU as wall time; a machine shared with others shows more wall time.
+SHARED_CPU = 1.10
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of several values.
+
+    Attributes:
+        spread: half the distance between the quartiles, in the value's unit.
+    """
+
+    value: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A median of paired ratios, and the 95 % interval of that median."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval as a share of the ratio."""
+        return (self.high - self.low) / 2 / self.value
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One candidate, timed beside the others.
+
+    Attributes:
+        wall_ms: of one inference (latency), or of one sample (throughput).
+        cpu_ms: CPU time of the whole process for one inference or sample.
+        speedup: the reference's time over this one's, paired round by round; 1 for the reference itself.
+        speedup_cpu: the same of CPU time.
+    """
+
+    name: str
+    wall_ms: Median
+    cpu_ms: Median
+    speedup: Ratio
+    speedup_cpu: Ratio
+
+    @property
+    def per_second(self) -> float:
+        """Inferences or samples a second of wall time."""
+        return 1000 / self.wall_ms.value
+
+
+@dataclass(frozen=True)
+class Timings:
+    """All candidates of one interleaved measurement.
+
+    Attributes:
+        reference: the candidate that speed-ups are against.
+        rounds: how often each candidate was timed.
+        basis: the time that a claim should use: ``cpu`` where one thread ran on a machine that others used too.
+        noisy: whether a speed-up on that basis is too uncertain for a claim.
+        note: plain sentence; empty where there is nothing to say.
+    """
+
+    candidates: tuple[Timing, ...]
+    reference: str
+    rounds: int
+    basis: Basis
+    noisy: bool
+    note: str
+
+    def __getitem__(self, name: str) -> Timing:
+        return next(timing for timing in self.candidates if timing.name == name)
+
+    def time_ms(self, name: str) -> float:
+        """Return a candidate's median on the basis."""
+        timing = self[name]
+        return (timing.cpu_ms if self.basis == "cpu" else timing.wall_ms).value
+
+    def speedup(self, name: str) -> Ratio:
+        """Return a candidate's speed-up over the reference on the basis."""
+        timing = self[name]
+        return timing.speedup_cpu if self.basis == "cpu" else timing.speedup
+
+
+def median(values: Sequence[float]) -> Median:
+    """Return the median and half the distance between the quartiles."""
+    low, middle, high = np.quantile(np.asarray(values, np.float64), [0.25, 0.5, 0.75])
+    return Median(float(middle), float(high - low) / 2)
+
+
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
+    """Return the median of ``numerators[k] / denominators[k]`` and its distribution-free 95 % interval.
+
+    The interval is between two order statistics: with n rounds, (x₍ₖ₎, x₍ₙ₊₁₋ₖ₎) holds the median with probability
+    1 − 2·P(Bin(n, ½) < k); k is the largest that leaves 95 %. Below six rounds there is none: the extremes are given.
+
+    Raises:
+        UsageError: there are no rounds, not equally many, or a time is not positive.
+    """
+    above, below = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    if above.shape != below.shape or not above.size or not (above > 0).all() or not (below > 0).all():
+        raise UsageError(
+            f"paired times have to be positive and equally many, at least one each; got {above.size} and {below.size}"
+        )
+    ratios = np.sort(above / below)
+    rank = _rank(ratios.size)
+    return Ratio(float(np.median(ratios)), float(ratios[rank - 1]), float(ratios[-rank]))
+
+
+def _rank(count: int, level: float = 0.95) -> int:
+    """Return k of the order statistics, counted from 1."""
+    rank, below = 1, 1.0  # below = 2ⁿ · P(Bin(n, ½) < 1)
+    while 2 * (below + comb(count, rank)) <= (1 - level) * 2.0**count:
+        below += comb(count, rank)
+        rank += 1
+    return rank
+
+
+def summarize(
+    wall_ms: Mapping[str, Sequence[float]],
+    cpu_ms: Mapping[str, Sequence[float]],
+    *,
+    reference: str | None = None,
+    one_thread: bool = True,
+) -> Timings:
+    """Turn collected times into medians, speed-ups and a verdict.
+
+    Args:
+        wall_ms: candidate → one time a round; round k of all candidates was measured back to back.
+        cpu_ms: the same of CPU time.
+        reference: what speed-ups are against; the first candidate by default.
+        one_thread: whether one thread ran: only then does CPU time stand for wall time.
+
+    Raises:
+        UsageError: see ``paired_ratio``.
+    """
+    reference = reference or next(iter(wall_ms))
+    timings = tuple(
+        Timing(
+            name,
+            median(wall_ms[name]),
+            median(cpu_ms[name]),
+            paired_ratio(wall_ms[reference], wall_ms[name]),
+            paired_ratio(cpu_ms[reference], cpu_ms[name]),
+        )
+        for name in wall_ms
+    )
+    shared = one_thread and any(t.wall_ms.value > SHARED_CPU * t.cpu_ms.value for t in timings)
+    unsteady = [t for t in timings if t.wall_ms.spread > NOISY_HALF_WIDTH * t.wall_ms.value or _uncertain(t.speedup)]
+    basis: Basis = "cpu" if one_thread and (shared or unsteady) else "wall"
+    rounds = len(wall_ms[reference])
+    worst = max(timings, key=lambda t: _speedup(t, basis).half_width)
+    noisy = len(timings) > 1 and _uncertain(_speedup(worst, basis))
+    return Timings(timings, reference, rounds, basis, noisy, _note(basis, noisy, worst, rounds))
+
+
+def _speedup(timing: Timing, basis: Basis) -> Ratio:
+    return timing.speedup_cpu if basis == "cpu" else timing.speedup
+
+
+def _uncertain(ratio: Ratio) -> bool:
+    return ratio.half_width > NOISY_HALF_WIDTH
+
+
+def _note(basis: Basis, noisy: bool, worst: Timing, rounds: int) -> str:
+    sentences = []
+    if basis == "cpu":
+        sentences.append("Other work shared the CPU, so CPU time of the one thread is compared, not wall time.")
+    if noisy:
+        ratio = _speedup(worst, basis)
+        sentences.append(
+            f"Too noisy for a claim: the speed-up of {worst.name} is {ratio.value:.2f} but anything from "
+            f"{ratio.low:.2f} to {ratio.high:.2f} fits the {rounds} rounds. Measure for longer, or on a quiet machine."
+        )
+    return " ".join(sentences)

@@ -1,0 +1,246 @@
+"""Time several models side by side: A B, B A, A B…, so that what disturbs the machine disturbs all of them.
+
+Latency is of one inference at a time; throughput is of samples through parallel streams. Every compiled model lives
+for the whole measurement. ``paired.py`` says what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.errors import UsageError
+from calib.outcome import SpeedFacts
+from calib.runtime.paired import Timings, summarize
+from calib.runtime.session import F32, compile_model, ov
+
+# Long enough that the clock and Python's loop around the calls are well below a percent.
+BLOCK_SECONDS = 0.004
+MINIMUM_ROUNDS = 6  # below six a median has no 95 % interval
+
+Feed = Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to time.
+
+    Attributes:
+        name: unique among the candidates.
+        config: compile properties beside threads and streams: ``F32``, or {} for the machine's own precision.
+    """
+
+    name: str
+    model: ov.Model = field(repr=False)
+    config: Mapping[str, Any] = field(default_factory=lambda: F32)
+
+
+Block = Callable[[int], int]
+"""Runs some inferences on the feed of that round and returns how many samples went through."""
+
+
+def time_models(
+    candidates: Sequence[Candidate],
+    feeds: Sequence[Feed],
+    *,
+    threads: int = 1,
+    streams: int = 1,
+    batch: int = 1,
+    rounds: int = 200,
+    seconds: float = 3.0,
+    reference: str | None = None,
+) -> Timings:
+    """Time the candidates, interleaved, until ``rounds`` are done or the time is up (never fewer than six).
+
+    With one stream the time is the latency of one inference; with several it is wall time a sample, all streams busy.
+    In round k every candidate gets feed k (modulo their number); the order turns around each round. State is reset
+    before each inference.
+
+    Args:
+        candidates: what to time; all stay compiled until the end.
+        feeds: one sample each, arrays in input order or by input index; at least one.
+        threads: of one inference where there is one stream, of all streams together otherwise.
+        streams: inferences that run at the same time.
+        batch: samples stacked in one inference; the models are reshaped for it.
+        rounds: at most so many.
+        seconds: wall time to spend, compilation apart.
+        reference: what speed-ups are against; the first candidate by default.
+
+    Raises:
+        UsageError: no feeds, names that aren't unique, or a model that can't take the batch.
+    """
+    names = [candidate.name for candidate in candidates]
+    if not candidates or not feeds or len(set(names)) != len(names):
+        raise UsageError(f"timing needs models with different names and at least one feed; got {names}, {len(feeds)}")
+    stacked = [_stack(feed, batch) for feed in feeds]
+    blocks = {c.name: _block(_batched(c, batch), c.config, stacked, threads, streams, batch) for c in candidates}
+    wall, cpu = _measure(blocks, rounds, seconds)
+    return summarize(wall, cpu, reference=reference, one_thread=threads == 1 and streams == 1)
+
+
+def speed_facts(
+    fp32_model: ov.Model,
+    int8_model: ov.Model,
+    feeds: Sequence[Feed],
+    *,
+    precision: str = "f32",
+    threads: int = 1,
+    rounds: int = 200,
+    seconds: float = 3.0,
+) -> SpeedFacts:
+    """Time INT8 against the FP32 model in f32 and in the machine's default precision.
+
+    Args:
+        fp32_model: the model as it came.
+        int8_model: what became of it.
+        feeds: one sample each, at least one.
+        precision: what the layers that stay in floating point in the INT8 model run in: ``f32``, ``bf16``…, or
+            ``default``; the figure for the default is in the note where it is another one.
+        threads: of one inference.
+        rounds: at most so many.
+        seconds: wall time to spend, compilation apart.
+    """
+    default = default_precision()
+    intended = {} if precision in ("default", default) else {**F32, "INFERENCE_PRECISION_HINT": precision}
+    candidates = [
+        Candidate("INT8", int8_model, intended),
+        Candidate("f32", fp32_model, F32),
+        Candidate("default", fp32_model, {}),
+    ]
+    if intended:
+        candidates.append(Candidate("INT8 default", int8_model, {}))
+    times = time_models(candidates, feeds, threads=threads, rounds=rounds, seconds=seconds)
+    notes = [times.note]
+    if intended and default != precision:
+        notes.append(
+            f"INT8 was run with its floating-point layers in {precision}; "
+            f"in {default}, this machine's default, it takes {times.time_ms('INT8 default'):.3g} ms."
+        )
+    # Speed-ups are of the others' times over INT8's, so those of the others over the reference INT8, turned around.
+    f32, other = times.speedup("f32"), times.speedup("default")
+    return SpeedFacts(
+        latency_f32_ms=times.time_ms("f32"),
+        latency_default_ms=times.time_ms("default"),
+        latency_int8_ms=times.time_ms("INT8"),
+        default_precision=default,
+        speedup_f32=1 / f32.value,
+        speedup_default=1 / other.value,
+        interval_f32=(1 / f32.high, 1 / f32.low),
+        interval_default=(1 / other.high, 1 / other.low),
+        noisy=times.noisy,
+        note=" ".join(note for note in notes if note),
+    )
+
+
+def default_precision() -> str:
+    """Return what layers in floating point run in on this machine without a hint: f32, bf16 or f16."""
+    x = ov.opset13.parameter([1], ov.Type.f32)
+    compiled = compile_model(ov.Model([ov.opset13.relu(x)], [x], "probe"), {})
+    return compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+
+
+def _stack(feed: Feed, batch: int) -> dict[int, NDArray[Any]]:
+    items = feed if isinstance(feed, Mapping) else dict(enumerate(feed))
+    return {i: np.concatenate([array] * batch) if batch > 1 else np.asarray(array) for i, array in items.items()}
+
+
+def _batched(candidate: Candidate, batch: int) -> ov.Model:
+    """Return the model reshaped for a batch; itself for one sample."""
+    if batch == 1:
+        return candidate.model
+    model = candidate.model.clone()
+    try:
+        shapes = {i: [batch, *list(port.get_partial_shape())[1:]] for i, port in enumerate(model.inputs)}
+        model.reshape({i: ov.PartialShape(shape) for i, shape in shapes.items()})
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(
+            f"{candidate.name} can't be reshaped for a batch of {batch} ({str(error).splitlines()[0]}). "
+            "Leave the batch at 1"
+        ) from error
+    return model
+
+
+def _block(
+    model: ov.Model,
+    config: Mapping[str, Any],
+    feeds: Sequence[Mapping[int, NDArray[Any]]],
+    threads: int,
+    streams: int,
+    batch: int,
+) -> Block:
+    """Compile, warm up, and return what runs one block of inferences, as many as fill ``BLOCK_SECONDS``."""
+    compiled = compile_model(model, config, threads=threads, streams=streams)
+    tensors = [{i: ov.Tensor(np.ascontiguousarray(a)) for i, a in feed.items()} for feed in feeds]
+    run = _parallel(compiled, streams) if streams > 1 else _one_by_one(compiled)
+    run(tensors[0], streams)
+    start = time.perf_counter()
+    run(tensors[0], 2 * streams)
+    each = max((time.perf_counter() - start) / (2 * streams), 1e-7)
+    count = max(2 * streams if streams > 1 else 1, ceil(BLOCK_SECONDS / each))
+
+    def block(number: int) -> int:
+        run(tensors[number % len(tensors)], count)
+        return count * batch
+
+    return block
+
+
+def _one_by_one(compiled: ov.CompiledModel) -> Callable[[Mapping[int, ov.Tensor], int], None]:
+    request = compiled.create_infer_request()
+    stateful = bool(request.query_state())
+
+    def run(tensors: Mapping[int, ov.Tensor], count: int) -> None:
+        for index, tensor in tensors.items():
+            request.set_input_tensor(index, tensor)
+        for _ in range(count):
+            if stateful:
+                request.reset_state()
+            request.infer(None, share_inputs=True, share_outputs=True)  # no copies: they are not the model's time
+
+    return run
+
+
+def _parallel(compiled: ov.CompiledModel, streams: int) -> Callable[[Mapping[int, ov.Tensor], int], None]:
+    queue = ov.AsyncInferQueue(compiled, streams)
+    stateful = bool(queue[0].query_state())
+
+    def run(tensors: Mapping[int, ov.Tensor], count: int) -> None:
+        for _ in range(count):
+            idle = queue[queue.get_idle_request_id()]
+            if stateful:
+                idle.reset_state()
+            for index, tensor in tensors.items():
+                idle.set_input_tensor(index, tensor)
+            queue.start_async(None, share_inputs=True)
+        queue.wait_all()
+
+    return run
+
+
+def _measure(
+    blocks: Mapping[str, Block], rounds: int, seconds: float
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return wall and CPU milliseconds a sample, one a round, for each block."""
+    wall: dict[str, list[float]] = {name: [] for name in blocks}
+    cpu: dict[str, list[float]] = {name: [] for name in blocks}
+    for number in _rounds(max(rounds, MINIMUM_ROUNDS), seconds):
+        for name in list(blocks)[:: -1 if number % 2 else 1]:
+            start_wall, start_cpu = time.perf_counter(), time.process_time()
+            samples = blocks[name](number)
+            cpu[name].append((time.process_time() - start_cpu) * 1000 / samples)
+            wall[name].append((time.perf_counter() - start_wall) * 1000 / samples)
+    return wall, cpu
+
+
+def _rounds(limit: int, seconds: float) -> Iterator[int]:
+    end = time.perf_counter() + seconds
+    for number in range(limit):
+        if number >= MINIMUM_ROUNDS and time.perf_counter() > end:
+            return
+        yield number
