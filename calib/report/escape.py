@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from typing import Any
 
 # A spreadsheet takes a cell that starts with one of these for a formula (OWASP, "CSV Injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _MARKDOWN_SPECIAL = frozenset("\\`*_{}[]()<>#+-!|~&")
 
@@ -38,7 +41,7 @@ def json_for_script(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     # A lone surrogate can't be written as UTF-8; JSON can carry it as an escape.
-    return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def csv_cell(value: str) -> str:

@@ -61,7 +61,7 @@ def opened(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
     )
     try:
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-ready]")
+        page.wait_for_selector("html[data-complete]")
         yield page
         assert said == []
         assert [url for url in fetched if not url.startswith("data:")] == [path.as_uri()]
