@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
+from calib.plan import Scheme
+from calib.ranges.affine import level_grid
 from calib.summary import TensorSummary
+
+_REPEATS = 16  # how often a value is seen on average before it counts as repeated
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,21 @@ class Bins:
     def second_moment(self) -> NDArray[np.float64]:
         """Sum of the squared values of each bin."""
         return self.counts * (self.low**2 + self.low * self.high + self.high**2) / 3
+
+    def fit_levels(self, scheme: Scheme, levels: int) -> bool:
+        """Tell whether the values probably are the levels of their exact extremes, but for one shift of all.
+
+        Images of 8-bit pixels are like that: 256 equidistant values. Only the exact extremes give levels with the
+        pixels' own distance, and a shift f of them costs f² levels where other ranges cost 1/12. A histogram can't
+        see that, because its bins are as wide as the levels, and would promise a gain from other ranges. So: no more
+        distinct values than levels, each repeated, and a shift of at most a quarter of a level.
+        """
+        if not 0 < len(self.counts) <= levels or self.total < _REPEATS * len(self.counts):
+            return False
+        low, high = self.low[0], self.high[-1]
+        scale, below = (float(v) for v in level_grid(low, high, scheme, levels))
+        same_distance = abs(scale * (levels - 1) - (high - low)) <= scale / 8
+        return same_distance and abs(low + below * scale) <= scale / 4
 
     def where(self, keep: NDArray[np.bool_]) -> Bins:
         """Return the bins of a mask."""

@@ -14,6 +14,7 @@ from calib.summary import TensorSummary
 _EDGES = 96  # ends tried on each side in the coarse search over both
 _FINALISTS = 12  # ranges whose error is integrated exactly
 _SMALLEST = 2.0**-12  # share of the extreme below which no end is tried
+FEW_VALUES = "min-max: the values are few and evenly spaced, like pixels, so that each has its own level"
 
 
 class Mse:
@@ -27,6 +28,8 @@ class Mse:
     which prefix sums of counts, x and x² give in constant time for any pair of ends, so both ends are searched
     together where the scheme is asymmetric. The best few are then compared by the exact integral over the levels as
     they will be, min-max always among them: it is never worse than min-max on the histogram. Ties go to the wider.
+    Tensors of few distinct values, such as images of 8-bit pixels, keep min-max, see
+    :meth:`calib.ranges.bins.Bins.fit_levels`.
     """
 
     name = "mse"
@@ -38,6 +41,8 @@ class Mse:
         bins = bins_of(summary)
         if not bins.second_moment.any():
             return Range(low, high, self.name, "min-max: the tensor is zero everywhere it was sampled")
+        if bins.fit_levels(scheme, levels):
+            return Range(low, high, self.name, FEW_VALUES)
         lows, highs = _candidates(bins, low, high, scheme, levels)
         order = np.argsort(_quick_errors(_Moments(bins), lows, highs, scheme, levels), kind="stable")[:_FINALISTS]
         lows, highs = np.append(low, lows[order]), np.append(high, highs[order])

@@ -131,3 +131,32 @@ def test_auto_says_what_it_chose_and_the_figures_of_all():
 def test_auto_is_within_half_a_decibel_of_the_best(name):
     best = max(sqnr(name, estimator) for estimator in ("minmax", "mean-minmax", "percentile", "kl", "mse"))
     assert sqnr(name, "auto") >= best - 0.5
+
+
+def pictures(mean: float, std: float) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(8, 4000)) ** 2 // 255  # dark, as pictures are
+    pixels.reshape(-1)[:256] = np.arange(256)
+    return ((pixels - mean) / std).astype(np.float32)
+
+
+def summary_of_pictures(values: np.ndarray) -> TensorSummary:
+    ends = float(values.min()), float(values.max())
+    return TensorSummary(TensorId("x"), 8, *ends, *ends, Histogram.of(values))
+
+
+@pytest.mark.parametrize("estimator", ["mse", "auto"])
+def test_pixels_of_eight_bits_keep_their_own_levels(estimator):
+    values = pictures(72.9, 90.0)
+    chosen = get_estimator(estimator)(summary_of_pictures(values), Scheme.ASYMMETRIC, 256)
+    assert (chosen.low, chosen.high) == (values.min(), values.max()) and "each has its own" in chosen.reason
+    quantized = quantize_dequantize(values, *range_limits(chosen, Scheme.ASYMMETRIC, 256), 256)
+    # all are shifted alike, by a tenth of a level; the scale's rounding moves up to 255 levels by 2^-15 each
+    assert np.ptp(quantized - values) <= 255 * 2.0**-15 / 90.0
+
+
+def test_pixels_half_a_level_off_are_no_such_case():
+    summary = summary_of_pictures(pictures(127.5, 127.5))
+    reason = get_estimator("mse")(summary, Scheme.ASYMMETRIC, 256).reason
+    assert "each has its own" not in reason
+    symmetric = get_estimator("mse")(summary_of_pictures(pictures(72.9, 90.0)), Scheme.SYMMETRIC, 255).reason
+    assert "each has its own" not in symmetric
