@@ -107,8 +107,8 @@ def ranking_chart(report: Report) -> Spec:
         "x": {
             "field": "damage",
             "type": "quantitative",
-            "scale": {"type": "log"},
-            "axis": {"format": "~e", "values": _powers_of_ten([row["damage"] for row in rows])},
+            "scale": {"type": "log", "nice": False, "padding": 10},
+            "axis": {"format": "~e", "values": _log_ticks([row["damage"] for row in rows])},
             "title": "damage (normalized squared error)",
         },
         "y": {"field": "label", "type": "nominal", "sort": None, "title": None, "axis": {"grid": True}},
@@ -275,10 +275,12 @@ def _tight() -> Spec:
     return {"scale": {"zero": False, "nice": False, "padding": 6}}
 
 
-def _powers_of_ten(values: list[float]) -> list[float]:
-    """Return the powers around positive values: the only ticks that a logarithmic axis needs."""
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return [float(f"1e{power}") for power in range(low, high + 1)]
+def _log_ticks(values: list[float]) -> list[float]:
+    """Return ticks for a logarithmic axis: powers of ten, with 2 and 5 between them where there are few."""
+    low, high = min(values), max(values)
+    steps = (1, 2, 5) if high < 100 * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [tick for power in powers for step in steps if low <= (tick := float(f"{step}e{power}")) <= high]
 
 
 def _labels(names: list[str]) -> list[str]:

@@ -106,7 +106,7 @@ const calibTables = (() => {
       let total = 0;
       for (const [place, column] of this.visible.entries()) {
         const wanted = column.width || Math.max(column.title.length + 2, 8);
-        const characters = this.narrow && place === 0 ? Math.min(wanted, 20) : wanted;
+        const characters = this.narrow && place === 0 ? Math.min(wanted, 22) : wanted;
         const col = make("col");
         col.style.width = `${characters * 7.6 + 20}px`;
         total += characters * 7.6 + 20;
@@ -195,7 +195,7 @@ const calibTables = (() => {
       if (isText(column)) cell.title = text;
       if (column.kind === "precision" && !isMissing(value)) cell.append(precision(text));
       else if (column.kind === "link" && !isMissing(value) && value[1]) cell.append(make("a", { href: value[1], textContent: text }));
-      else if (first) cell.append(make("button", { type: "button", textContent: this.narrow ? shorten(text, 20) : text }));
+      else if (first) cell.append(make("button", { type: "button", textContent: this.narrow ? shorten(text, 18) : text }));
       else cell.textContent = text;
       return cell;
     }

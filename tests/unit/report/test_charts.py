@@ -89,6 +89,22 @@ def test_ranking_chart_shows_the_worst_first_and_never_zero_on_a_log_axis() -> N
     assert all(row["damage"] > 0 for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("damages", "ticks"),
+    [
+        ([0.3, 2e-4], [1e-3, 1e-2, 1e-1]),
+        ([0.09, 0.03], [0.05]),
+        ([0.9, 0.02], [0.02, 0.05, 0.1, 0.2, 0.5]),
+        ([0.3], []),
+    ],
+)
+def test_log_axis_has_round_ticks_inside_its_data(damages: list[float], ticks: list[float]) -> None:
+    report = made_up_report(layers=3)
+    ranking = [report.ranking[0].model_copy(update={"damage": damage}) for damage in damages]
+    spec = charts.ranking_chart(report.model_copy(update={"ranking": ranking}))
+    assert spec["encoding"]["x"]["axis"]["values"] == ticks
+
+
 def test_names_that_look_alike_when_shortened_stay_apart() -> None:
     report = made_up_report(layers=3)
     long = "a" * 60
