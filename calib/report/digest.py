@@ -110,8 +110,9 @@ def size_fact(model: ModelFacts) -> Fact:
 def layers_fact(report: Report) -> Fact:
     """Say how many layers are in INT8, in what share of the work, and what became of the rest."""
     planned = [layer for layer in report.layers if layer.planned == "int8"]
-    work = sum(layer.macs for layer in report.layers)
-    detail = [f"{numbers.share(sum(layer.macs for layer in planned) / work)} of the multiply-adds"] if work else []
+    detail = (
+        [f"{numbers.share(_work(planned) / _work(report.layers))} of the multiply-adds"] if _countable(report) else []
+    )
     if reverted := sum(layer.reverted for layer in report.layers):
         detail.append(f"{reverted} reverted")
     odd = unexpected(report)
@@ -119,6 +120,15 @@ def layers_fact(report: Report) -> Fact:
         detail.append(f"{len(odd)} did not run as planned")
     tone: Tone = "warning" if odd else "neutral"
     return Fact("layers", f"{len(planned)} of {len(report.layers)} in INT8", SEPARATOR.join(detail), tone)
+
+
+def _work(layers: list[LayerFacts]) -> int:
+    return sum(layer.macs for layer in layers)
+
+
+def _countable(report: Report) -> bool:
+    """Say whether the work of every layer is known; an Add multiplies nothing."""
+    return _work(report.layers) > 0 and all(layer.macs or layer.type == "Add" for layer in report.layers)
 
 
 def unexpected(report: Report) -> list[LayerFacts]:

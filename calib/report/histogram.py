@@ -23,7 +23,7 @@ def histogram_chart() -> Spec:
                 "type": "quantitative",
                 "stack": None,
                 "scale": {"type": "symlog"},
-                "axis": {**axis, "format": "~s"},
+                "axis": {**axis, "labelExpr": "format(datum.value, '~s')"},
                 "title": "values (log scale)",
             },
             "tooltip": [{"field": "low", "format": ".4~g"}, {"field": "high", "format": ".4~g"}, {"field": "count"}],
@@ -53,7 +53,7 @@ def histogram_chart() -> Spec:
     }
     return {
         "$schema": SCHEMA,
-        "usermeta": {"room": 100},
+        "usermeta": {"room": 116},
         "datasets": {"bins": [], "ranges": []},
         "resolve": {"scale": {"x": "shared"}},
         "spacing": 8,

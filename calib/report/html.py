@@ -145,4 +145,6 @@ def _model_rows(report: Report) -> list[list[str]]:
 
 
 def _plain(value: Any) -> str:
+    if value is None or value in ("", [], ()):
+        return numbers.MISSING
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -84,5 +84,12 @@ def test_int8_that_does_not_pay_is_said() -> None:
     assert "INT8 does not pay here: 7.00 ms against 6.62 ms" in text
 
 
+def test_share_of_the_work_is_not_claimed_where_a_layer_is_not_counted() -> None:
+    report = made_up_report()
+    assert "% of the multiply-adds" in render_text(report)
+    unknown = report.layers[0].model_copy(update={"macs": 0})
+    assert "multiply-adds" not in render_text(report.model_copy(update={"layers": [unknown, *report.layers[1:]]}))
+
+
 def test_rendering_is_deterministic() -> None:
     assert render_text(made_up_report()) == render_text(made_up_report())
