@@ -71,25 +71,7 @@ def made_up_report(layers: int = 40, **changes: Any) -> Report:
             FinalistFacts(reverted=reverted[:2], drop=0.0041, latency_ms=4.24, chosen=True),
             FinalistFacts(reverted=reverted, drop=0.0035, latency_ms=4.90, chosen=False),
         ],
-        "accuracy": AccuracyFacts(
-            metric="top1",
-            higher_is_better=True,
-            unit="fraction",
-            baseline=0.7612,
-            quantized=0.7571,
-            drop=0.0041,
-            interval=(0.0008, 0.0079),
-            interval_method="paired bootstrap, 2000 resamples",
-            budget=0.01,
-            samples=5000,
-            confirmed_samples=2500,
-            drop_default_precision=0.0044,
-            default_precision="bf16",
-            bound_evaluations=9,
-            images_evaluated=21400,
-            compilations=6,
-            note="",
-        ),
+        "accuracy": _accuracy(),
         "output_sqnr_db": {"logits": 27.3},
         "speed": SpeedFacts(
             latency_f32_ms=12.1,
@@ -100,20 +82,46 @@ def made_up_report(layers: int = 40, **changes: Any) -> Report:
             speedup_default=1.56,
             note="",
         ),
-        "stages": [
-            StageFacts(name=name, wall=wall, cpu=cpu)
-            for name, wall, cpu in (
-                ("load", 0.4, 0.4),
-                ("collect", 14.2, 27.5),
-                ("ranges", 2.1, 2.0),
-                ("corrections", 9.7, 17.1),
-                ("search", 48.0, 93.0),
-                ("report", 0.2, 0.2),
-            )
-        ],
+        "stages": _stages(),
         "warnings": ["The calibration data hold 300 samples; 512 are advised for models with attention."],
     }
     return Report(**{**fields, **changes})
+
+
+def _accuracy() -> AccuracyFacts:
+    return AccuracyFacts(
+        metric="top1",
+        higher_is_better=True,
+        unit="fraction",
+        baseline=0.7612,
+        quantized=0.7571,
+        drop=0.0041,
+        interval=(0.0008, 0.0079),
+        interval_method="paired bootstrap, 2000 resamples",
+        budget=0.01,
+        samples=5000,
+        confirmed_samples=2500,
+        drop_default_precision=0.0044,
+        default_precision="bf16",
+        bound_evaluations=9,
+        images_evaluated=21400,
+        compilations=6,
+        note="",
+    )
+
+
+def _stages() -> list[StageFacts]:
+    return [
+        StageFacts(name=name, wall=wall, cpu=cpu)
+        for name, wall, cpu in (
+            ("load", 0.4, 0.4),
+            ("collect", 14.2, 27.5),
+            ("ranges", 2.1, 2.0),
+            ("corrections", 9.7, 17.1),
+            ("search", 48.0, 93.0),
+            ("report", 0.2, 0.2),
+        )
+    ]
 
 
 def _model(layers: int) -> ModelFacts:
