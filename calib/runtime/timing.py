@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from calib.errors import UsageError
 from calib.outcome import SpeedFacts
 from calib.runtime.paired import Timings, summarize
-from calib.runtime.session import F32, compile_model, ov
+from calib.runtime.session import F32, compile_model, core, ov
 
 # Long enough that the clock and Python's loop around the calls are well below a percent.
 BLOCK_SECONDS = 0.004
@@ -140,9 +140,7 @@ def speed_facts(
 
 def default_precision() -> str:
     """Return what layers in floating point run in on this machine without a hint: f32, bf16 or f16."""
-    x = ov.opset13.parameter([1], ov.Type.f32)
-    compiled = compile_model(ov.Model([ov.opset13.relu(x)], [x], "probe"), {})
-    return compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def _stack(feed: Feed, batch: int) -> dict[int, NDArray[Any]]:

@@ -1,0 +1,196 @@
+"""What this CPU can do, and how a model behaves on one that can do less.
+
+INT8 dot products without VNNI add pairs of u8·i8 products in 16 bits, which saturate; with 7-bit weights
+(``target: cpu-no-vnni``) they can't: 2 · 255 · 63 < 2¹⁵. oneDNN, which OpenVINO's CPU plug-in runs on, takes a limit
+from the environment when it is loaded (ONEDNN_MAX_CPU_ISA, https://uxlfoundation.github.io/oneDNN, "CPU Dispatcher
+Control"), so a machine with VNNI can run a model as one without would, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from calib.errors import CalibError, UsageError
+from calib.outcome import Evaluation
+from calib.runtime.session import core, ov
+
+FEATURES: Mapping[str, tuple[str, ...]] = {
+    "sse4.1": ("sse4_1",),
+    "avx2": ("avx2",),
+    "avx512": ("avx512bw",),
+    "vnni": ("avx512_vnni", "avx_vnni"),
+    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "fp16": ("avx512_fp16", "amx_fp16", "asimdhp"),
+    "amx": ("amx_int8",),
+    "dot product": ("asimddp",),
+    "i8mm": ("i8mm",),
+}
+"""Feature → the flags in /proc/cpuinfo that mean it, any of them."""
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set that a process can be limited to.
+
+    Attributes:
+        limit: the value of ONEDNN_MAX_CPU_ISA.
+        needs: features (``FEATURES``) that the machine must have: a limit takes away and adds nothing.
+        saturates: whether u8·i8 products saturate there with full 8-bit weights.
+    """
+
+    limit: str
+    needs: tuple[str, ...]
+    saturates: bool
+
+
+ISAS: Mapping[str, Isa] = {
+    "sse41": Isa("SSE41", ("sse4.1",), True),
+    "avx2": Isa("AVX2", ("avx2",), True),
+    "avx512": Isa("AVX512_CORE", ("avx512",), True),
+    "avx512-vnni": Isa("AVX512_CORE_VNNI", ("avx512", "vnni"), False),
+    "avx512-bf16": Isa("AVX512_CORE_BF16", ("avx512", "vnni", "bf16"), False),
+    "avx512-amx": Isa("AVX512_CORE_AMX", ("avx512", "vnni", "amx"), False),
+}
+"""Name → instruction set, oldest first."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor.
+
+    Attributes:
+        features: those of ``FEATURES`` that it has, in the table's order.
+        capabilities: precisions and more that OpenVINO lists for it.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    capabilities: tuple[str, ...]
+
+    @property
+    def exact_int8(self) -> bool:
+        """Whether sums of INT8 products are exact with full 8-bit weights."""
+        return bool({"vnni", "amx", "dot product", "i8mm"} & set(self.features))
+
+
+def cpu() -> Cpu:
+    """Return what /proc/cpuinfo and OpenVINO say of this machine.
+
+    OpenVINO honours ONEDNN_MAX_CPU_ISA and /proc/cpuinfo does not: the features are those of the hardware.
+    """
+    flags = _cpu_flags()
+    found = tuple(feature for feature, names in FEATURES.items() if flags & set(names))
+    name = str(core().get_property("CPU", "FULL_DEVICE_NAME")).strip() or platform.processor()
+    return Cpu(name, found, tuple(sorted(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))))
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """Return the flags of the first processor; none where there is no /proc/cpuinfo."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((frozenset(v.split()) for key, _, v in lines if key.strip() in ("flags", "Features")), frozenset())
+
+
+def get_isa(name: str) -> Isa:
+    """Return the instruction set of that name.
+
+    Raises:
+        UsageError: there is none, or this machine can't run it.
+    """
+    key = name.lower().replace("_", "-")
+    if key not in ISAS:
+        raise UsageError(f"isa has to be one of {', '.join(ISAS)}; got {name!r}")
+    missing = [feature for feature in ISAS[key].needs if feature not in cpu().features]
+    if missing:
+        raise UsageError(
+            f"isa {key} needs a CPU with {' and '.join(missing)}, which this one ({cpu().name}) does not report. "
+            "A limit can only take features away; run it on such a machine"
+        )
+    return ISAS[key]
+
+
+def run_as(isa: str, argv: Sequence[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command on a CPU limited to an instruction set; return its exit code, stdout and stderr.
+
+    Args:
+        isa: one of ``ISAS``.
+        argv: program and arguments.
+        timeout: seconds, None for as long as it takes.
+
+    Raises:
+        UsageError: see ``get_isa``.
+    """
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": get_isa(isa).limit}
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def evaluate_as(
+    isa: str,
+    model: str | Path | ov.Model,
+    validation: Any,
+    metric: Any = None,
+    *,
+    precision: str = "f32",
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
+    **settings: Any,
+) -> Evaluation:
+    """Run ``calib evaluate`` as a CPU limited to an instruction set would, and return what it found.
+
+    Args:
+        isa: one of ``ISAS``.
+        model: a file, or a model in memory, which is written to a temporary folder.
+        validation: a DATA string: a child process can't read Python objects.
+        metric: by name; None for the one of the settings.
+        precision: of the layers in floating point.
+        config: a file of settings.
+        sets: ``"key=value"`` settings.
+        settings: any setting by name; None is left out.
+
+    Raises:
+        UsageError: no such instruction set on this machine, or data or metric that only this process has.
+        CalibError: what the evaluation itself raised.
+    """
+    get_isa(isa)  # before anything is written
+    for name, value in (("validation", validation), ("metric", metric)):
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise UsageError(
+                f"isa {isa} runs in a process of its own, which can't take {name} as a {type(value).__name__}; "
+                f"give it as text (data: a file or python:module:function)"
+            )
+    with TemporaryDirectory(prefix="calib-isa-") as folder:
+        if isinstance(model, ov.Model):
+            path = Path(folder, "model.xml")
+            ov.save_model(model, path, compress_to_fp16=False)
+            model = path
+        argv = [str(model), "--validation", os.fspath(validation), "--precision", precision, "--json"]
+        argv += [] if metric is None else ["--metric", os.fspath(metric)]
+        argv += [] if config is None else ["--config", os.fspath(config)]
+        argv += [part for text in sets for part in ("--set", text)]
+        argv += [part for key, value in settings.items() if value is not None for part in ("--set", _set(key, value))]
+        program = [sys.executable, "-c", "from calib.cli import main; main()", "--quiet", "evaluate"]
+        done = run_as(isa, [*program, *argv])
+    if done.returncode:
+        text = done.stderr.strip().removeprefix("error: ") or f"it ended with exit code {done.returncode}"
+        kind = UsageError if done.returncode == UsageError.exit_code else CalibError
+        raise kind(f"evaluating as a CPU with {isa}: {text}")
+    return Evaluation.model_validate_json(done.stdout).model_copy(update={"isa": isa})
+
+
+def _set(key: str, value: Any) -> str:
+    """Return a setting as ``--set`` takes it: text as it is, everything else as JSON, which is YAML too."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"

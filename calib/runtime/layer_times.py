@@ -1,0 +1,71 @@
+"""What each executed node costs, from the plug-in's own counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from numpy.typing import NDArray
+
+from calib.runtime.session import ov
+
+PROFILED: Mapping[str, Any] = {"PERF_COUNT": True}
+"""What ``layer_times`` needs beside the other properties a model is compiled with."""
+
+WARM_UP = 4
+BLOCKS = 5
+
+Averages = tuple[int, Mapping[str, float]]
+"""How many runs there were, and each node's average time over all of them."""
+
+
+def layer_times(
+    compiled: ov.CompiledModel, feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]], *, runs: int = 40
+) -> dict[str, float]:
+    """Return executed node → milliseconds of one inference; nodes that were fused or folded are absent.
+
+    The names are those of ``executed_nodes``. Median over five blocks of runs, the first runs left out.
+
+    Args:
+        compiled: with ``PROFILED`` among its properties, and with no runs yet.
+        feeds: at least one; arrays in input order or by input index.
+        runs: how many inferences are timed.
+    """
+    request = compiled.create_infer_request()
+    stateful = bool(request.query_state())
+    size = max(1, runs // BLOCKS)
+    snapshots: list[Averages] = []
+    for number in range(WARM_UP + size * BLOCKS):
+        if number >= WARM_UP and (number - WARM_UP) % size == 0:
+            snapshots.append((number, _averages(request)))
+        if stateful:
+            request.reset_state()
+        feed = feeds[number % len(feeds)]
+        request.infer(dict(feed) if isinstance(feed, Mapping) else dict(enumerate(feed)), share_outputs=True)
+    snapshots.append((WARM_UP + size * BLOCKS, _averages(request)))
+    return difference(snapshots)
+
+
+def difference(snapshots: Sequence[Averages]) -> dict[str, float]:
+    """Return the median over consecutive snapshots of what a run between them took.
+
+    The counters are averages since compilation, in whole microseconds: between runs k and n a run took
+    (n·avg_n − k·avg_k) / (n − k), with a rounding error of up to (n + k) / 2(n − k) µs.
+    """
+    blocks: dict[str, list[float]] = {}
+    for (before, early), (after, late) in pairwise(snapshots):
+        for name, average in late.items():
+            spent = after * average - before * early.get(name, 0.0)
+            blocks.setdefault(name, []).append(max(0.0, spent / (after - before)))
+    return {name: median(times) for name, times in blocks.items()}
+
+
+def _averages(request: ov.InferRequest) -> dict[str, float]:
+    executed = ov.ProfilingInfo.Status.EXECUTED
+    return {
+        info.node_name: info.real_time.total_seconds() * 1000
+        for info in request.get_profiling_info()
+        if info.status == executed
+    }

@@ -1,0 +1,95 @@
+"""A process that is limited to an older instruction set computes as such a CPU does."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from calib.errors import UsageError
+from calib.runtime.isa import FEATURES, ISAS, cpu, evaluate_as, get_isa, run_as
+
+# Every product pair is 2 · 255 · top: 64,770 for 127 and 32,130 for 63; i16 ends at 32,767.
+SATURATING = """
+import sys
+import numpy as np
+from calib.runtime.executed import executed_nodes
+from calib.runtime.session import F32, Session, ov
+op, top = ov.opset13, int(sys.argv[1])
+x = op.parameter([1, 64, 8, 8], np.float32)
+low, high = np.float32(0), np.float32(255)
+weights = op.multiply(
+    op.convert(op.constant(np.full((32, 64, 3, 3), top, np.int8)), "f32"),
+    op.constant(np.full((32, 1, 1, 1), 1 / top, np.float32)),
+)
+conv = op.convolution(op.fake_quantize(x, low, high, low, high, 256), weights, [1, 1], [1, 1], [1, 1], [1, 1])
+model = ov.Model([op.result(conv)], [x], "saturating")
+feed = [np.full((1, 64, 8, 8), 255, np.float32)]
+session = Session(model)
+exact = Session(model, {**F32, "LP_TRANSFORMS_MODE": "NO"})(feed)[0]
+assert any(node.int8 for node in executed_nodes(session.compiled) if node.kind == "Convolution")
+print(abs(session(feed)[0] - exact).max() / abs(exact).max())
+"""
+
+
+def needs(isa: str) -> None:
+    missing = [feature for feature in ISAS[isa].needs if feature not in cpu().features]
+    if missing:
+        pytest.skip(f"this CPU has no {' and '.join(missing)}, so it can't run as {isa}")
+
+
+def error_as(isa: str, top: int) -> float:
+    done = run_as(isa, [sys.executable, "-W", "error", "-c", SATURATING, str(top)], timeout=120)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_full_weights_saturate_exactly_where_the_table_says_so(isa):
+    needs(isa)
+    error = error_as(isa, 127)
+    assert error > 0.01 if ISAS[isa].saturates else error < 1e-5
+
+
+@pytest.mark.parametrize("isa", [name for name, isa in ISAS.items() if isa.saturates])
+def test_half_range_weights_are_exact_without_vnni(isa):
+    needs(isa)
+    assert error_as(isa, 63) < 1e-5
+
+
+def test_an_unknown_instruction_set_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"sse41, avx2, avx512.*got 'mmx'"):
+        get_isa("mmx")
+
+
+def test_names_are_taken_in_any_spelling():
+    needs("avx512")
+    assert get_isa("AVX512") is ISAS["avx512"]
+
+
+def test_an_instruction_set_the_machine_lacks_is_refused(monkeypatch):
+    monkeypatch.setattr("calib.runtime.isa._cpu_flags", lambda: frozenset({"avx2"}))
+    with pytest.raises(UsageError, match=r"avx512-amx needs a CPU with avx512 and vnni and amx"):
+        get_isa("avx512-amx")
+
+
+@pytest.mark.parametrize("flags", [set(), {"avx2", "avx512bw"}, {"avx_vnni"}, {"asimddp"}])
+def test_sums_are_exact_only_with_dot_product_instructions(monkeypatch, flags):
+    monkeypatch.setattr("calib.runtime.isa._cpu_flags", lambda: frozenset(flags))
+    assert cpu().exact_int8 == bool(flags & {"avx_vnni", "asimddp"})
+
+
+def test_what_an_instruction_set_needs_is_in_the_table_of_features():
+    assert {feature for isa in ISAS.values() for feature in isa.needs} <= set(FEATURES)
+
+
+def test_objects_of_this_process_can_not_be_evaluated_in_another():
+    needs("avx2")
+    with pytest.raises(UsageError, match="can't take validation as a list"):
+        evaluate_as("avx2", "model.xml", [1, 2])
+
+
+def test_what_the_child_says_is_the_error():
+    needs("avx2")
+    with pytest.raises(UsageError, match=r"evaluating as a CPU with avx2: .*"):
+        evaluate_as("avx2", "missing.xml", "missing.npz", sets=("no_such_setting=1",))

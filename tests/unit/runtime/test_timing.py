@@ -1,0 +1,78 @@
+"""Timing runs every candidate on the same feeds, in any mode; no figure is asserted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calib.errors import UsageError
+from calib.runtime.session import F32, ov
+from calib.runtime.timing import Candidate, default_precision, speed_facts, time_models
+
+op = ov.opset13
+WEIGHTS = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+FEEDS = [[np.full((1, 16), value, np.float32)] for value in (0.5, 1.0)]
+
+
+def network() -> ov.Model:
+    x = op.parameter([1, 16], ov.Type.f32, name="x")
+    return ov.Model([op.result(op.matmul(x, op.constant(WEIGHTS), False, True))], [x], "network")
+
+
+def counter() -> ov.Model:
+    """Adds its input to a state that is the output: with the state reset, output = input."""
+    x = op.parameter([1, 16], ov.Type.f32, name="x")
+    state = op.read_value(op.constant(np.zeros((1, 16), np.float32)), "sum")
+    total = op.add(x, state)
+    return ov.Model([op.result(total)], [op.assign(total, "sum")], [x], "counter")
+
+
+def brief(candidates, feeds=FEEDS, **options):
+    return time_models(candidates, feeds, **{"rounds": 6, "seconds": 0.01, **options})
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 3}, {"streams": 2, "threads": 2}, {"streams": 2, "batch": 2}])
+def test_every_candidate_is_timed_equally_often(options):
+    times = brief([Candidate("a", network()), Candidate("b", network(), {})], **options)
+    assert [t.name for t in times.candidates] == ["a", "b"]
+    assert times.rounds == 6
+    assert all(t.wall_ms.value > 0 and t.cpu_ms.value > 0 for t in times.candidates)
+    assert times["a"].speedup.value == 1
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_stateful_models_are_timed(streams):
+    assert brief([Candidate("a", counter())], streams=streams).rounds == 6
+
+
+def test_a_model_is_not_changed_by_timing_it_in_batches():
+    model = network()
+    brief([Candidate("a", model)], batch=4)
+    assert list(model.inputs[0].get_partial_shape().to_shape()) == [1, 16]
+
+
+def test_a_model_that_takes_no_batch_is_named():
+    x = op.parameter([1, 16], ov.Type.f32, name="x")
+    fixed = op.reshape(x, op.constant(np.array([4, 4], np.int64)), False)
+    model = ov.Model([op.result(fixed)], [x], "fixed")
+    with pytest.raises(UsageError, match="stubborn can't be reshaped for a batch of 2"):
+        brief([Candidate("stubborn", model)], batch=2)
+
+
+@pytest.mark.parametrize(("names", "feeds"), [(["a", "a"], FEEDS), (["a"], []), ([], FEEDS)])
+def test_what_can_not_be_timed_is_refused(names, feeds):
+    with pytest.raises(UsageError, match="different names and at least one feed"):
+        brief([Candidate(name, network()) for name in names], feeds)
+
+
+def test_speed_facts_compare_with_f32_and_the_default_precision():
+    facts = speed_facts(network(), network(), FEEDS, rounds=6, seconds=0.01)
+    assert facts.default_precision == default_precision()
+    assert min(facts.latency_f32_ms, facts.latency_default_ms, facts.latency_int8_ms) > 0
+    assert facts.interval_f32 and facts.interval_f32[0] <= facts.speedup_f32 <= facts.interval_f32[1]
+    if default_precision() != "f32":
+        assert f"in {default_precision()}, this machine's default" in facts.note
+
+
+def test_the_config_of_a_candidate_is_f32_unless_it_says_otherwise():
+    assert Candidate("a", network()).config == F32
