@@ -1,0 +1,131 @@
+"""What makes a job the same job: bytes of the model, data, settings and calib's version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from calib import __version__
+from calib.errors import CalibError
+from calib.samples.source import parse_source
+from calib.zoo.places import is_url, open_place, parts
+from calib.zoo.plan import Job
+
+# A file changed within this many seconds before it was read may change again without a new time stamp (coarse clocks).
+_RACY_SECONDS = 2.0
+
+# Settings that statistics depend on, beside model and data: jobs that differ in others share them.
+_OF_STATISTICS = ("samples", "salt", "preprocessing", "ignore", "target")
+
+
+class Memory(Protocol):
+    """Remembers digests of files that have not changed; ``calib.zoo.jobs.JobStore`` is one."""
+
+    def digest(self, path: str, stamp: str) -> str | None:
+        """Return the digest known for a path with this stamp."""
+        ...
+
+    def keep_digest(self, path: str, stamp: str, digest: str) -> None:
+        """Remember one."""
+        ...
+
+
+class Identity:
+    """Keys of jobs; each file is read once, and not at all where size and time stamps are those of an earlier run."""
+
+    def __init__(self, memory: Memory):
+        self._memory = memory
+        self._seen: dict[str, str] = {}
+
+    def key(self, job: Job) -> str:
+        """Return the key of a job, 32 hex digits."""
+        return _hash([job.name, self._model(job), self._data(job), job.settings, __version__])[:32]
+
+    def family(self, job: Job) -> str:
+        """Return what jobs have in common that can use the same statistics."""
+        estimator = str(job.settings.get("estimator", "auto"))
+        settings = {name: job.settings[name] for name in _OF_STATISTICS if name in job.settings}
+        return _hash([self._model(job), self._data(job), settings, _needs_histogram(estimator), __version__])[:32]
+
+    def _model(self, job: Job) -> list[str]:
+        if is_url(job.model):
+            return [self._once(job.model, lambda: _remote(job.model))]
+        return [self._file(part) for part in parts(job.model)]
+
+    def _data(self, job: Job) -> list[list[str]]:
+        return [[text, self._source(text, Path(job.base))] for text in (job.calibration, job.validation) if text]
+
+    def _source(self, text: str, base: Path) -> str:
+        """Return the identity of a DATA argument; what can't be found keeps its name, and its job fails later."""
+        try:
+            source = parse_source(text, (), base)
+            if source.format == "python":
+                return text
+            path = source.path
+        except CalibError:
+            return "missing"
+        if path.is_dir():
+            return self._once(str(path), lambda: _hash(list(_listing(path))))
+        return self._file(str(path))
+
+    def _file(self, path: str) -> str:
+        return self._once(path, lambda: self._digest(path))
+
+    def _once(self, name: str, make: Any) -> str:
+        if name not in self._seen:
+            self._seen[name] = make()
+        return self._seen[name]
+
+    def _digest(self, path: str) -> str:
+        try:
+            facts = os.stat(path)
+            stamp = f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
+            known = self._memory.digest(path, stamp)
+            if known is None:
+                with open(path, "rb") as file:
+                    known = hashlib.file_digest(file, "sha256").hexdigest()
+                if time.time() - facts.st_mtime > _RACY_SECONDS:
+                    self._memory.keep_digest(path, stamp, known)
+            return known
+        except OSError as error:
+            return f"unreadable: {error.strerror}"
+
+
+def _listing(folder: Path) -> Iterator[list[Any]]:
+    """Yield name, size and time of each file: reading a whole data set would cost more than many a job."""
+    for at, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            facts = os.lstat(os.path.join(at, name))
+            yield [os.path.relpath(os.path.join(at, name), folder), facts.st_size, facts.st_mtime_ns]
+
+
+def _remote(url: str) -> str:
+    system, path = open_place(url)
+    digest = hashlib.sha256()
+    try:
+        for part in parts(path):
+            if part == path or system.exists(part):
+                with system.open(part, "rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+    except OSError as error:
+        return f"unreadable: {error}"
+    return digest.hexdigest()
+
+
+def _needs_histogram(estimator: str) -> bool:
+    from calib.ranges import ESTIMATORS, get_estimator  # here: it loads numpy and scipy
+
+    return estimator not in ESTIMATORS or bool(get_estimator(estimator).needs_histogram)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, default=str).encode("utf-8", "backslashreplace")
+    ).hexdigest()

@@ -1,0 +1,243 @@
+"""The manifest of a zoo: which models, which data and settings, what a job may use; all its mistakes at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from calib.config.document import Document, Place, read_document
+from calib.config.settings import Bytes, Count, Patterns, Seconds, Settings
+from calib.errors import ConfigError
+
+SCHEMA = "https://json-schema.org/draft/2020-12/schema"
+
+# A manifest that asks for more is a mistake in its patterns; the store is made for some 10,000 jobs.
+MOST_CELLS = 1000
+
+# What a block may hold beside the settings of ``quantize``.
+DATA = ("calibration", "validation")
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Source(_Checked):
+    """Where models are; exactly one of the kinds, and what to leave out."""
+
+    glob: Patterns | None = Field(default=None, description="IRs (.xml) below root; ** stands for any folders")
+    onnx: Patterns | None = Field(default=None, description="ONNX files below root")
+    omz: str | None = Field(
+        default=None, description="folder in Open Model Zoo's layout: <model>/<precision>/<model>.xml"
+    )
+    precision: str = Field(default="FP32", description="which of Open Model Zoo's folders")
+    huggingface: str | None = Field(default=None, description="folder of folders that hold openvino_model.xml")
+    list: str | None = Field(default=None, description="text file with one model a line, relative to root; # comments")
+    exclude: Patterns = Field(default=(), description="patterns of models to leave out")
+
+    def kinds(self) -> tuple[str, ...]:
+        """Return which kinds were given; exactly one is right."""
+        names = ("glob", "onnx", "omz", "huggingface", "list")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+
+class Resources(_Checked):
+    """What one job may use."""
+
+    threads: Count = Field(default=1, description="of one job")
+    memory: Bytes | None = Field(default=None, description="resident memory above which a job is ended: bytes or 2GiB")
+    timeout: Seconds | None = Field(default=None, description="of one attempt: seconds, 30m or 2h")
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=2, description="further attempts after a worker was killed or lost"
+    )
+
+
+class Defaults(Settings):
+    """Settings of every job, and its data."""
+
+    calibration: str | None = Field(default=None, description="DATA as in calib quantize, from the manifest's folder")
+    validation: str | None = Field(default=None, description="DATA with targets that accuracy is measured on")
+
+
+class Override(Defaults):
+    """Settings of the models that a pattern names; a later override is stronger."""
+
+    match: Patterns = Field(description="models: patterns of their paths below root, with or without suffix")
+    resources: Resources = Resources()
+
+
+class Manifest(_Checked):
+    """A zoo."""
+
+    version: Literal[1] = 1
+    root: str = Field(default=".", description="folder that patterns start from and never leave; relative to the file")
+    output: str | None = Field(
+        default=None, description="folder or fsspec URL for the models; beside the store unless given"
+    )
+    defaults: Defaults = Defaults()
+    sources: Annotated[list[Source], Field(min_length=1)]
+    matrix: dict[str, list[Any]] = Field(
+        default={}, description="setting → values; every combination is a job for each model"
+    )
+    overrides: list[Override] = []
+    resources: Resources = Resources()
+
+
+@dataclass(frozen=True)
+class Read:
+    """A manifest that is right, and where each of its places is.
+
+    Attributes:
+        manifest: checked.
+        document: for the lines of mistakes that show later, such as a pattern that names no file.
+        folder: of the file, absolute: what relative paths start from.
+    """
+
+    manifest: Manifest
+    document: Document
+    folder: Path
+
+    def given(self, *place: str | int) -> dict[str, Any]:
+        """Return the block at a place as it stands in the file, {} where there is none."""
+        found: Any = self.document.data
+        for part in place:
+            found = found.get(part, {}) if isinstance(found, Mapping) else found[int(part)]
+        return dict(found or {})
+
+
+def read_manifest(path: str | Path) -> Read:
+    """Read and check a manifest.
+
+    Raises:
+        ConfigError: all its mistakes, each with its line.
+    """
+    document = read_document(path)
+    if not isinstance(document.data, Mapping):
+        raise ConfigError(document.source, ["must be a mapping with the key sources; see calib schema manifest"])
+    data = _with_direction(document.data)
+    found: list[tuple[Place, str]] = []
+    manifest = None
+    try:
+        manifest = Manifest(**data)
+    except ValidationError as error:
+        found += [_mistake(dict(one)) for one in error.errors(include_url=False)]
+    found += _source_mistakes(data.get("sources"))
+    found += _matrix_mistakes(data)
+    found += _thread_mistakes(data)
+    if manifest is None or found:
+        raise mistakes(document, found)
+    return Read(manifest, document, Path(path).resolve().parent)
+
+
+def mistakes(document: Document, found: Sequence[tuple[Place, str]]) -> ConfigError:
+    """Return the error that names all mistakes of a document in the order of their lines."""
+    ordered = sorted(found, key=lambda one: (_line(document, one[0]), str(one[0])))
+    return ConfigError(document.source, list(dict.fromkeys(f"{document.where(p)}: {text}" for p, text in ordered)))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a manifest (draft 2020-12), the settings of ``quantize`` included."""
+    return {"$schema": SCHEMA, **Manifest.model_json_schema(), "title": "calib manifest"}
+
+
+def _line(document: Document, place: Place) -> int:
+    for length in range(len(place), -1, -1):
+        if place[:length] in document.lines:
+            return document.lines[place[:length]]
+    return 0
+
+
+def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """Yield the blocks of settings with their places, those that are no mapping left out."""
+    overrides = data.get("overrides")
+    found = [(("defaults",), data.get("defaults"))]
+    found += [(("overrides", i), one) for i, one in enumerate(overrides if isinstance(overrides, list) else [])]
+    for place, block in found:
+        if isinstance(block, Mapping):
+            yield place, block
+
+
+def _with_direction(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Let overrides inherit the direction of a metric of the user's own, which is checked block by block."""
+    defaults, overrides = data.get("defaults"), data.get("overrides")
+    if not isinstance(defaults, Mapping) or "higher_is_better" not in defaults or not isinstance(overrides, list):
+        return dict(data)
+    direction = {"higher_is_better": defaults["higher_is_better"]}
+    return {**data, "overrides": [{**direction, **o} if isinstance(o, Mapping) else o for o in overrides]}
+
+
+def _source_mistakes(sources: Any) -> Iterator[tuple[Place, str]]:
+    for index, source in enumerate(sources if isinstance(sources, list) else []):
+        try:
+            kinds = Source(**source).kinds()
+        except (ValidationError, TypeError):
+            continue  # reported already
+        if len(kinds) != 1:
+            rule = "a source has exactly one of glob, onnx, omz, huggingface and list"
+            yield ("sources", index), f"{rule}, got {' and '.join(kinds) or 'none'}"
+
+
+def _matrix_mistakes(data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+    matrix = data.get("matrix")
+    if not isinstance(matrix, Mapping):
+        return
+    cells = 1
+    for key, values in matrix.items():
+        if not isinstance(values, list):
+            continue  # reported already
+        cells *= max(1, len(values))
+        if key not in Settings.model_fields:
+            yield ("matrix", key), f"there is no such setting{_near(key, Settings.model_fields)}"
+            continue
+        if not values or len({repr(value) for value in values}) < len(values):
+            yield ("matrix", key), "must be a list of different values"
+        for index, value in enumerate(values):
+            yield from _value_mistakes(key, value, ("matrix", key, index))
+    if cells > MOST_CELLS:
+        yield ("matrix",), f"{cells} combinations are more than {MOST_CELLS}"
+
+
+def _value_mistakes(key: str, value: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    try:
+        Settings(**{key: value})
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            if one["loc"][0] == key:
+                yield place, _mistake(dict(one))[1]
+
+
+def _thread_mistakes(data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Refuse a second place for the number of threads: the supervisor counts on the first."""
+    places = [(*place, "threads") for place, block in _blocks(data) if "threads" in block]
+    matrix = data.get("matrix")
+    places += [("matrix", "threads")] if isinstance(matrix, Mapping) and "threads" in matrix else []
+    for place in places:
+        yield place, "threads of a job stand under resources"
+
+
+def _mistake(error: dict[str, Any]) -> tuple[Place, str]:
+    """Say of one of pydantic's errors: place, and rule with value."""
+    place: Place = error["loc"]
+    if error["type"] == "extra_forbidden":
+        return place, f"there is no such key{_near(str(place[-1]), _names(place))}"
+    if error["type"] == "missing":
+        return place, "is missing"
+    rule = str(error.get("ctx", {}).get("error", error["msg"])).replace("Input should be", "must be")
+    value = "" if isinstance(error.get("input"), Mapping | list) else f", got {error.get('input')!r:.80}"
+    return place, rule + value
+
+
+def _names(place: Place) -> Sequence[str]:
+    kinds = {"defaults": Defaults, "overrides": Override, "sources": Source, "resources": Resources}
+    inner = Resources if "resources" in place[1:-1] else kinds.get(str(place[0]))
+    return list((inner if inner and len(place) > 1 else Manifest).model_fields)
+
+
+def _near(name: str, names: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,86 @@
+"""Models and outputs that are not on this machine's disk: fsspec URLs, where the extra is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from calib.errors import MissingExtraError, ModelError, OutputError
+
+
+def is_url(text: str) -> bool:
+    """Tell ``s3://bucket/model.xml`` from a path."""
+    return "://" in text
+
+
+def open_place(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a URL and the path in it.
+
+    Raises:
+        MissingExtraError: fsspec, or its package for this protocol, is not installed.
+        ModelError: the URL can't be opened.
+    """
+    if importlib.util.find_spec("fsspec") is None:
+        raise MissingExtraError(url, "fsspec", "fsspec")
+    import fsspec.core
+
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise MissingExtraError(url, str(error.name or error), "fsspec") from error
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{url}: can't be opened: {error}") from error
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """Copy a model with its weights into a folder and return the copy's path.
+
+    Raises:
+        ModelError: it can't be read.
+    """
+    system, path = open_place(url)
+    target = folder / PurePosixPath(path).name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in parts(path):
+            if part == path or system.exists(part):
+                with system.open(part, "rb") as source, open(folder / PurePosixPath(part).name, "wb") as copy:
+                    while block := source.read(1 << 20):
+                        copy.write(block)
+    except OSError as error:
+        raise ModelError(f"{url}: can't be read: {error}") from error
+    return target
+
+
+def send(folder: Path, url: str, last: str) -> None:
+    """Copy a finished result to a URL, the file named ``last`` at the end: without it a result is not complete.
+
+    Object stores can't rename a folder in one step, so completeness is a file here, not a name.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    system, path = open_place(url)
+    try:
+        system.makedirs(path, exist_ok=True)
+        if system.exists(f"{path}/{last}"):
+            system.rm(f"{path}/{last}")
+        for file in sorted(folder.iterdir(), key=lambda file: (file.name == last, file.name)):
+            system.put_file(str(file), f"{path}/{file.name}")
+    except OSError as error:
+        raise OutputError(f"{url}: can't be written: {error}") from error
+
+
+def read_text(url: str) -> str | None:
+    """Return the text of a small file, None where there is none."""
+    system, path = open_place(url)
+    try:
+        return system.cat_file(path).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def parts(path: str) -> tuple[str, ...]:
+    """Return the files of a model: an IR's weights stand beside its .xml."""
+    return (path, path[: -len(".xml")] + ".bin") if path.lower().endswith(".xml") else (path,)

@@ -1,0 +1,170 @@
+"""From a manifest to jobs: every model with every cell of the matrix, overrides applied, nothing run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from calib.config.document import Place
+from calib.config.settings import Settings
+from calib.errors import UsageError
+from calib.zoo.manifest import DATA, Read, mistakes
+from calib.zoo.sources import ModelFile, find_models, matches
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model with one set of settings.
+
+    Attributes:
+        name: unique in the zoo: the model's path below the root, and the cell of the matrix; also the output's folder.
+        pattern_name: the model's path with its suffix, what patterns are held against.
+        model: absolute path or URL.
+        base: folder that relative paths of data start from.
+        calibration, validation: DATA; "" without one.
+        settings: as given, not yet defaults; handed to ``calib.quantize``.
+        threads: that the job runs with.
+        memory: bytes above which it is ended; None without a cap.
+        timeout: seconds of one attempt; None without one.
+        retries: further attempts after a killed or lost worker.
+    """
+
+    name: str
+    pattern_name: str
+    model: str
+    base: str
+    calibration: str
+    validation: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    memory: int | None = None
+    timeout: float | None = None
+    retries: int = 2
+
+    def to_json(self) -> str:
+        """Return what the store and the worker read."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what ``to_json`` wrote."""
+        return cls(**json.loads(text))
+
+
+def make_jobs(read: Read) -> list[Job]:
+    """Return all jobs of a manifest in the order of their models.
+
+    Raises:
+        ConfigError: sources that name nothing, overrides that match nothing, settings that don't fit each other.
+    """
+    models = find_models(read)
+    wrong = _unmatched(read, models)
+    cells = _cells(read)
+    jobs: list[Job] = []
+    for model in models:
+        for cell in cells:
+            jobs.append(_job(read, model, cell))
+            wrong += _settings_mistakes(read, jobs[-1], cell)
+    if wrong:
+        raise mistakes(read.document, wrong)
+    return jobs
+
+
+def select(jobs: Sequence[Job], only: Sequence[str] = (), shard: str = "") -> list[Job]:
+    """Return the jobs that ``--only`` and ``--shard`` leave.
+
+    All jobs of a model are in one shard, so that what is computed once a model is computed once.
+
+    Args:
+        jobs: all of the manifest.
+        only: patterns of job or model names; any of them.
+        shard: "i/n", i from 1.
+
+    Raises:
+        UsageError: the shard can't be read, or a pattern names nothing.
+    """
+    index, count = _shard(shard) if shard else (0, 1)
+    order = {name: i for i, name in enumerate(sorted({job.pattern_name for job in jobs}))}
+    for pattern in only:
+        if not any(_named(pattern, job) for job in jobs):
+            raise UsageError(f"--only {pattern}: no job of this zoo has such a name; see calib zoo plan")
+    chosen = [job for job in jobs if not only or any(_named(pattern, job) for pattern in only)]
+    return [job for job in chosen if order[job.pattern_name] % count == index]
+
+
+def _named(pattern: str, job: Job) -> bool:
+    return matches(pattern, job.name) or matches(pattern, job.pattern_name)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    first, slash, second = text.partition("/")
+    if not (slash and first.isdecimal() and second.isdecimal() and 1 <= int(first) <= int(second)):
+        raise UsageError(f"--shard {text}: must be i/n with 1 ≤ i ≤ n, such as 2/8")
+    return int(first) - 1, int(second)
+
+
+def _cells(read: Read) -> list[dict[str, Any]]:
+    matrix = read.manifest.matrix
+    return [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())]
+
+
+def _unmatched(read: Read, models: Sequence[ModelFile]) -> list[tuple[Place, str]]:
+    found: list[tuple[Place, str]] = []
+    for index, override in enumerate(read.manifest.overrides):
+        for pattern in override.match:
+            if not any(matches(pattern, model.name) for model in models):
+                found.append((("overrides", index, "match"), f"{pattern!r} matches no model of the sources"))
+    return found
+
+
+def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> Job:
+    """Apply defaults, then the overrides that match in their order, then the cell of the matrix."""
+    block = read.given("defaults")
+    resources: dict[str, Any] = read.manifest.resources.model_dump()
+    for index, override in enumerate(read.manifest.overrides):
+        if any(matches(pattern, model.name) for pattern in override.match):
+            given = read.given("overrides", index)
+            block |= {key: value for key, value in given.items() if key not in ("match", "resources")}
+            resources |= {key: getattr(override.resources, key) for key in override.resources.model_fields_set}
+    block |= cell
+    data = {key: block.pop(key, None) or "" for key in DATA}
+    label = ",".join(f"{key}={_text(value)}" for key, value in cell.items())
+    bare = model.name.removesuffix(".xml")
+    return Job(
+        name=f"{bare}/{label}" if label else bare,
+        pattern_name=model.name,
+        model=model.location,
+        base=str(read.folder),
+        settings=block,
+        **data,
+        **resources,
+    )
+
+
+def _text(value: Any) -> str:
+    """Return a value of the matrix as part of a folder's name."""
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return text.replace("/", "_").replace("\0", "_")
+
+
+def _settings_mistakes(read: Read, job: Job, cell: dict[str, Any]) -> list[tuple[Place, str]]:
+    """Check what only the whole of a job shows: settings that need each other, and that there are data."""
+    found: list[tuple[Place, str]] = []
+    place: Place = ("matrix",) if cell else ("defaults",)
+    if not job.calibration:
+        found.append((("defaults", "calibration"), f"is missing: {job.pattern_name} has no calibration data"))
+    if job.settings.get("max_drop") is not None and not job.validation:
+        found.append(
+            (("defaults", "validation"), f"is missing: max_drop of {job.pattern_name} needs data with targets")
+        )
+    try:
+        Settings(**job.settings)
+    except ValidationError as error:
+        rules = [str(one.get("ctx", {}).get("error", one["msg"])) for one in error.errors(include_url=False)]
+        found += [(place, f"{job.name}: {rule}") for rule in rules]
+    return found
