@@ -257,3 +257,97 @@ class Evaluation(Frozen):
     isa: str = Field(default="", description="the instruction set it was limited to; '' for the machine's own")
     reference: float | None = Field(default=None, description="the published figure it was checked against")
     notes: list[str] = []
+
+
+class LayerComparison(Frozen):
+    """One layer of two models on the same samples."""
+
+    name: str
+    other_name: str = Field(default="", description="in the second model, where it is another one")
+    type: str
+    output_shape: str = ""
+    matched: Literal["name", "position"] = "name"
+    sqnr_db: float = Field(
+        description="of the second model's output against the first's; the error of all layers before is in it"
+    )
+    cosine: float
+    rescaled: bool = Field(
+        default=False, description="its channels have other scales (equalization), undone before comparing"
+    )
+    jump_db: float = Field(default=0.0, description="SQNR lost between the layers before and this one")
+    executed_before: str = Field(default="", description="precision of the primitive that ran in the first model")
+    executed_after: str = ""
+    primitive: str = Field(default="", description="that ran in the second model")
+    time_before_ms: float | None = None
+    time_after_ms: float | None = None
+
+
+class Comparison(Frozen):
+    """What ``calib compare`` found: where two models differ, layer by layer."""
+
+    schema_version: int = SCHEMA_VERSION
+    calib_version: str
+    before: ModelFacts
+    after: ModelFacts
+    data: str
+    samples: int
+    layers: list[LayerComparison] = Field(default=[], description="in topological order")
+    first_jump: str = Field(default="", description="first layer where the error jumps; '' where it never does")
+    output_sqnr_db: dict[str, float] = {}
+    output_cosine: dict[str, float] = {}
+    unmatched: list[str] = Field(default=[], description="layers that only one of the models has")
+    notes: list[str] = []
+
+
+class BenchmarkEntry(Frozen):
+    """One model in one precision. Speed-ups are against the first entry."""
+
+    model: str
+    precision: str = Field(description="of the layers in floating point")
+    default: bool = Field(description="the precision that this machine takes by itself")
+    quantized: bool
+    int8_share: float = Field(description="share of the multiply-accumulates that executed in INT8")
+    latency_ms: float = Field(description="wall time of one inference, median")
+    latency_spread_ms: float = Field(description="half the distance between the quartiles")
+    latency_cpu_ms: float
+    speedup: float
+    speedup_interval: tuple[float, float]
+    throughput: float | None = Field(default=None, description="samples a second with all streams busy")
+    throughput_gain: float | None = None
+    throughput_interval: tuple[float, float] | None = None
+
+
+class Benchmark(Frozen):
+    """What ``calib bench`` measured, all entries interleaved."""
+
+    schema_version: int = SCHEMA_VERSION
+    calib_version: str
+    environment: dict[str, str] = {}
+    data: str = Field(default="", description="'' for random numbers")
+    threads: int = Field(description="of one inference, for latency")
+    streams: int = Field(description="inferences at the same time, for throughput; 0 if it was not measured")
+    batch: int
+    rounds: int
+    entries: list[BenchmarkEntry]
+    basis: Literal["wall", "cpu"] = Field(default="wall", description="the time that speedup compares")
+    noisy: bool = Field(default=False, description="too noisy for a claim; the notes say why")
+    notes: list[str] = []
+
+
+class Doctor(Frozen):
+    """What this machine can run, and what that means for models calibrated on it."""
+
+    schema_version: int = SCHEMA_VERSION
+    calib_version: str
+    versions: dict[str, str]
+    cpu: str
+    features: dict[str, bool]
+    capabilities: list[str] = Field(default=[], description="as OpenVINO lists them")
+    limit: str = Field(default="", description="ONEDNN_MAX_CPU_ISA of this process")
+    cores: int = Field(description="that this process may use")
+    threads: int = Field(description="that OpenVINO takes for one inference by itself")
+    memory: int = Field(description="bytes")
+    default_precision: str
+    exact_int8: bool = Field(description="sums of INT8 products are exact with full 8-bit weights")
+    extras: dict[str, dict[str, str]] = Field(description="extra → package → version; '' if it is not installed")
+    advice: list[str] = Field(default=[], description="whether what is made here holds elsewhere, one sentence each")
