@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calib.benchmark import bench
+    from calib.comparison import compare
     from calib.config import Preprocessing, Settings
     from calib.errors import (
         BaselineError,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from calib.metrics.metric import Metric
-    from calib.outcome import Evaluation, Inspection, Report
+    from calib.outcome import Benchmark, Comparison, Evaluation, Inspection, Report
     from calib.pipeline import Result, evaluate, inspect, plan, quantize
     from calib.plan import QuantizationPlan, Range, Scheme, TensorId
     from calib.progress import Progress
@@ -41,7 +43,9 @@ __all__ = [
     "ESTIMATORS",
     "Auto",
     "BaselineError",
+    "Benchmark",
     "CalibError",
+    "Comparison",
     "ConfigError",
     "DataError",
     "Dataset",
@@ -73,6 +77,8 @@ __all__ = [
     "TensorId",
     "TensorSummary",
     "UsageError",
+    "bench",
+    "compare",
     "evaluate",
     "inspect",
     "plan",
@@ -84,12 +90,14 @@ _ERRORS = [name for name in __all__ if name.endswith("Error")]
 PUBLIC: dict[str, str] = {
     **dict.fromkeys(["quantize", "plan", "inspect", "evaluate", "Result"], "calib.pipeline"),
     **dict.fromkeys(["Preprocessing", "Settings"], "calib.config"),
-    **dict.fromkeys(["Report", "Inspection", "Evaluation"], "calib.outcome"),
+    **dict.fromkeys(["Report", "Inspection", "Evaluation", "Comparison", "Benchmark"], "calib.outcome"),
     **dict.fromkeys(["QuantizationPlan", "Range", "Scheme", "TensorId"], "calib.plan"),
     **dict.fromkeys(["ESTIMATORS", "Auto", "Kl", "MeanMinMax", "MinMax", "Mse", "Percentile"], "calib.ranges"),
     **dict.fromkeys(["Histogram", "TensorSummary"], "calib.summary"),
     **dict.fromkeys(["Dataset", "Sample"], "calib.samples.sample"),
     **dict.fromkeys(_ERRORS, "calib.errors"),
+    "bench": "calib.benchmark",
+    "compare": "calib.comparison",
     "Metric": "calib.metrics.metric",
     "Progress": "calib.progress",
     "RangeEstimator": "calib.ranges.estimator",

@@ -59,7 +59,7 @@ def difference(snapshots: Sequence[Averages]) -> dict[str, float]:
         for name, average in late.items():
             spent = after * average - before * early.get(name, 0.0)
             blocks.setdefault(name, []).append(max(0.0, spent / (after - before)))
-    return {name: median(times) for name, times in blocks.items()}
+    return {name: round(median(times), 6) for name, times in blocks.items()}  # whole nanoseconds
 
 
 def _averages(request: ov.InferRequest) -> dict[str, float]:

@@ -1,0 +1,109 @@
+"""How far a layer's output is from the one in FP32, and where along the network the error jumps.
+
+Numpy only. Errors are those of a whole model: a layer's output carries the error of all layers before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Undoing channel scales has to win this much before they are believed: noise alone looks like a scale only where it
+# is as large as the signal.
+RESCALED_GAIN_DB = 6.0
+# What is lost where the inputs are exact: 8-bit activations and weights together leave 30 dB or more of what real
+# networks compute. It stands for the layers before the first one.
+INPUT_DB = 30.0
+JUMP_DB = 6.0  # the error doubles
+
+
+class LayerError:
+    """Sums over samples, for each channel: a², ab and b² of the reference a and the output b, in float64."""
+
+    def __init__(self, channel_axis: int):
+        self._axis = channel_axis
+        self._sums: NDArray[np.float64] = np.zeros((3, 1))
+
+    def add(self, reference: NDArray[np.generic], output: NDArray[np.generic]) -> None:
+        """Add one sample's outputs, of one shape; a channel count that changes falls back to one channel."""
+        a, b = (self._by_channel(np.asarray(values, np.float64)) for values in (reference, output))
+        sums = np.array([np.einsum("cn,cn->c", x, y) for x, y in ((a, a), (a, b), (b, b))])
+        if not self._sums.any():
+            self._sums = sums
+        elif self._sums.shape == sums.shape:
+            self._sums += sums
+        else:
+            self._sums = self._sums.sum(1, keepdims=True) + sums.sum(1, keepdims=True)
+
+    @property
+    def plain_sqnr_db(self) -> float:
+        """10·log10(Σa² / Σ(a − b)²)."""
+        aa, ab, bb = self._sums.sum(1)
+        return _decibels(aa, aa - 2 * ab + bb)
+
+    @property
+    def unscaled_sqnr_db(self) -> float:
+        """The same with each channel of b divided by its scale αᶜ = Σab / Σa², which least squares gives."""
+        aa, ab, bb = self._sums
+        used = (aa > 0) & (ab > 0)
+        noise = np.where(used, 0.0, aa)
+        noise[used] = bb[used] * (aa[used] / ab[used]) ** 2 - aa[used]
+        return _decibels(aa.sum(), noise.sum())
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether the channels are at other scales, as cross-layer equalization leaves them."""
+        return self.unscaled_sqnr_db > self.plain_sqnr_db + RESCALED_GAIN_DB
+
+    @property
+    def sqnr_db(self) -> float:
+        """The SQNR that says how much was lost: at the reference's scales where the channels were rescaled."""
+        return self.unscaled_sqnr_db if self.rescaled else self.plain_sqnr_db
+
+    @property
+    def cosine(self) -> float:
+        """Σab / √(Σa² Σb²), likewise; 1 for two silent outputs."""
+        aa, ab, bb = self._sums
+        if self.rescaled:
+            used = ab > 0
+            scale = np.where(used, aa / np.where(used, ab, 1.0), 1.0)
+            ab, bb = ab * scale, bb * scale**2
+        power = math.sqrt(aa.sum() * bb.sum())
+        return float(ab.sum() / power) if power else float(aa.sum() == bb.sum())
+
+    def _by_channel(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if values.ndim < 2:
+            return values.reshape(1, -1)
+        return np.moveaxis(values, self._axis, 0).reshape(values.shape[self._axis], -1)
+
+
+def jumps(sqnr_db: Mapping[str, float], upstream: Mapping[str, Iterable[str]]) -> dict[str, float]:
+    """Return, for each layer, how many dB were lost between the worst layer it reads from and itself; at least 0.
+
+    Args:
+        sqnr_db: layer → SQNR of its output.
+        upstream: layer → the layers whose outputs reach it through no other layer; ``INPUT_DB`` stands for none.
+    """
+    found = {}
+    for layer, value in sqnr_db.items():
+        before = min((sqnr_db[name] for name in upstream.get(layer, ())), default=INPUT_DB)
+        lost = min(before, INPUT_DB) - value  # below an exact layer, what a first layer may lose is no jump
+        found[layer] = max(0.0, lost) if math.isfinite(lost) else 0.0 if lost != math.inf else math.inf
+    return found
+
+
+def first_jump(order: Sequence[str], jump_db: Mapping[str, float]) -> str:
+    """Return the first layer where the error at least doubles; empty where it never does."""
+    return next((layer for layer in order if jump_db[layer] >= JUMP_DB), "")
+
+
+def _decibels(signal: float, noise: float) -> float:
+    # Differences of sums of squares: below 1e-14 of the signal they are rounding, not noise.
+    if not math.isfinite(signal) or not math.isfinite(noise):
+        return math.nan
+    if noise <= 1e-14 * signal:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf

@@ -1,0 +1,36 @@
+"""``calib bench``: several models timed side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from calib.cli.options import color, json_flag, print_json, progress, width
+
+
+@click.command(short_help="Latency and throughput of several models, interleaved.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL [MODEL]...")
+@click.option("--data", metavar="DATA", help="Samples: [format:]PATH[?key=value]. [default: random numbers]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of one inference, for latency.")
+@click.option("--streams", type=click.IntRange(0), help="For throughput; 0 leaves it out. [default: one a CPU]")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples in one inference.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.01), default=5.0, show_default=True, help="For latency, and for throughput."
+)
+@json_flag
+@click.pass_context
+def command(ctx: click.Context, models: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Time each MODEL in f32 and in this machine's default precision, all interleaved.
+
+    Speed-ups are against the first MODEL in f32, with their 95 % interval. Where the machine is too noisy for a claim,
+    it says so.
+    """
+    from calib.benchmark import bench  # here: --help needs no OpenVINO
+    from calib.report.bench import render_benchmark_text
+
+    found = bench(models, progress=progress(ctx), **options)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(render_benchmark_text(found, width(), color()), nl=False)

@@ -1,0 +1,263 @@
+"""Two models layer by layer on the same samples: where the error comes from, what ran in which precision, how fast."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from calib import __version__
+from calib.accuracy.layer_error import LayerError, first_jump, jumps
+from calib.errors import DataError, UsageError
+from calib.graph.finder import already_quantized, find
+from calib.graph.load import Loaded, input_specs, load_model, output_name
+from calib.graph.view import GraphView
+from calib.outcome import Comparison, LayerComparison
+from calib.plan import QuantizationPlan, TensorId
+from calib.progress import Progress, silent
+from calib.runtime.executed import Executed, executed_layers
+from calib.runtime.layer_times import PROFILED, layer_times
+from calib.runtime.session import F32, Session, compile_model, ov
+from calib.samples.open import open_dataset
+from calib.samples.sample import Dataset
+from calib.stages import aliases
+
+LAYER_TYPES = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+TAPPED_BYTES = 128 << 20  # of layer outputs at a time; larger networks take several passes
+TIMED_FEEDS = 8
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two models."""
+
+    loaded: Loaded
+    view: GraphView
+
+    @property
+    def layers(self) -> list[str]:
+        return [name for name, kind in self.view.types.items() if kind in LAYER_TYPES]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    before: str
+    after: str
+    matched: Literal["name", "position"]
+
+
+def compare(
+    fp32: str | Path | ov.Model,
+    int8: str | Path | ov.Model,
+    data: Any,
+    *,
+    samples: int = 16,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run two models over the same samples and compare the outputs of every convolution and MatMul.
+
+    Layers are matched by name, and where names differ, by type and shape in order. Both models run with their
+    floating-point layers in f32. An output carries the error of all layers before it; channels that equalization
+    has rescaled are compared at FP32's scales.
+
+    Args:
+        fp32: what is compared with: an IR, an ONNX file or a model in memory.
+        int8: what became of it.
+        data: a DATA string or a re-iterable of samples.
+        samples: how many to run.
+        progress: told of each stage; silent by default.
+
+    Raises:
+        UsageError: the models take different inputs, or no samples are asked for.
+        DataError: there are no samples.
+    """
+    if samples < 1:
+        raise UsageError(f"samples has to be at least 1, got {samples}")
+    before, after = (_Side(loaded, GraphView(loaded.model)) for loaded in map(load_model, (fp32, int8)))
+    _require_same_inputs(before.loaded, after.loaded)
+    dataset = open_dataset(data, inputs=input_specs(before.loaded.model))
+    ids = dataset.choose(samples)
+    if not ids:
+        raise DataError(f"{dataset.source}: there are no samples to compare on; give at least one")
+    pairs, unmatched = match(before.view, after.view)
+    show = progress or silent
+    with show("compare", None) as stage:
+        errors, outputs = _errors(before, after, pairs, dataset, ids, stage.update)
+    with show("time", None):
+        feeds = [sample.feed for sample in dataset.load(ids[:TIMED_FEEDS])]
+        ran = [_ran(side, feeds) for side in (before, after)]
+    return Comparison(
+        calib_version=__version__,
+        before=before.loaded.facts,
+        after=after.loaded.facts,
+        data=dataset.source,
+        samples=len(ids),
+        unmatched=unmatched,
+        output_sqnr_db={name: error.sqnr_db for name, error in outputs.items()},
+        output_cosine={name: error.cosine for name, error in outputs.items()},
+        notes=_notes(pairs, unmatched, errors),
+        **_layers(before.view, pairs, errors, ran),
+    )
+
+
+def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:
+    """Pair the layers of two models by name, the rest by type and output shape where both have equally many.
+
+    Returns:
+        The pairs in topological order of the first model, and the names that stay alone.
+    """
+    layers = [[name for name, kind in view.types.items() if kind in LAYER_TYPES] for view in (before, after)]
+    names = [name for name in layers[0] if name in layers[1] and before.types[name] == after.types[name]]
+    pairs = [_Pair(name, name, "name") for name in names]
+    rest = [
+        _by_shape(view, [n for n in own if n not in names]) for view, own in zip((before, after), layers, strict=True)
+    ]
+    for key, own in rest[0].items():
+        others = rest[1].get(key, [])
+        if len(own) == len(others):
+            pairs += [_Pair(a, b, "position") for a, b in zip(own, others, strict=True)]
+    paired = {pair.before for pair in pairs}, {pair.after for pair in pairs}
+    alone = [name for own, known in zip(layers, paired, strict=True) for name in own if name not in known]
+    return sorted(pairs, key=lambda pair: before.order[pair.before]), list(dict.fromkeys(alone))
+
+
+def _by_shape(view: GraphView, names: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in names:
+        groups[view.types[name], str(view.output(TensorId(name)).get_partial_shape())].append(name)
+    return groups
+
+
+def _require_same_inputs(before: Loaded, after: Loaded) -> None:
+    first, second = (input_specs(loaded.model) for loaded in (before, after))
+    if [(spec.shape, spec.dtype) for spec in first] != [(spec.shape, spec.dtype) for spec in second]:
+        raise UsageError(
+            f"{before.facts.name} and {after.facts.name} take different inputs: {', '.join(map(str, first))} against "
+            f"{', '.join(map(str, second))}. Compare a model with what was made from it; one with embedded "
+            "preprocessing has to be compared with an FP32 model that embeds the same"
+        )
+
+
+def _errors(
+    before: _Side, after: _Side, pairs: Sequence[_Pair], dataset: Dataset, ids: Sequence[str], update: Any
+) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
+    """Return the error of every layer and every output, layer outputs in passes that fit ``TAPPED_BYTES``."""
+    own = [output_name(port) for port in before.loaded.model.outputs]
+    outputs = {name: LayerError(channel_axis=-1) for name in own}
+    errors: dict[str, LayerError] = {}
+    for number, chunk in enumerate(_chunks(before.view, pairs)):
+        sessions = [
+            Session(_tapped(side.loaded.model, [getattr(pair, which) for pair in chunk]))
+            for side, which in ((before, "before"), (after, "after"))
+        ]
+        for pair in chunk:
+            errors[pair.before] = LayerError(-1 if before.view.types[pair.before] == "MatMul" else 1)
+        targets = [*(outputs.values() if number == 0 else [None] * len(own)), *(errors[p.before] for p in chunk)]
+        for sample in dataset.load(ids):
+            feed: Any = sample.feed
+            for target, a, b in zip(targets, *(session(feed) for session in sessions), strict=True):
+                if target is not None and a.shape == b.shape:
+                    target.add(a, b)
+            update(1)
+    return errors, outputs
+
+
+def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
+    """Split the layers so that their outputs in f32 stay below ``TAPPED_BYTES``; one empty chunk for no layers."""
+    chunk: list[_Pair] = []
+    used = 0
+    for pair in pairs:
+        size = 4
+        for length in view.shape(TensorId(pair.before)) or ():
+            size *= length or 1
+        if chunk and used + size > TAPPED_BYTES:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(pair)
+        used += size
+    yield chunk
+
+
+def _tapped(model: ov.Model, names: Sequence[str]) -> ov.Model:
+    """Return a clone whose outputs are the model's own, then those of the named layers."""
+    clone = model.clone()
+    nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
+    own = len(clone.outputs)
+    for name in names:
+        clone.add_outputs([nodes[name].output(0)])
+    assert len(clone.outputs) == own + len(names)
+    return clone
+
+
+def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:
+    """Return layer → the node that ran it and its milliseconds."""
+    compiled = compile_model(side.loaded.model, {**F32, **PROFILED})
+    found = already_quantized(side.view) if side.loaded.quantized else find(side.view, ())
+    plan = QuantizationPlan(found.layers, (), (), found.skipped)
+    nodes = executed_layers(compiled, aliases(side.view, plan))
+    times = layer_times(compiled, feeds)
+    return {name: (nodes[name], times.get(nodes[name].name)) for name in side.layers if name in nodes}
+
+
+def _layers(
+    view: GraphView,
+    pairs: Sequence[_Pair],
+    errors: Mapping[str, LayerError],
+    ran: Sequence[Mapping[str, tuple[Executed, float | None]]],
+) -> dict[str, Any]:
+    names = [pair.before for pair in pairs]
+    values = {name: errors[name].sqnr_db for name in names}
+    jump = jumps(values, _upstream(view, names))
+    layers = []
+    for pair in pairs:
+        (before, time_before), (after, time_after) = (
+            side.get(name, (None, None)) for side, name in zip(ran, (pair.before, pair.after), strict=True)
+        )
+        layers.append(
+            LayerComparison(
+                name=pair.before,
+                other_name=pair.after if pair.after != pair.before else "",
+                type=view.types[pair.before],
+                output_shape=str(view.output(TensorId(pair.before)).get_partial_shape()),
+                matched=pair.matched,
+                sqnr_db=values[pair.before],
+                cosine=errors[pair.before].cosine,
+                rescaled=errors[pair.before].rescaled,
+                jump_db=jump[pair.before],
+                executed_before=before.precision if before else "",
+                executed_after=after.precision if after else "",
+                primitive=after.primitive if after else "",
+                time_before_ms=time_before,
+                time_after_ms=time_after,
+            )
+        )
+    return {"layers": layers, "first_jump": first_jump(names, jump)}
+
+
+def _upstream(view: GraphView, names: Sequence[str]) -> dict[str, set[str]]:
+    """Return, for each layer, the layers whose outputs reach it through no other layer."""
+    known = set(names)
+    reaching: dict[str, set[str]] = {}  # node → layers that its output comes from, nearest only
+    for node in view.nodes:
+        reaching[node] = set(
+            itertools.chain.from_iterable(
+                {tensor.node} if tensor.node in known else reaching[tensor.node] for tensor in view.inputs[node]
+            )
+        )
+    return {name: reaching[name] for name in names}
+
+
+def _notes(pairs: Sequence[_Pair], unmatched: Sequence[str], errors: Mapping[str, LayerError]) -> list[str]:
+    notes = []
+    placed = sum(pair.matched == "position" for pair in pairs)
+    if placed:
+        notes.append(f"{placed} layers have other names in the two models and were matched by type, shape and order.")
+    if unmatched:
+        notes.append(f"{len(unmatched)} layers are in one model only and were not compared.")
+    rescaled = sum(error.rescaled for error in errors.values())
+    if rescaled:
+        notes.append(f"{rescaled} layers have rescaled channels (equalization), compared at the first model's scales.")
+    return notes

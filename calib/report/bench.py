@@ -1,0 +1,47 @@
+"""A benchmark as text for a terminal."""
+
+from __future__ import annotations
+
+from calib.outcome import Benchmark, BenchmarkEntry
+from calib.report import numbers
+from calib.report.console import paint, rule, table, wrap
+
+
+def render_benchmark_text(found: Benchmark, width: int = 100, color: bool = False) -> str:
+    """Return the benchmark for a terminal; speed-ups are against the first line."""
+    setting = f"{numbers.plural(found.threads, 'thread')}, batch {found.batch}, {found.rounds} interleaved rounds"
+    busy = f"; throughput with {numbers.plural(found.streams, 'stream')}" if found.streams else ""
+    titles = ["model", "precision", "INT8", "latency", "±", "CPU", "speed-up", "interval"]
+    if found.streams:
+        titles += ["per second", "gain", "interval"]
+    rows = [_row(entry, bool(found.streams)) for entry in found.entries]
+    lines = [rule(f"{setting}{busy}", width, color)]
+    lines += table(titles, rows, width, right=range(2, len(titles)), color=color)
+    lines += ["", *wrap(f"speed-up of {found.basis} time over the first line, with 95 % interval", width)]
+    for note in found.notes:
+        lines += [paint(line, "warning" if found.noisy else "dim", color) for line in wrap(note, width)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(entry: BenchmarkEntry, busy: bool) -> list[str]:
+    row = [
+        entry.model,
+        f"{entry.precision}{' (default)' if entry.default else ''}",
+        numbers.share(entry.int8_share),
+        numbers.milliseconds(entry.latency_ms),
+        numbers.significant(entry.latency_spread_ms),
+        numbers.milliseconds(entry.latency_cpu_ms),
+        numbers.ratio(entry.speedup),
+        _interval(entry.speedup_interval),
+    ]
+    if busy:
+        row += [
+            numbers.significant(entry.throughput or 0.0),
+            numbers.ratio(entry.throughput_gain or 0.0),
+            _interval(entry.throughput_interval or (0.0, 0.0)),
+        ]
+    return row
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.2f}–{ends[1]:.2f}"

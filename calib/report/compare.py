@@ -1,0 +1,149 @@
+"""A comparison of two models as text for a terminal and as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calib.accuracy.layer_error import JUMP_DB
+from calib.outcome import Comparison, LayerComparison
+from calib.report import numbers
+from calib.report.console import paint, rule, table, wrap
+from calib.report.escape import printable
+from calib.report.files import write_text
+from calib.report.page import render_page
+from calib.report.tables import Column, Table
+from calib.report.theme import theme
+
+_MARK = "◀"
+
+
+def render_comparison_text(found: Comparison, width: int = 100, color: bool = False) -> str:
+    """Return the comparison for a terminal: outputs, then every layer; the first jump is marked."""
+    lines = [rule(f"{found.before.name} → {found.after.name}", width, color), *_outputs(found), ""]
+    lines += [paint(line, "warning" if found.first_jump else "good", color) for line in wrap(summary(found), width)]
+    if found.layers:
+        titles = ("layer", "SQNR", "lost", "cosine", "runs in", "ms before", "ms after", "")
+        rows = [_row(layer, found.first_jump) for layer in found.layers]
+        lines += ["", *table(titles, rows, width, right=(1, 2, 3, 5, 6, 7), color=color)]
+    for note in found.notes:
+        lines += ["", *wrap(note, width)]
+    return "\n".join(lines) + "\n"
+
+
+def summary(found: Comparison) -> str:
+    """Return one sentence: where the error first jumps."""
+    over = f"on {numbers.plural(found.samples, 'sample')}"
+    if not found.layers:
+        return f"No layers to compare {over}."
+    if not found.first_jump:
+        return f"The error jumps nowhere {over}: no layer loses {JUMP_DB:.0f} dB or more against the layers before it."
+    layer = next(layer for layer in found.layers if layer.name == found.first_jump)
+    return (
+        f"The error first jumps at {printable(layer.name)} ({layer.type}) {over}: it loses "
+        f"{numbers.decibel(layer.jump_db)} and is at {numbers.decibel(layer.sqnr_db)}."
+    )
+
+
+def render_comparison_html(found: Comparison) -> str:
+    """Return the comparison as one page that sorts and searches and fetches nothing."""
+    data = {
+        "charts": {},
+        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
+        "tables": {"layers": comparison_table(found).data()},
+        "tensors": [],
+    }
+    outputs = [
+        [name, numbers.decibel(value), _cosine(found.output_cosine[name])]
+        for name, value in found.output_sqnr_db.items()
+    ]
+    return render_page(
+        "compare.html.j2",
+        data,
+        title=f"{found.before.name} and {found.after.name} – calib compare",
+        found=found,
+        summary=summary(found),
+        outputs=outputs,
+    )
+
+
+def write_comparison_html(found: Comparison, path: str | Path) -> Path:
+    """Write the page atomically and return its path.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    path = Path(path)
+    write_text(path, render_comparison_html(found))
+    return path
+
+
+def comparison_table(found: Comparison) -> Table:
+    """Return the layers for the page, in topological order."""
+    columns = (
+        Column("layer", width=34),
+        Column("type", width=16),
+        Column("output", width=16),
+        Column("SQNR", "db", help="of the output against the first model's; the error of all layers before is in it"),
+        Column("lost", "db", help="SQNR lost between the layers before and this one"),
+        Column("cosine", "number"),
+        Column("before", "precision", help="precision of the primitive that ran in the first model"),
+        Column("after", "precision", help="precision of the primitive that ran in the second model"),
+        Column("ms before", "ms"),
+        Column("ms after", "ms"),
+        Column("primitive", hidden=True),
+        Column("other name", hidden=True),
+    )
+    rows = [
+        [
+            layer.name,
+            layer.type,
+            layer.output_shape,
+            layer.sqnr_db,
+            layer.jump_db,
+            layer.cosine,
+            layer.executed_before,
+            layer.executed_after,
+            layer.time_before_ms,
+            layer.time_after_ms,
+            layer.primitive,
+            layer.other_name,
+        ]
+        for layer in found.layers
+    ]
+    choices = {
+        "error jumps": [i for i, layer in enumerate(found.layers) if layer.jump_db >= JUMP_DB],
+        "slower": [i for i, layer in enumerate(found.layers) if _slower(layer)],
+    }
+    return Table("layer", columns, rows, choices)
+
+
+def _outputs(found: Comparison) -> list[str]:
+    return [
+        f"  output  {printable(name)}  {numbers.decibel(value)}  cosine {_cosine(found.output_cosine[name])}"
+        for name, value in found.output_sqnr_db.items()
+    ]
+
+
+def _row(layer: LayerComparison, first_jump: str) -> tuple[str, ...]:
+    times = (layer.time_before_ms, layer.time_after_ms)
+    return (
+        layer.name,
+        numbers.decibel(layer.sqnr_db),
+        numbers.decibel(layer.jump_db) if layer.jump_db else "",
+        _cosine(layer.cosine),
+        f"{layer.executed_before or '?'} → {layer.executed_after or '?'}",
+        *(numbers.MISSING if time is None else numbers.significant(time) for time in times),
+        _MARK if layer.name == first_jump else "",
+    )
+
+
+def _cosine(value: float) -> str:
+    return numbers.minus(f"{value:.5f}")
+
+
+def _slower(layer: LayerComparison) -> bool:
+    return (
+        layer.time_before_ms is not None
+        and layer.time_after_ms is not None
+        and layer.time_after_ms > layer.time_before_ms
+    )
