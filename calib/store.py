@@ -47,6 +47,25 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (run, position)
     );
     """,
+    # The zoo's (calib/zoo/jobs.py): one row a job, one row an attempt, and digests of files that were read before.
+    """
+    CREATE TABLE jobs (
+        key TEXT PRIMARY KEY, name TEXT NOT NULL, family TEXT NOT NULL, position INTEGER NOT NULL,
+        spec TEXT NOT NULL, threads INTEGER NOT NULL, memory INTEGER NOT NULL, current INTEGER NOT NULL,
+        status TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', tries INTEGER NOT NULL DEFAULT 0,
+        owner TEXT NOT NULL DEFAULT '', lease REAL NOT NULL DEFAULT 0, board TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX jobs_by_name ON jobs (name);
+    CREATE INDEX jobs_by_status ON jobs (status, position);
+    CREATE INDEX jobs_by_family ON jobs (family, status);
+    CREATE TABLE attempts (
+        key TEXT NOT NULL, number INTEGER NOT NULL, owner TEXT NOT NULL, worker TEXT NOT NULL DEFAULT '',
+        log TEXT NOT NULL DEFAULT '', started REAL NOT NULL, ended REAL, exit INTEGER,
+        outcome TEXT NOT NULL DEFAULT 'running', reason TEXT NOT NULL DEFAULT '', peak_memory INTEGER,
+        PRIMARY KEY (key, number)
+    );
+    CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL);
+    """,
 )
 
 

@@ -19,8 +19,11 @@ from calib.zoo.plan import Job
 # A file changed within this many seconds before it was read may change again without a new time stamp (coarse clocks).
 _RACY_SECONDS = 2.0
 
-# Settings that statistics depend on, beside model and data: jobs that differ in others share them.
-_OF_STATISTICS = ("samples", "salt", "preprocessing", "ignore", "target")
+# Settings that statistics don't depend on: jobs that differ only in these share them.
+_NOT_OF_STATISTICS = frozenset(
+    {"estimator", "metric", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision"}
+    | {"time_limit", "max_evaluations", "rank_samples", "require_speedup", "speed", "memory_limit"}
+)
 
 
 class Memory(Protocol):
@@ -47,10 +50,14 @@ class Identity:
         return _hash([job.name, self._model(job), self._data(job), job.settings, __version__])[:32]
 
     def family(self, job: Job) -> str:
-        """Return what jobs have in common that can use the same statistics."""
-        estimator = str(job.settings.get("estimator", "auto"))
-        settings = {name: job.settings[name] for name in _OF_STATISTICS if name in job.settings}
-        return _hash([self._model(job), self._data(job), settings, _needs_histogram(estimator), __version__])[:32]
+        """Return ``SUBJECT-SETTINGS``, 16 hex digits each.
+
+        Jobs of one subject (model and data) can use one memory of verdicts; jobs of one family the same statistics too.
+        """
+        settings = {name: value for name, value in job.settings.items() if name not in _NOT_OF_STATISTICS}
+        histogram = _needs_histogram(str(job.settings.get("estimator", "auto")))
+        subject = _hash([self._model(job), self._data(job), __version__])
+        return f"{subject[:16]}-{_hash([settings, histogram])[:16]}"
 
     def _model(self, job: Job) -> list[str]:
         if is_url(job.model):

@@ -1,0 +1,231 @@
+"""``calib zoo``: many models from one manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from calib import __version__
+from calib.cli.options import color, print_lines, remark, width
+from calib.config.settings import parse_duration
+from calib.errors import UsageError
+from calib.report import numbers
+from calib.report.console import table
+from calib.report.escape import printable
+from calib.report.files import write_text
+from calib.report.leaderboard import (
+    LeaderboardRow,
+    render_leaderboard_csv,
+    render_leaderboard_html,
+    render_leaderboard_json,
+    render_leaderboard_markdown,
+    render_leaderboard_text,
+)
+from calib.zoo import zoo as zoos
+from calib.zoo.board import filtered
+from calib.zoo.jobs import JobRow, JobStore
+from calib.zoo.plan import select
+from calib.zoo.process import Local
+from calib.zoo.supervisor import Runner
+from calib.zoo.zoo import Zoo, open_store, open_zoo
+
+PARTLY_FAILED = 4
+
+_GOOD = ("within_budget", "quantized")
+
+# format of export → how it is written
+EXPORTS: dict[str, Callable[[Sequence[LeaderboardRow]], str]] = {
+    "csv": render_leaderboard_csv,
+    "json": render_leaderboard_json,
+    "markdown": render_leaderboard_markdown,
+    "html": lambda rows: render_leaderboard_html(rows, __version__),
+    "text": render_leaderboard_text,
+}
+
+_SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html", ".txt": "text"}
+
+
+@click.group(short_help="Quantize hundreds of models from one manifest.")
+def command() -> None:
+    """Quantize the models that a manifest names; what is done is not done again.
+
+    The output folder holds zoo.sqlite, logs/ and models/.
+    """
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = click.option("-o", "--output", metavar="OUT", help="Folder. [default: beside the manifest]")(function)
+    return click.argument("manifest")(function)
+
+
+def _choosing(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = click.option("--shard", default="", metavar="I/N", help="Every N-th model, from the I-th.")(function)
+    return click.option("--only", multiple=True, metavar="GLOB", help="Models or jobs of such names.")(function)
+
+
+def _running(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--cluster", metavar="ADDRESS", help="dask://HOST:PORT, or local:N workers on this machine."),
+        click.option("--time-limit", metavar="TIME", help="Stop after this; the next run goes on."),
+        click.option("-j", "--jobs", type=click.IntRange(1), help="Jobs at a time. [default: as cores allow]"),
+    ):
+        function = option(function)
+    return _common(_choosing(function))
+
+
+@command.command("plan", short_help="List the jobs and what they would cost.")
+@_common
+@_choosing
+def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -> None:
+    """List the jobs of MANIFEST, what a run would do with each, and the time and memory to expect.
+
+    Expectations come from the attempts that ended in this output folder.
+    """
+    zoo = open_zoo(manifest, output)
+    with open_store(zoo) as store:
+        planned = zoos.plan(zoo, select(zoo.jobs, only, shard), store)
+    rows = [
+        (
+            one.job.name,
+            numbers.size(zoos.size_of(one.job)),
+            "–" if one.seconds is None else numbers.seconds(one.seconds),
+            "–" if one.memory is None else numbers.size(int(one.memory)),
+            one.status.replace("_", " "),
+        )
+        for one in planned
+    ]
+    print_lines(table(("job", "size", "time", "memory", "state"), rows, width(), right=(1, 2, 3), color=color()))
+    todo = [one for one in planned if one.status == "run"]
+    known = [one.seconds for one in todo if one.seconds is not None]
+    cost = f", about {numbers.seconds(sum(known))} of one worker" if known else ""
+    print_lines(["", f"{numbers.plural(len(planned), 'job')}, {len(todo)} to run{cost}"])
+
+
+@command.command("run", short_help="Run what is not done yet.")
+@_running
+@click.pass_context
+def run(ctx: click.Context, **options: Any) -> None:
+    """Run the jobs of MANIFEST that are not done yet.
+
+    Exit code 4: some failed, are over their budget, or are left over after --time-limit.
+    """
+    _run(ctx, again=False, **options)
+
+
+@command.command("retry", short_help="Run those that failed again, and what is left.")
+@_running
+@click.pass_context
+def retry(ctx: click.Context, **options: Any) -> None:
+    """Give the failed jobs of MANIFEST all their tries again, and run."""
+    _run(ctx, again=True, **options)
+
+
+@command.command("status", short_help="How far it is, and the leaderboard.")
+@_common
+@click.option("--only", multiple=True, metavar="GLOB", help="Models or jobs of such names.")
+@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Such as failed or over_budget.")
+@click.option("--watch", is_flag=True, help="Again every two seconds until nothing runs.")
+def status(manifest: str, output: str | None, only: tuple[str, ...], statuses: tuple[str, ...], watch: bool) -> None:
+    """Show the leaderboard of MANIFEST, and what runs at this moment."""
+    zoo = open_zoo(manifest, output)
+    with open_store(zoo, new=False) as store:
+        while True:
+            print_lines([render_leaderboard_text(filtered(store.rows(), only, statuses), width(), color()).rstrip()])
+            running = _under_way(store)
+            print_lines(running)
+            if not (watch and running):
+                return
+            time.sleep(2)
+
+
+@command.command("export", short_help="The leaderboard as CSV, JSON, Markdown or HTML.")
+@_common
+@click.argument("file", required=False)
+@click.option("--format", "form", type=click.Choice(list(EXPORTS)), help="[default: of FILE's suffix, else csv]")
+@click.option("--only", multiple=True, metavar="GLOB", help="Models or jobs of such names.")
+@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Such as failed or over_budget.")
+def export(
+    manifest: str,
+    output: str | None,
+    file: str | None,
+    form: str | None,
+    only: tuple[str, ...],
+    statuses: tuple[str, ...],
+) -> None:
+    """Write the leaderboard of MANIFEST to FILE, or to stdout.
+
+    The links of the page lead to reports below the output folder: write it there.
+    """
+    zoo = open_zoo(manifest, output)
+    with open_store(zoo, new=False) as store:
+        rows = filtered(store.rows(), only, statuses)
+    text = EXPORTS[form or _SUFFIXES.get(Path(file or "").suffix.lower(), "csv")](rows)
+    if file:
+        write_text(Path(file), text)
+    else:
+        click.echo(text, nl=False)
+
+
+@command.command("merge", short_help="Join the stores of shards.")
+@_common
+@click.argument("shards", nargs=-1, required=True, metavar="SHARD_OUT...")
+@click.pass_context
+def merge(ctx: click.Context, manifest: str, output: str | None, shards: tuple[str, ...]) -> None:
+    """Copy what runs with --shard into SHARD_OUT... have done into the output folder."""
+    zoo = open_zoo(manifest, output)
+    rows = zoos.merge(zoo, shards, lambda text: remark(ctx, printable(text)))
+    _conclude(ctx, rows)
+
+
+def _run(
+    ctx: click.Context,
+    again: bool,
+    manifest: str,
+    output: str | None,
+    only: tuple[str, ...],
+    shard: str,
+    jobs: int | None,
+    time_limit: str | None,
+    cluster: str | None,
+) -> None:
+    zoo = open_zoo(manifest, output)
+    chosen = select(zoo.jobs, only, shard)
+    runner = _runner(cluster, jobs, zoo)
+    seconds = _seconds(time_limit)
+    rows = zoos.run(zoo, chosen, lambda text: remark(ctx, text), runner=runner, time_limit=seconds, again=again)
+    _conclude(ctx, rows)
+
+
+def _runner(cluster: str | None, jobs: int | None, zoo: Zoo) -> Runner:
+    if cluster is None:
+        return Local(jobs or zoos.default_slots(zoo.jobs))
+    from calib.zoo.cluster import connect  # here: it loads dask
+
+    return connect(cluster, jobs)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(parse_duration(text))
+    except ValueError as error:
+        raise UsageError(f"--time-limit {text}: {error}") from error
+
+
+def _conclude(ctx: click.Context, rows: Sequence[JobRow]) -> None:
+    """Print the leaderboard and end with the exit code that the jobs deserve."""
+    print_lines([render_leaderboard_text(filtered(rows), width(), color()).rstrip("\n")])
+    if any(row.status not in _GOOD for row in rows):
+        ctx.exit(PARTLY_FAILED)
+
+
+def _under_way(store: JobStore) -> list[str]:
+    lines = []
+    for row in store.rows("status = 'running'"):
+        attempt = store.attempts(row.key)[-1]
+        since = numbers.seconds(max(0.0, time.time() - attempt.started))
+        lines.append(f"running for {since}: {printable(row.name)}  {printable(zoos.stage_of(attempt.log))}")
+    return lines

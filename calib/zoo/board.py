@@ -1,0 +1,70 @@
+"""The row of the leaderboard that a report becomes, and that a job without one has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from calib.outcome import Report
+from calib.report.html import FILE_NAME
+from calib.report.leaderboard import LeaderboardRow
+from calib.zoo.jobs import DONE, JobRow
+from calib.zoo.sources import matches
+
+
+def board_of(name: str, report: Report, seconds: float) -> LeaderboardRow:
+    """Return what the leaderboard shows of a report; ``seconds`` is the wall time of the job."""
+    accuracy, speed, model = report.accuracy, report.speed, report.model
+    promised = {"within_budget": True, "over_budget": False, "fp32_kept": False}
+    row = LeaderboardRow(
+        model=name,
+        status=report.status,
+        reason=report.status_reason,
+        within_budget=promised.get(report.status),
+        bytes_before=model.bytes_before,
+        bytes_after=model.bytes_after,
+        layers=len(report.layers),
+        float_layers=sum(layer.planned == "float" for layer in report.layers),
+        seconds=seconds,
+        report=f"models/{name}/{FILE_NAME}",
+    )
+    if accuracy:
+        row = replace(
+            row,
+            metric=accuracy.metric,
+            unit=accuracy.unit,
+            fp32=accuracy.baseline,
+            int8=accuracy.quantized,
+            drop=accuracy.drop,
+            interval=accuracy.interval,
+        )
+    if speed:
+        row = replace(row, speedup_f32=speed.speedup_f32, speedup_default=speed.speedup_default)
+    return row
+
+
+def to_json(row: LeaderboardRow) -> dict[str, Any]:
+    """Return a row as the store keeps it."""
+    return asdict(row)
+
+
+def board_row(row: JobRow) -> LeaderboardRow:
+    """Return the leaderboard's row of a job, whatever its state."""
+    if row.status in DONE and row.board:
+        known = {field.name for field in fields(LeaderboardRow)}
+        data = {name: value for name, value in json.loads(row.board).items() if name in known}
+        if data.get("interval") is not None:
+            data["interval"] = tuple(data["interval"])
+        return LeaderboardRow(**data)
+    return LeaderboardRow(model=row.name, status=row.status, reason=row.reason)
+
+
+def filtered(rows: Iterable[JobRow], only: Sequence[str] = (), status: Sequence[str] = ()) -> list[LeaderboardRow]:
+    """Return the rows whose model fits one of the patterns and whose status is one of those given."""
+    return [
+        board_row(row)
+        for row in rows
+        if (not only or any(matches(pattern, row.name) for pattern in only)) and (not status or row.status in status)
+    ]

@@ -1,0 +1,284 @@
+"""The jobs of a zoo in the run store: one row a job, one row an attempt; every change is one transaction.
+
+A job is ``waiting``, ``running`` (somebody holds its lease), ``failed``, or has the status of its report. Whoever runs
+it renews the lease while it works; a lease that ran out, or whose owner is dead, is anybody's.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from calib.store import RunStore
+from calib.zoo.owner import process_name, running
+from calib.zoo.plan import Job
+
+# Long against a pause of a busy machine, short against a job; a heartbeat is due at a third of it.
+LEASE_SECONDS = 60.0
+
+DONE = ("within_budget", "quantized", "over_budget", "fp32_kept")
+
+_ROW = "key, name, family, spec, status, reason, tries, owner, lease, board"
+_ATTEMPT = "key, number, owner, worker, log, started, ended, exit, outcome, reason, peak_memory"
+_MARKS = ", ".join("?" * len(_ATTEMPT.split(",")))
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as the store knows it.
+
+    Attributes:
+        family: jobs of one family can share statistics.
+        tries: attempts that counted since the job was new or retried.
+        board: its row of the leaderboard as JSON; "" before it has ended.
+    """
+
+    key: str
+    name: str
+    family: str
+    spec: str
+    status: str
+    reason: str
+    tries: int
+    owner: str
+    lease: float
+    board: str
+
+    @property
+    def job(self) -> Job:
+        """What is to be done."""
+        return Job.from_json(self.spec)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of a job; times are seconds since 1970, memory is bytes."""
+
+    key: str
+    number: int
+    owner: str
+    worker: str
+    log: str
+    started: float
+    ended: float | None
+    exit: int | None
+    outcome: str
+    reason: str
+    peak_memory: int | None
+
+
+class JobStore:
+    """The jobs of a zoo; a context manager, for one thread.
+
+    Args:
+        path: of the store; made where it does not exist.
+        lease: seconds that a job stays somebody's without a heartbeat.
+    """
+
+    def __init__(self, path: str | Path, *, lease: float = LEASE_SECONDS):
+        self.store = RunStore(path)
+        self.lease = lease
+        self.owner = f"{process_name(os.getpid())}:{secrets.token_hex(4)}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def digest(self, path: str, stamp: str) -> str | None:
+        """Return the digest of a file that still has this stamp."""
+        rows = self.store.read("SELECT digest FROM files WHERE path = ? AND stamp = ?", (path, stamp))
+        return str(rows[0][0]) if rows else None
+
+    def keep_digest(self, path: str, stamp: str, digest: str) -> None:
+        """Remember the digest of a file."""
+        with self.store.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (path, stamp, digest))
+
+    def enter(self, jobs: Sequence[tuple[str, str, Job]], names: Iterable[str]) -> None:
+        """Make ``(key, family, job)`` rows; what is there already stays as it is.
+
+        Rows of the same name with another key are of an older model, data set or manifest, and rows whose name is not
+        in ``names`` (all of the manifest) of a model that is gone: they keep their history and leave the leaderboard.
+        """
+        here = {job.name: key for key, _, job in jobs}
+        known = set(names)
+        with self.store.transaction() as connection:
+            gone = [
+                (key,)
+                for key, name in connection.execute("SELECT key, name FROM jobs WHERE current = 1")
+                if name not in known or here.get(name, key) != key
+            ]
+            connection.executemany("UPDATE jobs SET current = 0 WHERE key = ?", gone)
+            connection.executemany(
+                "INSERT INTO jobs (key, name, family, position, spec, threads, memory, current, status) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 1, 'waiting') ON CONFLICT (key) DO UPDATE SET current = 1, "
+                "family = excluded.family, position = excluded.position, spec = excluded.spec, "
+                "threads = excluded.threads, memory = excluded.memory",
+                [
+                    (key, job.name, family, position, job.to_json(), job.threads, job.memory or 0)
+                    for position, (key, family, job) in enumerate(jobs)
+                ],
+            )
+            connection.execute("CREATE TEMP TABLE IF NOT EXISTS chosen (key TEXT PRIMARY KEY)")
+            connection.execute("DELETE FROM chosen")
+            connection.executemany("INSERT INTO chosen VALUES (?)", [(key,) for key, _, _ in jobs])
+
+    def claim(self, *, threads: float, memory: float, only: str = "") -> tuple[JobRow, int] | None:
+        """Take the next waiting job that fits, and open its attempt; None where there is none.
+
+        Args:
+            threads: at most so many.
+            memory: at most so many bytes.
+            only: this key and no other.
+
+        While the first of a family runs, which makes the statistics, the others of it are left waiting.
+        """
+        alone = (
+            "AND NOT (EXISTS (SELECT 1 FROM jobs r WHERE r.family = j.family AND r.status = 'running') "
+            "AND NOT EXISTS (SELECT 1 FROM jobs d WHERE d.family = j.family AND d.board != ''))"
+        )
+        columns = ", ".join(f"j.{name}" for name in _ROW.split(", "))
+        with self.store.transaction() as connection:
+            row = connection.execute(
+                f"SELECT {columns} FROM jobs j JOIN temp.chosen USING (key) WHERE j.status = 'waiting' "
+                f"AND j.threads <= ? AND j.memory <= ? {alone} AND (? = '' OR j.key = ?) ORDER BY j.position LIMIT 1",
+                (threads, memory, only, only),
+            ).fetchone()
+            if row is None:
+                return None
+            key, now = row[0], time.time()
+            connection.execute(
+                "UPDATE jobs SET status = 'running', reason = '', tries = tries + 1, owner = ?, lease = ? "
+                "WHERE key = ?",
+                (self.owner, now + self.lease, key),
+            )
+            number = _next_number(connection, key)
+            connection.execute(
+                "INSERT INTO attempts (key, number, owner, started) VALUES (?, ?, ?, ?)",
+                (key, number, self.owner, now),
+            )
+        return self.row(key), number
+
+    def started(self, key: str, number: int, worker: str, log: str) -> None:
+        """Say which process works on an attempt and where its log is."""
+        with self.store.transaction() as connection:
+            connection.execute(
+                "UPDATE attempts SET worker = ?, log = ? WHERE key = ? AND number = ?", (worker, log, key, number)
+            )
+
+    def renew(self, keys: Sequence[str]) -> list[str]:
+        """Renew the leases of jobs and return those that are no longer ours."""
+        with self.store.transaction() as connection:
+            lost = []
+            for key in keys:
+                changed = connection.execute(
+                    "UPDATE jobs SET lease = ? WHERE key = ? AND owner = ? AND status = 'running'",
+                    (time.time() + self.lease, key, self.owner),
+                )
+                if not changed.rowcount:
+                    lost.append(key)
+        return lost
+
+    def finish(
+        self,
+        key: str,
+        number: int,
+        *,
+        status: str,
+        outcome: str,
+        reason: str = "",
+        exit: int | None = None,
+        peak_memory: int | None = None,
+        board: str = "",
+        counts: bool = True,
+        owner: str | None = None,
+    ) -> bool:
+        """Close an attempt and set what its job is now; False where the job is no longer ours.
+
+        Args:
+            key: of the job.
+            number: of the attempt.
+            status: of the job: "waiting" to try again, "failed", or that of its report.
+            outcome: of the attempt, in one word.
+            reason: plain sentence.
+            exit: of the worker, negative for a signal.
+            peak_memory: of the worker, in bytes.
+            board: row of the leaderboard as JSON.
+            counts: whether the attempt counts against the retries.
+            owner: whose job it has to be; ourselves unless given.
+        """
+        with self.store.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE jobs SET status = ?, reason = ?, board = ?, owner = '', lease = 0, tries = tries - ? "
+                "WHERE key = ? AND owner = ? AND status = 'running'",
+                (status, reason, board, 0 if counts else 1, key, owner or self.owner),
+            ).rowcount
+            if changed:
+                connection.execute(
+                    "UPDATE attempts SET ended = ?, exit = ?, outcome = ?, reason = ?, peak_memory = ? "
+                    "WHERE key = ? AND number = ?",
+                    (time.time(), exit, outcome, reason, peak_memory, key, number),
+                )
+        return bool(changed)
+
+    def abandoned(self) -> list[tuple[JobRow, Attempt]]:
+        """Return running jobs whose owner is dead, or has not renewed the lease in time, with their last attempts."""
+        found = []
+        for row in self.rows("status = 'running'"):
+            alive = running(row.owner.rpartition(":")[0])
+            if row.owner != self.owner and (alive is False or row.lease < time.time()):
+                found.append((row, self.attempts(row.key)[-1]))
+        return found
+
+    def again(self, keys: Iterable[str]) -> None:
+        """Set jobs to waiting with all their tries; those that are running stay so."""
+        with self.store.transaction() as connection:
+            connection.executemany(
+                "UPDATE jobs SET status = 'waiting', reason = '', board = '', tries = 0 "
+                "WHERE key = ? AND status != 'running'",
+                [(key,) for key in keys],
+            )
+
+    def adopt(self, row: JobRow, attempts: Sequence[Attempt], logs: Sequence[str]) -> None:
+        """Set a job to what another store knows of it; ``logs`` are where the attempts' logs are now."""
+        with self.store.transaction() as connection:
+            connection.execute(
+                "UPDATE jobs SET status = ?, reason = ?, tries = ?, owner = '', lease = 0, board = ? "
+                "WHERE key = ? AND status != 'running'",
+                (row.status, row.reason, row.tries, row.board, row.key),
+            )
+            for one, log in zip(attempts, logs, strict=True):
+                values = astuple(replace(one, log=log))
+                connection.execute(f"INSERT OR REPLACE INTO attempts ({_ATTEMPT}) VALUES ({_MARKS})", values)
+
+    def row(self, key: str) -> JobRow:
+        """Return one job."""
+        return self.rows("key = ?", (key,))[0]
+
+    def rows(self, where: str = "1", values: Sequence[Any] = ()) -> list[JobRow]:
+        """Return jobs of the manifest as it is now, in its order; ``where`` is SQL over the columns."""
+        found = self.store.read(f"SELECT {_ROW} FROM jobs WHERE current = 1 AND {where} ORDER BY position", values)
+        return [JobRow(*row) for row in found]
+
+    def chosen(self, where: str = "1") -> list[JobRow]:
+        """Return the jobs that were entered by this process."""
+        return self.rows(f"key IN (SELECT key FROM temp.chosen) AND {where}")
+
+    def attempts(self, key: str | None = None) -> list[Attempt]:
+        """Return the attempts of a job, or all, the oldest first."""
+        where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
+        found = self.store.read(f"SELECT {_ATTEMPT} FROM attempts{where} ORDER BY key, number", values)
+        return [Attempt(*row) for row in found]
+
+
+def _next_number(connection: sqlite3.Connection, key: str) -> int:
+    found = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE key = ?", (key,)).fetchone()
+    return int(found[0])

@@ -1,0 +1,51 @@
+"""Where results go: a folder or a URL in which a result appears only when it is complete."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from calib.errors import OutputError
+from calib.zoo.places import is_url, read_text, send
+from calib.zoo.task import MARKER, file_text, read_marker, sync
+
+
+class Output:
+    """The folder (or fsspec URL) that mirrors the models of the zoo."""
+
+    def __init__(self, place: str):
+        self.place = place.rstrip("/")
+
+    def of(self, name: str) -> str:
+        """Return the folder of a job."""
+        return f"{self.place}/{name}"
+
+    def board(self, name: str, key: str) -> dict[str, Any] | None:
+        """Return the leaderboard's row of a job whose complete result is there; None without one."""
+        path = f"{self.of(name)}/{MARKER}"
+        return read_marker(read_text(path) if is_url(path) else file_text(Path(path)), key)
+
+    def publish(self, result: Path, name: str) -> None:
+        """Move a complete result to its place.
+
+        By one rename where nothing is there; else file by file, the marker first away and last in place.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        if is_url(self.place):
+            send(result, self.of(name), MARKER)
+            return
+        target = Path(self.of(name))
+        try:
+            sync(result)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.exists():
+                os.rename(result, target)
+                return
+            (target / MARKER).unlink(missing_ok=True)
+            for path in sorted(result.iterdir(), key=lambda path: (path.name == MARKER, path.name)):
+                os.replace(path, target / path.name)
+        except OSError as error:
+            raise OutputError(f"{target}: the result can't be written: {error.strerror or error}") from error

@@ -1,0 +1,281 @@
+"""Run the jobs of a zoo: claim one, start a worker, watch it, publish what it made; whatever breaks, go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from calib.errors import CalibError
+from calib.report.escape import printable
+from calib.zoo import owner
+from calib.zoo.identity import Identity
+from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
+from calib.zoo.output import Output
+from calib.zoo.places import fetch
+from calib.zoo.plan import Job
+from calib.zoo.process import death
+from calib.zoo.task import MARKER, RESULT, Ended, Task, file_text, read_marker
+
+Notice = Callable[[str], None]
+
+
+class Runner(Protocol):
+    """Where workers run: this machine (``process.Local``) or a cluster (``cluster.Dask``)."""
+
+    poll_seconds: float
+
+    def room(self) -> tuple[float, float]:
+        """Return threads and bytes that the next job may take; (0, 0) where none may start."""
+        ...
+
+    def start(self, task: Task) -> str:
+        """Start a worker and return a name under which ``owner.end`` finds it, or any other."""
+        ...
+
+    def ended(self) -> list[tuple[Task, Ended]]:
+        """Return what has ended since the last call."""
+        ...
+
+    def stop(self, key: str) -> None:
+        """End one worker; it is not reported as ended."""
+        ...
+
+    def close(self) -> None:
+        """End all workers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What is where below OUT."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        """The run store."""
+        return self.root / "zoo.sqlite"
+
+    def attempt(self, key: str, number: int) -> Path:
+        """Return the folder an attempt works in; it is gone when the attempt is over."""
+        return self.root / "work" / f"{key}.{number}"
+
+    def log(self, name: str, key: str, number: int) -> Path:
+        """Return an attempt's log."""
+        return self.root / "logs" / f"{name}.{key[:8]}.{number}.log"
+
+    def shared(self, family: str) -> tuple[str, str]:
+        """Return the files of statistics and of verdicts that the jobs of a model and its data share."""
+        cache = self.root / "cache"
+        return str(cache / f"{family}.npz"), str(cache / f"{family.partition('-')[0]}.sqlite")
+
+
+def enter(store: JobStore, jobs: Sequence[Job], names: Sequence[str], output: Output) -> list[str]:
+    """Put jobs into the store and return the keys of those that are done and whose results are there.
+
+    Args:
+        store: where they go.
+        jobs: the chosen ones.
+        names: of all jobs of the manifest.
+        output: a job is done only while its result is there.
+    """
+    identity = Identity(store)
+    store.enter([(identity.key(job), identity.family(job), job) for job in jobs], names)
+    done = store.chosen(f"status IN ({', '.join(map(repr, DONE))})")
+    gone = {row.key for row in done if output.board(row.name, row.key) is None}
+    store.again(gone)
+    return [row.key for row in done if row.key not in gone]
+
+
+class Supervisor:
+    """Runs what waits in a store.
+
+    Args:
+        store: with the jobs entered.
+        folders: of this zoo.
+        output: where results go.
+        runner: where workers run.
+        notice: told of each attempt that ended, a line each.
+    """
+
+    def __init__(self, store: JobStore, folders: Folders, output: Output, runner: Runner, notice: Notice):
+        self._store = store
+        self._folders = folders
+        self._output = output
+        self._runner = runner
+        self._notice = notice
+        self._running: dict[str, Task] = {}
+        self._heartbeat = 0.0
+
+    def run(self, time_limit: float | None = None) -> None:
+        """Work until nothing waits, or until the time is over: what still runs then goes back to waiting.
+
+        A job whose lease another supervisor holds is left to it.
+        """
+        end = time.monotonic() + time_limit if time_limit is not None else float("inf")
+        try:
+            (self._folders.root / "cache").mkdir(parents=True, exist_ok=True)
+            self._take_over()
+            self._sweep()
+            while time.monotonic() < end:
+                started = self._start()
+                self._settle_ended()
+                self._beat()
+                if not self._running and not started and not self._worth_waiting():
+                    return
+                time.sleep(self._runner.poll_seconds)
+        finally:
+            self._put_back()
+
+    def _start(self) -> bool:
+        """Start as many jobs as there is room for; tell whether there was one."""
+        started = False
+        while (room := self._runner.room())[0] >= 1:
+            claimed = self._store.claim(threads=room[0], memory=room[1])
+            if claimed is None:
+                break
+            started = True
+            self._start_one(*claimed)
+        return started
+
+    def _start_one(self, row: JobRow, number: int) -> None:
+        folder, log = self._folders.attempt(row.key, number), self._folders.log(row.name, row.key, number)
+        task = Task(row.key, number, row.job, str(folder), str(log), *self._folders.shared(row.family))
+        self._running[row.key] = task
+        try:
+            if task.job.model.startswith("memory://"):  # it is in no other process
+                task = replace(task, job=replace(task.job, model=str(fetch(task.job.model, folder / "model"))))
+            self._store.started(row.key, number, self._runner.start(task), str(log))
+        except (OSError, CalibError) as error:
+            self._close(task, status="failed", outcome="failed", reason=f"could not be started: {error}")
+
+    def _settle_ended(self) -> None:
+        for task, ended in self._runner.ended():
+            if task.key in self._running:
+                self._settle(task, ended)
+
+    def _settle(self, task: Task, ended: Ended) -> None:
+        """Decide what an ended attempt means for its job."""
+        facts = {"exit": ended.exit, "peak_memory": ended.peak_memory}
+        result = Path(task.folder) / RESULT
+        if ended.exit == 0 and (board := read_marker(file_text(result / MARKER), task.key)):
+            if self._store.renew([task.key]):  # another supervisor took it over while we slept
+                self._forget(task)
+                return
+            try:
+                self._output.publish(result, task.job.name)
+                status, text = str(board["status"]), json.dumps(board)
+                reason = str(board.get("reason", ""))
+                self._close(task, status=status, outcome="done", reason=reason, board=text, **facts)
+            except CalibError as error:
+                self._close(task, status="failed", outcome="failed", reason=str(error), **facts)
+        elif ended.stopped:
+            self._close(task, status="failed", outcome="stopped", reason=ended.stopped, **facts)
+        elif "reason" in ended.answer:
+            reason = str(ended.answer["reason"])
+            self._close(task, status="failed", outcome="failed", reason=reason, **facts)
+        else:
+            self._retry(task, ended, facts)
+
+    def _retry(self, task: Task, ended: Ended, facts: dict[str, int | None]) -> None:
+        """Let a job wait for another try after its worker died, unless it has had them all."""
+        how = ended.lost or f"the worker {death(ended.exit)}"
+        tries = self._store.row(task.key).tries
+        if tries <= task.job.retries:
+            self._close(task, status="waiting", outcome="died", reason=how, **facts)
+        else:
+            reason = f"{how}, at the last of {tries} tries; see {task.log}"
+            self._close(task, status="failed", outcome="died", reason=reason, **facts)
+
+    def _close(self, task: Task, **facts) -> None:
+        """Write down how an attempt ended, and clear what it left."""
+        held = self._store.finish(task.key, task.number, **facts)
+        self._forget(task)
+        if held:
+            reason = f": {facts['reason']}" if facts.get("reason") else ""
+            self._notice(printable(f"{task.job.name}: {facts['status'].replace('_', ' ')}{reason}"))
+
+    def _forget(self, task: Task) -> None:
+        self._running.pop(task.key, None)
+        shutil.rmtree(task.folder, ignore_errors=True)
+
+    def _beat(self) -> None:
+        """Renew our leases, stop what is no longer ours, and take over what others left; at a third of a lease."""
+        if time.monotonic() - self._heartbeat < self._store.lease / 3:
+            return
+        self._heartbeat = time.monotonic()
+        for key in self._store.renew(list(self._running)):
+            self._runner.stop(key)
+            self._forget(self._running[key])
+        self._take_over()
+
+    def _take_over(self) -> None:
+        for row, attempt in self._store.abandoned():
+            owner.end(attempt.worker)
+            self._recover(row, attempt)
+
+    def _recover(self, row: JobRow, attempt: Attempt) -> None:
+        """Keep what an abandoned attempt had finished, or let its job wait again; that counts as no try."""
+        result = self._folders.attempt(row.key, attempt.number) / RESULT
+        finished = self._output.board(row.name, row.key)
+        if not finished and (finished := read_marker(file_text(result / MARKER), row.key)):
+            self._output.publish(result, row.name)
+        text = "its supervisor was gone"
+        facts = {"exit": None, "reason": text, "owner": row.owner, "counts": False}
+        if finished:
+            board = json.dumps(finished)
+            facts |= {"status": str(finished["status"]), "outcome": "done", "board": board, "counts": True}
+        else:
+            facts |= {"status": "waiting", "outcome": "abandoned"}
+        if self._store.finish(row.key, attempt.number, **facts):
+            self._notice(printable(f"{row.name}: {facts['outcome']}, {text}"))
+        shutil.rmtree(self._folders.attempt(row.key, attempt.number), ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove folders of attempts that nobody works on."""
+        busy = {row.key for row in self._store.rows("status = 'running'")}
+        work = self._folders.root / "work"
+        for folder in work.iterdir() if work.is_dir() else ():
+            if folder.name.partition(".")[0] not in busy:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _worth_waiting(self) -> bool:
+        """Tell whether a job waits that may start later; fail those that are too large for where they would run."""
+        waiting = self._store.chosen("status = 'waiting'")
+        threads, memory = self._runner.room()
+        elsewhere = {row.family for row in self._store.rows("status = 'running'")}
+        for row in waiting:
+            job = row.job
+            if row.family in elsewhere or threads < 1:
+                continue
+            if (job.threads > threads or (job.memory or 0) > memory) and (claimed := self._claim_any(row.key)):
+                self._close(
+                    Task(row.key, claimed, job, str(self._folders.attempt(row.key, claimed)), ""),
+                    status="failed",
+                    outcome="failed",
+                    reason=f"needs {job.threads} threads and {(job.memory or 0) >> 20} MiB, "
+                    f"and no worker has more than {threads:g} threads and {memory / 2**20:.0f} MiB",
+                )
+        return bool(waiting)
+
+    def _claim_any(self, key: str) -> int | None:
+        """Claim a job that does not fit, so that it can be failed."""
+        claimed = self._store.claim(threads=float("inf"), memory=float("inf"), only=key)
+        return claimed[1] if claimed else None
+
+    def _put_back(self) -> None:
+        """Stop what runs and let it wait: the time is over, or we were interrupted."""
+        self._runner.close()
+        for task in list(self._running.values()):
+            self._close(task, status="waiting", outcome="interrupted", counts=False)
+
+
+def counts(rows: Sequence[JobRow]) -> Counter[str]:
+    """Return how many jobs have each status."""
+    return Counter(row.status for row in rows)

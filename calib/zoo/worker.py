@@ -1,0 +1,126 @@
+"""One job in a process of its own: ``python -m calib.zoo.worker TASK``, started by the supervisor.
+
+stdin is a pipe that the supervisor holds open: when it is gone, so is the worker. stdout carries one line of JSON, the
+answer; whatever else is printed goes to the log, as stderr does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import calib
+from calib.errors import CalibError, StatisticsError
+from calib.outcome import Report
+from calib.progress import Progress, Stage, silent
+from calib.report.html import FILE_NAME as PAGE
+from calib.report.html import write_html
+from calib.zoo.board import board_of, to_json
+from calib.zoo.places import fetch, is_url
+from calib.zoo.task import MOST_TEXT, RESULT, Task, write_marker
+
+
+def main(arguments: list[str], progress: Progress | None = None) -> int:
+    """Run the task in the file that is the only argument; return the exit code."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # prints of OpenVINO, of a metric or of a data source must not look like an answer
+    _die_with(sys.stdin.fileno())
+    task = Task.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+    started = time.monotonic()
+    try:
+        os.chdir(task.job.base)
+        report = quantize(task, progress or _logged)
+        folder = Path(task.folder) / RESULT
+        write_html(report, folder / PAGE)
+        board = to_json(board_of(task.job.name, report, time.monotonic() - started))
+        write_marker(folder, task.key, board)
+    except CalibError as error:
+        return _failed(answers, type(error).__name__, str(error))
+    except MemoryError:
+        return _failed(answers, "MemoryError", "there was not enough memory; see resources.memory, or run fewer jobs")
+    except Exception as error:
+        traceback.print_exc()
+        return _failed(answers, type(error).__name__, f"unexpected {type(error).__name__}: {error}")
+    return _answer(answers, 0, {"board": board})
+
+
+def quantize(task: Task, progress: Progress) -> Report:
+    """Do the job and save its result; the one place where the zoo calls the engine."""
+    job = task.job
+    model = fetch(job.model, Path(task.folder) / "model") if is_url(job.model) else Path(job.model)
+    given: dict[str, Any] = {"threads": job.threads, **job.settings}
+    if job.validation:
+        given["validation"] = job.validation
+    if task.verdicts:
+        given |= {"store": task.verdicts, "resume": True}
+    try:
+        result = calib.quantize(model, job.calibration, progress=progress, statistics=task.statistics or None, **given)
+    except StatisticsError as error:
+        # Shared files are a saving, not a need: one that is damaged or of other samples must not cost the job.
+        print(f"what is shared can't be used: {error}", file=sys.stderr, flush=True)
+        given = {name: value for name, value in given.items() if name not in ("store", "resume")}
+        result = calib.quantize(model, job.calibration, progress=progress, **given)
+    return result.save(Path(task.folder) / RESULT)
+
+
+def _die_with(pipe: int) -> None:
+    """Have the kernel end this process when the other end of the pipe is closed, also inside a long native call.
+
+    The close is an event on the pipe, events are signalled (SIGIO), and that signal's default is to terminate.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(pipe, select.POLLHUP)
+    if poll.poll(0):  # it was closed before we listened
+        os._exit(1)
+
+
+@contextmanager
+def _logged(stage: str, total: int | None = None) -> Iterator[Stage]:
+    """Write a line to the log when a stage begins and one when it has ended."""
+    begun = time.monotonic()
+    print(f"{stage}: begins{f', {total} units' if total else ''}", file=sys.stderr, flush=True)
+    with silent(stage, total) as inner:
+        yield inner
+    print(f"{stage}: {time.monotonic() - begun:.2f} s", file=sys.stderr, flush=True)
+
+
+def _failed(answers: IO[str], kind: str, reason: str) -> int:
+    try:
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+    except OSError:  # the disk that the log is on is full: the answer goes through the pipe
+        reason += " (the log could not be written either)"
+    return _answer(answers, 1, {"kind": kind, "reason": reason[:MOST_TEXT]})
+
+
+def _answer(answers: IO[str], code: int, answer: dict[str, Any]) -> int:
+    answer["peak_memory"] = _peak_memory()
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+    return code
+
+
+def _peak_memory() -> int:
+    """Return the highest resident memory in bytes; getrusage would count the supervisor's, from before the exec."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    except OSError:  # no Linux: what the supervisor saw has to do
+        found = None
+    return int(found[1]) << 10 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

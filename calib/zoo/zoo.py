@@ -1,0 +1,213 @@
+"""A zoo on disk: what each command does with a manifest and its output folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from calib.errors import OutputError, UsageError
+from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
+from calib.zoo.manifest import read_manifest
+from calib.zoo.output import Output
+from calib.zoo.places import is_url, parts
+from calib.zoo.plan import Job, make_jobs
+from calib.zoo.process import Local
+from calib.zoo.supervisor import Folders, Runner, Supervisor, enter
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A manifest's jobs and where their results are.
+
+    Attributes:
+        jobs: all of the manifest.
+        folders: below OUT.
+        output: where the models go.
+    """
+
+    jobs: list[Job]
+    folders: Folders
+    output: Output
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would be done about a job.
+
+    Attributes:
+        job: the job.
+        status: "run", or the status it has already.
+        seconds, memory: expected from earlier attempts in this store; None where there were none.
+    """
+
+    job: Job
+    status: str
+    seconds: float | None
+    memory: float | None
+
+
+def open_zoo(manifest: str, out: str | None = None) -> Zoo:
+    """Read a manifest and name its folders; nothing is written.
+
+    Args:
+        manifest: the file.
+        out: the output folder; ``<manifest>-out`` beside the manifest for None.
+
+    Raises:
+        ConfigError: the manifest's mistakes.
+    """
+    read = read_manifest(manifest)
+    path = Path(os.path.abspath(manifest))
+    root = Path(os.path.abspath(out)) if out else path.with_name(f"{path.stem}-out")
+    place = read.manifest.output
+    if place is not None and not is_url(place):
+        place = str(read.folder / Path(place).expanduser())
+    return Zoo(make_jobs(read), Folders(root), Output(place or str(root / "models")))
+
+
+def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> JobStore:
+    """Open the store of a zoo.
+
+    Args:
+        zoo: whose store.
+        new: make it where there is none.
+        lease: seconds without a heartbeat after which a job is anybody's.
+
+    Raises:
+        UsageError: there is none and none should be made.
+        OutputError: it can't be made.
+    """
+    if not new and not zoo.folders.store.exists():
+        raise UsageError(f"{zoo.folders.root} holds no zoo.sqlite; give the folder of a run with -o")
+    try:
+        zoo.folders.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{zoo.folders.root} can't be made: {error.strerror}; choose another folder") from error
+    return JobStore(zoo.folders.store) if lease is None else JobStore(zoo.folders.store, lease=lease)
+
+
+def plan(zoo: Zoo, chosen: Sequence[Job], store: JobStore) -> list[Planned]:
+    """Return what a run would do, with what it is expected to cost."""
+    done = set(enter(store, chosen, [job.name for job in zoo.jobs], zoo.output))
+    attempts = [one for one in store.attempts() if one.outcome == "done" and one.ended]
+    known: dict[str, Attempt] = {one.key: one for one in attempts}
+    rate = median([_seconds(one) for one in attempts]) if attempts else None
+    memory = median([one.peak_memory for one in attempts if one.peak_memory] or [0]) or None
+    planned = []
+    for row in store.chosen():
+        before = known.get(row.key)
+        status = row.status if row.key in done or row.status in ("failed", "running") else "run"
+        seconds = _seconds(before) if before else rate
+        planned.append(Planned(row.job, status, seconds, (before and before.peak_memory) or memory))
+    return planned
+
+
+def run(
+    zoo: Zoo,
+    chosen: Sequence[Job],
+    notice: Callable[[str], None],
+    *,
+    runner: Runner | None = None,
+    time_limit: float | None = None,
+    again: bool = False,
+    lease: float | None = None,
+) -> list[JobRow]:
+    """Run jobs and return their rows afterwards.
+
+    Args:
+        zoo: all of it.
+        chosen: the jobs to run.
+        notice: told a line for each attempt that ended.
+        runner: where; as many workers on this machine as its cores allow for None.
+        time_limit: seconds; what has not ended then waits for the next run.
+        again: give those that failed all their tries again.
+        lease: see ``JobStore``.
+
+    Raises:
+        OutputError: the store can't be written.
+    """
+    with open_store(zoo, lease=lease) as store:
+        enter(store, chosen, [job.name for job in zoo.jobs], zoo.output)
+        if again:
+            store.again([row.key for row in store.chosen("status = 'failed'")])
+        runner = runner or Local(default_slots(chosen))
+        Supervisor(store, zoo.folders, zoo.output, runner, notice).run(time_limit)
+        return store.chosen()
+
+
+def default_slots(jobs: Sequence[Job]) -> int:
+    """Return how many jobs run at a time unless it is said: the cores, shared by the jobs' threads."""
+    return max(1, len(os.sched_getaffinity(0)) // max([job.threads for job in jobs], default=1))
+
+
+def merge(zoo: Zoo, shards: Sequence[str], notice: Callable[[str], None]) -> list[JobRow]:
+    """Take over what the shards of this zoo have done, with models and logs; the shards stay as they are.
+
+    Raises:
+        UsageError: a shard has no store.
+        OutputError: a result can't be copied.
+    """
+    with open_store(zoo) as store:
+        enter(store, zoo.jobs, [job.name for job in zoo.jobs], zoo.output)
+        for shard in shards:
+            part = Zoo(zoo.jobs, Folders(Path(shard)), Output(str(Path(shard) / "models")))
+            with open_store(part, new=False) as other:
+                taken = [row for row in other.rows("status != 'running'") if _take(zoo, store, part, other, row)]
+            notice(f"{shard}: {len(taken)} jobs")
+        return store.rows()
+
+
+def _take(zoo: Zoo, store: JobStore, part: Zoo, other: JobStore, row: JobRow) -> bool:
+    """Copy one job of a shard; what is finished beats what failed, and that beats what waits."""
+    rank = {"waiting": 0, "running": 0, "failed": 1}
+    mine = store.rows("key = ?", (row.key,))
+    if not mine or rank.get(row.status, 2) <= rank.get(mine[0].status, 2):
+        return False
+    attempts = other.attempts(row.key)
+    try:
+        if row.status in DONE and not is_url(zoo.output.place):
+            copy = zoo.folders.attempt(row.key, 0)
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(part.output.of(row.name), copy, ignore=_only_files)
+            zoo.output.publish(copy, row.name)
+            shutil.rmtree(copy, ignore_errors=True)
+        logs = []
+        for one in attempts:
+            log = zoo.folders.log(row.name, row.key, one.number)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            if Path(one.log).is_file():
+                shutil.copyfile(one.log, log)
+            logs.append(str(log))
+    except OSError as error:
+        raise OutputError(f"{row.name}: can't be copied from {part.folders.root}: {error}") from error
+    store.adopt(row, attempts, logs)
+    return True
+
+
+def _only_files(folder: str, names: list[str]) -> list[str]:
+    """Leave out folders: they are results of other jobs."""
+    return [name for name in names if os.path.isdir(os.path.join(folder, name))]
+
+
+def stage_of(log: str) -> str:
+    """Return the last line of a worker's log, "" where it has said nothing yet."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.path.getsize(log) - 500))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+def _seconds(attempt: Attempt) -> float:
+    return (attempt.ended or attempt.started) - attempt.started
+
+
+def size_of(job: Job) -> int:
+    """Return the bytes of a model's files on this machine, 0 for a URL."""
+    return 0 if is_url(job.model) else sum(os.path.getsize(p) for p in parts(job.model) if os.path.exists(p))
