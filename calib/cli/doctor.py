@@ -1,0 +1,21 @@
+"""``calib doctor``: what this machine can run."""
+
+from __future__ import annotations
+
+import click
+
+from calib.cli.options import color, json_flag, print_json, width
+
+
+@click.command(short_help="What this machine can run: CPU features, precision, extras.")
+@json_flag
+def command(as_json: bool) -> None:
+    """Show CPU features, versions, default precision and extras, and whether models calibrated here hold elsewhere."""
+    from calib.report.doctor import render_doctor_text
+    from calib.runtime.machine import diagnose  # here: --help needs no OpenVINO
+
+    found = diagnose()
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(render_doctor_text(found, width(), color()), nl=False)

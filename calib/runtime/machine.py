@@ -1,0 +1,109 @@
+"""What this machine can run, and whether models calibrated on it do elsewhere what they do here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections import defaultdict
+from importlib import metadata
+
+import psutil
+
+from calib import __version__
+from calib.outcome import Doctor
+from calib.runtime.isa import FEATURES, ISAS, Cpu, cpu
+from calib.runtime.session import compile_model, ov
+from calib.runtime.timing import default_precision
+
+_REQUIRED = ("openvino", "numpy", "scipy", "onnx", "onnxruntime")
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
+_PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
+_LIMIT = "ONEDNN_MAX_CPU_ISA"
+
+
+def diagnose() -> Doctor:
+    """Ask the CPU, OpenVINO and the installed packages."""
+    found = cpu()
+    limit = os.environ.get(_LIMIT, "")
+    versions = {"python": platform.python_version(), **{name: version(name) for name in _REQUIRED}}
+    precision = default_precision()
+    return Doctor(
+        calib_version=__version__,
+        versions=versions,
+        cpu=found.name,
+        features={feature: feature in found.features for feature in FEATURES},
+        capabilities=list(found.capabilities),
+        limit=limit,
+        cores=len(os.sched_getaffinity(0)),
+        threads=_threads(),
+        memory=psutil.virtual_memory().total,
+        default_precision=precision,
+        exact_int8=exact_int8(found, limit),
+        extras=extras(metadata.requires("calib") or []),
+        advice=advice(found, limit, precision),
+    )
+
+
+def version(package: str) -> str:
+    """Return the installed version of a package, '' if there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def extras(requirements: list[str]) -> dict[str, dict[str, str]]:
+    """Return extra → package → installed version, from a distribution's requirements.
+
+    Extras that stand for others (``calib[…]``) are left out: their packages are listed once.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for requirement in requirements:
+        extra, package = _EXTRA.search(requirement), _PACKAGE.match(requirement)
+        if extra and package and package[0] != "calib":
+            found[extra[1]][package[0]] = version(package[0])
+    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
+
+
+def exact_int8(found: Cpu, limit: str) -> bool:
+    """Say whether sums of INT8 products are exact in this process: the CPU's, unless oneDNN is limited."""
+    limited = next((isa for isa in ISAS.values() if isa.limit == limit.upper()), None)
+    return found.exact_int8 and not (limited and limited.saturates)
+
+
+def advice(found: Cpu, limit: str, precision: str) -> list[str]:
+    """Return, one sentence each, whether what is calibrated here holds elsewhere."""
+    said = []
+    if limit:
+        said.append(f"{_LIMIT} is {limit}: oneDNN uses no newer instructions in this process than that.")
+    if exact_int8(found, limit):
+        said.append(
+            "INT8 sums are exact here, as on every CPU with VNNI, AMX or ARM dot products. On an x86 CPU without "
+            "VNNI they can saturate with 8-bit weights: quantize with --target cpu-no-vnni for such a machine, and "
+            "check with calib evaluate --isa avx2."
+        )
+    else:
+        said.append(
+            "INT8 sums can saturate here with 8-bit weights: accuracy measured here may be lower than on a CPU with "
+            "VNNI. Quantize with --target cpu-no-vnni for machines like this one."
+        )
+    if precision == "f32":
+        said.append(
+            "Layers in floating point run in f32 here; on CPUs with AVX512_BF16 or AMX they run in bf16 by default."
+        )
+    else:
+        said.append(
+            f"Layers in floating point run in {precision} here by default and in f32 on CPUs without it. calib "
+            "measures in f32 unless it is asked otherwise, and reports speed against both."
+        )
+    return said
+
+
+def _threads() -> int:
+    """Return how many threads OpenVINO takes for one inference if nobody says."""
+    x = ov.opset13.parameter([1], ov.Type.f32)
+    # OpenVINO's stubs know its Model by two names.
+    model = ov.Model([ov.opset13.relu(x)], [x], "probe")  # pyright: ignore[reportGeneralTypeIssues]
+    compiled = compile_model(model, {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 0, "NUM_STREAMS": 1})
+    return int(compiled.get_property("INFERENCE_NUM_THREADS"))
