@@ -146,7 +146,7 @@ def _errors(
 ) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
     """Return the error of every layer and every output, layer outputs in passes that fit ``TAPPED_BYTES``."""
     own = [output_name(port) for port in before.loaded.model.outputs]
-    outputs = {name: LayerError(channel_axis=-1) for name in own}
+    outputs = {name: LayerError(channel_axis=None) for name in own}
     errors: dict[str, LayerError] = {}
     for number, chunk in enumerate(_chunks(before.view, pairs)):
         sessions = [
@@ -185,11 +185,10 @@ def _tapped(model: ov.Model, names: Sequence[str]) -> ov.Model:
     """Return a clone whose outputs are the model's own, then those of the named layers."""
     clone = model.clone()
     nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
-    own = len(clone.outputs)
-    for name in names:
-        clone.add_outputs([nodes[name].output(0)])
-    assert len(clone.outputs) == own + len(names)
-    return clone
+    results = [ov.opset13.result(nodes[name].output(0)) for name in names]  # also where there is a Result already
+    return ov.Model(  # pyright: ignore[reportGeneralTypeIssues]  # the stubs know Model by two names
+        [*clone.get_results(), *results], clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name()
+    )
 
 
 def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:

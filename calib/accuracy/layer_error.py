@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 # Undoing channel scales has to win this much before they are believed: noise alone looks like a scale only where it
 # is as large as the signal.
 RESCALED_GAIN_DB = 6.0
+RESCALED_VALUES = 8  # a channel: a scale fitted to fewer values explains their noise away
 # What is lost where the inputs are exact: 8-bit activations and weights together leave 30 dB or more of what real
 # networks compute. It stands for the layers before the first one.
 INPUT_DB = 30.0
@@ -21,16 +22,22 @@ JUMP_DB = 6.0  # the error doubles
 
 
 class LayerError:
-    """Sums over samples, for each channel: a², ab and b² of the reference a and the output b, in float64."""
+    """Sums over samples, for each channel: a², ab and b² of the reference a and the output b, in float64.
 
-    def __init__(self, channel_axis: int):
+    Args:
+        channel_axis: where the channels lie; None for a tensor whose scale is part of its meaning, such as an output.
+    """
+
+    def __init__(self, channel_axis: int | None):
         self._axis = channel_axis
         self._sums: NDArray[np.float64] = np.zeros((3, 1))
+        self._values = 0  # a channel
 
     def add(self, reference: NDArray[np.generic], output: NDArray[np.generic]) -> None:
         """Add one sample's outputs, of one shape; a channel count that changes falls back to one channel."""
         a, b = (self._by_channel(np.asarray(values, np.float64)) for values in (reference, output))
         sums = np.array([np.einsum("cn,cn->c", x, y) for x, y in ((a, a), (a, b), (b, b))])
+        self._values += a.shape[1]
         if not self._sums.any():
             self._sums = sums
         elif self._sums.shape == sums.shape:
@@ -56,6 +63,8 @@ class LayerError:
     @property
     def rescaled(self) -> bool:
         """Whether the channels are at other scales, as cross-layer equalization leaves them."""
+        if self._axis is None or self._values < RESCALED_VALUES:
+            return False
         return self.unscaled_sqnr_db > self.plain_sqnr_db + RESCALED_GAIN_DB
 
     @property
@@ -75,7 +84,7 @@ class LayerError:
         return float(ab.sum() / power) if power else float(aa.sum() == bb.sum())
 
     def _by_channel(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if values.ndim < 2:
+        if values.ndim < 2 or self._axis is None:
             return values.reshape(1, -1)
         return np.moveaxis(values, self._axis, 0).reshape(values.shape[self._axis], -1)
 

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+
+from calib.outcome import Benchmark, BenchmarkEntry, Comparison, Doctor, LayerComparison, ModelFacts
+from calib.report.bench import render_benchmark_text
+from calib.report.compare import comparison_table, render_comparison_html, render_comparison_text, summary
+from calib.report.doctor import render_doctor_text
+
+HOSTILE = "<script>alert(1)</script>\x1b[2J"
+
+
+def comparison(jump: bool = True) -> Comparison:
+    facts = ModelFacts(name="net")
+    layers = [
+        LayerComparison(name="stem", type="Convolution", sqnr_db=41.0, cosine=0.9999, executed_after="i8"),
+        LayerComparison(
+            name=HOSTILE,
+            type="MatMul",
+            sqnr_db=12.5,
+            cosine=0.97,
+            jump_db=17.5,
+            executed_before="f32",
+            executed_after="i8",
+            time_before_ms=0.5,
+            time_after_ms=0.75,
+        ),
+    ]
+    return Comparison(
+        calib_version="0",
+        before=facts,
+        after=facts,
+        data="d.npz",
+        samples=3,
+        layers=layers if jump else layers[:1],
+        first_jump=HOSTILE if jump else "",
+        output_sqnr_db={"out": 12.0},
+        output_cosine={"out": 0.96},
+        notes=["a note"],
+    )
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_text_marks_the_first_jump_and_stays_in_the_width(width):
+    text = render_comparison_text(comparison(), width)
+    assert [line for line in text.splitlines() if line.endswith("◀")]
+    assert "f32 → i8" in text and "12.5 dB" in text and "a note" in text
+    assert "\x1b" not in text
+
+
+def test_summary_says_where_or_that_nowhere():
+    assert "first jumps at" in summary(comparison()) and "3 samples" in summary(comparison())
+    assert "jumps nowhere" in summary(comparison(jump=False))
+
+
+def test_page_holds_every_layer_and_runs_nothing_from_a_name():
+    page = render_comparison_html(comparison())
+    assert "<script>alert(1)" not in page
+    assert "\\u003cscript\\u003ealert(1)" in page
+
+
+def test_page_offers_slower_layers_and_jumps_as_choices():
+    assert comparison_table(comparison()).filters == {"error jumps": [1], "slower": [1]}
+
+
+@pytest.mark.parametrize("streams", [0, 2])
+def test_benchmark_shows_intervals_and_why_there_is_no_claim(streams):
+    entry = BenchmarkEntry(
+        model=HOSTILE,
+        precision="bf16",
+        default=True,
+        quantized=True,
+        int8_share=0.98,
+        latency_ms=2.0,
+        latency_spread_ms=0.25,
+        latency_cpu_ms=1.9,
+        speedup=3.1,
+        speedup_interval=(2.8, 3.4),
+        throughput=812.0 if streams else None,
+        throughput_gain=2.5 if streams else None,
+        throughput_interval=(2.4, 2.6) if streams else None,
+    )
+    found = Benchmark(
+        calib_version="0",
+        threads=1,
+        streams=streams,
+        batch=1,
+        rounds=40,
+        entries=[entry],
+        noisy=True,
+        notes=["Too noisy"],
+    )
+    text = render_benchmark_text(found, 120)
+    assert "bf16 (default)" in text and "3.10×" in text and "2.80–3.40" in text and "98.0 %" in text
+    assert "Too noisy" in text and "\x1b" not in text
+    assert ("812" in text) == bool(streams)
+
+
+def test_doctor_names_what_is_missing_and_how_to_get_it():
+    found = Doctor(
+        calib_version="0",
+        versions={"openvino": "1"},
+        cpu="some CPU",
+        features={"vnni": False},
+        cores=2,
+        threads=2,
+        memory=1 << 30,
+        default_precision="f32",
+        exact_int8=False,
+        extras={"coco": {"faster-coco-eval": ""}},
+        advice=["one sentence"],
+    )
+    text = render_doctor_text(found, 80)
+    assert "pip install 'calib[coco]'" in text and "can saturate" in text and "one sentence" in text

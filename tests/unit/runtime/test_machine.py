@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from calib.runtime.isa import Cpu
+from calib.runtime.machine import advice, exact_int8, extras
+
+OLD = Cpu("old", ("sse4.1", "avx2"), ("FP32",))
+NEW = Cpu("new", ("sse4.1", "avx2", "avx512", "vnni", "bf16"), ("FP32", "BF16", "INT8"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "limit", "exact"), [(NEW, "", True), (OLD, "", False), (NEW, "AVX2", False), (NEW, "avx2", False)]
+)
+def test_sums_are_exact_only_where_neither_cpu_nor_limit_forbids_it(machine, limit, exact):
+    assert exact_int8(machine, limit) == exact
+
+
+def test_a_limit_that_keeps_vnni_keeps_sums_exact():
+    assert exact_int8(NEW, "AVX512_CORE_VNNI")
+
+
+@pytest.mark.parametrize(("machine", "words"), [(NEW, "exact here"), (OLD, "can saturate here")])
+def test_advice_says_whether_calibrations_hold_elsewhere_and_what_to_do(machine, words):
+    said = " ".join(advice(machine, "", "f32"))
+    assert words in said and "--target cpu-no-vnni" in said
+
+
+def test_advice_names_the_limit_and_the_default_precision():
+    said = advice(NEW, "AVX2", "bf16")
+    assert any("ONEDNN_MAX_CPU_ISA is AVX2" in sentence for sentence in said)
+    assert any("in bf16 here by default" in sentence for sentence in said)
+
+
+def test_extras_are_read_from_the_requirements():
+    requirements = [
+        "numpy>=2.0",
+        'no-such-package-9; extra == "coco"',
+        "pytest>=8.0; extra == 'test'",
+        'calib[coco]; extra == "test"',
+    ]
+    found = extras(requirements)
+    assert found["coco"] == {"no-such-package-9": ""}
+    assert list(found["test"]) == ["pytest"] and found["test"]["pytest"]
