@@ -1,4 +1,4 @@
-"""The engine on one page: find → collect → estimate → place → correct → insert → evaluate → revert → report."""
+"""The engine on one page: find → place → equalize → collect → correct → insert → evaluate → revert → report."""
 
 from __future__ import annotations
 
@@ -8,78 +8,144 @@ from typing import Any
 
 from calib import __version__
 from calib.graph.finder import already_quantized, find
-from calib.outcome import Inspection, Report
+from calib.job import Clock, prepare
+from calib.outcome import Evaluation, Inspection
 from calib.plan import QuantizationPlan
+from calib.evidence import Findings, finish, make_report, measured, pay_off
+from calib.plan_file import read_plan
 from calib.progress import Progress
-from calib.ranges import get_estimator
-from calib.ranges.assign import assign
-from calib.report.build import layer_facts, quantizer_facts
+from calib.promise import examine, keep_promise
+from calib.report.build import layer_facts
 from calib.result import Result
 from calib.runtime.executed import executed_layers
+from calib.runtime.isa import evaluate_as
 from calib.runtime.session import compile_model, ov
-from calib.stages import Clock, aliases, build, gather, make_plan, prepare
+from calib.stages import aliases, build, check_plan, correct, equalized, gather, make_plan, replayed
 
 
 def quantize(
     model: str | Path | ov.Model,
     calibration: Any,
     *,
+    validation: Any = None,
+    plan: str | Path | QuantizationPlan | None = None,
+    statistics: str | Path | None = None,
+    store: str | Path | None = None,
+    resume: bool = False,
     config: str | Path | None = None,
     sets: Sequence[str] = (),
     progress: Progress | None = None,
     **settings: Any,
 ) -> Result:
-    """Quantize a model to INT8.
+    """Quantize a model to INT8, within an accuracy budget if there is one.
 
     Args:
         model: an IR, an ONNX file, or a model in memory (not edited).
         calibration: a DATA string, or a re-iterable of samples: an array, a tuple in input order, or a dict by input
             name; with one input a pair is (feed, target).
+        validation: the same, with targets where the metric needs them; the calibration samples by default.
+        plan: replay this plan (a file or a value) instead of finding one; its ranges are kept.
+        statistics: an .npz that statistics are read from, or written to where it is not there yet.
+        store: an SQLite file for the verdicts of the search, so that it can be resumed.
+        resume: go on from what ``store`` holds.
         config: a YAML or JSON file of settings.
         sets: ``"key=value"`` settings, stronger than the file and weaker than ``settings``.
         progress: told of each stage; silent by default.
-        settings: any setting by name (``calib schema config`` lists them).
+        settings: any setting by name (``calib schema config`` lists them), such as ``metric`` and ``max_drop``.
 
     Raises:
-        CalibError: see ``calib.errors`` for the kinds.
+        CalibError: see ``calib.errors`` for the kinds. A missed budget is a result: see ``report.status``.
     """
     clock = Clock(progress)
     with clock("load"):
         job = prepare(model, calibration, flags=settings, sets=sets, config=config)
-        plan = make_plan(job)
-    with clock("statistics", len(job.ids)) as stage:
-        summaries = gather(job, plan, stage)
-    with clock("ranges"):
-        plan = assign(plan, summaries, get_estimator(job.settings.estimator))
+        exam = examine(job, validation)
+        given = read_plan(plan) if isinstance(plan, str | Path) else plan
+        placed = make_plan(job) if given is None else check_plan(job, given)
+    if given is None:
+        with clock("equalize"):
+            base = equalized(job, placed)
+        with clock("statistics", len(job.ids)) as stage:
+            summaries = gather(job, base, placed, stage, statistics)
+        with clock("correct") as stage:
+            chosen = correct(job, base, placed, summaries, lambda note: stage.update(1, note))
+    else:
+        summaries = {}
+        with clock("replay"):
+            chosen = replayed(job, given)
     with clock("insert"):
-        built = build(job, plan)
+        built = build(chosen.draft)
+    kept = None
+    if exam is not None:
+        with clock("search") as stage:
+            kept = keep_promise(job, built.draft, exam, store=store, resume=resume, stage=stage)
+        built = build(kept.draft) if kept.draft is not None else None
+    if job.settings.measures_speed:
+        with clock("speed"):
+            built, speed = pay_off(job, built)
+    else:
+        speed = None
     with clock("report"):
-        report = Report(
-            calib_version=__version__,
-            status="quantized",
-            model=job.loaded.facts,
-            settings=job.resolved.facts(),
-            calibration=job.calibration.source if job.calibration else "",
-            calibration_samples=len(job.ids),
-            layers=layer_facts(job.view, built.plan, built.executed),
-            quantizers=quantizer_facts(built.plan, summaries),
-            warnings=list(job.warnings),
-        )
-    report = report.model_copy(update={"stages": clock.stages})
-    return Result(built.model, report, built.plan, job.loaded.fp16_stored, job.loaded.path)
+        report = make_report(job, Findings(built, chosen, summaries, kept, speed))
+    return finish(job, built, report, clock.stages)
 
 
-def plan(model: str | Path | ov.Model, calibration: Any = None, **settings: Any) -> QuantizationPlan:
+def plan(
+    model: str | Path | ov.Model,
+    calibration: Any = None,
+    *,
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
+    **settings: Any,
+) -> QuantizationPlan:
     """Find the layers and place quantizers; runs nothing, so ranges are missing."""
-    return make_plan(prepare(model, calibration, flags=settings))
+    return make_plan(prepare(model, calibration, flags=settings, sets=sets, config=config))
 
 
-def inspect(model: str | Path | ov.Model, **settings: Any) -> Inspection:
+def inspect(
+    model: str | Path | ov.Model, *, config: str | Path | None = None, sets: Sequence[str] = (), **settings: Any
+) -> Inspection:
     """List every layer: whether it would be quantized, why not, or, for a quantized model, what it executes in."""
-    job = prepare(model, None, flags=settings, need_float=False)
+    job = prepare(model, None, flags=settings, sets=sets, config=config, need_float=False)
     quantized = job.loaded.quantized or job.loaded.weight_compressed
     found = already_quantized(job.view) if quantized else find(job.view, job.settings.ignore)
-    plan = QuantizationPlan(found.layers, (), (), found.skipped)
-    executed = executed_layers(compile_model(job.loaded.model), aliases(job.view, plan)) if quantized else {}
-    layers = layer_facts(job.view, plan, executed)
+    listed = QuantizationPlan(found.layers, (), (), found.skipped)
+    executed = executed_layers(compile_model(job.loaded.model), aliases(job.view, listed)) if quantized else {}
+    layers = layer_facts(job.view, listed, executed)
     return Inspection(calib_version=__version__, model=job.loaded.facts, layers=layers, quantized=quantized)
+
+
+def evaluate(
+    model: str | Path | ov.Model,
+    validation: Any,
+    metric: Any = None,
+    *,
+    precision: str = "f32",
+    isa: str | None = None,
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Measure a model, FP32 or INT8, with a metric.
+
+    Args:
+        model: as for ``quantize``; may be quantized already.
+        validation: DATA or samples.
+        metric: a name, Metric or function; it has to be one that needs no FP32 outputs.
+        precision: of the layers in floating point: f32, bf16, or default for what the machine takes by itself.
+        isa: run in a child process as a CPU limited to this instruction set would.
+        config: a YAML or JSON file of settings.
+        sets: ``"key=value"`` settings.
+        progress: told of each stage.
+        settings: any setting by name.
+    """
+    if isa is not None:
+        return evaluate_as(isa, model, validation, metric, precision=precision, config=config, sets=sets, **settings)
+    flags = {**settings, "metric": metric if metric is not None else settings.get("metric")}
+    clock = Clock(progress)
+    with clock("load"):
+        job = prepare(model, None, flags=flags, sets=sets, config=config, need_float=False)
+        exam = examine(job, validation)
+    with clock("evaluate"):
+        return measured(job, exam, precision)

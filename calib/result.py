@@ -11,6 +11,7 @@ from pathlib import Path
 
 from calib.errors import ExecutionError, OutputError, UsageError
 from calib.graph.save import save_model
+from calib.job import NOT_IDENTITY
 from calib.outcome import Report
 from calib.plan import QuantizationPlan
 from calib.report.json_report import FILE_NAME, write_report
@@ -70,7 +71,11 @@ class Result:
         return report
 
     def _rt_info(self) -> dict[str, str]:
-        settings = {f"settings/{fact.key}": str(fact.value) for fact in self.report.settings if fact.value is not None}
+        settings = {
+            f"settings/{fact.key}": str(fact.value)
+            for fact in self.report.settings
+            if fact.value is not None and fact.key not in NOT_IDENTITY
+        }
         return {
             "version": self.report.calib_version,
             "fingerprint": self.report.model.fingerprint,

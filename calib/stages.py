@@ -2,124 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from calib.config import Resolved, Settings, resolve
-from calib.errors import DataError, ModelError
+from calib.corrections import tried
+from calib.corrections.channels import equalize
+from calib.corrections.judge import Draft, Judge
+from calib.corrections.recipes import BIASED, ESTIMATORS, Chosen, choose_recipe
+from calib.corrections.sequential_bias import correct_biases
+from calib.errors import ModelError, StatisticsError
 from calib.graph.finder import find
-from calib.graph.insert import Edits, insert
-from calib.graph.load import Loaded, load_model, require_float
+from calib.graph.insert import Edits
 from calib.graph.placement import place
 from calib.graph.taps import Need
 from calib.graph.view import GraphView
-from calib.outcome import StageFacts
+from calib.job import CalibrationFeeds, Job
+from calib.outcome import CorrectionFacts
 from calib.plan import QuantizationPlan, TensorId
-from calib.progress import Progress, Stage, silent
+from calib.progress import Stage
+from calib.ranges import ESTIMATORS as RANGES
 from calib.ranges import get_estimator
+from calib.ranges.assign import assign
 from calib.runtime.executed import Executed, executed_layers
 from calib.runtime.session import compile_model, ov
-from calib.samples.open import open_dataset
-from calib.samples.sample import Dataset, InputSpec, Sample
 from calib.statistics.collect import collect
+from calib.statistics.store import load_summaries, save_summaries
 from calib.summary import TensorSummary
 
-
-class Clock:
-    """Wall and CPU seconds of each stage, shown as progress while it runs."""
-
-    def __init__(self, progress: Progress | None = None):
-        self._progress = progress or silent
-        self.stages: list[StageFacts] = []
-
-    @contextmanager
-    def __call__(self, name: str, total: int | None = None) -> Iterator[Stage]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        with self._progress(name, total) as stage:
-            yield stage
-        self.stages.append(StageFacts(name=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu))
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run works on, checked: the model, its settings, its calibration samples.
-
-    Attributes:
-        ids: the chosen calibration samples, in id order.
-        warnings: sentences for the report.
-    """
-
-    loaded: Loaded
-    resolved: Resolved
-    view: GraphView
-    calibration: Dataset | None
-    ids: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def settings(self) -> Settings:
-        """The settings, each checked."""
-        return self.resolved.settings
-
-    @property
-    def streams(self) -> int:
-        """How many samples run at the same time."""
-        return self.settings.threads or len(os.sched_getaffinity(0))
-
-    def samples(self, ids: Sequence[str] | None = None) -> Iterator[Sample]:
-        """Load calibration samples, all the chosen ones by default, in id order."""
-        assert self.calibration is not None
-        return self.calibration.load(self.ids if ids is None else ids)
-
-    def feeds(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str, Any]]:
-        """Load ``(id, where, arrays)`` of calibration samples."""
-        return ((sample.id, sample.where, sample.feed) for sample in self.samples(ids))
-
-
-def input_specs(model: ov.Model) -> list[InputSpec]:
-    """Describe what the model takes."""
-    specs = []
-    for port in model.inputs:
-        names = tuple(sorted(port.get_names()))
-        friendly = port.get_node().get_friendly_name()
-        shape = tuple(None if axis.is_dynamic else axis.get_length() for axis in port.get_partial_shape())
-        dtype = np.dtype(port.get_element_type().to_dtype())
-        specs.append(InputSpec(friendly if friendly in names or not names else names[0], names, shape, dtype))
-    return specs
-
-
-def prepare(
-    model: str | Path | ov.Model,
-    calibration: Any,
-    *,
-    flags: Mapping[str, Any],
-    sets: Sequence[str] = (),
-    config: str | Path | None = None,
-    need_float: bool = True,
-) -> Job:
-    """Load the model and check settings and data before anything is spent."""
-    resolved = resolve(flags, sets, config)  # mistakes in settings come before the cost of reading a model
-    loaded = load_model(model)
-    if need_float:
-        require_float(loaded)
-    if loaded.rt_info:
-        resolved = resolve(flags, sets, config, loaded.rt_info)
-    dataset, ids, warnings = None, (), list(resolved.notes)
-    if calibration is not None:
-        dataset = open_dataset(calibration, inputs=input_specs(loaded.model))
-        ids = tuple(dataset.choose(resolved.settings.samples, resolved.settings.salt))
-        if not ids:
-            raise DataError(f"{dataset.source}: there are no calibration samples; give at least one")
-        if len(ids) < resolved.settings.samples and "samples" in resolved.origins:
-            warnings.append(f"{resolved.settings.samples} calibration samples were asked for, {len(ids)} are there")
-    return Job(loaded, resolved, GraphView(loaded.model), dataset, ids, tuple(warnings))
+Summaries = Mapping[TensorId, TensorSummary]
 
 
 def make_plan(job: Job) -> QuantizationPlan:
@@ -140,19 +51,94 @@ def make_plan(job: Job) -> QuantizationPlan:
     return plan
 
 
-def gather(job: Job, plan: QuantizationPlan, stage: Stage) -> dict[TensorId, TensorSummary]:
-    """Collect the statistics of every quantized tensor in one pass.
+def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
+    """Return a plan read from a file if it fits the model.
+
+    Raises:
+        StatisticsError: it names a node that the model does not have, or has no ranges.
+    """
+    wanted = [layer.name for layer in plan.layers] + [q.tensor.node for q in plan.activations]
+    missing = [name for name in wanted if name not in job.view.nodes]
+    if missing:
+        raise StatisticsError(f"the plan names {missing[0]!r}, which {job.loaded.facts.name} does not have: "
+                              "it was made for another model")  # fmt: skip
+    return plan
+
+
+@dataclass(frozen=True)
+class Base:
+    """The floating-point network that is quantized: as it came, or equalized."""
+
+    model: ov.Model
+    view: GraphView
+    facts: tuple[CorrectionFacts, ...] = ()
+
+
+def equalized(job: Job, plan: QuantizationPlan) -> Base:
+    """Rescale channels where that lowers the expected error; the function stays the same."""
+    if not tried("equalization", job.settings.effort):
+        return Base(job.loaded.model, job.view)
+    model, facts = equalize(job.loaded.model, job.view, plan, job.feeds(job.ids[:16]))
+    changed = model is not job.loaded.model
+    return Base(model, GraphView(model) if changed else job.view, tuple(facts))
+
+
+def candidates(job: Job) -> list[object]:
+    """Return the estimators to try: the one asked for, or, for ``auto`` above the fast effort, several."""
+    several = ESTIMATORS[job.settings.effort]
+    return list(several) if job.settings.estimator == "auto" and several else [job.settings.estimator]
+
+
+def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None) -> Summaries:
+    """Collect the statistics of every quantized tensor in one pass, or read them from a file made by such a pass.
 
     Raises:
         ModelError: a quantized tensor was empty in every sample.
+        StatisticsError: the file belongs to another model or other settings.
     """
-    histogram = get_estimator(job.settings.estimator).needs_histogram
+    histogram = any(get_estimator(name).needs_histogram for name in candidates(job))  # pyright: ignore
     needs = {q.tensor: Need(histogram=histogram, channels=q.per_channel) for q in plan.activations}
-    summaries = collect(job.loaded.model, needs, job.feeds(), streams=job.streams, progress=lambda _: stage.update(1))
+    asked = sorted((str(tensor), need.histogram, need.channels) for tensor, need in needs.items())
+    mark = job.statistics_mark(asked, [fact.model_dump() for fact in base.facts])
+    if file is not None and Path(file).exists():
+        return load_summaries(file, mark)
+    summaries = collect(
+        base.model, needs, CalibrationFeeds(job), streams=job.streams, progress=lambda _: stage.update(1)
+    )
     empty = [str(tensor) for tensor in needs if tensor not in summaries]
     if empty:
         raise ModelError(f"tensor {empty[0]} had no values in any calibration sample; use samples that reach it")
+    if file is not None:
+        save_summaries(file, summaries, mark)
     return summaries
+
+
+def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]) -> Chosen:
+    """Choose ranges and corrections by what they do to the network's output on held-out samples."""
+    names = candidates(job)
+    if not tried("range choice", job.settings.effort):
+        ranged = assign(plan, summaries, get_estimator(names[0]))  # pyright: ignore
+        return Chosen(Draft(base.model, base.view, ranged, Edits()))
+    judge = Judge(job.loaded.model, job.feeds(job.held), job.streams)
+    if not judge.useful:
+        ranged = assign(plan, summaries, RANGES["auto"] if len(names) > 1 else get_estimator(names[0]))  # pyright: ignore
+        return Chosen(Draft(base.model, base.view, ranged, Edits()))
+    biased = BIASED[job.settings.effort] if tried("bias", job.settings.effort) else 0
+    samples = job.feeds(job.ids[:32])
+    chosen = choose_recipe(base.model, base.view, plan, summaries, names, samples, judge, biased=biased, told=told)  # pyright: ignore
+    return replace(chosen, corrections=(*base.facts, *chosen.corrections))
+
+
+def replayed(job: Job, plan: QuantizationPlan) -> Chosen:
+    """Return a plan from a file with its corrections computed anew for this model's weights."""
+    if any(quantizer.range is None for quantizer in plan.activations):
+        raise StatisticsError("the plan has no ranges: it was written by --dry-run; give one from a whole run")
+    draft = Draft(job.loaded.model, job.view, plan, Edits())
+    corrected = correct_biases(draft, job.feeds(job.ids[:16])) if tried("bias", job.settings.effort) else None
+    if corrected is None:
+        return Chosen(draft)
+    judge = Judge(job.loaded.model, job.feeds(job.held), job.streams)
+    return Chosen(corrected if judge(corrected) > judge(draft) else draft)
 
 
 @dataclass(frozen=True)
@@ -160,31 +146,40 @@ class Built:
     """An INT8 model and what its layers really execute in."""
 
     model: ov.Model
-    plan: QuantizationPlan
-    edits: Edits
+    draft: Draft
     executed: Mapping[str, Executed] = field(default_factory=dict)
 
+    @property
+    def plan(self) -> QuantizationPlan:
+        """What is quantized in it."""
+        return self.draft.plan
 
-def build(job: Job, plan: QuantizationPlan, edits: Edits | None = None) -> Built:
+
+def build(draft: Draft) -> Built:
     """Insert, compile and ask what ran; layers that were planned as INT8 but ran otherwise are taken out again.
 
     A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing.
     """
-    edits = edits or Edits()
-    for _ in range(3):  # one layer taken out can change how its neighbours run; seen once, never twice
-        model = insert(job.loaded.model, plan, edits)
-        executed = executed_layers(compile_model(model), aliases(job.view, plan))
+    executed: Mapping[str, Executed] = {}
+    for _ in range(3):  # a layer taken out can change how its neighbours run; once was all that was ever seen
+        model = draft.quantized()
+        executed = executed_layers(compile_model(model), aliases(draft.view, draft.plan))
         failed = {
             layer.name: executed[layer.name].primitive
-            for layer in plan.layers
+            for layer in draft.plan.layers
             if layer.name in executed and not executed[layer.name].int8
         }
-        if not failed or len(failed) == len(plan.layers):
-            return Built(model, plan, edits, executed)
+        if not failed or len(failed) == len(draft.plan.layers):
+            return Built(model, draft, executed)
         for name, primitive in failed.items():
-            plan = plan.without([name], f"OpenVINO ran it as {primitive} although its inputs were quantized")
-        edits = edits.without(frozenset(failed))
-    return Built(insert(job.loaded.model, plan, edits), plan, edits, executed)
+            draft = without(draft, [name], f"OpenVINO ran it as {primitive} although its inputs were quantized")
+    return Built(draft.quantized(), draft, executed)
+
+
+def without(draft: Draft, layers: Sequence[str], reason: str = "reverted") -> Draft:
+    """Return the draft with layers back in floating point, as they are in the equalized network."""
+    gone = frozenset(layers)
+    return replace(draft, plan=draft.plan.without(gone, reason), edits=draft.edits.without(gone))
 
 
 def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...]]:

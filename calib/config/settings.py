@@ -205,6 +205,9 @@ class Settings(_Checked):
     require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
         default=None, description="against the faster of f32 and default FP32; layers that do not pay go back"
     )
+    speed: bool | None = Field(
+        default=None, description="time INT8 against f32 and the default precision (a second); None: with a budget"
+    )
     threads: Count | None = Field(
         default=None, description="samples run in parallel, one thread each; all cores unless given"
     )
@@ -259,15 +262,19 @@ class Settings(_Checked):
     @classmethod
     def _direction_is_declared(cls, value: bool | None, info: ValidationInfo) -> bool | None:
         metric = info.data.get("metric")
-        own = (isinstance(metric, str) and metric.startswith("python:")) or (
-            callable(metric) and not hasattr(metric, "higher_is_better")
-        )
+        # A function given as a Python object is a score by its documented contract, see metrics.resolve.
+        own = isinstance(metric, str) and metric.startswith("python:")
         if own and value is None:
             raise ValueError(
                 "must be given for a metric of your own: --higher-is-better or --lower-is-better, "
                 "or higher_is_better: true or false"
             )
         return value
+
+    @property
+    def measures_speed(self) -> bool:
+        """Whether INT8 is timed: where it was asked for, or where a budget or a speed-up was."""
+        return bool(self.require_speedup or (self.max_drop is not None if self.speed is None else self.speed))
 
     def preprocessing_for(self, name: str, aliases: Sequence[str] = (), *, only: bool) -> Preprocessing:
         """Return the block of an input: that of its name (or another of its names), over the nameless one.

@@ -1,1 +1,48 @@
-"""TODO"""
+"""Accuracy before any layer is given up: what each effort does, in order. One line a correction.
+
+Each correction lives in a file of its own and is kept only where it lowers the output error on calibration samples
+held out for that; ``recipes`` weighs whole-model candidates against each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A row of the table.
+
+    Attributes:
+        efforts: at which it is tried.
+        cost: in plain words.
+        module: where it is.
+    """
+
+    name: str
+    efforts: frozenset[str]
+    cost: str
+    module: str
+
+
+ALWAYS = frozenset({"fast", "balanced", "thorough"})
+TRIED = frozenset({"balanced", "thorough"})
+
+CORRECTIONS: dict[str, Correction] = {
+    row.name: row
+    for row in (
+        Correction("equalization", TRIED, "16 samples and one compilation", "calib.corrections.channels"),
+        Correction(
+            "range choice", TRIED, "16 samples and one compilation for each estimator", "calib.corrections.recipes"
+        ),
+        Correction("bias", TRIED, "16 samples through both networks at once", "calib.corrections.sequential_bias"),
+        Correction(
+            "rounding", frozenset({"thorough"}), "second moments of every layer's input", "calib.corrections.weights"
+        ),
+    )
+}
+
+
+def tried(name: str, effort: str) -> bool:
+    """Say whether an effort tries a correction."""
+    return effort in CORRECTIONS[name].efforts

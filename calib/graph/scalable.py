@@ -78,7 +78,7 @@ def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.f
                 product[site.port] = values * _along(values, site.axis, scale)
     for port, values in product.items():
         source = view.tensor(port)
-        readers = [p for p in view.consumers[source]]
+        readers = view.consumers[source]
         name = source.node if len(readers) == 1 else f"{source.node}/{port.node}"
         if len(readers) == 1:
             view.nodes[source.node].set_friendly_name(f"{name}/unscaled")
@@ -144,7 +144,7 @@ def _weight_rows(view: GraphView, tensor: TensorId, axis: int, channels: int, ra
         return None
     if not view.is_constant(view.tensor(port)) or len(view.consumers[view.tensor(port)]) != 1:
         return None
-    shape = view.shape(view.tensor(port)) or ()
+    shape = [size or 0 for size in view.shape(view.tensor(port)) or ()]
     if kind == "MatMul":
         if axis != rank - 1 or len(shape) != 2:
             return None
@@ -152,7 +152,7 @@ def _weight_rows(view: GraphView, tensor: TensorId, axis: int, channels: int, ra
     if axis != 1:
         return None
     if kind == "GroupConvolution":
-        return [Site(port, 0)] if shape[0] * shape[1] == channels else None  # pyright: ignore[reportOperatorIssue]
+        return [Site(port, 0)] if shape[0] * shape[1] == channels else None
     return [Site(port, 0 if kind == "Convolution" else 1)]
 
 
@@ -197,7 +197,7 @@ def _weight_columns(view: GraphView, port: Port, kind: str, axis: int, channels:
         return None
     if not view.is_constant(view.tensor(weights)) or len(view.consumers[view.tensor(weights)]) != 1:
         return None
-    shape = view.shape(view.tensor(weights)) or ()
+    shape = [size or 0 for size in view.shape(view.tensor(weights)) or ()]
     if kind == "MatMul":
         attributes = view.nodes[port.node].get_attributes()
         rank = len(view.shape(view.tensor(port)) or ())

@@ -13,6 +13,10 @@ from calib.plan import ActivationQuantizer, QuantizationPlan, Range, Scheme, Ten
 from calib.ranges.estimator import RangeEstimator
 from calib.summary import TensorSummary
 
+# Measured on two depthwise networks: 0 loses 6 dB of output SQNR on unseen images of the one (11.1 against 17.4 dB),
+# 1 loses 3 dB on the other (15.5 against 19.0 dB), .25 to .75 lie within 3 dB of the best on both.
+HEADROOM = 0.5
+
 Choose = Callable[[ActivationQuantizer], RangeEstimator]
 
 
@@ -44,7 +48,7 @@ def assign(
         summary = merged[quantizer.tensor]
         scheme = final_scheme(quantizer, summary)
         chosen = pick(quantizer)(summary, scheme, quantizer.levels)
-        channels = _channel_ranges(quantizer, summary, chosen)
+        channels = channel_ranges(quantizer, summary, chosen)
         done = replace(quantizer, scheme=scheme, range=chosen, channel_ranges=channels)
         if quantizer.unify:
             shared[quantizer.unify] = done
@@ -52,15 +56,25 @@ def assign(
     return replace(plan, activations=tuple(ranged))
 
 
-def _channel_ranges(
-    quantizer: ActivationQuantizer, summary: TensorSummary, chosen: Range
+def channel_ranges(
+    quantizer: ActivationQuantizer, summary: TensorSummary, chosen: Range, headroom: float = HEADROOM
 ) -> tuple[tuple[float, float], ...]:
-    """Return each channel's extremes inside the tensor's range: a depthwise layer takes levels for each channel."""
+    """Return a range for each channel of a depthwise layer's input, empty where it has one for all.
+
+    A channel's own extremes, seen on some hundred samples, are exceeded on the next: the limit is the weighted
+    geometric mean of the channel's extreme and the tensor's, ``c^(1 - headroom) · t^headroom``.
+    """
     if not quantizer.per_channel or summary.channel_low is None or summary.channel_high is None:
         return ()
-    low = np.clip(summary.channel_low.astype(np.float64), chosen.low, 0.0)
-    high = np.clip(summary.channel_high.astype(np.float64), 0.0, chosen.high)
-    return tuple(zip(low.tolist(), high.tolist(), strict=True))
+    ends = []
+    for extremes, limit in (
+        (summary.channel_low, -min(chosen.low, 0.0)),
+        (summary.channel_high, max(chosen.high, 0.0)),
+    ):
+        sign = -1.0 if extremes is summary.channel_low else 1.0
+        own = np.clip(sign * extremes.astype(np.float64), limit * 2.0**-10, limit)
+        ends.append(sign * own ** (1 - headroom) * limit**headroom)
+    return tuple(zip(ends[0].tolist(), ends[1].tolist(), strict=True))
 
 
 def final_scheme(quantizer: ActivationQuantizer, summary: TensorSummary) -> Scheme:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from calib.errors import CalibError, DataError, MetricError
 from calib.metrics.metric import Metric
+from calib.runtime.session import infer_all, ov
 from calib.samples.feed import normalize_feed
 from calib.samples.sample import InputSpec, Sample
 
@@ -42,6 +43,37 @@ def evaluate(
             raise DataError(f"the model can't run on {_where(sample, number)}: {error}") from error
         parts.append(measure_sample(metric, outputs, sample, references, number))
     return parts
+
+
+def evaluate_compiled(
+    compiled: ov.CompiledModel,
+    samples: Iterable[Sample],
+    metric: Metric,
+    references: Mapping[str, Outputs] | None = None,
+) -> list[Any]:
+    """Return the metric's parts, one a sample in the samples' order, run on all streams of a compiled model.
+
+    Raises:
+        MetricError: as in ``evaluate``.
+        DataError: the model can't run on a sample.
+    """
+    waiting: dict[int, Sample] = {}
+    parts: dict[int, Any] = {}
+
+    def feeds() -> Iterator[Mapping[int, NDArray[Any]]]:
+        for number, sample in enumerate(samples):
+            waiting[number] = sample
+            yield {i: np.asarray(array) for i, array in enumerate(sample.feed)}
+
+    def receive(number: int, outputs: list[NDArray[Any]]) -> None:
+        parts[number] = measure_sample(metric, outputs, waiting.pop(number), references, number)
+
+    try:
+        count = infer_all(compiled, feeds(), receive)
+    except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
+        first = min(waiting, default=0)
+        raise DataError(f"the model can't run on one of the samples from number {first} on: {error}") from error
+    return [parts[number] for number in range(count)]
 
 
 def accept_any_feed(predict: Callable[[Any], Outputs], inputs: Sequence[InputSpec]) -> Callable[[Any], list[Any]]:

@@ -18,7 +18,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-__all__ = ["F32", "Session", "compile_model", "core", "infer_all", "ov"]
+__all__ = ["F32", "Session", "compile_model", "core", "infer_all", "make_model", "ov"]
 
 # What a baseline, statistics and a simulation run with: the default is bf16 on CPUs with AVX512_BF16 or AMX, and
 # dynamic quantization changes weight-only layers by 0.6 %.
@@ -38,6 +38,16 @@ def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: 
     """
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, **config}
     return core().compile_model(model, "CPU", settings)
+
+
+def make_model(
+    results: Sequence[ov.Node], parameters: Sequence[ov.Node], sinks: Sequence[ov.Node] = (), name: str = "model"
+) -> ov.Model:
+    """Build a model of these results; results decide the order of execution.
+
+    OpenVINO's stubs bind the constructor of its private class to the public one, which pyright refuses.
+    """
+    return ov.Model(list(results), list(sinks), list(parameters), name)  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class Session:
@@ -65,30 +75,35 @@ def infer_all(
 ) -> int:
     """Run every feed, one sample a stream, and hand over ``(index, outputs)`` as each one finishes.
 
-    ``receive`` runs on one thread at a time, in order of completion: what it keeps must not depend on that order.
-    Outputs are views that live only during the call. Returns how many feeds were run.
+    ``receive`` runs on the caller's thread, in the order of the feeds. Outputs are views that live only during the
+    call. Returns how many feeds were run. Waits on requests rather than using AsyncInferQueue: its callbacks run on
+    OpenVINO's threads, and one that is still letting go of the GIL when the interpreter ends aborts the process.
     """
     streams = int(compiled.get_property("NUM_STREAMS"))
+    requests = [compiled.create_infer_request() for _ in range(streams)]
+    stateful = bool(requests[0].query_state())
     outputs = list(compiled.outputs)
-    queue = ov.AsyncInferQueue(compiled, streams)
-    stateful = bool(compiled.create_infer_request().query_state())
-    failures: list[BaseException] = []
+    started = finished = 0
 
-    def done(request: ov.InferRequest, index: int) -> None:
-        try:
-            receive(index, [np.asarray(request.get_tensor(output).data) for output in outputs])
-        except BaseException as error:  # kept and raised on the caller's thread below
-            failures.append(error)
+    def finish() -> None:
+        nonlocal finished
+        request, index = requests[finished % streams], finished
+        request.wait()
+        finished += 1
+        receive(index, [np.asarray(request.get_tensor(output).data) for output in outputs])
 
-    queue.set_callback(done)
-    count = 0
-    for count, feed in enumerate(feeds, 1):
-        if failures:
-            break
-        if stateful:
-            queue[queue.get_idle_request_id()].reset_state()
-        queue.start_async(dict(feed), count - 1)
-    queue.wait_all()
-    if failures:
-        raise failures[0]
-    return count
+    try:
+        for feed in feeds:
+            if started - finished == streams:
+                finish()
+            request = requests[started % streams]
+            if stateful:
+                request.reset_state()
+            request.start_async(dict(feed))
+            started += 1
+        while finished < started:
+            finish()
+    finally:
+        for index in range(finished, started):  # an error: let the others end before their memory goes
+            requests[index % streams].wait()
+    return started

@@ -1,0 +1,80 @@
+"""Equalization of a network before its statistics are collected: one rescaling for each tensor that allows it.
+
+Covers cross-layer equalization (a convolution's output through ReLU, PReLU or pooling into the next layers) and
+SmoothQuant's migration (a normalization's gain and bias into the MatMuls behind it): in both the strength is chosen
+for each tensor by the expected output error of its readers, see ``equalization.choose_strength``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.corrections.equalization import choose_strength
+from calib.corrections.judge import Arrays
+from calib.graph.insert import clone_model
+from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights
+from calib.graph.view import GraphView
+from calib.outcome import CorrectionFacts
+from calib.plan import QuantizationPlan
+from calib.runtime.session import Session, make_model, ov
+
+SAMPLES = 16
+op = ov.opset13
+
+
+def equalize(
+    model: ov.Model, view: GraphView, plan: QuantizationPlan, samples: Sequence[Arrays]
+) -> tuple[ov.Model, list[CorrectionFacts]]:
+    """Return the rescaled network (the same function, to the bit for powers of two) and what was done."""
+    layers = {layer.name for layer in plan.layers}
+    tensors = [quantizer.tensor for quantizer in plan.activations if not quantizer.unify]
+    scalables = [
+        s
+        for s in find_scalable(view, tensors)
+        if not s.depthwise and all(site.port.node in layers for site in s.readers)
+    ]
+    if not scalables:
+        return model, []
+    chosen, facts = [], []
+    for scalable, (low, high, power) in zip(scalables, _channel_moments(model, scalables, samples), strict=True):
+        factors, strength = choose_strength(low, high, power, reader_weights(view, scalable))
+        helps = strength is not None and not np.all(factors == 1)
+        if helps:
+            chosen.append((scalable, factors))
+        facts.append(
+            CorrectionFacts(
+                correction="equalization",
+                layer=str(scalable.tensor),
+                kept=helps,
+                detail=f"strength {strength:g}, factors {factors.min():g} to {factors.max():g}"
+                if strength is not None and helps
+                else "no strength lowers the expected output error",
+            )
+        )
+    return (apply_factors(model, chosen) if chosen else model), facts
+
+
+def _channel_moments(
+    model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
+    """Return ``(low, high, mean square)`` of every channel of every tensor, ``(channels,)`` each."""
+    clone = clone_model(model)
+    view = GraphView(clone)
+    results = []
+    for scalable in scalables:
+        x = view.output(scalable.tensor)
+        rank = x.get_partial_shape().rank.get_length()
+        axes = [axis for axis in range(rank) if axis != scalable.axis]
+        parts = [op.reduce_min(x, axes), op.reduce_max(x, axes), op.reduce_mean(op.multiply(x, x), axes)]
+        results.append(op.result(op.concat([op.unsqueeze(part, 0) for part in parts], 0)))
+    tapped = make_model([*results, *clone.get_results()], clone.get_parameters(), clone.get_sinks(), "channels")
+    session = Session(tapped)
+    seen = [[out.astype(np.float64) for out in session(sample)[: len(scalables)]] for sample in list(samples)[:SAMPLES]]
+    moments = []
+    for position in range(len(scalables)):
+        stack = np.stack([sample[position] for sample in seen])
+        moments.append((stack[:, 0].min(axis=0), stack[:, 1].max(axis=0), stack[:, 2].mean(axis=0)))
+    return moments

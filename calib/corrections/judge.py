@@ -1,0 +1,114 @@
+"""The one guard of all corrections: output error of the real INT8 model on calibration samples held out for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.graph.insert import Edits, insert
+from calib.graph.load import output_name
+from calib.graph.view import GraphView
+from calib.plan import QuantizationPlan
+from calib.runtime.session import compile_model, infer_all, ov
+
+Arrays = Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A model on its way to INT8.
+
+    Attributes:
+        model: the floating-point network, equalized if that helped.
+        plan: with ranges.
+        edits: of weights and biases.
+    """
+
+    model: ov.Model
+    view: GraphView
+    plan: QuantizationPlan
+    edits: Edits
+
+    def quantized(self) -> ov.Model:
+        """Insert the plan and the edits."""
+        return insert(self.model, self.plan, self.edits)
+
+
+class Judge:
+    """Scores drafts by the SQNR of the network's outputs.
+
+    Args:
+        reference: the FP32 network as it came.
+        held: samples that neither statistics nor corrections see.
+        streams: how many samples run at the same time.
+    """
+
+    def __init__(self, reference: ov.Model, held: Sequence[Arrays], streams: int = 1):
+        self._held = list(held)
+        self._streams = streams
+        self._names = output_names(reference)
+        self._reference = self._run(reference)
+        self.compilations = 1
+
+    @property
+    def useful(self) -> bool:
+        """Whether there is a floating-point output to compare."""
+        return any(array.dtype.kind == "f" for sample in self._reference[:1] for array in sample)
+
+    def __call__(self, draft: Draft) -> float:
+        """Return the SQNR in dB: the errors, normalized for each output, averaged over the outputs."""
+        return decibel(self.errors(draft.quantized()))
+
+    def errors(self, model: ov.Model) -> dict[str, float]:
+        """Return output name → sum of squared errors over sum of squares, floating-point outputs only."""
+        self.compilations += 1
+        return normalized_errors(self._names, self._reference, self._run(model))
+
+    def _run(self, model: ov.Model) -> list[list[NDArray[Any]]]:
+        results: list[list[NDArray[Any]]] = [[] for _ in self._held]
+
+        def receive(index: int, outputs: list[NDArray[Any]]) -> None:
+            results[index] = [output.copy() for output in outputs]
+
+        infer_all(compile_model(model, streams=self._streams), (dict(enumerate(a)) for a in self._held), receive)
+        return results
+
+
+def normalized_errors(names: Sequence[str], reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[str, float]:
+    """Return output name → ``sum (y - y_q)² / sum y²`` over all samples, in sample order, float64.
+
+    Integer and index outputs are left out: their differences have no unit. So is an output whose shape depends on
+    the data and came out differently.
+    """
+    errors: dict[str, float] = {}
+    for position, name in enumerate(names):
+        wrong, power, usable = 0.0, 0.0, True
+        for before, after in zip(reference, outputs, strict=True):
+            y, y_q = before[position], after[position]
+            usable = usable and y.dtype.kind == "f" and y.shape == y_q.shape
+            if usable and y.size:
+                finite = np.isfinite(y)
+                y64 = np.where(finite, y, 0).astype(np.float64)
+                wrong += float(((y64 - np.where(finite, y_q, 0)) ** 2).sum())
+                power += float((y64**2).sum())
+        if usable and power > 0:
+            errors[name] = wrong / power
+    return errors
+
+
+def decibel(errors: dict[str, float]) -> float:
+    """Return the SQNR of averaged normalized errors; 200 dB for none at all."""
+    mean = sum(errors.values()) / len(errors) if errors else 0.0
+    if not math.isfinite(mean):
+        return -200.0
+    return min(200.0, -10 * math.log10(mean)) if mean > 0 else 200.0
+
+
+def output_names(model: ov.Model) -> list[str]:
+    """Return a name for each output, in order."""
+    return [output_name(port) for port in model.outputs]

@@ -1,0 +1,95 @@
+"""The floating-point and the quantized network in one graph, the second corrected by the first as it runs.
+
+For each layer with weights, in topological order::
+
+    delta = mean(y - y_q)            over the batch and all positions, one number a channel
+    y_q'  = y_q + delta              what the layers behind read
+
+so a batch of samples gives sequential bias correction (each layer sees the already corrected layers before it) in a
+single inference, where the usual way runs the network once for each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from calib.graph.insert import channel_axis, clone_model
+from calib.graph.view import GraphView
+from calib.plan import QuantizationPlan
+from calib.runtime.session import make_model, ov
+
+op = ov.opset13
+
+
+def set_batch(model: ov.Model, batch: int) -> bool:
+    """Reshape, in place, every input to ``batch`` samples; False where the model can't be (it is spoilt then)."""
+    shapes = {}
+    for port in model.inputs:
+        axes = list(port.get_partial_shape())
+        if not axes or (axes[0].is_static and axes[0].get_length() != 1):
+            return False
+        shapes[port] = ov.PartialShape([batch, *axes[1:]])
+    try:
+        model.reshape(shapes)
+    except RuntimeError:  # a Reshape or a constant has the batch of 1 written into it
+        return False
+    return all(
+        len(shape) > 0 and shape[0].is_static and shape[0].get_length() == batch
+        for shape in (port.get_partial_shape() for port in model.outputs)
+    )
+
+
+def twin(model: ov.Model, quantized: ov.Model, plan: QuantizationPlan, batch: int) -> tuple[ov.Model, list[str]] | None:
+    """Return the twin model, whose outputs are the deltas ``(channels,)`` of the named layers.
+
+    Args:
+        model: the floating-point network.
+        quantized: the same with the plan inserted; its layers keep their names.
+        plan: whose layers with weights are corrected.
+        batch: samples at once.
+
+    Returns:
+        None where the network can't take a batch, has state, or has no layer with weights.
+    """
+    layers = [layer.name for layer in plan.layers if layer.weights]
+    if not layers or model.get_sinks():
+        return None
+    plain, rough = clone_model(model), clone_model(quantized)
+    if not set_batch(plain, batch) or not set_batch(rough, batch):
+        return None
+    one, other = GraphView(plain), GraphView(rough)
+    for mine, theirs in zip(plain.get_parameters(), rough.get_parameters(), strict=True):
+        for reader in list(theirs.output(0).get_target_inputs()):
+            reader.replace_source_output(mine.output(0))
+    deltas = [_correct(one, other, layer) for layer in layers]
+    return make_model([op.result(delta) for delta in deltas], plain.get_parameters(), name="twin"), layers
+
+
+def _correct(plain: GraphView, rough: GraphView, layer: str) -> ov.Node:
+    y, y_q = plain.nodes[layer].output(0), rough.nodes[layer].output(0)
+    rank, axis = y.get_partial_shape().rank.get_length(), channel_axis(plain, layer)
+    readers = list(y_q.get_target_inputs())
+    delta = op.reduce_mean(op.subtract(y, y_q), [i for i in range(rank) if i != axis], keep_dims=True)
+    corrected = op.add(y_q, delta)
+    for reader in readers:
+        reader.replace_source_output(corrected.output(0))
+    return op.reshape(delta, [-1], special_zero=False)
+
+
+def batchable(model: ov.Model, samples: Sequence[object]) -> int:
+    """Return how many of the samples fit in one batch: as many as keep the activations under about 512 MiB."""
+    elements = 0
+    for node in model.get_ordered_ops():
+        for port in node.outputs():
+            shape = port.get_partial_shape()
+            if node.get_type_name() not in ("Constant", "Result") and shape.is_static:
+                elements = max(elements, int(ov.Shape(shape.to_shape())[0] and _size(shape)))
+    # The largest tensor, alive in both networks with its input and output, in float32.
+    return max(1, min(len(samples), (512 << 20) // max(elements * 4 * 6, 1)))
+
+
+def _size(shape: ov.PartialShape) -> int:
+    size = 1
+    for axis in shape:
+        size *= axis.get_length()
+    return size
