@@ -8,6 +8,7 @@ from calib.runtime.session import ov
 op = ov.opset13
 
 REAL = ("f32", "f16", "bf16", "f64")
+SHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Transpose")
 
 
 def comparable(model: ov.Model) -> ov.Model:
@@ -15,15 +16,14 @@ def comparable(model: ov.Model) -> ov.Model:
 
     Indices, labels and counts have no unit, and outputs whose length depends on the data (behind NonMaxSuppression)
     don't line up. Where a model has only such outputs (TopK, NMS), the nearest real-valued tensors before them are
-    taken instead. Sinks and parameters stay.
+    taken instead. In place of probabilities what goes into their Softmax is compared. Sinks and parameters stay.
 
     Raises:
         ModelError: there is no such tensor.
     """
     fixed = all(port.get_partial_shape().is_static for port in model.inputs)
-    results = [result for result in model.get_results() if _real(result.input_value(0), fixed)]
-    if not results:
-        results = [op.result(tensor) for tensor in _deciding(model, fixed)]
+    outputs = [result for result in model.get_results() if _real(result.input_value(0), fixed)]
+    results = [_before_softmax(result) for result in outputs] or [op.result(t) for t in _deciding(model, fixed)]
     if not results:
         raise ModelError(
             f"model {model.get_friendly_name()!r} has no real-valued output, nor such a tensor before "
@@ -41,6 +41,19 @@ def _real(tensor: ov.Output, fixed: bool) -> bool:
     if node.get_type_name() == "Convert":  # an index in a float's clothes
         return node.input_value(0).get_element_type().get_type_name() in REAL
     return True
+
+
+def _before_softmax(result: ov.Node) -> ov.Node:
+    """Return the result, or one of the scores that become probabilities behind nothing but changes of shape.
+
+    A probability turns from 0 to 1 where two scores are close, and one such position outweighs every other error. A
+    text recognizer's layers, ordered by the error of its probabilities on 20 samples: the order by probabilities on
+    four other samples agrees with it at a Spearman correlation of .61 to .78, the order by scores at .81 to .83.
+    """
+    node = result.input_value(0).get_node()
+    while node.get_type_name() in SHAPING:
+        node = node.input_value(0).get_node()
+    return op.result(node.input_value(0)) if node.get_type_name() in ("Softmax", "LogSoftmax") else result
 
 
 def _deciding(model: ov.Model, fixed: bool) -> list[ov.Output]:

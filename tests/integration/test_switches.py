@@ -254,6 +254,17 @@ def test_a_model_that_returns_labels_only_is_judged_by_what_they_are_decided_fro
         assert 0 < damages[unit] == pytest.approx(compiled_alone(scores, unit, samples), rel=1e-3)
 
 
+def test_probabilities_are_judged_by_the_scores_before_their_softmax():
+    x = picture()
+    scores = conv(conv(x, "first"), "second")
+    flat = op.reshape(op.softmax(scores, 1), np.array([CHANNELS, -1]), False)
+    samples = pictures()
+    draft = draft_of(ov.Model([op.result(flat)], [x], "probabilities"), samples)
+    damages = one_in_damages(draft, draft.plan.units(), samples)
+    plain = draft_of(ov.Model([op.result(scores)], [x], "scores"), samples)
+    assert damages == one_in_damages(plain, plain.plan.units(), samples)
+
+
 def test_boxes_behind_nms_are_judged_by_the_boxes_and_scores_before_it():
     x = picture()
     trunk = conv(x, "trunk")
