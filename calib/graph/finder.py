@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from calib.errors import UsageError
-from calib.graph.operations import BODIES, LAYERS, LEFT_ALONE, SELECTING, LayerRule
+from calib.graph.operations import BODIES, LAYERS, LEFT_ALONE, RECTIFYING, SELECTING, LayerRule
 from calib.graph.view import GraphView
-from calib.plan import Port, QuantizableNode, Skipped
+from calib.plan import Port, QuantizableNode, Skipped, TensorId
 from calib.runtime.session import ov
 
 
@@ -81,6 +81,11 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
     constant = [view.is_constant(tensor) for tensor in view.inputs[name][:2]]
     if all(constant):
         return "both inputs are constant"
+    if rule.unless_positive and view.inputs[name][0].node not in view.positive:
+        return rule.unless_positive
+    negated = _negated(view, TensorId(name))
+    if negated:
+        return negated
     if rule.weights is None:
         return _examine_matmul(view, name, constant)
     if not constant[rule.weights]:
@@ -91,6 +96,36 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
         return "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift"
     depthwise = rule.type == "GroupConvolution" and shape[2] == 1
     return QuantizableNode(name, rule.type, (0,), (rule.weights,), depthwise)
+
+
+def _negated(view: GraphView, tensor: TensorId, rectified: bool = False) -> str:
+    """Return why a layer can't be INT8 if its output is negated, empty if that is not so.
+
+    OpenVINO 2026.4 moves ``-1 · Relu(x)`` to ``Relu(-1 · x)`` when it moves scales behind an INT8 layer; and a
+    subtrahend becomes a multiplication with -1. Without a Relu between them a subtrahend runs in f32.
+    """
+    for port in view.value_consumers(tensor):
+        kind, reader = view.types[port.node], TensorId(port.node)
+        if kind == "Subtract" and port.input == 1 and not view.is_constant(view.inputs[port.node][0]):
+            return f"{port.node} subtracts its output, which OpenVINO 2026.4 computes wrongly or in f32 behind INT8"
+        if rectified and _may_negate(view, port):
+            return f"{port.node} negates its output behind a Relu, which OpenVINO 2026.4 computes wrongly behind INT8"
+        bias = kind == "Add" and view.is_constant(view.inputs[port.node][1 - port.input])
+        if bias or (port.input == 0 and kind in RECTIFYING | SELECTING):
+            verdict = _negated(view, reader, rectified or kind in RECTIFYING)
+            if verdict:
+                return verdict
+    return ""
+
+
+def _may_negate(view: GraphView, port: Port) -> bool:
+    kind = view.types[port.node]
+    if kind == "Subtract":
+        return port.input == 1
+    if kind != "Multiply":
+        return kind == "Negative"
+    factor = view.inputs[port.node][1 - port.input]
+    return view.is_constant(factor) and bool((view.values(factor) < 0).any())
 
 
 def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> QuantizableNode | str:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
 
 from calib.errors import ModelError
+from calib.graph.signs import signs
 from calib.plan import Port, TensorId
 from calib.runtime.session import ov
 
@@ -42,7 +46,7 @@ class GraphView:
             self.inputs[name] = tuple(read)
 
     def is_constant(self, tensor: TensorId) -> bool:
-        """Say whether a tensor is a Constant of floating-point numbers."""
+        """Say whether a tensor is a Constant."""
         return self.types[tensor.node] == "Constant"
 
     def value_consumers(self, tensor: TensorId) -> list[Port]:
@@ -63,6 +67,16 @@ class GraphView:
         if partial.rank.is_dynamic:
             return None
         return tuple(None if axis.is_dynamic else axis.get_length() for axis in partial)
+
+    def values(self, tensor: TensorId) -> NDArray[Any]:
+        """Return the numbers of a Constant."""
+        node: Any = self.nodes[tensor.node]
+        return node.data
+
+    @cached_property
+    def positive(self) -> frozenset[str]:
+        """Friendly names of the nodes whose outputs are proved never to be negative."""
+        return frozenset(name for name, sign in signs(list(self.nodes.values())).items() if sign.positive)
 
     @cached_property
     def order(self) -> dict[str, int]:

@@ -1,0 +1,149 @@
+"""What a plan promises against what OpenVINO ran: the whole way of a model in memory to INT8, at full sight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from calib.graph.finder import find
+from calib.graph.insert import insert
+from calib.graph.load import input_specs, load_model
+from calib.graph.placement import place
+from calib.graph.taps import Need
+from calib.graph.view import GraphView
+from calib.plan import QuantizationPlan
+from calib.ranges import get_estimator
+from calib.ranges.assign import assign
+from calib.runtime.executed import Executed, executed_layers, executed_nodes
+from calib.runtime.isa import cpu
+from calib.runtime.session import F32, Session, ov
+from calib.stages import aliases
+from calib.statistics.collect import collect
+
+Arrays = Sequence[NDArray[Any]]
+
+# Where the expectations on executed precision were measured: oneDNN picks other primitives without these.
+needs_vnni = pytest.mark.skipif(
+    not {"avx512", "vnni"} <= set(cpu().features),
+    reason=f"expectations on executed precision hold for AVX512 with VNNI; this CPU has {', '.join(cpu().features)}",
+)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A model, its INT8 form, and what the plug-in made of it."""
+
+    original: ov.Model
+    view: GraphView
+    plan: QuantizationPlan
+    model: ov.Model
+    executed: Mapping[str, Executed]
+    nodes: Sequence[Executed]
+    feeds: Sequence[Arrays]
+    float_outputs: Sequence[Arrays]
+    int8_outputs: Sequence[Arrays]
+
+    @property
+    def planned(self) -> set[str]:
+        """Names of the layers that the plan quantizes."""
+        return {layer.name for layer in self.plan.layers}
+
+    @property
+    def ran(self) -> set[str]:
+        """Names of the layers of the graph that ran in INT8."""
+        known = self.planned | {skipped.name for skipped in self.plan.skipped}
+        return {name for name, node in self.executed.items() if node.int8 and name in known}
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Layer → primitive of what was planned as INT8 and ran otherwise."""
+        return {
+            name: self.executed[name].primitive if name in self.executed else "not found"
+            for name in sorted(self.planned - self.ran)
+        }
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Layer → why it stays in floating point."""
+        return {skipped.name: skipped.reason for skipped in self.plan.skipped}
+
+    def simulated(self) -> list[Arrays]:
+        """Run the INT8 model with its FakeQuantize operations computed in f32."""
+        session = Session(self.model, {**F32, "LP_TRANSFORMS_MODE": "NO"})
+        return [session(feed) for feed in self.feeds]
+
+    def computes_what_it_says(self) -> bool:
+        """Say whether the INT8 outputs agree with their own simulation.
+
+        Sums of integers and of floats differ by f32 rounding (1e-5 with room), which makes a value between two levels
+        fall on the other one now and then. Where a share f of the values does, the error is √(12 f) of the
+        quantization error (step · √f against step / √12): a quarter is one value in 200.
+        """
+        simulated = self.simulated()
+        return error(self.int8_outputs, simulated) <= 1e-5 + 0.25 * error(simulated, self.float_outputs)
+
+    def keeps_the_interface(self) -> bool:
+        """Say whether names, shapes and types of inputs and outputs are those of the FP32 model."""
+
+        def ports(model: ov.Model) -> list[Any]:
+            ports = [*model.inputs, *model.outputs]
+            return [(p.get_names(), p.get_partial_shape(), p.get_element_type()) for p in ports]
+
+        return ports(self.model) == ports(self.original)
+
+
+def random_feeds(model: ov.Model, count: int = 4, seed: int = 0, size: int = 8) -> list[list[NDArray[Any]]]:
+    """Return samples for a model; dynamic axes get ``size``, or 1 in front."""
+    rng = np.random.default_rng(seed)
+    feeds = []
+    for _ in range(count):
+        arrays: list[NDArray[Any]] = []
+        for spec in input_specs(model):
+            shape = [(1 if axis == 0 else size) if length is None else length for axis, length in enumerate(spec.shape)]
+            if spec.dtype.kind == "f":
+                arrays.append(rng.standard_normal(shape).astype(spec.dtype))
+            else:
+                arrays.append(rng.integers(0, 256 if spec.dtype == np.uint8 else 4, shape).astype(spec.dtype))
+        feeds.append(arrays)
+    return feeds
+
+
+def prove(model: Any, feeds: Sequence[Arrays] | None = None, ignore: Sequence[str] = ()) -> Proof:
+    """Quantize with min-max ranges as the pipeline does, compile, and ask what ran."""
+    original = load_model(model).model
+    feeds = random_feeds(original) if feeds is None else feeds
+    view = GraphView(original)
+    plan = place(view, find(view, ignore))
+    needs = {q.tensor: Need(channels=q.per_channel) for q in plan.activations}
+    summaries = collect(original, needs, [(f"{i:04d}", f"sample {i}", feed) for i, feed in enumerate(feeds)])
+    plan = assign(plan, summaries, get_estimator("minmax"))
+    quantized = insert(original, plan)
+    session, reference = Session(quantized), Session(original)
+    return Proof(
+        original,
+        view,
+        plan,
+        quantized,
+        executed_layers(session.compiled, aliases(view, plan)),
+        executed_nodes(session.compiled),
+        feeds,
+        [reference(feed) for feed in feeds],
+        [session(feed) for feed in feeds],
+    )
+
+
+def error(ours: Sequence[Arrays], reference: Sequence[Arrays]) -> float:
+    """Return the root of the error's power over the reference's power, all outputs and samples together."""
+    pairs = [
+        (np.asarray(a, np.float64), np.asarray(b, np.float64))
+        for one, other in zip(ours, reference, strict=True)
+        for a, b in zip(one, other, strict=True)
+    ]
+    noise = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
+    power = sum(float((b**2).sum()) for _, b in pairs)
+    return float(np.sqrt(noise / max(power, 1e-30)))
