@@ -164,7 +164,7 @@ class Supervisor:
         """Decide what an ended attempt means for its job."""
         facts = {"exit": ended.exit, "peak_memory": ended.peak_memory}
         result = Path(task.folder) / RESULT
-        if ended.exit == 0 and (board := read_marker(file_text(result / MARKER), task.key)):
+        if board := read_marker(file_text(result / MARKER), task.key):  # complete, however the worker ended after it
             if self._store.renew([task.key]):  # another supervisor took it over while we slept
                 self._forget(task)
                 return
