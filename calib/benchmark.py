@@ -81,7 +81,7 @@ def bench(
         loaded = [load_model(model) for model in models]
         source, feeds = _feeds(loaded, data)
         runs = _runs(loaded)
-        shares = {id(one): _int8_share(one) for one in loaded}
+        shares = {id(one): executed_int8_share(one) for one in loaded}
     candidates = [run.candidate for run in runs]
     with show("latency", None):
         latency = time_models(candidates, feeds, threads=threads, batch=batch, rounds=10_000, seconds=seconds)
@@ -104,6 +104,16 @@ def bench(
         noisy=latency.noisy or bool(throughput and throughput.noisy),
         notes=_notes(latency, throughput, data),
     )
+
+
+def executed_int8_share(one: Loaded) -> float:
+    """Return the share of a model's multiply-accumulates that executes in INT8, asked of the compiled model."""
+    if not (one.quantized or one.weight_compressed):
+        return 0.0
+    view = GraphView(one.model)
+    found = already_quantized(view) if one.quantized else find(view, ())
+    plan = QuantizationPlan(found.layers, (), (), found.skipped)
+    return int8_share(layer_facts(view, plan, executed_layers(compile_model(one.model), aliases(view, plan))))
 
 
 def _runs(loaded: Sequence[Loaded]) -> list[_Run]:
@@ -157,16 +167,6 @@ def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:
         floats = spec.dtype.kind == "f"
         feed.append((generator.random(shape) if floats else np.zeros(shape)).astype(spec.dtype))
     return feed
-
-
-def _int8_share(one: Loaded) -> float:
-    """Return the share of the multiply-accumulates that executes in INT8."""
-    if not (one.quantized or one.weight_compressed):
-        return 0.0
-    view = GraphView(one.model)
-    found = already_quantized(view) if one.quantized else find(view, ())
-    plan = QuantizationPlan(found.layers, (), (), found.skipped)
-    return int8_share(layer_facts(view, plan, executed_layers(compile_model(one.model), aliases(view, plan))))
 
 
 def _entry(run: _Run, latency: Timings, throughput: Timings | None, share: float) -> BenchmarkEntry:

@@ -1,0 +1,92 @@
+"""What is compared: calib and NNCF behind one Protocol, each given the same IR and the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.runtime.session import core, ov
+
+Samples = Sequence[NDArray[np.float32]]
+
+
+class Peer(Protocol):
+    """Something that quantizes."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    def prepare(self) -> None:
+        """Import what is needed, so that imports are not in the measured time."""
+        ...
+
+    def quantize(self, path: Path, samples: Samples) -> ov.Model:
+        """Return the INT8 model of an FP32 IR, calibrated on samples of its only input, batch axis included."""
+        ...
+
+
+@dataclass(frozen=True)
+class CalibPeer:
+    """calib with some settings; its own defaults where none are given."""
+
+    name: str = "calib"
+    settings: Mapping[str, Any] | None = None
+
+    def prepare(self) -> None:
+        """Import it."""
+        import calib
+
+        assert callable(calib.quantize)
+
+    def quantize(self, path: Path, samples: Samples) -> ov.Model:
+        """Return the INT8 model."""
+        import calib
+
+        return calib.quantize(path, list(samples), samples=len(samples), **(self.settings or {})).model
+
+
+@dataclass(frozen=True)
+class NncfPeer:
+    """``nncf.quantize``; the performance preset and fast bias correction are its defaults."""
+
+    name: str = "nncf"
+    preset: str = "PERFORMANCE"
+    fast_bias_correction: bool = True
+    model_type: str | None = None
+
+    def prepare(self) -> None:
+        """Import it."""
+        import nncf
+
+        nncf.set_log_level("ERROR")
+
+    def quantize(self, path: Path, samples: Samples) -> ov.Model:
+        """Return the INT8 model."""
+        import nncf
+
+        return nncf.quantize(
+            core().read_model(path),
+            nncf.Dataset(list(samples)),
+            preset=nncf.QuantizationPreset[self.preset],
+            subset_size=len(samples),
+            fast_bias_correction=self.fast_bias_correction,
+            model_type=nncf.ModelType[self.model_type] if self.model_type else None,
+        )
+
+
+FAST = {"estimator": "minmax", "effort": "fast"}
+
+PEERS: Mapping[str, Callable[[], Peer]] = {
+    "calib": CalibPeer,
+    "calib fast": lambda: CalibPeer("calib fast", FAST),
+    "nncf": NncfPeer,
+    "nncf mixed": lambda: NncfPeer("nncf mixed", preset="MIXED"),
+}
+"""Name → how it is made."""

@@ -1,0 +1,34 @@
+"""Write a benchmark's results as JSON, with the machine and the versions that they were measured with."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from calib.runtime.isa import cpu
+from calib.runtime.timing import default_precision
+
+PACKAGES = ("calib", "openvino", "nncf", "numpy", "onnxruntime")
+
+
+def machine() -> dict[str, Any]:
+    found = cpu()
+    return {
+        "cpu": found.name,
+        "features": list(found.features),
+        "cores": os.cpu_count(),
+        "default precision": default_precision(),
+        "load": [round(load, 1) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def write(path: Path, settings: dict[str, Any], results: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine(), "settings": settings, "results": results}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

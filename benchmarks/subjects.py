@@ -1,0 +1,100 @@
+"""The networks that calib and NNCF are compared on, as IR files with samples: shapes from code, demo, PP-OCR.
+
+PP-OCR's networks come from the PyPI package rapidocr-onnxruntime (extra ``benchmark``); their samples are lines of
+text drawn with Pillow's own font, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import networks
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from calib.demo import demo_folder
+from calib.errors import MissingExtraError
+from calib.runtime.session import ov
+
+WORDS = ("calibration", "keeps", "its", "promise", "on", "every", "layer", "0123456789", "INT8", "model.xml")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network.
+
+    Attributes:
+        write: saves the FP32 IR into a folder and returns its .xml.
+        samples: makes as many samples as asked for, each ``(1, …)``.
+    """
+
+    write: Callable[[Path], Path]
+    samples: Callable[[int], list[NDArray[np.float32]]]
+
+
+def _built(name: str) -> Subject:
+    def write(folder: Path) -> Path:
+        path = folder / f"{name}.xml"
+        ov.save_model(getattr(networks, name)(), path, compress_to_fp16=False)
+        return path
+
+    def samples(count: int) -> list[NDArray[np.float32]]:
+        shape = tuple(getattr(networks, name)().inputs[0].shape)
+        rng = np.random.default_rng(0)
+        return [rng.standard_normal(shape, np.float32) for _ in range(count)]
+
+    return Subject(write, samples)
+
+
+def _demo(name: str) -> Subject:
+    def samples(count: int) -> list[NDArray[np.float32]]:
+        with np.load(demo_folder() / "calibration.npz") as data:
+            images = next(data[key] for key in data.files if key != "labels")
+        return [image[None] if image.ndim == 3 else image[None, None] for image in images[:count]]
+
+    return Subject(lambda folder: demo_folder() / f"{name}.xml", samples)
+
+
+def _ocr(file: str, name: str, height: int, width: int) -> Subject:
+    def write(folder: Path) -> Path:
+        path = folder / f"{name}.xml"
+        spec = find_spec("rapidocr_onnxruntime")  # found, not imported: it would start a whole OCR engine
+        if spec is None or not spec.submodule_search_locations:
+            raise MissingExtraError(f"the network {name}", "rapidocr-onnxruntime", "benchmark")
+        onnx = Path(spec.submodule_search_locations[0], "models", file)
+        ov.save_model(ov.convert_model(onnx, input=[1, 3, height, width]), path, compress_to_fp16=False)
+        return path
+
+    return Subject(write, lambda count: [_text_image(number, height, width) for number in range(count)])
+
+
+def _text_image(number: int, height: int, width: int) -> NDArray[np.float32]:
+    """Draw words in lines on a noisy background; ``(1, 3, height, width)`` in [−1, 1], as PP-OCR normalizes."""
+    rng = np.random.default_rng(number)
+    ground, ink = rng.integers(150, 256), rng.integers(0, 90)
+    image = Image.new("L", (width, height), int(ground))
+    pen = ImageDraw.Draw(image)
+    size = int(min(height * 0.6, 28))
+    for top in range(height // 8 if height > 64 else 4, height - size, 2 * size):
+        words = rng.choice(WORDS, size=4)
+        pen.text((4 + int(rng.integers(8)), top), " ".join(words), int(ink), ImageFont.load_default(size))
+    pixels = np.asarray(image, np.float32)[..., None] + rng.normal(0, 6, (height, width, 3)).astype(np.float32)
+    return (np.clip(pixels, 0, 255) / 127.5 - 1).transpose(2, 0, 1)[None].astype(np.float32)
+
+
+SUBJECTS: Mapping[str, Subject] = {
+    "resnet18": _built("resnet18"),
+    "mobilenet_v2": _built("mobilenet_v2"),
+    "bert_base": _built("bert_base"),
+    "demo resnet": _demo("resnet"),
+    "demo mobilenet": _demo("mobilenet"),
+    "demo vit": _demo("vit"),
+    "ppocr detection": _ocr("ch_PP-OCRv4_det_infer.onnx", "ppocr_det", 320, 320),
+    "ppocr recognition": _ocr("ch_PP-OCRv4_rec_infer.onnx", "ppocr_rec", 48, 320),
+    "ppocr angle": _ocr("ch_ppocr_mobile_v2.0_cls_infer.onnx", "ppocr_cls", 48, 192),
+}
+"""Name → network."""
