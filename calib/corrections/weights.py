@@ -1,0 +1,244 @@
+"""Weights of a whole network: clipped and rounded by what each layer makes of its quantized input.
+
+For each layer, with x_q the levels its input is quantized to, on calibration samples::
+
+    H = E[x_q x_qᵀ]        clip = argmin Δ H Δᵀ        q = GPTQ rounding under H
+
+once on the samples with an even index, which choose, and once on those with an odd one, which accept: each output
+channel keeps the new weights only where its error falls on samples that had no say in them.
+
+A quantized input is a scale times integers, so the sums of products are sums of integers: :data:`CHUNK` rows of them
+are exact in float32, all of them in float64. H is the same to the last bit in whatever order samples arrive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.corrections.clip import choose_clip
+from calib.corrections.judge import Arrays, Draft
+from calib.corrections.linear import Linear, linear
+from calib.corrections.one_thread import one_blas_thread
+from calib.corrections.rounding import layer_error, nearest, round_weights
+from calib.graph.insert import Edits, clone_model, weights_of
+from calib.graph.view import GraphView
+from calib.outcome import CorrectionFacts
+from calib.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
+from calib.ranges.affine import level_grid, quantize_weights, weight_scale
+from calib.runtime.session import F32, compile_model, infer_all, ov
+
+# 258 products of two 8-bit levels stay below 2^24, where float32 still counts in ones.
+CHUNK = 256
+# Rows of one sample; with 32 samples that is 4,096 for each half, more than most layers have inputs.
+ROWS = 256
+# Inputs of a layer whose whole H is used: beyond (a 3x3 convolution of 512 channels has 4,608) its factorization costs
+# seconds, and the rows above would leave it singular. Such a layer gets a clip, by the diagonal of H, and no more.
+MAX_INPUTS = 2304
+SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One constant to round.
+
+    Attributes:
+        scale: of the levels of the input: one, or one for each group.
+        below: levels below zero, likewise.
+    """
+
+    linear: Linear
+    quantizer: WeightQuantizer
+    scale: NDArray[np.float64]
+    below: NDArray[np.float64]
+    levels: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of H is used, or its diagonal."""
+        return self.linear.inputs <= MAX_INPUTS
+
+    @property
+    def bytes(self) -> int:
+        """What its sums and the work on them take."""
+        size = self.linear.groups * self.linear.inputs
+        return 8 * size * (4 * self.linear.inputs if self.whole else 4)
+
+
+class _Sums:
+    """``sum x_q x_qᵀ`` in levels, of two halves of the samples."""
+
+    def __init__(self, job: _Job):
+        shape = (job.linear.groups, job.linear.inputs)
+        self._job = job
+        self._sums = [np.zeros((*shape, shape[1]) if job.whole else shape) for _ in range(2)]
+        self._counts = [0, 0]
+
+    def add(self, x: NDArray[np.float32], half: int) -> None:
+        """Add one sample's input of the layer."""
+        rows = self._job.linear.rows(_levels(self._job, x), ROWS)
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            if self._job.whole:
+                by_group = np.ascontiguousarray(chunk.transpose(1, 0, 2))
+                self._sums[half] += by_group.transpose(0, 2, 1) @ by_group
+            else:
+                self._sums[half] += np.einsum("rgk,rgk->gk", chunk, chunk)
+        self._counts[half] += len(rows)
+
+    def hessian(self, half: int) -> NDArray[np.float64]:
+        """Return E[x_q x_qᵀ] in real numbers, ``(groups, inputs, inputs)`` or its diagonal ``(groups, inputs)``."""
+        factor = self._job.scale**2 / max(self._counts[half], 1)
+        return self._sums[half] * factor.reshape(-1, *[1] * (self._sums[half].ndim - 1))
+
+
+def _levels(job: _Job, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the integers that ``x`` is quantized to."""
+    shape = (1, -1, *[1] * (x.ndim - 2)) if job.scale.size > 1 else ()
+    scale, below = (v.astype(np.float32).reshape(shape) for v in (job.scale, job.below))
+    return np.clip(np.rint(x / scale), -below, job.levels - 1 - below)
+
+
+def round_all(
+    draft: Draft,
+    samples: Sequence[Arrays],
+    *,
+    memory_limit: int = 1 << 30,
+    streams: int = 1,
+    told: Callable[[str], None] = lambda note: None,
+) -> tuple[Draft, list[CorrectionFacts]]:
+    """Choose clips and round the weights of every layer that gains from it on held-out samples.
+
+    Inputs are taken from the network with all activations and weights quantized (to nearest), so that H holds the
+    errors of the layers before. The samples run once for each group of layers that fits in memory, usually one.
+
+    Args:
+        draft: with ranges; its rounded weights are replaced, its biases kept (they belong to the old weights: correct
+            them anew afterwards).
+        samples: in the order of their ids: even ones choose, odd ones accept.
+        memory_limit: bytes for second moments at any time; a single layer may exceed it.
+        streams: how many samples run at the same time.
+        told: receives a remark for each group of layers.
+
+    Returns:
+        The draft with ``edits.rounded``, and the local output SQNR of each layer before and after, on the held-out
+        half. Bytes do not depend on streams, BLAS threads or the order within each half of the samples.
+    """
+    jobs, facts = _jobs(draft)
+    rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
+    if len(samples) >= 2 and jobs:
+        model = replace(draft, edits=Edits()).quantized()
+        for group in _groups(jobs, memory_limit):
+            told(f"rounding {len(group)} layers, {group[0].linear.port.node} and on")
+            for job, sums in zip(group, _collect(model, group, samples, streams), strict=True):
+                with one_blas_thread():
+                    values, fact = _round(job, weights_of(draft.view, job.linear.port), sums)
+                facts.append(fact)
+                if values is not None:
+                    rounded[job.linear.port] = values
+    return replace(draft, edits=Edits(rounded, draft.edits.biases)), facts
+
+
+def _jobs(draft: Draft) -> tuple[list[_Job], list[CorrectionFacts]]:
+    """List what can be rounded, in topological order, and a fact for each layer that can't."""
+    inputs = _input_quantizers(draft.plan)
+    jobs: list[_Job] = []
+    facts: list[CorrectionFacts] = []
+    for weight in sorted(draft.plan.weights, key=lambda w: (draft.view.order[w.port.node], w.port)):
+        layer = weight.port.node
+        quantizer = inputs.get(Port(layer, 1 - weight.port.input))
+        described = linear(draft.view, layer, weight.port) if quantizer else "its input is not quantized"
+        if isinstance(described, str) or quantizer is None or quantizer.range is None:
+            facts.append(CorrectionFacts(correction="rounding", layer=layer, kept=False, detail=str(described)))
+            continue
+        ends = quantizer.channel_ranges or ((quantizer.range.low, quantizer.range.high),)
+        low, high = np.asarray(ends).T
+        scale, below = level_grid(low, high, quantizer.scheme, quantizer.levels)
+        jobs.append(_Job(described, weight, scale, below, quantizer.levels))
+    return jobs, facts
+
+
+def _input_quantizers(plan: QuantizationPlan) -> Mapping[Port, ActivationQuantizer]:
+    return {route.layer: quantizer for quantizer in plan.activations for route in quantizer.routes}
+
+
+def _groups(jobs: Sequence[_Job], memory_limit: int) -> Iterator[list[_Job]]:
+    """Cut the layers into runs whose sums fit in memory together."""
+    group: list[_Job] = []
+    for job in jobs:
+        if group and sum(j.bytes for j in group) + job.bytes > memory_limit:
+            yield group
+            group = []
+        group.append(job)
+    yield group
+
+
+def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], streams: int) -> list[_Sums]:
+    """Run the samples through the part of the network that leads to these layers."""
+    clone = clone_model(model)
+    view = GraphView(clone)
+    readers: dict[TensorId, list[_Sums]] = defaultdict(list)
+    made = [_Sums(job) for job in jobs]
+    for job, sums in zip(jobs, made, strict=True):
+        port = job.linear.port
+        readers[view.tensor(Port(port.node, 1 - port.input))].append(sums)
+    results = [ov.opset13.result(view.output(tensor)) for tensor in readers]
+    # the network's own Results stay away: what lies behind the last of these layers need not run
+    tapped = ov.Model(results, clone.get_sinks(), clone.get_parameters(), "inputs of layers")
+    waiting = list(readers.values())
+
+    def receive(index: int, outputs: list[NDArray[Any]]) -> None:
+        with one_blas_thread():
+            for x, readers_of_x in zip(outputs, waiting, strict=True):
+                for sums in readers_of_x:
+                    sums.add(x, index % 2)
+
+    infer_all(compile_model(tapped, SIMULATED, streams=streams), (dict(enumerate(s)) for s in samples), receive)
+    return made
+
+
+def _round(
+    job: _Job, weights: NDArray[np.float32], sums: _Sums
+) -> tuple[tuple[NDArray[np.int8], NDArray[np.float32]] | None, CorrectionFacts]:
+    """Return the weights of one layer, None where no channel gains, and what that did to its output."""
+    quantizer, shape = job.quantizer, job.linear
+    w = shape.matrices(weights).astype(np.float64)
+    plain, plain_scale = quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
+    old, old_scale = shape.matrices(plain), plain_scale.reshape(w.shape[:2])
+    fit, held = sums.hessian(0), sums.hessian(1)
+    clip = choose_clip(w, fit, quantizer.levels)
+    new_scale = weight_scale(weights, quantizer.scale_shape, quantizer.levels, clip.ravel().tolist()).reshape(
+        w.shape[:2]
+    )
+    new = round_weights(w, new_scale, fit, quantizer.levels) if job.whole else nearest(w, new_scale, quantizer.levels)
+    before = layer_error(w - old * old_scale[..., None], held)
+    after = layer_error(w - new * new_scale[..., None], held)
+    better = after < before
+    power = float(layer_error(w, held).sum())
+    total = float(np.where(better, after, before).sum())
+    fact = CorrectionFacts(
+        correction="rounding",
+        layer=shape.port.node,
+        kept=bool(better.any()),
+        sqnr_before_db=_decibel(float(before.sum()), power),
+        sqnr_after_db=_decibel(total, power),
+        detail=f"{better.sum()} of {better.size} channels gain, {int((clip < 1)[better].sum())} of them clipped"
+        + ("" if job.whole else f"; {shape.inputs} inputs: clip only, by the diagonal"),
+    )
+    if not better.any():
+        return None, fact
+    q = np.where(better[..., None], new, old)
+    scale = np.where(better, new_scale, old_scale)
+    return (shape.constant(q), scale.reshape(quantizer.scale_shape)), fact
+
+
+def _decibel(error: float, power: float) -> float | None:
+    if power <= 0:
+        return None
+    return round(min(200.0, -10 * math.log10(error / power)), 3) if error > 0 else 200.0

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calib.corrections import weights as wiring
+from calib.corrections.judge import Draft
+from calib.corrections.linear import linear, paddings
+from calib.corrections.one_thread import _libraries, one_blas_thread
+from calib.corrections.weights import round_all
+from calib.graph.finder import find
+from calib.graph.insert import Edits
+from calib.graph.placement import place
+from calib.graph.view import GraphView
+from calib.plan import Port, Range
+from calib.ranges.affine import quantize_weights
+from calib.runtime.executed import executed_layers
+from calib.runtime.session import Session, ov
+
+op = ov.opset13
+rng = np.random.default_rng(7)
+
+
+def values(*shape, spread=1.0):
+    return (rng.normal(size=shape) * spread).astype(np.float32)
+
+
+def parameter(*shape):
+    node = op.parameter(shape, np.float32)
+    node.set_friendly_name("x")
+    return node
+
+
+def convolution(x, weights, **changed):
+    settings = {"strides": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], "dilations": [1, 1], **changed}
+    kind = op.group_convolution if weights.ndim == 5 else op.convolution
+    return kind(x, op.constant(weights), **settings)
+
+
+def named(node, name="layer"):
+    node.set_friendly_name(name)
+    return node
+
+
+def dense():
+    x = parameter(1, 8, 10, 9)
+    return x, named(convolution(x, values(12, 8, 3, 3), strides=[2, 1], pads_end=[0, 1]))
+
+
+def same_upper():
+    x = parameter(1, 4, 10, 9)
+    return x, named(convolution(x, values(8, 4, 3, 3), strides=[2, 2], dilations=[1, 2], auto_pad="same_upper"))
+
+
+def depthwise():
+    x = parameter(1, 16, 10, 9)
+    return x, named(convolution(x, values(16, 1, 1, 3, 3)))
+
+
+def grouped():
+    x = parameter(1, 16, 10, 9)
+    return x, named(convolution(x, values(4, 6, 4, 3, 3)))
+
+
+def matmul_b():
+    x = parameter(1, 20, 32)
+    return x, named(op.matmul(x, op.constant(values(32, 24)), False, False))
+
+
+def matmul_b_transposed():
+    x = parameter(1, 20, 32)
+    return x, named(op.matmul(x, op.constant(values(24, 32)), False, True))
+
+
+def matmul_a():
+    x = parameter(1, 32, 20)
+    return x, named(op.matmul(op.constant(values(24, 32)), x, False, False))
+
+
+def matmul_a_crossed():
+    x = parameter(1, 20, 32)
+    return x, named(op.matmul(op.constant(values(32, 24)), x, True, True))
+
+
+def matmul_batched():
+    x = parameter(1, 3, 20, 32)
+    return x, named(op.matmul(x, op.constant(values(3, 32, 24)), False, False))
+
+
+def matmul_broadcast():
+    x = parameter(5, 1, 20, 16)
+    return x, named(op.matmul(x, op.constant(values(3, 16, 8)), False, False))
+
+
+NETS = [dense, same_upper, depthwise, grouped]
+NETS += [matmul_b, matmul_b_transposed, matmul_a, matmul_a_crossed, matmul_batched, matmul_broadcast]
+
+
+def draft_of(build, levels=255, per_channel=False):
+    x, last = build()
+    model = ov.Model([op.result(last)], [x], build.__name__)
+    view = GraphView(model)
+    plan = place(view, find(view), weight_levels=levels)
+    assert plan.layers, plan.skipped
+    extent = 3.0 * np.sqrt(np.linspace(0.5, 2, x.get_shape()[1]))
+    channels = tuple((-float(e), float(e)) for e in extent) if per_channel else ()
+    ranged = tuple(replace(q, range=Range(-4.5, 4.5), channel_ranges=channels) for q in plan.activations)
+    return Draft(model, view, replace(plan, activations=ranged), Edits())
+
+
+def samples_for(draft, count=12):
+    """Correlated inputs: what rounding to nearest leaves on the table."""
+    shape = tuple(draft.model.inputs[0].get_shape())
+    source = np.random.default_rng(11)
+    mix = source.normal(size=(shape[-1], shape[-1])) / np.sqrt(shape[-1])
+    return [(0.5 + source.normal(size=shape) @ mix).astype(np.float32).clip(-4, 4) for _ in range(count)]
+
+
+def fed(draft, count=12):
+    return [[sample] for sample in samples_for(draft, count)]
+
+
+@pytest.mark.parametrize("build", NETS)
+def test_rows_times_matrices_are_the_layer(build):
+    draft = draft_of(build)
+    weight = draft.plan.weights[0]
+    form = linear(draft.view, "layer", weight.port)
+    assert not isinstance(form, str)
+    x = samples_for(draft, 1)[0]
+    constant = draft.view.nodes[draft.view.tensor(weight.port).node].data
+    matrices = form.matrices(constant)
+    np.testing.assert_array_equal(form.constant(matrices), constant)
+    rows = form.rows(x, None)
+    ours = np.einsum("rgk,gok->rgo", rows.astype(np.float64), matrices.astype(np.float64))
+    y = Session(draft.model)([x])[0]
+    assert ours.size == y.size
+    # each output value once, in whatever order: the sums of squares and the values themselves agree
+    np.testing.assert_allclose(np.sort(ours.ravel()), np.sort(y.ravel()), atol=2e-5)
+
+
+@pytest.mark.parametrize("build", NETS)
+def test_rounding_lowers_the_output_error_on_the_samples_it_came_from(build):
+    draft = draft_of(build)
+    samples = fed(draft)
+    rounded, facts = round_all(draft, samples)
+    (fact,) = facts
+    assert fact.kept and fact.sqnr_after_db > fact.sqnr_before_db
+
+    # the same layer in float, fed the quantized input: both halves of the samples, all rows
+    layer, weight = draft.model, draft.plan.weights[0]
+    before, after = error(layer, draft, None), error(layer, draft, rounded.edits.rounded[weight.port])
+    assert after < before
+
+
+def error(model, draft, rounded):
+    """Sum of squared output errors of weights alone, over all samples, with the input quantized."""
+    weight = draft.plan.weights[0]
+    original = draft.view.nodes[draft.view.tensor(weight.port).node].data
+    q, scale = rounded or quantize_weights(original, weight.scale_shape, weight.levels)
+    delta = (original - q * scale).astype(np.float32)
+    x = [wiring._levels(wiring._jobs(draft)[0][0], s) for s in samples_for(draft)]
+    form = linear(draft.view, "layer", weight.port)
+    rows = [form.rows(one, None).astype(np.float64) for one in x]
+    return sum(float((np.einsum("rgk,gok->rgo", r, form.matrices(delta)) ** 2).sum()) for r in rows)
+
+
+@pytest.mark.parametrize("build", NETS)
+def test_the_int8_model_is_what_was_rounded(build):
+    draft = draft_of(build)
+    rounded, _ = round_all(draft, fed(draft))
+    model = rounded.quantized()
+    fast, exact = Session(model), Session(model, wiring.SIMULATED)
+    assert executed_layers(fast.compiled, {"layer": ()})["layer"].int8
+    for (x,) in fed(draft, 2):
+        np.testing.assert_allclose(fast([x])[0], exact([x])[0], atol=1e-4 * np.abs(exact([x])[0]).max())
+
+
+def test_a_range_for_each_channel_is_a_scale_for_each_group():
+    draft = draft_of(depthwise, per_channel=True)
+    rounded, (fact,) = round_all(draft, fed(draft))
+    assert fact.kept
+    assert rounded.edits.rounded[Port("layer", 1)][1].shape == (16, 1, 1, 1, 1)
+
+
+def test_half_range_weights_stay_in_half_the_range():
+    draft = draft_of(dense, levels=127)
+    rounded, _ = round_all(draft, fed(draft))
+    q, _ = rounded.edits.rounded[Port("layer", 1)]
+    assert q.dtype == np.int8
+    assert np.abs(q.astype(int)).max() == 63
+
+
+@pytest.mark.parametrize("build", [dense, grouped, matmul_batched])
+def test_bytes_do_not_depend_on_streams_order_or_memory(build):
+    draft = draft_of(build)
+    samples = fed(draft)
+    first = round_all(draft, samples)[0].edits.rounded
+    shuffled = [samples[i] for i in (4, 1, 0, 5, 2, 3, 10, 11, 8, 9, 6, 7)]  # even ones stay even
+    runs = [round_all(draft, samples, streams=2, memory_limit=1), round_all(draft, shuffled)]
+    for other, _ in runs:
+        for port, (q, scale) in first.items():
+            assert q.tobytes() == other.edits.rounded[port][0].tobytes()
+            assert scale.tobytes() == other.edits.rounded[port][1].tobytes()
+
+
+def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal(monkeypatch):
+    monkeypatch.setattr(wiring, "MAX_INPUTS", 10)
+    draft = draft_of(dense)
+    _, (fact,) = round_all(draft, fed(draft))
+    assert "by the diagonal" in fact.detail
+    assert fact.sqnr_after_db >= fact.sqnr_before_db
+
+
+def test_layers_in_several_groups_come_out_as_in_one():
+    def chain():
+        x = parameter(1, 8, 10, 9)
+        y = op.relu(named(convolution(x, values(8, 8, 3, 3)), "first"))
+        y = op.relu(named(convolution(y, values(8, 1, 1, 3, 3)), "second"))
+        return x, named(convolution(y, values(8, 8, 1, 1), pads_begin=[0, 0], pads_end=[0, 0]))
+
+    draft = draft_of(chain)
+    samples, remarks = fed(draft), []
+    one, facts = round_all(draft, samples)
+    many, same = round_all(draft, samples, memory_limit=1, told=remarks.append)
+    assert [f.layer for f in facts] == ["first", "second", "layer"]
+    assert facts == same and len(remarks) == 3
+    for port, (q, _) in one.edits.rounded.items():
+        assert np.array_equal(q, many.edits.rounded[port][0])
+
+
+def test_a_deconvolution_is_left_alone_with_a_reason():
+    def deconvolution():
+        x = parameter(1, 8, 5, 5)
+        weights = op.constant(values(8, 4, 2, 2))
+        return x, named(op.convolution_backprop_data(op.relu(x), weights, strides=[2, 2]))
+
+    draft = draft_of(deconvolution)
+    rounded, (fact,) = round_all(draft, fed(draft))
+    assert not fact.kept and "ConvolutionBackpropData" in fact.detail and not rounded.edits.rounded
+
+
+def test_one_sample_can_not_be_split_and_changes_nothing():
+    draft = draft_of(dense)
+    rounded, facts = round_all(draft, fed(draft, 1))
+    assert not rounded.edits.rounded and not facts
+
+
+def test_padding_of_the_same_size_is_worked_out_from_the_input():
+    attributes = {"auto_pad": "same_lower", "strides": [2], "dilations": [1], "pads_begin": [0], "pads_end": [0]}
+    assert paddings((10,), (3,), attributes) == ([1], [0])
+    assert paddings((10,), (3,), {**attributes, "auto_pad": "same_upper"}) == ([0], [1])
+    assert paddings((10,), (3,), {**attributes, "auto_pad": "valid"}) == ([0], [0])
+
+
+def test_blas_threads_come_back_as_they_were():
+    threads = [get() for _, get in _libraries()]
+    with one_blas_thread():
+        assert all(get() == 1 for _, get in _libraries())
+    assert [get() for _, get in _libraries()] == threads
