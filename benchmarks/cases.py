@@ -1,0 +1,125 @@
+"""Networks with calibration and validation samples and a metric: what accuracy is measured on.
+
+The demo networks have true labels. PP-OCR's are judged by how near they stay to their FP32 outputs, on text drawn
+with Pillow's own font; validation texts are other ones than those of calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from subjects import SUBJECTS
+
+from calib.accuracy.interval import Interval, paired_interval
+from calib.corrections.judge import decibel, normalized_errors
+from calib.demo import demo_folder
+from calib.metrics.metric import Metric
+from calib.metrics.resolve import resolve_metric
+from calib.runtime.session import Session, core, ov
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network and its data.
+
+    Attributes:
+        path: of the FP32 IR; it has one input.
+        calibration: samples, batch axis included.
+        validation: likewise; none is among the calibration samples.
+        targets: one a validation sample; None where the metric compares with FP32.
+    """
+
+    name: str
+    path: Path
+    calibration: Sequence[Array]
+    validation: Sequence[Array]
+    metric: Any
+    targets: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model does on the validation samples, against FP32 on the same."""
+
+    value: float
+    drop: float
+    interval: Interval | None
+    sqnr_db: float
+
+
+def metric_named(name: str) -> Metric:
+    found = resolve_metric(name)
+    assert hasattr(found, "measure")
+    return found  # pyright: ignore[reportReturnType]
+
+
+class Reference:
+    """FP32 outputs of a case, which every other model is held against."""
+
+    def __init__(self, case: Case):
+        self.case = case
+        model = core().read_model(case.path)
+        self._names = [str(number) for number in range(len(model.outputs))]
+        self.outputs = self.run(model)
+        self.parts = self.measured(self.outputs)
+        self.value = float(case.metric.aggregate(self.parts))
+
+    def run(self, model: ov.Model) -> list[list[NDArray[Any]]]:
+        """Return the outputs of all validation samples, in f32."""
+        session = Session(model)
+        return [session([feed]) for feed in self.case.validation]
+
+    def measured(self, outputs: Sequence[Sequence[NDArray[Any]]]) -> list[Any]:
+        """Return the metric's parts."""
+        targets = self.case.targets or [None] * len(outputs)
+        rows = zip(outputs, targets, self.outputs, strict=True)
+        return [self.case.metric.measure(got, target, fp32) for got, target, fp32 in rows]
+
+    def score(self, model: ov.Model) -> Score:
+        """Return what a quantized model does."""
+        outputs = self.run(model)
+        parts, metric = self.measured(outputs), self.case.metric
+        value = float(metric.aggregate(parts))
+        drop = self.value - value if metric.higher_is_better else value - self.value
+        before, after = metric.per_sample(self.parts), metric.per_sample(parts)
+        pairs = before is not None and after is not None
+        interval = paired_interval(before, after, metric.higher_is_better) if pairs else None
+        sqnr = decibel(normalized_errors(self._names, self.outputs, outputs))
+        return Score(value, drop, interval, sqnr)
+
+
+def demo(name: str, folder: Path) -> Case:
+    """Return a demo network with all its images."""
+    with np.load(demo_folder() / "validation.npz") as data:
+        images = next(data[key] for key in data.files if key != "labels")
+        labels = data["labels"].tolist()
+    calibration = SUBJECTS[f"demo {name}"].samples(300)
+    path = SUBJECTS[f"demo {name}"].write(folder)
+    validation = [image.reshape(calibration[0].shape) for image in images]
+    return Case(name, path, calibration, validation, metric_named("top-1"), labels)
+
+
+def ocr(name: str, metric: str, calibration: int, validation: int, folder: Path) -> Case:
+    """Return one of PP-OCR's networks with texts drawn for it."""
+    subject = SUBJECTS[f"ppocr {name}"]
+    drawn = subject.samples(calibration + validation)
+    path = subject.write(folder)
+    return Case(f"ppocr {name}", path, drawn[:calibration], drawn[calibration:], metric_named(metric))
+
+
+CASES: Mapping[str, Callable[[Path], Case]] = {
+    "mobilenet": lambda folder: demo("mobilenet", folder),
+    "resnet": lambda folder: demo("resnet", folder),
+    "vit": lambda folder: demo("vit", folder),
+    "ppocr angle": lambda folder: ocr("angle", "agreement", 100, 300, folder),
+    "ppocr recognition": lambda folder: ocr("recognition", "agreement", 100, 150, folder),
+    "ppocr detection": lambda folder: ocr("detection", "relative-l2", 24, 40, folder),
+}
+"""Name → how it is made, in a folder for its files."""
