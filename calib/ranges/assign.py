@@ -17,6 +17,9 @@ from calib.summary import TensorSummary
 # 1 loses 3 dB on the other (15.5 against 19.0 dB), .25 to .75 lie within 3 dB of the best on both.
 HEADROOM = 0.5
 
+# Symmetric levels waste at most a quarter of themselves there: 2.5 dB of the tensor's SQNR.
+EVEN = 0.5
+
 Choose = Callable[[ActivationQuantizer], RangeEstimator]
 
 
@@ -38,6 +41,11 @@ def assign(
     """
     pick: Choose = choose if not hasattr(choose, "needs_histogram") else lambda _: choose  # pyright: ignore
     merged = merge_unified(plan.activations, summaries)
+    types = {layer.name: layer.type for layer in plan.layers}
+
+    def kinds(quantizer: ActivationQuantizer) -> set[str]:
+        return {types[name] for name in quantizer.layers}
+
     shared: dict[str, ActivationQuantizer] = {}
     ranged = []
     for quantizer in plan.activations:
@@ -46,7 +54,7 @@ def assign(
             ranged.append(replace(quantizer, range=twin.range, scheme=twin.scheme, levels=twin.levels))
             continue
         summary = merged[quantizer.tensor]
-        scheme = final_scheme(quantizer, summary)
+        scheme = final_scheme(quantizer, summary, matmul=kinds(quantizer) == {"MatMul"})
         chosen = pick(quantizer)(summary, scheme, quantizer.levels)
         channels = channel_ranges(quantizer, summary, chosen)
         done = replace(quantizer, scheme=scheme, range=chosen, channel_ranges=channels)
@@ -77,11 +85,19 @@ def channel_ranges(
     return tuple(zip(ends[0].tolist(), ends[1].tolist(), strict=True))
 
 
-def final_scheme(quantizer: ActivationQuantizer, summary: TensorSummary) -> Scheme:
-    """Return unsigned for data without negative values, unless the levels have to be signed."""
-    if summary.low >= 0 and not quantizer.signed_only:
+def final_scheme(quantizer: ActivationQuantizer, summary: TensorSummary, *, matmul: bool = False) -> Scheme:
+    """Return unsigned for data without negative values, unless the levels have to be signed.
+
+    A MatMul pays for a zero point (a small transformer ran 20 % slower), a convolution does not: where the data lie
+    about evenly around zero, a MatMul gets symmetric levels.
+    """
+    if quantizer.signed_only:
+        return Scheme.SYMMETRIC
+    if summary.low >= 0:
         return Scheme.UNSIGNED
-    return Scheme.SYMMETRIC if quantizer.signed_only else quantizer.scheme
+    ends = sorted((-summary.low, max(summary.high, 0.0)))
+    even = ends[0] >= EVEN * ends[1]
+    return Scheme.SYMMETRIC if matmul and even else quantizer.scheme
 
 
 def merge_unified(
