@@ -18,9 +18,9 @@ from calib.graph.view import GraphView
 from calib.outcome import Comparison, LayerComparison
 from calib.plan import QuantizationPlan, TensorId
 from calib.progress import Progress, silent
-from calib.runtime.executed import Executed, executed_layers
-from calib.runtime.layer_times import PROFILED, layer_times
-from calib.runtime.session import F32, Session, compile_model, ov
+from calib.runtime.executed import Executed
+from calib.runtime.layer_times import timed_layers
+from calib.runtime.session import Session, ov
 from calib.samples.open import open_dataset
 from calib.samples.sample import Dataset
 from calib.stages import aliases
@@ -36,10 +36,6 @@ class _Side:
 
     loaded: Loaded
     view: GraphView
-
-    @property
-    def layers(self) -> list[str]:
-        return [name for name, kind in self.view.types.items() if kind in LAYER_TYPES]
 
 
 @dataclass(frozen=True)
@@ -193,12 +189,9 @@ def _tapped(model: ov.Model, names: Sequence[str]) -> ov.Model:
 
 def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:
     """Return layer → the node that ran it and its milliseconds."""
-    compiled = compile_model(side.loaded.model, {**F32, **PROFILED})
     found = already_quantized(side.view) if side.loaded.quantized else find(side.view, ())
     plan = QuantizationPlan(found.layers, (), (), found.skipped)
-    nodes = executed_layers(compiled, aliases(side.view, plan))
-    times = layer_times(compiled, feeds)
-    return {name: (nodes[name], times.get(nodes[name].name)) for name in side.layers if name in nodes}
+    return timed_layers(side.loaded.model, feeds, aliases(side.view, plan))
 
 
 def _layers(

@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from calib.runtime.session import ov
+from calib.runtime.executed import Executed, executed_layers
+from calib.runtime.session import F32, compile_model, ov
 
 PROFILED: Mapping[str, Any] = {"PERF_COUNT": True}
 """What ``layer_times`` needs beside the other properties a model is compiled with."""
@@ -48,6 +49,29 @@ def layer_times(
     return difference(snapshots)
 
 
+def timed_layers(
+    model: ov.Model,
+    feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]],
+    aliases: Mapping[str, Sequence[str]],
+    config: Mapping[str, Any] = F32,
+    *,
+    runs: int = 40,
+) -> dict[str, tuple[Executed, float | None]]:
+    """Return layer of the IR → the node that ran it, and its milliseconds; layers fused into one node share its time.
+
+    Args:
+        model: compiled here, with counters.
+        feeds: at least one.
+        aliases: layer → names that it may run under, as for ``executed_layers``.
+        config: compile properties.
+        runs: how many inferences are timed.
+    """
+    compiled = compile_model(model, {**config, **PROFILED})
+    nodes = executed_layers(compiled, aliases)
+    times = layer_times(compiled, feeds, runs=runs)
+    return {name: (node, times.get(node.name)) for name, node in nodes.items()}
+
+
 def difference(snapshots: Sequence[Averages]) -> dict[str, float]:
     """Return the median over consecutive snapshots of what a run between them took.
 
@@ -69,3 +93,20 @@ def _averages(request: ov.InferRequest) -> dict[str, float]:
         for info in request.get_profiling_info()
         if info.status == executed
     }
+
+
+def slower_layers(
+    int8_ms: Mapping[str, float], float_ms: Sequence[Mapping[str, float]], *, margin: float = 1.1
+) -> list[str]:
+    """Return the layers that took longer in INT8 than in the fastest floating-point precision, in the order given.
+
+    A candidate list, not a verdict: the conversions around a layer are not in its own time, and giving a layer back
+    adds some. Whether the model gains has to be measured as a whole.
+
+    Args:
+        int8_ms: layer → time in the INT8 model.
+        float_ms: the same of the FP32 model, one mapping for each precision it was timed in (f32, the default).
+        margin: by which factor INT8 has to be slower: counters are noisy.
+    """
+    best = {name: min(times[name] for times in float_ms if name in times) for times in float_ms for name in times}
+    return [name for name, time in int8_ms.items() if name in best and time > margin * best[name]]
