@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sys
 import tempfile
@@ -24,13 +25,14 @@ from calib.accuracy.trial import Limits, Problem
 from calib.config import Settings
 from calib.corrections.judge import Draft
 from calib.corrections.ranking import one_in_damages
-from calib.errors import UsageError
+from calib.errors import OutputError, UsageError
 from calib.graph.load import input_specs
 from calib.graph.save import save_model
 from calib.job import Job, open_samples
 from calib.metrics.resolve import resolve_metric
 from calib.metrics.whole_set import WholeSetMetric
 from calib.outcome import AccuracyFacts, RankFacts, SearchStepFacts
+from calib.plan_file import plan_to_json
 from calib.progress import Stage
 from calib.runtime.evaluate import accept_any_feed, evaluate_compiled
 from calib.runtime.session import F32, Session, compile_model, core, ov
@@ -161,7 +163,7 @@ def keep_promise(
     """
     settings = job.settings
     with _open_store(store, resume) as verdicts:
-        run = job.fingerprint(exam.ids, exam.metric.name, default_precision(), ov.get_version())
+        run = job.fingerprint(_identity(draft), exam.ids, exam.metric.name, default_precision(), ov.get_version())
         trials = _Trials(job, draft, exam)
         ask = remembered(verdicts, run, trials.parts)
         everything = np.arange(len(exam.ids), dtype=np.int64)
@@ -191,7 +193,16 @@ def keep_promise(
         )
         _announce(problem, len(units), trials)
         result = search(problem)
+        if result.stopped and not result.steps:
+            raise _nothing_known(result.stopped)
         return _kept(job, draft, exam, problem, result, trials, ranking)
+
+
+def _nothing_known(why: str) -> BaseException:
+    """Return how a search ends that was stopped before its first verdict: there is no best model then."""
+    if "interrupted" in why:
+        return KeyboardInterrupt()
+    return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
 
 
 def _limit(settings: Settings) -> float:
@@ -199,15 +210,30 @@ def _limit(settings: Settings) -> float:
     return sys.float_info.max if settings.max_drop is None else settings.max_drop
 
 
+def _identity(draft: Draft) -> str:
+    """Return a hash of what is evaluated: a replayed plan or other ranges make other models of the same settings."""
+    digest = hashlib.sha256(plan_to_json(draft.plan).encode())
+    for port, (weights, scale) in sorted(draft.edits.rounded.items(), key=lambda item: str(item[0])):
+        digest.update(str(port).encode() + weights.tobytes() + scale.tobytes())
+    for layer, delta in sorted(draft.edits.biases.items()):
+        digest.update(layer.encode("utf-8", "surrogatepass") + delta.tobytes())
+    return digest.hexdigest()
+
+
 def _open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
     if path is None:
         folder = tempfile.TemporaryDirectory(prefix="calib-")
         return _TemporaryStore(folder)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"run store {path}: can't be written ({error.strerror or error}); choose another output folder"
+        ) from error
     return RunStore(path)
 
 
@@ -282,7 +308,7 @@ def _ranking(
     damages: Mapping[Layers, float] = dict.fromkeys(units, 0.0)
     if needed:
         samples = job.feeds(job.ids[: job.settings.rank_samples])
-        damages = one_in_damages(draft, units, samples, memory_limit=job.settings.memory_limit)
+        damages = one_in_damages(draft, units, samples, memory_limit=job.settings.memory_limit, streams=job.streams)
     ranked = rank(units, damages)
     shown = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in ranked) if needed else ()
     return ranked, shown

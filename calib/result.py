@@ -85,13 +85,18 @@ class Result:
 
 
 def check_output(folder: Path, name: str, source: Path | None) -> None:
-    """Refuse a folder that is a file, or where the result would overwrite the input.
+    """Refuse a folder that is a file, that can't be written, or where the result would overwrite the input.
 
     Raises:
-        UsageError: naming the folder and the way out.
+        UsageError: the folder is a file, or holds the input.
+        OutputError: it can't be made, or nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; the output has to be a folder")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "not writable" if nearest.is_dir() else "a file"
+        raise OutputError(f"{folder}: the result can't be written: {nearest} is {what}. Choose another folder with -o")
     if source is not None and folder.resolve() == source.resolve().parent and source.stem == name:
         raise UsageError(f"{folder} holds the input {source.name}, which would be overwritten; choose another folder")
 

@@ -28,7 +28,8 @@ from calib.report.html import FILE_NAME as HTML_NAME
 from calib.report.html import write_html
 from calib.report.text import render_text
 
-_NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")
+RUN_STORE = "run.sqlite"  # the verdicts of the search, in the output folder
+_NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")  # of --dry-run: it runs nothing
 
 
 @click.command(short_help="FP32 IR or ONNX and samples in, INT8 IR out.")
@@ -77,7 +78,13 @@ def run(
     ctx: click.Context, model: str, calibration: str, output: str, page: bool, as_json: bool, given: dict[str, Any]
 ) -> Report:
     """Quantize, write the folder, print the result; ``given`` is what else ``calib.quantize`` takes."""
-    result = calib.quantize(model, calibration, progress=progress(ctx), **given)
+    from calib.graph.load import find_model  # here: --help needs no OpenVINO
+    from calib.result import check_output
+
+    if (source := Path(model)).exists():  # before hours are spent on a result that can't be kept
+        source = find_model(source)
+        check_output(Path(output), source.stem, source)
+    result = calib.quantize(model, calibration, store=Path(output) / RUN_STORE, progress=progress(ctx), **given)
     report = result.save(output)
     if page:
         write_html(report, Path(output) / HTML_NAME)
