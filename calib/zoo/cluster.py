@@ -1,0 +1,218 @@
+"""Run a zoo's workers on a Dask cluster; the store stays with the supervisor.
+
+Dask carries, the supervisor decides: each job is pinned to the machine that was chosen for it, so that a machine that
+is lost ends this attempt and no scheduler starts it again behind the store's back. Models and data are read where the
+worker is (a shared folder, or an fsspec URL); the result and the log come back as bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from calib.errors import CalibError, MissingExtraError, UsageError
+from calib.zoo.process import Process
+from calib.zoo.task import RESULT, Ended, Task
+
+# How long the first worker of a cluster may take to appear.
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """An attempt that is under way on a machine of the cluster."""
+
+    task: Task
+    future: Any
+    machine: str
+
+
+class Dask:
+    """Runs workers on the machines of a cluster, as their threads and memory allow.
+
+    Args:
+        client: ``distributed.Client``.
+        most: jobs at a time at most; as many as fit for None.
+        close: called at the end, after the client is closed.
+    """
+
+    poll_seconds = 0.1
+
+    def __init__(self, client: Any, most: int | None = None, close: Callable[[], object] | None = None):
+        self._client = client
+        self._most = most
+        self._close = close
+        self._sent: dict[str, _Sent] = {}
+        self._seen = time.monotonic()
+
+    def room(self) -> tuple[float, float]:
+        """Return threads and bytes of the machine with most room; (0, 0) where none has any.
+
+        Raises:
+            CalibError: the cluster has had no worker for a minute.
+        """
+        free = self._free()
+        if self._most is not None and len(self._sent) >= self._most:
+            return 0.0, 0.0
+        return max(((threads, memory) for threads, memory in free.values()), default=(0.0, 0.0))
+
+    def start(self, task: Task) -> str:
+        """Send a job to the machine with most room."""
+        machine = max(self._free().items(), key=lambda one: (one[1], one[0]))[0]
+        future = self._client.submit(
+            work,
+            task.to_json(),
+            key=f"calib-{task.key}-{task.number}",
+            workers=[machine],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
+        self._sent[task.key] = _Sent(task, future, machine)
+        return f"dask {machine}"
+
+    def ended(self) -> list[tuple[Task, Ended]]:
+        """Return what came back, and what was on machines that are gone."""
+        machines = self._machines()
+        found = []
+        for key, sent in list(self._sent.items()):
+            if sent.future.done():
+                found.append((sent.task, _received(sent)))
+            elif sent.machine not in machines:
+                sent.future.cancel(force=True)
+                found.append((sent.task, Ended(None, {}, lost=f"the cluster's worker {sent.machine} was lost")))
+            else:
+                continue
+            del self._sent[key]
+        return found
+
+    def stop(self, key: str) -> None:
+        """Have one worker ended."""
+        self._sent.pop(key).future.cancel(force=True)
+
+    def close(self) -> None:
+        """End all workers and leave the cluster."""
+        for key in list(self._sent):
+            self.stop(key)
+        self._client.close()
+        if self._close is not None:
+            self._close()
+
+    def _machines(self) -> dict[str, Any]:
+        # Not client.scheduler_info(): what it returns can be the client's own poll, which lists no workers.
+        machines = self._client.sync(self._client.scheduler.identity)["workers"]
+        if machines:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > PATIENCE_SECONDS:
+            raise CalibError(f"the cluster has had no worker for {PATIENCE_SECONDS:.0f} s; start some and run again")
+        return machines
+
+    def _free(self) -> dict[str, tuple[float, float]]:
+        """Return threads and bytes that our own jobs leave on each machine."""
+        free = {
+            name: (float(facts["nthreads"]), float(facts["memory_limit"] or "inf"))
+            for name, facts in self._machines().items()
+        }
+        for sent in self._sent.values():
+            if sent.machine in free:
+                threads, memory = free[sent.machine]
+                free[sent.machine] = threads - sent.task.job.threads, memory - (sent.task.job.memory or 0)
+        return {name: room for name, room in free.items() if room[0] >= 1}
+
+
+def connect(address: str, most: int | None = None) -> Dask:
+    """Return a cluster by its address: ``dask://HOST:PORT``, or ``local:N`` for N workers on this machine.
+
+    Raises:
+        UsageError: the address is none of these, or nobody answers there.
+        MissingExtraError: Dask is not installed.
+    """
+    kind, _, rest = address.partition(":")
+    if kind not in ("dask", "local") or not rest.removeprefix("//") or (kind == "local" and not rest.isdecimal()):
+        raise UsageError(f"--cluster {address}: must be dask://HOST:PORT or local:N")
+    try:
+        from distributed import Client, LocalCluster  # pyright: ignore[reportPrivateImportUsage]
+    except ImportError as error:
+        raise MissingExtraError(f"--cluster {address}", "distributed", "dask") from error
+    if kind == "local":
+        cluster = LocalCluster(
+            n_workers=int(rest),
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,  # pyright: ignore[reportArgumentType]
+        )
+        return Dask(Client(cluster), most, cluster.close)
+    try:
+        return Dask(Client(f"tcp://{rest.removeprefix('//')}", timeout=10), most)
+    except (OSError, TimeoutError) as error:
+        raise UsageError(f"--cluster {address}: no scheduler answers there ({error})") from error
+
+
+def work(text: str) -> dict[str, Any]:
+    """Do one job on a machine of the cluster: in a process of its own, in a folder of its own.
+
+    Returns:
+        What ``Ended`` is made of, and ``files`` (name → bytes) and ``log``.
+    """
+    with tempfile.TemporaryDirectory(prefix="calib-zoo-") as folder:
+        at = Path(folder)
+        # What is shared on the supervisor's disk is not here; SQLite over a network would not hold its promises.
+        sent = Task.from_json(text)
+        task = replace(sent, folder=folder, log=str(at / "log"), statistics="", verdicts="")
+        process = Process(task)
+        try:
+            ended = _watched(process)
+        finally:
+            process.close()
+        result = at / RESULT
+        files = {path.name: path.read_bytes() for path in result.iterdir()} if result.is_dir() else {}
+        return {
+            "exit": ended.exit,
+            "answer": ended.answer,
+            "stopped": ended.stopped,
+            "peak_memory": ended.peak_memory,
+            "files": files,
+            "log": (at / "log").read_bytes()[-(1 << 20) :],
+        }
+
+
+def _watched(process: Process) -> Ended:
+    while (ended := process.poll()) is None:
+        if _cancelled():
+            process.stop("its supervisor is gone")
+        time.sleep(0.1)
+    return ended
+
+
+def _cancelled() -> bool:
+    """Tell whether nobody waits for this task any more: its supervisor stopped it, or has died."""
+    from distributed import get_worker  # pyright: ignore[reportPrivateImportUsage]
+
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is None or task.state == "cancelled"
+
+
+def _received(sent: _Sent) -> Ended:
+    """Write what came back where a worker of this machine would have left it."""
+    if sent.future.status != "finished":
+        return Ended(None, {}, lost=f"the cluster's worker {sent.machine} gave up: {sent.future.exception()!r}"[:500])
+    found = sent.future.result()
+    folder, log = Path(sent.task.folder) / RESULT, Path(sent.task.log)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(found["log"])
+        if found["files"]:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        for name, data in found["files"].items():
+            (folder / Path(name).name).write_bytes(data)
+    except OSError as error:
+        return Ended(found["exit"], {"reason": f"what came back can't be written: {error.strerror}"})
+    return Ended(found["exit"], found["answer"], found["stopped"], found["peak_memory"])
