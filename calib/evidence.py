@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from calib import __version__
-from calib.corrections.judge import decibel, normalized_errors, output_names
+from calib.corrections.judge import Judge, decibel, normalized_errors, output_names
 from calib.corrections.recipes import Chosen
 from calib.errors import ExecutionError, UsageError
 from calib.job import Job
@@ -102,7 +102,7 @@ def make_report(job: Job, found: Findings) -> Report:
         search=list(kept.result.steps) if kept and kept.result else [],
         finalists=list(kept.result.finalists) if kept and kept.result else [],
         accuracy=kept.facts if kept else None,
-        output_sqnr_db=_output_sqnr(job, built) if built and job.settings.effort != "fast" else {},
+        output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.settings.effort != "fast" else {},
         speed=found.speed,
         warnings=[*job.warnings, *(kept.warnings if kept else ())],
     )
@@ -130,11 +130,10 @@ def environment(job: Job) -> dict[str, str]:
     }
 
 
-def _output_sqnr(job: Job, built: Built) -> dict[str, float]:
-    names = output_names(job.loaded.model)
-    plain, quantized = Session(job.loaded.model), Session(built.model)
-    feeds = job.feeds(job.held[:8])
-    errors = normalized_errors(names, [plain(feed) for feed in feeds], [quantized(feed) for feed in feeds])
+def _output_sqnr(job: Job, built: Built, chosen: Chosen) -> dict[str, float]:
+    errors = chosen.errors
+    if len(built.plan.layers) != len(chosen.draft.plan.layers) or not errors:  # layers were given back since
+        errors = Judge(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)
     return {name: round(decibel({name: error}), 2) for name, error in errors.items()}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from calib.corrections.judge import Arrays, Draft, Judge
+from calib.corrections.judge import Arrays, Draft, Judge, decibel
 from calib.corrections.sequential_bias import correct_biases
 from calib.graph.insert import Edits
 from calib.graph.view import GraphView
@@ -23,29 +23,39 @@ from calib.summary import TensorSummary
 # Estimators tried as a whole-model candidate, by effort; the first is what the others have to beat.
 ESTIMATORS: dict[str, tuple[str, ...]] = {
     "fast": (),
-    "balanced": ("minmax", "mean-minmax", "percentile", "mse"),
+    "balanced": ("minmax", "percentile", "mse"),
     "thorough": ("minmax", "mean-minmax", "percentile", "percentile-99.9", "kl", "mse", "auto"),
 }
 # How many of them, best first, are tried with bias correction too.
-BIASED = {"balanced": 2, "thorough": 7}
+BIASED = {"balanced": 1, "thorough": 7}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The best draft and what it was chosen from."""
+    """The best draft and what it was chosen from.
+
+    Attributes:
+        errors: output name → normalized error of the draft on held-out samples; empty where nothing was scored.
+    """
 
     draft: Draft
     candidates: tuple[CandidateFacts, ...] = ()
     corrections: tuple[CorrectionFacts, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class _Tried:
     name: str
     draft: Draft
-    score: float
+    errors: dict[str, float]
     detail: str = ""
     notes: list[CorrectionFacts] = field(default_factory=list)
+
+    @property
+    def score(self) -> float:
+        """SQNR in dB."""
+        return decibel(self.errors)
 
 
 def choose_recipe(
@@ -78,16 +88,15 @@ def choose_recipe(
         estimator = get_estimator(entry)  # pyright: ignore[reportArgumentType]
         draft = Draft(model, view, assign(plan, summaries, estimator), Edits())
         if not any(_same_ranges(one.draft.plan, draft.plan) for one in tried):
-            tried.append(_Tried(estimator.name, draft, judge(draft)))
+            tried.append(_Tried(estimator.name, draft, judge.errors(draft.quantized())))
             told(f"{estimator.name} {tried[-1].score:.1f} dB")
     for base in sorted(tried, key=lambda one: -one.score)[:biased]:
         corrected = correct_biases(base.draft, samples)
         if corrected is not None:
-            score = judge(corrected)
-            told(f"{base.name} + bias {score:.1f} dB")
-            tried.append(
-                _Tried(f"{base.name} + bias", corrected, score, "sequential bias correction", _facts(corrected))
-            )
+            errors = judge.errors(corrected.quantized())
+            notes = _facts(corrected)
+            tried.append(_Tried(f"{base.name} + bias", corrected, errors, "sequential bias correction", notes))
+            told(f"{base.name} + bias {tried[-1].score:.1f} dB")
     best = max(tried, key=lambda one: one.score)  # the first of equals: the order above is fixed
     shown = tuple(
         CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best, detail=one.detail)
@@ -95,7 +104,7 @@ def choose_recipe(
     )
     before = next((one.score for one in tried if f"{one.name} + bias" == best.name), None)
     notes = [n.model_copy(update={"sqnr_before_db": before, "sqnr_after_db": best.score}) for n in best.notes]
-    return Chosen(best.draft, shown, tuple(notes))
+    return Chosen(best.draft, shown, tuple(notes), best.errors)
 
 
 def _same_ranges(one: QuantizationPlan, other: QuantizationPlan) -> bool:
