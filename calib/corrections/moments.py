@@ -91,7 +91,8 @@ def convolution_rows(
         limit: at most this many rows, taken evenly, for a bounded cost; None for all.
     """
     axes = tuple(range(2, 2 + len(kernel)))
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads_begin, pads_end, strict=True)])
+    pads = list(zip(pads_begin, pads_end, strict=True))
+    padded = np.pad(x, [(0, 0), (0, 0), *pads]) if any(map(any, pads)) else x
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     windows = sliding_window_view(padded, reach, axis=axes)
     steps = [slice(None, None, s) for s in strides]

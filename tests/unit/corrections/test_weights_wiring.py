@@ -160,9 +160,9 @@ def error(model, draft, rounded):
     original = draft.view.nodes[draft.view.tensor(weight.port).node].data
     q, scale = rounded or quantize_weights(original, weight.scale_shape, weight.levels)
     delta = (original - q * scale).astype(np.float32)
-    x = [wiring._levels(wiring._jobs(draft)[0][0], s) for s in samples_for(draft)]
-    form = linear(draft.view, "layer", weight.port)
-    rows = [form.rows(one, None).astype(np.float64) for one in x]
+    (job,), _ = wiring._jobs(draft)
+    form = job.linear
+    rows = [wiring._levels(job, form.rows(x, None)).astype(np.float64) for x in samples_for(draft)]
     return sum(float((np.einsum("rgk,gok->rgo", r, form.matrices(delta)) ** 2).sum()) for r in rows)
 
 
