@@ -232,7 +232,8 @@ class JobStore:
     def abandoned(self) -> list[tuple[JobRow, Attempt]]:
         """Return running jobs whose owner is dead, or has not renewed the lease in time, with their last attempts."""
         found = []
-        for row in self.rows("status = 'running'"):
+        # Also what is no longer of the manifest: as long as it counts as running, others of its family wait for it.
+        for row in self.rows("status = 'running'", every=True):
             alive = running(row.owner.rpartition(":")[0])
             if row.owner != self.owner and (alive is False or row.lease < time.time()):
                 found.append((row, self.attempts(row.key)[-1]))
@@ -261,11 +262,18 @@ class JobStore:
 
     def row(self, key: str) -> JobRow:
         """Return one job."""
-        return self.rows("key = ?", (key,))[0]
+        return self.rows("key = ?", (key,), every=True)[0]
 
-    def rows(self, where: str = "1", values: Sequence[Any] = ()) -> list[JobRow]:
-        """Return jobs of the manifest as it is now, in its order; ``where`` is SQL over the columns."""
-        found = self.store.read(f"SELECT {_ROW} FROM jobs WHERE current = 1 AND {where} ORDER BY position", values)
+    def rows(self, where: str = "1", values: Sequence[Any] = (), *, every: bool = False) -> list[JobRow]:
+        """Return jobs of the manifest as it is now (or every job there was), in its order.
+
+        Args:
+            where: SQL over the columns.
+            values: for its question marks.
+            every: jobs of older manifests, models and data too.
+        """
+        current = "1" if every else "current = 1"
+        found = self.store.read(f"SELECT {_ROW} FROM jobs WHERE {current} AND {where} ORDER BY position", values)
         return [JobRow(*row) for row in found]
 
     def chosen(self, where: str = "1") -> list[JobRow]:

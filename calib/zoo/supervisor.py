@@ -239,7 +239,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Remove folders of attempts that nobody works on."""
-        busy = {row.key for row in self._store.rows("status = 'running'")}
+        busy = {row.key for row in self._store.rows("status = 'running'", every=True)}
         work = self._folders.root / "work"
         for folder in work.iterdir() if work.is_dir() else ():
             if folder.name.partition(".")[0] not in busy:
@@ -249,7 +249,7 @@ class Supervisor:
         """Tell whether a job waits that may start later; fail those that are too large for where they would run."""
         waiting = self._store.chosen("status = 'waiting'")
         threads, memory = self._runner.room()
-        elsewhere = {row.family for row in self._store.rows("status = 'running'")}
+        elsewhere = {row.family for row in self._store.rows("status = 'running'", every=True)}
         for row in waiting:
             job = row.job
             if row.family in elsewhere or threads < 1:
