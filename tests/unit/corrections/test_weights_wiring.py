@@ -241,6 +241,12 @@ def test_a_deconvolution_is_left_alone_with_a_reason():
     assert not fact.kept and "ConvolutionBackpropData" in fact.detail and not rounded.edits.rounded
 
 
+def test_biases_of_the_old_weights_are_dropped():
+    draft = draft_of(dense)
+    rounded, _ = round_all(replace(draft, edits=Edits({}, {"layer": np.ones(12, np.float32)})), fed(draft, 2))
+    assert not rounded.edits.biases
+
+
 def test_one_sample_can_not_be_split_and_changes_nothing():
     draft = draft_of(dense)
     rounded, facts = round_all(draft, fed(draft, 1))
