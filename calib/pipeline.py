@@ -62,7 +62,7 @@ def quantize(
         exam = examine(job, validation)
         given = read_plan(plan) if isinstance(plan, str | Path) else plan
         placed = make_plan(job) if given is None else check_plan(job, given)
-    if given is None:
+    if given is None or not given.has_ranges:
         with clock("equalize"):
             base = equalized(job, placed)
         with clock("statistics", len(job.ids)) as stage:

@@ -8,7 +8,7 @@ layer. Reverting a layer removes its routes; a quantizer without routes is gone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -124,6 +124,14 @@ class QuantizableNode:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """An equalized tensor: each channel is divided by its factor where it is written, multiplied where it is read."""
+
+    tensor: TensorId
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A layer that stays in floating point, and why."""
 
@@ -137,6 +145,7 @@ class QuantizationPlan:
     """Everything that insertion needs to know.
 
     Attributes:
+        scalings: what equalization did before the ranges were measured; layers that are reverted keep it.
         groups: sets of layer names that can only change together (a fused Add and its layers).
     """
 
@@ -145,7 +154,12 @@ class QuantizationPlan:
     weights: tuple[WeightQuantizer, ...]
     skipped: tuple[Skipped, ...] = ()
     groups: tuple[frozenset[str], ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    scalings: tuple[Scaling, ...] = ()
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether every quantizer has its range: a plan of a dry run has none yet."""
+        return all(quantizer.range is not None for quantizer in self.activations)
 
     def units(self) -> tuple[frozenset[str], ...]:
         """The smallest sets of layers that can be reverted, in layer order: groups and single layers."""

@@ -14,8 +14,11 @@ from calib.graph.save import save_model
 from calib.job import NOT_IDENTITY
 from calib.outcome import Report
 from calib.plan import QuantizationPlan
+from calib.plan_file import plan_to_json
 from calib.report.json_report import FILE_NAME, write_report
 from calib.runtime.session import ov
+
+PLAN_NAME = "plan.json"  # what --plan reads
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Result:
     verify: Callable[[Path], None] = field(default=lambda path: None, repr=False)
 
     def save(self, folder: str | Path) -> Report:
-        """Write ``<model>.xml``, ``.bin`` and ``report.json`` into a folder, the report last.
+        """Write ``<model>.xml``, ``.bin``, ``plan.json`` and ``report.json`` into a folder, the report last.
 
         A sibling temporary folder is filled and checked first: what is loaded from it must do what the model in
         memory does. A folder without report.json is incomplete.
@@ -56,10 +59,11 @@ class Result:
             size = (temporary / f"{name}.bin").stat().st_size
             facts = self.report.model.model_copy(update={"bytes_after": size})
             report = self.report.model_copy(update={"model": facts})
+            (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")
             write_report(report, temporary)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / FILE_NAME).unlink(missing_ok=True)
-            for part in (f"{name}.bin", f"{name}.xml", FILE_NAME):
+            for part in (f"{name}.bin", f"{name}.xml", PLAN_NAME, FILE_NAME):
                 os.replace(temporary / part, folder / part)
         except OSError as error:
             raise OutputError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from calib.corrections import tried
-from calib.corrections.channels import equalize
+from calib.corrections.channels import equalize, rescale
 from calib.corrections.judge import Draft, Judge
 from calib.corrections.recipes import BIASED, ESTIMATORS, Chosen, choose_recipe
 from calib.corrections.sequential_bias import correct_biases
@@ -19,7 +19,7 @@ from calib.graph.taps import Need
 from calib.graph.view import GraphView
 from calib.job import CalibrationFeeds, Job
 from calib.outcome import CorrectionFacts
-from calib.plan import QuantizationPlan, TensorId
+from calib.plan import QuantizationPlan, Scaling, TensorId
 from calib.progress import Stage
 from calib.ranges import ESTIMATORS as RANGES
 from calib.ranges import get_estimator
@@ -71,6 +71,7 @@ class Base:
 
     model: ov.Model
     view: GraphView
+    scalings: tuple[Scaling, ...] = ()
     facts: tuple[CorrectionFacts, ...] = ()
 
 
@@ -78,9 +79,13 @@ def equalized(job: Job, plan: QuantizationPlan) -> Base:
     """Rescale channels where that lowers the expected error; the function stays the same."""
     if not tried("equalization", job.settings.effort):
         return Base(job.loaded.model, job.view)
-    model, facts = equalize(job.loaded.model, job.view, plan, job.feeds(job.ids[:16]))
-    changed = model is not job.loaded.model
-    return Base(model, GraphView(model) if changed else job.view, tuple(facts))
+    scalings, facts = equalize(job.loaded.model, job.view, plan, job.feeds(job.ids[:16]))
+    return replace(_rescaled(job, scalings), facts=tuple(facts))
+
+
+def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> Base:
+    model = rescale(job.loaded.model, job.view, scalings)
+    return Base(model, GraphView(model) if scalings else job.view, scalings)
 
 
 def candidates(job: Job) -> list[object]:
@@ -99,7 +104,7 @@ def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str
     histogram = any(get_estimator(name).needs_histogram for name in candidates(job))  # pyright: ignore
     needs = {q.tensor: Need(histogram=histogram, channels=q.per_channel) for q in plan.activations}
     asked = sorted((str(tensor), need.histogram, need.channels) for tensor, need in needs.items())
-    mark = job.statistics_mark(asked, [fact.model_dump() for fact in base.facts])
+    mark = job.statistics_mark(asked, [(str(s.tensor), s.factors) for s in base.scalings])
     if file is not None and Path(file).exists():
         return load_summaries(file, mark)
     summaries = collect(
@@ -116,6 +121,7 @@ def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str
 def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]) -> Chosen:
     """Choose ranges and corrections by what they do to the network's output on held-out samples."""
     names = candidates(job)
+    plan = replace(plan, scalings=base.scalings)
     if not tried("range choice", job.settings.effort):
         ranged = assign(plan, summaries, get_estimator(names[0]))  # pyright: ignore
         return Chosen(Draft(base.model, base.view, ranged, Edits()))
@@ -131,9 +137,8 @@ def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, 
 
 def replayed(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return a plan from a file with its corrections computed anew for this model's weights."""
-    if any(quantizer.range is None for quantizer in plan.activations):
-        raise StatisticsError("the plan has no ranges: it was written by --dry-run; give one from a whole run")
-    draft = Draft(job.loaded.model, job.view, plan, Edits())
+    base = _rescaled(job, plan.scalings)
+    draft = Draft(base.model, base.view, plan, Edits())
     corrected = correct_biases(draft, job.feeds(job.ids[:16])) if tried("bias", job.settings.effort) else None
     if corrected is None:
         return Chosen(draft)

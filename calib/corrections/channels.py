@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from calib.corrections.equalization import choose_strength
 from calib.corrections.judge import Arrays
+from calib.errors import StatisticsError
 from calib.graph.insert import clone_model
 from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights
 from calib.graph.view import GraphView
 from calib.outcome import CorrectionFacts
-from calib.plan import QuantizationPlan
+from calib.plan import QuantizationPlan, Scaling
 from calib.runtime.session import Session, make_model, ov
 
 SAMPLES = 16
@@ -27,8 +28,8 @@ op = ov.opset13
 
 def equalize(
     model: ov.Model, view: GraphView, plan: QuantizationPlan, samples: Sequence[Arrays]
-) -> tuple[ov.Model, list[CorrectionFacts]]:
-    """Return the rescaled network (the same function, to the bit for powers of two) and what was done."""
+) -> tuple[tuple[Scaling, ...], list[CorrectionFacts]]:
+    """Return the rescalings that help and what was found of each tensor; ``rescale`` applies them."""
     layers = {layer.name for layer in plan.layers}
     tensors = [quantizer.tensor for quantizer in plan.activations if not quantizer.unify]
     scalables = [
@@ -37,13 +38,13 @@ def equalize(
         if not s.depthwise and all(site.port.node in layers for site in s.readers)
     ]
     if not scalables:
-        return model, []
+        return (), []
     chosen, facts = [], []
     for scalable, (low, high, power) in zip(scalables, _channel_moments(model, scalables, samples), strict=True):
         factors, strength = choose_strength(low, high, power, reader_weights(view, scalable))
         helps = strength is not None and not np.all(factors == 1)
         if helps:
-            chosen.append((scalable, factors))
+            chosen.append(Scaling(scalable.tensor, tuple(factors.tolist())))
         facts.append(
             CorrectionFacts(
                 correction="equalization",
@@ -54,7 +55,23 @@ def equalize(
                 else "no strength lowers the expected output error",
             )
         )
-    return (apply_factors(model, chosen) if chosen else model), facts
+    return tuple(chosen), facts
+
+
+def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov.Model:
+    """Return the rescaled network: the same function, to the bit for powers of two; the model itself for none.
+
+    Raises:
+        StatisticsError: a tensor can't be rescaled in this model: the plan was made for another one.
+    """
+    if not scalings:
+        return model
+    found = {scalable.tensor: scalable for scalable in find_scalable(view, [s.tensor for s in scalings])}
+    for scaling in scalings:
+        if scaling.tensor not in found or found[scaling.tensor].channels != len(scaling.factors):
+            raise StatisticsError(f"the plan rescales {scaling.tensor}, which this model does not allow: "
+                                  "it was made for another model")  # fmt: skip
+    return apply_factors(model, [(found[s.tensor], np.array(s.factors)) for s in scalings])
 
 
 def _channel_moments(
