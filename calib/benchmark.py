@@ -17,6 +17,7 @@ from calib.errors import DataError, UsageError
 from calib.graph.finder import already_quantized, find
 from calib.graph.load import Loaded, input_specs, load_model
 from calib.graph.view import GraphView
+from calib.job import Job, open_samples, prepare
 from calib.outcome import Benchmark, BenchmarkEntry
 from calib.plan import QuantizationPlan
 from calib.progress import Progress, silent
@@ -26,7 +27,6 @@ from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
 from calib.runtime.session import F32, compile_model, ov
 from calib.runtime.timing import Candidate, default_precision, time_models
-from calib.samples.open import open_dataset
 from calib.samples.sample import InputSpec
 from calib.stages import aliases
 
@@ -51,7 +51,10 @@ def bench(
     streams: int | None = None,
     batch: int = 1,
     seconds: float = 5.0,
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
     progress: Progress | None = None,
+    **settings: Any,
 ) -> Benchmark:
     """Time models interleaved (A B, B A, …), each in f32 and in the machine's default precision.
 
@@ -64,7 +67,10 @@ def bench(
         streams: inferences at the same time, for throughput: as many as CPUs for None; 0 leaves throughput out.
         batch: samples stacked in one inference.
         seconds: to spend on latency, and again on throughput.
+        config: a YAML or JSON file of settings; preprocessing is what matters here.
+        sets: ``"key=value"`` settings.
         progress: told of each stage; silent by default.
+        settings: any setting by name.
 
     Raises:
         UsageError: a number is out of range, the models' inputs differ, or random numbers don't fit them.
@@ -78,8 +84,9 @@ def bench(
         raise UsageError(f"bench needs at least one model and a time above 0; got {len(models)} and {seconds:g} s")
     show = progress or silent
     with show("load", None):
-        loaded = [load_model(model) for model in models]
-        source, feeds = _feeds(loaded, data)
+        job = prepare(models[0], None, flags=settings, sets=sets, config=config, need_float=False)
+        loaded = [job.loaded, *(load_model(model) for model in models[1:])]
+        source, feeds = _feeds(job, loaded, data)
         runs = _runs(loaded)
         shares = {id(one): executed_int8_share(one) for one in loaded}
     candidates = [run.candidate for run in runs]
@@ -138,7 +145,7 @@ def _titles(loaded: Sequence[Loaded]) -> list[str]:
     return names
 
 
-def _feeds(loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any]]:
+def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any]]:
     """Return where the feeds come from and at most ``SAMPLES`` of them."""
     specs = [input_specs(one.model) for one in loaded]
     for one, other in zip(loaded, specs, strict=True):
@@ -149,7 +156,7 @@ def _feeds(loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any]]:
             )
     if data is None:
         return "", [_random(specs[0])]
-    dataset = open_dataset(data, inputs=specs[0])
+    dataset = open_samples(job, data)
     ids = dataset.choose(SAMPLES)
     if not ids:
         raise DataError(f"{dataset.source}: there are no samples to time with; give at least one, or leave data out")

@@ -15,13 +15,13 @@ from calib.errors import DataError, UsageError
 from calib.graph.finder import already_quantized, find
 from calib.graph.load import Loaded, input_specs, load_model, output_name
 from calib.graph.view import GraphView
+from calib.job import open_samples, prepare
 from calib.outcome import Comparison, LayerComparison
 from calib.plan import QuantizationPlan, TensorId
 from calib.progress import Progress, silent
 from calib.runtime.executed import Executed
 from calib.runtime.layer_times import timed_layers
 from calib.runtime.session import Session, ov
-from calib.samples.open import open_dataset
 from calib.samples.sample import Dataset
 from calib.stages import aliases
 
@@ -51,7 +51,10 @@ def compare(
     data: Any,
     *,
     samples: int = 16,
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
     progress: Progress | None = None,
+    **settings: Any,
 ) -> Comparison:
     """Run two models over the same samples and compare the outputs of every convolution and MatMul.
 
@@ -64,7 +67,10 @@ def compare(
         int8: what became of it.
         data: a DATA string or a re-iterable of samples.
         samples: how many to run.
+        config: a YAML or JSON file of settings; preprocessing is what matters here.
+        sets: ``"key=value"`` settings.
         progress: told of each stage; silent by default.
+        settings: any setting by name.
 
     Raises:
         UsageError: the models take different inputs, or no samples are asked for.
@@ -72,9 +78,10 @@ def compare(
     """
     if samples < 1:
         raise UsageError(f"samples has to be at least 1, got {samples}")
-    before, after = (_Side(loaded, GraphView(loaded.model)) for loaded in map(load_model, (fp32, int8)))
+    job, other = prepare(fp32, None, flags=settings, sets=sets, config=config, need_float=False), load_model(int8)
+    before, after = _Side(job.loaded, job.view), _Side(other, GraphView(other.model))
     _require_same_inputs(before.loaded, after.loaded)
-    dataset = open_dataset(data, inputs=input_specs(before.loaded.model))
+    dataset = open_samples(job, data)
     ids = dataset.choose(samples)
     if not ids:
         raise DataError(f"{dataset.source}: there are no samples to compare on; give at least one")
@@ -132,8 +139,8 @@ def _require_same_inputs(before: Loaded, after: Loaded) -> None:
     if [(spec.shape, spec.dtype) for spec in first] != [(spec.shape, spec.dtype) for spec in second]:
         raise UsageError(
             f"{before.facts.name} and {after.facts.name} take different inputs: {', '.join(map(str, first))} against "
-            f"{', '.join(map(str, second))}. Compare a model with what was made from it; one with embedded "
-            "preprocessing has to be compared with an FP32 model that embeds the same"
+            f"{', '.join(map(str, second))}. Compare a model with what was made from it, with the "
+            "same preprocessing settings (--config) where they were embedded"
         )
 
 

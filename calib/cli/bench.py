@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from calib.cli.options import color, json_flag, print_json, progress, width
+from calib.cli.options import color, json_flag, print_json, progress, source_flags, width
 
 
 @click.command(short_help="Latency and throughput of several models, interleaved.")
@@ -18,6 +18,7 @@ from calib.cli.options import color, json_flag, print_json, progress, width
 @click.option(
     "--seconds", type=click.FloatRange(0.01), default=5.0, show_default=True, help="For latency, and for throughput."
 )
+@source_flags
 @json_flag
 @click.pass_context
 def command(ctx: click.Context, models: tuple[str, ...], as_json: bool, **options: Any) -> None:

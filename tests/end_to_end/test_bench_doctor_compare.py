@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from calib.cli import main
 from calib.errors import UsageError
@@ -129,6 +130,21 @@ def test_compare_takes_large_networks_in_several_passes(work: Path, monkeypatch:
     parts = compared(work, "fp32.xml", "clipped.xml")
     assert [layer.sqnr_db for layer in parts.layers] == pytest.approx([layer.sqnr_db for layer in whole.layers])
     assert parts.output_sqnr_db == pytest.approx(whole.output_sqnr_db)
+
+
+def test_images_are_preprocessed_as_the_settings_say(tmp_path: Path):
+    x = op.parameter([1, 3, 8, 8], np.float32, name="x")
+    head = op.reduce_mean(op.relu(x), np.array([2, 3]), keep_dims=False)
+    scores = op.matmul(head, op.constant(np.eye(3, dtype=np.float32)), False, False)
+    ov.save_model(ov.Model([op.result(scores)], [x], "net"), tmp_path / "net.xml", compress_to_fp16=False)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (16, 16), (250, 10, 20)).save(tmp_path / "images" / "a.png")
+    data = ("--data", tmp_path / "images", "--set", "preprocessing.resize=8", "--json")
+    for command in (("compare", tmp_path / "net.xml"), ("bench", "--seconds", "0.05", "--streams", "0")):
+        ended = run(*command, tmp_path / "net.xml", *data)
+        assert ended.exit_code == 0, ended.output
+        refused = run(*command, tmp_path / "net.xml", *data, "--set", "no_such_setting=1")
+        assert refused.exit_code == UsageError.exit_code
 
 
 @pytest.mark.parametrize("streams", [0, 2])
