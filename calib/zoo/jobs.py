@@ -84,6 +84,7 @@ class JobStore:
     def __init__(self, path: str | Path, *, lease: float = LEASE_SECONDS):
         self.store = RunStore(path)
         self.lease = lease
+        self._digests: list[tuple[str, str, str]] = []
         self.owner = f"{process_name(os.getpid())}:{secrets.token_hex(4)}"
 
     def __enter__(self) -> Self:
@@ -98,9 +99,8 @@ class JobStore:
         return str(rows[0][0]) if rows else None
 
     def keep_digest(self, path: str, stamp: str, digest: str) -> None:
-        """Remember the digest of a file."""
-        with self.store.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (path, stamp, digest))
+        """Remember the digest of a file; it is on disk after the next ``enter``, thousands in one transaction."""
+        self._digests.append((path, stamp, digest))
 
     def enter(self, jobs: Sequence[tuple[str, str, Job]], names: Iterable[str]) -> None:
         """Make ``(key, family, job)`` rows; what is there already stays as it is.
@@ -111,6 +111,7 @@ class JobStore:
         here = {job.name: key for key, _, job in jobs}
         known = set(names)
         with self.store.transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", self._digests)
             gone = [
                 (key,)
                 for key, name in connection.execute("SELECT key, name FROM jobs WHERE current = 1")
@@ -130,6 +131,7 @@ class JobStore:
             connection.execute("CREATE TEMP TABLE IF NOT EXISTS chosen (key TEXT PRIMARY KEY)")
             connection.execute("DELETE FROM chosen")
             connection.executemany("INSERT INTO chosen VALUES (?)", [(key,) for key, _, _ in jobs])
+        self._digests.clear()
 
     def claim(self, *, threads: float, memory: float, only: str = "") -> tuple[JobRow, int] | None:
         """Take the next waiting job that fits, and open its attempt; None where there is none.

@@ -104,6 +104,7 @@ def test_changed_and_vanished_jobs_leave_the_leaderboard_and_come_back_with_thei
 def test_digests_are_remembered_for_one_stamp_only(path: Path):
     with JobStore(path) as store:
         store.keep_digest("/x", "1 2", "d")
+        entered(store)
         assert (store.digest("/x", "1 2"), store.digest("/x", "1 3")) == ("d", None)
 
 
