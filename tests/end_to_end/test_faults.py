@@ -1,0 +1,319 @@
+"""Faults: full disks, signals, metrics and data that fail midway, kill -9: message, exit code and what is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from trust_fixtures.tiny import convnet, images, left_behind, write_ir, write_work
+
+import calib
+from calib.cli import quantize as quantize_command
+from calib.outcome import Report
+from calib.runtime.session import ov
+
+# A budget that plain min-max misses on the network whose channels are out of balance.
+SEARCH = ("--metric", "relative-l2", "--max-drop", "0.02", "--set", "speed=false", "--validation")
+STAGES = ("load", "equalize", "statistics", "correct", "insert", "search", "report")
+
+
+@pytest.fixture
+def hard(work: Path) -> Path:
+    """A folder with a network that min-max does not quantize without a loss, and validation data."""
+    write_work(work, convnet(imbalance=300.0))
+    np.savez(work / "validation.npz", image=images(200, seed=4))
+    return work
+
+
+def report_of(folder: Path) -> Report:
+    return Report.model_validate_json((folder / "report.json").read_text())
+
+
+def model_bytes(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("model.xml", "model.bin")}
+
+
+def signalling(stage: str, number: int, at_update: int = 0) -> Callable[[Any], Any]:
+    """Return what sends this process a signal when a stage begins, or at one of its updates."""
+
+    class Inside:
+        updates = 0
+
+        def update(self, count: int = 1, note: str = "") -> None:
+            self.updates += 1
+            if self.updates == at_update:
+                os.kill(os.getpid(), number)
+
+    @contextmanager
+    def progress(name: str, total: int | None = None) -> Iterator[Any]:
+        if name == stage and not at_update:
+            os.kill(os.getpid(), number)
+        inside = Inside()
+        inside.updates = 0 if name == stage else at_update  # only this stage's updates count
+        yield inside
+
+    return lambda ctx: progress
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_signal_ends_every_stage_with_130_and_nothing_written(
+    stage: str, number: int, hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(quantize_command, "progress", signalling(stage, number))
+    ended = quantize(*SEARCH, hard / "validation.npz")
+    assert (ended.code, ended.out) == (130, "") and "interrupted" in ended.err
+    kept = ["out", "out/run.sqlite"] if stage == "report" else []  # the search's verdicts are for --resume
+    assert [name for name in left_behind(hard) if name != "validation.npz"] == kept
+
+
+def test_a_signal_while_the_result_is_written_leaves_no_half_of_it(
+    quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("calib.result.write_report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    ended = quantize()
+    assert ended.code == 130
+    assert left_behind(work) == []
+
+
+def test_an_older_result_survives_a_run_that_is_interrupted(quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch):
+    assert quantize().code == 0
+    before = {path.name: path.read_bytes() for path in (work / "out").iterdir()}
+    monkeypatch.setattr("calib.result.write_report", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    assert quantize("--ignore", "head").code == 130
+    assert {path.name: path.read_bytes() for path in (work / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_search_still_writes_the_best_model_found(
+    number: int, hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(quantize_command, "progress", signalling("search", number, at_update=1))
+    ended = quantize(*SEARCH, hard / "validation.npz")
+    report = report_of(hard / "out")
+    assert ended.code == 3 and report.status == "over_budget"
+    assert "interrupted" in report.status_reason and len(report.search) >= 1
+    assert ov.Core().read_model(hard / "out" / "model.xml").get_rt_info("calib") is not None
+
+
+def test_a_signal_before_the_first_verdict_of_a_search_writes_nothing(
+    hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
+):
+    def evaluating(*_: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("calib.promise._Trials.parts", evaluating)
+    assert quantize(*SEARCH, hard / "validation.npz").code == 130
+    assert not list((hard / "out").glob("*.xml")) and not (hard / "out" / "report.json").exists()
+
+
+def test_a_missed_budget_is_exit_code_3_with_the_best_model_written(hard: Path, quantize: Any):
+    ended = quantize(*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
+    report = report_of(hard / "out")
+    assert ended.code == 3 and report.status == "over_budget"
+    assert report.accuracy is not None and report.accuracy.drop > 0
+    assert "limit of 1 evaluation " in report.status_reason
+    assert (hard / "out" / "model.xml").exists() and (hard / "out" / "model.bin").exists()
+
+
+def test_the_same_budget_is_kept_where_the_search_may_go_on(hard: Path, quantize: Any):
+    ended = quantize(*SEARCH, hard / "validation.npz")
+    report = report_of(hard / "out")
+    assert ended.code == 0 and report.status == "within_budget"
+    assert any(step.reverted for step in report.search) and report.accuracy is not None and report.accuracy.drop < 0.02
+
+
+def test_samples_put_aside_confirm_the_choice(hard: Path, quantize: Any):
+    ended = quantize(*SEARCH, hard / "validation.npz", "--confirm-split", "0.3")
+    accuracy = report_of(hard / "out").accuracy
+    assert ended.code in (0, 3) and accuracy is not None and accuracy.confirmed_samples == 60
+
+
+def test_a_time_limit_over_before_the_first_verdict_says_so(hard: Path, quantize: Any):
+    ended = quantize(*SEARCH, hard / "validation.npz", "--time-limit", "0.000001")
+    assert ended.code == 2 and "--time-limit" in ended.err
+    assert not (hard / "out" / "report.json").exists()
+
+
+def test_a_time_limit_during_the_search_writes_the_best_model_found(
+    hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
+):
+    asked = iter([False, False, *[True] * 100])  # before the first plan, and before its only block of samples
+    monkeypatch.setattr("calib.promise._deadline", lambda limit: lambda: next(asked))
+    ended = quantize(*SEARCH, hard / "validation.npz", "--time-limit", "2h")
+    report = report_of(hard / "out")
+    assert ended.code == 3 and "time limit" in report.status_reason and len(report.search) == 1
+
+
+def limited(bytes_per_file: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process whose files can't grow beyond a size, as on a full disk."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_per_file}, {bytes_per_file}))\n"
+        "from calib.cli import main\nmain(sys.argv[1:])"
+    )
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+
+
+@pytest.mark.parametrize(("size", "search"), [(1500, False), (9000, False), (9000, True)])
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(size: int, search: bool, hard: Path):
+    # 1,500 bytes are too few for the .bin, 9,000 for the .xml, and for the first page of verdicts.
+    more = [*SEARCH, str(hard / "validation.npz")] if search else []
+    places = [str(hard / "model.xml"), "--calibration", str(hard / "data.npz"), "-o", str(hard / "out")]
+    done = limited(size, ["quantize", *places, "--effort", "fast", "--no-report", *more])
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    assert re.search("can't be written|full", done.stderr), done.stderr
+    left = [name for name in left_behind(hard) if name not in ("validation.npz", "out")]
+    assert all(name.startswith("out/run.sqlite") for name in left), left  # verdicts, for --resume
+
+
+@pytest.mark.parametrize("place", ["/dev/null/out", "/proc/self/out"])
+def test_an_output_that_can_not_be_written_is_named(place: str, quantize: Any, work: Path):
+    ended = quantize(output=place)
+    assert ended.code == 1 and place in ended.err and "folder" in ended.err and ended.out == ""
+    assert left_behind(work) == []
+
+
+METRIC = """
+import numpy as np
+
+class Agreeing:
+    name, higher_is_better, unit, reads = "agreeing", True, "fraction", "anything"
+    needs_target = needs_reference = False
+    calls = 0
+
+    def measure(self, outputs, target, reference):
+        Agreeing.calls += 1
+        if Agreeing.calls == 1235:
+            raise ValueError("no such class")
+        return 1.0
+
+    def aggregate(self, parts):
+        return float(np.mean(parts))
+
+    def per_sample(self, parts):
+        return np.asarray(parts)
+"""
+
+
+def test_a_metric_that_raises_names_the_sample(hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(hard)
+    (hard / "raising_metric.py").write_text(METRIC)
+    np.savez(hard / "validation.npz", image=images(1300))
+    flags = ("--metric", "python:raising_metric:Agreeing", "--higher-is-better", "--max-drop", "0.01")
+    ended = quantize("--validation", hard / "validation.npz", *flags)
+    assert ended.code == 1 and "sample 1234" in ended.err and "no such class" in ended.err
+    assert ended.out == "" and not (hard / "out" / "report.json").exists()
+
+
+CHANGING = """
+import numpy as np
+
+class Noisy:
+    passes = 0
+    def __iter__(self):
+        Noisy.passes += 1
+        return (np.random.default_rng([Noisy.passes, i]).normal(size=(3, 8, 8)).astype("float32") for i in range(16))
+
+def data():
+    return Noisy()
+"""
+
+
+def test_data_that_change_between_passes_are_refused(work: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(work)
+    (work / "changing_data.py").write_text(CHANGING)
+    ended = quantize(data="python:changing_data:data")
+    assert ended.code == 1 and "changed between two passes" in ended.err and "no random augmentation" in ended.err
+    assert not (work / "out").exists()
+
+
+def timed(plans: list[Any], *_: Any, **__: Any) -> Any:
+    """Stand for the clock: every plan takes as long as its name says, in every process."""
+
+    class Times:
+        def time_ms(self, name: str) -> float:
+            return 1.0 + int(name)
+
+    return Times()
+
+
+KILLED = """
+import os, signal, sys
+from calib import promise
+from calib.store import RunStore
+kept, last = RunStore.keep_verdict, int(sys.argv.pop(1))
+count = 0
+def keep(self, *arguments):
+    global count
+    kept(self, *arguments)
+    count += 1
+    if count == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+RunStore.keep_verdict = keep
+class Times:
+    def time_ms(self, name):
+        return 1.0 + int(name)
+promise.time_models = lambda *a, **k: Times()
+from calib.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("verdicts", [1, 2])
+def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
+    verdicts: int, hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("calib.promise.time_models", timed)
+    flags = ["--effort", "fast", "--estimator", "minmax", "--no-report", *SEARCH, str(hard / "validation.npz")]
+    places = [str(hard / "model.xml"), "--calibration", str(hard / "data.npz"), "-o", str(hard / "out")]
+    command = [sys.executable, "-c", KILLED, str(verdicts), "quantize", *places, *flags]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (hard / "out" / "report.json").exists() and (hard / "out" / "run.sqlite").exists()
+
+    evaluated = []
+    ask = calib.promise._Trials.parts  # pyright: ignore
+    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i))
+    assert quantize(*flags[5:], "--resume").code == 0
+    resumed = len(evaluated)
+    assert quantize(*flags[5:], output=hard / "undisturbed").code == 0
+    assert len(evaluated) - resumed == resumed + verdicts - 1  # one verdict of the killed run was FP32's
+    assert model_bytes(hard / "out") == model_bytes(hard / "undisturbed")
+    assert report_of(hard / "out").search == report_of(hard / "undisturbed").search
+
+
+def test_without_resume_old_verdicts_are_dropped(hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch):
+    flags = (*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
+    assert quantize(*flags).code == 3
+    evaluated = []
+    ask = calib.promise._Trials.parts  # pyright: ignore
+    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i))
+    assert quantize(*flags, "--resume").code == 3 and len(evaluated) == 0
+    assert quantize(*flags).code == 3 and len(evaluated) == 1
+
+
+def test_verdicts_of_other_ranges_are_not_taken_for_those_of_these(
+    hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
+):
+    write_ir(convnet(imbalance=2.0), hard / "other.xml")
+    flags = (*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
+    quantize(*flags)
+    evaluated = []
+    ask = calib.promise._Trials.parts  # pyright: ignore
+    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i))
+    quantize(*flags, "--resume", "--samples", "5")
+    quantize(*flags, "--resume", model=hard / "other.xml")
+    assert len(evaluated) == 2
