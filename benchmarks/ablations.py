@@ -10,6 +10,7 @@ from peers import Samples
 from calib.corrections.channels import equalize
 from calib.corrections.judge import Draft
 from calib.corrections.sequential_bias import correct_biases
+from calib.corrections.weights import round_all
 from calib.graph.insert import Edits
 from calib.graph.view import GraphView
 from calib.job import Job, prepare
@@ -25,7 +26,7 @@ class Ablation:
     """calib with an estimator and the corrections named, unguarded: nothing decides whether they are kept.
 
     Attributes:
-        corrections: of "equalization" and "bias".
+        corrections: of "equalization", "rounding" and "bias"; applied in this order.
     """
 
     name: str
@@ -51,5 +52,7 @@ class Ablation:
             summaries = gather(job, base, placed, stage)
         ranged = assign(placed, summaries, get_estimator(self.estimator))
         draft = Draft(base.model, base.view, ranged, Edits())
+        if "rounding" in self.corrections:
+            draft, _ = round_all(draft, job.feeds(job.ids[:32]), streams=job.streams)
         corrected = correct_biases(draft, job.feeds(job.ids[:32])) if "bias" in self.corrections else None
         return corrected or draft
