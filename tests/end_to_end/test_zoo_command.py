@@ -86,6 +86,25 @@ def test_what_is_left_after_the_time_limit_is_exit_code_4_and_the_next_run_goes_
     assert calib("retry", manifest)[0] == 0
 
 
+def test_cells_of_the_matrix_share_statistics_and_do_without_where_those_are_damaged(
+    calib: Callable[..., Any], tmp_path: Path
+):
+    manifest = written(tmp_path, "resnet.xml")
+    text = manifest.read_text().replace("estimator: minmax, ", "") + "matrix: {estimator: [kl, mse]}\n"
+    manifest.write_text(text)
+    assert calib("run", manifest, "-j", "2")[0] == 0
+    out = tmp_path / "zoo-out"
+    (shared,) = (out / "cache").glob("*.npz")
+    logs = list((out / "logs").rglob("*.log"))
+    assert len(logs) == 2 and not any("can't be used" in log.read_text() for log in logs)
+    shared.write_bytes(b"damaged")
+    (out / "models/resnet/estimator=kl/job.json").unlink()
+    before = (out / "models/resnet/estimator=kl/resnet.bin").read_bytes()
+    assert calib("run", manifest)[0] == 0
+    assert (out / "models/resnet/estimator=kl/resnet.bin").read_bytes() == before
+    assert "can't be used" in "".join(log.read_text() for log in (out / "logs").rglob("*.2.log"))
+
+
 @pytest.fixture
 def memory() -> Iterator[Any]:
     """fsspec's file system that lives in this process."""

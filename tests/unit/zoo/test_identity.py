@@ -1,0 +1,92 @@
+"""A job is the same job while model bytes, data and settings are; and files are read once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from calib.zoo.identity import Identity
+from calib.zoo.plan import Job
+
+
+class Remembered(dict):
+    """Digests by (path, stamp)."""
+
+    def digest(self, path: str, stamp: str) -> str | None:
+        return self.get((path, stamp))
+
+    def keep_digest(self, path: str, stamp: str, digest: str) -> None:
+        self[path, stamp] = digest
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    for name in ("m.xml", "m.bin", "data.npz", "other.npz"):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (1e9, 1e9))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_text("a")
+    return Job("m", "m.xml", str(tmp_path / "m.xml"), str(tmp_path), "data.npz", settings={"samples": 5})
+
+
+def key(job: Job) -> str:
+    return Identity(Remembered()).key(job)
+
+
+def family(job: Job) -> str:
+    return Identity(Remembered()).family(job)
+
+
+@pytest.mark.parametrize("name", ["m.xml", "m.bin", "data.npz"])
+def test_other_bytes_are_another_job(job: Job, tmp_path: Path, name: str):
+    before = key(job), family(job)
+    (tmp_path / name).write_text("changed")
+    assert key(job) != before[0] and family(job) != before[1]
+
+
+def test_settings_and_data_are_of_the_job_and_resources_are_not(job: Job):
+    assert key(job) == key(replace(job, threads=4, memory=1 << 30, timeout=5.0, retries=9))
+    others = [
+        replace(job, name="n"),
+        replace(job, settings={"samples": 6}),
+        replace(job, calibration="other.npz"),
+        replace(job, validation="data.npz"),
+        replace(job, calibration="images"),
+        replace(job, calibration="nothing.npz"),
+        replace(job, calibration="python:module:function"),
+    ]
+    assert len({key(one) for one in (job, *others)}) == len(others) + 1
+
+
+def test_a_folder_of_samples_is_known_by_its_names_sizes_and_times(job: Job, tmp_path: Path):
+    images = replace(job, calibration="images")
+    before = key(images)
+    assert key(images) == before
+    (tmp_path / "images" / "b.png").write_text("b")
+    assert key(images) != before
+
+
+def test_cells_that_differ_in_budget_or_estimator_share_statistics(job: Job):
+    def cell(**settings: object) -> str:
+        return family(replace(job, settings={**job.settings, **settings}))
+
+    assert cell(estimator="kl") == cell(estimator="mse") == cell(estimator="kl", max_drop=0.01, metric="top-1")
+    assert len({cell(estimator="kl"), cell(estimator="minmax"), cell(samples=6), cell(effort="fast")}) == 4
+    assert cell(samples=6).partition("-")[0] == cell(effort="fast").partition("-")[0]  # the same model and data
+
+
+def test_a_file_with_a_known_stamp_is_not_read_and_a_fresh_one_is_not_trusted(job: Job, tmp_path: Path):
+    memory = Remembered()
+    first = Identity(memory).key(job)
+    assert len(memory) == 3
+    for name in ("m.xml", "m.bin"):
+        os.chmod(tmp_path / name, 0)
+    memory |= {entry: "x" for entry in memory if "m.xml" in entry[0]}
+    assert Identity(memory).key(job) != first  # what is remembered is believed
+    (tmp_path / "data.npz").write_text("of this second")
+    fresh = Remembered()
+    Identity(fresh).key(job)
+    assert not [path for path, _ in fresh if "data.npz" in path]
