@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -130,11 +131,11 @@ def run(
     Raises:
         OutputError: the store can't be written.
     """
-    with open_store(zoo, lease=lease) as store:
+    runner = runner or Local(default_slots(chosen))
+    with closing(runner), open_store(zoo, lease=lease) as store:
         enter(store, chosen, [job.name for job in zoo.jobs], zoo.output)
         if again:
             store.again([row.key for row in store.chosen("status = 'failed'")])
-        runner = runner or Local(default_slots(chosen))
         Supervisor(store, zoo.folders, zoo.output, runner, notice).run(time_limit)
         return store.chosen()
 

@@ -168,6 +168,24 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_with_130_and_leaves_its_jobs_waiting(manifest: Path, tmp_path: Path, number: int):
+    calib = "import sys; from calib.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", calib, "zoo", "run", str(manifest), "-o", str(tmp_path / "out"), "-j", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as supervisor:
+        wait_for(lambda: list((tmp_path / "out" / "work").glob("*/task.json")))
+        wait_for(lambda: psutil.Process(supervisor.pid).children())
+        workers = psutil.Process(supervisor.pid).children()
+        supervisor.send_signal(number)
+        assert supervisor.wait(30) == 130
+        assert supervisor.stderr and "error: interrupted" in supervisor.stderr.read()
+    assert not any(alive(worker.pid) for worker in workers)
+    rows, attempts = rows_and_attempts(open_zoo(str(manifest), str(tmp_path / "out")))
+    assert [(row.status, row.tries) for row in rows] == [("waiting", 0)] * 3
+    assert [one.outcome for one in attempts] == ["interrupted"]
+    assert not list((tmp_path / "out" / "work").iterdir())
+
+
 def test_two_supervisors_share_the_jobs_of_one_store(manifest: Path, undisturbed: dict[str, bytes], tmp_path: Path):
     both = [supervise(manifest, tmp_path / "out") for _ in range(2)]
     assert [one.wait(90) for one in both] == [0, 0]
