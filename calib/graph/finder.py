@@ -83,9 +83,9 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
         return "both inputs are constant"
     if rule.unless_positive and view.inputs[name][0].node not in view.positive:
         return rule.unless_positive
-    negated = _negated(view, TensorId(name))
-    if negated:
-        return negated
+    refused = _negated(view, TensorId(name)) or _miscompiled(view, name, rule)
+    if refused:
+        return refused
     if rule.weights is None:
         return _examine_matmul(view, name, constant)
     if not constant[rule.weights]:
@@ -94,7 +94,8 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
     shape = tuple(node.input_value(rule.weights).get_shape())
     if shape[0] == 1 and view.types[view.inputs[name][0].node] == "Softmax":
         return "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift"
-    depthwise = rule.type == "GroupConvolution" and shape[2] == 1
+    # With several outputs a channel, ranges for each channel give wrong numbers (error 7x the quantization's).
+    depthwise = rule.type == "GroupConvolution" and shape[1] == shape[2] == 1
     return QuantizableNode(name, rule.type, (0,), (rule.weights,), depthwise)
 
 
@@ -116,6 +117,42 @@ def _negated(view: GraphView, tensor: TensorId, rectified: bool = False) -> str:
             if verdict:
                 return verdict
     return ""
+
+
+def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
+    """Return why OpenVINO 2026.4 can't compile a layer's INT8 form or compiles it wrongly, empty if it can."""
+    tensor = TensorId(name)
+    readers = view.value_consumers(tensor)
+    shape = view.shape(tensor) or (None,)
+    source = view.inputs[name][0]
+    while view.types[source.node] in SELECTING:
+        source = view.inputs[source.node][0]
+    if view.types[source.node] == "Concat" and any(map(view.is_constant, view.inputs[source.node])):
+        return f"{source.node} joins its input from a constant and others, behind which OpenVINO runs f32"
+    if rule.type == "ConvolutionBackpropData" and None in (view.shape(view.inputs[name][0]) or (None,))[1:]:
+        return "INT8 deconvolution of an input with dynamic height or width does not compile in OpenVINO 2026.4"
+    if rule.type.endswith("Convolution") and None in shape and len(readers) > 1:
+        return (
+            "its output has a dynamic shape, no bias and several readers: OpenVINO 2026.4 then applies the scale of "
+            "its weights once for each reader"
+        )
+    if rule.type == "MatMul" and view.is_constant(view.inputs[name][0]) and _reaches_layer(view, tensor):
+        return "its weights are on the left and another layer reads it, which does not compile in OpenVINO 2026.4"
+    if rule.type == "MatMul" and any(view.types[port.node] == "Unsqueeze" for port in readers):
+        return "an Unsqueeze reads it, through which OpenVINO 2026.4 fails to move the scales of its weights"
+    return ""
+
+
+def _reaches_layer(view: GraphView, tensor: TensorId) -> bool:
+    """Say whether a layer reads the tensor, through operations of one input at most."""
+    for port in view.value_consumers(tensor):
+        kind, sources = view.types[port.node], view.inputs[port.node]
+        if kind in LAYERS:
+            return True
+        single = kind in SELECTING or all(view.is_constant(s) for i, s in enumerate(sources) if i != port.input)
+        if single and kind != "Result" and _reaches_layer(view, TensorId(port.node)):
+            return True
+    return False
 
 
 def _may_negate(view: GraphView, port: Port) -> bool:

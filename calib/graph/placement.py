@@ -50,7 +50,7 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
     unified = _move_up(view, requests)
     depthwise = frozenset(layer.name for layer in found.layers if layer.depthwise)
     quantizers = tuple(
-        _quantizer(tensor, requests[tensor], unified.get(tensor, ""), depthwise)
+        _quantizer(view, tensor, requests[tensor], unified.get(tensor, ""), depthwise)
         for tensor in sorted(requests, key=lambda t: (view.order[t.node], t.output))
         if requests[tensor]
     )
@@ -71,11 +71,15 @@ def _wanted(layer: QuantizableNode) -> list[tuple[Port, Scheme, bool]]:
 
 
 def _quantizer(
-    tensor: TensorId, requests: list[_Request], unify: str, depthwise: frozenset[str]
+    view: GraphView, tensor: TensorId, requests: list[_Request], unify: str, depthwise: frozenset[str]
 ) -> ActivationQuantizer:
     # Only a depthwise layer's own input: behind a Transpose or Reshape, channels lie elsewhere.
-    per_channel = not unify and all(
-        r.route.layer.node in depthwise and r.route.entry == r.route.layer for r in requests
+    # Signed ranges for each channel of a dynamic shape give wrong numbers when a convolution computes the tensor.
+    exact = tensor.node in view.positive or None not in (view.shape(tensor) or (None,))
+    per_channel = (
+        exact
+        and not unify
+        and all(r.route.layer.node in depthwise and r.route.entry == r.route.layer for r in requests)
     )
     symmetric = any(request.scheme == Scheme.SYMMETRIC for request in requests)
     return ActivationQuantizer(

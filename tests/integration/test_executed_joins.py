@@ -1,0 +1,121 @@
+"""Concat, Split and what values pass through on their way to a layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from building import Net, integer, ints, max_pool, op, resize
+from proof import error, needs_vnni, prove
+
+pytestmark = needs_vnni
+
+
+def inception(scale=1.0):
+    net = Net()
+    x = net.input(1, 8, 16, 16)
+    one = op.relu(net.conv(x, 8, 1))
+    two = op.multiply(op.relu(net.conv(op.relu(net.conv(x, 8, 1)), 8)), np.float32(scale))
+    return net.model(net.conv(op.concat([one, two, op.relu(net.conv(max_pool(x, 3, 1), 8, 1))], 1), 8))
+
+
+def densenet(nested):
+    net = Net()
+    x = op.relu(net.conv(net.input(1, 8, 8, 8), 8))
+    parts = [x]
+    for _ in range(3):
+        joined = op.concat(parts, 1) if len(parts) > 1 else x
+        grown = op.relu(net.conv(joined, 8))
+        parts = [joined, grown] if nested else [*parts, grown]
+    return net.model(net.conv(op.concat(parts, 1), 4))
+
+
+def joined_inputs(count):
+    net = Net()
+    parts = [net.input(1, 8, 8, 8) for _ in range(count)]
+    computed = [] if count == 2 else [op.relu(net.conv(parts[0], 8))]
+    return net.model(net.conv(op.concat([*parts, *computed], 1), 4))
+
+
+def split_behind():
+    net = Net()
+    x = net.input(1, 8, 8, 8)
+    joined = op.concat([op.relu(net.conv(x, 8)), op.relu(net.conv(x, 8))], 1)
+    return net.model(*(net.conv(half, 4) for half in op.split(joined, integer(1), 2).outputs()))
+
+
+JOINS = {
+    "inception": (inception, 5),
+    "inception of unlike ranges": (lambda: inception(30.0), 5),
+    "densenet": (lambda: densenet(False), 5),
+    "nested densenet": (lambda: densenet(True), 5),
+    "an input and a layer": (lambda: joined_inputs(1), 2),
+    "two inputs": (lambda: joined_inputs(2), 1),
+    "split behind": (split_behind, 4),
+}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_layers_around_a_concat_run_in_int8(name):
+    network, count = JOINS[name]
+    proof = prove(network())
+    assert len(proof.planned) == count
+    assert not proof.broken
+    assert proof.computes_what_it_says()
+    assert error(proof.int8_outputs, proof.float_outputs) < 0.05
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_everything_a_densenet_joins_has_one_range(nested):
+    proof = prove(densenet(nested))
+    joined = [q for q in proof.plan.activations if q.unify]
+    assert len(joined) == 4
+    assert len({(q.unify, q.range.low, q.range.high, q.scheme) for q in joined}) == 1
+
+
+def test_a_layer_behind_a_concat_with_a_constant_stays_in_floating_point():
+    net = Net()
+    x = op.relu(net.conv(net.input(1, 8, 8, 8), 8))
+    proof = prove(net.model(net.conv(op.concat([x, net.weights(1, 4, 8, 8)], 1), 4)))
+    assert "from a constant and others" in proof.reasons["Convolution_1"]
+    assert not proof.broken
+
+
+def _pad(mode, value=0.0):
+    return lambda x: op.pad(x, ints(0, 0, 1, 1), ints(0, 0, 1, 1), mode, op.constant(np.float32(value)))
+
+
+CARRIERS = {
+    "max pool": max_pool,
+    "average pool": lambda x: op.avg_pool(x, [2, 2], [0, 0], [0, 0], [2, 2], True),
+    "pad": _pad("constant"),
+    "pad with a number": _pad("constant", 5.0),
+    "reflect": _pad("reflect"),
+    "nearest": lambda x: resize(x, 16),
+    "linear": lambda x: resize(x, 16, "linear_onnx"),
+    "split": lambda x: op.split(x, integer(1), 2).output(1),
+    "variadic split": lambda x: op.variadic_split(x, integer(1), ints(2, 6)).output(1),
+    "depth to space": lambda x: op.depth_to_space(x, "blocks_first", 2),
+    "space to depth": lambda x: op.space_to_depth(x, "blocks_first", 2),
+    "shuffle": lambda x: op.shuffle_channels(x, 1, 2),
+    "slice": lambda x: op.slice(x, ints(0), ints(4), ints(1), ints(1)),
+    "gather": lambda x: op.gather(x, ints(1, 3, 5), integer(1)),
+    "transpose": lambda x: op.transpose(x, np.array([0, 1, 3, 2])),
+    "reshape": lambda x: op.reshape(x, np.array([1, 32, 4, 4]), False),
+    "tile": lambda x: op.tile(x, np.array([1, 2, 1, 1])),
+    "space to batch": lambda x: op.space_to_batch(x, ints(1, 1, 2, 2), ints(0, 0, 0, 0), ints(0, 0, 0, 0)),
+    "mean": lambda x: op.reduce_mean(x, np.array([2, 3]), True),
+    # Behind these a FakeQuantize would be fused into the reduction and computed wrongly: it has to be in front.
+    "maximum over space": lambda x: op.reduce_max(x, np.array([2, 3]), True),
+    "maximum over channels": lambda x: op.reduce_max(x, np.array([1]), True),
+    "minimum": lambda x: op.reduce_min(op.negative(x), np.array([2, 3]), True),
+}
+
+
+@pytest.mark.parametrize("name", CARRIERS)
+def test_a_layer_behind_an_operation_that_carries_values_runs_in_int8(name):
+    net = Net()
+    x = net.bias(net.conv(net.input(1, 8, 8, 8), 8))
+    proof = prove(net.model(net.conv(CARRIERS[name](x), 4)))
+    assert len(proof.planned) == 2
+    assert not proof.broken
+    assert proof.computes_what_it_says()

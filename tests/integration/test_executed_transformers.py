@@ -1,0 +1,158 @@
+"""MatMul in all its forms, attention and states: what the plan promises is what OpenVINO runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from building import Net, op
+from proof import error, needs_vnni, prove
+
+from calib.plan import Scheme
+from calib.runtime.session import ov
+
+pytestmark = needs_vnni
+
+
+def block(tokens=16, size=32, heads=4, batch=1):
+    """Return a pre-norm transformer block; attention is written as MatMuls."""
+    net = Net()
+    x = net.input(batch, tokens, size)
+    normed = net.layer_norm(x)
+
+    def split(y):
+        return op.transpose(op.reshape(y, np.array([0, 0, heads, size // heads]), True), np.array([0, 2, 1, 3]))
+
+    q, k, v = (split(net.dense(normed, size)) for _ in range(3))
+    scores = op.softmax(op.multiply(op.matmul(q, k, False, True), np.float32((size // heads) ** -0.5)), -1)
+    mixed = op.transpose(op.matmul(scores, v, False, False), np.array([0, 2, 1, 3]))
+    x = op.add(x, net.dense(op.reshape(mixed, np.array([0, 0, size]), True), size))
+    hidden = op.gelu(net.dense(net.layer_norm(x), 4 * size), "erf")
+    return net.model(op.add(x, net.dense(hidden, size)))
+
+
+@pytest.mark.parametrize("shape", [(16, 1), (-1, -1)])
+def test_the_dense_layers_of_a_transformer_block_run_in_int8_and_fused_attention_says_why_not(shape):
+    proof = prove(block(tokens=shape[0], batch=shape[1]), None)
+    assert len(proof.planned) == 6
+    assert not proof.broken
+    assert proof.computes_what_it_says()
+    assert proof.keeps_the_interface()
+    assert proof.reasons == {"ScaledDotProductAttention_0": "fused attention runs as one floating-point primitive"}
+    q_k_v = [q for q in proof.plan.activations if len(q.routes) == 3]
+    assert len(q_k_v) == 1  # one quantizer in front of three layers
+
+
+def one(make, *shapes):
+    net = Net()
+    return prove(net.model(make(net, *(net.input(*shape) for shape in shapes))))
+
+
+FORMS = {
+    "B": (lambda net, x: op.matmul(x, net.weights(16, 12), False, False), [(2, 8, 16)]),
+    "B transposed": (lambda net, x: op.matmul(x, net.weights(12, 16), False, True), [(2, 8, 16)]),
+    "A transposed": (lambda net, x: op.matmul(x, net.weights(8, 12), True, False), [(2, 8, 16)]),
+    "B batched": (lambda net, x: op.matmul(x, net.weights(4, 16, 12), False, False), [(4, 8, 16)]),
+    "B batched and transposed": (lambda net, x: op.matmul(x, net.weights(4, 12, 16), False, True), [(4, 8, 16)]),
+    "constant A": (lambda net, x: op.matmul(net.weights(4, 16), x, False, False), [(1, 16, 8)]),
+    "constant A transposed": (lambda net, x: op.matmul(net.weights(16, 4), x, True, False), [(1, 16, 8)]),
+    "two activations": (lambda net, x, y: op.matmul(x, y, False, False), [(1, 4, 8, 16), (1, 4, 16, 8)]),
+    "two activations, transposed": (lambda net, x, y: op.matmul(x, y, False, True), [(1, 4, 8, 16), (1, 4, 8, 16)]),
+    "softmax and an activation": (
+        lambda net, x, y: op.matmul(op.softmax(x, -1), y, False, False),
+        [(1, 4, 8, 16), (1, 4, 16, 8)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_each_form_of_matmul_runs_in_int8(name):
+    make, shapes = FORMS[name]
+    proof = one(make, *shapes)
+    assert len(proof.planned) == 1
+    assert not proof.broken
+    assert proof.computes_what_it_says()
+    assert error(proof.int8_outputs, proof.float_outputs) < 0.03
+
+
+def test_the_second_of_two_activations_has_signed_levels_and_the_first_may_be_unsigned():
+    proof = one(lambda net, x, y: op.matmul(op.softmax(x, -1), op.relu(y), False, False), (1, 4, 8, 16), (1, 4, 16, 8))
+    assert [q.scheme for q in proof.plan.activations] == [Scheme.UNSIGNED, Scheme.SYMMETRIC]
+    assert not proof.broken
+
+
+REFUSED = {
+    "a vector": (lambda net, x: op.matmul(x, net.weights(16), False, False), [(2, 8, 16)], "is a vector"),
+    "itself": (lambda net, x: op.matmul(x, x, False, True), [(2, 8, 16)], "with itself"),
+    "constant A in front of a layer": (
+        lambda net, x: net.dense(op.relu(op.matmul(net.weights(4, 16), x, False, False)), 4),
+        [(1, 16, 8)],
+        "weights are on the left",
+    ),
+    "Unsqueeze behind": (
+        lambda net, x: op.unsqueeze(op.matmul(x, net.weights(16, 12), False, False), op.constant(np.int64(3))),
+        [(2, 8, 16)],
+        "fails to move the scales",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_form_that_openvino_cannot_run_stays_in_floating_point_with_the_reason(name):
+    make, shapes, words = REFUSED[name]
+    proof = one(make, *shapes)
+    assert any(words in reason for reason in proof.reasons.values())
+    assert not proof.broken
+    assert proof.computes_what_it_says()
+
+
+def test_a_stateful_model_keeps_its_state_and_its_layers_run_in_int8():
+    net = Net()
+    x = net.input(1, 8)
+    state = op.read_value(op.constant(np.zeros((1, 16), np.float32)), "state", ov.Type.f32, ov.PartialShape([1, 16]))
+    new = op.tanh(op.add(net.dense(x, 16), net.dense(state, 16)))
+    proof = prove(net.model(net.dense(new, 4), sinks=[op.assign(new, "state")]))
+    assert len(proof.planned) == 3
+    assert not proof.broken
+    assert len(proof.model.get_sinks()) == 1
+    assert proof.computes_what_it_says()
+
+
+def _lstm(net, x):
+    zeros = op.constant(np.zeros((1, 1, 16), np.float32))
+    length, weights = op.constant(np.array([5])), [net.weights(1, 64, 8), net.weights(1, 64, 16), net.weights(1, 64)]
+    return op.lstm_sequence(x, zeros, zeros, length, *weights, 16, "forward").output(0)
+
+
+def _gru(net, x):
+    zeros = op.constant(np.zeros((1, 1, 16), np.float32))
+    length, weights = op.constant(np.array([5])), [net.weights(1, 48, 8), net.weights(1, 48, 16), net.weights(1, 64)]
+    return op.gru_sequence(x, zeros, length, *weights, 16, "forward", linear_before_reset=True).output(0)
+
+
+@pytest.mark.parametrize("cell", [_lstm, _gru])
+def test_a_recurrent_sequence_is_left_alone_and_the_layers_around_it_are_not(cell):
+    net = Net()
+    proof = prove(net.model(net.dense(cell(net, net.dense(net.input(1, 5, 8), 8)), 4)))
+    assert len(proof.planned) == 2
+    assert not proof.broken
+    assert any("recurrent cells" in reason for reason in proof.reasons.values())
+
+
+def test_layers_in_the_body_of_an_if_are_left_alone():
+    net = Net()
+    x, flag = net.input(1, 8), net.input(1, dtype=np.bool_)
+
+    def body(weights):
+        inner = op.parameter([1, 8], np.float32)
+        return ov.Model([op.result(op.matmul(inner, weights, False, True))], [inner], "body")
+
+    branch = op.if_op(flag)
+    for setter, weights in ((branch.set_then_body, net.weights(4, 8)), (branch.set_else_body, net.weights(4, 8))):
+        setter(body(weights))
+    then, other = branch.get_function(0), branch.get_function(1)
+    branch.set_input(x.output(0), then.get_parameters()[0], other.get_parameters()[0])
+    y = branch.set_output(then.get_results()[0], other.get_results()[0])
+    feeds = [[np.ones((1, 8), np.float32) * i, np.array([i % 2 == 0])] for i in range(1, 4)]
+    proof = prove(net.model(net.dense(y, 4)), feeds)
+    assert len([reason for reason in proof.reasons.values() if reason == "inside the body of a If"]) == 2
+    assert len(proof.planned) == 1
