@@ -17,6 +17,7 @@ from calib.errors import DataError
 from calib.graph.load import Loaded, input_specs, load_model, require_float
 from calib.graph.onnx_check import compare_with_onnxruntime
 from calib.graph.preprocess import embed, found_preprocessing
+from calib.graph.shapes import checked_shapes
 from calib.graph.view import GraphView
 from calib.outcome import StageFacts
 from calib.progress import Progress, Stage, silent
@@ -156,7 +157,8 @@ def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preproces
 
 def open_samples(job: Job, data: Any) -> Dataset:
     """Open a dataset for the job's model."""
-    return open_dataset(data, inputs=input_specs(job.loaded.model), preprocess=job.host)
+    model = job.loaded.model
+    return checked_shapes(open_dataset(data, inputs=input_specs(model), preprocess=job.host), model)
 
 
 def _with_calibration(job: Job, calibration: Any) -> Job:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from calib.corrections import tried
 from calib.corrections.channels import equalize, rescale
 from calib.corrections.judge import Draft, Judge
@@ -13,7 +15,7 @@ from calib.corrections.recipes import BIASED, ESTIMATORS, Chosen, choose_recipe
 from calib.corrections.sequential_bias import correct_biases
 from calib.errors import ModelError, StatisticsError
 from calib.graph.finder import find
-from calib.graph.insert import Edits
+from calib.graph.insert import Edits, weights_of
 from calib.graph.placement import place
 from calib.graph.taps import Need
 from calib.graph.view import GraphView
@@ -37,7 +39,7 @@ def make_plan(job: Job) -> QuantizationPlan:
     """Find the layers and place quantizers; ranges are still missing.
 
     Raises:
-        ModelError: there is nothing to quantize, with the reasons.
+        ModelError: there is nothing to quantize, with the reasons, or weights are not finite.
     """
     levels = 127 if job.settings.target == "cpu-no-vnni" else 255
     plan = place(job.view, find(job.view, job.settings.ignore), weight_levels=levels)
@@ -48,20 +50,36 @@ def make_plan(job: Job) -> QuantizationPlan:
             f"{job.loaded.facts.name}: there is nothing to quantize. "
             + (f"Left in floating point: {reasons}{more}" if reasons else "It holds no convolution and no MatMul")
         )
+    _require_finite_weights(job, plan)
     return plan
+
+
+def _require_finite_weights(job: Job, plan: QuantizationPlan) -> None:
+    """Refuse weights that no scale can be found for, rather than write zeros in their place."""
+    for weight in plan.weights:
+        values = weights_of(job.view, weight.port)
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise ModelError(
+                f"{job.loaded.facts.name}: the weights of layer {weight.port.node!r} are not finite "
+                f"({int(values.size - finite.sum())} of {values.size}, the first is {values[~finite][0]}). "
+                "Export or train the model again"
+            )
 
 
 def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
     """Return a plan read from a file if it fits the model.
 
     Raises:
-        StatisticsError: it names a node that the model does not have, or has no ranges.
+        StatisticsError: it names a node that the model does not have.
+        ModelError: weights are not finite.
     """
     wanted = [layer.name for layer in plan.layers] + [q.tensor.node for q in plan.activations]
     missing = [name for name in wanted if name not in job.view.nodes]
     if missing:
         raise StatisticsError(f"the plan names {missing[0]!r}, which {job.loaded.facts.name} does not have: "
                               "it was made for another model")  # fmt: skip
+    _require_finite_weights(job, plan)
     return plan
 
 
