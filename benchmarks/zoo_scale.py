@@ -130,12 +130,13 @@ def workers(folder: Path, count: int, slots: int) -> dict[str, Any]:
     started = time.perf_counter()
     rows = run(zoo, zoo.jobs, lambda text: None, runner=Local(slots))
     wall = time.perf_counter() - started
+    if failed := [f"{row.name}: {row.reason}" for row in rows if row.status != "quantized"]:
+        raise SystemExit("these figures would be of less work:\n" + "\n".join(failed))
     with JobStore(zoo.folders.store) as store:
         peaks = [one.peak_memory or 0 for one in store.attempts()]
     return {
         "workers": slots,
         "models": count,
-        "quantized": sum(row.status == "quantized" for row in rows),
         "seconds": wall,
         "seconds_a_model": wall / count,
         "largest_worker_mib": max(peaks) / 2**20,
