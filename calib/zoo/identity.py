@@ -65,7 +65,11 @@ class Identity:
         return [self._file(part) for part in parts(job.model)]
 
     def _data(self, job: Job) -> list[list[str]]:
-        return [[text, self._source(text, Path(job.base))] for text in (job.calibration, job.validation) if text]
+        return [
+            [text, self._once(f"{job.base}\0{text}", lambda text=text: self._source(text, Path(job.base)))]
+            for text in (job.calibration, job.validation)
+            if text
+        ]
 
     def _source(self, text: str, base: Path) -> str:
         """Return the identity of a DATA argument; what can't be found keeps its name, and its job fails later."""
