@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peers import Samples
 
-from calib.corrections.channels import equalize
+from calib.corrections.channels import equalize, rescale
 from calib.corrections.judge import Draft
 from calib.corrections.sequential_bias import correct_biases
 from calib.corrections.weights import round_all
@@ -46,7 +46,8 @@ class Ablation:
         placed = make_plan(job)
         base = Base(job.loaded.model, job.view)
         if "equalization" in self.corrections:
-            model, _ = equalize(job.loaded.model, job.view, placed, job.feeds(job.ids[:16]))
+            scalings, _ = equalize(job.loaded.model, job.view, placed, job.feeds(job.ids[:16]))
+            model = rescale(job.loaded.model, job.view, scalings)
             base = replace(base, model=model, view=GraphView(model))
         with silent("statistics") as stage:
             summaries = gather(job, base, placed, stage)
