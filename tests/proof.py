@@ -137,6 +137,16 @@ def prove(model: Any, feeds: Sequence[Arrays] | None = None, ignore: Sequence[st
     )
 
 
+def faults(proof: Proof) -> list[str]:
+    """List what a proof should never show, one sentence each; empty for a good one."""
+    found = [f"{layer} was planned as INT8 and ran as {what}" for layer, what in proof.broken.items()]
+    if not proof.keeps_the_interface():
+        found.append("names, shapes or types of inputs or outputs changed")
+    if not proof.computes_what_it_says():
+        found.append("INT8 execution differs from its own simulation")
+    return found
+
+
 def error(ours: Sequence[Arrays], reference: Sequence[Arrays]) -> float:
     """Return the root of the error's power over the reference's power, all outputs and samples together."""
     pairs = [

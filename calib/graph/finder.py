@@ -129,8 +129,6 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
         source = view.inputs[source.node][0]
     if view.types[source.node] == "Concat" and any(map(view.is_constant, view.inputs[source.node])):
         return f"{source.node} joins its input from a constant and others, behind which OpenVINO runs f32"
-    if rule.type == "ConvolutionBackpropData" and None in (view.shape(view.inputs[name][0]) or (None,))[1:]:
-        return "INT8 deconvolution of an input with dynamic height or width does not compile in OpenVINO 2026.4"
     if rule.type.endswith("Convolution") and None in shape and len(readers) > 1:
         return (
             "its output has a dynamic shape, no bias and several readers: OpenVINO 2026.4 then applies the scale of "

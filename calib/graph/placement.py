@@ -74,8 +74,11 @@ def _quantizer(
     view: GraphView, tensor: TensorId, requests: list[_Request], unify: str, depthwise: frozenset[str]
 ) -> ActivationQuantizer:
     # Only a depthwise layer's own input: behind a Transpose or Reshape, channels lie elsewhere.
-    # Signed ranges for each channel of a dynamic shape give wrong numbers when a convolution computes the tensor.
-    exact = tensor.node in view.positive or None not in (view.shape(tensor) or (None,))
+    # Signed ranges for each channel give wrong numbers behind grouped convolutions of 2 or 4 channels and in dynamic
+    # shapes (error 4x that of the rounding).
+    shape = view.shape(tensor) or (None, None)
+    channels = shape[1] or 0
+    exact = tensor.node in view.positive or (None not in shape and channels >= 8)
     per_channel = (
         exact
         and not unify
