@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import sys
 import tempfile
@@ -167,7 +168,7 @@ def keep_promise(
         trials = _Trials(job, draft, exam)
         ask = remembered(verdicts, run, trials.parts)
         everything = np.arange(len(exam.ids), dtype=np.int64)
-        baseline = remembered(verdicts, run + "/fp32", trials.baseline)(frozenset(), everything)
+        baseline = remembered(verdicts, _baseline_key(job, exam), trials.baseline)(frozenset(), everything)
         value = float(exam.metric.aggregate(baseline))
         check_baseline(
             value,
@@ -203,6 +204,16 @@ def _nothing_known(why: str) -> BaseException:
     if "interrupted" in why:
         return KeyboardInterrupt()
     return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
+
+
+def _baseline_key(job: Job, exam: Exam) -> str:
+    """Return what the FP32 baseline depends on, and nothing else: all settings of one model share it."""
+    blocks = {name: block.model_dump() for name, block in job.settings.preprocessing.items()}
+    source = exam.dataset.source if exam.dataset else ""
+    asked = json.dumps(
+        [job.loaded.facts.fingerprint, source, exam.ids, blocks, exam.metric.name, ov.get_version()], default=str
+    )
+    return "fp32/" + hashlib.sha256(asked.encode()).hexdigest()
 
 
 def _limit(settings: Settings) -> float:

@@ -149,7 +149,18 @@ def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, 
         return Chosen(Draft(base.model, base.view, ranged, Edits()))
     biased = BIASED[job.settings.effort] if tried("bias", job.settings.effort) else 0
     samples = job.feeds(job.ids[:32])
-    chosen = choose_recipe(base.model, base.view, plan, summaries, names, samples, judge, biased=biased, told=told)  # pyright: ignore
+    chosen = choose_recipe(
+        base.model,
+        base.view,
+        plan,
+        summaries,
+        names,
+        samples,
+        judge,
+        biased=biased,
+        rounded=tried("rounding", job.settings.effort),
+        told=told,
+    )
     return replace(chosen, corrections=(*base.facts, *chosen.corrections))
 
 

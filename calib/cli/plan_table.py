@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from calib.plan import QuantizationPlan
-from calib.report.console import rule, table, wrap
+from calib.report.console import rule, table
 from calib.report.numbers import plural
 
 
@@ -30,6 +30,4 @@ def plan_lines(plan: QuantizationPlan, width: int, color: bool) -> list[str]:
         lines += ["", rule(f"{plural(len(plan.skipped), 'layer')} in floating point", width, color)]
         skipped = [(layer.name, layer.type, layer.reason) for layer in plan.skipped]
         lines += table(("layer", "type", "reason"), skipped, width, color=color)
-    if plan.notes:
-        lines += ["", rule("notes", width, color), *(line for note in plan.notes for line in wrap(note, width))]
     return lines

@@ -32,7 +32,7 @@ from calib.graph.view import GraphView
 from calib.outcome import CorrectionFacts
 from calib.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
 from calib.ranges.affine import level_grid, quantize_weights, weight_scale
-from calib.runtime.session import F32, compile_model, infer_all, ov
+from calib.runtime.session import F32, compile_model, infer_all, make_model, ov
 
 # 258 products of two 8-bit levels stay below 2^24, where float32 still counts in ones.
 CHUNK = 256
@@ -189,7 +189,7 @@ def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], s
         readers[view.tensor(Port(port.node, 1 - port.input))].append(sums)
     results = [ov.opset13.result(view.output(tensor)) for tensor in readers]
     # the network's own Results stay away: what lies behind the last of these layers need not run
-    tapped = ov.Model(results, clone.get_sinks(), clone.get_parameters(), "inputs of layers")
+    tapped = make_model(results, clone.get_parameters(), clone.get_sinks(), "inputs of layers")
     waiting = list(readers.values())
 
     def receive(index: int, outputs: list[NDArray[Any]]) -> None:

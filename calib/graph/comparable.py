@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calib.errors import ModelError
-from calib.runtime.session import ov
+from calib.runtime.session import make_model, ov
 
 op = ov.opset13
 
@@ -29,7 +29,7 @@ def comparable(model: ov.Model) -> ov.Model:
             f"model {model.get_friendly_name()!r} has no real-valued output, nor such a tensor before "
             "them; there is nothing to compare the quantized model by"
         )
-    return ov.Model(results, model.get_sinks(), model.get_parameters(), model.get_friendly_name())
+    return make_model(results, model.get_parameters(), model.get_sinks(), model.get_friendly_name())
 
 
 def _real(tensor: ov.Output, fixed: bool) -> bool:

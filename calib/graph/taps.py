@@ -31,7 +31,7 @@ from calib.errors import StatisticsError
 from calib.graph.cuts import Cut, take
 from calib.graph.signs import UNKNOWN, Sign, signs
 from calib.plan import TensorId
-from calib.runtime.session import ov
+from calib.runtime.session import make_model, ov
 
 op = ov.opset13
 
@@ -153,7 +153,7 @@ def tap(
     if not builder.segments:
         return clone, Taps((), (), skipped)
     results = [op.result(builder.joined()), *clone.get_results()]
-    tapped = ov.Model(results, clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name())
+    tapped = make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
     return tapped, Taps(tuple(builder.tensors), tuple(builder.segments), skipped)
 
 

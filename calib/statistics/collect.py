@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, tap
 from calib.plan import TensorId
-from calib.runtime.session import compile_model, infer_all, ov
+from calib.runtime.session import compile_model, infer_all, make_model, ov
 from calib.statistics.counting import Counting, exact, sampled, turn, turns
 from calib.statistics.extremes import Extremes
 from calib.summary import TensorSummary
@@ -147,7 +147,7 @@ def _values(model: ov.Model, tensor: TensorId, arrays: Sequence[NDArray[Any]]) -
     clone = model.clone()
     node = next(n for n in clone.get_ordered_ops() if n.get_friendly_name() == tensor.node)
     results = [ov.opset13.result(node.output(tensor.output)), *clone.get_results()]
-    single = ov.Model(results, clone.get_sinks(), clone.get_parameters(), "suspect")
+    single = make_model(results, clone.get_parameters(), clone.get_sinks(), "suspect")
     request = compile_model(single).create_infer_request()
     request.infer(dict(enumerate(arrays)))
     return np.array(request.get_output_tensor(0).data)

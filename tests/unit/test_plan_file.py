@@ -40,7 +40,6 @@ plans = st.builds(
     weights=st.lists(st.builds(WeightQuantizer, ports, st.just((4, 1))), max_size=3).map(tuple),
     skipped=st.lists(st.builds(Skipped, names, names, names), max_size=2).map(tuple),
     groups=st.lists(st.frozensets(names, min_size=2, max_size=3), max_size=2).map(tuple),
-    notes=st.lists(names, max_size=2).map(tuple),
 )
 
 
