@@ -30,7 +30,9 @@ from calib.samples.sample import Dataset, Sample
 
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
 NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit"})
-HELD_OUT = 24  # calibration samples at most that corrections are judged on; at least a fifth of few
+# Calibration samples at most that corrections are judged on, a fifth of few: the more candidates, the more samples it
+# takes to tell them apart.
+HELD_OUT = {"balanced": 24, "thorough": 48}
 
 
 class Clock:
@@ -171,7 +173,7 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
         warnings.append(f"{settings.samples} calibration samples were asked for, {len(ids)} are there")
     kept, held = list(ids), list(ids)
     if settings.effort != "fast" and len(ids) >= 8:
-        kept, held = split_ids(ids, min(HELD_OUT / len(ids), 0.2), "held")
+        kept, held = split_ids(ids, min(HELD_OUT[settings.effort] / len(ids), 0.2), "held")
     job = replace(job, calibration=dataset, ids=tuple(kept), held=tuple(held), warnings=tuple(warnings))
     if job.loaded.facts.format == "onnx" and job.loaded.path is not None:
         warnings += compare_with_onnxruntime(job.loaded.path, job.loaded.model, job.feeds(job.ids[:2]))

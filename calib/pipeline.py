@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from calib import __version__
+from calib.evidence import Findings, finish, make_report, measured, pay_off
 from calib.graph.finder import already_quantized, find
 from calib.job import Clock, prepare
 from calib.outcome import Evaluation, Inspection
 from calib.plan import QuantizationPlan
-from calib.evidence import Findings, finish, make_report, measured, pay_off
 from calib.plan_file import read_plan
 from calib.progress import Progress
 from calib.promise import examine, keep_promise

@@ -37,7 +37,7 @@ class Executed:
 
 
 def _text(info: Any, key: str) -> str:
-    value = info[key] if key in info else ""
+    value = info[key] if key in info else ""  # noqa: SIM401  # RTMap has no get
     return str(getattr(value, "value", value))
 
 
@@ -70,6 +70,7 @@ def executed_layers(
     """Map each layer name of the IR to the computing node that ran it (fused names included).
 
     Args:
+        compiled: the model that ran, or is going to.
         aliases: layer → names of the nodes behind it that may have been fused into it, nearest first: a MatMul with
             a bias runs under the name of its Add.
     """

@@ -14,9 +14,9 @@ from typing import Any
 # sys.modules makes its `import openvino_telemetry` fail, which OpenVINO takes for "not installed".
 sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
 
-import numpy as np
-import openvino as ov
-from numpy.typing import NDArray
+import numpy as np  # noqa: E402  # the block above has to come first
+import openvino as ov  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
 __all__ = ["F32", "Session", "compile_model", "core", "infer_all", "make_model", "ov"]
 
