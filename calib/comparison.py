@@ -153,7 +153,7 @@ def _errors(
     errors: dict[str, LayerError] = {}
     for number, chunk in enumerate(_chunks(before.view, pairs)):
         sessions = [
-            Session(_tapped(side.loaded.model, [getattr(pair, which) for pair in chunk]))
+            Session(tapped_model(side.loaded.model, [getattr(pair, which) for pair in chunk]))
             for side, which in ((before, "before"), (after, "after"))
         ]
         for pair in chunk:
@@ -184,7 +184,7 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
     yield chunk
 
 
-def _tapped(model: ov.Model, names: Sequence[str]) -> ov.Model:
+def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
     """Return a clone whose outputs are the model's own, then those of the named layers."""
     clone = model.clone()
     nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
