@@ -29,6 +29,7 @@ __all__ = ["Loaded", "input_specs", "load_model", "output_name", "require_float"
 # What OpenVINO calls an operation that was given no name; no two runs agree on the number.
 _COUNTED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
 _COUNTED_MODEL = re.compile(r"Model_?\d+")
+_NOT_IN_A_FILE_NAME = re.compile(r"[^\w. -]")
 _COUNTED_PORT = re.compile(rb'names="(Parameter|Result)_\d+"')  # tensor names of inputs and outputs without a name
 _KEPT_SECTIONS = ("model_info", SECTION)
 # Companions of a Hugging Face export that are no network to quantize.
@@ -153,7 +154,8 @@ def output_name(port: ov.Output) -> str:
 def _from_memory(model: ov.Model) -> Loaded:
     """Describe a model that came from no file; its fingerprint is that of the bytes it would be saved as."""
     name = model.get_friendly_name()
-    name = "model" if _COUNTED_MODEL.fullmatch(name) else name
+    # The name becomes a file's: a hostile "../../x" must not leave the output folder.
+    name = "model" if _COUNTED_MODEL.fullmatch(name) else _NOT_IN_A_FILE_NAME.sub("_", name).strip("._") or "model"
     loaded = _describe(model, name, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
     loaded.model.set_friendly_name(name)
     with tempfile.TemporaryDirectory(prefix="calib-") as folder:
