@@ -13,9 +13,10 @@ from calib.corrections.channels import equalize, rescale
 from calib.corrections.judge import Draft, Judge
 from calib.corrections.recipes import BIASED, ESTIMATORS, Chosen, choose_recipe
 from calib.corrections.sequential_bias import correct_biases
-from calib.errors import ModelError, StatisticsError
+from calib.errors import ExecutionError, ModelError, StatisticsError
 from calib.graph.finder import find
 from calib.graph.insert import Edits, weights_of
+from calib.graph.operations import LAYERS
 from calib.graph.placement import place
 from calib.graph.taps import Need
 from calib.graph.view import GraphView
@@ -193,21 +194,50 @@ def build(draft: Draft) -> Built:
     """Insert, compile and ask what ran; layers that were planned as INT8 but ran otherwise are taken out again.
 
     A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing.
+
+    Raises:
+        ExecutionError: OpenVINO can't compile the model whatever is left out.
     """
     executed: Mapping[str, Executed] = {}
     for _ in range(3):  # a layer taken out can change how its neighbours run; once was all that was ever seen
-        model = draft.quantized()
-        executed = executed_layers(compile_model(model), aliases(draft.view, draft.plan))
-        failed = {
-            layer.name: executed[layer.name].primitive
-            for layer in draft.plan.layers
-            if layer.name in executed and not executed[layer.name].int8
-        }
+        draft, model, compiled = _compiling(draft)
+        executed = executed_layers(compiled, aliases(draft.view, draft.plan))
+        ran = {layer.name: executed.get(layer.name) for layer in draft.plan.layers}
+        failed = {name: node.primitive if node else "" for name, node in ran.items() if node is None or not node.int8}
         if not failed or len(failed) == len(draft.plan.layers):
             return Built(model, draft, executed)
         for name, primitive in failed.items():
-            draft = without(draft, [name], f"OpenVINO ran it as {primitive} although its inputs were quantized")
+            what = f"ran it as {primitive}" if primitive else "dissolved it into other operations"
+            draft = without(draft, [name], f"OpenVINO {what} although its inputs were quantized")
     return Built(draft.quantized(), draft, executed)
+
+
+def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
+    """Return the draft, its model and the model compiled; layers that keep it from compiling are taken out.
+
+    The first layers, in order, that make compilation fail are found by bisection, one after the other.
+    """
+    reason = ""
+    for _ in range(8):
+        model = draft.quantized()
+        try:
+            return draft, model, compile_model(model)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+        names = [layer.name for layer in draft.plan.layers]
+        fits, breaks = 0, len(names)
+        while breaks - fits > 1:
+            middle = (fits + breaks) // 2
+            try:
+                compile_model(without(draft, names[middle:]).quantized())
+                fits = middle
+            except RuntimeError:
+                breaks = middle
+        draft = without(draft, names[breaks - 1 : breaks], f"OpenVINO could not compile it in INT8: {reason}")
+    raise ExecutionError(
+        f"{draft.model.get_friendly_name()}: OpenVINO can't compile the quantized model, even without eight of its "
+        f"layers; leave more out with --ignore. It said: {reason}"
+    )
 
 
 def without(draft: Draft, layers: Sequence[str], reason: str = "reverted") -> Draft:
@@ -223,7 +253,7 @@ def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...
         names, tensor = [], TensorId(layer.name)
         while layer.name in view.nodes and len(names) < 4:
             readers = view.value_consumers(tensor)
-            if len(readers) != 1 or view.types[readers[0].node] in ("Result", layer.type):
+            if len(readers) != 1 or view.types[readers[0].node] == "Result" or view.types[readers[0].node] in LAYERS:
                 break
             names.append(readers[0].node)
             tensor = TensorId(readers[0].node)

@@ -11,6 +11,9 @@ from calib.runtime.session import ov
 # Executed kinds that can stand for a Convolution or MatMul of the IR.
 COMPUTING = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Subgraph", "RNNSeq", "RNNCell"})
 
+# Low-precision transformations move the scales behind a layer; where they are fused into it, it runs under their name.
+DEQUANTIZED = "/DequantizationMultiply"
+
 
 @dataclass(frozen=True)
 class Executed:
@@ -78,7 +81,7 @@ def executed_layers(
     for node in executed_nodes(compiled):
         if node.kind in COMPUTING:
             for original in node.originals:
-                layers.setdefault(original, node)
+                layers.setdefault(original.removesuffix(DEQUANTIZED), node)
     for layer, names in (aliases or {}).items():
         match = next((layers[name] for name in (layer, *names) if name in layers), None)
         if match is not None:

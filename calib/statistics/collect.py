@@ -68,7 +68,11 @@ def collect(
             break
         extremes = extremes or Extremes(taps)
         flight = _Flight(model, taps, feeds, counting, extremes if first else None, progress)
-        infer_all(compile_model(tapped, streams=streams), flight, flight.landed)
+        try:
+            infer_all(compile_model(tapped, streams=streams), flight, flight.landed)
+        except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
+            reason = str(error).strip().splitlines()[-1]
+            raise DataError(f"the model can't run on the calibration samples: {reason}") from error
         flight.judge()
     return {} if extremes is None else _summaries(extremes, counting)
 
