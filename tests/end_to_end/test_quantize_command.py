@@ -61,6 +61,7 @@ def test_quantize_writes_the_model_and_its_reports(work: Path, run: Callable[...
     assert sorted(path.name for path in (work / "out").iterdir()) == [
         "model.bin",
         "model.xml",
+        "plan.json",
         "report.html",
         "report.json",
     ]
