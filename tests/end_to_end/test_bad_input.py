@@ -232,3 +232,17 @@ def test_all_mistakes_of_settings_come_before_the_model_is_read(quantize: Any, w
     (work / "model.bin").unlink()
     ended = quantize("--set", "effort=most", "--config", config, "--threads", "0")
     assert ended.code == 2 and all(word in ended.err for word in ("samples", "threads")), ended.err
+
+
+def test_a_plan_of_another_model_is_refused(quantize: Any, run: Any, work: Path):
+    (work / "plan.json").write_text(run("quantize", work / "model.xml", "--dry-run", "--json").out)
+    write_ir(convnet(names=("a", "b", "c")), work / "model.xml")
+    ended = quantize("--plan", work / "plan.json")
+    assert ended.code == 1 and "made for another model" in ended.err and not (work / "out").exists()
+
+
+def test_a_baseline_far_from_the_published_figure_stops_the_run(quantize: Any, work: Path):
+    np.savez(work / "validation.npz", image=images(40), labels=np.arange(40) % 5)
+    flags = ("--metric", "top-1", "--max-drop", "0.01", "--reference", "0.99")
+    ended = quantize("--validation", work / "validation.npz", *flags)
+    assert ended.code == 1 and "baseline" in ended.err and not (work / "out" / "report.json").exists()
