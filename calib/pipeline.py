@@ -78,8 +78,8 @@ def quantize(
     kept = None
     if exam is not None:
         with clock("search") as stage:
-            kept = keep_promise(job, built.draft, exam, store=store, resume=resume, stage=stage)
-        built = build(kept.draft) if kept.draft is not None else None
+            kept = keep_promise(job, built, exam, store=store, resume=resume, stage=stage)
+        built = kept.built
     if job.settings.measures_speed:
         with clock("speed"):
             built, speed = pay_off(job, built)

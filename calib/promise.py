@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from calib.accuracy.baseline import check_baseline
 from calib.accuracy.budget import Budget
-from calib.accuracy.rank import rank
+from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import bound, search
 from calib.accuracy.trial import Limits, Problem
@@ -41,7 +41,7 @@ from calib.runtime.timing import Candidate, default_precision, time_models
 from calib.samples.identity import split_ids
 from calib.samples.memory import InMemory
 from calib.samples.sample import Dataset
-from calib.stages import without
+from calib.stages import Built, build, without
 from calib.store import RunStore, remembered, remembered_latency
 
 log = logging.getLogger(__name__)
@@ -134,9 +134,9 @@ def _shape(port: ov.Output) -> tuple[int | None, ...]:
 
 @dataclass(frozen=True)
 class Kept:
-    """What the search left: the draft to write, and what the report says of it."""
+    """What the search left: the model to write (None for FP32), and what the report says of it."""
 
-    draft: Draft | None
+    built: Built | None
     facts: AccuracyFacts
     result: SearchResult | None
     ranking: tuple[RankFacts, ...] = ()
@@ -145,7 +145,7 @@ class Kept:
 
 def keep_promise(
     job: Job,
-    draft: Draft,
+    whole: Built,
     exam: Exam,
     *,
     store: str | Path | None = None,
@@ -156,16 +156,16 @@ def keep_promise(
 
     Args:
         job: with ``max_drop`` in its settings; without one the drop is measured and nothing is reverted.
-        draft: the whole model in INT8.
+        whole: everything in INT8.
         exam: measures.
         store: where every verdict is written the moment it is known; None for a temporary file.
         resume: go on from what the store holds.
         stage: told of every step.
     """
-    settings = job.settings
+    settings, draft = job.settings, whole.draft
     with _open_store(store, resume) as verdicts:
         run = job.fingerprint(_identity(draft), exam.ids, exam.metric.name, default_precision(), ov.get_version())
-        trials = _Trials(job, draft, exam)
+        trials = _Trials(job, whole, exam)
         ask = remembered(verdicts, run, trials.parts)
         everything = np.arange(len(exam.ids), dtype=np.int64)
         baseline = remembered(verdicts, _baseline_key(job, exam), trials.baseline)(frozenset(), everything)
@@ -179,9 +179,8 @@ def keep_promise(
             reference=settings.reference,
         )
         units = draft.plan.units()
-        ranked, ranking = _ranking(job, draft, units, settings.max_drop is not None)
         problem = Problem(
-            ranked,
+            rank(units, dict.fromkeys(units, 0.0)),
             baseline,
             exam.metric,
             Budget(_limit(settings), settings.drop, exam.metric.higher_is_better),
@@ -193,10 +192,20 @@ def keep_promise(
             progress=lambda step: _tell(stage, step, _limit(settings)),
         )
         _announce(problem, len(units), trials)
-        result = search(problem)
+        # Layers are ranked only where everything in INT8 misses the budget; its verdict is remembered, not asked twice.
+        result = search(replace(problem, limits=Limits(max_evaluations=1)))
+        ranking: tuple[RankFacts, ...] = ()
+        if settings.max_drop is not None and result.status != "within_budget" and not _over(problem, result):
+            ranked, ranking = _ranking(job, draft, units)
+            result = search(replace(problem, ranked=ranked))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
-        return _kept(job, draft, exam, problem, result, trials, ranking)
+        return _kept(job, exam, problem, result, trials, ranking)
+
+
+def _over(problem: Problem, result: SearchResult) -> bool:
+    """Say whether the search has to end with its first evaluation: time is up, it was interrupted, or one is all."""
+    return problem.limits.max_evaluations == 1 or problem.expired() or "interrupted" in result.stopped
 
 
 def _nothing_known(why: str) -> BaseException:
@@ -264,9 +273,9 @@ class _TemporaryStore(AbstractContextManager[RunStore]):
 class _Trials:
     """Builds each plan as it would ship (written and read again), and runs it; keeps the last one compiled."""
 
-    def __init__(self, job: Job, draft: Draft, exam: Exam):
-        self._job, self._draft, self._exam = job, draft, exam
-        self._last: tuple[Layers, ov.Model, Any] | None = None
+    def __init__(self, job: Job, whole: Built, exam: Exam):
+        self._job, self._whole, self._exam = job, whole, exam
+        self._last: tuple[Layers, Built, ov.Model, Any] | None = None
         self.seconds = 0.0
 
     @property
@@ -280,16 +289,20 @@ class _Trials:
         return parts
 
     def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
-        self.shipped(reverted)
-        assert self._last is not None
-        return self._exam.run(self._last[2], indices.tolist())
+        return self._exam.run(self._at(reverted)[3], indices.tolist())
+
+    def built(self, reverted: Layers) -> Built:
+        return self._at(reverted)[1]
 
     def shipped(self, reverted: Layers) -> ov.Model:
+        return self._at(reverted)[2]
+
+    def _at(self, reverted: Layers) -> tuple[Layers, Built, ov.Model, Any]:
         if self._last is None or self._last[0] != reverted:
-            draft = without(self._draft, sorted(reverted)) if reverted else self._draft
-            model = as_saved(draft.quantized(), self._job.loaded.fp16_stored)
-            self._last = (reverted, model, self._exam.compiled(model, self.config))
-        return self._last[1]
+            built = build(without(self._whole.draft, sorted(reverted))) if reverted else self._whole
+            model = as_saved(built.model, self._job.loaded.fp16_stored)
+            self._last = (reverted, built, model, self._exam.compiled(model, self.config))
+        return self._last
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
         names = [str(number) for number in range(len(plans))]
@@ -313,16 +326,11 @@ def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
     return read
 
 
-def _ranking(
-    job: Job, draft: Draft, units: Sequence[Layers], needed: bool
-) -> tuple[tuple[Any, ...], tuple[RankFacts, ...]]:
-    damages: Mapping[Layers, float] = dict.fromkeys(units, 0.0)
-    if needed:
-        samples = job.feeds(job.ids[: job.settings.rank_samples])
-        damages = one_in_damages(draft, units, samples, memory_limit=job.settings.memory_limit, streams=job.streams)
+def _ranking(job: Job, draft: Draft, units: Sequence[Layers]) -> tuple[tuple[RankedUnit, ...], tuple[RankFacts, ...]]:
+    samples = job.feeds(job.ids[: job.settings.rank_samples])
+    damages = one_in_damages(draft, units, samples, memory_limit=job.settings.memory_limit, streams=job.streams)
     ranked = rank(units, damages)
-    shown = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in ranked) if needed else ()
-    return ranked, shown
+    return ranked, tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in ranked)
 
 
 def _held_out(exam: Exam, share: float) -> NDArray[np.int64]:
@@ -353,7 +361,6 @@ def _tell(stage: Stage, step: SearchStepFacts, limit: float) -> None:
 
 def _kept(
     job: Job,
-    draft: Draft,
     exam: Exam,
     problem: Problem,
     result: SearchResult,
@@ -361,7 +368,6 @@ def _kept(
     ranking: tuple[RankFacts, ...],
 ) -> Kept:
     metric, figure = exam.metric, result.headline
-    reverted = sorted(result.reverted)
     default, warnings, other = default_precision(), [], None
     if figure is not None and default != (job.settings.float_precision or "f32") and result.status != "fp32_kept":
         indices = problem.held_out if result.held_out is not None else problem.search_indices
@@ -396,8 +402,8 @@ def _kept(
         images_evaluated=result.images_evaluated,
         compilations=result.compilations,
     )
-    kept = None if result.status == "fp32_kept" else without(draft, reverted)
-    return Kept(kept, facts, result, ranking, tuple(warnings))
+    built = None if result.status == "fp32_kept" else trials.built(result.reverted)
+    return Kept(built, facts, result, ranking, tuple(warnings))
 
 
 __all__ = ["Exam", "Kept", "examine", "keep_promise"]
