@@ -29,7 +29,7 @@ from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Sample
 
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
-NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit"})
+NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit", "speed"})
 # Calibration samples at most that corrections are judged on, a fifth of few: the more candidates, the more samples it
 # takes to tell them apart.
 HELD_OUT = {"balanced": 24, "thorough": 48}

@@ -222,8 +222,8 @@ def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
         model = draft.quantized()
         try:
             return draft, model, compile_model(model)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1][:200]
+        except ModelError as error:
+            reason = str(error)
         names = [layer.name for layer in draft.plan.layers]
         fits, breaks = 0, len(names)
         while breaks - fits > 1:
@@ -231,7 +231,7 @@ def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
             try:
                 compile_model(without(draft, names[middle:]).quantized())
                 fits = middle
-            except RuntimeError:
+            except ModelError:
                 breaks = middle
         draft = without(draft, names[breaks - 1 : breaks], f"OpenVINO could not compile it in INT8: {reason}")
     raise ExecutionError(

@@ -18,6 +18,8 @@ import numpy as np  # noqa: E402  # the block above has to come first
 import openvino as ov  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
+from calib.errors import ModelError  # noqa: E402
+
 __all__ = ["F32", "Session", "compile_model", "core", "infer_all", "make_model", "ov"]
 
 # What a baseline, statistics and a simulation run with: the default is bf16 on CPUs with AVX512_BF16 or AMX, and
@@ -35,9 +37,16 @@ def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: 
     """Compile for the CPU with ``streams`` streams of one thread each by default: bit-identical results.
 
     More than one thread in a stream changes the last bits of results, so parallelism goes over samples.
+
+    Raises:
+        ModelError: the plug-in does not support the model.
     """
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, **config}
-    return core().compile_model(model, "CPU", settings)
+    try:
+        return core().compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:300]
+        raise ModelError(f"OpenVINO can't compile {model.get_friendly_name()} for this CPU: {reason}") from error
 
 
 def make_model(

@@ -124,6 +124,7 @@ def test_models_and_outputs_may_be_urls(calib: Callable[..., Any], tmp_path: Pat
     found = sorted(name for name in memory.find("/results"))
     assert [name.rpartition("/")[2] for name in found] == [
         "job.json",
+        "plan.json",
         "report.html",
         "report.json",
         "resnet.bin",

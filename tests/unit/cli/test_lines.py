@@ -43,7 +43,6 @@ def plan() -> QuantizationPlan:
         weights=(),
         skipped=(Skipped("head", "MatMul", EVIL),),
         groups=(frozenset({EVIL, "b"}),),
-        notes=(EVIL,),
     )
 
 
@@ -83,10 +82,10 @@ def test_an_inspection_counts_layers_and_multiply_accumulates():
     assert any("no layer that INT8 is for" in line for line in inspection_lines(nothing, 100, False))
 
 
-def test_a_plan_shows_quantizers_groups_reasons_and_notes():
+def test_a_plan_shows_quantizers_groups_and_reasons():
     text = "\n".join(plan_lines(plan(), 100, False))
     assert "2 layers in INT8: 2 Convolution" in text and "unsigned" in text
-    assert "can only change together" in text and "1 layer in floating point" in text and "notes" in text
+    assert "can only change together" in text and "1 layer in floating point" in text
 
 
 def test_an_evaluation_shows_value_interval_and_how_it_ran():
