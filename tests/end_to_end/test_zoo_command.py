@@ -120,7 +120,7 @@ def test_models_and_outputs_may_be_urls(calib: Callable[..., Any], tmp_path: Pat
         memory.put_file(str(demo_folder() / f"resnet{suffix}"), f"/zoo/nets/resnet{suffix}")
     manifest = written(tmp_path, "memory://zoo/**/*.xml", output="memory://results")
     code, out, _ = calib("run", manifest)
-    assert code == 0 and "memory/zoo/nets/resnet" in out
+    assert code == 0 and "resnet" in out  # a narrow terminal shortens the folders before it
     found = sorted(name for name in memory.find("/results"))
     assert [name.rpartition("/")[2] for name in found] == [
         "job.json",
