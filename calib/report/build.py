@@ -8,7 +8,7 @@ import numpy as np
 
 from calib.graph.view import GraphView
 from calib.outcome import LayerFacts, QuantizerFacts
-from calib.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Skipped, TensorId
+from calib.plan import ActivationQuantizer, QuantizableNode, QuantizationPlan, Skipped, TensorId
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified
 from calib.runtime.executed import Executed
@@ -131,8 +131,3 @@ def int8_share(facts: Iterable[LayerFacts]) -> float:
     facts = list(facts)
     total = sum(layer.macs for layer in facts)
     return sum(layer.macs for layer in facts if layer.executed == "i8") / total if total else 0.0
-
-
-def weight_port(view: GraphView, layer: QuantizableNode) -> Port | None:
-    """Return the port of a layer's constant weights, None where both inputs are activations."""
-    return Port(layer.name, layer.weights[0]) if layer.weights else None
