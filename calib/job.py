@@ -23,8 +23,7 @@ from calib.outcome import StageFacts
 from calib.progress import Progress, Stage, silent
 from calib.runtime.session import ov
 from calib.samples.identity import split_ids
-from calib.samples.memory import InMemory
-from calib.samples.open import open_dataset
+from calib.samples.open import InMemory, open_dataset
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Sample
 

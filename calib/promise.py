@@ -39,7 +39,7 @@ from calib.runtime.evaluate import accept_any_feed, evaluate_compiled
 from calib.runtime.session import F32, Session, compile_model, core, ov
 from calib.runtime.timing import Candidate, default_precision, time_models
 from calib.samples.identity import split_ids
-from calib.samples.memory import InMemory
+from calib.samples.open import InMemory
 from calib.samples.sample import Dataset
 from calib.stages import Built, build, without
 from calib.store import RunStore, remembered, remembered_latency

@@ -59,7 +59,7 @@ FORMATS: dict[str, Format] = {
         ("root", "classes"),
     ),
     "python": Format(
-        "calib.samples.python:open_python",
+        "calib.samples.open:open_python",
         (),
         "python:module:function, where function() returns a list of samples or an object that can be iterated again",
     ),
