@@ -1,4 +1,4 @@
-"""One correction at a time on top of plain min-max, from calib's own parts: what each of them is worth alone."""
+"""One correction at a time on top of plain min-max, from calib's own parts: what each is worth, and in which order."""
 
 from __future__ import annotations
 
@@ -8,52 +8,78 @@ from pathlib import Path
 from peers import Samples
 
 from calib.corrections.channels import equalize, rescale
-from calib.corrections.judge import Draft
+from calib.corrections.judge import Draft, Judge
 from calib.corrections.sequential_bias import correct_biases
 from calib.corrections.weights import round_all
 from calib.graph.insert import Edits
 from calib.graph.view import GraphView
 from calib.job import Job, prepare
+from calib.plan import QuantizationPlan
 from calib.progress import silent
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.session import ov
 from calib.stages import Base, build, gather, make_plan
 
+LEARNT_FROM = 32  # samples, as in calib's own recipes
+
 
 @dataclass(frozen=True)
 class Ablation:
-    """calib with an estimator and the corrections named, unguarded: nothing decides whether they are kept.
+    """calib with an estimator and the corrections named.
 
     Attributes:
-        corrections: of "equalization", "rounding" and "bias"; applied in this order.
+        corrections: of "equalization", which comes before statistics wherever it stands, "rounding" and "bias", in the
+            order they are applied.
+        guarded: keep a correction only where the SQNR on held-out calibration samples rises; otherwise all are kept.
     """
 
     name: str
     estimator: str = "minmax"
     corrections: tuple[str, ...] = ()
+    guarded: bool = False
 
     def prepare(self) -> None:
         """Nothing is left to import."""
 
     def quantize(self, path: Path, samples: Samples) -> ov.Model:
         """Return the INT8 model."""
-        flags = {"samples": len(samples), "effort": "fast", "estimator": self.estimator}
+        # balanced holds samples out for the guard
+        flags = {"samples": len(samples), "effort": "balanced" if self.guarded else "fast", "estimator": self.estimator}
         return build(self.draft(prepare(path, list(samples), flags=flags))).model
 
     def draft(self, job: Job) -> Draft:
         """Return the draft that is built."""
         placed = make_plan(job)
         base = Base(job.loaded.model, job.view)
+        judge = Judge(job.loaded.model, job.feeds(job.held), job.streams) if self.guarded else None
         if "equalization" in self.corrections:
             scalings, _ = equalize(job.loaded.model, job.view, placed, job.feeds(job.ids[:16]))
             model = rescale(job.loaded.model, job.view, scalings)
-            base = replace(base, model=model, view=GraphView(model))
+            equal = self._ranged(job, replace(base, model=model, view=GraphView(model)), placed)
+            draft = equal if judge is None else _better(judge, self._ranged(job, base, placed), equal)
+        else:
+            draft = self._ranged(job, base, placed)
+        for name in self.corrections:
+            if name != "equalization":
+                done = _corrected(name, draft, job)
+                draft = done if judge is None else _better(judge, draft, done)
+        return draft
+
+    def _ranged(self, job: Job, base: Base, placed: QuantizationPlan) -> Draft:
         with silent("statistics") as stage:
             summaries = gather(job, base, placed, stage)
-        ranged = assign(placed, summaries, get_estimator(self.estimator))
-        draft = Draft(base.model, base.view, ranged, Edits())
-        if "rounding" in self.corrections:
-            draft, _ = round_all(draft, job.feeds(job.ids[:32]), streams=job.streams)
-        corrected = correct_biases(draft, job.feeds(job.ids[:32])) if "bias" in self.corrections else None
-        return corrected or draft
+        return Draft(base.model, base.view, assign(placed, summaries, get_estimator(self.estimator)), Edits())
+
+
+def _corrected(name: str, draft: Draft, job: Job) -> Draft:
+    samples = job.feeds(job.ids[:LEARNT_FROM])
+    if name == "bias":
+        return correct_biases(draft, samples) or draft
+    rounded, _ = round_all(draft, samples, streams=job.streams)
+    # biases found before rounding, where that is the order asked for
+    return replace(rounded, edits=Edits(rounded.edits.rounded, draft.edits.biases))
+
+
+def _better(judge: Judge, before: Draft, after: Draft) -> Draft:
+    return after if judge(after) > judge(before) else before

@@ -5,7 +5,9 @@ same validation samples (which shows what a few hundred labels can't), and the C
 plain FP32 inference on the same calibration samples. All run in f32 on one thread; imports are not in the time.
 
     pip install -e '.[benchmark]'
-    python benchmarks/accuracy.py [--cases mobilenet,vit] [--variants minmax,balanced,nncf]
+    python benchmarks/accuracy.py [--cases mobilenet,vit] [--variants minmax,balanced,nncf] [--again]
+
+Each row is written as soon as it is measured; rows on file are not measured again unless asked for.
 """
 
 from __future__ import annotations
@@ -22,35 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import record
-from ablations import Ablation
 from cases import CASES, Case, Reference
-from peers import CalibPeer, NncfPeer, Peer
+from peers import Peer
+from variants import ATTENTION, GROUPS, VARIANTS, named
 
-from calib.ranges import ESTIMATORS
 from calib.runtime.session import Session, core
-
-
-def _fast(estimator: str) -> Peer:
-    return CalibPeer(estimator, {"effort": "fast", "estimator": estimator})
-
-
-VARIANTS: Mapping[str, Callable[[], Peer]] = {
-    **{name: lambda name=name: _fast(name) for name in sorted(ESTIMATORS, key=lambda name: name != "minmax")},
-    "minmax + equalization": lambda: Ablation("minmax + equalization", corrections=("equalization",)),
-    "minmax + bias": lambda: Ablation("minmax + bias", corrections=("bias",)),
-    "minmax + rounding": lambda: Ablation("minmax + rounding", corrections=("rounding",)),
-    "minmax + all three": lambda: Ablation("minmax + all three", corrections=("equalization", "rounding", "bias")),
-    "fast": lambda: CalibPeer("fast", {"effort": "fast"}),
-    "balanced": lambda: CalibPeer("balanced"),
-    "thorough": lambda: CalibPeer("thorough", {"effort": "thorough"}),
-    "nncf": NncfPeer,
-    "nncf mixed": lambda: NncfPeer("nncf mixed", preset="MIXED"),
-    "nncf transformer": lambda: NncfPeer("nncf transformer", model_type="TRANSFORMER"),
-    "nncf full bias": lambda: NncfPeer("nncf full bias", fast_bias_correction=False),
-}
-"""Name → what quantizes."""
-
-ATTENTION = frozenset({"vit", "ppocr recognition"})  # where NNCF's transformer mode has something to do
 
 
 def plain_seconds(case: Case) -> float:
@@ -80,22 +58,23 @@ def measure(case: Case, reference: Reference, peer: Peer, plain: float) -> dict[
     }
 
 
-def compare(case: Case, variants: list[str], told: Callable[[str, dict[str, Any]], None]) -> dict[str, Any]:
-    """Return the rows of one network by variant; what fails is a row that says why."""
+def compare(case: Case, variants: list[str], known: Mapping[str, Any], keep: Callable[[str, dict[str, Any]], None]):
+    """Measure what is not known yet of one network and hand over each row; what fails is a row that says why."""
+    suited = [name for name in variants if name != "nncf transformer" or case.name in ATTENTION]
+    missing = [name for name in suited if "drop" not in known.get(name, {})]
+    if not missing:
+        return
     reference = Reference(case)
     plain = plain_seconds(case)
-    rows: dict[str, Any] = {"fp32": {"value": round(reference.value, 5), "cpu_s": round(plain, 3)}}
-    told("fp32", rows["fp32"])
-    for name in variants:
-        if name == "nncf transformer" and case.name not in ATTENTION:
-            continue
+    counts = {"calibration": len(case.calibration), "validation": len(case.validation)}
+    keep("fp32", {"value": round(reference.value, 5), "cpu_s": round(plain, 3), "metric": case.metric.name, **counts})
+    for name in missing:
         try:
-            rows[name] = measure(case, reference, VARIANTS[name](), plain)
+            row = measure(case, reference, VARIANTS[name](), plain)
         except Exception as error:  # a peer's failure is a result
             traceback.print_exc()
-            rows[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
-        told(name, rows[name])
-    return rows
+            row = {"error": f"{type(error).__name__}: {error}"[:300]}
+        keep(name, row)
 
 
 def markdown(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -130,32 +109,43 @@ def warm_up(variants: list[str], folder: Path) -> None:
         peer.quantize(case.path, case.calibration[:8])
 
 
+def on_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows measured so far, by network and variant."""
+    return json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
+
+
 def merged(path: Path, results: dict[str, Any]) -> dict[str, Any]:
     """Return the results on file with these in their places: networks can be run one by one."""
-    known = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
+    known = on_file(path)
     return {name: {**known.get(name, {}), **results.get(name, {})} for name in {**known, **results}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", default=",".join(GROUPS), help="names or groups of them")
+    parser.add_argument("--again", action="store_true", help="measure rows that are on file already too")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "accuracy.json")
     arguments = parser.parse_args()
-    variants, cases = arguments.variants.split(","), arguments.cases.split(",")
-    if unknown := [name for name in variants if name not in VARIANTS] + [name for name in cases if name not in CASES]:
-        parser.error(f"unknown: {', '.join(unknown)}; cases: {', '.join(CASES)}; variants: {', '.join(VARIANTS)}")
+    try:
+        variants, cases = named(arguments.variants), {name: CASES[name] for name in arguments.cases.split(",")}
+    except KeyError as error:
+        parser.error(f"unknown: {error}; cases: {', '.join(CASES)}; variants: {', '.join([*GROUPS, *VARIANTS])}")
     hold_to_one_cpu()
     with tempfile.TemporaryDirectory() as folder:
         warm_up(variants, Path(folder))
-        for name in cases:
-            case = CASES[name](Path(folder))
-            rows = compare(case, variants, lambda v, row, name=name: print(name, v, row, file=sys.stderr, flush=True))
-            settings = {"calibration": len(case.calibration), "validation": len(case.validation)}
-            rows["fp32"] |= {"metric": case.metric.name, **settings}
-            results = merged(arguments.output, {name: rows})
-            record.write(arguments.output, {"precision": "f32", "threads": 1}, results)
-            print(markdown(name, results[name]), flush=True)
+        for name, make in cases.items():
+
+            def keep(variant: str, row: dict[str, Any], name: str = name) -> None:
+                print(name, variant, row, file=sys.stderr, flush=True)
+                results = on_file(arguments.output)  # read again: another process may have added rows
+                results.setdefault(name, {})[variant] = row
+                record.write(arguments.output, {"precision": "f32", "threads": 1}, results)
+
+            known = {} if arguments.again else on_file(arguments.output).get(name, {})
+            compare(make(Path(folder)), variants, known, keep)
+            rows = on_file(arguments.output).get(name, {})
+            print(markdown(name, {v: rows[v] for v in ("fp32", *VARIANTS) if v in rows}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Networks with calibration and validation samples and a metric: what accuracy is measured on.
 
-The demo networks have true labels. PP-OCR's are judged by how near they stay to their FP32 outputs, on text drawn
-with Pillow's own font; validation texts are other ones than those of calibration.
+The demo networks have true labels. PP-OCR's and the regressor of face landmarks are judged by how near they stay to
+their FP32 outputs, on texts drawn with Pillow's own font and on small photographs of faces; validation texts and faces
+are other ones than those of calibration.
 """
 
 from __future__ import annotations
@@ -95,6 +96,26 @@ class Reference:
         return Score(value, drop, interval, sqnr)
 
 
+class LandmarkDistance:
+    """1 − mean distance of the first output's (x, y, z) points from FP32's, over the width that FP32's points span."""
+
+    name = "landmarks"
+    higher_is_better = True
+
+    def measure(self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]]) -> float:
+        """Return one sample's figure."""
+        got, want = (np.asarray(arrays[0], np.float64).reshape(-1, 3)[:, :2] for arrays in (outputs, reference))
+        return float(1 - np.linalg.norm(got - want, axis=1).mean() / np.ptp(want[:, 0]))
+
+    def aggregate(self, parts: Sequence[float]) -> float:
+        """Return the mean."""
+        return float(np.mean(parts))
+
+    def per_sample(self, parts: Sequence[float]) -> NDArray[np.float64]:
+        """Return the figure of each sample."""
+        return np.array(parts)
+
+
 def demo(name: str, folder: Path) -> Case:
     """Return a demo network with all its images."""
     with np.load(demo_folder() / "validation.npz") as data:
@@ -106,20 +127,20 @@ def demo(name: str, folder: Path) -> Case:
     return Case(name, path, calibration, validation, metric_named("top-1"), labels)
 
 
-def ocr(name: str, metric: str, calibration: int, validation: int, folder: Path) -> Case:
-    """Return one of PP-OCR's networks with texts drawn for it."""
-    subject = SUBJECTS[f"ppocr {name}"]
-    drawn = subject.samples(calibration + validation)
-    path = subject.write(folder)
-    return Case(f"ppocr {name}", path, drawn[:calibration], drawn[calibration:], metric_named(metric))
+def unlabelled(name: str, metric: Any, calibration: int, validation: int, folder: Path) -> Case:
+    """Return a network of a package, with the first samples to calibrate it and others to hold it against FP32."""
+    made = SUBJECTS[name].samples(calibration + validation)
+    path = SUBJECTS[name].write(folder)
+    return Case(name, path, made[:calibration], made[calibration:], metric)
 
 
 CASES: Mapping[str, Callable[[Path], Case]] = {
     "mobilenet": lambda folder: demo("mobilenet", folder),
     "resnet": lambda folder: demo("resnet", folder),
     "vit": lambda folder: demo("vit", folder),
-    "ppocr angle": lambda folder: ocr("angle", "agreement", 100, 300, folder),
-    "ppocr recognition": lambda folder: ocr("recognition", "agreement", 100, 150, folder),
-    "ppocr detection": lambda folder: ocr("detection", "relative-l2", 24, 40, folder),
+    "ppocr angle": lambda folder: unlabelled("ppocr angle", metric_named("agreement"), 100, 300, folder),
+    "ppocr recognition": lambda folder: unlabelled("ppocr recognition", metric_named("agreement"), 100, 150, folder),
+    "ppocr detection": lambda folder: unlabelled("ppocr detection", metric_named("relative-l2"), 24, 40, folder),
+    "face landmarks": lambda folder: unlabelled("face landmarks", LandmarkDistance(), 120, 80, folder),
 }
 """Name → how it is made, in a folder for its files."""

