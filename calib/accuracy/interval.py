@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import t as student
+from scipy.special import stdtrit  # scipy.stats and scipy.optimize would cost a second of CPU in every process
 
 from calib.errors import MetricError
 
@@ -62,16 +61,24 @@ def score_interval(lost: float, gained: float, samples: int) -> tuple[float, flo
         start = estimate + math.copysign(1e-9, end)
         if abs(start) >= 1 or excess(start) >= 0:
             return end
-        return float(brentq(excess, start, end, xtol=1e-12))  # pyright: ignore[reportArgumentType]
+        return _crossing(excess, start, end)
 
     return solve(-1.0), solve(1.0)
+
+
+def _crossing(excess: Callable[[float], float], inside: float, outside: float) -> float:
+    """Halve the way between a place where ``excess`` is negative and one where it is not, to the last bits."""
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if excess(middle) < 0 else (inside, middle)
+    return outside
 
 
 def mean_interval(losses: NDArray[np.float64]) -> tuple[float, float] | None:
     """Return Student's interval for the mean of paired losses ``(N,)``; None for fewer than two."""
     if len(losses) < 2:
         return None
-    half = float(student.ppf(0.975, len(losses) - 1)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
+    half = float(stdtrit(len(losses) - 1, 0.975)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
     return float(losses.mean()) - half, float(losses.mean()) + half
 
 

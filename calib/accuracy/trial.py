@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from calib.accuracy.budget import Budget
 from calib.accuracy.rank import Forecast, RankedUnit, root_forecast
@@ -190,7 +190,7 @@ def least_loss(losses: NDArray[np.float64], total: int) -> float:
     """
     count, mean = len(losses), float(losses.mean())
     spread = float(((losses - mean) ** 2).sum()) + 2 * float(np.abs(losses).max()) ** 2
-    quantile = float(student.ppf(1 - ALPHA / len(LOOKS), count - 1))
+    quantile = float(stdtrit(count - 1, 1 - ALPHA / len(LOOKS)))
     correction = math.sqrt((total - count) / (total - 1))
     return mean - quantile * math.sqrt(spread / (count - 1) / count) * correction
 

@@ -144,3 +144,9 @@ def test_packages_of_one_layer_do_not_import_in_circles():
                 seen.add(part)
                 open_ends += edges.get(part, ())
         assert start not in seen, f"calib.{start} is imported by what it imports"
+
+
+@pytest.mark.parametrize("part", ["stats", "optimize", "signal"])
+def test_the_parts_of_scipy_that_take_a_second_to_load_are_not_needed(part: str):
+    for module, path in modules().items():
+        assert f"scipy.{part} import" not in path.read_text(encoding="utf-8"), module
