@@ -3,8 +3,9 @@
     python benchmarks/generated_networks.py [--minutes 30] [--json FILE]
 
 Networks are those of tests/strategies_networks.py, one for each seed; a run goes on where the last one (read from the
-JSON) stopped. Each network has to compile, keep its inputs and outputs, run in INT8 where the plan says so, and agree
-with its own simulation (LP_TRANSFORMS_MODE=NO). Exits with 1 if one did not.
+JSON) stopped. Each network has to compile, keep its inputs and outputs, run in INT8 where the plan says so, agree
+with its own simulation (LP_TRANSFORMS_MODE=NO), stay near FP32, and go through ``calib.quantize``. Exits with 1 if one
+did not.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from proof import faults, prove  # noqa: E402
-from strategies_networks import seeded_network  # noqa: E402
+from proof import error, faults, prove  # noqa: E402
+from strategies_networks import PER_LAYER, Generated, seeded_network  # noqa: E402
 
+import calib  # noqa: E402
 from calib.errors import CalibError  # noqa: E402
 from calib.runtime.isa import cpu  # noqa: E402
 from calib.runtime.session import compile_model  # noqa: E402
@@ -32,42 +34,80 @@ from calib.runtime.session import compile_model  # noqa: E402
 DEFAULT = ROOT / "benchmarks" / "results" / "generated_networks.json"
 
 
-def judge(seed: int) -> tuple[str, list[str], int]:
+def judge(network: Generated) -> tuple[str, list[str], int]:
     """Return ``(verdict, faults, layers in INT8)`` of one network."""
-    network = seeded_network(seed)
     try:
         compile_model(network.model)
-    except RuntimeError:
+    except CalibError:
         return "not runnable in f32", [], 0
     try:
         proof = prove(network.model, network.feeds)
-    except CalibError as error:
-        return f"refused: {type(error).__name__}", [str(error)], 0
-    except RuntimeError as error:
-        return "failed", [" ".join(str(error).split())[-300:]], 0
+    except CalibError as said:
+        return f"refused: {type(said).__name__}", [str(said)], 0
+    except Exception as raised:  # the question is whether there are any
+        return "failed", [f"{type(raised).__name__}: {' '.join(str(raised).split())[-300:]}"], 0
     found = faults(proof)
+    distance = error(proof.int8_outputs, proof.float_outputs)
+    if distance > 1e-5 + PER_LAYER * len(proof.planned):
+        found.append(f"INT8 is {distance:.3g} of the signal away from FP32, with {len(proof.planned)} layers")
+    found += whole_way(network, bool(proof.planned))
     verdict = "faulty" if found else "quantized" if proof.planned else "nothing to quantize"
     return verdict, found, len(proof.planned)
+
+
+def whole_way(network: Generated, plannable: bool) -> list[str]:
+    """List what ``calib.quantize`` does that it should not: raise, or take a layer out that was planned."""
+    feeds = [tuple(feed) for feed in network.feeds]
+    try:
+        result = calib.quantize(network.model, feeds, effort="fast", estimator="minmax", speed=False, threads=1)
+    except CalibError as said:
+        return [] if not plannable and "nothing to quantize" in str(said) else [f"quantize refused: {said}"]
+    except Exception as raised:  # the question is whether there are any
+        return [f"quantize raised {type(raised).__name__}: {' '.join(str(raised).split())[-300:]}"]
+    return [
+        f"{layer.name} was taken out: {layer.reason}"
+        for layer in result.report.layers
+        if "OpenVINO" in (layer.reason or "") and "although" in layer.reason
+    ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--json", type=Path, default=DEFAULT)
+    parser.add_argument("--seeds", type=int, nargs="*", help="only these, with their steps; nothing is written")
     options = parser.parse_args()
-    state: dict[str, Any] = {"next_seed": 0, "networks": 0, "layers": 0, "verdicts": {}, "faults": {}}
+    if options.seeds:
+        for seed in options.seeds:
+            network = seeded_network(seed)
+            print(seed, *judge(network), network.steps, flush=True)
+        return 0
+    state: dict[str, Any] = {
+        "next_seed": 0,
+        "networks": 0,
+        "layers": 0,
+        "minutes": 0.0,
+        "verdicts": {},
+        "steps": {},
+        "faults": {},
+    }
     if options.json.exists():
         state = json.loads(options.json.read_text(encoding="utf-8"))
-    verdicts, seed = Counter(state["verdicts"]), state["next_seed"]
-    end = time.monotonic() + 60 * options.minutes
-    while time.monotonic() < end:
-        verdict, found, layers = judge(seed)
+    verdicts, steps, seed = Counter(state["verdicts"]), Counter(state["steps"]), state["next_seed"]
+    start = saved = time.monotonic()
+    while time.monotonic() < start + 60 * options.minutes:
+        network = seeded_network(seed)
+        verdict, found, layers = judge(network)
         verdicts[verdict] += 1
+        steps.update(network.steps)
         if found:
-            state["faults"][str(seed)] = {"steps": seeded_network(seed).steps, "faults": found}
-            print(seed, *found, file=sys.stderr)
+            state["faults"][str(seed)] = {"steps": network.steps, "faults": found}
+            print(seed, *found, file=sys.stderr, flush=True)
         seed += 1
-        state |= {"next_seed": seed, "networks": seed, "layers": state["layers"] + layers, "verdicts": dict(verdicts)}
+        now = time.monotonic()
+        minutes, saved = round(state["minutes"] + (now - saved) / 60, 3), now
+        state |= {"next_seed": seed, "networks": seed, "layers": state["layers"] + layers, "minutes": minutes}
+        state |= {"verdicts": dict(verdicts), "steps": dict(sorted(steps.items()))}
         state["machine"] = {"cpu": cpu().name, "features": list(cpu().features)}
         state["versions"] = {"python": platform.python_version(), "openvino": version("openvino")}
         if seed % 50 == 0:
