@@ -15,7 +15,7 @@ from calib.corrections.recipes import BIASED, ESTIMATORS, Chosen, choose_recipe
 from calib.corrections.sequential_bias import correct_biases
 from calib.errors import ExecutionError, ModelError, StatisticsError
 from calib.graph.finder import find
-from calib.graph.insert import Edits, weights_of
+from calib.graph.insert import INT8_WEIGHTS, Edits, weights_of
 from calib.graph.operations import LAYERS
 from calib.graph.placement import place
 from calib.graph.taps import Need
@@ -247,11 +247,15 @@ def without(draft: Draft, layers: Sequence[str], reason: str = "reverted") -> Dr
 
 
 def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...]]:
-    """Return, for each layer, the names of what may be fused behind it: a MatMul runs under the name of its bias."""
+    """Return, for each layer, the names that may stand for it in the executed graph.
+
+    Its INT8 weights, where nobody shares them, then what may be fused behind it: a MatMul runs under the name of its
+    bias, or under one that OpenVINO invents.
+    """
     found = {}
     for layer in (*plan.layers, *plan.skipped):
-        names, tensor = [], TensorId(layer.name)
-        while layer.name in view.nodes and len(names) < 4:
+        names, tensor = _own_weights(view, layer.name), TensorId(layer.name)
+        while layer.name in view.nodes and len(names) < 5:
             readers = view.value_consumers(tensor)
             if len(readers) != 1 or view.types[readers[0].node] == "Result" or view.types[readers[0].node] in LAYERS:
                 break
@@ -259,3 +263,14 @@ def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...
             tensor = TensorId(readers[0].node)
         found[layer.name] = tuple(names)
     return found
+
+
+def _own_weights(view: GraphView, layer: str) -> list[str]:
+    """Return what the INT8 weights that only this layer reads are called, in a model before insertion or behind it."""
+    for tensor in view.inputs.get(layer, ())[:2]:
+        for kind in ("Multiply", "Convert"):  # Constant → Convert → Multiply, or the Constant alone
+            if view.types[tensor.node] == kind:
+                tensor = view.inputs[tensor.node][0]
+        if view.is_constant(tensor) and len(view.consumers[tensor]) == 1:
+            return [tensor.node if tensor.node.endswith(INT8_WEIGHTS) else tensor.node + INT8_WEIGHTS]
+    return []

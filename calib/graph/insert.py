@@ -16,6 +16,7 @@ from calib.ranges.affine import channel_limits, quantize_weights, range_limits
 from calib.runtime.session import ov
 
 opset = ov.opset13
+INT8_WEIGHTS = "/i8"  # behind the name of the constant that they were made of
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _quantize_weight(
         if rounded is None:
             rounded = quantize_weights(weights_of(view, weight.port), weight.scale_shape, weight.levels, weight.clip)
         suffix = f"{len([k for k in made if k[0] == source])}" if any(k[0] == source for k in made) else ""
-        made[key] = _dequantized(rounded, f"{source.node}/i8{suffix}")
+        made[key] = _dequantized(rounded, f"{source.node}{INT8_WEIGHTS}{suffix}")
     view.nodes[weight.port.node].input(weight.port.input).replace_source_output(made[key])
 
 

@@ -24,6 +24,7 @@ class Executed:
         primitive: as OpenVINO names it, such as ``brgconv_avx512_core_amx_I8``.
         precision: ``i8`` only if the primitive says so, else the run-time precision (f32, bf16, f16).
         time_ms: average since compilation; 0 unless compiled with PERF_COUNT.
+        constants: names of the constants that it reads.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Executed:
     precision: str
     time_ms: float
     originals: tuple[str, ...]
+    constants: tuple[str, ...] = ()
 
     @property
     def int8(self) -> bool:
@@ -62,6 +64,7 @@ def executed_nodes(compiled: ov.CompiledModel) -> list[Executed]:
                 precision,
                 float(time) / 1000 if time.replace(".", "", 1).isdigit() else 0.0,
                 originals,
+                tuple(v.get_node().get_friendly_name() for v in op.input_values() if not v.get_node().input_values()),
             )
         )
     return found
@@ -74,13 +77,13 @@ def executed_layers(
 
     Args:
         compiled: the model that ran, or is going to.
-        aliases: layer → names of the nodes behind it that may have been fused into it, nearest first: a MatMul with
-            a bias runs under the name of its Add.
+        aliases: layer → names that may stand for it, nearest first: its INT8 weights, and the nodes behind it that
+            may have been fused into it (a MatMul with a bias runs under the name of its Add).
     """
     layers: dict[str, Executed] = {}
     for node in executed_nodes(compiled):
         if node.kind in COMPUTING:
-            for original in node.originals:
+            for original in (*node.originals, *node.constants):
                 layers.setdefault(original.removesuffix(DEQUANTIZED), node)
     for layer, names in (aliases or {}).items():
         match = next((layers[name] for name in (layer, *names) if name in layers), None)

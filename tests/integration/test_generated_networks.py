@@ -41,6 +41,7 @@ FOUND = {
     56: "two scales on a dynamic output without bias, seen behind a gate",
     1014: "signed ranges for each of two channels",
     1020: "ranges for each channel of a depthwise layer with several outputs a channel",
+    1117: "a MatMul runs in INT8 under a name that OpenVINO invents, and what follows it under its own",
     1124: "signed ranges for each channel of a dynamic shape",
 }
 

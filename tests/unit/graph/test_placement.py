@@ -1,0 +1,236 @@
+"""Where quantizers are put: on which tensors, for which ports, with which levels; nothing is compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from building import Net, max_pool, op
+
+from calib.graph.finder import Found, find
+from calib.graph.placement import place
+from calib.graph.view import GraphView
+from calib.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Scheme, TensorId
+
+
+def named(node: Any, name: str) -> Any:
+    node.set_friendly_name(name)
+    return node
+
+
+def pooled_by(x: Any) -> Any:
+    """Return the values of a MaxPool, whose second output is indices."""
+    output = max_pool(x)
+    named(output.get_node(), "pool")
+    return output
+
+
+def planned(net: Net, *outputs: Any, levels: int = 255) -> QuantizationPlan:
+    for number, parameter in enumerate(net.inputs):
+        parameter.set_friendly_name(f"input{number}")
+    view = GraphView(net.model(*outputs))
+    return place(view, find(view), weight_levels=levels)
+
+
+def on(plan: QuantizationPlan) -> dict[str, ActivationQuantizer]:
+    return {str(quantizer.tensor): quantizer for quantizer in plan.activations}
+
+
+def conv(net: Net, x: Any, name: str, out: int = 8, **kinds: int) -> Any:
+    return named(net.conv(x, out, **kinds), name)
+
+
+def test_layers_that_read_one_tensor_share_its_quantizer_and_others_read_it_bare():
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    plan = planned(net, conv(net, x, "a"), conv(net, x, "b"), op.relu(x))
+    (quantizer,) = plan.activations
+    assert quantizer.tensor == TensorId("input0")
+    assert quantizer.consumers == {Port("a", 0), Port("b", 0)} and quantizer.layers == {"a", "b"}
+    assert (quantizer.scheme, quantizer.unify, quantizer.signed_only) == (Scheme.ASYMMETRIC, "", False)
+    assert quantizer.levels == 256
+
+
+def test_a_quantizer_moves_up_through_what_only_selects_values():
+    net = Net()
+    x = named(op.sigmoid(net.input(1, 3, 8, 8)), "sigmoid")
+    pooled = pooled_by(x)
+    turned = named(op.transpose(pooled, np.array([0, 1, 3, 2])), "turn")
+    (quantizer,) = planned(net, conv(net, turned, "a")).activations
+    assert quantizer.tensor == TensorId("sigmoid")
+    (route,) = quantizer.routes
+    assert (route.entry, route.layer) == (Port("pool", 0), Port("a", 0))
+
+
+def test_a_quantizer_stays_below_an_operation_that_somebody_else_reads():
+    net = Net()
+    pooled = pooled_by(op.sigmoid(net.input(1, 3, 8, 8)))
+    (quantizer,) = planned(net, conv(net, pooled, "a"), op.relu(pooled)).activations
+    assert quantizer.tensor == TensorId("pool") and quantizer.consumers == {Port("a", 0)}
+
+
+def test_only_the_values_of_a_selecting_operation_are_quantized_not_its_indices():
+    net = Net()
+    words = named(op.gather(op.sigmoid(net.input(1, 6, 16)), np.array([0, 2]), np.int64(1)), "rows")
+    plan = planned(net, named(op.matmul(words, net.weights(16, 4), False, False), "a"))
+    assert [q.consumers for q in plan.activations] == [{Port("rows", 0)}]
+
+
+def joined(net: Net, x: Any, *parts: str, name: str = "join") -> Any:
+    kinds = {"sigmoid": op.sigmoid, "tanh": op.tanh, "relu": op.relu}
+    return named(op.concat([named(kinds[part](x), part) for part in parts], 1), name)
+
+
+def test_the_inputs_of_a_concat_are_quantized_together():
+    net = Net()
+    join = joined(net, net.input(1, 3, 8, 8), "sigmoid", "tanh")
+    found = on(planned(net, conv(net, join, "a")))
+    assert set(found) == {"sigmoid:0", "tanh:0"}
+    assert {quantizer.unify for quantizer in found.values()} == {"join"}
+    assert found["tanh:0"].consumers == {Port("join", 1)}
+
+
+def test_concats_that_share_an_input_are_one_group():
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    shared = named(op.elu(x, 1.0), "shared")
+    one = named(op.concat([named(op.sigmoid(x), "left"), shared], 1), "one")
+    two = named(op.concat([shared, named(op.tanh(x), "right")], 1), "two")
+    found = on(planned(net, conv(net, one, "a"), conv(net, two, "b")))
+    assert set(found) == {"left:0", "shared:0", "right:0"}
+    assert len({quantizer.unify for quantizer in found.values()}) == 1
+    assert found["shared:0"].layers == {"a", "b"}
+
+
+def test_a_concat_of_concats_is_one_group():
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    inner = joined(net, x, "sigmoid", "tanh", name="inner")
+    outer = named(op.concat([inner, named(op.relu(x), "relu")], 1), "outer")
+    found = on(planned(net, conv(net, outer, "a")))
+    assert set(found) == {"sigmoid:0", "tanh:0", "relu:0"}
+    assert {quantizer.unify for quantizer in found.values()} == {"outer"}
+
+
+@pytest.mark.parametrize("kind", ["input", "twice", "constant"])
+def test_a_concat_that_gains_nothing_from_int8_inputs_is_quantized_behind(kind: str):
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    part = named(op.sigmoid(x), "part")
+    other = {"input": x, "twice": part, "constant": net.weights(1, 3, 8, 8)}[kind]
+    join = named(op.concat([part, other], 1), "join")
+    view = GraphView(net.model(conv(net, join, "a")))
+    layer = QuantizableNode("a", "Convolution", (0,), (1,))  # the finder leaves the one with a constant out
+    (quantizer,) = place(view, Found((layer,), ())).activations
+    assert (quantizer.tensor, quantizer.unify) == (TensorId("join"), "")
+
+
+def test_both_inputs_of_a_product_have_signed_levels_and_the_second_whatever_its_data():
+    net = Net()
+    a, b = net.input(1, 6, 16), net.input(1, 6, 16)
+    found = on(planned(net, named(op.matmul(a, b, False, True), "product")))
+    assert {name: (q.scheme, q.signed_only) for name, q in found.items()} == {
+        "input0:0": (Scheme.SYMMETRIC, False),
+        "input1:0": (Scheme.SYMMETRIC, True),
+    }
+
+
+def test_a_tensor_has_the_strictest_levels_that_any_of_its_readers_wants():
+    net = Net()
+    a, b = net.input(1, 6, 16), net.input(1, 6, 16)
+    product = named(op.matmul(a, b, False, True), "product")
+    dense = named(op.matmul(b, net.weights(16, 4), False, False), "dense")
+    found = on(planned(net, product, dense))
+    assert (found["input1:0"].scheme, found["input1:0"].signed_only) == (Scheme.SYMMETRIC, True)
+    assert found["input1:0"].layers == {"product", "dense"}
+
+
+def test_weights_on_the_left_take_signed_levels_on_the_right():
+    net = Net()
+    x = net.input(1, 6, 16)
+    plan = planned(net, named(op.matmul(net.weights(8, 6), x, False, False), "left"))
+    (quantizer,), (weight,) = plan.activations, plan.weights
+    assert (quantizer.scheme, quantizer.signed_only) == (Scheme.SYMMETRIC, True)
+    assert quantizer.consumers == {Port("left", 1)} and weight.port == Port("left", 0)
+
+
+def depthwise(net: Net, x: Any, name: str) -> Any:
+    return named(net.depthwise(x), name)
+
+
+def test_only_depthwise_layers_may_have_a_range_for_each_channel():
+    net = Net()
+    x = net.input(1, 8, 8, 8)
+    assert planned(net, depthwise(net, x, "d")).activations[0].per_channel
+    assert not planned(net, depthwise(net, x, "d"), conv(net, x, "a")).activations[0].per_channel
+    moved = pooled_by(x)
+    assert not planned(net, depthwise(net, moved, "d")).activations[0].per_channel
+
+
+@pytest.mark.parametrize(("channels", "per_channel"), [(7, False), (8, True)])
+def test_signed_ranges_for_few_channels_are_one_range(channels: int, per_channel: bool):
+    net = Net()
+    assert planned(net, depthwise(net, net.input(1, channels, 8, 8), "d")).activations[0].per_channel is per_channel
+    net = Net()
+    positive = op.relu(net.input(1, channels, 8, 8))
+    assert planned(net, depthwise(net, positive, "d")).activations[0].per_channel
+
+
+def test_signed_ranges_for_each_channel_need_a_shape_that_is_known():
+    net = Net()
+    x = net.input(1, 8, 8, 8)
+    for tensor, expected in ((x, False), (op.relu(x), True)):
+        model = net.model(depthwise(net, tensor, "d"))
+        model.reshape({0: [1, 8, -1, 8]})
+        view = GraphView(model)
+        assert place(view, find(view)).activations[0].per_channel is expected
+
+
+def test_a_concat_has_no_range_for_each_channel():
+    net = Net()
+    join = joined(net, net.input(1, 4, 8, 8), "sigmoid", "tanh")
+    assert [q.per_channel for q in planned(net, depthwise(net, join, "d")).activations] == [False, False]
+
+
+def scales(net: Net, layer: Any) -> tuple[int, ...]:
+    (weight,) = planned(net, layer).weights
+    return weight.scale_shape
+
+
+def test_weights_have_a_scale_for_each_output_channel():
+    net, other = Net(), Net()
+    x, rows = net.input(1, 8, 8, 8), other.input(2, 6, 16)
+    net.inputs[:], other.inputs[:] = [x], [rows]
+    assert scales(net, net.conv(x, 4)) == (4, 1, 1, 1)
+    assert scales(net, net.conv(x, 16, groups=2)) == (2, 8, 1, 1, 1)
+    assert scales(net, net.depthwise(x)) == (8, 1, 1, 1, 1)
+    assert scales(net, net.deconv(op.relu(x), 5)) == (1, 5, 1, 1)
+    assert scales(other, op.matmul(rows, other.weights(16, 4), False, False)) == (1, 4)
+    assert scales(other, op.matmul(rows, other.weights(4, 16), False, True)) == (4, 1)
+    assert scales(other, op.matmul(rows, other.weights(2, 16, 4), False, False)) == (2, 1, 4)
+    assert scales(other, op.matmul(rows, other.weights(2, 4, 16), False, True)) == (2, 4, 1)
+    assert scales(other, op.matmul(other.weights(4, 6), rows, False, False)) == (4, 1)
+    assert scales(other, op.matmul(other.weights(6, 4), rows, True, False)) == (1, 4)
+
+
+def test_weights_have_as_many_levels_as_asked_for():
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    assert planned(net, net.conv(x, 4)).weights[0].levels == 255
+    assert planned(net, net.conv(x, 4), levels=127).weights[0].levels == 127
+
+
+def test_quantizers_come_in_the_order_of_the_network():
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    last = conv(net, named(op.relu(conv(net, named(op.relu(conv(net, x, "z")), "y"), "m")), "b"), "a")
+    assert [str(q.tensor) for q in planned(net, last).activations] == ["input0:0", "y:0", "b:0"]
+
+
+def test_what_was_skipped_stays_in_the_plan_with_its_reason():
+    net = Net()
+    x = net.input(1, 4, 8, 8)
+    plan = planned(net, named(net.deconv(x, 4, groups=4), "up"), conv(net, x, "a"))
+    assert [layer.name for layer in plan.layers] == ["a"]
+    assert [(skipped.name, bool(skipped.reason)) for skipped in plan.skipped] == [("up", True)]
