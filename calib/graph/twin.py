@@ -83,7 +83,7 @@ def batchable(model: ov.Model, samples: Sequence[object]) -> int:
         for port in node.outputs():
             shape = port.get_partial_shape()
             if node.get_type_name() not in ("Constant", "Result") and shape.is_static:
-                elements = max(elements, int(ov.Shape(shape.to_shape())[0] and _size(shape)))
+                elements = max(elements, _size(shape))
     # The largest tensor, alive in both networks with its input and output, in float32.
     return max(1, min(len(samples), (512 << 20) // max(elements * 4 * 6, 1)))
 
