@@ -16,11 +16,12 @@ from calib.comparison import LAYER_TYPES, tapped_model
 from calib.corrections.judge import Judge, decibel, normalized_errors, output_names
 from calib.corrections.recipes import Chosen
 from calib.errors import ExecutionError, UsageError
+from calib.exam import Exam
 from calib.graph.view import GraphView
 from calib.job import Job
 from calib.outcome import Evaluation, Report, SpeedFacts, StageFacts, Status
 from calib.plan import QuantizationPlan
-from calib.promise import Exam, Kept, precision_config
+from calib.promise import Kept, precision_config
 from calib.report.build import layer_facts, quantizer_facts
 from calib.result import Result
 from calib.runtime.isa import cpu

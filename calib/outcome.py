@@ -171,7 +171,8 @@ class AccuracyFacts(Frozen):
     )
     default_precision: str = ""
     note: str = Field(default="", description="plain sentence, such as a budget below what the samples can show")
-    bound_evaluations: int = 0
+    bound_evaluations: int = Field(default=0, description="most evaluations of the search, stated before it began")
+    bound_s: float = Field(default=0.0, description="most seconds they were expected to take, stated before")
     images_evaluated: int = 0
     compilations: int = 0
 

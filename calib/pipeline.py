@@ -8,13 +8,14 @@ from typing import Any
 
 from calib import __version__
 from calib.evidence import Findings, finish, make_report, measured, pay_off
+from calib.exam import examine
 from calib.graph.finder import already_quantized, find
 from calib.job import Clock, prepare
 from calib.outcome import Evaluation, Inspection
 from calib.plan import QuantizationPlan
 from calib.plan_file import read_plan
 from calib.progress import Progress
-from calib.promise import examine, keep_promise
+from calib.promise import keep_promise
 from calib.report.build import layer_facts
 from calib.result import Result
 from calib.runtime.executed import executed_layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -12,6 +13,10 @@ class Stage(Protocol):
 
     def update(self, count: int = 1, note: str = "") -> None:
         """Say that ``count`` more units are done; ``note`` replaces the remark beside the bar, "" keeps it."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Say something that stays: a line of its own."""
         ...
 
 
@@ -25,6 +30,9 @@ class Progress(Protocol):
 
 class _SilentStage:
     def update(self, count: int = 1, note: str = "") -> None:
+        pass
+
+    def say(self, line: str) -> None:
         pass
 
 
@@ -42,6 +50,9 @@ class _BarStage:
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(count)
+
+    def say(self, line: str) -> None:
+        self._bar.write(line, file=sys.stderr)  # above the bar; also where stderr is no terminal
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import sys
 import tempfile
 import time
@@ -17,119 +16,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy.baseline import check_baseline
+from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
 from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
-from calib.accuracy.search import bound, search
+from calib.accuracy.search import Expected, expected_cost, search
 from calib.accuracy.trial import Limits, Problem
 from calib.config import Settings
 from calib.corrections.judge import Draft
 from calib.corrections.ranking import one_in_damages
 from calib.errors import OutputError, UsageError
-from calib.graph.load import input_specs
+from calib.exam import Exam, WholeSet
 from calib.graph.save import save_model
-from calib.job import Job, open_samples
-from calib.metrics.resolve import resolve_metric
-from calib.metrics.whole_set import WholeSetMetric
+from calib.job import Job
 from calib.outcome import AccuracyFacts, RankFacts, SearchStepFacts
 from calib.plan_file import plan_to_json
 from calib.progress import Stage
-from calib.runtime.evaluate import accept_any_feed, evaluate_compiled
-from calib.runtime.session import F32, Session, compile_model, core, ov
+from calib.runtime.session import F32, core, ov
 from calib.runtime.timing import Candidate, default_precision, time_models
 from calib.samples.identity import split_ids
-from calib.samples.open import InMemory
-from calib.samples.sample import Dataset
 from calib.stages import Built, build, without
 from calib.store import RunStore, remembered, remembered_latency
 
-log = logging.getLogger(__name__)
-
 Layers = frozenset[str]
-
-
-class WholeSet:
-    """A user's function over the whole set, as a Metric over one single "sample": it is asked once for each plan."""
-
-    def __init__(self, metric: WholeSetMetric):
-        self.name, self.higher_is_better, self.unit = metric.name, metric.higher_is_better, metric.unit
-        self.metric = metric
-
-    def aggregate(self, parts: Sequence[Any]) -> float:
-        """Return the function's value."""
-        return float(parts[0][0])
-
-    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
-        """Return the scores that the function gave along with its value, if it did and they average to it."""
-        value, scores = parts[0]
-        if scores is None or not np.isclose(np.mean(scores), value, rtol=1e-6, atol=1e-9):
-            return None
-        return np.asarray(scores, np.float64)
-
-
-@dataclass(frozen=True)
-class Exam:
-    """Measures models with the metric: on single samples where it can, on the whole set where it must.
-
-    Attributes:
-        ids: validation samples in id order; one empty name for a function over the whole set.
-        references: FP32 outputs by sample id, for metrics that compare with them.
-    """
-
-    job: Job
-    dataset: Dataset | None
-    ids: tuple[str, ...]
-    metric: Any
-    references: Mapping[str, Sequence[NDArray[Any]]]
-
-    def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> Any:
-        """Compile a model in the form that ``run`` takes."""
-        if isinstance(self.metric, WholeSet):
-            return Session(model, config)
-        return compile_model(model, config, streams=self.job.streams)
-
-    def run(self, compiled: Any, indices: Sequence[int]) -> list[Any]:
-        """Return the metric's parts of these samples."""
-        if isinstance(self.metric, WholeSet):
-            predict = accept_any_feed(compiled, input_specs(self.job.loaded.model))
-            value, scores = self.metric.metric.evaluate(predict)
-            return [(value, None if scores is None else scores.tolist())]
-        assert self.dataset is not None
-        samples = self.dataset.load([self.ids[i] for i in indices])
-        return evaluate_compiled(compiled, samples, self.metric, self.references)
-
-
-def examine(job: Job, validation: Any) -> Exam | None:
-    """Resolve the metric and the validation dataset; None where no accuracy was asked for.
-
-    FP32 outputs are computed only for metrics that compare with them.
-    """
-    metric = job.settings.metric
-    if validation is None and metric is None and job.settings.max_drop is None:
-        return None
-    outputs = [(_shape(port), np.dtype(port.get_element_type().to_dtype())) for port in job.loaded.model.outputs]
-    found = resolve_metric(metric, higher_is_better=job.settings.higher_is_better, outputs=outputs)
-    if isinstance(found, WholeSetMetric):
-        return Exam(job, None, ("",), WholeSet(found), {})
-    if validation is None and found.needs_target:
-        raise UsageError(f"the metric {found.name} needs labelled samples: give --validation DATA (validation=…)")
-    opened = job.calibration if validation is None else open_samples(job, validation)
-    assert opened is not None
-    dataset = InMemory(opened)
-    ids = tuple(dataset.choose(None))
-    references: dict[str, Sequence[NDArray[Any]]] = {}
-    if found.needs_reference:
-        session = Session(job.loaded.model)
-        references = {sample.id: session(sample.feed) for sample in dataset.load(ids)}  # pyright: ignore
-    return Exam(job, dataset, ids, found, references)
-
-
-def _shape(port: ov.Output) -> tuple[int | None, ...]:
-    partial = port.get_partial_shape()
-    if partial.rank.is_dynamic:
-        return ()
-    return tuple(None if axis.is_dynamic else axis.get_length() for axis in partial)
 
 
 @dataclass(frozen=True)
@@ -164,43 +73,106 @@ def keep_promise(
     """
     settings, draft = job.settings, whole.draft
     with _open_store(store, resume) as verdicts:
-        run = job.fingerprint(_identity(draft), exam.ids, exam.metric.name, default_precision(), ov.get_version())
         trials = _Trials(job, whole, exam)
-        ask = remembered(verdicts, run, trials.parts)
-        everything = np.arange(len(exam.ids), dtype=np.int64)
-        baseline = remembered(verdicts, _baseline_key(job, exam), trials.baseline)(frozenset(), everything)
-        value = float(exam.metric.aggregate(baseline))
+        baseline = _baseline(verdicts, exam, stage)
+        run = _run(job, exam, draft, baseline)
+        if resume and (count := verdicts.verdicts(run)):
+            stage.say(f"resumed: {count} verdicts of an earlier run hold for this one")
         check_baseline(
-            value,
+            float(exam.metric.aggregate(baseline.parts)),
             exam.metric.name,
             exam.metric.unit,
             samples=len(exam.ids),
             higher_is_better=exam.metric.higher_is_better,
+            chance=exam.chance,
             reference=settings.reference,
+            with_labels_shifted=labels_moved(exam.metric, baseline.rows) if exam.moves_labels else None,
         )
         units = draft.plan.units()
         problem = Problem(
             rank(units, dict.fromkeys(units, 0.0)),
-            baseline,
+            baseline.parts,
             exam.metric,
             Budget(_limit(settings), settings.drop, exam.metric.higher_is_better),
-            ask,
+            remembered(verdicts, run, trials.parts),
             latency=remembered_latency(verdicts, run, trials.latency),
             held_out=_held_out(exam, settings.confirm_split),
-            limits=Limits(max_evaluations=settings.max_evaluations),
+            limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
             expired=_deadline(settings.time_limit),
-            progress=lambda step: _tell(stage, step, _limit(settings)),
         )
-        _announce(problem, len(units), trials)
+        expected = expected_cost(problem, baseline.seconds)
+        if settings.max_drop is not None:
+            stage.say(f"search: {expected.sentence}")
+        problem = replace(problem, progress=lambda step: _tell(stage, step, problem, expected))
         # Layers are ranked only where everything in INT8 misses the budget; its verdict is remembered, not asked twice.
         result = search(replace(problem, limits=Limits(max_evaluations=1)))
-        ranking: tuple[RankFacts, ...] = ()
+        ranking: tuple[RankedUnit, ...] = ()
         if settings.max_drop is not None and result.status != "within_budget" and not _over(problem, result):
-            ranked, ranking = _ranking(job, draft, units)
-            result = search(replace(problem, ranked=ranked))
+            ranking = _ranking(verdicts, run, job, draft, units)
+            result = search(replace(problem, ranked=ranking))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
-        return _kept(job, exam, problem, result, trials, ranking)
+        kept = _kept(job, exam, problem, result, trials, ranking)
+        facts = kept.facts.model_copy(update={"bound_evaluations": expected.evaluations, "bound_s": expected.most_s})
+        return replace(kept, facts=facts, warnings=(*baseline.warnings, *kept.warnings))
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """What the FP32 model did on the validation samples.
+
+    Attributes:
+        rows: as the exam keeps them: with labels moved, where the metric can be asked for that.
+        parts: the metric's, one a sample.
+        contents: hash of all samples and their targets.
+        seconds: what the pass took.
+    """
+
+    rows: Sequence[Any]
+    parts: Sequence[Any]
+    contents: str
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def _baseline(store: RunStore, exam: Exam, stage: Stage) -> _Baseline:
+    """Run FP32, or take what the store knows, which holds as long as samples and targets are what they were."""
+    key = "fp32/" + _hash([exam.job.loaded.facts.fingerprint, exam.moves_labels, *exam.identity()])
+    everything = np.arange(len(exam.ids), dtype=np.int64)
+    known, warnings = store.get(key, "baseline"), []
+    if known is not None:
+        marks = exam.marks()
+        changed = [i for i, mark in enumerate(marks) if mark != known["marks"][i]]
+        if changed:
+            warnings.append(
+                f"the validation data are not what they were in the run to resume: {len(changed)} of {len(marks)} "
+                f"samples, {exam.ids[changed[0]]} first, have other contents or targets; everything is evaluated anew"
+            )
+            stage.say(warnings[0])
+            known = None
+    if known is None:
+        started = time.perf_counter()
+        rows, marks = exam.baseline()
+        known = {"marks": marks, "seconds": time.perf_counter() - started}
+        store.keep_verdict(f"{key}/{_hash(marks)}", frozenset(), everything, rows)
+        store.put(key, "baseline", known)
+    rows = store.known(f"{key}/{_hash(known['marks'])}", frozenset())
+    ordered = [rows[i] for i in everything.tolist()]
+    parts = [row[0] for row in ordered] if exam.moves_labels else ordered
+    return _Baseline(ordered, parts, _hash(known["marks"]), known["seconds"], tuple(warnings))
+
+
+def _run(job: Job, exam: Exam, draft: Draft, baseline: _Baseline) -> str:
+    """Return what a verdict depends on and nothing else: the models of all plans, the samples, how they are judged.
+
+    Budgets, limits and the split decide which plans are asked for, not what is answered.
+    """
+    precision = job.settings.float_precision or "f32"
+    return _hash([job.loaded.facts.fingerprint, _identity(draft), baseline.contents, precision, *exam.identity()])
+
+
+def _hash(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _over(problem: Problem, result: SearchResult) -> bool:
@@ -213,16 +185,6 @@ def _nothing_known(why: str) -> BaseException:
     if "interrupted" in why:
         return KeyboardInterrupt()
     return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
-
-
-def _baseline_key(job: Job, exam: Exam) -> str:
-    """Return what the FP32 baseline depends on, and nothing else: all settings of one model share it."""
-    blocks = {name: block.model_dump() for name, block in job.settings.preprocessing.items()}
-    source = exam.dataset.source if exam.dataset else ""
-    asked = json.dumps(
-        [job.loaded.facts.fingerprint, source, exam.ids, blocks, exam.metric.name, ov.get_version()], default=str
-    )
-    return "fp32/" + hashlib.sha256(asked.encode()).hexdigest()
 
 
 def _limit(settings: Settings) -> float:
@@ -276,17 +238,10 @@ class _Trials:
     def __init__(self, job: Job, whole: Built, exam: Exam):
         self._job, self._whole, self._exam = job, whole, exam
         self._last: tuple[Layers, Built, ov.Model, Any] | None = None
-        self.seconds = 0.0
 
     @property
     def config(self) -> Mapping[str, Any]:
         return precision_config(self._job.settings.float_precision)
-
-    def baseline(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
-        started = time.perf_counter()
-        parts = self._exam.run(self._exam.compiled(self._job.loaded.model, F32), indices.tolist())
-        self.seconds = time.perf_counter() - started
-        return parts
 
     def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
         return self._exam.run(self._at(reverted)[3], indices.tolist())
@@ -326,11 +281,16 @@ def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
     return read
 
 
-def _ranking(job: Job, draft: Draft, units: Sequence[Layers]) -> tuple[tuple[RankedUnit, ...], tuple[RankFacts, ...]]:
-    samples = job.feeds(job.ids[: job.settings.rank_samples])
-    damages = one_in_damages(draft, units, samples, memory_limit=job.settings.memory_limit, streams=job.streams)
-    ranked = rank(units, damages)
-    return ranked, tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in ranked)
+def _ranking(store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[Layers]) -> tuple[RankedUnit, ...]:
+    """Return the units, most damaging first, from the store where they were ranked before."""
+    ids = job.ids[: job.settings.rank_samples]
+    key = f"{run}/{_hash(ids)}"
+    if (known := store.ranking(key)) is None:
+        limit = job.settings.memory_limit
+        damages = one_in_damages(draft, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
+        store.keep_ranking(key, [(unit.layers, unit.damage, unit.cost_ms) for unit in rank(units, damages)])
+        known = store.ranking(key)
+    return tuple(RankedUnit(*row) for row in known or ())
 
 
 def _held_out(exam: Exam, share: float) -> NDArray[np.int64]:
@@ -346,17 +306,11 @@ def _deadline(limit: float | None) -> Callable[[], bool]:
     return lambda: end is not None and time.monotonic() > end
 
 
-def _announce(problem: Problem, units: int, trials: _Trials) -> None:
-    most = bound(units, problem.limits, held_out=len(problem.held_out) > 0)
-    log.info(
-        "search: at most %d evaluations of %d samples; one took %.1f s in FP32, so at most about %.0f s",
-        most, len(problem.baseline_parts), trials.seconds, most * max(trials.seconds, 0.1),
-    )  # fmt: skip
-
-
-def _tell(stage: Stage, step: SearchStepFacts, limit: float) -> None:
+def _tell(stage: Stage, step: SearchStepFacts, problem: Problem, expected: Expected) -> None:
+    limit = problem.budget.max_drop
     budget = f" of {limit:g}" if limit < sys.float_info.max else ""
-    stage.update(1, f"drop {step.drop:.4g}{budget}, {len(step.reverted)} layers in float")
+    layers = f"{len(step.reverted)} of {len(problem.layers)} layers in floating point"
+    stage.update(1, f"{step.step} of at most {expected.evaluations}, drop {step.drop:.4g}{budget}, {layers}")
 
 
 def _kept(
@@ -365,7 +319,7 @@ def _kept(
     problem: Problem,
     result: SearchResult,
     trials: _Trials,
-    ranking: tuple[RankFacts, ...],
+    ranking: Sequence[RankedUnit],
 ) -> Kept:
     metric, figure = exam.metric, result.headline
     default, warnings, other = default_precision(), [], None
@@ -398,12 +352,9 @@ def _kept(
         drop_default_precision=other,
         default_precision=default,
         note=result.note if job.settings.max_drop is not None else "",
-        bound_evaluations=result.bound_evaluations,
         images_evaluated=result.images_evaluated,
         compilations=result.compilations,
     )
     built = None if result.status == "fp32_kept" else trials.built(result.reverted)
-    return Kept(built, facts, result, ranking, tuple(warnings))
-
-
-__all__ = ["Exam", "Kept", "examine", "keep_promise"]
+    ranked = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in ranking)
+    return Kept(built, facts, result, ranked, tuple(warnings))

@@ -66,6 +66,8 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL);
     """,
+    # Which samples a verdict is of, so that it serves where they are asked for in other portions.
+    "ALTER TABLE verdicts ADD COLUMN samples TEXT NOT NULL DEFAULT '[]';",
 )
 
 
@@ -159,22 +161,25 @@ class RunStore:
             raise MetricError(
                 f"what the metric keeps of a sample must be numbers, strings and lists of them ({error})"
             ) from error
-        row = (run, plan_hash(reverted), block_hash(block), _json(sorted(reverted)), text)
+        row = (run, plan_hash(reverted), block_hash(block), _json(sorted(reverted)), text, _json(block.tolist()))
         with self.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def known(self, run: str, reverted: frozenset[str]) -> dict[int, Any]:
+        """Return sample index → part of all samples that this plan was evaluated on."""
+        rows = self.read("SELECT samples, parts FROM verdicts WHERE run = ? AND plan = ?", (run, plan_hash(reverted)))
+        found: dict[int, Any] = {}
+        for text, kept in rows:
+            samples, parts = self._parse(text), self._parse(kept)
+            if not isinstance(parts, list) or not isinstance(samples, list) or len(parts) != len(samples):
+                raise self._damaged(f"a verdict holds {kept[:40]!r} where {len(samples)} parts are needed")
+            found.update(zip(samples, parts, strict=True))
+        return found
 
     def verdict(self, run: str, reverted: frozenset[str], block: NDArray[np.int64]) -> list[Any] | None:
-        """Return the parts of this plan on this block, None where they are not known."""
-        rows = self.read(
-            "SELECT parts FROM verdicts WHERE run = ? AND plan = ? AND block = ?",
-            (run, plan_hash(reverted), block_hash(block)),
-        )
-        if not rows:
-            return None
-        parts = self._parse(rows[0][0])
-        if not isinstance(parts, list) or len(parts) != len(block):
-            raise self._damaged(f"a verdict holds {rows[0][0][:40]!r} where {len(block)} parts are needed")
-        return parts
+        """Return the parts of this plan on these samples, None where one of them is not known."""
+        known = self.known(run, reverted)
+        return [known[i] for i in block.tolist()] if known.keys() >= set(block.tolist()) else None
 
     def verdicts(self, run: str) -> int:
         """Return how many blocks of samples are known for this run."""
@@ -260,7 +265,7 @@ class RunStore:
 
 
 def remembered(store: RunStore, run: str, evaluate: Evaluate) -> Evaluate:
-    """Return ``evaluate`` with a memory: each answer is on disk before it is used, and asked for once.
+    """Return ``evaluate`` with a memory: each answer is on disk before it is used, and asked for once a sample.
 
     Args:
         store: where the answers are kept.
@@ -273,12 +278,11 @@ def remembered(store: RunStore, run: str, evaluate: Evaluate) -> Evaluate:
     """
 
     def evaluate_once(reverted: frozenset[str], indices: NDArray[np.int64]) -> Sequence[Any]:
-        known = store.verdict(run, reverted, indices)
-        if known is None:
-            store.keep_verdict(run, reverted, indices, evaluate(reverted, indices))
-            known = store.verdict(run, reverted, indices)
-        assert known is not None
-        return known
+        known = store.known(run, reverted)
+        if len(missing := indices[[i not in known for i in indices.tolist()]]):
+            store.keep_verdict(run, reverted, missing, evaluate(reverted, missing))
+            known = store.known(run, reverted)
+        return [known[i] for i in indices.tolist()]
 
     return evaluate_once
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from calib.errors import BaselineError
 
@@ -12,6 +13,7 @@ FRACTION_TOLERANCE = 0.05
 RELATIVE_TOLERANCE = 0.1
 # Off-by-one labels take a classifier to about chance: a shifted reading that is this much better is no accident.
 LABEL_SHIFT_GAIN = 0.1
+SHIFTS = (-1, 1)
 
 CAUSES = (
     "mean/scale of the preprocessing differ from training",
@@ -21,6 +23,28 @@ CAUSES = (
     "the layout is NCHW where NHWC is expected, or the reverse",
     "this metric reads another output than the one that carries the result",
 )
+
+
+class MovedLabels:
+    """Measures each sample three times on the same outputs: against its label, and against it moved by −1 and +1.
+
+    Args:
+        metric: a Metric that also has ``moved_target(outputs, target, by)``: the target with every class number moved.
+    """
+
+    def __init__(self, metric: Any):
+        self.name, self.metric = metric.name, metric
+        self.needs_target, self.needs_reference = metric.needs_target, metric.needs_reference
+
+    def measure(self, outputs: Any, target: Any, reference: Any = None) -> list[Any]:
+        """Return [part, part with −1, part with +1]."""
+        moved = (self.metric.moved_target(outputs, target, by) for by in SHIFTS)
+        return [self.metric.measure(outputs, one, reference) for one in (target, *moved)]
+
+
+def labels_moved(metric: Any, rows: Sequence[Sequence[Any]]) -> Callable[[int], float]:
+    """Return by → the metric with all labels moved by that, from what `MovedLabels` measured."""
+    return lambda by: float(metric.aggregate([row[1 + SHIFTS.index(by)] for row in rows]))
 
 
 def check_baseline(
@@ -36,6 +60,9 @@ def check_baseline(
     with_labels_shifted: Callable[[int], float] | None = None,
 ) -> None:
     """Stop before anything is spent where the FP32 baseline can't be right.
+
+    A baseline that agrees with the reference is right: the other rules are for where none was given, or to say why it
+    does not.
 
     Args:
         value: the baseline.
@@ -54,39 +81,47 @@ def check_baseline(
     """
     if not math.isfinite(value):
         raise _implausible(f"the FP32 baseline of {metric} is {value}: a finite number is needed")
-    if with_labels_shifted is not None:
-        _check_labels(value, metric, with_labels_shifted)
+    off = "" if reference is None else _off_reference(value, metric, unit, samples, reference, tolerance)
+    if reference is not None and not off:
+        return
+    if with_labels_shifted is not None and higher_is_better:
+        _check_labels(value, metric, samples, with_labels_shifted)
+    if off:
+        raise _implausible(off)
     if chance is not None and higher_is_better:
-        limit = chance + 3 * _standard_error(chance, samples)
-        if value <= limit:
+        # Few samples tell guessing from a hard task no better than a coin does: then nothing is said.
+        noise = 2 * _standard_error(chance, samples)
+        if value <= chance + noise and noise <= (1 - chance) / 6:
             raise _implausible(
                 f"the FP32 baseline of {metric} is {value:.4g}, "
-                f"no better than guessing ({chance:.4g}) on {samples} samples"
+                f"no better than guessing ({chance:.4g}) on {samples} samples",
+                value,
             )
     if unit == "fraction" and higher_is_better and value <= 0:
         raise _implausible(f"the FP32 baseline of {metric} is {value:g}: no sample is right")
-    if reference is not None:
-        _check_reference(value, metric, unit, samples, reference, tolerance)
 
 
 def _standard_error(share: float, samples: int) -> float:
     return math.sqrt(max(share * (1 - share), 0.0) / max(samples, 1))
 
 
-def _check_labels(value: float, metric: str, with_labels_shifted: Callable[[int], float]) -> None:
-    for shift in (-1, 1):
+def _check_labels(value: float, metric: str, samples: int, with_labels_shifted: Callable[[int], float]) -> None:
+    for shift in SHIFTS:
         shifted = with_labels_shifted(shift)
-        if shifted > value + LABEL_SHIFT_GAIN:
+        noise = 3 * math.hypot(_standard_error(value, samples), _standard_error(shifted, samples))
+        if shifted > value + max(LABEL_SHIFT_GAIN, noise):
             raise BaselineError(
                 f"the FP32 baseline of {metric} is {value:.4g}, but {shifted:.4g} with every label moved "
                 f"by {shift:+d}: "
                 f"the labels are off by one. Move them by {shift:+d}, or remove or add the background class."
+                f"{_vouch(value)}"
             )
 
 
-def _check_reference(
+def _off_reference(
     value: float, metric: str, unit: str, samples: int, reference: float, tolerance: float | None
-) -> None:
+) -> str:
+    """Return how the baseline differs from the reference, "" where it agrees."""
     fraction = unit == "fraction"
     if fraction and 1 < reference <= 100:
         raise BaselineError(
@@ -95,12 +130,18 @@ def _check_reference(
     if tolerance is None:
         noise = 4 * _standard_error(min(max(reference, 0.0), 1.0), samples)
         tolerance = max(FRACTION_TOLERANCE, noise) if fraction else RELATIVE_TOLERANCE * abs(reference)
-    if abs(value - reference) > tolerance:
-        raise _implausible(
-            f"the FP32 baseline of {metric} is {value:.4g}, the reference is {reference:.4g}, "
-            f"and at most {tolerance:.2g} of difference is plausible on {samples} samples"
-        )
+    if abs(value - reference) <= tolerance:
+        return ""
+    return (
+        f"the FP32 baseline of {metric} is {value:.4g}, the reference is {reference:.4g}, "
+        f"and at most {tolerance:.2g} of difference is plausible on {samples} samples"
+    )
 
 
-def _implausible(what: str) -> BaselineError:
-    return BaselineError(f"{what}. Likely causes:\n" + "\n".join(f"  - {cause}" for cause in CAUSES))
+def _vouch(value: float) -> str:
+    return f" If this figure is right all the same, say so: --reference {value:.4g}"
+
+
+def _implausible(what: str, value: float | None = None) -> BaselineError:
+    causes = "\n".join(f"  - {cause}" for cause in CAUSES)
+    return BaselineError(f"{what}. Likely causes:\n{causes}" + (f"\n{_vouch(value)[1:]}" if value is not None else ""))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from calib.accuracy.rank import Curve, RankedUnit
@@ -76,6 +77,48 @@ def bound_images(problem: Problem) -> int:
         most += CONFIRMATIONS * unseen + (CONFIRMATIONS - 1) * up * seen
     limit = problem.limits.max_evaluations
     return most if limit is None else min(most, everything + limit * max(seen, unseen))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a search is going to cost, as told before it begins.
+
+    Attributes:
+        evaluations: at most.
+        images: run through any model, at most, in validation sets, the FP32 pass included.
+        usual_s: seconds where everything in INT8 keeps the budget, 0 where unknown.
+        most_s: seconds at most.
+        samples: of the validation set.
+    """
+
+    evaluations: int
+    images: float
+    usual_s: float
+    most_s: float
+    samples: int
+
+    @property
+    def sentence(self) -> str:
+        """All of it in plain words."""
+        plural = "s" * (self.evaluations != 1)
+        return (
+            f"at most {self.evaluations} evaluation{plural} of {self.samples} samples, {self.images:.1f} times the "
+            f"validation set in all; by the time FP32 took, about {_duration(self.usual_s)} if INT8 keeps the budget, "
+            f"at most about {_duration(self.most_s)}"
+        )
+
+
+def expected_cost(problem: Problem, fp32_s: float) -> Expected:
+    """Return what a search costs, by the seconds that one FP32 pass took over the validation set."""
+    everything = len(problem.baseline_parts)
+    most = bound(len(problem.ranked), problem.limits, held_out=bool(len(problem.held_out)))
+    images = bound_images(problem) / everything
+    # The FP32 pass is behind us; INT8 takes less than its time, its compilations make up for it.
+    return Expected(most, images, fp32_s, (images - 1) * fp32_s, everything)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 100 else f"{max(seconds, 1):.0f} s"
 
 
 def search(problem: Problem) -> SearchResult:

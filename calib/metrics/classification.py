@@ -63,6 +63,14 @@ class TopK:
         """Return the share of hits of each sample that has a target."""
         return np.array([part for part in parts if part is not None], np.float64)
 
+    def chance(self, classes: int) -> float:
+        """Return what guessing gives."""
+        return min(self.k / classes, 1.0)
+
+    def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> NDArray[np.int64]:
+        """Return the target with its class numbers moved, those at the end to the other end."""
+        return _moved(outputs, target, by, self.name)
+
 
 def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
     """Return targets as int64, checked to be −1 or below the number of classes.
@@ -85,6 +93,12 @@ def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
             "one, or is it the wrong output?"
         )
     return values.astype(np.int64)
+
+
+def _moved(outputs: Sequence[NDArray[Any]], target: Any, by: int, name: str) -> NDArray[np.int64]:
+    classes = class_scores(outputs, name).shape[-1]
+    targets = class_targets(target, classes, name)
+    return np.where(targets == IGNORED, IGNORED, (targets + by) % classes)
 
 
 def _one_a_position(targets: NDArray[np.int64], shape: tuple[int, ...], name: str) -> NDArray[np.int64]:
@@ -150,3 +164,7 @@ class F1:
     def per_sample(self, parts: Sequence[Any]) -> None:
         """Return None: counts are taken over the whole set."""
         return None
+
+    def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> NDArray[np.int64]:
+        """Return the target with its class numbers moved, those at the end to the other end."""
+        return _moved(outputs, target, by, self.name)

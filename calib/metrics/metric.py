@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 class Metric(Protocol):
     """Measures the outputs of one sample at a time, then makes one number of all the measurements.
 
+    Two more methods make the check of the FP32 baseline sharper where a metric has them: ``chance(classes)``, what
+    guessing gives, and ``moved_target(outputs, target, by)``, the target with its class numbers moved by ``by`` (those
+    at the end to the other end), by which labels that are off by one are found.
+
     Attributes:
         name: as in the table.
         higher_is_better: declared, never guessed.

@@ -246,3 +246,14 @@ def test_a_baseline_far_from_the_published_figure_stops_the_run(quantize: Any, w
     flags = ("--metric", "top-1", "--max-drop", "0.01", "--reference", "0.99")
     ended = quantize("--validation", work / "validation.npz", *flags)
     assert ended.code == 1 and "baseline" in ended.err and not (work / "out" / "report.json").exists()
+
+
+def test_labels_that_are_off_by_one_stop_the_run_and_are_named(quantize: Any, work: Path):
+    seen, session = images(40, seed=5), ov.Core().compile_model(work / "model.xml", "CPU")
+    right = np.array([int(session(image[None])[0].argmax()) for image in seen])
+    flags = ("--metric", "top-1", "--max-drop", "0.9", "--validation", work / "validation.npz")
+    np.savez(work / "validation.npz", image=seen, labels=(right + 1) % 5)
+    ended = quantize(*flags)
+    assert ended.code == 1 and "labels are off by one. Move them by -1" in ended.err
+    assert not (work / "out" / "report.json").exists()
+    assert quantize(*flags, "--reference", "0").code == 0  # whoever says that this is right is believed

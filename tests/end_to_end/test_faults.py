@@ -53,6 +53,9 @@ def signalling(stage: str, number: int, at_update: int = 0) -> Callable[[Any], A
             if self.updates == at_update:
                 os.kill(os.getpid(), number)
 
+        def say(self, line: str) -> None:
+            pass
+
     @contextmanager
     def progress(name: str, total: int | None = None) -> Iterator[Any]:
         if name == stage and not at_update:
@@ -293,6 +296,47 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
     assert len(evaluated) - resumed == resumed + verdicts - 1  # one verdict of the killed run was FP32's
     assert model_bytes(hard / "out") == model_bytes(hard / "undisturbed")
     assert report_of(hard / "out").search == report_of(hard / "undisturbed").search
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[str], int]]:
+    """What was really evaluated: layers reverted, and on how many samples."""
+    found: list[tuple[frozenset[str], int]] = []
+    ask = calib.promise._Trials.parts  # pyright: ignore
+    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: found.append((r, len(i))) or ask(self, r, i))
+    monkeypatch.setattr("calib.promise.time_models", timed)
+    return found
+
+
+def test_verdicts_survive_another_limit_budget_and_split(hard: Path, quantize: Any, asked: list[Any]):
+    flags = (*SEARCH, hard / "validation.npz")
+    assert quantize(*flags, "--max-evaluations", "1").code == 3
+    assert asked == [(frozenset(), 200)]
+    ended = quantize(*flags, "--resume", "--time-limit", "1h")
+    assert ended.code == 0 and "resumed: 1 verdict" in ended.err and frozenset() not in [r for r, _ in asked[1:]]
+    before = len(asked)
+    resumed = report_of(hard / "out").search
+    quantize(*flags, "--resume", "--max-drop", "0.9", "--confirm-split", "0.25")
+    assert len(asked) == before
+    assert quantize(*flags, "--resume").code == 0 and len(asked) == before
+    again = model_bytes(hard / "out")
+    assert quantize(*flags, output=hard / "undisturbed").code == 0
+    assert model_bytes(hard / "undisturbed") == again and report_of(hard / "undisturbed").search == resumed
+
+
+def test_labels_that_changed_before_resume_are_noticed(hard: Path, quantize: Any, asked: list[Any]):
+    seen, labels = images(60, seed=4), np.zeros(60, np.int64)
+    flags = ("--metric", "top-1", "--reference", "1", "--max-drop", "0.9", "--set", "speed=false")
+    for changed in (None, 7, None):
+        if changed is not None:
+            labels[changed] = 1
+        np.savez(hard / "validation.npz", image=seen, labels=labels)
+        ended = quantize(*flags, "--validation", hard / "validation.npz", "--resume")
+        assert ended.code == 0, ended.err
+        warned = "1 of 60 samples" in ended.err
+        assert warned == (changed is not None)
+        assert any("other contents or targets" in text for text in report_of(hard / "out").warnings) == warned
+    assert [count for _, count in asked] == [60, 60]
 
 
 def test_without_resume_old_verdicts_are_dropped(hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch):

@@ -36,7 +36,7 @@ def test_verdicts_of_other_runs_plans_and_blocks_are_kept_apart(path):
         store.keep_verdict("run", A, BLOCK, [1, 2, 3])
         assert store.verdict("other", A, BLOCK) is None
         assert store.verdict("run", B, BLOCK) is None
-        assert store.verdict("run", A, BLOCK[::-1]) is None
+        assert store.verdict("run", A, np.array([*BLOCK, 99])) is None
         assert store.verdict("run", A, BLOCK.astype(np.int32)) == [1, 2, 3]  # the numbers count, not their type
 
 
@@ -107,6 +107,22 @@ def test_failed_evaluation_leaves_nothing_behind(path):
         with pytest.raises(KeyboardInterrupt):
             remembered(store, "run", fails)(A, BLOCK)
         assert store.verdicts("run") == 0
+
+
+def test_samples_that_are_known_are_not_evaluated_again_in_other_portions(path):
+    asked = []
+
+    def evaluate(reverted, indices):
+        asked.append(indices.tolist())
+        return [float(i) for i in indices]
+
+    with RunStore(path) as store:
+        ask = remembered(store, "run", evaluate)
+        ask(A, np.array([4, 1]))
+        assert ask(A, np.array([1, 2, 3, 4])) == [1.0, 2.0, 3.0, 4.0]
+        assert ask(A, np.array([3, 1])) == [3.0, 1.0]
+        assert ask(B, np.array([1])) == [1.0]
+    assert asked == [[4, 1], [2, 3], [1]]
 
 
 def test_remembered_latency_times_the_same_finalists_once(path):

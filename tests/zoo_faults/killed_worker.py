@@ -36,6 +36,9 @@ def main(faults: str, task_file: str) -> int:
         def update(self, count: int = 1, note: str = "") -> None:
             pass
 
+        def say(self, line: str) -> None:
+            pass
+
     @contextmanager
     def progress(stage: str, total: int | None = None) -> Iterator[Inside]:
         print("stage", stage, file=sys.stderr, flush=True)

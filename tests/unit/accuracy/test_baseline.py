@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from calib.accuracy.baseline import check_baseline
+from calib.accuracy.baseline import MovedLabels, check_baseline, labels_moved
 from calib.errors import BaselineError
+from calib.metrics.classification import F1, TopK
 
 
 def test_plausible_baselines_pass():
@@ -64,3 +66,29 @@ def test_baseline_without_a_number_is_refused(value):
 def test_no_sample_right_is_implausible():
     with pytest.raises(BaselineError, match="no sample is right"):
         check_baseline(0.0, "f1", "fraction", samples=100)
+
+
+@pytest.mark.parametrize("metric", [TopK(1), F1()])
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_labels_moved_on_the_outputs_at_hand_give_the_metric_of_right_labels(metric, shift):
+    scores = np.random.default_rng(0).normal(size=(50, 1, 4)).astype(np.float32)
+    labels = [int(one.argmax() - shift) % 4 for one in scores]
+    rows = [MovedLabels(metric).measure([one], label) for one, label in zip(scores, labels, strict=True)]
+    moved = labels_moved(metric, rows)
+    assert moved(shift) == 1.0 and moved(-shift) < 1.0
+    assert metric.aggregate([row[0] for row in rows]) == 0.0
+    kept = MovedLabels(metric).measure([scores[:1]], np.array([-1]))
+    assert kept[0] == kept[1] == kept[2]  # no target stays no target
+
+
+def test_few_samples_do_not_accuse_the_labels_or_call_a_model_a_guesser():
+    check_baseline(0.4, "top1", "fraction", samples=5, chance=0.25, with_labels_shifted=lambda by: 0.6)
+    with pytest.raises(BaselineError, match="no better than guessing"):
+        check_baseline(0.27, "top1", "fraction", samples=500, chance=0.25)
+
+
+def test_a_baseline_that_agrees_with_the_reference_is_believed():
+    check_baseline(0.1, "top1", "fraction", samples=1000, chance=0.1, reference=0.1, with_labels_shifted=lambda by: 0.9)
+    with pytest.raises(BaselineError, match="off by one") as caught:
+        check_baseline(0.1, "top1", "fraction", samples=1000, reference=0.9, with_labels_shifted=lambda by: 0.9)
+    assert "--reference 0.1" in str(caught.value)
