@@ -36,17 +36,41 @@ def core() -> ov.Core:
 def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int = 1, streams: int = 1):
     """Compile for the CPU with ``streams`` streams of one thread each by default: bit-identical results.
 
-    More than one thread in a stream changes the last bits of results, so parallelism goes over samples.
+    More than one thread in a stream changes the last bits of results, so parallelism goes over samples. Without
+    low-precision transformations (a simulation), INT8 weights are made floating-point numbers first.
 
     Raises:
         ModelError: the plug-in does not support the model.
     """
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, **config}
+    if settings.get("LP_TRANSFORMS_MODE") == "NO":
+        model = _with_float_weights(model)
     try:
         return core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1][:300]
         raise ModelError(f"OpenVINO can't compile {model.get_friendly_name()} for this CPU: {reason}") from error
+
+
+def _with_float_weights(model: ov.Model) -> ov.Model:
+    """Return a clone with each i8 Constant → Convert → Multiply as one f32 Constant, the same numbers.
+
+    OpenVINO 2026.4 makes a 1x1 convolution of such weights behind a Transpose a MatMul, for whatever order of axes the
+    Transpose has: wrong numbers, or shapes that don't fit. With low-precision transformations they are gone by then.
+    """
+    clone = model.clone()
+    for scaled in clone.get_ordered_ops():
+        if scaled.get_type_name() != "Multiply":
+            continue
+        convert, scale = (value.get_node() for value in scaled.input_values())
+        if (convert.get_type_name(), scale.get_type_name()) != ("Convert", "Constant"):
+            continue
+        integers: Any = convert.input_value(0).get_node()
+        if integers.get_type_name() == "Constant" and integers.get_element_type() == ov.Type.i8:
+            factors: Any = scale
+            folded = ov.op.Constant(integers.data.astype(np.float32) * factors.data)
+            scaled.output(0).replace(folded.output(0))
+    return clone
 
 
 def make_model(

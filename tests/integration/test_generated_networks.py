@@ -39,6 +39,7 @@ FOUND = {
     28: "constant A in front of a FakeQuantize does not compile",
     43: "two scales on a dynamic output without bias",
     56: "two scales on a dynamic output without bias, seen behind a gate",
+    279: "its simulation does not compile: a 1x1 convolution behind a Transpose",
     1014: "signed ranges for each of two channels",
     1020: "ranges for each channel of a depthwise layer with several outputs a channel",
     1117: "a MatMul runs in INT8 under a name that OpenVINO invents, and what follows it under its own",
