@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,6 @@ from calib.progress import Progress, silent
 from calib.runtime.executed import Executed
 from calib.runtime.layer_times import timed_layers
 from calib.runtime.session import Session, ov
-from calib.samples.sample import Dataset
 from calib.stages import aliases
 
 LAYER_TYPES = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
@@ -88,7 +87,10 @@ def compare(
     pairs, unmatched = match(before.view, after.view)
     show = progress or silent
     with show("compare", None) as stage:
-        errors, outputs = _errors(before, after, pairs, dataset, ids, stage.update)
+        models = before.loaded.model, after.loaded.model
+        errors, outputs = _errors(
+            models, before.view, pairs, lambda: (sample.feed for sample in dataset.load(ids)), stage.update
+        )
     with show("time", None):
         feeds = [sample.feed for sample in dataset.load(ids[:TIMED_FEEDS])]
         ran = [_ran(side, feeds) for side in (before, after)]
@@ -144,23 +146,40 @@ def _require_same_inputs(before: Loaded, after: Loaded) -> None:
         )
 
 
+def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Any]) -> dict[str, float]:
+    """Return layer → SQNR in dB of its output in the second model, the error of all layers before it included.
+
+    Args:
+        before: what is compared with.
+        view: of that model.
+        after: another form of it, whose layers have the same names.
+        feeds: a few samples.
+    """
+    pairs = [pair for pair in match(view, GraphView(after))[0] if pair.matched == "name"]
+    errors, _ = _errors((before, after), view, pairs, lambda: feeds, lambda count: None)
+    return {name: error.sqnr_db for name, error in errors.items()}
+
+
 def _errors(
-    before: _Side, after: _Side, pairs: Sequence[_Pair], dataset: Dataset, ids: Sequence[str], update: Any
+    models: tuple[ov.Model, ov.Model],
+    view: GraphView,
+    pairs: Sequence[_Pair],
+    feeds: Callable[[], Iterable[Any]],
+    update: Callable[[int], None],
 ) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
     """Return the error of every layer and every output, layer outputs in passes that fit ``TAPPED_BYTES``."""
-    own = [output_name(port) for port in before.loaded.model.outputs]
+    own = [output_name(port) for port in models[0].outputs]
     outputs = {name: LayerError(channel_axis=None) for name in own}
     errors: dict[str, LayerError] = {}
-    for number, chunk in enumerate(_chunks(before.view, pairs)):
+    for number, chunk in enumerate(_chunks(view, pairs)):
         sessions = [
-            Session(tapped_model(side.loaded.model, [getattr(pair, which) for pair in chunk]))
-            for side, which in ((before, "before"), (after, "after"))
+            Session(tapped_model(model, [getattr(pair, which) for pair in chunk]))
+            for model, which in zip(models, ("before", "after"), strict=True)
         ]
         for pair in chunk:
-            errors[pair.before] = LayerError(-1 if before.view.types[pair.before] == "MatMul" else 1)
+            errors[pair.before] = LayerError(-1 if view.types[pair.before] == "MatMul" else 1)
         targets = [*(outputs.values() if number == 0 else [None] * len(own)), *(errors[p.before] for p in chunk)]
-        for sample in dataset.load(ids):
-            feed: Any = sample.feed
+        for feed in feeds():
             for target, a, b in zip(targets, *(session(feed) for session in sessions), strict=True):
                 if target is not None and a.shape == b.shape:
                     target.add(a, b)

@@ -1,7 +1,8 @@
-"""What a run proves: speed that was measured, the report, and that the written file does what it should."""
+"""What a run proves: the report, with what each layer did, and that the written file does what it should."""
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,22 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib import __version__
-from calib.comparison import LAYER_TYPES, tapped_model
+from calib.comparison import LAYER_TYPES, layer_sqnr, tapped_model
 from calib.corrections.judge import Judge, decibel, normalized_errors, output_names
 from calib.corrections.recipes import Chosen
 from calib.errors import ExecutionError, UsageError
 from calib.exam import Exam
 from calib.graph.view import GraphView
 from calib.job import Job
-from calib.outcome import Evaluation, Report, SpeedFacts, StageFacts, Status
+from calib.outcome import Evaluation, LayerFacts, Report, StageFacts, Status
+from calib.pay_off import Paid
 from calib.plan import QuantizationPlan
-from calib.promise import Kept, precision_config
+from calib.promise import precision_config
 from calib.report.build import layer_facts, quantizer_facts
 from calib.result import Result
 from calib.runtime.isa import cpu
 from calib.runtime.session import F32, Session, core, ov
-from calib.runtime.timing import default_precision, speed_facts
-from calib.stages import Built, Summaries, build, without
+from calib.runtime.timing import Speed, default_precision
+from calib.stages import Built, Summaries
 
 # INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and
 # grows with depth. Measured on ten networks (MobileNets, ResNets, ViTs, EfficientNet-Lite0, text detection and
@@ -36,6 +38,7 @@ from calib.stages import Built, Summaries, build, without
 # to 0 dB or so: hence the median of a few samples, and a floor with 14 dB to spare.
 SIMULATION_FLOOR_DB = 15.0
 CHECKED = 5  # samples that a written file is checked on
+LOOKED_AT = 4  # samples that the SQNR of each layer is taken from
 SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}
 
 
@@ -44,55 +47,19 @@ class Findings:
     """All that the report is made of.
 
     Attributes:
-        built: None where the FP32 model is kept.
+        paid: what is kept in the end, and how fast it is.
     """
 
-    built: Built | None
     chosen: Chosen
     summaries: Summaries
-    kept: Kept | None
-    speed: SpeedFacts | None
-
-
-def pay_off(job: Job, built: Built | None) -> tuple[Built | None, SpeedFacts | None]:
-    """Time INT8, and, where a speed-up is required and missed, give back what does not pay.
-
-    Depthwise layers are the ones that are slower in INT8 on their own; where giving them back is not enough, the
-    FP32 model is kept.
-    """
-    if built is None:
-        return None, None
-    speed = _speed(job, built)
-    wanted = job.settings.require_speedup
-    if wanted is None or _gain(speed) >= wanted:
-        return built, speed
-    depthwise = [layer.name for layer in built.plan.layers if layer.depthwise]
-    if depthwise and len(depthwise) < len(built.plan.layers):
-        lighter = build(without(built.draft, depthwise, "INT8 did not pay: depthwise layers were given back"))
-        faster = _speed(job, lighter)
-        if _gain(faster) >= wanted:
-            return lighter, faster
-    return None, speed
-
-
-def _speed(job: Job, built: Built) -> SpeedFacts:
-    feeds = job.feeds(job.ids[:4])
-    precision = job.settings.float_precision or "f32"
-    return speed_facts(job.loaded.model, built.model, feeds, precision=precision, seconds=1.0)
-
-
-def _gain(speed: SpeedFacts) -> float:
-    """Return the speed-up over the faster of f32 and default FP32."""
-    return min(speed.speedup_f32, speed.speedup_default)
+    paid: Paid
 
 
 def make_report(job: Job, found: Findings) -> Report:
     """Put everything that was found into the report."""
-    built, kept = found.built, found.kept
+    built, kept = found.paid.built, found.paid.kept
     plan = built.plan if built else QuantizationPlan((), (), ())
-    reverted = kept.result.reverted if kept and kept.result else frozenset()
-    status, reason = _status(job, found)
-    facts = layer_facts(job.view, built.plan, built.executed, reverted) if built else []
+    status, reason = _status(job, found.paid)
     return Report(
         calib_version=__version__,
         status=status,
@@ -102,7 +69,7 @@ def make_report(job: Job, found: Findings) -> Report:
         settings=job.resolved.facts(),
         calibration=job.calibration.source if job.calibration else "",
         calibration_samples=len({*job.ids, *job.held}),
-        layers=facts,
+        layers=_layers(job, found),
         quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
         corrections=list(found.chosen.corrections),
         candidates=list(found.chosen.candidates),
@@ -111,16 +78,56 @@ def make_report(job: Job, found: Findings) -> Report:
         finalists=list(kept.result.finalists) if kept and kept.result else [],
         accuracy=kept.facts if kept else None,
         output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.settings.effort != "fast" else {},
-        speed=found.speed,
-        warnings=[*job.warnings, *(kept.warnings if kept else ())],
+        speed=found.paid.speed.facts if found.paid.speed else None,
+        warnings=[
+            *job.warnings,
+            *(kept.warnings if kept else ()),
+            *([found.paid.reason] if built and found.paid.reason else []),
+        ],
     )
 
 
-def _status(job: Job, found: Findings) -> tuple[Status, str]:
-    result = found.kept.result if found.kept else None
-    if found.built is None and (result is None or result.status != "fp32_kept"):
-        wanted = job.settings.require_speedup
-        return "fp32_kept", f"INT8 was not {wanted:g} times as fast as the faster of f32 and default FP32 here"
+def _given_back(paid: Paid) -> list[str]:
+    return [paid.reason] if paid.built and paid.reason else []
+
+
+def _layers(job: Job, found: Findings) -> list[LayerFacts]:
+    """Return what became of every layer, with its time and, where that is worth two compilations, its SQNR.
+
+    Where the FP32 model is kept, times and SQNR are those of the INT8 model that was given up.
+    """
+    built, kept, speed = found.paid.built, found.paid.kept, found.paid.speed
+    measured_model = built or found.paid.refused
+    plan = measured_model.plan if measured_model else found.chosen.draft.plan
+    reverted = kept.result.reverted if built and kept and kept.result else frozenset()
+    if built is None:
+        plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
+    facts = layer_facts(job.view, plan, built.executed if built else {}, reverted)
+    if speed is None or measured_model is None:
+        return facts
+    sqnr: Mapping[str, float] = {}
+    if job.settings.effort != "fast":
+        feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
+        sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
+    return [_measured_layer(fact, speed, sqnr) for fact in facts]
+
+
+def _measured_layer(fact: LayerFacts, speed: Speed, sqnr: Mapping[str, float]) -> LayerFacts:
+    error = sqnr.get(fact.name, math.nan)
+    return fact.model_copy(
+        update={
+            "sqnr_db": None if math.isnan(error) else round(error, 3),
+            "time_fp32_ms": speed.f32_ms.get(fact.name),
+            "time_default_ms": speed.default_ms.get(fact.name) if speed.facts.default_precision != "f32" else None,
+            "time_int8_ms": speed.int8_ms.get(fact.name),
+        }
+    )
+
+
+def _status(job: Job, paid: Paid) -> tuple[Status, str]:
+    result = paid.kept.result if paid.kept else None
+    if paid.refused is not None:
+        return "fp32_kept", paid.reason
     if result is None or job.settings.max_drop is None:
         return "quantized", ""
     return result.status, result.reason

@@ -72,10 +72,15 @@ class LayerFacts(Frozen):
         default="", description="why it stays in floating point, was reverted, or did not run as planned"
     )
     reverted: bool = False
-    sqnr_db: float | None = Field(default=None, description="of its output, only this layer's damage if local")
+    sqnr_db: float | None = Field(
+        default=None, description="of its output in the INT8 model, the error of all layers before it included"
+    )
     weight_sqnr_db: float | None = None
-    time_fp32_ms: float | None = None
-    time_int8_ms: float | None = None
+    time_fp32_ms: float | None = Field(default=None, description="of one inference, in the FP32 model run in f32")
+    time_default_ms: float | None = Field(
+        default=None, description="in the FP32 model run in the machine's default precision; None where that is f32"
+    )
+    time_int8_ms: float | None = Field(default=None, description="in the INT8 model")
 
 
 class QuantizerFacts(Frozen):

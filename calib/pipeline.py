@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from calib import __version__
-from calib.evidence import Findings, finish, make_report, measured, pay_off
+from calib.evidence import Findings, finish, make_report, measured
 from calib.exam import examine
 from calib.graph.finder import already_quantized, find
 from calib.job import Clock, prepare
 from calib.outcome import Evaluation, Inspection
+from calib.pay_off import Paid, pay_off
 from calib.plan import QuantizationPlan
 from calib.plan_file import read_plan
 from calib.progress import Progress
@@ -81,14 +83,14 @@ def quantize(
         with clock("search") as stage:
             kept = keep_promise(job, built, exam, store=store, resume=resume, stage=stage)
         built = kept.built
+    paid = Paid(built, kept)
     if job.settings.measures_speed:
-        with clock("speed"):
-            built, speed = pay_off(job, built)
-    else:
-        speed = None
+        with clock("speed") as stage:
+            again = partial(keep_promise, job, exam=exam, store=store, resume=True, stage=stage) if exam else None
+            paid = pay_off(job, built, kept, again)
     with clock("report"):
-        report = make_report(job, Findings(built, chosen, summaries, kept, speed))
-    return finish(job, built, report, clock.stages)
+        report = make_report(job, Findings(chosen, summaries, paid))
+    return finish(job, paid.built, report, clock.stages)
 
 
 def plan(

@@ -8,9 +8,10 @@ import numpy as np
 
 from calib.graph.view import GraphView
 from calib.outcome import LayerFacts, QuantizerFacts
-from calib.plan import ActivationQuantizer, QuantizableNode, QuantizationPlan, Skipped, TensorId
+from calib.plan import ActivationQuantizer, QuantizableNode, QuantizationPlan, Range, Skipped, TensorId
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified
+from calib.ranges.expected import clipped_share
 from calib.runtime.executed import Executed
 from calib.summary import TensorSummary
 
@@ -85,36 +86,36 @@ def quantizer_facts(
 def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidates: bool) -> QuantizerFacts:
     assert quantizer.range is not None
     edges, counts = _drawn(summary)
-    others = {
-        name: (chosen.low, chosen.high)
+    others: dict[str, tuple[float, float]] = {
+        name: (other.low, other.high)
         for name, estimator in ESTIMATORS.items()
         if candidates and name != "auto" and (summary.histogram is not None or not estimator.needs_histogram)
-        for chosen in [estimator(summary, quantizer.scheme, quantizer.levels)]
+        for other in [estimator(summary, quantizer.scheme, quantizer.levels)]
     }
+    chosen = quantizer.range
     return QuantizerFacts(
         tensor=str(quantizer.tensor),
         layers=sorted(quantizer.layers),
         scheme=quantizer.scheme.value,
         levels=quantizer.levels,
-        low=quantizer.range.low,
-        high=quantizer.range.high,
+        low=chosen.low,
+        high=chosen.high,
         data_low=summary.low,
         data_high=summary.high,
-        estimator=quantizer.range.estimator,
-        reason=quantizer.range.reason,
-        clipped=_clipped(quantizer, summary),
+        estimator=_estimator(chosen, others),
+        reason=chosen.reason,
+        clipped=clipped_share(summary, chosen) if summary.histogram is not None else None,
         candidates=others,
         histogram_edges=edges,
         histogram_counts=counts,
     )
 
 
-def _clipped(quantizer: ActivationQuantizer, summary: TensorSummary) -> float | None:
-    if summary.histogram is None or quantizer.range is None:
-        return None
-    values, counts = summary.histogram.distribution()
-    outside = (values < quantizer.range.low) | (values > quantizer.range.high)
-    return float(counts[outside].sum() / max(counts.sum(), 1))
+def _estimator(chosen: Range, others: Mapping[str, tuple[float, float]]) -> str:
+    """Return who gave the range: for ``auto``, which takes one of the others', the one it took."""
+    if chosen.estimator != "auto":
+        return chosen.estimator
+    return next((name for name, ends in others.items() if ends == (chosen.low, chosen.high)), chosen.estimator)
 
 
 def _drawn(summary: TensorSummary) -> tuple[list[float], list[int]]:

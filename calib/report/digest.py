@@ -8,6 +8,7 @@ from typing import Literal
 
 from calib.outcome import AccuracyFacts, LayerFacts, ModelFacts, QuantizerFacts, Report, SpeedFacts, Status
 from calib.report import numbers
+from calib.runtime.paired import slower_layers
 
 Tone = Literal["good", "warning", "bad", "neutral"]
 
@@ -141,18 +142,22 @@ def ran_otherwise(layer: LayerFacts) -> bool:
     return layer.planned == "int8" and layer.executed.lower() in _FLOAT_EXECUTION
 
 
+def float_ms(layer: LayerFacts) -> float | None:
+    """Return the time of a layer in the faster of f32 and the default precision; None where it was not timed."""
+    return min((time for time in (layer.time_fp32_ms, layer.time_default_ms) if time is not None), default=None)
+
+
 def slower(report: Report) -> list[LayerFacts]:
-    """Return the INT8 layers that took longer than in floating point, the costliest first."""
+    """Return the INT8 layers that took longer than in floating point, the costliest first.
 
-    def loss(layer: LayerFacts) -> float:
-        return (layer.time_int8_ms or 0.0) - (layer.time_fp32_ms or 0.0)
-
-    timed = [
-        layer
-        for layer in report.layers
-        if layer.planned == "int8" and None not in (layer.time_fp32_ms, layer.time_int8_ms)
-    ]
-    return sorted((layer for layer in timed if loss(layer) > 0), key=lambda layer: (-loss(layer), layer.name))
+    Of a kept FP32 model, those of the INT8 model that was given up for it.
+    """
+    int8 = report.status == "fp32_kept"
+    timed = {i: layer for i, layer in enumerate(report.layers) if layer.time_int8_ms and float_ms(layer)}
+    times = {i: layer.time_int8_ms or 0.0 for i, layer in timed.items() if int8 or layer.planned == "int8"}
+    best = {i: float_ms(layer) or 0.0 for i, layer in timed.items()}
+    late = slower_layers(times, [best])
+    return [timed[i] for i in sorted(late, key=lambda i: (best[i] - times[i], timed[i].name))]
 
 
 def float_reasons(report: Report) -> list[tuple[str, int]]:
@@ -192,5 +197,8 @@ def notes(report: Report) -> list[str]:
                 f"{numbers.milliseconds(rival)} for the faster of f32 and the default precision."
             )
     if late := slower(report):
-        found.append(f"{numbers.plural(len(late), 'layer')} took longer in INT8 than in floating point.")
+        default = report.speed.default_precision if report.speed else "f32"
+        noise = ", timed on a noisy machine" if report.speed and report.speed.noisy else ""
+        rival = "f32" if default in ("", "f32") else f"the faster of f32 and {default}"
+        found.append(f"{numbers.plural(len(late), 'layer')} took longer in INT8 than in {rival}{noise}.")
     return found + report.warnings

@@ -27,7 +27,8 @@ def significant(value: float) -> str:
         return "0"
     if not 1e-4 <= abs(value) < 1e6:
         return minus(f"{value:.2e}")
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    rounded = float(f"{value:.2e}")  # first, so that .9997 becomes 1.00 and not 1.000
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
     return minus(f"{value:.{digits}f}")
 
 

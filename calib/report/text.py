@@ -75,12 +75,12 @@ def _slower(report: Report, width: int, color: bool) -> list[str]:
     if not late:
         return []
     rows = [
-        [layer.name, numbers.milliseconds(layer.time_fp32_ms), numbers.milliseconds(layer.time_int8_ms)]
+        [layer.name, numbers.milliseconds(digest.float_ms(layer)), numbers.milliseconds(layer.time_int8_ms)]
         for layer in late[:_MOST_SLOWER]
     ]
     lines = [
         rule("slower in INT8", width, color),
-        *_indent(table(["layer", "FP32", "INT8"], rows, width - 2, right=(1, 2), color=color)),
+        *_indent(table(["layer", "float", "INT8"], rows, width - 2, right=(1, 2), color=color)),
     ]
     if len(late) > _MOST_SLOWER:
         lines.append(f"  … and {len(late) - _MOST_SLOWER} more")

@@ -40,12 +40,12 @@ def layer_times(
     snapshots: list[Averages] = []
     for number in range(WARM_UP + size * BLOCKS):
         if number >= WARM_UP and (number - WARM_UP) % size == 0:
-            snapshots.append((number, _averages(request)))
+            snapshots.append((number, averages(request)))
         if stateful:
             request.reset_state()
         feed = feeds[number % len(feeds)]
         request.infer(dict(feed) if isinstance(feed, Mapping) else dict(enumerate(feed)), share_outputs=True)
-    snapshots.append((WARM_UP + size * BLOCKS, _averages(request)))
+    snapshots.append((WARM_UP + size * BLOCKS, averages(request)))
     return difference(snapshots)
 
 
@@ -86,27 +86,11 @@ def difference(snapshots: Sequence[Averages]) -> dict[str, float]:
     return {name: round(median(times), 6) for name, times in blocks.items()}  # whole nanoseconds
 
 
-def _averages(request: ov.InferRequest) -> dict[str, float]:
+def averages(request: ov.InferRequest) -> dict[str, float]:
+    """Return executed node → average milliseconds since compilation; any request of a one-stream model will do."""
     executed = ov.ProfilingInfo.Status.EXECUTED
     return {
         info.node_name: info.real_time.total_seconds() * 1000
         for info in request.get_profiling_info()
         if info.status == executed
     }
-
-
-def slower_layers(
-    int8_ms: Mapping[str, float], float_ms: Sequence[Mapping[str, float]], *, margin: float = 1.1
-) -> list[str]:
-    """Return the layers that took longer in INT8 than in the fastest floating-point precision, in the order given.
-
-    A candidate list, not a verdict: the conversions around a layer are not in its own time, and giving a layer back
-    adds some. Whether the model gains has to be measured as a whole.
-
-    Args:
-        int8_ms: layer → time in the INT8 model.
-        float_ms: the same of the FP32 model, one mapping for each precision it was timed in (f32, the default).
-        margin: by which factor INT8 has to be slower: counters are noisy.
-    """
-    best = {name: min(times[name] for times in float_ms if name in times) for times in float_ms for name in times}
-    return [name for name, time in int8_ms.items() if name in best and time > margin * best[name]]

@@ -5,16 +5,17 @@ Pure functions of the numbers collected; ``timing.py`` collects them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import comb
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from calib.errors import UsageError
 
 Basis = Literal["wall", "cpu"]
+Name = TypeVar("Name", bound=Hashable)
 
 # An interval wider than this share of its ratio on either side supports no claim of a few percent, which is what
 # separates two INT8 placements of one network.
@@ -82,6 +83,7 @@ class Timings:
         basis: the time that a claim should use: ``cpu`` where one thread ran on a machine that others used too.
         noisy: whether a speed-up on that basis is too uncertain for a claim.
         note: plain sentence; empty where there is nothing to say.
+        layer_ms: candidate → layer → milliseconds of one inference, of those whose layers were counted.
     """
 
     candidates: tuple[Timing, ...]
@@ -90,6 +92,7 @@ class Timings:
     basis: Basis
     noisy: bool
     note: str
+    layer_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Timing:
         return next(timing for timing in self.candidates if timing.name == name)
@@ -196,3 +199,20 @@ def _note(basis: Basis, noisy: bool, worst: Timing, rounds: int) -> str:
             f"{ratio.low:.2f} to {ratio.high:.2f} fits the {rounds} rounds. Measure for longer, or on a quiet machine."
         )
     return " ".join(sentences)
+
+
+def slower_layers(
+    int8_ms: Mapping[Name, float], float_ms: Sequence[Mapping[Name, float]], *, margin: float = 1.1
+) -> list[Name]:
+    """Return the layers that took longer in INT8 than in the fastest floating-point precision, in the order given.
+
+    A candidate list, not a verdict: the conversions around a layer are not in its own time, and giving a layer back
+    adds some. Whether the model gains has to be measured as a whole.
+
+    Args:
+        int8_ms: layer → time in the INT8 model.
+        float_ms: the same of the FP32 model, one mapping for each precision it was timed in (f32, the default).
+        margin: by which factor INT8 has to be slower: counters are noisy.
+    """
+    best = {name: min(times[name] for times in float_ms if name in times) for times in float_ms for name in times}
+    return [name for name, time in int8_ms.items() if name in best and time > margin * best[name]]

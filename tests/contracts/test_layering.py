@@ -19,7 +19,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"graph", "runtime", "ranges", "samples", "metrics"}),
     frozenset({"config"}),
     frozenset({"report", "accuracy", "corrections", "statistics"}),
-    frozenset({"pipeline", "stages", "result", "job", "exam", "promise", "evidence", "comparison", "benchmark"}),
+    frozenset(
+        {"pipeline", "stages", "result", "job", "exam", "promise", "pay_off", "evidence", "comparison", "benchmark"}
+    ),
     frozenset({"zoo"}),
     frozenset({"cli"}),
 )

@@ -163,6 +163,7 @@ def _layer(index: int, rng: np.random.Generator) -> LayerFacts:
         sqnr_db=None if planned == "float" else float(np.round(42 - 22 * index / (index + 20) + rng.normal(0, 3), 3)),
         weight_sqnr_db=float(rng.uniform(30, 44)),
         time_fp32_ms=fp32,
+        time_default_ms=fp32 * float(rng.uniform(0.5, 0.9)),
         time_int8_ms=fp32 * float(rng.uniform(0.25, 0.7)) if index % 11 != 3 else fp32 * 1.4,
     )
 

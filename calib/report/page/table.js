@@ -10,7 +10,7 @@ const calibTables = (() => {
     const number = Number(value);
     if (!Number.isFinite(number)) return number > 0 ? "∞" : "−∞";
     if (number === 0) return "0";
-    const size = Math.abs(number);
+    const size = Math.abs(Number(number.toPrecision(3)));  // rounded first, so that .9997 becomes 1.00 and not 1.000
     if (size < 1e-4 || size >= 1e6) return number.toExponential(2).replaceAll("-", "−");
     return number.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size)))).replace("-", "−");
   };

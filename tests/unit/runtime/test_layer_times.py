@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calib.runtime.executed import executed_nodes
-from calib.runtime.layer_times import PROFILED, difference, layer_times, slower_layers, timed_layers
+from calib.runtime.layer_times import PROFILED, difference, layer_times, timed_layers
 from calib.runtime.session import F32, compile_model, ov
 
 op = ov.opset13
@@ -45,10 +45,3 @@ def test_layers_are_timed_under_their_own_names():
     node, time = timed_layers(model, [[np.ones((1, 32, 20, 20), np.float32)]], {}, runs=5)["conv"]
     assert node.precision == "f32"
     assert time is not None and time > 0
-
-
-def test_slower_layers_are_those_that_lose_against_the_fastest_precision():
-    int8 = {"conv": 1.0, "depthwise": 2.0, "head": 1.04, "new": 9.0}
-    f32, default = {"conv": 4.0, "depthwise": 2.5, "head": 1.0}, {"conv": 2.0, "depthwise": 1.5, "head": 3.0}
-    assert slower_layers(int8, [f32, default]) == ["depthwise"]
-    assert slower_layers(int8, [f32, default], margin=1.0) == ["depthwise", "head"]

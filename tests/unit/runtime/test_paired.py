@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import UsageError
-from calib.runtime.paired import paired_ratio, summarize
+from calib.runtime.paired import paired_ratio, slower_layers, summarize
 
 times = st.lists(st.floats(0.01, 100), min_size=1, max_size=40)
 
@@ -102,3 +102,10 @@ def test_speedups_can_be_against_any_candidate():
 def test_times_that_are_not_paired_or_not_positive_are_refused(above, below):
     with pytest.raises(UsageError, match="positive and equally many"):
         paired_ratio(above, below)
+
+
+def test_slower_layers_are_those_that_lose_against_the_fastest_precision():
+    int8 = {"conv": 1.0, "depthwise": 2.0, "head": 1.04, "new": 9.0}
+    f32, default = {"conv": 4.0, "depthwise": 2.5, "head": 1.0}, {"conv": 2.0, "depthwise": 1.5, "head": 3.0}
+    assert slower_layers(int8, [f32, default]) == ["depthwise"]
+    assert slower_layers(int8, [f32, default], margin=1.0) == ["depthwise", "head"]

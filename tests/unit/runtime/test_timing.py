@@ -7,7 +7,7 @@ import pytest
 
 from calib.errors import UsageError
 from calib.runtime.session import F32, ov
-from calib.runtime.timing import Candidate, default_precision, speed_facts, time_models
+from calib.runtime.timing import Candidate, default_precision, measure_speed, time_models
 
 op = ov.opset13
 WEIGHTS = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
@@ -65,13 +65,22 @@ def test_what_can_not_be_timed_is_refused(names, feeds):
         brief([Candidate(name, network()) for name in names], feeds)
 
 
-def test_speed_facts_compare_with_f32_and_the_default_precision():
-    facts = speed_facts(network(), network(), FEEDS, rounds=6, seconds=0.01)
+def test_speed_compares_with_f32_and_the_default_precision():
+    facts = measure_speed(network(), network(), FEEDS, rounds=6, seconds=0.01).facts
     assert facts.default_precision == default_precision()
     assert min(facts.latency_f32_ms, facts.latency_default_ms, facts.latency_int8_ms) > 0
     assert facts.interval_f32 and facts.interval_f32[0] <= facts.speedup_f32 <= facts.interval_f32[1]
     if default_precision() != "f32":
         assert f"in {default_precision()}, this machine's default" in facts.note
+
+
+def test_layers_are_timed_beside_the_models_where_they_are_asked_for():
+    model = network()
+    layer = model.get_results()[0].input_value(0).get_node().get_friendly_name()
+    speed = measure_speed(model, network(), FEEDS, rounds=6, seconds=0.01, aliases={layer: (), "nowhere": ()})
+    assert speed.f32_ms.keys() == speed.default_ms.keys() == {layer}
+    assert all(time >= 0 for time in (*speed.f32_ms.values(), *speed.default_ms.values()))
+    assert measure_speed(model, network(), FEEDS, rounds=6, seconds=0.01).f32_ms == {}
 
 
 def test_the_config_of_a_candidate_is_f32_unless_it_says_otherwise():

@@ -1,0 +1,123 @@
+"""Whether INT8 pays: it is timed against FP32, and what does not reach the speed-up asked for is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from calib.job import Job
+from calib.promise import Kept
+from calib.report.numbers import plural
+from calib.runtime.paired import slower_layers
+from calib.runtime.timing import Speed, measure_speed
+from calib.stages import Built, aliases, build, without
+
+SECONDS = 1.0  # of timing, compilation apart
+
+
+@dataclass(frozen=True)
+class Paid:
+    """What is kept, and how fast it is.
+
+    Attributes:
+        built: the INT8 model; None where the FP32 model is kept.
+        kept: its accuracy.
+        speed: of ``built`` or ``refused``; None where nothing was timed.
+        refused: the INT8 model that was too slow.
+        reason: plain sentences on what was given back and why; empty where nothing was.
+    """
+
+    built: Built | None
+    kept: Kept | None = None
+    speed: Speed | None = None
+    refused: Built | None = None
+    reason: str = ""
+
+
+def pay_off(job: Job, built: Built | None, kept: Kept | None, again: Callable[[Built], Kept] | None) -> Paid:
+    """Time INT8, and, where a speed-up is required and missed, give back the layers that are slower in INT8.
+
+    Where that is not enough, or where accuracy needs other layers back too and that costs the speed-up, the FP32
+    model is kept.
+
+    Args:
+        job: with ``require_speedup`` in its settings, or without.
+        built: what is timed; None where the FP32 model is kept already.
+        kept: its accuracy, if there is a promise.
+        again: measures the accuracy of another model, and keeps the promise for it.
+    """
+    if built is None:
+        return Paid(None, kept)
+    speed, wanted = _timed(job, built), job.settings.require_speedup
+    if wanted is None or gain(speed) >= wanted:
+        return Paid(built, kept, speed)
+    missed = f"INT8 was {_against(speed)}, and {wanted:g} times were required"
+    slow = given_back(speed, built.plan.units())
+    if not slow or len(slow) == len(built.plan.layers):
+        which = "every layer was" if slow else "no layer was"
+        return Paid(
+            None, kept, speed, built, f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept"
+        )
+    draft = built.draft
+    for name, reason in slow.items():
+        draft = without(draft, [name], reason)
+    lighter = build(draft)
+    faster = _timed(job, lighter)
+    if gain(faster) >= wanted and again is not None:
+        kept = again(lighter)
+        if kept.built is None:
+            return Paid(None, kept)
+        if kept.built is not lighter:
+            lighter, faster = kept.built, _timed(job, kept.built)
+    now = f"without the {plural(len(slow), 'layer')} that took longer in INT8 it is {_against(faster)}"
+    if gain(faster) >= wanted:
+        return Paid(lighter, kept, faster, reason=f"{missed}; {now}")
+    return Paid(None, kept, faster, lighter, f"{missed}; {now}, so the FP32 model was kept")
+
+
+def gain(speed: Speed) -> float:
+    """Return the speed-up over the faster of f32 and default FP32."""
+    return min(speed.facts.speedup_f32, speed.facts.speedup_default)
+
+
+def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
+    """Return layer → reason for the layers that were slower in INT8 than in the faster of f32 and default FP32.
+
+    A pure function of the times. Layers that can only change together count as one, with the sum of their times.
+
+    Args:
+        speed: with the times of layers.
+        units: the smallest sets of layers that can be reverted.
+    """
+    columns = {"INT8": speed.int8_ms, "f32": speed.f32_ms, speed.facts.default_precision: speed.default_ms}
+    timed = [unit for unit in units if all(unit <= times.keys() for times in columns.values())]
+    sums = {name: {unit: sum(times[n] for n in sorted(unit)) for unit in timed} for name, times in columns.items()}
+    int8 = sums.pop("INT8")
+    slow: dict[str, str] = {}
+    for unit in slower_layers(int8, list(sums.values())):
+        precision = min(sums, key=lambda name: sums[name][unit])
+        together = "" if len(unit) == 1 else f" with the {len(unit) - 1} that change with it"
+        reason = (
+            f"slower in INT8 and given back: it took {int8[unit]:.3g} ms in INT8 and {sums[precision][unit]:.3g} ms "
+            f"in {precision}{together}"
+        )
+        slow |= dict.fromkeys(sorted(unit), reason)
+    return slow
+
+
+def _timed(job: Job, built: Built) -> Speed:
+    feeds = job.feeds(job.ids[:4])
+    return measure_speed(
+        job.loaded.model,
+        built.model,
+        feeds,
+        precision=job.settings.float_precision or "f32",
+        aliases=aliases(job.view, built.plan),
+        seconds=SECONDS,
+    )
+
+
+def _against(speed: Speed) -> str:
+    facts = speed.facts
+    rival = "f32" if facts.default_precision == "f32" else f"the faster of f32 and {facts.default_precision}"
+    return f"{gain(speed):.2f} times as fast as {rival}{' (on a noisy machine)' if facts.noisy else ''}"
