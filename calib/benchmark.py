@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from calib import __version__
 from calib.errors import DataError, UsageError
 from calib.graph.finder import already_quantized, find
 from calib.graph.load import Loaded, input_specs, load_model
+from calib.graph.shapes import ShapeCheck
 from calib.graph.view import GraphView
 from calib.job import Job, open_samples, prepare
 from calib.outcome import Benchmark, BenchmarkEntry
@@ -77,11 +79,7 @@ def bench(
         DataError: there are no samples.
     """
     streams = len(os.sched_getaffinity(0)) if streams is None else streams
-    for name, value, low in (("threads", threads, 1), ("streams", streams, 0), ("batch", batch, 1)):
-        if value < low:
-            raise UsageError(f"{name} has to be at least {low}, got {value}")
-    if not models or seconds <= 0:
-        raise UsageError(f"bench needs at least one model and a time above 0; got {len(models)} and {seconds:g} s")
+    _check_numbers(len(models), seconds, threads=threads, streams=streams, batch=batch)
     show = progress or silent
     with show("load", None):
         job = prepare(models[0], None, flags=settings, sets=sets, config=config, need_float=False)
@@ -89,15 +87,11 @@ def bench(
         source, feeds = _feeds(job, loaded, data)
         runs = _runs(loaded)
         shares = {id(one): executed_int8_share(one) for one in loaded}
-    candidates = [run.candidate for run in runs]
+    timed = partial(time_models, [r.candidate for r in runs], feeds, batch=batch, rounds=10_000, seconds=seconds)
     with show("latency", None):
-        latency = time_models(candidates, feeds, threads=threads, batch=batch, rounds=10_000, seconds=seconds)
-    throughput = None
-    if streams:
-        with show("throughput", None):
-            throughput = time_models(
-                candidates, feeds, threads=streams, streams=streams, batch=batch, rounds=10_000, seconds=seconds
-            )
+        latency = timed(threads=threads)
+    with show("throughput", None):
+        throughput = timed(threads=streams, streams=streams) if streams else None
     return Benchmark(
         calib_version=__version__,
         environment=_environment(),
@@ -111,6 +105,14 @@ def bench(
         noisy=latency.noisy or bool(throughput and throughput.noisy),
         notes=_notes(latency, throughput, data),
     )
+
+
+def _check_numbers(models: int, seconds: float, *, threads: int, streams: int, batch: int) -> None:
+    for name, value, low in (("threads", threads, 1), ("streams", streams, 0), ("batch", batch, 1)):
+        if value < low:
+            raise UsageError(f"{name} has to be at least {low}, got {value}")
+    if not models or seconds <= 0:
+        raise UsageError(f"bench needs at least one model and a time above 0; got {models} and {seconds:g} s")
 
 
 def executed_int8_share(one: Loaded) -> float:
@@ -154,8 +156,14 @@ def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any
                 f"{loaded[0].facts.name} and {one.facts.name} take different inputs: {', '.join(map(str, specs[0]))} "
                 f"against {', '.join(map(str, other))}. Time them in two runs"
             )
-    if data is None:
-        return "", [_random(specs[0])]
+    source, feeds = ("", [_random(specs[0])]) if data is None else _samples(job, data)
+    for check in [ShapeCheck(one.model) for one in loaded]:
+        for feed in feeds:
+            check(feed, source or "random numbers")
+    return source, feeds
+
+
+def _samples(job: Job, data: Any) -> tuple[str, list[Any]]:
     dataset = open_samples(job, data)
     ids = dataset.choose(SAMPLES)
     if not ids:

@@ -6,6 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.errors import DataError, UsageError
 from calib.graph.finder import already_quantized, find
 from calib.graph.load import Loaded, input_specs, load_model, output_name
+from calib.graph.shapes import checked_shapes
 from calib.graph.view import GraphView
 from calib.job import open_samples, prepare
 from calib.outcome import Comparison, LayerComparison
@@ -80,7 +82,7 @@ def compare(
     job, other = prepare(fp32, None, flags=settings, sets=sets, config=config, need_float=False), load_model(int8)
     before, after = _Side(job.loaded, job.view), _Side(other, GraphView(other.model))
     _require_same_inputs(before.loaded, after.loaded)
-    dataset = open_samples(job, data)
+    dataset = checked_shapes(open_samples(job, data), other.model)
     ids = dataset.choose(samples)
     if not ids:
         raise DataError(f"{dataset.source}: there are no samples to compare on; give at least one")
@@ -88,11 +90,9 @@ def compare(
     show = progress or silent
     with show("compare", None) as stage:
         models = before.loaded.model, after.loaded.model
-        errors, outputs = _errors(
-            models, before.view, pairs, lambda: (sample.feed for sample in dataset.load(ids)), stage.update
-        )
+        errors, outputs = _errors(models, before.view, pairs, lambda: map(_feed, dataset.load(ids)), stage.update)
     with show("time", None):
-        feeds = [sample.feed for sample in dataset.load(ids[:TIMED_FEEDS])]
+        feeds = [*map(_feed, dataset.load(ids[:TIMED_FEEDS]))]
         ran = [_ran(side, feeds) for side in (before, after)]
     return Comparison(
         calib_version=__version__,
@@ -106,6 +106,9 @@ def compare(
         notes=_notes(pairs, unmatched, errors),
         **_layers(before.view, pairs, errors, ran),
     )
+
+
+_feed = attrgetter("feed")  # of a sample
 
 
 def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from calib.accuracy.baseline import MovedLabels
 from calib.errors import UsageError
 from calib.graph.load import input_specs
+from calib.graph.shapes import ShapeCheck
 from calib.job import Job, open_samples
 from calib.metrics.resolve import resolve_metric
 from calib.metrics.whole_set import WholeSetMetric
@@ -68,7 +69,8 @@ class Exam:
     def run(self, compiled: Any, indices: Sequence[int]) -> list[Any]:
         """Return the metric's parts of these samples."""
         if isinstance(self.metric, WholeSet):
-            predict = accept_any_feed(compiled, input_specs(self.job.loaded.model))
+            model = self.job.loaded.model
+            predict = accept_any_feed(compiled, input_specs(model), ShapeCheck(model))
             value, scores = self.metric.metric.evaluate(predict)
             return [(value, None if scores is None else scores.tolist())]
         assert self.dataset is not None

@@ -19,17 +19,44 @@ def checked_shapes(dataset: Dataset, model: ov.Model) -> Dataset:
 
     Stateful models are left alone: what their state holds when a sample arrives decides, too.
     """
-    dynamic = any(port.get_partial_shape().is_dynamic for port in model.inputs)
-    return CheckedShapes(dataset, model) if dynamic and not model.get_sinks() else dataset
+    check = ShapeCheck(model)
+    return CheckedShapes(dataset, check) if check.needed else dataset
+
+
+class ShapeCheck:
+    """Refuses feeds whose shapes no layer of a model can take; every distinct set of shapes is inferred once."""
+
+    def __init__(self, model: ov.Model):
+        self._model = model
+        self._sound: set[tuple[tuple[int, ...], ...]] = set()
+        self.needed = any(port.get_partial_shape().is_dynamic for port in model.inputs) and not model.get_sinks()
+
+    def __call__(self, feed: Sequence[Any], where: str) -> None:
+        """Check the arrays of one sample, in input order.
+
+        Raises:
+            DataError: they do not go through the model; ``where`` names the sample.
+        """
+        shapes = tuple(tuple(array.shape) for array in feed)
+        if not self.needed or shapes in self._sound:
+            return
+        try:  # on a clone: a model whose reshape failed is of no use any more
+            self._model.clone().reshape({i: ov.PartialShape(list(shape)) for i, shape in enumerate(shapes)})
+        except RuntimeError as error:
+            given = ", ".join(str(list(shape)).replace(" ", "") for shape in shapes)
+            raise DataError(
+                f"{where}: no layer can take a feed of shape {given} ({_reason(error)}). "
+                "Give samples of the shape that the model was made for"
+            ) from error
+        self._sound.add(shapes)
 
 
 class CheckedShapes:
     """Wraps a dataset; a sample whose shapes no layer can take raises DataError when it is loaded."""
 
-    def __init__(self, dataset: Dataset, model: ov.Model):
+    def __init__(self, dataset: Dataset, check: ShapeCheck):
         self._dataset = dataset
-        self._model = model
-        self._sound: set[tuple[tuple[int, ...], ...]] = set()
+        self._check = check
 
     @property
     def source(self) -> str:
@@ -56,17 +83,7 @@ class CheckedShapes:
 
     def _checked(self, sample: Sample) -> Sample:
         feed: Any = sample.feed
-        shapes = tuple(tuple(array.shape) for array in feed)
-        if shapes not in self._sound:
-            try:  # on a clone: a model whose reshape failed is of no use any more
-                self._model.clone().reshape({i: ov.PartialShape(list(shape)) for i, shape in enumerate(shapes)})
-            except RuntimeError as error:
-                given = ", ".join(str(list(shape)).replace(" ", "") for shape in shapes)
-                raise DataError(
-                    f"{sample.where or sample.id}: no layer can take a feed of shape {given} ({_reason(error)}). "
-                    "Give samples of the shape that the model was made for"
-                ) from error
-            self._sound.add(shapes)
+        self._check(feed, sample.where or sample.id)
         return sample
 
 

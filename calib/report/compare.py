@@ -12,7 +12,7 @@ from calib.report.escape import printable
 from calib.report.files import write_text
 from calib.report.page import render_page
 from calib.report.tables import Column, Table
-from calib.report.theme import theme
+from calib.runtime.paired import slower_layers
 
 _MARK = "◀"
 
@@ -46,19 +46,13 @@ def summary(found: Comparison) -> str:
 
 def render_comparison_html(found: Comparison) -> str:
     """Return the comparison as one page that sorts and searches and fetches nothing."""
-    data = {
-        "charts": {},
-        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
-        "tables": {"layers": comparison_table(found).data()},
-        "tensors": [],
-    }
     outputs = [
         [name, numbers.decibel(value), _cosine(found.output_cosine[name])]
         for name, value in found.output_sqnr_db.items()
     ]
     return render_page(
         "compare.html.j2",
-        data,
+        tables={"layers": comparison_table(found).data()},
         title=f"{found.before.name} and {found.after.name} – calib compare",
         found=found,
         summary=summary(found),
@@ -72,9 +66,7 @@ def write_comparison_html(found: Comparison, path: str | Path) -> Path:
     Raises:
         OutputError: the file can't be written.
     """
-    path = Path(path)
-    write_text(path, render_comparison_html(found))
-    return path
+    return write_text(path, render_comparison_html(found))
 
 
 def comparison_table(found: Comparison) -> Table:
@@ -112,7 +104,7 @@ def comparison_table(found: Comparison) -> Table:
     ]
     choices = {
         "error jumps": [i for i, layer in enumerate(found.layers) if layer.jump_db >= JUMP_DB],
-        "slower": [i for i, layer in enumerate(found.layers) if _slower(layer)],
+        "slower": slower_layers(*_times(found.layers)),
     }
     return Table("layer", columns, rows, choices)
 
@@ -141,9 +133,8 @@ def _cosine(value: float) -> str:
     return numbers.minus(f"{value:.5f}")
 
 
-def _slower(layer: LayerComparison) -> bool:
-    return (
-        layer.time_before_ms is not None
-        and layer.time_after_ms is not None
-        and layer.time_after_ms > layer.time_before_ms
-    )
+def _times(layers: list[LayerComparison]) -> tuple[dict[int, float], list[dict[int, float]]]:
+    """Return the times of the second model, and those of the first, by the place of the layer."""
+    after = {i: layer.time_after_ms for i, layer in enumerate(layers) if layer.time_after_ms is not None}
+    before = {i: layer.time_before_ms for i, layer in enumerate(layers) if layer.time_before_ms is not None}
+    return after, [before]

@@ -10,14 +10,15 @@ from pathlib import Path
 from calib.errors import OutputError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file so that a reader sees the old content or the new, never half of it.
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a UTF-8 file so that a reader sees the old content or the new, never half of it; return its path.
 
     Missing folders are made. Lone surrogates (undecodable bytes of file names) are written as escapes.
 
     Raises:
         OutputError: the folder or the file can't be written.
     """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,3 +30,4 @@ def write_text(path: Path, text: str) -> None:
         raise OutputError(
             f"{path} can't be written: {error.strerror or error}. Choose another place for it."
         ) from error
+    return path

@@ -10,7 +10,6 @@ from calib.report import charts, digest, numbers, tables
 from calib.report.files import write_text
 from calib.report.histogram import histogram_data
 from calib.report.page import render_page
-from calib.report.theme import theme
 
 FILE_NAME = "report.html"
 
@@ -21,9 +20,7 @@ def write_html(report: Report, path: str | Path) -> Path:
     Raises:
         OutputError: the file can't be written.
     """
-    path = Path(path)
-    write_text(path, render_html(report))
-    return path
+    return write_text(path, render_html(report))
 
 
 def render_html(report: Report) -> str:
@@ -38,13 +35,10 @@ def render_html(report: Report) -> str:
         )
         if table.rows
     }
-    data = {
-        "charts": specs,
-        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
-        "tables": grids,
-        "tensors": [histogram_data(q) for q in report.quantizers if q.histogram_counts],
-    }
-    return render_page("report.html.j2", data, **_context(report, specs, grids))
+    histograms = [histogram_data(q) for q in report.quantizers if q.histogram_counts]
+    return render_page(
+        "report.html.j2", charts=specs, tables=grids, histograms=histograms, **_context(report, specs, grids)
+    )
 
 
 def _context(report: Report, specs: dict[str, Any], grids: dict[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,7 @@ def write_report(report: Report, folder: str | Path) -> Path:
     Raises:
         OutputError: the folder can't be written.
     """
-    path = Path(folder) / FILE_NAME
-    write_text(path, report.model_dump_json(indent=1) + "\n")
-    return path
+    return write_text(Path(folder) / FILE_NAME, report.model_dump_json(indent=1) + "\n")
 
 
 def read_report(path: str | Path) -> Report:

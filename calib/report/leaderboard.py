@@ -18,7 +18,6 @@ from calib.report.escape import csv_cell, markdown_cell, printable
 from calib.report.files import write_text
 from calib.report.page import render_page
 from calib.report.tables import Column, Table
-from calib.report.theme import theme
 
 # What a person wants to see first is at the top: the promise kept, then missed, then what did not come to an end.
 _ORDER = ("within_budget", "quantized", "planned", "over_budget", "fp32_kept")
@@ -130,16 +129,10 @@ def render_leaderboard_html(rows: Sequence[LeaderboardRow], version: str, title:
     """Return the leaderboard as one page that sorts and searches, each model a link to its report."""
     rows = ranked(rows)
     grid = leaderboard_table(rows)
-    data = {
-        "charts": {},
-        "themes": {"light": theme(dark=False), "dark": theme(dark=True)},
-        "tables": {"models": grid.data()},
-        "tensors": [],
-    }
     counts = Counter(row.status for row in rows)
     cards = [(_words(status), count, _TONES.get(status, "neutral")) for status, count in counts.items()]
     context = {"title": f"{title} – calib leaderboard", "heading": title, "cards": cards, "summary": summary_of(rows)}
-    return render_page("leaderboard.html.j2", data, version=version, rows=rows, **context)
+    return render_page("leaderboard.html.j2", tables={"models": grid.data()}, version=version, rows=rows, **context)
 
 
 def write_leaderboard_html(rows: Sequence[LeaderboardRow], path: str | Path, version: str, title: str = "Zoo") -> Path:
@@ -148,9 +141,7 @@ def write_leaderboard_html(rows: Sequence[LeaderboardRow], path: str | Path, ver
     Raises:
         OutputError: the file can't be written.
     """
-    path = Path(path)
-    write_text(path, render_leaderboard_html(rows, version, title))
-    return path
+    return write_text(path, render_leaderboard_html(rows, version, title))
 
 
 def leaderboard_table(rows: Sequence[LeaderboardRow]) -> Table:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from calib.report.escape import json_for_script
+from calib.report.theme import theme
 
 # In the order in which they need each other.
 _VENDORED = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.js")
@@ -26,14 +29,25 @@ _INTERPRETER_IMPORT = "import { ascending, isString, DisallowedObjectProperties 
 _INTERPRETER_EXPORT = "export { expression as expressionInterpreter };"
 
 
-def render_page(template: str, data: Any, **context: Any) -> str:
+def render_page(
+    template: str,
+    *,
+    tables: Mapping[str, Any],
+    charts: Mapping[str, Any] = MappingProxyType({}),
+    histograms: Sequence[Any] = (),
+    **context: Any,
+) -> str:
     """Return a page from a template of ``page/``.
 
     Args:
         template: file name in ``report/page``.
-        data: what the scripts draw; becomes the JSON island ``#data``.
+        tables: name of a place → what ``Table.data`` gives.
+        charts: name of a place → Vega-Lite specification.
+        histograms: one for each tensor.
         context: variables of the template; every one is escaped where it is used.
     """
+    themes = {"light": theme(dark=False), "dark": theme(dark=True)}
+    data = {"charts": dict(charts), "themes": themes, "tables": dict(tables), "tensors": [*histograms]}
     scripts = _scripts()
     style = _text("page", "page.css")
     policy = (

@@ -76,7 +76,11 @@ def evaluate_compiled(
     return [parts[number] for number in range(count)]
 
 
-def accept_any_feed(predict: Callable[[Any], Outputs], inputs: Sequence[InputSpec]) -> Callable[[Any], list[Any]]:
+def accept_any_feed(
+    predict: Callable[[Any], Outputs],
+    inputs: Sequence[InputSpec],
+    check: Callable[[Sequence[Any], str], None] = lambda feed, where: None,
+) -> Callable[[Any], list[Any]]:
     """Return a ``predict`` for users' functions: it takes an array, a tuple in input order or a dict by input name.
 
     A feed stacked by N runs as N samples, and their outputs are stacked again along the batch axis.
@@ -84,10 +88,13 @@ def accept_any_feed(predict: Callable[[Any], Outputs], inputs: Sequence[InputSpe
     Args:
         predict: takes one sample's arrays in input order, with the batch axis.
         inputs: what the model takes.
+        check: refuses a feed, such as :class:`calib.graph.shapes.ShapeCheck`.
     """
 
     def accepting(feed: Any) -> list[Any]:
         samples = normalize_feed(feed, inputs, "the feed given to predict")
+        for sample in samples:
+            check(sample, "the feed given to predict")
         outputs = [predict(sample) for sample in samples]
         if len(outputs) == 1:
             return list(outputs[0])

@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {"pipeline", "stages", "result", "job", "exam", "promise", "pay_off", "evidence", "comparison", "benchmark"}
     ),
     frozenset({"zoo"}),
-    frozenset({"cli"}),
+    frozenset({"cli", "__main__"}),
 )
 
 NUMPY_ONLY = ("plan", "summary", "outcome", "ranges", "accuracy", "statistics.accumulators", "metrics")
