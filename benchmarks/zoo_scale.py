@@ -105,7 +105,10 @@ def supervisor(folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
-def generated(folder: Path, count: int) -> Zoo:
+FAST = "{calibration: data.npz, effort: fast, estimator: minmax}"
+
+
+def generated(folder: Path, count: int, settings: str = FAST) -> Zoo:
     """Write small networks that differ in their weights and widths, and their manifest."""
     opset, random = ov.opset13, np.random.default_rng(0)
     (folder / "models").mkdir(parents=True)
@@ -120,8 +123,8 @@ def generated(folder: Path, count: int) -> Zoo:
         model = ov.Model([scores], [image], f"m{number}")
         ov.save_model(model, folder / "models" / f"m{number:04}.xml", compress_to_fp16=False)
     np.savez(folder / "data.npz", image=random.normal(size=(16, 3, 16, 16)).astype(np.float32))
-    settings = "{calibration: data.npz, effort: fast, estimator: minmax}"
-    (folder / "zoo.yaml").write_text(f"root: models\nsources: [{{glob: '*.xml'}}]\ndefaults: {settings}\n")
+    text = f"root: models\nsources: [{{glob: '*.xml'}}]\ndefaults: {settings}\nresources: {{retries: 100}}\n"
+    (folder / "zoo.yaml").write_text(text)
     return open_zoo(str(folder / "zoo.yaml"))
 
 
