@@ -120,7 +120,8 @@ def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str
         ModelError: a quantized tensor was empty in every sample.
         StatisticsError: the file belongs to another model or other settings.
     """
-    histogram = any(get_estimator(name).needs_histogram for name in candidates(job))  # pyright: ignore
+    # What goes to a file serves every estimator.
+    histogram = file is not None or any(get_estimator(name).needs_histogram for name in candidates(job))  # pyright: ignore
     needs = {q.tensor: Need(histogram=histogram, channels=q.per_channel) for q in plan.activations}
     asked = sorted((str(tensor), need.histogram, need.channels) for tensor, need in needs.items())
     mark = job.statistics_mark(asked, [(str(s.tensor), s.factors) for s in base.scalings])

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from calib import __version__
 from calib.errors import CalibError
 from calib.samples.source import parse_source
+from calib.zoo.jobs import SUBJECT_DIGITS
 from calib.zoo.places import is_url, open_place, parts
 from calib.zoo.plan import Job
 
@@ -52,12 +53,13 @@ class Identity:
     def family(self, job: Job) -> str:
         """Return ``SUBJECT-SETTINGS``, 16 hex digits each.
 
-        Jobs of one subject (model and data) can use one memory of verdicts; jobs of one family the same statistics too.
+        Jobs of one subject (model and data) share the FP32 baseline; jobs of one family the statistics too. A job that
+        measures no accuracy has no baseline, and so a subject for its family alone.
         """
         settings = {name: value for name, value in job.settings.items() if name not in _NOT_OF_STATISTICS}
-        histogram = _needs_histogram(str(job.settings.get("estimator", "auto")))
-        subject = _hash([self._model(job), self._data(job), __version__])
-        return f"{subject[:16]}-{_hash([settings, histogram])[:16]}"
+        measured = job.validation or job.settings.get("metric") or job.settings.get("max_drop") is not None
+        subject = _hash([self._model(job), self._data(job), __version__, {} if measured else settings])
+        return f"{subject[:SUBJECT_DIGITS]}-{_hash(settings)[:16]}"
 
     def _model(self, job: Job) -> list[str]:
         if is_url(job.model):
@@ -130,9 +132,11 @@ def _remote(url: str) -> str:
     return digest.hexdigest()
 
 
-def _needs_histogram(estimator: str) -> bool:
+def needs_histogram(job: Job) -> bool:
+    """Tell whether a job's statistics are what every estimator needs anyway, so that to keep them costs nothing."""
     from calib.ranges import ESTIMATORS, get_estimator  # here: it loads numpy and scipy
 
+    estimator = str(job.settings.get("estimator", "auto"))
     return estimator not in ESTIMATORS or bool(get_estimator(estimator).needs_histogram)
 
 

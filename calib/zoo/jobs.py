@@ -22,6 +22,9 @@ from calib.zoo.plan import Job
 # Long against a pause of a busy machine, short against a job; a heartbeat is due at a third of it.
 LEASE_SECONDS = 60.0
 
+# Of a family's name, before its "-": jobs that agree in them are of one model and data.
+SUBJECT_DIGITS = 16
+
 DONE = ("within_budget", "quantized", "over_budget", "fp32_kept")
 
 _ROW = "key, name, family, spec, status, reason, tries, owner, lease, board"
@@ -34,7 +37,7 @@ class JobRow:
     """A job as the store knows it.
 
     Attributes:
-        family: jobs of one family can share statistics.
+        family: ``SUBJECT-SETTINGS``, see ``Identity.family``: what its statistics and its baseline are computed from.
         tries: attempts that counted since the job was new or retried.
         board: its row of the leaderboard as JSON; "" before it has ended.
     """
@@ -141,11 +144,15 @@ class JobStore:
             memory: at most so many bytes.
             only: this key and no other.
 
-        While the first of a family runs, which makes the statistics, the others of it are left waiting.
+        While the first of a family runs, which makes the statistics, or the first of a subject, which measures the
+        baseline, the others are left waiting: they would compute the same.
         """
-        alone = (
-            "AND NOT (EXISTS (SELECT 1 FROM jobs r WHERE r.family = j.family AND r.status = 'running') "
-            "AND NOT EXISTS (SELECT 1 FROM jobs d WHERE d.family = j.family AND d.board != ''))"
+        related = ("{}.family = j.family", f"{{}}.family BETWEEN substr(j.family, 1, {SUBJECT_DIGITS}) "
+                   f"AND substr(j.family, 1, {SUBJECT_DIGITS}) || '.'")  # fmt: skip
+        alone = " ".join(
+            f"AND NOT (EXISTS (SELECT 1 FROM jobs r WHERE {same.format('r')} AND r.status = 'running') "
+            f"AND NOT EXISTS (SELECT 1 FROM jobs d WHERE {same.format('d')} AND d.board != ''))"
+            for same in related
         )
         columns = ", ".join(f"j.{name}" for name in _ROW.split(", "))
         with self.store.transaction() as connection:
@@ -281,6 +288,10 @@ class JobStore:
     def chosen(self, where: str = "1") -> list[JobRow]:
         """Return the jobs that were entered by this process."""
         return self.rows(f"key IN (SELECT key FROM temp.chosen) AND {where}")
+
+    def shares(self, family: str) -> bool:
+        """Tell whether several jobs of the manifest are of a family."""
+        return len(self.store.read("SELECT 1 FROM jobs WHERE family = ? AND current = 1 LIMIT 2", (family,))) > 1
 
     def attempts(self, key: str | None = None) -> list[Attempt]:
         """Return the attempts of a job, or all, the oldest first."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from calib.errors import CalibError
 from calib.report.escape import printable
 from calib.zoo import owner
-from calib.zoo.identity import Identity
+from calib.zoo.identity import Identity, needs_histogram
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
 from calib.zoo.output import Output
 from calib.zoo.places import fetch
@@ -146,7 +146,10 @@ class Supervisor:
 
     def _start_one(self, row: JobRow, number: int) -> None:
         folder, log = self._folders.attempt(row.key, number), self._folders.log(row.name, row.key, number)
-        task = Task(row.key, number, row.job, str(folder), str(log), *self._folders.shared(row.family))
+        statistics, verdicts = self._folders.shared(row.family)
+        if not (self._store.shares(row.family) or needs_histogram(row.job)):
+            statistics = ""  # nobody else needs them, and what is shared holds more than this job would collect
+        task = Task(row.key, number, row.job, str(folder), str(log), statistics, verdicts)
         self._running[row.key] = task
         try:
             if task.job.model.startswith("memory://"):  # it is in no other process

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from trust_fixtures.tiny import write_work
+from zoo_faults.nursery import Nursery
 
 from calib import cli
 
@@ -51,3 +52,10 @@ def quantize(run: Callable[..., Ended], work: Path) -> Callable[..., Ended]:
         return run("quantize", *places, "--effort", "fast", "--estimator", "minmax", "--no-report", *arguments)
 
     return calib
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """A process that has loaded calib and forks children that start at once."""
+    with Nursery() as made:
+        yield made

@@ -1,87 +1,113 @@
-"""The zoo on a Dask cluster on loopback: same bytes as at home, and a machine that is killed loses nothing."""
+"""The zoo on a Dask cluster on loopback: same bytes as at home, and what is killed loses nothing."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from zoo_faults.nursery import Nursery
+from zoo_faults.tiny_zoo import outcomes, results, rows_and_attempts, run_undisturbed, write_zoo
 
-from calib.demo import demo_folder
+from calib import cli
 from calib.errors import UsageError
-from calib.zoo.cluster import Dask, connect
-from calib.zoo.process import Local
-from calib.zoo.zoo import Zoo, open_store, open_zoo, run
+from calib.zoo.cluster import connect
+from calib.zoo.zoo import open_zoo
 
 pytest.importorskip("distributed")
 
-MANIFEST = """
-root: {demo}
-sources: [{{glob: [resnet.xml, mobilenet.xml]}}]
-defaults: {{calibration: "{demo}/calibration.npz", samples: 8, estimator: minmax, effort: fast}}
-resources: {{threads: 1, retries: 2, memory: 1GiB, timeout: 100s}}
-"""
 
-
-@pytest.fixture
-def cluster() -> Iterator[Dask]:
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
     # Dask leaves sockets to the garbage collector when a worker is killed.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dask = connect("local:2")
-        yield dask
-        dask.close()
+        yield
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> str:
-    (tmp_path / "zoo.yaml").write_text(MANIFEST.format(demo=demo_folder()))
-    return str(tmp_path / "zoo.yaml")
+def manifest(tmp_path: Path) -> Path:
+    return write_zoo(tmp_path, "ab", more="resources: {memory: 1GiB, timeout: 100s}\n")
 
 
-def models(zoo: Zoo) -> dict[str, bytes]:
-    root = Path(zoo.output.place)
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.suffix in (".xml", ".bin")}
+def zoo_run(*arguments: object) -> Any:
+    with pytest.raises(SystemExit) as caught:
+        cli.main.main(["zoo", "run", *map(str, arguments)], prog_name="calib")
+    return caught.value.code or 0
 
 
-def kill_the_first_machine_with_work(killed: list[int]) -> None:
-    """Wait until a job's own process runs on a machine, then kill the machine by its pid."""
+def job_process() -> psutil.Process:
+    """Wait until a job's own process runs on a machine of a cluster that this process started."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for process in psutil.Process().children(recursive=True):
             try:
                 if "calib.zoo.worker" in process.cmdline():
-                    killed += [process.ppid(), process.pid]
-                    psutil.Process(process.ppid()).kill()
-                    return
+                    return process
             except psutil.NoSuchProcess:
                 continue
-        time.sleep(0.05)
+        time.sleep(0.02)
+    raise AssertionError("no job was started")
 
 
-def test_a_killed_machine_costs_an_attempt_and_nothing_else(cluster: Dask, manifest: str, tmp_path: Path):
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.02)
+
+
+def test_a_killed_machine_of_a_local_cluster_costs_an_attempt_and_nothing_else(
+    nursery: Nursery, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     killed: list[int] = []
-    zoo = open_zoo(manifest, str(tmp_path / "cluster"))
-    killer = threading.Thread(target=kill_the_first_machine_with_work, args=(killed,))
+
+    def kill_the_first_machine_with_work() -> None:
+        job = job_process()
+        killed.extend([job.ppid(), job.pid])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first_machine_with_work)
     killer.start()
-    rows = run(zoo, zoo.jobs, print, runner=cluster)
+    assert zoo_run(manifest, "-o", tmp_path / "cluster", "--cluster", "local:2") == 0
     killer.join()
-    assert killed and [row.status for row in rows] == ["quantized"] * 2
-    with open_store(zoo) as store:
-        attempts = store.attempts()
+    assert "2 models: 2 quantized" in capsys.readouterr().out
+    zoo = open_zoo(str(manifest), str(tmp_path / "cluster"))
+    attempts = rows_and_attempts(zoo)[1]
     assert sorted(one.outcome for one in attempts) == ["died", "done", "done"]
     (lost,) = [one for one in attempts if one.outcome == "died"]
     assert lost.number == 1 and "was lost" in lost.reason and lost.worker.startswith("dask tcp://127.0.0.1")
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in killed)
+    assert all(gone(pid) for pid in killed)
     assert all(Path(one.log).is_file() for one in attempts if one.outcome == "done")
+    assert results(zoo) == run_undisturbed(nursery, manifest, tmp_path / "home")
 
-    home = open_zoo(manifest, str(tmp_path / "home"))
-    run(home, home.jobs, print, runner=Local(2))
-    assert models(zoo) == models(home)
+
+def test_jobs_of_a_dead_supervisor_are_ended_by_the_cluster_and_run_by_the_next_one(
+    nursery: Nursery, manifest: Path, tmp_path: Path
+):
+    from distributed import LocalCluster  # pyright: ignore[reportPrivateImportUsage]
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:  # pyright: ignore
+        address = cluster.scheduler_address.replace("tcp", "dask")
+        command = ["zoo", "run", str(manifest), "--cluster", address]
+        first = nursery.start("calib.cli:main", command)
+        job = job_process()
+        os.kill(first.pid, signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL
+        wait_for(lambda: gone(job.pid))
+        assert nursery.start("calib.cli:main", command).wait() == 0
+    assert outcomes(open_zoo(str(manifest))) == {"a": [("abandoned", None), ("done", 0)], "b": [("done", 0)]}
 
 
 @pytest.mark.parametrize("address", ["slurm:3", "local:", "local:x", "dask://"])

@@ -5,104 +5,106 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from trust_fixtures.tiny import convnet, write_ir
+from zoo_faults.nursery import Nursery
+from zoo_faults.tiny_zoo import outcomes, results, run_undisturbed, supervise, write_zoo
 
 from calib import cli
-from calib.demo import demo_folder
+from calib.zoo.zoo import open_zoo
 
-MANIFEST = """
-root: {root}
-output: {output}
-sources: [{{glob: "{glob}"}}]
-defaults: {{calibration: "{demo}/calibration.npz", samples: 8, estimator: minmax, effort: fast}}
-"""
+Calib = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def calib(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
-    """Run the command line in this process; give back (exit code, stdout, stderr)."""
+def calib(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Calib:
+    """Run the command line in a process of its own; give back (exit code, stdout, stderr)."""
 
-    def command(*arguments: object) -> tuple[Any, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            cli.main.main(["zoo", *map(str, arguments)], prog_name="calib")
-        captured = capfd.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
+    def command(*arguments: object) -> tuple[int, str, str]:
+        files = [tmp_path_factory.mktemp("said") / name for name in ("out", "err")]
+        child = nursery.start("calib.cli:main", ["zoo", *map(str, arguments)], out=files[0], err=files[1])
+        return child.wait(), *(file.read_text() for file in files)  # type: ignore[return-value]
 
     return command
 
 
-def written(folder: Path, glob: str = "[mr]*.xml", root: object = None, output: str = "null") -> Path:
-    text = MANIFEST.format(root=root or demo_folder(), demo=demo_folder(), glob=glob, output=output)
-    (folder / "zoo.yaml").write_text(text)
-    return folder / "zoo.yaml"
-
-
-def test_plan_run_status_and_export_tell_of_the_same_jobs(calib: Callable[..., Any], tmp_path: Path):
-    manifest = written(tmp_path)
+def test_plan_run_status_and_export_tell_of_the_same_jobs(calib: Calib, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "ab")
     code, out, _ = calib("plan", manifest)
     assert code == 0 and "2 jobs, 2 to run" in out
-    code, out, err = calib("run", manifest, "-j", "2", "--only", "resnet")
-    assert code == 0 and "resnet: quantized" in err and "1 model: 1 quantized" in out
+    code, out, err = calib("run", manifest, "-j", "2", "--only", "b")
+    assert code == 0 and "b: quantized" in err and "1 model: 1 quantized" in out
     code, out, _ = calib("plan", manifest)
     assert "2 jobs, 1 to run, about" in out
     assert calib("status", manifest)[1].splitlines()[0].startswith("── 2 models: 1 quantized, 1 waiting")
     assert calib("run", manifest)[0] == 0
 
     rows = list(csv.DictReader(io.StringIO(calib("export", manifest)[1])))
-    assert [(row["model"], row["status"]) for row in rows] == [("mobilenet", "quantized"), ("resnet", "quantized")]
-    out = tmp_path / "zoo-out"
+    assert [(row["model"], row["status"]) for row in rows] == [("a", "quantized"), ("b", "quantized")]
+    folder = tmp_path / "zoo-out"
     for name in ("board.json", "board.md", "board.html", "board.csv"):
-        assert calib("export", manifest, out / name, "--only", "resnet")[0] == 0
-    (row,) = json.loads((out / "board.json").read_text())
-    assert row["model"] == "resnet" and (out / row["report"]).is_file()
-    assert "models/resnet/report.html" in (out / "board.html").read_text()
+        assert calib("export", manifest, folder / name, "--only", "b")[0] == 0
+    (row,) = json.loads((folder / "board.json").read_text())
+    assert row["model"] == "b" and (folder / row["report"]).is_file()
+    assert "models/b/report.html" in (folder / "board.html").read_text()
     assert calib("export", manifest, "--status", "failed")[1].count("\n") == 1
-    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["cache", "logs", "models", "work"]
 
 
-def test_shards_with_stores_of_their_own_are_merged(calib: Callable[..., Any], tmp_path: Path):
-    manifest = written(tmp_path)
+def test_shards_with_stores_of_their_own_are_merged(calib: Calib, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "ab")
     for index in (1, 2):
         assert calib("run", manifest, "-o", tmp_path / f"shard{index}", "--shard", f"{index}/2", "-j", "1")[0] == 0
     assert calib("status", manifest, "-o", tmp_path / "shard1")[1].startswith("── 1 model")
     code, out, err = calib("merge", manifest, "-o", tmp_path / "all", tmp_path / "shard1", tmp_path / "shard2")
-    assert code == 0 and "2 models: 2 quantized" in out and err.count("1 jobs") == 2
+    assert code == 0 and "2 models: 2 quantized" in out and err.count("1 job") == 2
     code, out, err = calib("run", manifest, "-o", tmp_path / "all")
     assert code == 0 and err == ""  # nothing is left to do
-    for name in ("mobilenet", "resnet"):
+    for name in "ab":
         assert (tmp_path / "all" / "models" / name / f"{name}.bin").is_file()
 
 
-def test_what_is_left_after_the_time_limit_is_exit_code_4_and_the_next_run_goes_on(
-    calib: Callable[..., Any], tmp_path: Path
-):
-    manifest = written(tmp_path, "resnet.xml")
-    code, out, _ = calib("run", manifest, "--time-limit", "0.3s")
+def test_what_is_left_after_the_time_limit_is_exit_code_4_and_the_next_run_goes_on(calib: Calib, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "a")
+    code, out, _ = calib("run", manifest, "--time-limit", "0.1s")
     assert code == 4 and "1 waiting" in out
     assert calib("retry", manifest)[0] == 0
 
 
-def test_cells_of_the_matrix_share_statistics_and_do_without_where_those_are_damaged(
-    calib: Callable[..., Any], tmp_path: Path
-):
-    manifest = written(tmp_path, "resnet.xml")
-    text = manifest.read_text().replace("estimator: minmax, ", "") + "matrix: {estimator: [kl, mse]}\n"
-    manifest.write_text(text)
-    assert calib("run", manifest, "-j", "2")[0] == 0
-    out = tmp_path / "zoo-out"
-    (shared,) = (out / "cache").glob("*.npz")
-    logs = list((out / "logs").rglob("*.log"))
-    assert len(logs) == 2 and not any("can't be used" in log.read_text() for log in logs)
+def test_cells_of_the_matrix_share_one_pass_of_statistics_and_one_baseline(nursery: Nursery, tmp_path: Path):
+    names = ("matrix", "alone")
+    manifests = {}
+    for name in names:
+        (tmp_path / name).mkdir()
+        matrix = "matrix: {estimator: [minmax, mse], max_drop: [0.5, 0.9]}\n" if name == "matrix" else ""
+        settings = "effort: fast, estimator: minmax, validation: data.npz, metric: agreement, max_drop: 0.5"
+        manifests[name] = write_zoo(tmp_path / name, "a", settings, more=matrix)
+    for suffix in (".xml", ".bin"):  # a network made again has other names
+        shutil.copy(tmp_path / f"matrix/a{suffix}", tmp_path / f"alone/a{suffix}")
+    found = {name: run_undisturbed(nursery, manifests[name], tmp_path / name / "out") for name in names}
+    logs = {name: "".join(p.read_text() for p in (tmp_path / name / "out/logs").rglob("*.log")) for name in names}
+    assert len(outcomes(open_zoo(str(manifests["matrix"]), str(tmp_path / "matrix/out")))) == 4
+    assert logs["matrix"].count("computed statistics") == logs["matrix"].count("computed baseline") == 1
+    # What is shared changes nothing, and is collected for nobody's sake where there is nobody to share it with.
+    for file in ("a.bin", "plan.json"):
+        assert found["matrix"][f"a/estimator=minmax,max_drop=0.5/{file}"] == found["alone"][f"a/{file}"]
+    assert not list((tmp_path / "alone/out/cache").glob("*.npz"))
+
+
+def test_what_is_shared_and_damaged_costs_no_job(nursery: Nursery, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "a", "effort: fast, estimator: mse")
+    zoo = open_zoo(str(manifest))
+    before = run_undisturbed(nursery, manifest, zoo.folders.root)
+    (shared,) = (zoo.folders.root / "cache").glob("*.npz")
     shared.write_bytes(b"damaged")
-    (out / "models/resnet/estimator=kl/job.json").unlink()
-    before = (out / "models/resnet/estimator=kl/resnet.bin").read_bytes()
-    assert calib("run", manifest)[0] == 0
-    assert (out / "models/resnet/estimator=kl/resnet.bin").read_bytes() == before
-    assert "can't be used" in "".join(log.read_text() for log in (out / "logs").rglob("*.2.log"))
+    Path(zoo.output.of("a"), "job.json").unlink()
+    assert supervise(nursery, manifest, zoo.folders.root).wait() == 0
+    assert results(zoo) == before
+    assert "can't be used" in "".join(log.read_text() for log in (zoo.folders.root / "logs").rglob("*.2.log"))
 
 
 @pytest.fixture
@@ -115,32 +117,56 @@ def memory() -> Iterator[Any]:
     system.store.clear()
 
 
-def test_models_and_outputs_may_be_urls(calib: Callable[..., Any], tmp_path: Path, memory: Any):
+def test_models_and_outputs_may_be_urls(calib: Calib, tmp_path: Path, memory: Any, capfd: pytest.CaptureFixture[str]):
+    def here(*arguments: object) -> tuple[Any, str, str]:
+        """Run the command line in this process, where the memory is; its workers are started, not forked."""
+        with pytest.raises(SystemExit) as caught:
+            cli.main.main(["zoo", *map(str, arguments)], prog_name="calib")
+        captured = capfd.readouterr()
+        return caught.value.code or 0, captured.out, captured.err
+
+    local = write_zoo(tmp_path, "a").read_text()
     for suffix in (".xml", ".bin"):
-        memory.put_file(str(demo_folder() / f"resnet{suffix}"), f"/zoo/nets/resnet{suffix}")
-    manifest = written(tmp_path, "memory://zoo/**/*.xml", output="memory://results")
-    code, out, _ = calib("run", manifest)
-    assert code == 0 and "resnet" in out  # a narrow terminal shortens the folders before it
+        memory.put_file(str(tmp_path / f"a{suffix}"), f"/zoo/nets/a{suffix}")
+    manifest = tmp_path / "memory.yaml"
+    manifest.write_text(local.replace("*.xml", "memory://zoo/**/*.xml") + "output: memory://results\n")
+    code, out, _ = here("run", manifest)
+    assert code == 0 and "nets/a" in out
     found = sorted(name for name in memory.find("/results"))
     assert [name.rpartition("/")[2] for name in found] == [
+        "a.bin",
+        "a.xml",
         "job.json",
         "plan.json",
         "report.html",
         "report.json",
-        "resnet.bin",
-        "resnet.xml",
     ]
-    assert calib("run", manifest)[2] == ""
-    memory.rm(found[0])  # the marker
-    assert "resnet: quantized" in calib("run", manifest)[2]
+    assert here("run", manifest)[2] == ""
+    memory.rm(found[2])  # the marker
+    assert "a: quantized" in here("run", manifest)[2]
 
-    local = written(tmp_path, f"file://{demo_folder()}/resnet.xml", output=f"file://{tmp_path}/there")
-    assert calib("run", local)[0] == 0
-    assert len(list((tmp_path / "there").rglob("resnet.bin"))) == 1
+    manifest = tmp_path / "local.yaml"
+    text = local.replace("*.xml", f"file://{tmp_path}/a.xml") + f"output: file://{tmp_path}/there\n"
+    manifest.write_text(text)
+    assert calib("run", manifest)[0] == 0
+    assert len(list((tmp_path / "there").rglob("a.bin"))) == 1
 
 
-def test_mistakes_of_usage_end_with_code_2(calib: Callable[..., Any], tmp_path: Path):
-    manifest = written(tmp_path)
+def test_every_layout_of_a_source_names_its_models(calib: Calib, tmp_path: Path):
+    text = write_zoo(tmp_path, "a").read_text()
+    for place in ("public/net/FP32/net", "public/net/FP16/net", "hf/org/openvino_model", "hf/org/openvino_tokenizer"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        write_ir(convnet(), tmp_path / f"{place}.xml")
+    (tmp_path / "list.txt").write_text("# ours\na.xml\n")
+    manifest = tmp_path / "all.yaml"
+    manifest.write_text(text.replace("{glob: '*.xml'}", "{omz: public}, {huggingface: hf}, {list: list.txt}"))
+    code, out, _ = calib("plan", manifest)
+    assert code == 0 and "3 jobs, 3 to run" in out
+    assert all(name in out for name in ("public/net/FP32/net", "hf/org/openvino_model", "a "))
+
+
+def test_mistakes_of_usage_end_with_code_2(calib: Calib, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "a")
     for wrong in (
         ["run", manifest, "--shard", "3/2"],
         ["run", manifest, "--only", "nothing"],

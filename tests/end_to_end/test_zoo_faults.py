@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,60 +11,49 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from trust_fixtures.tiny import images
+from zoo_faults.killed_worker import POINTS
+from zoo_faults.nursery import Nursery
+from zoo_faults.tiny_zoo import (
+    THOROUGH_ENOUGH,
+    outcomes,
+    results,
+    rows_and_attempts,
+    run_undisturbed,
+    supervise,
+    write_zoo,
+)
 
 from calib.demo import demo_folder
-from calib.zoo.jobs import Attempt, JobRow
-from calib.zoo.process import Local
-from calib.zoo.zoo import Zoo, open_store, open_zoo, run
+from calib.zoo.zoo import open_zoo
 
-HELPERS = Path(__file__).parents[1] / "zoo_faults"
-
-MANIFEST = """
+DEMO = """
 root: {demo}
 sources: [{{glob: "*.xml"}}]
 defaults: {{calibration: "{demo}/calibration.npz", samples: 8, estimator: minmax, effort: fast}}
-resources: {{threads: 1, retries: 2}}
 """
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("manifest") / "zoo.yaml"
-    path.write_text(MANIFEST.format(demo=demo_folder()))
-    return path
+    return write_zoo(tmp_path_factory.mktemp("fast"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The model files of a run that nothing happened to."""
-    zoo = open_zoo(str(manifest), str(tmp_path_factory.mktemp("undisturbed")))
-    rows = run(zoo, zoo.jobs, print, runner=Local(2))
-    assert [row.status for row in rows] == ["quantized"] * 3
-    return models(zoo)
+def undisturbed(nursery: Nursery, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The results of a run that nothing happened to."""
+    return run_undisturbed(nursery, manifest, tmp_path_factory.mktemp("undisturbed"))
 
 
-def models(zoo: Zoo) -> dict[str, bytes]:
-    """Name → bytes of each model file; reports hold times and are left out."""
-    root = Path(zoo.output.place)
-    files = (path for path in root.rglob("*") if path.suffix in (".xml", ".bin"))
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
-def rows_and_attempts(zoo: Zoo) -> tuple[list[JobRow], list[Attempt]]:
-    with open_store(zoo, new=False) as store:
-        return store.rows(), store.attempts()
-
-
-def faulty(folder: Path, faults: dict[str, Any]) -> tuple[str, ...]:
-    """The command of a worker that meets these faults."""
-    path = folder / "faults.json"
-    path.write_text(json.dumps(faults))
-    return sys.executable, str(HELPERS / "killed_worker.py"), str(path)
-
-
-def supervise(manifest: Path, out: Path, point: str = "", faults: str = "") -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(HELPERS / "killed_supervisor.py"), str(manifest), str(out), point, faults]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+@pytest.fixture(scope="module")
+def staged(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The manifest of a zoo whose jobs go through every stage, and the results of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("staged")
+    manifest = write_zoo(folder, settings=THOROUGH_ENOUGH, more="resources: {retries: 20}\n")
+    wanted = run_undisturbed(nursery, manifest, folder / "calm")
+    report = wanted["a/report.json"]
+    assert report["status"] == "within_budget" and len(report["search"]) > 1 and report["speed"]
+    return manifest, wanted
 
 
 def wait_for(condition, seconds: float = 60.0) -> Any:
@@ -75,90 +61,8 @@ def wait_for(condition, seconds: float = 60.0) -> Any:
     while time.monotonic() < end:
         if found := condition():
             return found
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError(f"did not happen within {seconds} s")
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        (["begin", "load"], ["end", "load"], ["begin", "statistics"]),
-        (["end", "statistics"], ["end", "insert"], ["end", "report"]),
-        (["begin", "report"], ["saved", ""], ["complete", ""]),
-    ],
-)
-def test_killed_workers_are_tried_again_and_give_the_same_bytes(
-    manifest: Path, undisturbed: dict[str, bytes], tmp_path: Path, points: tuple[list[str], ...]
-):
-    names = ("mobilenet", "resnet", "vit")
-    faults = {name: {"at": point, "how": "kill"} for name, point in zip(names, points, strict=True)}
-    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
-    rows = run(zoo, zoo.jobs, print, runner=Local(2, faulty(tmp_path, faults)))
-    assert [row.status for row in rows] == ["quantized"] * 3
-    assert models(zoo) == undisturbed
-    attempts = {name: [] for name in names}
-    for attempt in rows_and_attempts(zoo)[1]:
-        attempts[next(row.name for row in rows if row.key == attempt.key)].append((attempt.outcome, attempt.exit))
-    for name, point in zip(names, points, strict=True):
-        # a result that was complete when its worker died is kept
-        wanted = [("done", -9)] if point == ["complete", ""] else [("died", -9), ("done", 0)]
-        assert attempts[name] == wanted
-    assert not list((tmp_path / "out" / "work").iterdir())
-
-
-def test_a_worker_that_always_dies_is_given_up_and_the_rest_go_on(manifest: Path, tmp_path: Path):
-    script = tmp_path / "always.sh"
-    script.write_text(f'grep -q \'"resnet"\' "$1" && kill -9 $$\nexec {sys.executable} -m calib.zoo.worker "$1"\n')
-    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
-    rows = {row.name: row for row in run(zoo, zoo.jobs, print, runner=Local(2, ("sh", str(script))))}
-    assert {name: row.status for name, row in rows.items()} == {
-        "mobilenet": "quantized",
-        "resnet": "failed",
-        "vit": "quantized",
-    }
-    assert "killed by SIGKILL, at the last of 3 tries" in rows["resnet"].reason
-    died = [one for one in rows_and_attempts(zoo)[1] if one.key == rows["resnet"].key]
-    assert [(one.number, one.outcome, one.exit) for one in died] == [(n, "died", -9) for n in (1, 2, 3)]
-
-
-@pytest.mark.parametrize(
-    ("point", "kept"),
-    [
-        ("JobStore.claim:after", 0),
-        ("Local.start:after", 0),
-        ("Output.publish:before", 2),
-        ("Output.publish:after", 2),
-        ("JobStore.finish:after", 2),
-    ],
-)
-def test_a_killed_supervisor_loses_nothing_and_nothing_is_done_twice(
-    manifest: Path, undisturbed: dict[str, bytes], tmp_path: Path, point: str, kept: int
-):
-    out = tmp_path / "out"
-    assert supervise(manifest, out, point).wait(60) == -signal.SIGKILL
-    zoo = open_zoo(str(manifest), str(out))
-    rows = run(zoo, zoo.jobs, print, runner=Local(2))
-    assert [row.status for row in rows] == ["quantized"] * 3
-    assert models(zoo) == undisturbed
-    attempts = rows_and_attempts(zoo)[1]
-    assert all(one.outcome in ("done", "abandoned") and one.ended for one in attempts)
-    assert [one.outcome for one in attempts].count("done") == 3
-    # what was finished before the kill has one attempt, and that is "done"
-    alone = [row.key for row in rows if [a.outcome for a in attempts if a.key == row.key] == ["done"]]
-    assert len(alone) >= kept
-    assert all(row.tries == 1 for row in rows)  # its supervisor's death does not count against a job
-
-
-def test_workers_die_with_their_supervisor(manifest: Path, tmp_path: Path):
-    faults = {name: {"at": ["begin", "statistics"], "how": "sleep"} for name in ("mobilenet", "resnet", "vit")}
-    command = faulty(tmp_path, faults)
-    supervisor = supervise(manifest, tmp_path / "out", "", command[2])
-    work = tmp_path / "out" / "work"
-    wait_for(lambda: len(list(work.glob("*/asleep"))) == 2)
-    workers = [int(wait_for(path.read_text)) for path in work.glob("*/asleep")]
-    supervisor.kill()
-    supervisor.wait()
-    wait_for(lambda: not any(alive(pid) for pid in workers), 10)
 
 
 def alive(pid: int) -> bool:
@@ -168,109 +72,190 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_workers_killed_before_in_and_after_every_stage_cost_an_attempt_each_and_nothing_else(
+    nursery: Nursery, staged: tuple[Path, dict[str, Any]], tmp_path: Path
+):
+    manifest, wanted = staged
+    shares = {name: POINTS[start::3] for start, name in enumerate("abc")}
+    faults = {name: [[point, "kill"] for point in points] for name, points in shares.items()}
+    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
+    assert supervise(nursery, manifest, zoo.folders.root, "", faults).wait() == 0
+    assert results(zoo) == wanted
+    for name, points in shares.items():
+        # a result that was complete when its worker died is kept
+        last = [("done", -9)] if points[-1] == "complete" else [("died", -9), ("done", 0)]
+        assert outcomes(zoo)[name] == [("died", -9)] * (len(points) - 1) + last
+    assert not list((zoo.folders.root / "work").iterdir())
+
+
+def test_a_supervisor_killed_before_in_and_after_every_stage_goes_on_where_it_was(
+    nursery: Nursery, staged: tuple[Path, dict[str, Any]], tmp_path: Path
+):
+    manifest, wanted = staged
+    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
+    faults = {"a": [[point, "kill supervisor"] for point in POINTS]}
+    for _ in POINTS:
+        assert supervise(nursery, manifest, zoo.folders.root, "", faults, "a").wait() == -signal.SIGKILL
+    assert supervise(nursery, manifest, zoo.folders.root, "", faults, "a").wait() == 0
+    assert results(zoo) == {name: found for name, found in wanted.items() if name.startswith("a/")}
+    assert outcomes(zoo)["a"] == [("abandoned", None)] * (len(POINTS) - 1) + [("done", None)]
+    rows, attempts = rows_and_attempts(zoo)
+    assert rows[0].tries == 1  # its supervisors' deaths do not count against a job
+    assert not any(alive(int(one.worker.split(":")[1])) for one in attempts)
+    assert not list((zoo.folders.root / "work").iterdir())
+
+
+def test_killed_workers_of_the_demo_zoo_are_tried_again_and_give_the_same_bytes(nursery: Nursery, tmp_path: Path):
+    manifest = tmp_path / "zoo.yaml"
+    manifest.write_text(DEMO.format(demo=demo_folder()))
+    wanted = run_undisturbed(nursery, manifest, tmp_path / "calm")
+    points = {"mobilenet": "in statistics", "resnet": "insert ends", "vit": "in save"}
+    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
+    faults = {name: [[point, "kill"]] for name, point in points.items()}
+    assert supervise(nursery, manifest, zoo.folders.root, "", faults).wait() == 0
+    assert results(zoo) == wanted
+    assert outcomes(zoo) == {name: [("died", -9), ("done", 0)] for name in points}
+
+
+def test_a_worker_that_always_dies_is_given_up_and_the_rest_go_on(nursery: Nursery, manifest: Path, tmp_path: Path):
+    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
+    faults = {"b": [["load begins", "kill"]] * 3}
+    assert supervise(nursery, manifest, zoo.folders.root, "", faults).wait() == 0
+    rows = {row.name: row for row in rows_and_attempts(zoo)[0]}
+    assert {name: row.status for name, row in rows.items()} == {"a": "quantized", "b": "failed", "c": "quantized"}
+    assert "killed by SIGKILL, at the last of 3 tries" in rows["b"].reason
+    assert outcomes(zoo)["b"] == [("died", -9)] * 3
+
+
+@pytest.mark.parametrize(
+    ("point", "kept"),
+    [
+        ("JobStore.claim:after", 0),
+        ("Local.start:after", 0),
+        ("Output.publish:before", 2),
+        ("os.replace:after", 1),
+        ("Output.publish:after", 2),
+        ("JobStore.finish:after", 2),
+    ],
+)
+def test_a_supervisor_killed_at_its_own_work_loses_nothing_and_nothing_is_done_twice(
+    nursery: Nursery, manifest: Path, undisturbed: dict[str, bytes], tmp_path: Path, point: str, kept: int
+):
+    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
+    for name in "abc" if point.startswith("os.") else ():
+        Path(zoo.output.of(name)).mkdir(parents=True)  # not by one rename then, but file by file
+    assert supervise(nursery, manifest, zoo.folders.root, point).wait() == -signal.SIGKILL
+    assert supervise(nursery, manifest, zoo.folders.root).wait() == 0
+    assert results(zoo) == undisturbed
+    rows, attempts = rows_and_attempts(zoo)
+    assert [row.status for row in rows] == ["quantized"] * 3
+    assert all(one.outcome in ("done", "abandoned") and one.ended for one in attempts)
+    assert [one.outcome for one in attempts].count("done") == 3
+    # what was finished before the kill has one attempt, and that is "done"
+    alone = [found for found in outcomes(zoo).values() if [outcome for outcome, _ in found] == ["done"]]
+    assert len(alone) >= kept
+    assert all(row.tries == 1 for row in rows)
+
+
+def test_workers_die_with_their_supervisor(nursery: Nursery, manifest: Path, tmp_path: Path):
+    faults = {name: [["in statistics", "sleep"]] for name in "abc"}
+    supervisor = supervise(nursery, manifest, tmp_path / "out", "", faults)
+    work = tmp_path / "out" / "work"
+    wait_for(lambda: len(list(work.glob("*/asleep"))) == 2)
+    workers = [int(wait_for(path.read_text)) for path in work.glob("*/asleep")]
+    os.kill(supervisor.pid, signal.SIGKILL)
+    supervisor.wait()
+    wait_for(lambda: not any(alive(pid) for pid in workers), 10)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_with_130_and_leaves_its_jobs_waiting(manifest: Path, tmp_path: Path, number: int):
-    calib = "import sys; from calib.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", calib, "zoo", "run", str(manifest), "-o", str(tmp_path / "out"), "-j", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as supervisor:
-        wait_for(lambda: list((tmp_path / "out" / "work").glob("*/task.json")))
-        wait_for(lambda: psutil.Process(supervisor.pid).children())
-        workers = psutil.Process(supervisor.pid).children()
-        supervisor.send_signal(number)
-        assert supervisor.wait(30) == 130
-        assert supervisor.stderr and "error: interrupted" in supervisor.stderr.read()
+def test_an_interrupted_run_ends_with_130_and_leaves_its_jobs_waiting(
+    nursery: Nursery, manifest: Path, tmp_path: Path, number: int
+):
+    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
+    command = ["zoo", "run", str(manifest), "-o", str(tmp_path / "out"), "-j", "1"]
+    supervisor = nursery.start("calib.cli:main", command, err=tmp_path / "err")
+    wait_for(lambda: list((tmp_path / "out" / "work").glob("*/task.json")))
+    workers = wait_for(lambda: psutil.Process(supervisor.pid).children())
+    os.kill(supervisor.pid, number)
+    assert supervisor.wait() == 130
+    assert "error: interrupted" in (tmp_path / "err").read_text()
     assert not any(alive(worker.pid) for worker in workers)
-    rows, attempts = rows_and_attempts(open_zoo(str(manifest), str(tmp_path / "out")))
+    rows, attempts = rows_and_attempts(zoo)
     assert [(row.status, row.tries) for row in rows] == [("waiting", 0)] * 3
     assert [one.outcome for one in attempts] == ["interrupted"]
     assert not list((tmp_path / "out" / "work").iterdir())
 
 
-def test_two_supervisors_share_the_jobs_of_one_store(manifest: Path, undisturbed: dict[str, bytes], tmp_path: Path):
-    both = [supervise(manifest, tmp_path / "out") for _ in range(2)]
-    assert [one.wait(90) for one in both] == [0, 0]
+def test_two_supervisors_share_the_jobs_of_one_store(
+    nursery: Nursery, manifest: Path, undisturbed: dict[str, Any], tmp_path: Path
+):
+    both = [supervise(nursery, manifest, tmp_path / "out") for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
     zoo = open_zoo(str(manifest), str(tmp_path / "out"))
-    rows, attempts = rows_and_attempts(zoo)
-    assert [row.status for row in rows] == ["quantized"] * 3
-    assert [one.outcome for one in attempts] == ["done"] * 3
-    assert models(zoo) == undisturbed
+    assert outcomes(zoo) == {name: [("done", 0)] for name in "abc"}
+    assert results(zoo) == undisturbed
 
 
-def test_too_much_memory_or_time_fails_that_job_alone_with_that_reason(manifest: Path, tmp_path: Path):
+def test_too_much_memory_or_time_fails_that_job_alone_with_that_reason(nursery: Nursery, tmp_path: Path):
     limits = """
 overrides:
-- {match: resnet, resources: {memory: 500MiB}}
-- {match: vit, resources: {timeout: 6s}}
+- {match: a, resources: {memory: 500MiB}}
+- {match: b, resources: {timeout: 2s}}
 """
-    path = tmp_path / "zoo.yaml"
-    path.write_text(manifest.read_text() + limits)
-    faults = {
-        "resnet": {"at": ["begin", "statistics"], "how": "grow"},
-        "vit": {"at": ["begin", "statistics"], "how": "sleep"},
-    }
-    zoo = open_zoo(str(path), str(tmp_path / "out"))
-    rows = {row.name: row for row in run(zoo, zoo.jobs, print, runner=Local(3, faulty(tmp_path, faults)))}
-    assert rows["mobilenet"].status == "quantized"
-    assert rows["resnet"].status == "failed" and "above its cap of 500 MiB (resources.memory)" in rows["resnet"].reason
-    assert rows["vit"].status == "failed" and "longer than 6 s (resources.timeout)" in rows["vit"].reason
-    peaks = {one.key: one.peak_memory or 0 for one in rows_and_attempts(zoo)[1]}
-    assert peaks[rows["resnet"].key] > 500 << 20
-    again = {row.name: row.status for row in run(zoo, zoo.jobs, print, runner=Local(3), again=True)}
-    assert again["resnet"] == "quantized"
+    manifest = write_zoo(tmp_path, more=limits)
+    zoo = open_zoo(str(manifest))
+    faults = {"a": [["in statistics", "grow"]], "b": [["in statistics", "sleep"]]}
+    assert supervise(nursery, manifest, zoo.folders.root, "", faults).wait() == 0
+    found, attempts = rows_and_attempts(zoo)
+    rows = {row.name: row for row in found}
+    assert rows["c"].status == "quantized"
+    assert rows["a"].status == "failed" and "above its cap of 500 MiB (resources.memory)" in rows["a"].reason
+    assert rows["b"].status == "failed" and "longer than 2 s (resources.timeout)" in rows["b"].reason
+    assert max(one.peak_memory or 0 for one in attempts if one.key == rows["a"].key) > 500 << 20
+    retry = ["zoo", "retry", str(manifest), "--only", "a"]
+    assert nursery.start("calib.cli:main", retry, err=tmp_path / "err").wait() == 0
+    assert (tmp_path / "err").read_text() == "a: quantized\n"
 
 
-def test_broken_files_and_a_full_disk_fail_their_job_with_a_reason_and_exit_code_4(manifest: Path, tmp_path: Path):
-    for name in ("resnet", "vit", "mobilenet"):
-        for suffix in (".xml", ".bin"):
-            (tmp_path / f"{name}{suffix}").write_bytes((demo_folder() / f"{name}{suffix}").read_bytes())
-    (tmp_path / "vit.bin").write_bytes(b"")
+def test_broken_files_fail_their_job_with_a_reason_and_exit_code_4(nursery: Nursery, tmp_path: Path):
+    manifest = write_zoo(tmp_path, more="overrides: [{match: c, calibration: bad.npz}]\n")
+    (tmp_path / "b.bin").write_bytes(b"")
     (tmp_path / "bad.npz").write_bytes(b"PK\3\4 no archive")
-    text = MANIFEST.format(demo=demo_folder()).replace(f"root: {demo_folder()}", f"root: {tmp_path}")
-    (tmp_path / "zoo.yaml").write_text(text + "overrides: [{match: mobilenet, calibration: bad.npz}]\n")
-    calib = "import sys; from calib.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", calib, "zoo", "run", str(tmp_path / "zoo.yaml"), "-j", "2"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 4, ended.stderr
-    zoo = open_zoo(str(tmp_path / "zoo.yaml"))
-    rows = {row.name: row for row in rows_and_attempts(zoo)[0]}
-    assert rows["resnet"].status == "quantized"
-    assert rows["vit"].status == "failed" and "vit.bin" in rows["vit"].reason
-    assert rows["mobilenet"].status == "failed" and "bad.npz" in rows["mobilenet"].reason
-    assert "3 models: 1 quantized, 2 failed" in ended.stdout
+    child = nursery.start("calib.cli:main", ["zoo", "run", str(manifest), "-j", "2"], out=tmp_path / "said")
+    assert child.wait() == 4
+    rows = {row.name: row for row in rows_and_attempts(open_zoo(str(manifest)))[0]}
+    assert rows["a"].status == "quantized"
+    assert rows["b"].status == "failed" and "b.bin" in rows["b"].reason
+    assert rows["c"].status == "failed" and "bad.npz" in rows["c"].reason
+    assert "3 models: 1 quantized, 2 failed" in (tmp_path / "said").read_text()
 
 
-def test_a_full_disk_fails_the_job_whose_result_does_not_fit(manifest: Path, tmp_path: Path):
-    script = tmp_path / "small_disk.sh"
-    script.write_text(f'ulimit -f 200\nexec {sys.executable} -m calib.zoo.worker "$1"\n')  # KiB in bash
+def test_a_full_disk_fails_the_job_whose_result_does_not_fit(nursery: Nursery, manifest: Path, tmp_path: Path):
     zoo = open_zoo(str(manifest), str(tmp_path / "out"))
-    runner = Local(2, ("bash", str(script)))
-    rows = {row.name: row for row in run(zoo, zoo.jobs, print, runner=runner)}
-    statuses = {name: row.status for name, row in rows.items()}
-    assert "failed" in statuses.values(), statuses
-    for row in rows.values():
-        if row.status == "failed":
-            assert "can't be written" in row.reason or "too large" in row.reason.lower(), row.reason
-            assert not (Path(zoo.output.place) / row.name).exists()
+    faults = {"a": [["insert ends", "full disk"]], "b": [["saved", "full disk"]]}
+    assert supervise(nursery, manifest, zoo.folders.root, "", faults).wait() == 0
+    rows = {row.name: row for row in rows_and_attempts(zoo)[0]}
+    assert [row.status for row in rows.values()] == ["failed", "failed", "quantized"]
+    for name in "ab":
+        reason = rows[name].reason
+        assert "can't be written" in reason or "too large" in reason.lower(), reason
+        assert not Path(zoo.output.of(name)).exists()
     assert not list((tmp_path / "out" / "work").iterdir())
 
 
-def test_an_unchanged_job_is_not_run_again_and_a_changed_one_is(manifest: Path, tmp_path: Path):
-    for suffix in (".xml", ".bin"):
-        (tmp_path / f"resnet{suffix}").write_bytes((demo_folder() / f"resnet{suffix}").read_bytes())
-    samples = np.load(demo_folder() / "calibration.npz")["image"]
-    np.savez(tmp_path / "data.npz", image=samples[:4])
-    (tmp_path / "zoo.yaml").write_text(
-        "sources: [{glob: '*.xml'}]\ndefaults: {calibration: data.npz, effort: fast, estimator: minmax}\n"
-    )
-    zoo = open_zoo(str(tmp_path / "zoo.yaml"))
-    for count in (1, 1):
-        run(zoo, zoo.jobs, print, runner=Local(1))
-        assert len(rows_and_attempts(zoo)[1]) == count
-    np.savez(tmp_path / "data.npz", image=samples[4:8])
-    (row,) = run(zoo, zoo.jobs, print, runner=Local(1))
-    assert row.status == "quantized" and len(rows_and_attempts(zoo)[1]) == 2
-    os.unlink(f"{zoo.output.of('resnet')}/resnet.bin")  # nobody notices; but without its marker it is not done
-    os.unlink(f"{zoo.output.of('resnet')}/job.json")
-    run(zoo, zoo.jobs, print, runner=Local(1))
-    assert len(rows_and_attempts(zoo)[1]) == 3
-    assert Path(f"{zoo.output.of('resnet')}/resnet.bin").is_file()
+def test_an_unchanged_job_is_not_run_again_and_a_changed_one_is(nursery: Nursery, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "a")
+    zoo = open_zoo(str(manifest))
+
+    def attempts_after_a_run() -> int:
+        assert supervise(nursery, manifest, zoo.folders.root).wait() == 0
+        return len(rows_and_attempts(zoo)[1])
+
+    assert [attempts_after_a_run() for _ in range(2)] == [1, 1]
+    np.savez(tmp_path / "data.npz", image=images(4, seed=5))
+    assert attempts_after_a_run() == 2
+    os.unlink(f"{zoo.output.of('a')}/a.bin")  # nobody notices; but without its marker it is not done
+    os.unlink(f"{zoo.output.of('a')}/job.json")
+    assert attempts_after_a_run() == 3
+    assert Path(f"{zoo.output.of('a')}/a.bin").is_file()

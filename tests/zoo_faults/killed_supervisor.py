@@ -1,6 +1,7 @@
-"""A zoo's supervisor that kills itself at a named point: ``killed_supervisor.py MANIFEST OUT POINT [FAULTS]``.
+"""A zoo's supervisor that kills itself at a named point: ``killed_supervisor.py MANIFEST OUT POINT FAULTS ONLY``.
 
-POINT is Class.method:before or Class.method:after of what a supervisor uses, at its second call; "" for none.
+POINT is ``Class.method:before`` or ``Class.method:after`` of what a supervisor uses, or ``os.replace:after``, at its
+second call; "" for none. FAULTS is that of ``killed_worker.py``. Only jobs that ONLY matches are run.
 """
 
 from __future__ import annotations
@@ -10,36 +11,41 @@ import signal
 import sys
 from pathlib import Path
 
+from calib.zoo import output
 from calib.zoo.jobs import JobStore
 from calib.zoo.output import Output
-from calib.zoo.process import COMMAND, Local
+from calib.zoo.plan import select
+from calib.zoo.process import Local
 from calib.zoo.zoo import open_zoo, run
 
-CLASSES = {cls.__name__: cls for cls in (JobStore, Output, Local)}
+OWNERS = {"JobStore": JobStore, "Output": Output, "Local": Local, "os": output.os}
 
 
-def main(manifest: str, out: str, point: str, faults: str = "") -> int:
+def main(manifest: str, out: str, point: str = "", faults: str = "", only: str = "*") -> int:
     if point:
-        target, _, when = point.partition(":")
-        name, _, method = target.partition(".")
-        cls, calls = CLASSES[name], []
-        original = getattr(cls, method)
-
-        def wrapped(*arguments, **named):
-            calls.append(1)
-            if when == "before" and len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            found = original(*arguments, **named)
-            if when == "after" and len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return found
-
-        setattr(cls, method, wrapped)
+        _die_at(point)
     zoo = open_zoo(manifest, out)
-    worker = Path(__file__).with_name("killed_worker.py")
-    command = (sys.executable, str(worker), faults) if faults else COMMAND
-    run(zoo, zoo.jobs, lambda text: print(text, file=sys.stderr), runner=Local(2, command))
+    command = (sys.executable, str(Path(__file__).with_name("killed_worker.py")), faults)
+    run(zoo, select(zoo.jobs, [only]), lambda text: print(text, file=sys.stderr), runner=Local(2, command))
     return 0
+
+
+def _die_at(point: str) -> None:
+    target, _, when = point.partition(":")
+    name, _, method = target.partition(".")
+    owner, calls, supervisor = OWNERS[name], [], os.getpid()
+    original = getattr(owner, method)
+
+    def wrapped(*arguments, **named):
+        calls.extend([1] if os.getpid() == supervisor else [])  # not in a worker that was forked
+        if when == "before" and len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = original(*arguments, **named)
+        if when == "after" and len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(owner, method, wrapped)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,127 @@
-"""A zoo's worker that kills itself once at a named point, or sleeps there: ``killed_worker.py FILE TASK``.
+"""A zoo's worker that meets faults at named points: ``killed_worker.py FILE TASK``.
 
-FILE is JSON: job name → {"at": [what, stage], "how": "kill" | "sleep" | "grow"}; the points are begin, in and end of a
-stage, and saved and complete for the result. Each fault happens at the first attempt only.
+FILE is JSON: job name → a list of ``[point, how]``, the k-th for the k-th attempt; later attempts meet none.
+
+Points are ``STAGE begins``, ``in STAGE`` (between two of the stage's own steps) and ``STAGE ends``, then ``in save``
+(the model is on disk, plan and report are not), ``saved`` (the result lacks its page and its marker) and ``complete``.
+How is ``kill``, ``kill supervisor``, ``sleep``, ``grow`` or ``full disk``. Times that a clock would give are the same
+in every run. The log tells of each pass of statistics and of each baseline.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import calib.evidence
+import calib.pipeline
+import calib.promise
+import calib.result
+import calib.stages
+from calib.outcome import SpeedFacts
 from calib.zoo import worker
 from calib.zoo.task import Task
+
+# stage → a step in its midst; the other stages tell of their steps themselves
+STEPS = {
+    "load": (calib.pipeline, "examine"),
+    "equalize": (calib.stages, "rescale"),
+    "insert": (calib.stages, "executed_layers"),
+    "speed": (calib.evidence, "speed_facts"),
+    "report": (calib.evidence, "layer_facts"),
+    "save": (calib.result, "save_model"),
+}
+STAGES = ("load", "equalize", "statistics", "correct", "insert", "search", "speed", "report")
+
+# In the order in which a job comes by.
+POINTS = (
+    "load begins",
+    *(point for stage in STAGES for point in (f"in {stage}", f"{stage} ends")),
+    "in save",
+    "saved",
+    "complete",
+)
 
 
 def main(faults: str, task_file: str) -> int:
     task = Task.from_json(Path(task_file).read_text())
-    fault = json.loads(Path(faults).read_text()).get(task.job.name) if task.number == 1 else None
+    planned = json.loads(Path(faults).read_text()).get(task.job.name, []) if faults else []
+    point, how = planned[task.number - 1] if task.number <= len(planned) else ("", "")
+    met: list[str] = []
 
-    def reached(*point: str) -> None:
-        if fault and fault["at"] == list(point):
-            if fault["how"] == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            hoard = b"x" * (600 << 20 if fault["how"] == "grow" else 1)
-            Path(task.folder, "asleep").write_text(str(os.getpid()))
-            time.sleep(120)
-            del hoard
-
-    class Inside:
-        def update(self, count: int = 1, note: str = "") -> None:
-            pass
+    def reached(here: str) -> None:
+        if here == point and not met:
+            met.append(here)
+            _suffer(how, task)
 
         def say(self, line: str) -> None:
             pass
 
     @contextmanager
-    def progress(stage: str, total: int | None = None) -> Iterator[Inside]:
-        print("stage", stage, file=sys.stderr, flush=True)
-        reached("begin", stage)
-        inside = Inside()
-        yield inside
-        reached("end", stage)
+    def progress(stage: str, total: int | None = None) -> Iterator[Any]:
+        reached(f"{stage} begins")
+        yield type("Stage", (), {"update": staticmethod(lambda count=1, note="": reached(f"in {stage}"))})
+        reached(f"{stage} ends")
 
-    def after(name: str, point: str) -> None:
-        original = getattr(worker, name)
-
-        def wrapped(*arguments, **named):
-            found = original(*arguments, **named)
-            reached(point, "")
-            return found
-
-        setattr(worker, name, wrapped)
-
-    after("quantize", "saved")
-    after("write_marker", "complete")
+    _then(calib.stages, "collect", lambda: _count("statistics"))
+    _then(calib.promise._Trials, "baseline", lambda: _count("baseline"))
+    calib.evidence.speed_facts = _speed
+    calib.promise.time_models = _times
+    for stage, (module, name) in STEPS.items():
+        _then(module, name, lambda stage=stage: reached(f"in {stage}"))
+    _then(worker, "quantize", lambda: reached("saved"))
+    _then(worker, "write_marker", lambda: reached("complete"))
     return worker.main([task_file], progress)
+
+
+def _then(module: Any, name: str, after: Callable[[], None]) -> None:
+    """Have something happen after each call of a function."""
+    original = getattr(module, name)
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        found = original(*arguments, **named)
+        after()
+        return found
+
+    setattr(module, name, wrapped)
+
+
+def _count(what: str) -> None:
+    print(f"computed {what}", file=sys.stderr, flush=True)
+
+
+def _suffer(how: str, task: Task) -> None:
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "kill supervisor":
+        os.kill(os.getppid(), signal.SIGKILL)  # ours is then the kernel's to end, by SIGIO
+    if how == "full disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, 1 << 12))  # of each file; Python turns the signal off
+        return
+    hoard = b"x" * (600 << 20 if how == "grow" else 1)
+    Path(task.folder, "asleep").write_text(str(os.getpid()))
+    time.sleep(120)
+    del hoard
+
+
+def _speed(*_: Any, **__: Any) -> SpeedFacts:
+    return SpeedFacts(
+        latency_f32_ms=2.0, latency_default_ms=2.0, latency_int8_ms=1.0, speedup_f32=2.0, speedup_default=2.0
+    )
+
+
+def _times(candidates: Any, *_: Any, **__: Any) -> Any:
+    """Give the candidates the latencies 1, 2, 3… ms."""
+    order = {candidate.name: index + 1.0 for index, candidate in enumerate(candidates)}
+    return type("Times", (), {"time_ms": staticmethod(order.__getitem__)})
 
 
 if __name__ == "__main__":

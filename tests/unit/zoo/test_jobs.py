@@ -79,6 +79,18 @@ def test_while_the_first_of_a_family_runs_the_others_wait(path: Path):
         assert second and second[0].name == "b"
 
 
+def test_while_the_first_of_a_subject_measures_the_baseline_its_other_families_wait(path: Path):
+    subject = "0123456789abcdef"
+    with JobStore(path) as store:
+        families = {"a": f"{subject}-1", "b": f"{subject}-2", "c": f"{subject}-2", "d": "fedcba9876543210-1"}
+        store.enter([(name, family, job(name)) for name, family in families.items()], families)
+        claimed = [store.claim(**ALL) for _ in range(3)]
+        assert [found and found[0].name for found in claimed] == ["a", "d", None]
+        store.finish("a", 1, status="quantized", outcome="done", board="{}")
+        claimed = [store.claim(**ALL) for _ in range(2)]
+        assert [found and found[0].name for found in claimed] == ["b", None]  # b makes the statistics of c
+
+
 def test_a_job_larger_than_the_room_is_left(path: Path):
     with JobStore(path) as store:
         store.enter([("k", "f", job("a", threads=4, memory=1 << 30))], ["a"])
