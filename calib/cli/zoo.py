@@ -27,6 +27,7 @@ from calib.report.leaderboard import (
 )
 from calib.zoo import zoo as zoos
 from calib.zoo.board import filtered
+from calib.zoo.expected import bytes_of
 from calib.zoo.jobs import JobRow, JobStore
 from calib.zoo.plan import select
 from calib.zoo.process import Local
@@ -83,17 +84,17 @@ def _running(function: Callable[..., Any]) -> Callable[..., Any]:
 def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -> None:
     """List the jobs of MANIFEST, what a run would do with each, and the time and memory to expect.
 
-    Expectations come from the attempts that ended in this output folder.
+    Times and memory are those of the last run in this output folder; with ~ they are guesses from a model's operations.
     """
     zoo = open_zoo(manifest, output)
     with open_store(zoo) as store:
-        planned = zoos.plan(zoo, select(zoo.jobs, only, shard), store)
+        planned, learnt = zoos.plan(zoo, select(zoo.jobs, only, shard), store)
     rows = [
         (
             one.job.name,
-            numbers.size(zoos.size_of(one.job)),
-            "–" if one.seconds is None else numbers.seconds(one.seconds),
-            "–" if one.memory is None else numbers.size(int(one.memory)),
+            numbers.size(bytes_of(one.job)),
+            "–" if one.seconds is None else "~" * one.guessed + numbers.seconds(one.seconds),
+            "–" if one.memory is None else "~" * one.guessed + numbers.size(int(one.memory)),
             one.status.replace("_", " "),
         )
         for one in planned
@@ -102,7 +103,13 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
     todo = [one for one in planned if one.status == "run"]
     known = [one.seconds for one in todo if one.seconds is not None]
     cost = f", about {numbers.seconds(sum(known))} of one worker" if known else ""
-    print_lines(["", f"{numbers.plural(len(planned), 'job')}, {len(todo)} to run{cost}"])
+    missing = f" ({len(todo) - len(known)} of them can't be told)" if known and len(known) < len(todo) else ""
+    print_lines(["", f"{numbers.plural(len(planned), 'job')}, {len(todo)} to run{cost}{missing}"])
+    if any(one.guessed and one.seconds is not None for one in planned):
+        basis = (
+            f"and what {numbers.plural(learnt, 'job')} took here" if learnt else "on another machine; a run corrects it"
+        )
+        print_lines([f"~ guessed from the model's operations {basis}; a search for layers to take back comes on top"])
 
 
 @command.command("run", short_help="Run what is not done yet.")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from calib.errors import OutputError, UsageError
-from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
+from calib.zoo.expected import expected, learned, seconds_of
+from calib.zoo.jobs import DONE, JobRow, JobStore
 from calib.zoo.manifest import read_manifest
 from calib.zoo.output import Output
-from calib.zoo.places import is_url, parts
+from calib.zoo.places import is_url
 from calib.zoo.plan import Job, make_jobs
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Folders, Runner, Supervisor, enter
@@ -42,13 +42,15 @@ class Planned:
     Attributes:
         job: the job.
         status: "run", or the status it has already.
-        seconds, memory: expected from earlier attempts in this store; None where there were none.
+        seconds, memory: of its last attempt that was done, or a guess; None where nothing tells.
+        guessed: no attempt of it was done yet.
     """
 
     job: Job
     status: str
     seconds: float | None
     memory: float | None
+    guessed: bool
 
 
 def open_zoo(manifest: str, out: str | None = None) -> Zoo:
@@ -91,20 +93,23 @@ def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> Job
     return JobStore(zoo.folders.store) if lease is None else JobStore(zoo.folders.store, lease=lease)
 
 
-def plan(zoo: Zoo, chosen: Sequence[Job], store: JobStore) -> list[Planned]:
-    """Return what a run would do, with what it is expected to cost."""
+def plan(zoo: Zoo, chosen: Sequence[Job], store: JobStore) -> tuple[list[Planned], int]:
+    """Return what a run would do, with what it is expected to cost, and how many ended jobs that was learned from."""
     done = set(enter(store, chosen, [job.name for job in zoo.jobs], zoo.output))
-    attempts = [one for one in store.attempts() if one.outcome == "done" and one.ended]
-    known: dict[str, Attempt] = {one.key: one for one in attempts}
-    rate = median([_seconds(one) for one in attempts]) if attempts else None
-    memory = median([one.peak_memory for one in attempts if one.peak_memory] or [0]) or None
+    left = {row.key for row, _ in store.abandoned()}
+    known = {one.key: one for one in store.attempts() if one.outcome == "done" and one.ended}
+    rows = store.chosen()
+    guesses = {row.key: expected(row.job) for row in rows}
+    learnt = [(guess, known[key]) for key, guess in guesses.items() if guess and key in known]
+    longer, larger = learned(learnt)
     planned = []
-    for row in store.chosen():
-        before = known.get(row.key)
-        status = row.status if row.key in done or row.status in ("failed", "running") else "run"
-        seconds = _seconds(before) if before else rate
-        planned.append(Planned(row.job, status, seconds, (before and before.peak_memory) or memory))
-    return planned
+    for row in rows:
+        over = row.key in done or row.status == "failed" or (row.status == "running" and row.key not in left)
+        before, guess = known.get(row.key), guesses[row.key]
+        seconds = seconds_of(before) if before else guess and guess.seconds * longer
+        memory = (before and before.peak_memory) or (guess and guess.memory * larger)
+        planned.append(Planned(row.job, row.status if over else "run", seconds, memory, guessed=before is None))
+    return planned, len(learnt)
 
 
 def run(
@@ -203,12 +208,3 @@ def stage_of(log: str) -> str:
     except OSError:
         return ""
     return lines[-1] if lines else ""
-
-
-def _seconds(attempt: Attempt) -> float:
-    return (attempt.ended or attempt.started) - attempt.started
-
-
-def size_of(job: Job) -> int:
-    """Return the bytes of a model's files on this machine, 0 for a URL."""
-    return 0 if is_url(job.model) else sum(os.path.getsize(p) for p in parts(job.model) if os.path.exists(p))

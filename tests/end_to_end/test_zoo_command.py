@@ -36,11 +36,12 @@ def calib(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Calib:
 def test_plan_run_status_and_export_tell_of_the_same_jobs(calib: Calib, tmp_path: Path):
     manifest = write_zoo(tmp_path, "ab")
     code, out, _ = calib("plan", manifest)
-    assert code == 0 and "2 jobs, 2 to run" in out
+    assert code == 0 and "2 jobs, 2 to run, about" in out and out.count("~") == 5  # two jobs' times and memories
+    assert "operations on another machine" in out
     code, out, err = calib("run", manifest, "-j", "2", "--only", "b")
     assert code == 0 and "b: quantized" in err and "1 model: 1 quantized" in out
     code, out, _ = calib("plan", manifest)
-    assert "2 jobs, 1 to run, about" in out
+    assert "2 jobs, 1 to run, about" in out and "what 1 job took here" in out and out.count("~") == 3
     assert calib("status", manifest)[1].splitlines()[0].startswith("── 2 models: 1 quantized, 1 waiting")
     assert calib("run", manifest)[0] == 0
 
