@@ -8,7 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from calib.errors import UsageError
-from calib.graph.operations import BODIES, LAYERS, LEFT_ALONE, RECTIFYING, SELECTING, LayerRule
+from calib.graph.operations import (
+    BODIES,
+    ELEMENTWISE,
+    EXTREMES,
+    LAYERS,
+    LEFT_ALONE,
+    RECTIFYING,
+    SELECTING,
+    LayerRule,
+)
 from calib.graph.view import GraphView
 from calib.plan import Port, QuantizableNode, Skipped, TensorId
 from calib.runtime.session import ov
@@ -129,6 +138,9 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
         source = view.inputs[source.node][0]
     if view.types[source.node] == "Concat" and any(map(view.is_constant, view.inputs[source.node])):
         return f"{source.node} joins its input from a constant and others, behind which OpenVINO runs f32"
+    for port in rule.activations:
+        if extreme := _fused_extreme(view, view.inputs[name][port]):
+            return f"its levels would be fused into {extreme}, which OpenVINO 2026.4 computes wrongly"
     if rule.type.endswith("Convolution") and None in shape and len(readers) > 1:
         return (
             "its output has a dynamic shape, no bias and several readers: OpenVINO 2026.4 then applies the scale of "
@@ -139,6 +151,25 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
     if rule.type == "MatMul" and any(view.types[port.node] == "Unsqueeze" for port in readers):
         return "an Unsqueeze reads it, through which OpenVINO 2026.4 fails to move the scales of its weights"
     return ""
+
+
+def _fused_extreme(view: GraphView, tensor: TensorId, between: bool = False) -> str:
+    """Return the ReduceMax or ReduceMin that a FakeQuantize on the tensor would be fused into, empty if there is none.
+
+    ``between`` says whether an element-wise operation lies behind it: without one the FakeQuantize moves in front.
+    """
+    kind = view.types[tensor.node]
+    if kind in EXTREMES and between:
+        return tensor.node
+    sources = list(dict.fromkeys(s for s in view.inputs[tensor.node] if not view.is_constant(s)))
+    if kind == "Multiply" and len(sources) == 2:  # x · sigmoid(x) is one operation, Swish
+        x, gate = sorted(sources, key=lambda s: view.types[s.node] == "Sigmoid")
+        sources = [x] if view.types[gate.node] == "Sigmoid" and view.inputs[gate.node][0] == x else []
+    if kind == "Concat":
+        return next((found for source in sources if (found := _fused_extreme(view, source, between))), "")
+    if len(sources) != 1 or kind not in SELECTING | ELEMENTWISE:
+        return ""
+    return _fused_extreme(view, sources[0], between or kind in ELEMENTWISE)
 
 
 def _reaches_layer(view: GraphView, tensor: TensorId) -> bool:

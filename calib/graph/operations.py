@@ -92,5 +92,16 @@ SELECTING = frozenset(
 # Activations that OpenVINO moves a multiplication through as if its factor were never negative.
 RECTIFYING = frozenset({"Relu", "PRelu"})
 
+# A FakeQuantize behind these is fused into them, through the element-wise operations in between, and then works on the
+# partial results: wrong numbers in OpenVINO 2026.4 (error of the size of the signal).
+EXTREMES = frozenset({"ReduceMax", "ReduceMin"})
+ELEMENTWISE = frozenset(
+    {
+        *("Abs", "Add", "Ceiling", "Clamp", "Convert", "Divide", "Elu", "Erf", "Exp", "Floor", "Gelu", "HSigmoid"),
+        *("HSwish", "HardSigmoid", "Log", "Maximum", "Minimum", "Mish", "Multiply", "Negative", "PRelu", "Power"),
+        *("Relu", "Round", "Selu", "Sigmoid", "Sign", "SoftPlus", "SoftSign", "Sqrt", "Subtract", "Swish", "Tanh"),
+    }
+)
+
 # These read a tensor's shape only: they take no part in what its consumers want.
 SHAPE_ONLY = frozenset({"ShapeOf"})

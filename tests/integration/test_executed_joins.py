@@ -119,3 +119,37 @@ def test_a_layer_behind_an_operation_that_carries_values_runs_in_int8(name):
     assert len(proof.planned) == 2
     assert not proof.broken
     assert proof.computes_what_it_says()
+
+
+BEHIND_EXTREMES = {
+    "activation": lambda x: op.gelu(x, "erf"),
+    "swish": lambda x: op.multiply(x, op.sigmoid(x)),
+    "clamp": lambda x: op.clamp(x, -1.0, 1.0),
+    "moved": lambda x: op.transpose(op.tanh(x), np.array([0, 1, 3, 2])),
+}
+
+
+def behind_extreme(name):
+    net = Net()
+    largest = op.reduce_max(net.input(1, 8, 8, 8), np.array([1]), True)
+    return net.model(net.conv(BEHIND_EXTREMES[name](largest), 8))
+
+
+@pytest.mark.parametrize("name", BEHIND_EXTREMES)
+def test_a_layer_whose_levels_would_be_fused_into_a_maximum_stays_in_float(name):
+    proof = prove(behind_extreme(name))
+    assert not proof.planned
+    assert "fused into ReduceMax_0" in " ".join(proof.reasons.values())
+
+
+def test_openvino_still_computes_levels_wrongly_that_it_fuses_into_a_maximum(monkeypatch):
+    """Fails once OpenVINO computes this right: then EXTREMES can go from the operations."""
+    monkeypatch.setattr("calib.graph.finder.EXTREMES", frozenset())
+    assert not prove(behind_extreme("activation")).computes_what_it_says()
+
+
+def test_a_maximum_that_an_operation_compares_with_is_no_reason_to_leave_a_layer_out():
+    net = Net()
+    x = net.input(1, 8, 8, 8)
+    proof = prove(net.model(net.conv(op.subtract(x, op.reduce_max(x, np.array([1]), True)), 8)))
+    assert len(proof.planned) == 1 and not proof.broken and proof.computes_what_it_says()
