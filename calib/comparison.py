@@ -14,6 +14,7 @@ from calib import __version__
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.errors import DataError, UsageError
 from calib.graph.finder import already_quantized, find
+from calib.graph.insert import settled
 from calib.graph.load import Loaded, input_specs, load_model, output_name
 from calib.graph.shapes import checked_shapes
 from calib.graph.view import GraphView
@@ -210,7 +211,9 @@ def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
     """Return a clone whose outputs are the model's own, then those of the named layers."""
     clone = model.clone()
     nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
-    results = [ov.opset13.result(nodes[name].output(0)) for name in names]  # also where there is a Result already
+    results = [
+        ov.opset13.result(nodes[settled(nodes, name)].output(0)) for name in names
+    ]  # also where there is a Result already
     return ov.Model(  # pyright: ignore[reportGeneralTypeIssues]  # the stubs know Model by two names
         [*clone.get_results(), *results], clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name()
     )

@@ -210,7 +210,7 @@ def build(draft: Draft) -> Built:
         for name, primitive in failed.items():
             what = f"ran it as {primitive}" if primitive else "dissolved it into other operations"
             draft = without(draft, [name], f"OpenVINO {what} although its inputs were quantized")
-    return Built(draft.quantized(), draft, executed)
+    return Built(draft.executable(), draft, executed)
 
 
 def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
@@ -220,7 +220,7 @@ def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
     """
     reason = ""
     for _ in range(8):
-        model = draft.quantized()
+        model = draft.executable()
         try:
             return draft, model, compile_model(model)
         except ModelError as error:
@@ -230,7 +230,7 @@ def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
         while breaks - fits > 1:
             middle = (fits + breaks) // 2
             try:
-                compile_model(without(draft, names[middle:]).quantized())
+                compile_model(without(draft, names[middle:]).executable())
                 fits = middle
             except ModelError:
                 breaks = middle

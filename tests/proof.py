@@ -122,7 +122,7 @@ def prove(model: Any, feeds: Sequence[Arrays] | None = None, ignore: Sequence[st
     needs = {q.tensor: Need(channels=q.per_channel) for q in plan.activations}
     summaries = collect(original, needs, [(f"{i:04d}", f"sample {i}", feed) for i, feed in enumerate(feeds)])
     plan = assign(plan, summaries, get_estimator("minmax"))
-    quantized = insert(original, plan)
+    quantized = insert(original, plan, fold=True)
     session, reference = Session(quantized), Session(original)
     return Proof(
         original,

@@ -38,6 +38,10 @@ class Draft:
         """Insert the plan and the edits."""
         return insert(self.model, self.plan, self.edits)
 
+    def executable(self) -> ov.Model:
+        """Insert them in the form that runs fastest: the same numbers, zero points folded into biases."""
+        return insert(self.model, self.plan, self.edits, fold=True)
+
 
 class Judge:
     """Scores drafts by the SQNR of the network's outputs.

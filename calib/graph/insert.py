@@ -1,8 +1,17 @@
-"""(model, plan, edits) → new model: FakeQuantize on activations, i8 Constant → Convert → Multiply for weights."""
+"""(model, plan, edits) → new model: FakeQuantize on activations, i8 Constant → Convert → Multiply for weights.
+
+Zero points are folded into biases where that is exact, which is where the layer adds no zeros around its input::
+
+    x ──▶ FakeQuantize[low, high] ──▶ layer(W)
+    x + c ──▶ FakeQuantize[0, high + c] ──▶ layer(W) ──▶ − c·ΣW          c = −low, a multiple of the step
+
+Both sides have the same levels, so they compute the same. The upper one runs on oneDNN's jit kernels, the lower one on
+its faster brgconv kernels (EfficientNet-Lite0: 8.5 against 7.1 ms; a text recognizer: 10.4 against 9.3 ms).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +20,13 @@ from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
 from calib.graph.view import GraphView
-from calib.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
+from calib.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Scheme, TensorId, WeightQuantizer
 from calib.ranges.affine import channel_limits, quantize_weights, range_limits
 from calib.runtime.session import ov
 
 opset = ov.opset13
+
+ZERO_POINT = "/zero_point"  # ends the name of the Add that takes away what a folded zero point adds
 INT8_WEIGHTS = "/i8"  # behind the name of the constant that they were made of
 
 
@@ -39,8 +50,18 @@ class Edits:
         )
 
 
-def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None) -> ov.Model:
+Int8Weights = tuple[NDArray[np.int8], NDArray[np.float32]]
+
+
+def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, *, fold: bool = False) -> ov.Model:
     """Return a quantized clone of the model.
+
+    Args:
+        model: floating point, with unique friendly names.
+        plan: with ranges.
+        edits: of weights and biases.
+        fold: move zero points into biases where that is exact. A layer's own output is off by a constant then, which
+            the Add named ``LAYER/zero_point`` behind it takes away.
 
     Raises:
         ExecutionError: a quantizer of the plan has no range yet.
@@ -48,11 +69,15 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None) 
     edits = edits or Edits()
     clone = clone_model(model)
     view = GraphView(clone)
+    folded = foldable(view, plan) if fold else {}
     for quantizer in plan.activations:
-        _quantize_activation(view, quantizer)
-    made: dict[tuple[Any, ...], ov.Output] = {}
+        _quantize_activation(view, quantizer, quantizer.tensor in folded)
+    made: dict[tuple[Any, ...], tuple[ov.Output, Int8Weights]] = {}
     for weight in plan.weights:
-        _quantize_weight(view, weight, edits.rounded.get(weight.port), made)
+        values = _quantize_weight(view, weight, edits.rounded.get(weight.port), made)
+        shift = next((s for q in plan.activations if weight.port.node in q.layers and (s := folded.get(q.tensor))), 0.0)
+        if shift:
+            _take_away(view, weight.port, shift, values)
     for layer, delta in edits.biases.items():
         add_bias(view, layer, delta)
     clone.validate_nodes_and_infer_types()
@@ -74,17 +99,17 @@ def constant(values: NDArray[Any], name: str) -> ov.Node:
     return node
 
 
-def fake_quantize(source: ov.Output, quantizer: ActivationQuantizer, rank: int) -> ov.Node:
-    """Return a FakeQuantize on ``source`` with the quantizer's range."""
+def fake_quantize(source: ov.Output, quantizer: ActivationQuantizer, rank: int, *, shifted: bool = False) -> ov.Node:
+    """Return a FakeQuantize on ``source`` with the quantizer's range, moved to begin at 0 if ``shifted``."""
     tensor = quantizer.tensor
-    if quantizer.range is None:
-        raise ExecutionError(f"the quantizer on {tensor} has no range; estimate ranges before inserting")
+    low, high = limits_of(quantizer)
     shape = [1] * rank
     if quantizer.channel_ranges:
         shape[1] = len(quantizer.channel_ranges)
-        low, high = channel_limits(quantizer.channel_ranges, quantizer.scheme, quantizer.levels)
-    else:
-        low, high = range_limits(quantizer.range, quantizer.scheme, quantizer.levels)
+    if shifted:
+        source = opset.add(source, constant(np.full(shape, -low, np.float32), f"{tensor}/fq_shift")).output(0)
+        source.get_node().set_friendly_name(f"{tensor}/shifted")
+        low, high = np.float32(0), high - low
     limits = [
         constant(np.asarray(value, np.float32).reshape(shape), f"{tensor}/fq_{side}")
         for side, value in (("low", low), ("high", high))
@@ -94,32 +119,93 @@ def fake_quantize(source: ov.Output, quantizer: ActivationQuantizer, rank: int) 
     return node
 
 
-def _quantize_activation(view: GraphView, quantizer: ActivationQuantizer) -> None:
+def limits_of(quantizer: ActivationQuantizer) -> tuple[Any, Any]:
+    """Return the lowest and highest level of a quantizer, float32: scalars, or ``(channels,)`` each.
+
+    Raises:
+        ExecutionError: it has no range yet.
+    """
+    if quantizer.range is None:
+        raise ExecutionError(f"the quantizer on {quantizer.tensor} has no range; estimate ranges before inserting")
+    if quantizer.channel_ranges:
+        return channel_limits(quantizer.channel_ranges, quantizer.scheme, quantizer.levels)
+    return range_limits(quantizer.range, quantizer.scheme, quantizer.levels)
+
+
+def _quantize_activation(view: GraphView, quantizer: ActivationQuantizer, shifted: bool) -> None:
     source = view.output(quantizer.tensor)
     rank = source.get_partial_shape().rank.get_length()
-    node = fake_quantize(source, quantizer, rank)
+    node = fake_quantize(source, quantizer, rank, shifted=shifted)
     for port in sorted(quantizer.consumers):
         view.nodes[port.node].input(port.input).replace_source_output(node.output(0))
+
+
+def foldable(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, float]:
+    """Return tensor → shift c for the quantizers whose zero point can go into the biases of all that they serve.
+
+    Quantizers that share a range are shifted together or not at all.
+    """
+    exact = {layer.name for layer in plan.layers if _sums_without_padding(view, layer)}
+    groups: dict[str, list[ActivationQuantizer]] = {}
+    for quantizer in plan.activations:
+        groups.setdefault(quantizer.unify or f"\0{quantizer.tensor}", []).append(quantizer)
+    folded = {}
+    for group in groups.values():
+        # What lies between a quantizer and its layers only selects values, which a shift passes through.
+        if all(q.scheme == Scheme.ASYMMETRIC and not q.channel_ranges and q.layers <= exact for q in group):
+            folded.update({q.tensor: -float(limits_of(q)[0]) for q in group})
+    return folded
+
+
+def _sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
+    """Say whether a constant added to a layer's input adds a constant to each channel of its output."""
+    attributes = view.nodes[layer.name].get_attributes()
+    if layer.type == "MatMul":
+        return layer.weights == (1,) and len(view.shape(view.tensor(Port(layer.name, 1))) or ()) == 2
+    # OpenVINO 2026.4 makes Transpose → Convolution → Add → Transpose → Add one matrix product, without the first Add,
+    # where weights are dequantized and low-precision transformations are off.
+    if any(view.types[port.node] == "Transpose" for port in view.value_consumers(TensorId(layer.name))):
+        return False
+    pads = (*attributes.get("pads_begin", ()), *attributes.get("pads_end", ()))
+    return layer.type == "Convolution" and attributes["auto_pad"] in ("explicit", "valid") and not any(pads)
+
+
+def settled(names: Container[str], layer: str) -> str:
+    """Return the node whose output is the layer's own: the Add that undoes a folded zero point, if there is one."""
+    return f"{layer}{ZERO_POINT}" if f"{layer}{ZERO_POINT}" in names else layer
+
+
+def _take_away(view: GraphView, port: Port, shift: float, weights: Int8Weights) -> None:
+    """Subtract what a shifted input adds to a layer's output: the shift times the sum of each output's weights."""
+    layer, (values, scale) = port.node, weights
+    matrix = values * scale.astype(np.float64)
+    if view.types[layer] == "MatMul":
+        sums = matrix.sum(axis=1 if view.nodes[layer].get_attributes()["transpose_b"] else 0)
+    else:
+        sums = matrix.sum(axis=tuple(range(1, matrix.ndim)))
+    _add_behind(view, layer, -shift * sums, f"{layer}{ZERO_POINT}")
 
 
 def _quantize_weight(
     view: GraphView,
     weight: WeightQuantizer,
-    rounded: tuple[NDArray[np.int8], NDArray[np.float32]] | None,
-    made: dict[tuple[Any, ...], ov.Output],
-) -> None:
-    """Replace a float constant; layers that share it in the same form share the i8 constant too."""
+    rounded: Int8Weights | None,
+    made: dict[tuple[Any, ...], tuple[ov.Output, Int8Weights]],
+) -> Int8Weights:
+    """Replace a float constant and return it; layers that share it in the same form share the i8 constant too."""
     source = view.tensor(weight.port)
     key = (source, weight.scale_shape, weight.levels, weight.clip, None if rounded is None else weight.port)
     if key not in made:
         if rounded is None:
             rounded = quantize_weights(weights_of(view, weight.port), weight.scale_shape, weight.levels, weight.clip)
         suffix = f"{len([k for k in made if k[0] == source])}" if any(k[0] == source for k in made) else ""
-        made[key] = _dequantized(rounded, f"{source.node}{INT8_WEIGHTS}{suffix}")
-    view.nodes[weight.port.node].input(weight.port.input).replace_source_output(made[key])
+        made[key] = _dequantized(rounded, f"{source.node}{INT8_WEIGHTS}{suffix}"), rounded
+    output, values = made[key]
+    view.nodes[weight.port.node].input(weight.port.input).replace_source_output(output)
+    return values
 
 
-def _dequantized(rounded: tuple[NDArray[np.int8], NDArray[np.float32]], name: str) -> ov.Output:
+def _dequantized(rounded: Int8Weights, name: str) -> ov.Output:
     values, scale = rounded
     convert = opset.convert(constant(np.ascontiguousarray(values), name), np.float32)
     convert.set_friendly_name(f"{name}/convert")
@@ -144,20 +230,30 @@ def channel_axis(view: GraphView, layer: str) -> int:
 
 def add_bias(view: GraphView, layer: str, delta: NDArray[np.float32]) -> None:
     """Add ``(channels,)`` to a layer's output, into the bias that follows where there is one."""
-    output = view.nodes[layer].output(0)
-    rank, axis = output.get_partial_shape().rank.get_length(), channel_axis(view, layer)
-    shape = [1] * rank
-    shape[axis] = len(delta)
     bias = following_bias(view, layer)
-    if bias is not None:
-        port, values = bias
-        grown = (values.astype(np.float64) + delta.reshape(shape)).astype(np.float32)
-        replacement = constant(grown, f"{view.tensor(port).node}/corrected")
-        view.nodes[port.node].input(port.input).replace_source_output(replacement.output(0))
+    if bias is None:
+        _add_behind(view, layer, delta, f"{layer}/biased")
         return
+    port, values = bias
+    grown = (values.astype(np.float64) + delta.reshape(_channel_shape(view, layer))).astype(np.float32)
+    replacement = constant(grown, f"{view.tensor(port).node}/corrected")
+    view.nodes[port.node].input(port.input).replace_source_output(replacement.output(0))
+
+
+def _channel_shape(view: GraphView, layer: str) -> list[int]:
+    """Return the shape of one number a channel of a layer's output: its rank, -1 on the axis of its channels."""
+    shape = [1] * view.nodes[layer].output(0).get_partial_shape().rank.get_length()
+    shape[channel_axis(view, layer)] = -1
+    return shape
+
+
+def _add_behind(view: GraphView, layer: str, delta: NDArray[np.floating], name: str) -> None:
+    """Put an Add of ``(channels,)`` between a layer and everything that reads it."""
+    output = view.nodes[layer].output(0)
     readers = list(output.get_target_inputs())
-    node = opset.add(output, constant(delta.reshape(shape).astype(np.float32), f"{layer}/bias"))
-    node.set_friendly_name(f"{layer}/biased")
+    values = delta.reshape(_channel_shape(view, layer)).astype(np.float32)
+    node = opset.add(output, constant(values, f"{name}/values"))
+    node.set_friendly_name(name)
     for reader in readers:
         reader.replace_source_output(node.output(0))
 

@@ -66,8 +66,9 @@ LEFT_ALONE: dict[str, str] = {
 
 BODIES = ("If", "Loop", "TensorIterator")
 
-# INT8 passes through these unchanged, and each output value is one of the input values (or zero), so the range of the
-# input serves the output: a quantizer can sit in front of them.
+# INT8 passes through these unchanged, and each output value is one of the input values, so the range of the input
+# serves the output: a quantizer can sit in front of them. SpaceToBatch is not among them: the zeros that it pads with
+# are the lowest level to OpenVINO 2026.4, not the zero point.
 SELECTING = frozenset(
     {
         "MaxPool",
@@ -81,7 +82,6 @@ SELECTING = frozenset(
         "ShuffleChannels",
         "DepthToSpace",
         "BatchToSpace",
-        "SpaceToBatch",
         # In front of them and not behind: fused into the reduction, a FakeQuantize gives wrong numbers (error as large
         # as the signal).
         "ReduceMax",
