@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from calib.job import Job
 from calib.outcome import Evaluation, LayerFacts, Report, StageFacts, Status
 from calib.pay_off import Paid
 from calib.plan import QuantizationPlan
-from calib.promise import precision_config
+from calib.promise import Kept, precision_config
 from calib.report.build import layer_facts, quantizer_facts
 from calib.result import Result
 from calib.runtime.isa import cpu
@@ -102,7 +102,7 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     reverted = kept.result.reverted if built and kept and kept.result else frozenset()
     if built is None:
         plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
-    facts = layer_facts(job.view, plan, built.executed if built else {}, reverted)
+    facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, kept))
     if speed is None or measured_model is None:
         return facts
     sqnr: Mapping[str, float] = {}
@@ -110,6 +110,21 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
         feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
         sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
     return [_measured_layer(fact, speed, sqnr) for fact in facts]
+
+
+def _why_reverted(reverted: Iterable[str], kept: Kept | None) -> dict[str, str]:
+    """Return reverted layer → reason, with its place in the ranking."""
+    ranking = sorted(kept.ranking, key=lambda fact: -fact.damage) if kept else []
+    places = {name: (place, fact) for place, fact in enumerate(ranking, 1) for name in fact.layers}
+    reasons = {}
+    for name in reverted:
+        reasons[name] = "reverted to keep the accuracy budget"
+        if name in places:
+            place, fact = places[name]
+            reasons[name] += (
+                f": place {place} of {len(ranking)} by the damage of quantizing it alone, {fact.damage:.2g}"
+            )
+    return reasons
 
 
 def _measured_layer(fact: LayerFacts, speed: Speed, sqnr: Mapping[str, float]) -> LayerFacts:

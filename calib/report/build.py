@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,28 +20,39 @@ DRAWN_BINS = 64
 
 
 def layer_facts(
-    view: GraphView, plan: QuantizationPlan, executed: Mapping[str, Executed], reverted: Iterable[str] = ()
+    view: GraphView,
+    plan: QuantizationPlan,
+    executed: Mapping[str, Executed],
+    reverted: Mapping[str, str] = MappingProxyType({}),
 ) -> list[LayerFacts]:
-    """Describe every layer of the plan and every one left out, in topological order."""
-    gone = frozenset(reverted)
+    """Describe every layer of the plan and every one left out, in topological order.
+
+    Args:
+        view: of the floating-point model.
+        plan: in its last form.
+        executed: layer → what ran.
+        reverted: layer → why the search gave it back.
+    """
     last = len(view.order)
     nodes = sorted((*plan.layers, *plan.skipped), key=lambda node: (view.order.get(node.name, last), node.name))
-    return [_layer(view, node, executed.get(node.name), node.name in gone) for node in nodes]
+    return [_layer(view, node, executed.get(node.name), reverted) for node in nodes]
 
 
-def _layer(view: GraphView, node: QuantizableNode | Skipped, ran: Executed | None, reverted: bool) -> LayerFacts:
-    planned = isinstance(node, QuantizableNode)
+def _layer(
+    view: GraphView, node: QuantizableNode | Skipped, ran: Executed | None, reverted: Mapping[str, str]
+) -> LayerFacts:
+    reason = "" if isinstance(node, QuantizableNode) else reverted.get(node.name, node.reason)
     return LayerFacts(
         name=node.name,
         type=node.type,
         output_shape=_shape(view, TensorId(node.name)) if node.name in view.nodes else "",
         weight_shape=_weights(view, node.name),
         macs=multiply_accumulates(view, node.name),
-        planned="int8" if planned else "float",
+        planned="int8" if isinstance(node, QuantizableNode) else "float",
         executed=ran.precision if ran else "",
         primitive=ran.primitive if ran else "",
-        reason="" if planned else node.reason,
-        reverted=reverted,
+        reason=reason,
+        reverted=node.name in reverted,
     )
 
 

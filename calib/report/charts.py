@@ -170,6 +170,14 @@ def finalist_chart(report: Report, accuracy: AccuracyFacts) -> Spec:
         for fact in report.finalists
     ]
     if report.speed:
+        if not rows:  # nothing had to be reverted, so there was no choice to time
+            last = {
+                "ms": report.speed.latency_int8_ms,
+                "drop": accuracy.drop * scale,
+                "kind": "chosen",
+                "label": "INT8",
+            }
+            rows.append(last if report.status != "fp32_kept" else {**last, "kind": "measured"})
         rows.append({"ms": report.speed.latency_f32_ms, "drop": 0.0, "kind": "FP32", "label": "FP32"})
     kinds = {"domain": ["measured", "chosen", "FP32"]}
     encoding = {
@@ -216,9 +224,9 @@ def report_charts(report: Report) -> dict[str, Spec]:
     found: dict[str, Spec] = {}
     if report.accuracy:
         found["drop"] = drop_chart(report.accuracy)
-        if report.search:
+        if len(report.search) > 1:  # one step is a sentence
             found["search"] = search_chart(report, report.accuracy)
-        if report.finalists:
+        if report.finalists or report.speed:
             found["finalists"] = finalist_chart(report, report.accuracy)
     if report.speed:
         found["latency"] = latency_chart(report)
@@ -280,7 +288,8 @@ def _log_ticks(values: list[float]) -> list[float]:
     low, high = min(values), max(values)
     steps = (1, 2, 5) if high < 100 * low else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [tick for power in powers for step in steps if low <= (tick := float(f"{step}e{power}")) <= high]
+    ticks = [tick for power in powers for step in steps if low <= (tick := float(f"{step}e{power}")) <= high]
+    return ticks if len(ticks) > 1 else sorted({float(f"{low:.2g}"), *ticks, float(f"{high:.2g}")})
 
 
 def _labels(names: list[str]) -> list[str]:

@@ -9,6 +9,9 @@ from calib.report.escape import columns_of, printable, shorten
 _STYLES = {"good": "32", "warning": "33", "bad": "31", "dim": "2", "bold": "1", "neutral": ""}
 
 
+_READABLE = 24  # columns that a sentence needs at least to be read in lines
+
+
 def paint(text: str, style: str, color: bool) -> str:
     """Return the text in a style (``good``, ``warning``, ``bad``, ``dim``, ``bold``) where colour is wanted."""
     code = _STYLES[style]
@@ -45,8 +48,8 @@ def table(
 ) -> list[str]:
     """Return a table as lines: titles, a thin line, rows.
 
-    Where the width is short, the last column gives way,
-    then the first, unless they hold numbers (``right``).
+    Columns that hold nothing are left out. Where the width is short, the last column goes on in the next line, or
+    moves below its row, and the first is shortened in the middle, unless they hold numbers (``right``).
 
     Args:
         titles: of the columns.
@@ -55,16 +58,28 @@ def table(
         right: indices of the columns aligned to the right.
         color: whether escapes may be used.
     """
-    cells = [[printable(cell) for cell in row] for row in rows]
+    used = [i for i in range(len(titles)) if not rows or any(row[i] for row in rows)]
+    cells = [[printable(row[i]) for i in used] for row in rows]
+    titles, right = [titles[i] for i in used], [place for place, i in enumerate(used) if i in right]
     widths = [max([columns_of(title), *(columns_of(row[i]) for row in cells)]) for i, title in enumerate(titles)]
-    for column in (len(widths) - 1, 0):
-        excess = sum(widths) + 2 * (len(widths) - 1) - width
-        if column not in right:
-            widths[column] = max(min(widths[column], 10), widths[column] - max(0, excess))
+    last = len(widths) - 1
+    needed = sum(widths[:last]) + 2 * last + min(widths[last], _READABLE)
+    below = needed > width and last > 1 and last not in right
+    shown = last - 1 if below else last  # the last column that stands beside the others
+    for column, least in ((shown, _READABLE), (0, 20), (1, 8), (0, 10), (shown, 10)):
+        excess = sum(widths[: shown + 1]) + 2 * shown - width
+        if column <= shown and column not in right:
+            widths[column] = max(min(widths[column], least), widths[column] - max(0, excess))
 
     def line(row: Sequence[str]) -> str:
-        fitted = [pad(shorten(cell, w), w, i in right) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        fitted = [pad(shorten(cell, w), w, i in right) for i, (cell, w) in enumerate(zip(row, widths, strict=False))]
         return "  ".join(fitted).rstrip()
 
-    head = paint(line(titles), "dim", color)
-    return [head, paint("─" * min(width, sum(widths) + 2 * (len(widths) - 1)), "dim", color), *map(line, cells)]
+    def lines(row: Sequence[str]) -> list[str]:
+        parts = [row[shown]] if shown in right else wrap(row[shown], widths[shown])
+        under = ["    " + part for part in wrap(row[last], width - 4)] if below and row[last] else []
+        return [line([*row[:shown], parts[0]]), *(line([*[""] * shown, part]) for part in parts[1:]), *under]
+
+    head = paint(line(titles[: shown + 1]), "dim", color)
+    thin = paint("─" * min(width, sum(widths[: shown + 1]) + 2 * shown), "dim", color)
+    return [head, thin, *(part for row in cells for part in lines(row))]

@@ -161,8 +161,14 @@ def slower(report: Report) -> list[LayerFacts]:
 
 
 def float_reasons(report: Report) -> list[tuple[str, int]]:
-    """Return why layers stay in floating point and how many for that reason, the most frequent first."""
-    reasons = Counter(layer.reason or "no reason recorded" for layer in report.layers if layer.planned == "float")
+    """Return why layers stay in floating point and how many for that reason, the most frequent first.
+
+    Reasons that differ only in the figures behind their first colon are one.
+    """
+    full = [layer.reason or "no reason recorded" for layer in report.layers if layer.planned == "float"]
+    variants = Counter(reason.partition(": ")[0] for reason in set(full))
+    heads = (reason.partition(": ")[0] for reason in full)
+    reasons = Counter(head if variants[head] > 1 else reason for head, reason in zip(heads, full, strict=True))
     return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
 
 

@@ -42,6 +42,11 @@ def milliseconds(value: float | None) -> str:
     return MISSING if value is None else f"{significant(value)} ms"
 
 
+def microseconds(value: float | None) -> str:
+    """Return the milliseconds of a layer as microseconds, which need no leading zeros."""
+    return MISSING if value is None else f"{significant(value * 1000)} µs"
+
+
 def seconds(value: float) -> str:
     """Return a duration: ``0.4 s``, ``73 s``, ``12 min 5 s``, ``2 h 3 min``."""
     if value < 10:

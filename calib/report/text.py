@@ -75,7 +75,7 @@ def _slower(report: Report, width: int, color: bool) -> list[str]:
     if not late:
         return []
     rows = [
-        [layer.name, numbers.milliseconds(digest.float_ms(layer)), numbers.milliseconds(layer.time_int8_ms)]
+        [layer.name, numbers.microseconds(digest.float_ms(layer)), numbers.microseconds(layer.time_int8_ms)]
         for layer in late[:_MOST_SLOWER]
     ]
     lines = [
@@ -110,7 +110,7 @@ def _search(report: Report, width: int, color: bool) -> list[str]:
     words = (
         f"{numbers.plural(len(report.search), 'evaluation')}, {numbers.plural(accuracy.compilations, 'compilation')}, "
         f"{numbers.plural(accuracy.images_evaluated, 'inference')}; in the end "
-        f"{numbers.plural(len(report.search[-1].reverted), 'layer')} reverted"
+        f"{numbers.plural(sum(layer.reverted for layer in report.layers), 'layer')} reverted"
     )
     return [rule("search", width, color), *_indent(wrap(words, width - 2))]
 

@@ -177,7 +177,7 @@ def summarize(
     rounds = len(wall_ms[reference])
     worst = max(timings, key=lambda t: _speedup(t, basis).half_width)
     noisy = len(timings) > 1 and _uncertain(_speedup(worst, basis))
-    return Timings(timings, reference, rounds, basis, noisy, _note(basis, noisy, worst, rounds))
+    return Timings(timings, reference, rounds, basis, noisy, _note(basis, noisy, worst, reference, rounds))
 
 
 def _speedup(timing: Timing, basis: Basis) -> Ratio:
@@ -188,15 +188,16 @@ def _uncertain(ratio: Ratio) -> bool:
     return ratio.half_width > NOISY_HALF_WIDTH
 
 
-def _note(basis: Basis, noisy: bool, worst: Timing, rounds: int) -> str:
+def _note(basis: Basis, noisy: bool, worst: Timing, reference: str, rounds: int) -> str:
     sentences = []
     if basis == "cpu":
         sentences.append("Other work shared the CPU, so CPU time of the one thread is compared, not wall time.")
     if noisy:
         ratio = _speedup(worst, basis)
         sentences.append(
-            f"Too noisy for a claim: the speed-up of {worst.name} is {ratio.value:.2f} but anything from "
-            f"{ratio.low:.2f} to {ratio.high:.2f} fits the {rounds} rounds. Measure for longer, or on a quiet machine."
+            f"Too noisy for a claim: {worst.name} was {ratio.value:.2f} times as fast as {reference}, but anything "
+            f"from {ratio.low:.2f} to {ratio.high:.2f} fits the {rounds} rounds. Measure for longer, or on a quiet "
+            "machine."
         )
     return " ".join(sentences)
 

@@ -128,25 +128,26 @@ def measure_speed(
     """
     default = default_precision()
     intended = {} if precision in ("default", default) else {**F32, "INFERENCE_PRECISION_HINT": precision}
+    f32_name, default_name = "FP32 in f32", "FP32 without a hint" if default == "f32" else f"FP32 in {default}"
     candidates = [
         Candidate("INT8", int8_model, intended, aliases),
-        Candidate("f32", fp32_model, F32, aliases),
-        Candidate("default", fp32_model, {}, aliases),
+        Candidate(f32_name, fp32_model, F32, aliases),
+        Candidate(default_name, fp32_model, {}, aliases),
     ]
     if intended:
-        candidates.append(Candidate("INT8 default", int8_model, {}, aliases))
+        candidates.append(Candidate(f"INT8 in {default}", int8_model, {}, aliases))
     times = time_models(candidates, feeds, threads=threads, rounds=rounds, seconds=seconds)
     notes = [times.note]
     if intended and default != precision:
         notes.append(
             f"INT8 was run with its floating-point layers in {precision}; "
-            f"in {default}, this machine's default, it takes {times.time_ms('INT8 default'):.3g} ms."
+            f"in {default}, this machine's default, it takes {times.time_ms(f'INT8 in {default}'):.3g} ms."
         )
     # Speed-ups are of the others' times over INT8's, so those of the others over the reference INT8, turned around.
-    f32, other = times.speedup("f32"), times.speedup("default")
+    f32, other = times.speedup(f32_name), times.speedup(default_name)
     facts = SpeedFacts(
-        latency_f32_ms=times.time_ms("f32"),
-        latency_default_ms=times.time_ms("default"),
+        latency_f32_ms=times.time_ms(f32_name),
+        latency_default_ms=times.time_ms(default_name),
         latency_int8_ms=times.time_ms("INT8"),
         default_precision=default,
         speedup_f32=1 / f32.value,
@@ -156,7 +157,7 @@ def measure_speed(
         noisy=times.noisy,
         note=" ".join(note for note in notes if note),
     )
-    return Speed(facts, *(times.layer_ms[name] for name in ("INT8", "f32", "default")))
+    return Speed(facts, *(times.layer_ms[name] for name in ("INT8", f32_name, default_name)))
 
 
 def default_precision() -> str:

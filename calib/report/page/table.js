@@ -25,6 +25,7 @@ const calibTables = (() => {
     count: (value) => Number(value).toLocaleString("en"),
     db: (value) => `${decimals(1)(value)} dB`,
     ms: (value) => `${digits(value)} ms`,
+    us: (value) => `${digits(value * 1000)} µs`,
     share: (value) => (value === 0 ? "0 %" : value < 1e-4 ? "<0.01 %" : `${digits(value * 100)} %`),
     ratio: (value) => `${decimals(2)(value)}×`,
     bytes: megabytes,

@@ -93,12 +93,12 @@ def test_ranking_chart_shows_the_worst_first_and_never_zero_on_a_log_axis() -> N
     ("damages", "ticks"),
     [
         ([0.3, 2e-4], [1e-3, 1e-2, 1e-1]),
-        ([0.09, 0.03], [0.05]),
+        ([0.09, 0.03], [0.03, 0.05, 0.09]),  # the ends where there are no two round ones
         ([0.9, 0.02], [0.02, 0.05, 0.1, 0.2, 0.5]),
-        ([0.3], []),
+        ([0.3], [0.3]),
     ],
 )
-def test_log_axis_has_round_ticks_inside_its_data(damages: list[float], ticks: list[float]) -> None:
+def test_log_axis_has_ticks_inside_its_data(damages: list[float], ticks: list[float]) -> None:
     report = made_up_report(layers=3)
     ranking = [report.ranking[0].model_copy(update={"damage": damage}) for damage in damages]
     spec = charts.ranking_chart(report.model_copy(update={"ranking": ranking}))
@@ -171,3 +171,11 @@ def test_marks_and_words_stand_out_from_the_paper(dark: bool, paper: str) -> Non
         config["text"]["color"],
     ]
     assert all(contrast(color) >= 4.5 for color in words)
+
+
+def test_one_step_is_a_sentence_and_one_plan_is_drawn_beside_fp32() -> None:
+    report = made_up_report()
+    report = report.model_copy(update={"search": report.search[:1], "finalists": []})
+    specs = charts.report_charts(report)
+    assert "search" not in specs
+    assert [row["label"] for row in specs["finalists"]["data"]["values"]] == ["INT8", "FP32"]

@@ -6,6 +6,7 @@ import pytest
 from report_fixtures.made_up import made_up_report
 
 from calib.outcome import LayerFacts, ModelFacts, Report
+from calib.report import digest
 from calib.report.escape import columns_of
 from calib.report.text import render_text
 
@@ -93,3 +94,23 @@ def test_share_of_the_work_is_not_claimed_where_a_layer_is_not_counted() -> None
 
 def test_rendering_is_deterministic() -> None:
     assert render_text(made_up_report()) == render_text(made_up_report())
+
+
+def test_reasons_that_differ_in_figures_are_one_line() -> None:
+    def layer(name: str, reason: str) -> LayerFacts:
+        return LayerFacts(name=name, type="Add", planned="float", reason=reason)
+
+    two = [layer("a", "reverted: place 1"), layer("b", "reverted: place 2")]
+    report = made_up_report().model_copy(update={"layers": [*two, layer("c", "ran in f32: feeds a Softmax")]})
+    assert digest.float_reasons(report) == [("reverted", 2), ("ran in f32: feeds a Softmax", 1)]
+
+
+def test_layers_are_slower_only_against_the_faster_precision_and_beyond_noise() -> None:
+    def layer(name: str, default: float | None, int8: float) -> LayerFacts:
+        times = {"time_fp32_ms": 2.0, "time_default_ms": default, "time_int8_ms": int8}
+        return LayerFacts(name=name, type="Add", planned="int8", **times)
+
+    layers = [layer("slow", 1.0, 1.5), layer("close", 1.0, 1.05), layer("fine", None, 1.5), layer("worse", 1.0, 1.9)]
+    report = made_up_report().model_copy(update={"layers": layers})
+    assert [late.name for late in digest.slower(report)] == ["worse", "slow"]
+    assert "1,500 µs" not in render_text(report) and "1500 µs" in render_text(report)
