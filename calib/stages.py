@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calib.corrections import tried
 from calib.corrections.channels import equalize, rescale
@@ -15,7 +16,7 @@ from calib.corrections.recipes import BIASED, ESTIMATORS, Chosen, choose_recipe
 from calib.corrections.sequential_bias import correct_biases
 from calib.errors import ExecutionError, ModelError, StatisticsError
 from calib.graph.finder import find
-from calib.graph.insert import INT8_WEIGHTS, Edits, weights_of
+from calib.graph.insert import INT8_WEIGHTS, Edits, reader_energies, weights_of
 from calib.graph.operations import LAYERS
 from calib.graph.placement import place
 from calib.graph.taps import Need
@@ -120,13 +121,17 @@ def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str
         ModelError: a quantized tensor was empty in every sample.
         StatisticsError: the file belongs to another model or other settings.
     """
+    estimators = [get_estimator(name) for name in candidates(job)]  # pyright: ignore
     # What goes to a file serves every estimator.
-    histogram = file is not None or any(get_estimator(name).needs_histogram for name in candidates(job))  # pyright: ignore
-    needs = {q.tensor: Need(histogram=histogram, channels=q.per_channel) for q in plan.activations}
+    histogram = file is not None or any(estimator.needs_histogram for estimator in estimators)
+    channels = file is not None or any(getattr(estimator, "needs_channels", False) for estimator in estimators)
+    energies = reader_energies(base.view, plan) if channels else {}
+    needs = {q.tensor: Need(histogram, q.per_channel) for q in plan.activations}
+    needs |= {tensor: Need(histogram, True, channel_axis=axis) for tensor, (axis, _) in energies.items()}
     asked = sorted((str(tensor), need.histogram, need.channels) for tensor, need in needs.items())
     mark = job.statistics_mark(asked, [(str(s.tensor), s.factors) for s in base.scalings])
     if file is not None and Path(file).exists():
-        return load_summaries(file, mark)
+        return _with_energies(load_summaries(file, mark), energies)
     summaries = collect(
         base.model, needs, CalibrationFeeds(job), streams=job.streams, progress=lambda _: stage.update(1)
     )
@@ -135,7 +140,11 @@ def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str
         raise ModelError(f"tensor {empty[0]} had no values in any calibration sample; use samples that reach it")
     if file is not None:
         save_summaries(file, summaries, mark)
-    return summaries
+    return _with_energies(summaries, energies)
+
+
+def _with_energies(summaries: Summaries, energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]]) -> Summaries:
+    return {t: replace(s, channel_energy=energies[t][1]) if t in energies else s for t, s in summaries.items()}
 
 
 def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]) -> Chosen:

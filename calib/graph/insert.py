@@ -220,6 +220,44 @@ def weights_of(view: GraphView, port: Port) -> NDArray[np.float32]:
     return np.asarray(node.data, dtype=np.float32)
 
 
+def reader_energies(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, tuple[int, NDArray[np.float64]]]:
+    """Return how much each channel of the quantized tensors counts for the layers that read it.
+
+    Returns:
+        tensor → the axis of its channels, and ``(channels,)`` the mean square of the weights that each of them meets,
+        scaled to 1 on average and averaged over the readers. Left out is what has no such axis: a factor of a product
+        of two activations, or a tensor that its readers see in another layout.
+    """
+    weights = {weight.port.node: weight.port for weight in plan.weights}
+    found = {}
+    for quantizer in plan.activations:
+        ports = sorted({route.layer for route in quantizer.routes})
+        parts = [_column_energy(view, port, weights[port.node]) for port in ports if port.node in weights]
+        shapes = [view.shape(tensor) for tensor in (quantizer.tensor, *(view.tensor(port) for port in ports))]
+        axes = {axis for axis, _ in parts}
+        if len(parts) < len(ports) or len(axes) > 1 or any(s is None or len(s) < 2 for s in shapes):
+            continue
+        axis = axes.pop()
+        if all(shape is not None and shape[axis] == len(energy) for shape in shapes for _, energy in parts):
+            found[quantizer.tensor] = (axis, np.mean([energy for _, energy in parts], axis=0))
+    return found
+
+
+def _column_energy(view: GraphView, port: Port, weights: Port) -> tuple[int, NDArray[np.float64]]:
+    """Return ``(axis, energies)`` of one layer's input; no energies where its weights are a stack of matrices."""
+    kind, squares = view.types[port.node], weights_of(view, weights).astype(np.float64) ** 2
+    axis, energy = 1, np.zeros(0)
+    if kind == "Convolution":
+        energy = squares.mean(axis=(0, *range(2, squares.ndim)))
+    elif kind == "GroupConvolution":
+        energy = squares.mean(axis=(1, *range(3, squares.ndim))).reshape(-1)
+    elif kind == "MatMul" and squares.ndim == 2:
+        swapped = [view.nodes[port.node].get_attributes()[name] for name in ("transpose_a", "transpose_b")]
+        axis = -2 if swapped[port.input] == (port.input == 0) else -1
+        energy = squares.mean(axis=1 if swapped[weights.input] == (weights.input == 0) else 0)
+    return axis, energy / max(energy.mean() if energy.size else 0.0, np.finfo(np.float64).tiny)
+
+
 def channel_axis(view: GraphView, layer: str) -> int:
     """Return the axis of a layer's output that has one entry for each weight scale."""
     if view.types[layer] != "MatMul":

@@ -14,6 +14,9 @@ class RangeEstimator(Protocol):
     Attributes:
         name: as in the table.
         needs_histogram: whether ``summary.histogram`` must be there.
+
+    One that also has ``needs_channels = True`` finds ``summary.channel_low``, ``channel_high`` and ``channel_energy``
+    wherever a tensor and its readers have channels.
     """
 
     name: str

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calib.plan import Range, Scheme, TensorId
+from calib.ranges import get_estimator
+from calib.ranges.auto import clipped_energy
+from calib.summary import Histogram, TensorSummary
+
+
+def summary_of(values: np.ndarray, energy: list[float] | None) -> TensorSummary:
+    """Summarize ``(rows, channels)``."""
+    low, high = float(values.min()), float(values.max())
+    return TensorSummary(
+        TensorId("t"),
+        len(values),
+        low,
+        high,
+        low,
+        high,
+        Histogram.of(values),
+        values.min(axis=0),
+        values.max(axis=0),
+        channel_energy=None if energy is None else np.array(energy),
+    )
+
+
+def output_error(values: np.ndarray, chosen: Range, energy: list[float]) -> float:
+    scale = chosen.high / 255
+    return float(((np.clip(np.rint(values / scale), 0, 255) * scale - values) ** 2).mean(axis=0) @ energy)
+
+
+@pytest.fixture
+def rescaled() -> np.ndarray:
+    """Eight channels of one law, the last a hundred times larger, as in a network whose channels were rescaled."""
+    values = np.abs(np.random.default_rng(0).normal(size=(20_000, 8))).astype(np.float32)
+    values[:, 7] *= 100
+    return values
+
+
+def test_a_channel_that_meets_small_weights_may_be_clipped(rescaled):
+    energy = [8 / 7] * 7 + [8e-8]
+    blind, seeing = (get_estimator("auto")(summary_of(rescaled, e), Scheme.UNSIGNED, 256) for e in (None, energy))
+    assert seeing.high < blind.high
+    assert output_error(rescaled, seeing, energy) < output_error(rescaled, blind, energy)
+
+
+def test_a_channel_that_meets_large_weights_is_clipped_less(rescaled):
+    even, large = (
+        get_estimator("auto")(summary_of(rescaled, [*[(8 - e) / 7] * 7, e]), Scheme.UNSIGNED, 256) for e in (1.0, 7.9)
+    )
+    assert large.high >= even.high
+
+
+def test_equal_weights_are_no_news(rescaled):
+    told, untold = (summary_of(rescaled, energy) for energy in ([1.0] * 8, None))
+    assert get_estimator("auto")(told, Scheme.UNSIGNED, 256) == get_estimator("auto")(untold, Scheme.UNSIGNED, 256)
+
+
+def test_clipped_channels_count_by_how_far_they_reach_on_both_sides():
+    values = np.array([[-3.0, -1.0, -1.0], [1.0, 1.0, 2.0]], np.float32)
+    summary = summary_of(values, [2.0, 0.75, 0.25])
+    # channel 0 reaches 2 below, channel 2 reaches 1 above
+    assert clipped_energy(summary, Range(-1.0, 1.0)) == pytest.approx((4 * 2.0 + 1 * 0.25) / 5)
+    assert clipped_energy(summary, Range(-3.0, 2.0)) == 1.0
+
+
+def test_energies_of_another_number_of_channels_are_not_used(rescaled):
+    assert clipped_energy(replace(summary_of(rescaled, [1.0, 0.0])), Range(0.0, 1.0)) == 1.0
