@@ -5,8 +5,11 @@ OpenVINO maps the .bin into memory and believes what the XML says of it; a file 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 from xml.parsers import expat
 
 from calib.errors import ModelError
@@ -16,6 +19,12 @@ _XML_BYTES = 1 << 30
 _DEPTH = 200  # a body inside a body adds four levels; OpenVINO's parser recurses over them
 _ATTRIBUTE_BYTES = 1 << 24  # model_info may hold a dictionary of some 100,000 words
 _VERSIONS = ("10", "11")
+
+# OpenVINO writes the control characters of a name as references (&#27;) and reads them back. XML 1.0 has no such
+# characters, so expat refuses what OpenVINO takes.
+_CONTROL = re.compile(rb"&#(?:0*(?:[1-8]|1[124-9]|2\d|3[01])|x0*(?:[1-8bcefBCEF]|1[\da-fA-F]));")
+_BLOCK = 1 << 20
+_REFERENCE = 16  # no reference in _CONTROL that anything writes is longer
 
 
 @dataclass
@@ -160,6 +169,17 @@ class _Scan:
             )
 
 
+def _without_control(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the file with a "?" for each reference to a control character, so that the rest can be checked."""
+    held = b""
+    while block := file.read(_BLOCK):
+        text = held + block
+        cut = text.rfind(b"&", max(0, len(text) - _REFERENCE))  # a reference that ends in the next block waits for it
+        held = text[cut:] if cut >= 0 else b""
+        yield _CONTROL.sub(b"?", text[: len(text) - len(held)])
+    yield _CONTROL.sub(b"?", held)
+
+
 def check_ir(path: Path) -> frozenset[str]:
     """Refuse an .xml that is no sound IR, and return the names of its layers, bodies included.
 
@@ -175,10 +195,13 @@ def check_ir(path: Path) -> frozenset[str]:
     scan = _Scan(path, weights.stat().st_size if weights.is_file() else None)
     try:
         with path.open("rb") as file:
-            scan.parser.ParseFile(file)
+            for block in _without_control(file):
+                scan.parser.Parse(block, False)
+            scan.parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise ModelError(
-            f"{path}: is no OpenVINO IR: not well-formed XML ({error}). Pass the .xml of an IR, or an .onnx"
+            f"{path}: is no OpenVINO IR: not well-formed XML ({error}). Pass the .xml of an IR, or an .onnx. If "
+            "OpenVINO itself wrote it, a name holds a character that XML has not: rename that operation"
         ) from error
     if not scan.layers:
         raise ModelError(f"{path}: holds no layers. Export the model again")

@@ -21,14 +21,14 @@ from calib.runtime.session import ov
 def embedding() -> ov.Model:
     """Return tokens (i64) → Gather → MatMul."""
     tokens = parameter("tokens", [1, 4], np.int64)
-    words = opset.gather(weights(10, 6), tokens, np.int64(0))
-    return ov.Model([opset.matmul(words, weights(6, 5, seed=1), False, False)], [tokens], "model")
+    words = opset.gather(weights(10, 8), tokens, np.int64(0))
+    return ov.Model([opset.matmul(words, weights(8, 5, seed=1), False, False)], [tokens], "model")
 
 
 def dynamic() -> ov.Model:
-    """Return a MatMul whose input says nothing of its size: [?,?] · [6,4]."""
+    """Return a MatMul whose input says nothing of its size: [?,?] · [8,4]."""
     rows = parameter("rows", [-1, -1])
-    return ov.Model([opset.matmul(rows, weights(6, 4), False, False)], [rows], "model")
+    return ov.Model([opset.matmul(rows, weights(8, 4), False, False)], [rows], "model")
 
 
 def save(folder: Path, **arrays: Any) -> Path:
@@ -188,7 +188,7 @@ def test_a_generator_that_ends_is_refused_where_a_second_pass_is_needed(
 
 def test_a_feed_that_no_layer_can_take_is_refused_where_openvino_would_read_beyond_it(quantize: Any, work: Path):
     write_ir(dynamic(), work / "model.xml")
-    good, bad = weights(4, 1, 6), weights(4, 1, 5)
+    good, bad = weights(4, 1, 8), weights(4, 1, 5)
     ended = quantize(data=save(work, rows=bad))
     assert ended.code == 1 and "[1,5]" in ended.err and "data.npz" in ended.err
     assert left_behind(work) == []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from building import Net, op
+from building import Net, integer, ints, op
 from proof import error, needs_vnni, prove
 
+from calib import quantize
 from calib.plan import Scheme
-from calib.runtime.session import ov
+from calib.runtime.session import Session, ov
 
 pytestmark = needs_vnni
 
@@ -147,7 +148,7 @@ def test_layers_in_the_body_of_an_if_are_left_alone():
         return ov.Model([op.result(op.matmul(inner, weights, False, True))], [inner], "body")
 
     branch = op.if_op(flag)
-    for setter, weights in ((branch.set_then_body, net.weights(4, 8)), (branch.set_else_body, net.weights(4, 8))):
+    for setter, weights in ((branch.set_then_body, net.weights(8, 8)), (branch.set_else_body, net.weights(8, 8))):
         setter(body(weights))
     then, other = branch.get_function(0), branch.get_function(1)
     branch.set_input(x.output(0), then.get_parameters()[0], other.get_parameters()[0])
@@ -156,3 +157,85 @@ def test_layers_in_the_body_of_an_if_are_left_alone():
     proof = prove(net.model(net.dense(y, 4)), feeds)
     assert len([reason for reason in proof.reasons.values() if reason == "inside the body of a If"]) == 2
     assert len(proof.planned) == 1
+
+
+def _loop(net, x):
+    trips, running = op.constant(np.int64(3)), op.constant(np.array(True))
+    loop, inner, going = op.loop(trips, running), op.parameter([1, 8], np.float32), op.constant(np.array(True))
+    step = op.tanh(net.dense(inner, 8))
+    body = ov.Model([op.result(step), op.result(going)], [inner], "body")
+    loop.set_function(body)
+    loop.set_special_body_ports([-1, 1])
+    loop.set_merged_input(inner, x.output(0), body.get_results()[0].output(0))
+    return loop.get_iter_value(body.get_results()[0].output(0), -1)
+
+
+def _tensor_iterator(net, x):
+    iterator, inner = op.tensor_iterator(), op.parameter([1, 1, 8], np.float32)
+    body = ov.Model([op.result(net.dense(inner, 8))], [inner], "body")
+    iterator.set_function(body)
+    iterator.set_sliced_input(inner, op.reshape(x, ints(1, 1, 8), False).output(0), 0, 1, 1, -1, 1)
+    return iterator.get_concatenated_slices(body.get_results()[0].output(0), 0, 1, 1, -1, 1)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(_loop, "Loop"), (_tensor_iterator, "TensorIterator")])
+def test_layers_in_the_body_of_a_loop_are_left_alone_and_the_others_run_in_int8(make, kind):
+    net = Net()
+    proof = prove(net.model(net.dense(make(net, net.dense(net.input(1, 8), 8)), 8)))
+    assert list(proof.reasons.values()) == [f"inside the body of a {kind}"]
+    assert len(proof.planned) == 2
+    assert not proof.broken
+    assert proof.keeps_the_interface()
+    assert proof.computes_what_it_says()
+
+
+def test_inputs_without_names_are_fed_by_position():
+    net = Net()
+    x, y = net.input(1, 8), net.input(1, 8)
+    model = net.model(net.dense(op.concat([net.dense(x, 8), net.dense(y, 8)], 1), 8))
+    for port in model.inputs:
+        port.get_tensor().set_names(set())
+    feeds = [[np.full((1, 8), i, np.float32), np.full((1, 8), -i, np.float32)] for i in range(1, 5)]
+    proof = prove(model, feeds)
+    assert len(proof.planned) == 3
+    assert not proof.broken
+    assert proof.computes_what_it_says()
+    result = quantize(model, [tuple(feed) for feed in feeds], effort="fast")
+    assert error([Session(result.model)(f) for f in feeds], proof.float_outputs) < 0.05
+
+
+def _detector():
+    """Return a YOLO-like head: boxes from the expectation over a Softmax and a MatMul with four columns, NMS, TopK."""
+    net = Net()
+    trunk = op.relu(net.conv(op.relu(net.conv(net.input(1, 3, 16, 16), 16, stride=2)), 16, stride=2))
+    bins = op.softmax(op.reshape(op.transpose(op.reshape(net.conv(trunk, 64, 1), ints(1, 4, 16, 16), False),
+                                              ints(0, 2, 1, 3)), ints(1, 16, 4, 16), False), 1)  # fmt: skip
+    steps = op.constant(np.arange(16, dtype=np.float32).reshape(1, 16, 1, 1))
+    sides = op.reshape(op.convolution(bins, steps, [1, 1], [0, 0], [0, 0], [1, 1]), ints(1, 4, 16), False)
+    corners = op.constant(np.array([[-1, 0, 1, 0], [0, -1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]], np.float32))
+    boxes = op.matmul(op.transpose(sides, ints(0, 2, 1)), corners, False, False)
+    scores = op.reshape(op.sigmoid(net.conv(trunk, 4, 1)), ints(1, 4, 16), False)
+    kept = op.non_max_suppression(boxes, scores, np.int64(3), np.float32(0.5), np.float32(0.0))
+    best = op.topk(op.reduce_max(scores, ints(1)), integer(3), 1, "max", "value")
+    return net.model(boxes, scores, kept.output(0), *best.outputs())
+
+
+def test_a_detection_head_keeps_its_boxes_in_floating_point_and_its_trunk_runs_in_int8():
+    proof = prove(_detector())
+    assert len(proof.planned) == 4
+    assert not proof.broken
+    words = sorted(reason.split(":")[0] for reason in proof.reasons.values())
+    assert words == [
+        "it sums 4 products an output, as box decoding does",
+        "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift",
+    ]
+    assert proof.keeps_the_interface()
+    real = [[outputs[:2] for outputs in side] for side in (proof.int8_outputs, proof.float_outputs)]
+    assert error(*real) < 0.05
+
+
+@pytest.mark.parametrize(("depth", "quantized"), [(4, False), (7, False), (8, True)])
+def test_a_sum_of_few_products_stays_in_floating_point(depth, quantized):
+    net = Net()
+    proof = prove(net.model(op.matmul(net.input(1, 64, depth), net.weights(depth, 16), False, False)))
+    assert bool(proof.planned) == quantized

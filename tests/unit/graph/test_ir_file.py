@@ -41,6 +41,24 @@ def test_a_sound_ir_gives_the_names_of_its_layers(ir):
     assert check_ir(ir) == {"x", "w", "conv", "relu", "out"}
 
 
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_control_characters_that_openvino_writes_into_names_are_no_damage(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("calib.graph.ir_file._BLOCK", block)
+    x = opset.parameter([1, 4], np.float32, name="x\x1b[31m")
+    path = tmp_path / "net.xml"
+    ov.save_model(ov.Model([opset.relu(x, name="\x01\x1f")], [x], "net"), path)
+    assert b"&#27;" in path.read_bytes()
+    assert {"x?[31m", "??"} <= check_ir(path)
+    assert load_model(path).model.get_parameters()[0].get_friendly_name() == "x\x1b[31m"
+
+
+@pytest.mark.parametrize("reference", ["&#0;", "&#99999999;", "&none;", "&#27", "&"])
+def test_other_references_are_refused(ir, reference):
+    _edit(ir, 'name="relu"', f'name="{reference}"')
+    with pytest.raises(ModelError, match="not well-formed XML"):
+        check_ir(ir)
+
+
 def test_a_billion_laughs_is_refused_before_it_expands(ir):
     entities = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "ha"}">' for i in range(30))
     ir.write_text(ir.read_text().replace("<net ", f"<!DOCTYPE net [{entities}]><net ", 1).replace('"relu"', '"&l29;"'))

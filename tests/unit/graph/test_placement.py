@@ -148,8 +148,8 @@ def test_a_tensor_has_the_strictest_levels_that_any_of_its_readers_wants():
 
 def test_weights_on_the_left_take_signed_levels_on_the_right():
     net = Net()
-    x = net.input(1, 6, 16)
-    plan = planned(net, named(op.matmul(net.weights(8, 6), x, False, False), "left"))
+    x = net.input(1, 8, 16)
+    plan = planned(net, named(op.matmul(net.weights(8, 8), x, False, False), "left"))
     (quantizer,), (weight,) = plan.activations, plan.weights
     assert (quantizer.scheme, quantizer.signed_only) == (Scheme.SYMMETRIC, True)
     assert quantizer.consumers == {Port("left", 1)} and weight.port == Port("left", 0)
@@ -200,7 +200,7 @@ def scales(net: Net, layer: Any) -> tuple[int, ...]:
 
 def test_weights_have_a_scale_for_each_output_channel():
     net, other = Net(), Net()
-    x, rows = net.input(1, 8, 8, 8), other.input(2, 6, 16)
+    x, rows = net.input(1, 8, 8, 8), other.input(2, 8, 16)
     net.inputs[:], other.inputs[:] = [x], [rows]
     assert scales(net, net.conv(x, 4)) == (4, 1, 1, 1)
     assert scales(net, net.conv(x, 16, groups=2)) == (2, 8, 1, 1, 1)
@@ -210,8 +210,8 @@ def test_weights_have_a_scale_for_each_output_channel():
     assert scales(other, op.matmul(rows, other.weights(4, 16), False, True)) == (4, 1)
     assert scales(other, op.matmul(rows, other.weights(2, 16, 4), False, False)) == (2, 1, 4)
     assert scales(other, op.matmul(rows, other.weights(2, 4, 16), False, True)) == (2, 4, 1)
-    assert scales(other, op.matmul(other.weights(4, 6), rows, False, False)) == (4, 1)
-    assert scales(other, op.matmul(other.weights(6, 4), rows, True, False)) == (1, 4)
+    assert scales(other, op.matmul(other.weights(4, 8), rows, False, False)) == (4, 1)
+    assert scales(other, op.matmul(other.weights(8, 4), rows, True, False)) == (1, 4)
 
 
 def test_weights_have_as_many_levels_as_asked_for():
