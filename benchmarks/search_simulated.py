@@ -23,7 +23,8 @@ from statistics import mean
 import numpy as np
 from simulated_damage import KINDS, SimulatedModel
 
-from calib.accuracy.search import bound, search
+from calib.accuracy.cost import bound_of
+from calib.accuracy.search import search
 
 BUDGET = 0.01
 CASES = [(units, samples) for units in (16, 50) for samples in (400, 2000)] + [(300, 600), (1000, 600)]
@@ -61,7 +62,7 @@ def run_search(model: SimulatedModel, kind: str, units: int, samples: int, seed:
         len(result.units),
         result.figure.drop if result.figure else float("nan"),
         result.status == "within_budget",
-        bound(units),
+        bound_of(model.problem(BUDGET)),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy.budget import Budget
-from calib.accuracy.rank import RankedUnit, margin_forecast, rank
+from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.trial import Limits, Problem
 
 CLASSES = 10
@@ -99,13 +99,12 @@ class SimulatedModel:
         }
         return rank(list(damages), damages, dict.fromkeys(damages, 0.6))
 
-    def forecast(self, samples: int | None = None) -> Callable[[float], float]:
-        """Return the margin forecast from the FP32 logits of all or some samples."""
-        logits, labels = self.logits[:samples].astype(np.float64), self.labels[:samples]
-        target = logits[np.arange(len(labels)), labels]
-        others = logits.copy()
-        others[np.arange(len(labels)), labels] = -np.inf
-        return margin_forecast(target - others.max(axis=1), (logits**2).sum(axis=1), CLASSES)
+    def margins(self) -> NDArray[np.float64]:
+        """Return how far each sample is from another verdict in FP32, in roots of its logits' power."""
+        own, others = self.logits[np.arange(len(self.labels)), self.labels], self.logits.copy()
+        others[np.arange(len(self.labels)), self.labels] = -np.inf
+        power = np.sqrt((self.logits**2).mean(axis=1))
+        return ((own - others.max(axis=1)) / power).astype(np.float64)
 
     def problem(self, max_drop: float = 0.01, limits: Limits | None = None, **settings: object) -> Problem:
         """Return the search problem."""
@@ -116,7 +115,7 @@ class SimulatedModel:
             budget=Budget(max_drop),
             evaluate=self.evaluate,
             limits=limits or Limits(),
-            **{"latency": self.latency, "forecast": self.forecast(), **settings},  # type: ignore[arg-type]
+            **{"latency": self.latency, "margins": self.margins(), **settings},  # type: ignore[arg-type]
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy.baseline import MovedLabels
+from calib.accuracy.baseline import BaselineMetric
 from calib.errors import UsageError
 from calib.graph.load import input_specs
 from calib.graph.shapes import ShapeCheck
@@ -78,11 +78,6 @@ class Exam:
         return evaluate_compiled(compiled, samples, self.metric, self.references)
 
     @property
-    def moves_labels(self) -> bool:
-        """Whether the metric can be asked for labels that are off by one."""
-        return hasattr(self.metric, "moved_target")
-
-    @property
     def chance(self) -> float | None:
         """What guessing gives, None where nobody knows."""
         sizes = list(_shape(self.job.loaded.model.outputs[0])[1:])
@@ -92,23 +87,21 @@ class Exam:
         return self.metric.chance(classes) if hasattr(self.metric, "chance") and classes else None
 
     def baseline(self) -> tuple[list[Any], list[str]]:
-        """Run FP32 once; return the parts, with labels moved where ``moves_labels``, and each sample's `mark`.
+        """Run FP32 once; return what `BaselineMetric` keeps of each sample, and each sample's `mark`.
 
         FP32 outputs that the metric compares with are the baseline's own: no second pass is made for it.
         """
         if self.dataset is None:
-            return self.run(self.compiled(self.job.loaded.model, F32), [0]), []
+            parts = self.run(self.compiled(self.job.loaded.model, F32), [0])
+            return [[part, None, None] for part in parts], []
         marks: list[str] = []
         samples = _marked(self.dataset.load(self.ids), marks)
-        metric: Any = MovedLabels(self.metric) if self.moves_labels else self.metric
+        metric: Any = BaselineMetric(self.metric)
         if not self.references:
-            compiled = self.compiled(self.job.loaded.model, F32)
-            return evaluate_compiled(compiled, samples, metric), marks
-        outputs = self.references
-        parts = [
-            measure_sample(metric, outputs[sample.id], sample, outputs, number) for number, sample in enumerate(samples)
-        ]
-        return parts, marks
+            return evaluate_compiled(self.compiled(self.job.loaded.model, F32), samples, metric), marks
+        known = self.references
+        rows = [measure_sample(metric, known[sample.id], sample, known, i) for i, sample in enumerate(samples)]
+        return rows, marks
 
     def marks(self) -> list[str]:
         """Return each sample's `mark`; loads every sample, runs no model."""

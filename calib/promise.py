@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
+from calib.accuracy.cost import Expected, expected_cost
 from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
-from calib.accuracy.search import Expected, expected_cost, search
+from calib.accuracy.search import search
 from calib.accuracy.trial import Limits, Problem
 from calib.config import Settings
 from calib.corrections.judge import Draft
@@ -86,7 +87,7 @@ def keep_promise(
             higher_is_better=exam.metric.higher_is_better,
             chance=exam.chance,
             reference=settings.reference,
-            with_labels_shifted=labels_moved(exam.metric, baseline.rows) if exam.moves_labels else None,
+            with_labels_shifted=labels_moved(exam.metric, baseline.moved) if baseline.moved else None,
         )
         units = draft.plan.units()
         problem = Problem(
@@ -99,6 +100,7 @@ def keep_promise(
             held_out=_held_out(exam, settings.confirm_split),
             limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
             expired=_deadline(settings.time_limit),
+            margins=baseline.margins,
         )
         expected = expected_cost(problem, baseline.seconds)
         if settings.max_drop is not None:
@@ -122,14 +124,16 @@ class _Baseline:
     """What the FP32 model did on the validation samples.
 
     Attributes:
-        rows: as the exam keeps them: with labels moved, where the metric can be asked for that.
         parts: the metric's, one a sample.
+        moved: the same with labels moved by −1 and +1; empty where the metric has no labels to move.
+        margins: ``(samples,)`` how far each is from another verdict; None where the metric does not know.
         contents: hash of all samples and their targets.
         seconds: what the pass took.
     """
 
-    rows: Sequence[Any]
     parts: Sequence[Any]
+    moved: Sequence[Any]
+    margins: NDArray[np.float64] | None
     contents: str
     seconds: float
     warnings: tuple[str, ...] = ()
@@ -137,7 +141,7 @@ class _Baseline:
 
 def _baseline(store: RunStore, exam: Exam, stage: Stage) -> _Baseline:
     """Run FP32, or take what the store knows, which holds as long as samples and targets are what they were."""
-    key = "fp32/" + _hash([exam.job.loaded.facts.fingerprint, exam.moves_labels, *exam.identity()])
+    key = "fp32/" + _hash([exam.job.loaded.facts.fingerprint, *exam.identity()])
     everything = np.arange(len(exam.ids), dtype=np.int64)
     known, warnings = store.get(key, "baseline"), []
     if known is not None:
@@ -157,9 +161,15 @@ def _baseline(store: RunStore, exam: Exam, stage: Stage) -> _Baseline:
         store.keep_verdict(f"{key}/{_hash(marks)}", frozenset(), everything, rows)
         store.put(key, "baseline", known)
     rows = store.known(f"{key}/{_hash(known['marks'])}", frozenset())
-    ordered = [rows[i] for i in everything.tolist()]
-    parts = [row[0] for row in ordered] if exam.moves_labels else ordered
-    return _Baseline(ordered, parts, _hash(known["marks"]), known["seconds"], tuple(warnings))
+    parts, moved, margins = zip(*(rows[i] for i in everything.tolist()), strict=True)
+    return _Baseline(
+        parts,
+        moved if None not in moved else (),
+        np.array(margins, np.float64) if None not in margins else None,
+        _hash(known["marks"]),
+        known["seconds"],
+        tuple(warnings),
+    )
 
 
 def _run(job: Job, exam: Exam, draft: Draft, baseline: _Baseline) -> str:

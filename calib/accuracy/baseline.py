@@ -25,11 +25,11 @@ CAUSES = (
 )
 
 
-class MovedLabels:
-    """Measures each sample three times on the same outputs: against its label, and against it moved by −1 and +1.
+class BaselineMetric:
+    """Measures each sample on FP32's outputs, and what else can be known from them.
 
     Args:
-        metric: a Metric that also has ``moved_target(outputs, target, by)``: the target with every class number moved.
+        metric: a Metric; it may have ``moved_target`` and ``margin``, see `calib.metrics.metric`.
     """
 
     def __init__(self, metric: Any):
@@ -37,14 +37,17 @@ class MovedLabels:
         self.needs_target, self.needs_reference = metric.needs_target, metric.needs_reference
 
     def measure(self, outputs: Any, target: Any, reference: Any = None) -> list[Any]:
-        """Return [part, part with −1, part with +1]."""
-        moved = (self.metric.moved_target(outputs, target, by) for by in SHIFTS)
-        return [self.metric.measure(outputs, one, reference) for one in (target, *moved)]
+        """Return [part, [part with labels moved by −1, by +1] or None, margin or None]."""
+        metric, moved = self.metric, None
+        if hasattr(metric, "moved_target"):
+            moved = [metric.measure(outputs, metric.moved_target(outputs, target, by), reference) for by in SHIFTS]
+        margin = metric.margin(outputs, target) if hasattr(metric, "margin") else None
+        return [metric.measure(outputs, target, reference), moved, margin]
 
 
-def labels_moved(metric: Any, rows: Sequence[Sequence[Any]]) -> Callable[[int], float]:
-    """Return by → the metric with all labels moved by that, from what `MovedLabels` measured."""
-    return lambda by: float(metric.aggregate([row[1 + SHIFTS.index(by)] for row in rows]))
+def labels_moved(metric: Any, moved: Sequence[Sequence[Any]]) -> Callable[[int], float]:
+    """Return by → the metric with all labels moved by that, from what `BaselineMetric` measured."""
+    return lambda by: float(metric.aggregate([parts[SHIFTS.index(by)] for parts in moved]))
 
 
 def check_baseline(

@@ -73,30 +73,27 @@ def root_forecast(damage: float) -> float:
     return math.sqrt(damage)
 
 
-def margin_forecast(
-    margins: NDArray[np.floating], norms_squared: NDArray[np.floating], classes: int, rho: float = 1.0
-) -> Forecast:
-    """Return the forecast for classification, from the FP32 logits of some samples.
+def forecast_by(margins: NDArray[np.floating] | None) -> Forecast:
+    """Return `margin_forecast` of these margins, `root_forecast` where there are none."""
+    return root_forecast if margins is None else margin_forecast(margins)
 
-    sigma_i² = 2·rho·damage·‖z_i‖²/C is the variance of the difference of two logits, P(right_i) =
-    Phi(margin_i/sigma_i), and the drop is the share of right samples minus the mean of P(right_i).
+
+def margin_forecast(margins: NDArray[np.floating]) -> Forecast:
+    """Return the forecast for classification, from the margins of some samples in FP32.
+
+    sigma² = 2·damage is the variance of the difference of two logits of variance 1, P(right_i) = Phi(margin_i/sigma),
+    and the drop is the share of right samples minus the mean of P(right_i).
 
     Args:
-        margins: ``(samples,)`` logit of the target minus the largest other one (the k-th largest for top-k), negative
-            where FP32 is wrong; for agreement with FP32 the largest minus the second largest logit.
-        norms_squared: ``(samples,)`` squared norm of each sample's logits.
-        classes: C.
-        rho: NMSE of the whole model quantized / sum of the units' damages. The search finds its own from the drop
-            of the whole model, so that 1 will do.
+        margins: ``(samples,)`` logit of the target minus the largest other one (the k-th largest for top-k), in
+            standard deviations of the sample's logits; negative where FP32 is wrong; for agreement with FP32 the
+            largest minus the second largest logit.
     """
-    margins = np.asarray(margins, np.float64)
-    spread = np.sqrt(2 * rho * np.asarray(norms_squared, np.float64) / classes)
+    margins = np.nan_to_num(np.asarray(margins, np.float64), posinf=1e6, neginf=-1e6)
     right = float((margins > 0).mean())
 
     def forecast(damage: float) -> float:
-        # The floor keeps logits that are all zero out of the division.
-        sigma = np.maximum(spread * math.sqrt(damage), np.finfo(np.float64).tiny)
-        return max(right - float(ndtr(margins / sigma).mean()), 0.0) if damage > 0 else 0.0
+        return max(right - float(ndtr(margins / math.sqrt(2 * damage)).mean()), 0.0) if damage > 0 else 0.0
 
     # Wrong samples that turn right can make the forecast fall again where little is right: keep it rising.
     grid = np.concatenate(([0.0], np.logspace(-8, 1, 64)))

@@ -18,107 +18,25 @@ user who asked for INT8 can judge it, and the FP32 model is at hand anyway. It i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from calib.accuracy.rank import Curve, RankedUnit
+from calib.accuracy.cost import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, bisections, bound_of
+from calib.accuracy.rank import Curve, RankedUnit, forecast_by
 from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of
-from calib.accuracy.trial import Ledger, Limits, Problem, Stopped, Trial
+from calib.accuracy.trial import Kind, Ledger, Problem, Stopped, Trial
 from calib.outcome import FinalistFacts, SearchStepFacts
 
 # Aim below the budget: a rejection near it costs a whole pass, and a forecast is only a forecast. Lower by each miss.
 SAFETY = 0.8
-STRIDE = 3
-# So many times the forecast may fail to halve the gap in bisection before the middle is taken.
-TRUST = 2
-# Each look at the held-out samples makes them a little less unseen.
-CONFIRMATIONS = 3
+# After a scout that was wrong, only a plan expected to lose at most this share of the budget is looked at to the end.
+SURE = 0.5
+Ask = Callable[[frozenset[str], Kind], Trial]
+
 # Interleaved medians repeat to about two percent: plans closer than that are equally fast.
 TIE = 0.02
 # A plan predicted to stay this share of INT8's excess above the budget is not worth an evaluation of back-filling.
 HOPELESS = 0.25
-
-
-def climbs(units: int) -> int:
-    """Return the most evaluations that climbing a network of so many units takes, about log3(2·units)."""
-    count = reached = 0
-    while reached < units - 1:
-        reached += STRIDE**count
-        count += 1
-    return count
-
-
-def bound(units: int, limits: Limits | None = None, *, held_out: bool = False) -> int:
-    """Return the most evaluations that `search` takes for so many units: grows with the logarithm.
-
-    An evaluation is one plan on at most all validation samples; confirming on held-out samples counts as one.
-    """
-    limits = limits or Limits()
-    if not units:
-        return 0
-    # Everything in INT8, the climb, its bisection, back-filling, and completing an over-budget plan's figure.
-    most = 1 + climbs(units) + _bisections(units) + limits.backfills + 1
-    if held_out:
-        most += CONFIRMATIONS + (CONFIRMATIONS - 1) * climbs(units)
-    return most if limits.max_evaluations is None else min(most, limits.max_evaluations)
-
-
-def bound_images(problem: Problem) -> int:
-    """Return the most samples that `search` runs through any model, the FP32 pass included.
-
-    Usually far less: refining ends at `Limits.images` validation sets, and hopeless plans are rejected early.
-    """
-    everything, seen, unseen = len(problem.baseline_parts), len(problem.search_indices), len(problem.held_out)
-    up = climbs(len(problem.ranked))
-    # Either nothing fits, and the best plan's figure is completed, or what fits is refined within the allowance.
-    most = max(everything + seen * (2 + up), math.floor(problem.limits.allowance(len(problem.ranked)) * everything))
-    if unseen:
-        most += CONFIRMATIONS * unseen + (CONFIRMATIONS - 1) * up * seen
-    limit = problem.limits.max_evaluations
-    return most if limit is None else min(most, everything + limit * max(seen, unseen))
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a search is going to cost, as told before it begins.
-
-    Attributes:
-        evaluations: at most.
-        images: run through any model, at most, in validation sets, the FP32 pass included.
-        usual_s: seconds where everything in INT8 keeps the budget, 0 where unknown.
-        most_s: seconds at most.
-        samples: of the validation set.
-    """
-
-    evaluations: int
-    images: float
-    usual_s: float
-    most_s: float
-    samples: int
-
-    @property
-    def sentence(self) -> str:
-        """All of it in plain words."""
-        plural = "s" * (self.evaluations != 1)
-        return (
-            f"at most {self.evaluations} evaluation{plural} of {self.samples} samples, {self.images:.1f} times the "
-            f"validation set in all; by the time FP32 took, about {_duration(self.usual_s)} if INT8 keeps the budget, "
-            f"at most about {_duration(self.most_s)}"
-        )
-
-
-def expected_cost(problem: Problem, fp32_s: float) -> Expected:
-    """Return what a search costs, by the seconds that one FP32 pass took over the validation set."""
-    everything = len(problem.baseline_parts)
-    most = bound(len(problem.ranked), problem.limits, held_out=bool(len(problem.held_out)))
-    images = bound_images(problem) / everything
-    # The FP32 pass is behind us; INT8 takes less than its time, its compilations make up for it.
-    return Expected(most, images, fp32_s, (images - 1) * fp32_s, everything)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 100 else f"{max(seconds, 1):.0f} s"
 
 
 def search(problem: Problem) -> SearchResult:
@@ -150,10 +68,6 @@ def fastest(trials: Sequence[Trial], latencies_ms: Sequence[float]) -> Trial:
     return min((t for t, ms in zip(trials, usable, strict=True) if ms <= limit), key=lambda trial: trial.order)
 
 
-def _bisections(units: int) -> int:
-    return math.ceil(math.log2(units)) + TRUST if units > 2 else 0
-
-
 class _Search:
     """One search under way: kept as an object so that an interruption finds everything seen so far."""
 
@@ -161,6 +75,8 @@ class _Search:
         self.problem = problem
         self.ledger = Ledger(problem)
         self.prefixes = list(accumulate((unit.layers for unit in problem.ranked), frozenset.union, initial=frozenset()))
+        self.forecast = problem.forecast or forecast_by(problem.margins)
+        self.backfills, self.completions = problem.limits.backfills, COMPLETIONS
         self.finalists: list[tuple[Trial, float]] = []
         self.chosen: Trial | None = None
         self.refused: dict[frozenset[str], Figure] = {}  # kept the budget in the search, not on the held-out samples
@@ -171,7 +87,7 @@ class _Search:
         if not self.problem.ranked:
             return
         if not self.ledger.run(frozenset(), "int8").within and (found := self.climb(frozenset())):
-            self.backfill(self.bisect(found))
+            self.refine(self.bisect(found))
         if not self.feasible():
             # A rejection after a part of the samples says too little about the model that the user gets.
             self.ledger.run(self.closest().reverted, "confirm", to_the_end=True)
@@ -183,14 +99,14 @@ class _Search:
                 return
             failed, self.chosen = self.chosen.reverted, None
             if attempt < CONFIRMATIONS and not self.feasible():
-                self.climb(failed, misses=attempt)
+                self.climb(failed, misses=attempt, ask=self.ledger.run)
 
     def curve(self) -> Curve:
         """Return the forecast through everything measured so far."""
         measured = {reverted: trial.drop for reverted, trial in self.ledger.trials.items()}
-        return Curve.through(self.problem.ranked, self.problem.forecast, measured)
+        return Curve.through(self.problem.ranked, self.forecast, measured)
 
-    def climb(self, base: frozenset[str], misses: int = 0) -> Trial | None:
+    def climb(self, base: frozenset[str], misses: int = 0, ask: Ask | None = None) -> Trial | None:
         """Revert more and more of the ranking on top of ``base``, until it fits or only one unit is left quantized."""
         low, last = sum(prefix <= base for prefix in self.prefixes) - 1, len(self.prefixes) - 2
         while low < last:
@@ -202,8 +118,8 @@ class _Search:
             reverted = base | self.prefixes[low]
             if reverted == self.problem.layers:
                 return None
-            trial = self.ledger.run(reverted, "bisect" if misses else "prefix")
-            if trial.within:
+            trial = (ask or self.ledger.scout)(reverted, "bisect" if misses else "prefix")
+            if self.ledger.promising(trial):
                 return trial
             misses += 1
         return None
@@ -211,31 +127,68 @@ class _Search:
     def bisect(self, best: Trial) -> Trial:
         """Shorten a prefix that fits: where the curve says, at the middle once the curve was of little help."""
         high = self.prefixes.index(best.reverted)
-        low = max(k for k in range(high) if (t := self.ledger.trials.get(self.prefixes[k])) and not t.within)
+        known = ((k, self.ledger.trials.get(self.prefixes[k])) for k in range(high))
+        low = max(k for k, trial in known if trial and not self.ledger.promising(trial))
         poor = 0
-        for _ in range(_bisections(len(self.problem.ranked))):
+        for _ in range(bisections(len(self.problem.ranked))):
             gap = high - low
-            if gap < 2 or not self.ledger.can_refine():
+            if gap < 2 or not self.affords_scout():
                 break
             wanted = self.curve().shortest(frozenset(), self.problem.budget.max_drop)
             middle = min(max(wanted, low + 1), high - 1) if poor < TRUST else (low + high) // 2
-            trial = self.ledger.run(self.prefixes[middle], "bisect")
-            if trial.within:
+            trial = self.ledger.scout(self.prefixes[middle], "bisect")
+            if self.ledger.promising(trial):
                 best, high = trial, middle
             else:
                 low = middle
             poor += high - low > (gap + 1) // 2
         return best
 
+    def refine(self, best: Trial) -> None:
+        """Give back to INT8 what was not needed, and look at the best scouted plan to the end; again with what is left.
+
+        Where the scouts were wrong each time, climb on without them.
+        """
+        while (left := self.completions) or best.within:
+            best = self.backfill(best)
+            best = self.settle() or best
+            if not best.within or self.completions == left:
+                break
+        if not self.feasible():
+            self.climb(best.reverted, misses=1, ask=self.ledger.run)
+
     def backfill(self, best: Trial) -> Trial:
         """Give reverted units back to INT8: the cheaper half, a quarter, …, then one at a time."""
-        for _ in range(self.problem.limits.backfills):
+        while self.backfills and self.affords_scout():
             reverted = self.give_back(best)
-            if reverted is None or not self.ledger.can_refine():
+            if reverted is None:
                 break
-            trial = self.ledger.run(reverted, "backfill")
-            best = trial if trial.within else best
+            self.backfills -= 1
+            trial = self.ledger.scout(reverted, "backfill")
+            best = trial if self.ledger.promising(trial) else best
         return best
+
+    def affords_scout(self) -> bool:
+        """Say whether a scout leaves enough to look at a plan to the end, and, should it fail, to evaluate another."""
+        return self.ledger.affords(1, 1) if self.feasible() else self.ledger.affords(2, 2)
+
+    def settle(self) -> Trial | None:
+        """Look at promising plans to the end, fewest units first, until one keeps the budget; return the best.
+
+        After a scout that was wrong the next plan has to be a safer one.
+        """
+        kept = next(iter(self.feasible()), None)
+        while self.completions and (not kept or self.ledger.affords(0, 1)):
+            share = 1.0 if kept or self.completions == COMPLETIONS else SURE
+            scouted = [t for t in self.ledger.trials.values() if t.scouted and self.ledger.promising(t, share)]
+            lighter = [t for t in scouted if not kept or t.units < kept.units]
+            if not lighter:
+                break
+            self.completions -= 1
+            trial = self.ledger.run(min(lighter, key=lambda t: t.order).reverted, "backfill", to_the_end=True)
+            if trial.within:
+                return trial
+        return kept
 
     def give_back(self, best: Trial) -> frozenset[str] | None:
         """Return the next plan worth trying with fewer layers reverted than ``best``, None if there is none."""
@@ -243,7 +196,7 @@ class _Search:
             return innocent
         units = sorted((u for u in self.problem.ranked if u.layers <= best.reverted), key=self.price)
         curve, max_drop = self.curve(), self.problem.budget.max_drop
-        failed = [t for t in self.ledger.trials.values() if not t.within]
+        failed = [t for t in self.ledger.trials.values() if not self.ledger.promising(t)]
         hopeless = max_drop + HOPELESS * (self.ledger.trials[frozenset()].drop - max_drop)
         size = max(1, len(units) // 2)
         while size and units:
@@ -264,7 +217,8 @@ class _Search:
         the former: an output error that this metric does not mind.
         """
         trials, prefixes = self.ledger.trials, self.prefixes
-        failed = [k for k, p in enumerate(prefixes) if p < best.reverted and p in trials and not trials[p].within]
+        below = [k for k, p in enumerate(prefixes) if p < best.reverted and p in trials]
+        failed = [k for k in below if not self.ledger.promising(trials[prefixes[k]])]
         if not failed or failed[-1] < 2 or trials[prefixes[failed[-1]]].drop < trials[frozenset()].drop / 2:
             return None
         reverted = best.reverted - prefixes[failed[-1]]
@@ -346,7 +300,7 @@ class _Search:
             held_out=held_out,
             stopped=stopped,
             note=note_of(problem, held_out or figure),
-            bound_evaluations=bound(len(problem.ranked), problem.limits, held_out=bool(len(problem.held_out))),
+            bound_evaluations=bound_of(problem),
             evaluations=ledger.evaluations,
             images_evaluated=ledger.images,
             compilations=ledger.compilations,

@@ -9,24 +9,21 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from calib.accuracy.budget import Budget
-from calib.accuracy.rank import Forecast, RankedUnit, root_forecast
+from calib.accuracy.rank import Forecast, RankedUnit
+from calib.accuracy.sequential import Indices, blocks, least_loss, others_share
 from calib.errors import UsageError
 from calib.outcome import SearchStepFacts
 
 Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill", "final"]
-Indices = NDArray[np.int64]
 Evaluate = Callable[[frozenset[str], Indices], Sequence[Any]]
 Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
 
-# The sequential test: at most ALPHA wrong rejections over all looks (Bonferroni). It only ever rejects.
-LOOKS = (0.10, 0.20, 0.35, 0.50, 0.75)
-ALPHA = 0.02
-# Below this many samples the first looks say too little: they save next to nothing, and the rough drop of a plan
-# that was rejected early misleads the forecast.
-FEWEST_FOR_LOOKS = 400
+# A scout looks at this share of the samples, those with the smallest margins: near the budget nearly all samples that
+# change are among them (at drops below .02 on the demo MobileNet .95 and more of them among a fifth).
+DOUBTFUL = 0.2
+FEWEST_TO_SCOUT = 100
 
 
 class Scoring(Protocol):
@@ -49,7 +46,7 @@ class Limits:
 
     Attributes:
         max_evaluations: plans put to the test, at most; None for the search's own bound.
-        backfills: how many evaluations may be spent on giving reverted units back to INT8 at the end.
+        backfills: how many plans may be tried to give reverted units back to INT8 at the end.
         images: refining (bisection, back-filling) goes on only while the whole run stays within this many validation
             sets, the FP32 pass and the final pass included; log2(units/50) more for larger networks. Finding a plan
             within the budget is not limited by it.
@@ -59,7 +56,7 @@ class Limits:
     """
 
     max_evaluations: int | None = None
-    backfills: int = 2
+    backfills: int = 6
     images: float = 4.3
     final_pass: bool = False
     finalists: int = 4
@@ -88,10 +85,13 @@ class Problem:
         evaluate: ``(reverted layers, sample indices) → parts`` of the INT8 model compiled without these layers, in
             the order of the indices. Calls for one plan follow each other: keep the last compiled model.
         latency: measures finalists interleaved, milliseconds each; None takes the one with fewest units reverted.
-        forecast: shape of the drop over the damage that remains.
+        forecast: shape of the drop over the damage that remains; by default what the margins give, else the root.
         held_out: indices that the search must not see; the plan chosen is confirmed on them.
         limits: what may be spent.
         expired: True when the time is up; asked before each evaluation and at each look.
+        margins: ``(samples,)`` how far each sample is from another verdict in FP32, in standard deviations of its
+            outputs; negative where FP32 is wrong. The nearer to 0, the sooner a small error changes the verdict: with
+            margins plans are scouted on the doubtful samples before all are spent.
         progress: told every step as it is known.
         seed: of the order in which samples are looked at.
     """
@@ -102,10 +102,11 @@ class Problem:
     budget: Budget
     evaluate: Evaluate
     latency: Latency | None = None
-    forecast: Forecast = root_forecast
+    forecast: Forecast | None = None
     held_out: Indices = field(default_factory=lambda: np.empty(0, np.int64))
     limits: Limits = field(default_factory=Limits)
     expired: Callable[[], bool] = lambda: False
+    margins: NDArray[np.floating] | None = None
     progress: Callable[[SearchStepFacts], None] = lambda step: None
     seed: int = 0
 
@@ -119,6 +120,16 @@ class Problem:
     def search_indices(self) -> Indices:
         """All samples that the search may see, ascending."""
         return np.setdiff1d(np.arange(len(self.baseline_parts), dtype=np.int64), self.held_out)
+
+    @property
+    def doubtful(self) -> Indices:
+        """The samples a scout looks at, ascending: none where nobody knows the margins, or no sample counts alone."""
+        seen = self.search_indices
+        parts = [self.baseline_parts[i] for i in seen]
+        if self.margins is None or len(seen) < FEWEST_TO_SCOUT or self.metric.per_sample(parts) is None:
+            return np.empty(0, np.int64)
+        margins = np.abs(np.nan_to_num(np.asarray(self.margins, np.float64)[seen]))
+        return np.sort(seen[np.argsort(margins, kind="stable")[: math.ceil(DOUBTFUL * len(seen))]])
 
     @property
     def layers(self) -> frozenset[str]:
@@ -139,9 +150,11 @@ class Trial:
         units: how many units that is.
         parts: sample index → part, for the samples looked at.
         value: metric over these samples.
-        drop: against FP32 on the same samples, in the budget's scale; +inf without a number.
+        drop: against FP32 on the same samples, in the budget's scale; +inf without a number. Of a scout: expected on
+            all samples.
         complete: every sample that the search may see was looked at.
         within: complete, and the drop fits the budget.
+        scouted: looked at on the doubtful samples only.
         reason: of a rejection.
     """
 
@@ -153,6 +166,7 @@ class Trial:
     complete: bool
     within: bool
     reason: str = ""
+    scouted: bool = False
 
     @property
     def order(self) -> tuple[int, float, list[str]]:
@@ -162,37 +176,6 @@ class Trial:
 
 class Stopped(Exception):
     """The search has to end now: a limit was reached."""
-
-
-def blocks(indices: Indices, stop_early: bool, seed: int) -> list[Indices]:
-    """Return the samples in the portions in which they are looked at.
-
-    The order is a random one that depends on the seed and the count only: a listing sorted by class would make every
-    early look a look at the first classes.
-    """
-    if not stop_early or len(indices) < FEWEST_FOR_LOOKS:
-        return [indices]
-    shuffled = np.random.default_rng(seed).permutation(indices)
-    cuts = [math.ceil(share * len(indices)) for share in LOOKS]
-    return [np.sort(block) for block in np.split(shuffled, cuts)]
-
-
-def least_loss(losses: NDArray[np.float64], total: int) -> float:
-    """Return the lower bound of the mean loss over ``total`` samples after a look at some of them.
-
-    One-sided Student bound with the finite-population correction sqrt((N − m)/(N − 1)), at ALPHA over the looks. The
-    variance is that of the losses with one more gain and one more loss of the largest size seen: with two or three
-    discordant samples the plain variance is too small (4 % wrong rejections at N = 500 instead of 2 %).
-
-    Args:
-        losses: ``(m,)`` paired losses of the samples looked at, a random subset; m is 2 or more.
-        total: N.
-    """
-    count, mean = len(losses), float(losses.mean())
-    spread = float(((losses - mean) ** 2).sum()) + 2 * float(np.abs(losses).max()) ** 2
-    quantile = float(stdtrit(count - 1, 1 - ALPHA / len(LOOKS)))
-    correction = math.sqrt((total - count) / (total - 1))
-    return mean - quantile * math.sqrt(spread / (count - 1) / count) * correction
 
 
 class Ledger:
@@ -215,12 +198,15 @@ class Ledger:
         self.scale = problem.budget.scale(self.baseline)
         scores = problem.metric.per_sample([problem.baseline_parts[i] for i in self.indices])
         self._blocks = blocks(self.indices, scores is not None, problem.seed)
+        self.doubtful = problem.doubtful
+        self._counted = 0 if scores is None else len(scores)  # a sample without a target does not count
         self.trials: dict[frozenset[str], Trial] = {}
         self.steps: list[SearchStepFacts] = []
         self.images = len(problem.baseline_parts)
         self.compilations = 0
         self.evaluations = 0
         self._compiled: frozenset[str] | None = None
+        self._others = others_share(problem.margins, self.indices, self.doubtful)
 
     def run(self, reverted: frozenset[str], kind: Kind, *, to_the_end: bool = False) -> Trial:
         """Return the verdict on a plan: remembered, or on as many samples as it takes.
@@ -234,6 +220,8 @@ class Ledger:
             Stopped: no evaluation is left or the time is up.
         """
         known = self.trials.get(reverted)
+        # The test needs random samples: a plan that was scouted is looked at to the end.
+        to_the_end = to_the_end or (known is not None and known.scouted)
         if known is not None and (known.complete or not to_the_end):
             return known
         self.spend()
@@ -241,7 +229,8 @@ class Ledger:
         reason = ""
         try:
             for block in self._blocks:
-                if int(block[0]) in parts:
+                block = block[[i not in parts for i in block.tolist()]]
+                if not len(block):
                     continue
                 self.check_time()
                 parts.update(zip(block.tolist(), self.evaluate(reverted, block), strict=True))
@@ -250,8 +239,48 @@ class Ledger:
         finally:
             # Also after Ctrl-C or the time limit: what was seen of the plan counts for "best seen".
             if parts:
-                self._keep(reverted, parts, kind, reason)
+                self._keep(reverted, parts, kind, reason, known is not None and known.scouted)
         return self.trials[reverted]
+
+    def scout(self, reverted: frozenset[str], kind: Kind) -> Trial:
+        """Return what the doubtful samples say of a plan; without margins, `run` it.
+
+        Raises:
+            Stopped: no evaluation is left or the time is up.
+        """
+        if reverted in self.trials:
+            return self.trials[reverted]
+        if not len(self.doubtful):
+            return self.run(reverted, kind)
+        self.spend()
+        parts = dict(zip(self.doubtful.tolist(), self.evaluate(reverted, self.doubtful), strict=True))
+        self._keep(reverted, parts, kind, "", scouted=True)
+        return self.trials[reverted]
+
+    def promising(self, trial: Trial, share: float = 1.0) -> bool:
+        """Say whether a plan keeps the budget, or is expected to keep a share of it after a scout."""
+        return trial.within or (trial.scouted and self.problem.budget.fits(self._expected(trial.parts) / share))
+
+    def _expected(self, parts: dict[int, Any]) -> float:
+        """Return the drop to expect on all samples from what the doubtful ones lost."""
+        losses = self.losses({int(i): parts[int(i)] for i in self.doubtful})
+        if losses is None or not np.isfinite(losses).all():
+            return math.inf
+        others = self._others(float(np.abs(losses).mean()))
+        return float(losses.sum()) * (1 + others * self._surprise()) / max(self._counted, 1) / self.scale
+
+    def _surprise(self) -> float:
+        """Return how many times more of the other samples changed than expected, with plans looked at to the end."""
+        expected = changed = 1.0  # one more of each, so that a single sample is no surprise
+        for trial in self.trials.values():
+            if trial.complete and trial.reverted:
+                doubtful = self.losses({int(i): trial.parts[int(i)] for i in self.doubtful})
+                everything = self.losses(trial.parts)
+                if doubtful is not None and everything is not None:
+                    inside = float(np.abs(doubtful).sum())
+                    expected += inside * self._others(float(np.abs(doubtful).mean()))
+                    changed += float(np.abs(everything).sum()) - inside
+        return max(1.0, changed / expected)
 
     def evaluate(self, reverted: frozenset[str], indices: Indices) -> Sequence[Any]:
         """Return the parts of these samples, and enter the cost."""
@@ -279,12 +308,13 @@ class Ledger:
         if self.problem.expired():
             raise Stopped("the time limit was reached")
 
-    def can_refine(self) -> bool:
-        """Say whether one more full evaluation stays within the allowance for refining."""
-        everything = len(self.problem.baseline_parts)
+    def affords(self, scouts: int, evaluations: int = 0) -> bool:
+        """Say whether so many more scouts, and scouted plans looked at to the end, stay within the allowance."""
+        everything, scout = len(self.problem.baseline_parts), len(self.doubtful) or len(self.indices)
         allowed = self.problem.limits.allowance(len(self.problem.ranked))
         put_aside = len(self.problem.held_out) + (everything if self.problem.limits.final_pass else 0)
-        return self.images + len(self.indices) + put_aside <= allowed * everything
+        more = scouts * scout + evaluations * (len(self.indices) - scout)
+        return self.images + more + put_aside <= allowed * everything
 
     def units_of(self, reverted: frozenset[str]) -> int:
         """Return how many units are reverted."""
@@ -315,7 +345,9 @@ class Ledger:
             return None
         return before - after if metric.higher_is_better else after - before
 
-    def _keep(self, reverted: frozenset[str], parts: dict[int, Any], kind: Kind, reason: str) -> None:
+    def _keep(
+        self, reverted: frozenset[str], parts: dict[int, Any], kind: Kind, reason: str, scouted: bool = False
+    ) -> None:
         problem = self.problem
         chosen = np.array(sorted(parts), np.int64)
         complete = len(chosen) == len(self.indices)
@@ -323,9 +355,13 @@ class Ledger:
         # A part of the samples is compared with FP32 on the same part; the scale stays that of the whole.
         drop = problem.budget.loss(problem.baseline(chosen), value) / self.scale
         within = complete and problem.budget.fits(drop)
-        if complete and not within:
+        if scouted and not complete:
+            drop = self._expected(parts)
+            reason = f"expected after the {len(chosen)} most doubtful of {len(self.indices)} samples"
+        elif complete and not within:
             reason = f"the drop of {drop:.4g} is over the budget of {problem.budget.max_drop:g}"
-        trial = Trial(reverted, self.units_of(reverted), parts, value, drop, complete, within, reason)
+        units = self.units_of(reverted)
+        trial = Trial(reverted, units, parts, value, drop, complete, within, reason, scouted and not complete)
         self.trials[reverted] = trial
         self.enter(
             SearchStepFacts(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError
-from calib.metrics.scores import class_scores, mean_of_parts
+from calib.metrics.scores import class_scores, margin_of, mean_of_parts
 
 IGNORED = -1
 
@@ -66,6 +66,15 @@ class TopK:
     def chance(self, classes: int) -> float:
         """Return what guessing gives."""
         return min(self.k / classes, 1.0)
+
+    def margin(self, outputs: Sequence[NDArray[Any]], target: Any) -> float:
+        """Return how far the sample is from another verdict; of several acceptable classes, the best one's."""
+        scores = class_scores(outputs, self.name)
+        targets = class_targets(target, scores.shape[-1], self.name).ravel()
+        kept = targets != IGNORED
+        if scores.ndim > 1:
+            return margin_of(scores.reshape(-1, scores.shape[-1])[kept], targets[kept], self.k)
+        return max((margin_of(scores[None], one[None], self.k) for one in targets[kept]), default=float("inf"))
 
     def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> NDArray[np.int64]:
         """Return the target with its class numbers moved, those at the end to the other end."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError
-from calib.metrics.scores import class_scores, mean_of_parts
+from calib.metrics.scores import class_scores, margin_of, mean_of_parts
 
 # A relative error has no upper end (the reference may be near 0, an output infinite); beyond this all are equally bad.
 _WORST_ERROR = 1e3
@@ -47,6 +47,12 @@ class Agreement:
     def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
         """Return the share of each sample."""
         return np.array(parts, np.float64)
+
+    def margin(self, outputs: Sequence[NDArray[Any]], target: Any) -> float:
+        """Return how far the best class is before the second best."""
+        scores = class_scores(outputs, self.name)
+        rows = scores.reshape(-1, scores.shape[-1])
+        return margin_of(rows, rows.argmax(-1))
 
 
 class RelativeL2:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 class Metric(Protocol):
     """Measures the outputs of one sample at a time, then makes one number of all the measurements.
 
-    Two more methods make the check of the FP32 baseline sharper where a metric has them: ``chance(classes)``, what
+    A metric may have three more methods. Two make the check of the FP32 baseline sharper: ``chance(classes)``, what
     guessing gives, and ``moved_target(outputs, target, by)``, the target with its class numbers moved by ``by`` (those
-    at the end to the other end), by which labels that are off by one are found.
+    at the end to the other end), by which labels that are off by one are found. ``margin(outputs, target)`` says how
+    far FP32 is from another verdict on a sample, in standard deviations of its scores and negative where it is wrong:
+    with it a search looks at the doubtful samples of many plans instead of all samples of a few.
 
     Attributes:
         name: as in the table.

@@ -52,3 +52,27 @@ def mean_of_parts(parts: Sequence[Any], name: str) -> float:
     if not counted:
         raise MetricError(f"{name}: no sample with a target to measure")
     return float(np.mean(np.array(counted, np.float64)))
+
+
+def margin_of(scores: NDArray[Any], targets: NDArray[np.int64], k: int = 1) -> float:
+    """Return how far the target's score is from leaving (or, negative, from reaching) the k best.
+
+    Of several positions the soft minimum in size, with the sign of the one nearest to 0; +inf where there is none.
+
+    Args:
+        scores: ``(positions, classes)``.
+        targets: ``(positions,)`` class indices.
+        k: of top-k.
+    """
+    if not len(targets):
+        return float("inf")
+    values = np.asarray(scores, np.float64)
+    own = np.take_along_axis(values, targets[:, None], -1)[:, 0]
+    others = values.copy()
+    np.put_along_axis(others, targets[:, None], -np.inf, -1)
+    rival = np.partition(others, -min(k, values.shape[-1] - 1), axis=-1)[:, -min(k, values.shape[-1] - 1)]
+    deviation = values.std(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        margins = np.nan_to_num((own - rival) / deviation, nan=0.0, posinf=0.0, neginf=0.0)
+    nearest = margins[np.abs(margins).argmin()]
+    return float(np.copysign(-np.log(np.exp(-np.abs(margins)).mean()), nearest))

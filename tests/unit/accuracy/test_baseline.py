@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from calib.accuracy.baseline import MovedLabels, check_baseline, labels_moved
+from calib.accuracy.baseline import BaselineMetric, check_baseline, labels_moved
 from calib.errors import BaselineError
 from calib.metrics.classification import F1, TopK
 
@@ -73,12 +73,12 @@ def test_no_sample_right_is_implausible():
 def test_labels_moved_on_the_outputs_at_hand_give_the_metric_of_right_labels(metric, shift):
     scores = np.random.default_rng(0).normal(size=(50, 1, 4)).astype(np.float32)
     labels = [int(one.argmax() - shift) % 4 for one in scores]
-    rows = [MovedLabels(metric).measure([one], label) for one, label in zip(scores, labels, strict=True)]
-    moved = labels_moved(metric, rows)
+    rows = [BaselineMetric(metric).measure([one], label) for one, label in zip(scores, labels, strict=True)]
+    moved = labels_moved(metric, [row[1] for row in rows])
     assert moved(shift) == 1.0 and moved(-shift) < 1.0
     assert metric.aggregate([row[0] for row in rows]) == 0.0
-    kept = MovedLabels(metric).measure([scores[:1]], np.array([-1]))
-    assert kept[0] == kept[1] == kept[2]  # no target stays no target
+    kept = BaselineMetric(metric).measure([scores[:1]], np.array([-1]))
+    assert kept[1] == [kept[0], kept[0]]  # no target stays no target
 
 
 def test_few_samples_do_not_accuse_the_labels_or_call_a_model_a_guesser():

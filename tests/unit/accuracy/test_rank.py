@@ -41,7 +41,7 @@ def test_margin_forecast_matches_simulated_noise():
     others[np.arange(samples), labels] = -np.inf
     margins = logits[np.arange(samples), labels] - others.max(axis=1)
     norms = (logits**2).sum(axis=1)
-    forecast = margin_forecast(margins, norms, classes)
+    forecast = margin_forecast(margins / np.sqrt(norms / classes))
     nmse = 0.05
     noise = random.standard_normal((20, samples, classes)) * np.sqrt(nmse * norms / classes)[:, None]
     right = ((logits + noise).argmax(axis=2) == labels).mean()
@@ -51,13 +51,13 @@ def test_margin_forecast_matches_simulated_noise():
 
 def test_margin_forecast_starts_at_zero_and_never_falls():
     random = np.random.default_rng(1)
-    forecast = margin_forecast(random.normal(0.1, 1, 300), random.uniform(0, 30, 300), 10)
+    forecast = margin_forecast(random.normal(0.1, 1, 300))
     drops = [forecast(d) for d in np.concatenate(([0.0], np.logspace(-10, 3, 50)))]
     assert drops[0] == 0 and all(b >= a for a, b in pairwise(drops))
 
 
-def test_margin_forecast_bears_logits_that_are_all_zero():
-    assert margin_forecast(np.array([0.0, 1.0]), np.array([0.0, 2.0]), 2)(0.1) >= 0
+def test_margin_forecast_bears_samples_without_a_margin():
+    assert margin_forecast(np.array([0.0, 1.0, np.nan, np.inf]))(0.1) >= 0
 
 
 def test_inverse_gives_back_the_damage_and_ends_where_the_forecast_saturates():

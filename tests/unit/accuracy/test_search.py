@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from calib.accuracy.budget import Budget
+from calib.accuracy.cost import bound, bound_images, climbs
 from calib.accuracy.rank import RankedUnit
 from calib.accuracy.result import rejudge
-from calib.accuracy.search import bound, bound_images, climbs, fastest, search
+from calib.accuracy.search import fastest, search
 from calib.accuracy.trial import Limits, Problem, Trial
 
 
@@ -213,7 +214,8 @@ def test_saved_file_is_judged_anew():
 def test_bound_grows_with_the_logarithm():
     assert bound(0) == 0
     for units in (1, 2, 10, 50, 1000, 100_000):
-        assert bound(units) <= 9 + math.log2(units) + math.log(2 * units, 3)
+        assert bound(units) <= 13 + math.log2(units) + math.log(2 * units, 3)
+        assert bound(units) < bound(units, scouts=True) <= 16 + math.log2(units) + 2 * math.log(2 * units, 3)
         assert climbs(units) <= max(0, math.ceil(math.log(2 * units, 3)))
     assert bound(1000, Limits(max_evaluations=5)) == 5
     assert bound(50, held_out=True) > bound(50)
@@ -240,3 +242,62 @@ def test_metric_without_scores_of_each_sample_gets_a_bootstrap_interval():
     result = search(problem)
     assert result.figure is not None and result.figure.interval is not None
     assert "bootstrap" in result.figure.interval.method and result.figure.interval.high >= 0.005
+
+
+def _doubtful(samples=1000, right=0.9) -> np.ndarray:
+    """Margins of a classifier: the first samples are the doubtful ones, some of them wrong in FP32."""
+    margins = np.linspace(0.001, 5.0, samples)
+    return np.where(np.arange(samples) % 10 < 10 * right, margins, -margins)
+
+
+def _scouted(weights, **settings):
+    """Each unit in INT8 flips its weight's number of the most doubtful right samples."""
+    margins = _doubtful()
+    right = np.flatnonzero(margins > 0)
+
+    def evaluate(reverted, indices):
+        lost = round(sum(w for name, w in weights.items() if name not in reverted))
+        return [float(margins[i] > 0 and i not in set(right[:lost].tolist())) for i in indices]
+
+    units = _units([w / 1000 for w in weights.values()])
+    return Problem(
+        units, (margins > 0).astype(float).tolist(), Mean(), Budget(0.01), evaluate, margins=margins, **settings
+    )
+
+
+def test_doubtful_samples_tell_plans_apart_before_all_are_spent():
+    weights = {f"l{i}": 60 * 0.6**i for i in range(12)}
+    result = search(_scouted(weights))
+    scouts = [step for step in result.steps if "doubtful" in step.reason]
+    assert result.status == "within_budget" and len(scouts) >= 3
+    assert all(step.samples == 200 and not step.within for step in scouts)
+    assert {tuple(step.reverted) for step in result.steps if step.within} <= {tuple(s.reverted) for s in scouts}
+    # The fewest that keep it, for a fraction of what evaluating them one after the other takes.
+    fewest = next(k for k in range(12) if round(sum(list(weights.values())[k:])) <= 10)
+    assert len(result.units) <= fewest and result.images_evaluated <= 4.3 * 1000
+
+
+def test_scouts_that_are_wrong_are_not_believed():
+    # The doubtful samples never change: it is the others that are lost.
+    margins = _doubtful(right=1.0)
+
+    def evaluate(reverted, indices):
+        return [float(i < 200 or i > 200 + 700 * 0.6 ** len(reverted)) for i in indices]
+
+    units = _units([0.5 * 0.8**i for i in range(12)])
+    problem = Problem(units, [1.0] * 1000, Mean(), Budget(0.01), evaluate, margins=margins)
+    result = search(problem)
+    assert result.status == "within_budget" and result.figure is not None and result.figure.samples == 1000
+    assert result.evaluations <= result.bound_evaluations and result.images_evaluated <= bound_images(problem)
+
+
+def test_margins_are_of_no_use_to_a_metric_over_the_whole_set_or_with_few_samples():
+    class Whole(Mean):
+        def per_sample(self, parts):
+            return None
+
+    problem = _problem(_units([0.3, 0.2]), lambda reverted: 3, margins=np.ones(300))
+    assert len(problem.doubtful) == 60
+    object.__setattr__(problem, "metric", Whole())
+    assert len(problem.doubtful) == 0
+    assert len(_problem(_units([0.3]), lambda reverted: 3, samples=50, margins=np.ones(50)).doubtful) == 0

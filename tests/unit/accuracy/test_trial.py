@@ -7,7 +7,8 @@ import pytest
 
 from calib.accuracy.budget import Budget
 from calib.accuracy.rank import RankedUnit
-from calib.accuracy.trial import ALPHA, LOOKS, Ledger, Limits, Problem, Stopped, blocks, least_loss
+from calib.accuracy.sequential import ALPHA, LOOKS, blocks, least_loss
+from calib.accuracy.trial import Ledger, Limits, Problem, Stopped
 from calib.errors import MetricError, UsageError
 
 RANKED = tuple(RankedUnit(frozenset({name}), damage) for name, damage in (("a", 0.5), ("b", 0.1), ("c", 0.01)))

@@ -88,3 +88,16 @@ def test_f1_of_tokens_leaves_ignored_ones_out():
     metric = F1()
     part = metric.measure([np.eye(3, dtype=np.float32)[None, [0, 1, 2]]], [0, 2, -1])
     assert part == [[0, 0, 3], [2, 1, 3]]
+
+
+def test_margin_is_how_far_the_verdict_is_from_another():
+    output = scores(0.0, 3.0, 1.0)
+    assert TopK(1).margin(output, 1) > 0 > TopK(1).margin(output, 2)
+    assert TopK(2).margin(output, 2) > 0 > TopK(2).margin(output, 0)
+    assert TopK(1).margin(output, 1) == pytest.approx(TopK(1).margin(scores(0.0, 30.0, 10.0), 1))  # no unit
+    assert TopK(1).margin(output, -1) == np.inf
+    assert TopK(1).margin(output, [2, 1]) == TopK(1).margin(output, 1)  # the best of the acceptable ones
+    sure, torn = [[0.0, 9.0, 1.0]], [[0.0, 1.1, 1.0]]
+    tokens = [np.array([sure * 2, sure + torn], np.float32)[i][None] for i in range(2)]
+    assert TopK(1).margin([tokens[0]], [1, 1]) > TopK(1).margin([tokens[1]], [1, 1]) > 0
+    assert TopK(1).margin(scores(1.0, 1.0), 0) == 0.0
