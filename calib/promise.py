@@ -26,17 +26,18 @@ from calib.accuracy.trial import Limits, Problem
 from calib.config import Settings
 from calib.corrections.judge import Draft
 from calib.corrections.ranking import one_in_damages
-from calib.errors import OutputError, UsageError
+from calib.errors import ModelError, OutputError, UsageError
 from calib.exam import Exam, WholeSet
 from calib.graph.save import save_model
 from calib.job import Job
 from calib.outcome import AccuracyFacts, RankFacts, SearchStepFacts
 from calib.plan_file import plan_to_json
 from calib.progress import Stage
+from calib.runtime.executed import executed_layers
 from calib.runtime.session import F32, core, ov
 from calib.runtime.timing import Candidate, default_precision, time_models
 from calib.samples.identity import split_ids
-from calib.stages import Built, build, without
+from calib.stages import Built, aliases, build, without
 from calib.store import RunStore, remembered, remembered_latency
 
 Layers = frozenset[str]
@@ -264,10 +265,24 @@ class _Trials:
 
     def _at(self, reverted: Layers) -> tuple[Layers, Built, ov.Model, Any]:
         if self._last is None or self._last[0] != reverted:
-            built = build(without(self._whole.draft, sorted(reverted))) if reverted else self._whole
-            model = as_saved(built.model, self._job.loaded.fp16_stored)
-            self._last = (reverted, built, model, self._exam.compiled(model, self.config))
+            self._last = (reverted, *(self._reverted(reverted) if reverted else self._compiled(self._whole)))
         return self._last
+
+    def _reverted(self, layers: Layers) -> tuple[Built, ov.Model, Any]:
+        draft = without(self._whole.draft, sorted(layers))
+        try:
+            built, model, compiled = self._compiled(Built(draft.quantized(), draft))
+        except ModelError:
+            return self._compiled(build(draft))  # finds the layers that keep it from compiling
+        # What ran is asked of this compilation: `build`, which makes another, is for what did not run in INT8.
+        ran = executed_layers(getattr(compiled, "compiled", compiled), aliases(draft.view, draft.plan))
+        if all(layer.name in ran and ran[layer.name].int8 for layer in draft.plan.layers):
+            return replace(built, executed=ran), model, compiled
+        return self._compiled(build(draft))
+
+    def _compiled(self, built: Built) -> tuple[Built, ov.Model, Any]:
+        model = as_saved(built.model, self._job.loaded.fp16_stored)
+        return built, model, self._exam.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
         names = [str(number) for number in range(len(plans))]
