@@ -162,10 +162,6 @@ def _sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
     attributes = view.nodes[layer.name].get_attributes()
     if layer.type == "MatMul":
         return layer.weights == (1,) and len(view.shape(view.tensor(Port(layer.name, 1))) or ()) == 2
-    # OpenVINO 2026.4 makes Transpose → Convolution → Add → Transpose → Add one matrix product, without the first Add,
-    # where weights are dequantized and low-precision transformations are off.
-    if any(view.types[port.node] == "Transpose" for port in view.value_consumers(TensorId(layer.name))):
-        return False
     pads = (*attributes.get("pads_begin", ()), *attributes.get("pads_end", ()))
     return layer.type == "Convolution" and attributes["auto_pad"] in ("explicit", "valid") and not any(pads)
 
