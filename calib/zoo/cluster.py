@@ -22,6 +22,9 @@ from calib.zoo.task import RESULT, Ended, Task
 # How long the first worker of a cluster may take to appear.
 PATIENCE_SECONDS = 60.0
 
+# How old the list of workers may be: of a thousand it takes the scheduler longer to tell than to start a job.
+FRESH_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class _Sent:
@@ -49,6 +52,7 @@ class Dask:
         self._close = close
         self._sent: dict[str, _Sent] = {}
         self._seen = time.monotonic()
+        self._known: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
     def room(self) -> tuple[float, float]:
         """Return threads and bytes of the machine with most room; (0, 0) where none has any.
@@ -104,8 +108,12 @@ class Dask:
             self._close()
 
     def _machines(self) -> dict[str, Any]:
+        asked, machines = self._known
+        if time.monotonic() - asked < FRESH_SECONDS:
+            return machines
         # Not client.scheduler_info(): what it returns can be the client's own poll, which lists no workers.
         machines = self._client.sync(self._client.scheduler.identity)["workers"]
+        self._known = (time.monotonic(), machines)
         if machines:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > PATIENCE_SECONDS:

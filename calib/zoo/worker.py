@@ -23,7 +23,7 @@ from typing import IO, Any
 import calib
 from calib.errors import CalibError, StatisticsError
 from calib.outcome import Report
-from calib.progress import Progress, Stage, silent
+from calib.progress import Progress, Stage
 from calib.report.html import FILE_NAME as PAGE
 from calib.report.html import write_html
 from calib.zoo.board import board_of, to_json
@@ -88,14 +88,27 @@ def _die_with(pipe: int) -> None:
         os._exit(1)
 
 
+class _LoggedStage:
+    """Writes to the log what a stage tells of itself: the last line is what ``calib zoo status`` shows."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        if note:
+            self.say(f"{self._name}: {note}")
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def _logged(stage: str, total: int | None = None) -> Iterator[Stage]:
     """Write a line to the log when a stage begins and one when it has ended."""
-    begun = time.monotonic()
-    print(f"{stage}: begins{f', {total} units' if total else ''}", file=sys.stderr, flush=True)
-    with silent(stage, total) as inner:
-        yield inner
-    print(f"{stage}: {time.monotonic() - begun:.2f} s", file=sys.stderr, flush=True)
+    begun, inner = time.monotonic(), _LoggedStage(stage)
+    inner.say(f"{stage}: begins{f', {total} units' if total else ''}")
+    yield inner
+    inner.say(f"{stage}: {time.monotonic() - begun:.2f} s")
 
 
 def _failed(answers: IO[str], kind: str, reason: str) -> int:

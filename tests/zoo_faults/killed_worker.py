@@ -22,11 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import calib.evidence
+import calib.exam
+import calib.pay_off
 import calib.pipeline
 import calib.promise
 import calib.result
 import calib.stages
 from calib.outcome import SpeedFacts
+from calib.progress import silent
+from calib.runtime.timing import Speed
 from calib.zoo import worker
 from calib.zoo.task import Task
 
@@ -35,7 +39,7 @@ STEPS = {
     "load": (calib.pipeline, "examine"),
     "equalize": (calib.stages, "rescale"),
     "insert": (calib.stages, "executed_layers"),
-    "speed": (calib.evidence, "speed_facts"),
+    "speed": (calib.pay_off, "measure_speed"),
     "report": (calib.evidence, "layer_facts"),
     "save": (calib.result, "save_model"),
 }
@@ -68,12 +72,14 @@ def main(faults: str, task_file: str) -> int:
     @contextmanager
     def progress(stage: str, total: int | None = None) -> Iterator[Any]:
         reached(f"{stage} begins")
-        yield type("Stage", (), {"update": staticmethod(lambda count=1, note="": reached(f"in {stage}"))})
+        with silent(stage, total) as inside:
+            _then(inside, "update", lambda: reached(f"in {stage}"))
+            yield inside
         reached(f"{stage} ends")
 
     _then(calib.stages, "collect", lambda: _count("statistics"))
-    _then(calib.promise._Trials, "baseline", lambda: _count("baseline"))
-    calib.evidence.speed_facts = _speed
+    _then(calib.exam.Exam, "baseline", lambda: _count("baseline"))
+    calib.pay_off.measure_speed = _speed
     calib.promise.time_models = _times
     for stage, (module, name) in STEPS.items():
         _then(module, name, lambda stage=stage: reached(f"in {stage}"))
@@ -112,10 +118,9 @@ def _suffer(how: str, task: Task) -> None:
     del hoard
 
 
-def _speed(*_: Any, **__: Any) -> SpeedFacts:
-    return SpeedFacts(
-        latency_f32_ms=2.0, latency_default_ms=2.0, latency_int8_ms=1.0, speedup_f32=2.0, speedup_default=2.0
-    )
+def _speed(*_: Any, **__: Any) -> Speed:
+    facts = {"latency_f32_ms": 2.0, "latency_default_ms": 2.0, "latency_int8_ms": 1.0}
+    return Speed(SpeedFacts(**facts, speedup_f32=2.0, speedup_default=2.0))
 
 
 def _times(candidates: Any, *_: Any, **__: Any) -> Any:
