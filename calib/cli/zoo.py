@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from calib.report.leaderboard import (
     render_leaderboard_json,
     render_leaderboard_markdown,
     render_leaderboard_text,
+    write_leaderboard_html,
 )
 from calib.zoo import zoo as zoos
 from calib.zoo.board import filtered
@@ -35,6 +37,7 @@ from calib.zoo.supervisor import Runner
 from calib.zoo.zoo import Zoo, open_store, open_zoo
 
 PARTLY_FAILED = 4
+LEFT = "its supervisor is gone; the next run goes on with it"
 
 _GOOD = ("within_budget", "quantized")
 
@@ -106,10 +109,8 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
     missing = f" ({len(todo) - len(known)} of them can't be told)" if known and len(known) < len(todo) else ""
     print_lines(["", f"{numbers.plural(len(planned), 'job')}, {len(todo)} to run{cost}{missing}"])
     if any(one.guessed and one.seconds is not None for one in planned):
-        basis = (
-            f"and what {numbers.plural(learnt, 'job')} took here" if learnt else "on another machine; a run corrects it"
-        )
-        print_lines([f"~ guessed from the model's operations {basis}; a search for layers to take back comes on top"])
+        basis = f"what {numbers.plural(learnt, 'job')} took here" if learnt else "another machine's speed"
+        print_lines([f"~ guessed from the model's operations and {basis}; layers that have to go back cost more"])
 
 
 @command.command("run", short_help="Run what is not done yet.")
@@ -141,9 +142,11 @@ def status(manifest: str, output: str | None, only: tuple[str, ...], statuses: t
     zoo = open_zoo(manifest, output)
     with open_store(zoo, new=False) as store:
         while True:
-            print_lines([render_leaderboard_text(filtered(store.rows(), only, statuses), width(), color()).rstrip()])
-            running = _under_way(store)
-            print_lines(running)
+            left = {row.key for row, _ in store.abandoned()}
+            rows = [replace(row, status="waiting", reason=LEFT) if row.key in left else row for row in store.rows()]
+            print_lines([render_leaderboard_text(filtered(rows, only, statuses), width(), color()).rstrip()])
+            running = [row for row in rows if row.status == "running"]
+            print_lines(_under_way(store, running))
             if not (watch and running):
                 return
             time.sleep(2)
@@ -165,11 +168,12 @@ def export(
 ) -> None:
     """Write the leaderboard of MANIFEST to FILE, or to stdout.
 
-    The links of the page lead to reports below the output folder: write it there.
+    The links of a page lead to reports below its folder: write it into the output folder.
     """
     zoo = open_zoo(manifest, output)
     with open_store(zoo, new=False) as store:
-        rows = filtered(store.rows(), only, statuses)
+        reports = zoo.reports_from(Path(file).absolute().parent if file else zoo.folders.root)
+        rows = filtered(store.rows(), only, statuses, reports)
     text = EXPORTS[form or _SUFFIXES.get(Path(file or "").suffix.lower(), "csv")](rows)
     if file:
         write_text(Path(file), text)
@@ -185,7 +189,7 @@ def merge(ctx: click.Context, manifest: str, output: str | None, shards: tuple[s
     """Copy what runs with --shard into SHARD_OUT... have done into the output folder."""
     zoo = open_zoo(manifest, output)
     rows = zoos.merge(zoo, shards, lambda text: remark(ctx, printable(text)))
-    _conclude(ctx, rows)
+    _conclude(ctx, zoo, rows)
 
 
 def _run(
@@ -204,7 +208,7 @@ def _run(
     runner = _runner(cluster, jobs, zoo)
     seconds = _seconds(time_limit)
     rows = zoos.run(zoo, chosen, lambda text: remark(ctx, text), runner=runner, time_limit=seconds, again=again)
-    _conclude(ctx, rows)
+    _conclude(ctx, zoo, rows)
 
 
 def _runner(cluster: str | None, jobs: int | None, zoo: Zoo) -> Runner:
@@ -222,16 +226,20 @@ def _seconds(text: str | None) -> float | None:
         raise UsageError(f"--time-limit {text}: {error}") from error
 
 
-def _conclude(ctx: click.Context, rows: Sequence[JobRow]) -> None:
-    """Print the leaderboard and end with the exit code that the jobs deserve."""
+def _conclude(ctx: click.Context, zoo: Zoo, rows: Sequence[JobRow]) -> None:
+    """Print the leaderboard, write its page, and end with the exit code that the jobs deserve."""
+    with open_store(zoo) as store:
+        page = filtered(store.rows(), reports=zoo.reports_from(zoo.page.parent))
+    write_leaderboard_html(page, zoo.page, __version__)
     print_lines([render_leaderboard_text(filtered(rows), width(), color()).rstrip("\n")])
+    print_lines(["", f"with all reports: {printable(str(zoo.page))}"])
     if any(row.status not in _GOOD for row in rows):
         ctx.exit(PARTLY_FAILED)
 
 
-def _under_way(store: JobStore) -> list[str]:
+def _under_way(store: JobStore, rows: Sequence[JobRow]) -> list[str]:
     lines = []
-    for row in store.rows("status = 'running'"):
+    for row in rows:
         attempt = store.attempts(row.key)[-1]
         since = numbers.seconds(max(0.0, time.time() - attempt.started))
         lines.append(f"running for {since}: {printable(row.name)}  {printable(zoos.stage_of(attempt.log))}")

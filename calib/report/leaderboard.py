@@ -21,6 +21,7 @@ from calib.report.tables import Column, Table
 
 # What a person wants to see first is at the top: the promise kept, then missed, then what did not come to an end.
 _ORDER = ("within_budget", "quantized", "planned", "over_budget", "fp32_kept")
+_KEPT = ("within_budget", "quantized")
 _TONES = {"within_budget": "good", "quantized": "good", "over_budget": "bad", "fp32_kept": "warning", "failed": "bad"}
 
 
@@ -87,7 +88,7 @@ def render_leaderboard_text(rows: Sequence[LeaderboardRow], width: int = 100, co
     cells = [_text_row(row) for row in rows]
     lines = [rule(summary_of(rows), width, color), ""]
     lines += table(titles, cells, width, right=range(1, 9), color=color)
-    reasons = [row for row in rows if row.reason and row.status not in ("within_budget", "quantized")]
+    reasons = [row for row in rows if row.reason and row.status not in _KEPT]
     if reasons:
         lines += ["", rule("to know", width, color)]
         lines += [f"  {paint(printable(row.model), 'bold', color)}: {printable(row.reason)}" for row in reasons]
@@ -184,7 +185,7 @@ def _page_row(row: LeaderboardRow) -> list[Any]:
         row.float_layers,
         row.layers,
         row.seconds,
-        row.reason,
+        row.reason if row.status not in _KEPT else "",
     ]
 
 

@@ -28,7 +28,6 @@ def board_of(name: str, report: Report, seconds: float) -> LeaderboardRow:
         layers=len(report.layers),
         float_layers=sum(layer.planned == "float" for layer in report.layers),
         seconds=seconds,
-        report=f"models/{name}/{FILE_NAME}",
     )
     if accuracy:
         row = replace(
@@ -50,21 +49,30 @@ def to_json(row: LeaderboardRow) -> dict[str, Any]:
     return asdict(row)
 
 
-def board_row(row: JobRow) -> LeaderboardRow:
-    """Return the leaderboard's row of a job, whatever its state."""
+def board_row(row: JobRow, reports: str = "models") -> LeaderboardRow:
+    """Return the leaderboard's row of a job, whatever its state; for ``reports`` see ``filtered``."""
     if row.status in DONE and row.board:
         known = {field.name for field in fields(LeaderboardRow)}
         data = {name: value for name, value in json.loads(row.board).items() if name in known}
         if data.get("interval") is not None:
             data["interval"] = tuple(data["interval"])
-        return LeaderboardRow(**data)
+        return LeaderboardRow(**{**data, "report": f"{reports}/{row.name}/{FILE_NAME}" if reports else ""})
     return LeaderboardRow(model=row.name, status=row.status, reason=row.reason)
 
 
-def filtered(rows: Iterable[JobRow], only: Sequence[str] = (), status: Sequence[str] = ()) -> list[LeaderboardRow]:
-    """Return the rows whose model fits one of the patterns and whose status is one of those given."""
+def filtered(
+    rows: Iterable[JobRow], only: Sequence[str] = (), status: Sequence[str] = (), reports: str = "models"
+) -> list[LeaderboardRow]:
+    """Return the rows whose model fits one of the patterns and whose status is one of those given.
+
+    Args:
+        rows: of the store.
+        only: patterns of names; all without one.
+        status: as in the store; all without one.
+        reports: the way from the leaderboard to the folder with the results; "" where there is none.
+    """
     return [
-        board_row(row)
+        board_row(row, reports)
         for row in rows
         if (not only or any(matches(pattern, row.name) for pattern in only)) and (not status or row.status in status)
     ]

@@ -70,6 +70,7 @@ def make_jobs(read: Read) -> list[Job]:
         for cell in cells:
             jobs.append(_job(read, model, cell))
             wrong += _settings_mistakes(read, jobs[-1], cell)
+    wrong += _data_mistakes(jobs)
     if wrong:
         raise mistakes(read.document, wrong)
     return jobs
@@ -146,6 +147,24 @@ def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> Job:
     )
 
 
+def _data_mistakes(jobs: Sequence[Job]) -> list[tuple[Place, str]]:
+    """Name the models without the data that their settings need; one mistake, however many they are."""
+    bare = [job.pattern_name for job in jobs if not job.calibration]
+    judged = [job.pattern_name for job in jobs if job.settings.get("max_drop") is not None and not job.validation]
+    found: list[tuple[Place, str]] = []
+    if bare:
+        found.append((("defaults", "calibration"), f"is missing: there is no calibration data for {_some(bare)}"))
+    if judged:
+        found.append((("defaults", "validation"), f"is missing: max_drop needs data with targets for {_some(judged)}"))
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    different = list(dict.fromkeys(names))
+    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    return ", ".join(different[:3]) + more
+
+
 def _text(value: Any) -> str:
     """Return a value of the matrix as part of a folder's name."""
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
@@ -153,15 +172,9 @@ def _text(value: Any) -> str:
 
 
 def _settings_mistakes(read: Read, job: Job, cell: dict[str, Any]) -> list[tuple[Place, str]]:
-    """Check what only the whole of a job shows: settings that need each other, and that there are data."""
+    """Check what only the whole of a job shows: settings that need each other."""
     found: list[tuple[Place, str]] = []
     place: Place = ("matrix",) if cell else ("defaults",)
-    if not job.calibration:
-        found.append((("defaults", "calibration"), f"is missing: {job.pattern_name} has no calibration data"))
-    if job.settings.get("max_drop") is not None and not job.validation:
-        found.append(
-            (("defaults", "validation"), f"is missing: max_drop of {job.pattern_name} needs data with targets")
-        )
     try:
         Settings(**job.settings)
     except ValidationError as error:

@@ -171,7 +171,9 @@ def _list(source: Source, tree: _Tree) -> Iterator[ModelFile]:
     path = tree.root / "/".join(_inside(source.list or ""))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise Mistake(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise Mistake(f"{path} can't be read: {error}") from error
     for number, line in enumerate(lines, 1):
         text = line.strip()

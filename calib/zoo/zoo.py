@@ -34,6 +34,18 @@ class Zoo:
     folders: Folders
     output: Output
 
+    @property
+    def page(self) -> Path:
+        """Where the leaderboard's page goes: above the reports that it leads to, or into the output folder."""
+        root = self.folders.root
+        at = root if is_url(self.output.place) or self.reports_from(root) else Path(self.output.place)
+        return at / "leaderboard.html"
+
+    def reports_from(self, folder: Path) -> str:
+        """Return the way from a folder down to the results, "" where it does not lead down."""
+        way = ".." if is_url(self.output.place) else os.path.relpath(self.output.place, folder)
+        return "" if way.startswith("..") else way
+
 
 @dataclass(frozen=True)
 class Planned:

@@ -37,7 +37,7 @@ def test_plan_run_status_and_export_tell_of_the_same_jobs(calib: Calib, tmp_path
     manifest = write_zoo(tmp_path, "ab")
     code, out, _ = calib("plan", manifest)
     assert code == 0 and "2 jobs, 2 to run, about" in out and out.count("~") == 5  # two jobs' times and memories
-    assert "operations on another machine" in out
+    assert "operations and another machine's speed" in out
     code, out, err = calib("run", manifest, "-j", "2", "--only", "b")
     assert code == 0 and "b: quantized" in err and "1 model: 1 quantized" in out
     code, out, _ = calib("plan", manifest)
@@ -48,6 +48,8 @@ def test_plan_run_status_and_export_tell_of_the_same_jobs(calib: Calib, tmp_path
     rows = list(csv.DictReader(io.StringIO(calib("export", manifest)[1])))
     assert [(row["model"], row["status"]) for row in rows] == [("a", "quantized"), ("b", "quantized")]
     folder = tmp_path / "zoo-out"
+    page = (folder / "leaderboard.html").read_text()
+    assert all(f"./models/{name}/report.html" in page for name in "ab")
     for name in ("board.json", "board.md", "board.html", "board.csv"):
         assert calib("export", manifest, folder / name, "--only", "b")[0] == 0
     (row,) = json.loads((folder / "board.json").read_text())
@@ -151,6 +153,23 @@ def test_models_and_outputs_may_be_urls(calib: Calib, tmp_path: Path, memory: An
     manifest.write_text(text)
     assert calib("run", manifest)[0] == 0
     assert len(list((tmp_path / "there").rglob("a.bin"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "page", "way"),
+    [
+        ("null", "zoo-out/leaderboard.html", "models"),
+        ("elsewhere", "elsewhere/leaderboard.html", "."),
+        ("zoo-out/deep/down", "zoo-out/leaderboard.html", "deep/down"),
+        ("memory://results", "zoo-out/leaderboard.html", ""),
+    ],
+)
+def test_the_leaderboards_page_stands_where_it_can_lead_to_the_reports(
+    tmp_path: Path, output: str, page: str, way: str
+):
+    manifest = write_zoo(tmp_path, "a", more=f"output: {output}\n")
+    zoo = open_zoo(str(manifest))
+    assert (zoo.page, zoo.reports_from(zoo.page.parent)) == (tmp_path / page, way)
 
 
 def test_every_layout_of_a_source_names_its_models(calib: Calib, tmp_path: Path):

@@ -157,15 +157,26 @@ def test_a_supervisor_killed_at_its_own_work_loses_nothing_and_nothing_is_done_t
     assert all(row.tries == 1 for row in rows)
 
 
-def test_workers_die_with_their_supervisor(nursery: Nursery, manifest: Path, tmp_path: Path):
+def test_workers_die_with_their_supervisor_and_the_status_tells(nursery: Nursery, manifest: Path, tmp_path: Path):
+    def status(*more: str) -> str:
+        said = tmp_path / "said"
+        said.unlink(missing_ok=True)
+        command = ["zoo", "status", str(manifest), "-o", str(tmp_path / "out"), *more]
+        assert nursery.start("calib.cli:main", command, out=said).wait() == 0
+        return said.read_text()
+
     faults = {name: [["in statistics", "sleep"]] for name in "abc"}
     supervisor = supervise(nursery, manifest, tmp_path / "out", "", faults)
     work = tmp_path / "out" / "work"
     wait_for(lambda: len(list(work.glob("*/asleep"))) == 2)
     workers = [int(wait_for(path.read_text)) for path in work.glob("*/asleep")]
+    live = status()
+    assert "3 models: 2 running, 1 waiting" in live and live.count("running for ") == 2
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait()
     wait_for(lambda: not any(alive(pid) for pid in workers), 10)
+    left = status("--watch")  # it would never end if these counted as running
+    assert "3 models: 3 waiting" in left and left.count("its supervisor is gone") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
