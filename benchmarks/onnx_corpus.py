@@ -1,8 +1,9 @@
 """Inspect and quantize the models that the onnx package generates or ships: none crashes, each refusal has a reason.
 
-    python benchmarks/onnx_corpus.py [--json FILE]
+    python benchmarks/onnx_corpus.py [--minutes 30] [--json FILE]
 
-Samples are random. Prints a tally and writes it as JSON with the reasons; exits with 1 if anything crashed.
+Samples are random. Prints a tally and writes it as JSON with the reasons; a run goes on where the last one (read from
+the JSON) stopped. Exits with 1 if anything crashed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import platform
 import sys
 import tempfile
+import time
 import warnings
 from collections import Counter
 from importlib.metadata import version
@@ -30,36 +32,42 @@ DEFAULT = ROOT / "benchmarks" / "results" / "onnx_corpus.json"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, default=DEFAULT)
+    parser.add_argument("--minutes", type=float, default=30.0)
     options = parser.parse_args()
-    verdicts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    crashed: dict[str, str] = {}
-    quantized: list[str] = []
+    said: dict[str, list[str]] = {}
+    if options.json.exists():
+        said = json.loads(options.json.read_text(encoding="utf-8"))["said"]
+    end, models = time.monotonic() + 60 * options.minutes, 0
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package's own reference data divide by zero
         for name, model in corpus():
-            said, reason = verdict(model, Path(folder, "model.onnx"))
-            verdicts[said] += 1
-            if said == "crashed":
-                crashed[name] = reason
-                print(name, reason, file=sys.stderr)
-            elif said == "quantized":
-                quantized.append(name)
-            else:
-                reasons[kind_of_reason(reason)] += 1
+            models += 1
+            if name not in said and time.monotonic() < end:
+                found, reason = verdict(model, Path(folder, "model.onnx"))
+                said[name] = [found, reason if found == "crashed" else kind_of_reason(reason)]
+                if found == "crashed":
+                    print(name, reason, file=sys.stderr, flush=True)
+                if len(said) % 100 == 0:
+                    keep(options.json, said, None)
+    keep(options.json, said, models)
+    verdicts = Counter(found for found, _ in said.values())
+    print(f"{len(said)} of {models} models:", ", ".join(f"{n} {found}" for found, n in verdicts.most_common()))
+    return 1 if verdicts["crashed"] else 0
+
+
+def keep(path: Path, said: dict[str, list[str]], models: int | None) -> None:
+    """Write what is known: ``{model: [verdict, reason]}``, with the tally in front."""
     result = {
         "question": "what calib says of the onnx package's node and model tests",
         "machine": {"cpu": cpu().name, "features": list(cpu().features)},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("onnx", "openvino")},
-        "models": verdicts.total(),
-        "verdicts": dict(verdicts.most_common()),
-        "reasons": dict(reasons.most_common()),
-        "quantized": quantized,
-        "crashed": crashed,
+        "models": models,
+        "seen": len(said),
+        "verdicts": dict(Counter(found for found, _ in said.values()).most_common()),
+        "reasons": dict(Counter(reason for found, reason in said.values() if found != "quantized").most_common()),
+        "said": said,
     }
-    options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{verdicts.total()} models:", ", ".join(f"{count} {said}" for said, count in verdicts.most_common()))
-    return 1 if crashed else 0
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
