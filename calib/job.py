@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.config import Resolved, Settings, resolve
-from calib.errors import DataError
+from calib.errors import DataError, ModelError
 from calib.graph.load import Loaded, input_specs, load_model, require_float
 from calib.graph.onnx_check import compare_with_onnxruntime
 from calib.graph.preprocess import embed, found_preprocessing
@@ -157,8 +157,19 @@ def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preproces
 
 
 def open_samples(job: Job, data: Any) -> Dataset:
-    """Open a dataset for the job's model."""
+    """Open a dataset for the job's model.
+
+    Raises:
+        ModelError: an input has no fixed number of dimensions, so that nothing can be said of samples.
+        DataError: the data can't be opened.
+    """
     model = job.loaded.model
+    for port, spec in zip(model.inputs, input_specs(model), strict=True):
+        if port.get_partial_shape().rank.is_dynamic:
+            raise ModelError(
+                f"{job.loaded.facts.name}: the input {spec.name!r} has a dynamic rank, so that samples can't be told "
+                "from batches. Give it a number of dimensions: export it with a shape such as [?,3,?,?], or reshape it"
+            )
     return checked_shapes(open_dataset(data, inputs=input_specs(model), preprocess=job.host), model)
 
 

@@ -96,6 +96,8 @@ class LazyGroup(click.Group):
             _fail(ctx, str(error), error.exit_code)
         except KeyboardInterrupt:
             _fail(ctx, "interrupted", INTERRUPTED)
+        except SystemExit as error:  # nothing of calib's ends a command so; a metric or data source of the user's did
+            _fail(ctx, f"the code that was called ended the process with sys.exit({error.code!r}); let it raise", 1)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:

@@ -65,7 +65,9 @@ def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def print_json(value: BaseModel) -> None:
     """Print a value exactly as it is written to a file."""
-    click.echo(value.model_dump_json(indent=1))
+    from calib.report.json_report import to_json
+
+    click.echo(to_json(value))
 
 
 def print_lines(lines: Sequence[str]) -> None:

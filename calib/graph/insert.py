@@ -69,6 +69,7 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, 
     edits = edits or Edits()
     clone = clone_model(model)
     view = GraphView(clone)
+    own = {node.get_instance_id() for node in view.nodes.values()}
     folded = foldable(view, plan) if fold else {}
     for quantizer in plan.activations:
         _quantize_activation(view, quantizer, quantizer.tensor in folded)
@@ -80,8 +81,20 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, 
             _take_away(view, weight.port, shift, values)
     for layer, delta in edits.biases.items():
         add_bias(view, layer, delta)
+    _rename_where_taken(clone, view, own)
     clone.validate_nodes_and_infer_types()
     return clone
+
+
+def _rename_where_taken(model: ov.Model, view: GraphView, own: set[int]) -> None:
+    """Give new nodes another name where the model has one of that name already."""
+    taken = set(view.nodes)
+    for node in model.get_ordered_ops():
+        if (name := node.get_friendly_name()) in taken and node.get_instance_id() not in own:
+            while name in taken:
+                name += "+"
+            node.set_friendly_name(name)
+            taken.add(name)
 
 
 def clone_model(model: ov.Model) -> ov.Model:

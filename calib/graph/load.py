@@ -173,7 +173,8 @@ def _from_memory(model: ov.Model) -> Loaded:
 def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
     """Read a file that was looked over, and describe it."""
     try:
-        raw = core().read_model(str(path))
+        # Not mapped: a .bin that is cut short or replaced during a run would end the process with SIGBUS.
+        raw = core().read_model(str(path), config={"ENABLE_MMAP": False})
     except (RuntimeError, ValueError) as error:
         raise ModelError(
             f"{path}: OpenVINO can't read it: {_last_line(error)}. "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from calib.errors import UsageError
 from calib.outcome import SCHEMA_VERSION, Report
@@ -20,7 +21,15 @@ def write_report(report: Report, folder: str | Path) -> Path:
     Raises:
         OutputError: the folder can't be written.
     """
-    return write_text(Path(folder) / FILE_NAME, report.model_dump_json(indent=1) + "\n")
+    return write_text(Path(folder) / FILE_NAME, to_json(report) + "\n")
+
+
+def to_json(value: BaseModel) -> str:
+    """Return the JSON of a report, also where a path in it holds bytes that are no text (lone surrogates)."""
+    try:
+        return value.model_dump_json(indent=1)
+    except PydanticSerializationError:
+        return json.dumps(value.model_dump(), indent=1)  # ASCII: surrogates become escapes, which JSON reads back
 
 
 def read_report(path: str | Path) -> Report:

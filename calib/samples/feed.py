@@ -129,10 +129,12 @@ def _as_array(value: Any, spec: InputSpec, where: str) -> NDArray[Any]:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise DataError(f"{where}: the feed of input {spec} is no array: {error}") from error
-    if array.dtype.kind in "OVMmc" or (array.dtype.kind in "US") != (spec.dtype.kind in "USO"):
+    text = spec.dtype.kind in "USO"
+    if array.dtype.kind in "OVMmc" or (array.dtype.kind in "US") != text:
+        takes = "strings" if text else "numbers"
         raise DataError(
-            f"{where}: input {spec} needs numbers, got {type(value).__name__} with dtype {array.dtype}. "
-            "Give numpy arrays of numbers"
+            f"{where}: input {spec} needs {takes}, got {type(value).__name__} with dtype {array.dtype}. "
+            f"Give numpy arrays of {takes}"
         )
     return array
 

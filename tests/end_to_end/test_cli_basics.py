@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import site
 import subprocess
 import sys
 import time
@@ -16,7 +17,9 @@ from typing import Any
 
 import click
 import pytest
+from trust_fixtures.tiny import left_behind
 
+import calib
 from calib import cli, errors
 from calib.config import json_schema
 from calib.metrics import METRICS
@@ -196,3 +199,24 @@ def test_data_and_metrics_list_their_tables(run: Callable[..., Ended]):
 def test_every_setting_that_has_a_flag_shows_its_choices(run: Callable[..., Ended]):
     text = run("quantize", "--help").out
     assert "[fast|balanced|thorough]" in text and "[auto|minmax|" in text and "--higher-is-better" in text
+
+
+@pytest.fixture(scope="module")
+def without_jiwer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment whose packages are those of this one, without jiwer."""
+    folder = tmp_path_factory.mktemp("packages")
+    for place in dict.fromkeys(Path(p) for p in (*site.getsitepackages(), str(Path(calib.__file__).parents[1]))):
+        for entry in place.iterdir():
+            if not entry.name.startswith(("jiwer", ".")) and not (folder / entry.name).exists():
+                (folder / entry.name).symlink_to(entry)
+    return {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def test_a_package_that_is_not_installed_is_exit_code_5_with_the_line_to_type(without_jiwer: Any, work: Path):
+    command = [sys.executable, "-S", "-m", "calib", "quantize", str(work / "model.xml"), "-o", str(work / "out")]
+    flags = ["--calibration", str(work / "data.npz"), "--metric", "wer", "--max-drop", "0.1"]
+    done = subprocess.run(
+        [*command, *flags], capture_output=True, text=True, timeout=120, env=without_jiwer, check=False
+    )
+    assert (done.returncode, done.stdout) == (5, "") and "pip install 'calib[text]'" in done.stderr, done.stderr
+    assert left_behind(work) == []

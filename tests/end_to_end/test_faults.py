@@ -23,7 +23,7 @@ from calib.runtime.session import ov
 
 # A budget that plain min-max misses on the network whose channels are out of balance.
 SEARCH = ("--metric", "relative-l2", "--max-drop", "0.02", "--set", "speed=false", "--validation")
-STAGES = ("load", "equalize", "statistics", "correct", "insert", "search", "report")
+STAGES = ("load", "equalize", "statistics", "correct", "insert", "search", "report")  # and speed, below
 
 
 @pytest.fixture
@@ -77,6 +77,22 @@ def test_a_signal_ends_every_stage_with_130_and_nothing_written(
     assert (ended.code, ended.out) == (130, "") and "interrupted" in ended.err
     kept = ["out", "out/run.sqlite"] if stage == "report" else []  # the search's verdicts are for --resume
     assert [name for name in left_behind(hard) if name != "validation.npz"] == kept
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_speed_is_measured_ends_with_130_and_nothing_written(
+    number: int, quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
+):
+    reached = []
+
+    def measuring(*_: Any, **__: Any) -> Any:
+        reached.append(number)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("calib.pay_off.measure_speed", measuring)
+    ended = quantize("--speed")
+    assert (ended.code, ended.out, reached) == (130, "", [number]) and "interrupted" in ended.err
+    assert left_behind(work) == []
 
 
 def test_a_signal_while_the_result_is_written_leaves_no_half_of_it(
