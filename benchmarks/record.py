@@ -28,6 +28,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def on_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the results that an earlier run with these settings left, empty if there is none: a run can go on."""
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record["results"] if record.get("settings") == settings else {}
+
+
 def write(path: Path, settings: dict[str, Any], results: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {"machine": machine(), "settings": settings, "results": results}

@@ -1,7 +1,8 @@
 """Measure what collecting statistics costs, next to a plain FP32 pass over the same samples.
 
 CPU time (user and system, all threads) at one stream of one thread, in blocks of samples that alternate between the
-passes; compilation apart. Peak memory of a process that runs a few samples in two streams, one process a pass.
+passes; compilation apart. Peak memory of a process that runs a few samples in two streams, one process a pass. What
+is on file already with as many rounds is not measured again.
 
     python benchmarks/statistics_cost.py [--rounds 12] [--output benchmarks/results/statistics_cost.json]
 """
@@ -9,9 +10,7 @@ passes; compilation apart. Peak memory of a process that runs a few samples in t
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -21,10 +20,11 @@ from typing import Any
 
 import networks
 import numpy as np
+import record
 
 from calib.graph.taps import Need, tap
 from calib.plan import TensorId
-from calib.runtime.session import compile_model, core, infer_all, ov
+from calib.runtime.session import compile_model, infer_all, ov
 from calib.statistics.collect import collect
 from calib.statistics.counting import Counting, sampled, turns
 from calib.statistics.extremes import Extremes
@@ -135,30 +135,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "statistics_cost.json")
+    parser.add_argument("--again", action="store_true", help="measure what is on file too")
     parser.add_argument("--child", nargs=2, metavar=("NETWORK", "PASS"))
     arguments = parser.parse_args()
     if arguments.child:
         child(*arguments.child)
         return
-    load = os.getloadavg()[0]
-    cost = {name: measure(name, arguments.rounds) for name in COST}
-    memory = {name: {title: peak(name, title) for title in ("plain", "min-max", "all estimators")} for name in MEMORY}
-    report = {
-        "machine": {
-            "cpu": core().get_property("CPU", "FULL_DEVICE_NAME"),
-            "cores": os.cpu_count(),
-            "load_before": round(load, 1),
-            "load_after": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-            "openvino": ov.get_version(),
-            "numpy": np.__version__,
-        },
-        "rounds": arguments.rounds,
-        "cost": cost,
-        "peak_memory_mib": memory,
-    }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    settings = {"rounds": arguments.rounds, "block": BLOCK}
+    results = {} if arguments.again else record.on_file(arguments.output, settings)
+    cost, memory = results.setdefault("cost", {}), results.setdefault("peak_memory_mib", {})
+    for name in COST:
+        if name not in cost:
+            cost[name] = measure(name, arguments.rounds)
+            record.write(arguments.output, settings, results)
+    for name in MEMORY:
+        if name not in memory:
+            memory[name] = {title: peak(name, title) for title in ("plain", "min-max", "all estimators")}
+            record.write(arguments.output, settings, results)
     print(f"{'network':<14}{'pass':<20}{'CPU ms':>9}{'ratio':>8}{'best':>8}")
     for name, rows in cost.items():
         for title in ("plain", *PASSES):
