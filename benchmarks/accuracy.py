@@ -6,6 +6,7 @@ plain FP32 inference on the same calibration samples. All run in f32 on one thre
 
     pip install -e '.[benchmark]'
     python benchmarks/accuracy.py [--cases mobilenet,vit] [--variants minmax,balanced,nncf] [--again]
+    python benchmarks/accuracy.py --table
 
 Each row is written as soon as it is measured; rows on file are not measured again unless asked for.
 """
@@ -95,6 +96,27 @@ def markdown(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def overview(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Return all networks in one table: drop, ``*`` where its interval lies above zero, and SQNR of the outputs."""
+    names = [name for name in CASES if name in results]
+    lines = [f"| | {' | '.join(names)} | sum of drops |", "|---" * (len(names) + 2) + "|"]
+    for variant in VARIANTS:
+        rows = [results[name].get(variant, {}) for name in names]
+        if any("drop" in row for row in rows):
+            cells = [_cell(row) for row in rows]
+            whole = all("drop" in row for row in rows)
+            total = f"{sum(row['drop'] for row in rows):+.4f}" if whole else ""
+            lines.append(f"| {variant} | {' | '.join(cells)} | {total} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if "drop" not in row:
+        return "failed" if "error" in row else ""
+    worse = "*" if row["interval"] and row["interval"][0] > 0 else ""
+    return f"{row['drop']:+.4f}{worse} {row['sqnr_db']:.1f} dB"
+
+
 def hold_to_one_cpu() -> None:
     """Let this process use one CPU, before OpenVINO counts them: CPU time is of one thread for everybody."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -125,12 +147,16 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--variants", default=",".join(GROUPS), help="names or groups of them")
     parser.add_argument("--again", action="store_true", help="measure rows that are on file already too")
+    parser.add_argument("--table", action="store_true", help="print all rows on file in one table and measure nothing")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "accuracy.json")
     arguments = parser.parse_args()
     try:
         variants, cases = named(arguments.variants), {name: CASES[name] for name in arguments.cases.split(",")}
     except KeyError as error:
         parser.error(f"unknown: {error}; cases: {', '.join(CASES)}; variants: {', '.join([*GROUPS, *VARIANTS])}")
+    if arguments.table:
+        print(overview(on_file(arguments.output)), end="")
+        return
     hold_to_one_cpu()
     with tempfile.TemporaryDirectory() as folder:
         warm_up(variants, Path(folder))
