@@ -82,7 +82,6 @@ class MissingExtraError(CalibError):
 
     exit_code = 5
 
-    def __init__(self, what: str, package: str, extra: str):
-        super().__init__(
-            f"{what} needs the package {package!r}, which is not installed. Run: pip install 'calib[{extra}]'"
-        )
+    def __init__(self, what: str, package: str, extra: str = ""):
+        way_out = f"'calib[{extra}]'" if extra else package
+        super().__init__(f"{what} needs the package {package!r}, which is not installed. Run: pip install {way_out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,7 +29,9 @@ def open_place(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise MissingExtraError(url, str(error.name or error), "fsspec") from error
+        # fsspec knows which package speaks a protocol, and says so in words: "Install s3fs to access S3".
+        said = re.search(r"install [\"'`]?([\w-]+)", str(error), re.IGNORECASE)
+        raise MissingExtraError(url, said[1] if said else str(error.name or error)) from error
     except (ValueError, OSError) as error:
         raise ModelError(f"{url}: can't be opened: {error}") from error
 
