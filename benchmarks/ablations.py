@@ -54,7 +54,7 @@ class Ablation:
         base = Base(job.loaded.model, job.view)
         judge = Judge(job.loaded.model, job.feeds(job.held), job.streams) if self.guarded else None
         if "equalization" in self.corrections:
-            scalings, _ = equalize(job.loaded.model, job.view, placed, job.feeds(job.ids[:16]))
+            scalings = equalize(job.loaded.model, job.view, placed, job.feeds(job.ids[:16])).scalings
             model = rescale(job.loaded.model, job.view, scalings)
             equal = self._ranged(job, replace(base, model=model, view=GraphView(model)), placed)
             draft = equal if judge is None else _better(judge, self._ranged(job, base, placed), equal)

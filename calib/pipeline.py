@@ -77,7 +77,7 @@ def quantize(
         with clock("replay"):
             chosen = replayed(job, given)
     with clock("insert"):
-        built = build(chosen.draft)
+        built = build(chosen.draft, chosen.trial)
     kept = None
     if exam is not None:
         with clock("search") as stage:

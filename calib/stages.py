@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections import tried
 from calib.corrections.channels import equalize, rescale
-from calib.corrections.judge import Draft, Judge
-from calib.corrections.recipes import BIASED, ESTIMATORS, Chosen, choose_recipe
-from calib.corrections.sequential_bias import correct_biases
+from calib.corrections.judge import Draft, Judge, Trial
+from calib.corrections.recipes import RECIPES, Chosen, Recipe, choose_corrections, choose_recipe
 from calib.errors import ExecutionError, ModelError, StatisticsError
 from calib.graph.finder import find
 from calib.graph.insert import INT8_WEIGHTS, Edits, reader_energies, weights_of
@@ -25,7 +25,6 @@ from calib.job import CalibrationFeeds, Job
 from calib.outcome import CorrectionFacts
 from calib.plan import QuantizationPlan, Scaling, TensorId
 from calib.progress import Stage
-from calib.ranges import ESTIMATORS as RANGES
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.executed import Executed, executed_layers
@@ -87,20 +86,26 @@ def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
 
 @dataclass(frozen=True)
 class Base:
-    """The floating-point network that is quantized: as it came, or equalized."""
+    """The floating-point network that is quantized: as it came, or equalized.
+
+    Attributes:
+        outputs: of the network as it came on the held-out samples, where they are known already.
+    """
 
     model: ov.Model
     view: GraphView
     scalings: tuple[Scaling, ...] = ()
     facts: tuple[CorrectionFacts, ...] = ()
+    outputs: Sequence[list[NDArray[Any]]] | None = None
 
 
 def equalized(job: Job, plan: QuantizationPlan) -> Base:
     """Rescale channels where that lowers the expected error; the function stays the same."""
     if not tried("equalization", job.settings.effort):
         return Base(job.loaded.model, job.view)
-    scalings, facts = equalize(job.loaded.model, job.view, plan, job.feeds(job.ids[:16]))
-    return replace(_rescaled(job, scalings), facts=tuple(facts))
+    samples, held = job.feeds(job.ids[:16]), job.feeds(job.held)
+    found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
+    return replace(_rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
 
 
 def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> Base:
@@ -108,10 +113,10 @@ def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> Base:
     return Base(model, GraphView(model) if scalings else job.view, scalings)
 
 
-def candidates(job: Job) -> list[object]:
-    """Return the estimators to try: the one asked for, or, for ``auto`` above the fast effort, several."""
-    several = ESTIMATORS[job.settings.effort]
-    return list(several) if job.settings.estimator == "auto" and several else [job.settings.estimator]
+def recipe(job: Job) -> Recipe:
+    """Return what to try: what the effort does, with the estimator asked for in place of several."""
+    asked, usual = job.settings.estimator, RECIPES[job.settings.effort]
+    return usual if asked == "auto" and usual.estimators else replace(usual, estimators=(asked,), more=())
 
 
 def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None) -> Summaries:
@@ -121,7 +126,8 @@ def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str
         ModelError: a quantized tensor was empty in every sample.
         StatisticsError: the file belongs to another model or other settings.
     """
-    estimators = [get_estimator(name) for name in candidates(job)]  # pyright: ignore
+    wanted = recipe(job)
+    estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.more)]
     # What goes to a file serves every estimator.
     histogram = file is not None or any(estimator.needs_histogram for estimator in estimators)
     channels = file is not None or any(getattr(estimator, "needs_channels", False) for estimator in estimators)
@@ -149,41 +155,27 @@ def _with_energies(summaries: Summaries, energies: Mapping[TensorId, tuple[int, 
 
 def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]) -> Chosen:
     """Choose ranges and corrections by what they do to the network's output on held-out samples."""
-    names = candidates(job)
-    plan = replace(plan, scalings=base.scalings)
-    if not tried("range choice", job.settings.effort):
-        ranged = assign(plan, summaries, get_estimator(names[0]))  # pyright: ignore
-        return Chosen(Draft(base.model, base.view, ranged, Edits()))
-    judge = Judge(job.loaded.model, job.feeds(job.held), job.streams)
-    if not judge.useful:
-        ranged = assign(plan, summaries, RANGES["auto"] if len(names) > 1 else get_estimator(names[0]))  # pyright: ignore
-        return Chosen(Draft(base.model, base.view, ranged, Edits()))
-    biased = BIASED[job.settings.effort] if tried("bias", job.settings.effort) else 0
-    samples = job.feeds(job.ids[:32])
-    chosen = choose_recipe(
-        base.model,
-        base.view,
-        plan,
-        summaries,
-        names,
-        samples,
-        judge,
-        biased=biased,
-        rounded=tried("rounding", job.settings.effort),
-        told=told,
-    )
+    plan, wanted = replace(plan, scalings=base.scalings), recipe(job)
+    judge = None
+    if tried("range choice", job.settings.effort):
+        judge = Judge(job.loaded.model, job.feeds(job.held), job.streams, base.outputs)
+    if judge is None or not judge.useful:
+        estimator = get_estimator(job.settings.estimator)
+        return Chosen(Draft(base.model, base.view, assign(plan, summaries, estimator), Edits()))
+    draft, samples = Draft(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
+    chosen = choose_recipe(draft, summaries, wanted, samples, judge, streams=job.streams, told=told)
     return replace(chosen, corrections=(*base.facts, *chosen.corrections))
 
 
 def replayed(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return a plan from a file with its corrections computed anew for this model's weights."""
     base = _rescaled(job, plan.scalings)
-    draft = Draft(base.model, base.view, plan, Edits())
-    corrected = correct_biases(draft, job.feeds(job.ids[:16])) if tried("bias", job.settings.effort) else None
-    if corrected is None:
+    draft, wanted = Draft(base.model, base.view, plan, Edits()), RECIPES[job.settings.effort]
+    if not tried("rounding", job.settings.effort):
         return Chosen(draft)
+    samples = job.feeds(job.ids[: wanted.samples])
     judge = Judge(job.loaded.model, job.feeds(job.held), job.streams)
-    return Chosen(corrected if judge(corrected) > judge(draft) else draft)
+    return choose_corrections(draft, wanted, samples, judge, streams=job.streams)
 
 
 @dataclass(frozen=True)
@@ -200,17 +192,22 @@ class Built:
         return self.draft.plan
 
 
-def build(draft: Draft) -> Built:
+def build(draft: Draft, trial: Trial | None = None) -> Built:
     """Insert, compile and ask what ran; layers that were planned as INT8 but ran otherwise are taken out again.
 
     A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing.
+
+    Args:
+        draft: what to build.
+        trial: the same, inserted and compiled already.
 
     Raises:
         ExecutionError: OpenVINO can't compile the model whatever is left out.
     """
     executed: Mapping[str, Executed] = {}
     for _ in range(3):  # a layer taken out can change how its neighbours run; once was all that was ever seen
-        draft, model, compiled = _compiling(draft)
+        draft, model, compiled = (draft, trial.model, trial.compiled) if trial else _compiling(draft)
+        trial = None
         executed = executed_layers(compiled, aliases(draft.view, draft.plan))
         ran = {layer.name: executed.get(layer.name) for layer in draft.plan.layers}
         failed = {name: node.primitive if node else "" for name, node in ran.items() if node is None or not node.int8}

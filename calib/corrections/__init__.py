@@ -33,11 +33,15 @@ CORRECTIONS: dict[str, Correction] = {
     for row in (
         Correction("equalization", TRIED, "16 samples and one compilation", "calib.corrections.channels"),
         Correction(
-            "range choice", TRIED, "16 samples and one compilation for each estimator", "calib.corrections.recipes"
+            "range choice", TRIED, "24 to 48 samples and one compilation an estimator", "calib.corrections.recipes"
         ),
-        Correction("bias", TRIED, "16 samples through both networks at once", "calib.corrections.sequential_bias"),
+        Correction("rounding", TRIED, "16 to 32 samples and one compilation", "calib.corrections.weights"),
+        Correction("bias", TRIED, "nothing: it comes with rounding", "calib.corrections.weights"),
         Correction(
-            "rounding", frozenset({"thorough"}), "second moments of every layer's input", "calib.corrections.weights"
+            "sequential bias",
+            frozenset({"thorough"}),
+            "32 samples through both networks at once",
+            "calib.corrections.sequential_bias",
         ),
     )
 }

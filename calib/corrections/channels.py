@@ -8,6 +8,8 @@ for each tensor by the expected output error of its readers, see ``equalization.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +22,44 @@ from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_
 from calib.graph.view import GraphView
 from calib.outcome import CorrectionFacts
 from calib.plan import QuantizationPlan, Scaling
-from calib.runtime.session import Session, make_model, ov
+from calib.runtime.session import compile_model, infer_all, make_model, ov
 
 SAMPLES = 16
 op = ov.opset13
 
 
+@dataclass(frozen=True)
+class Equalized:
+    """What was found of a network's channels.
+
+    Attributes:
+        scalings: that help; ``rescale`` applies them.
+        outputs: of the network as it came, on the held samples; None where no tensor allows a rescaling.
+    """
+
+    scalings: tuple[Scaling, ...] = ()
+    facts: tuple[CorrectionFacts, ...] = ()
+    outputs: list[list[NDArray[Any]]] | None = None
+
+
 def equalize(
-    model: ov.Model, view: GraphView, plan: QuantizationPlan, samples: Sequence[Arrays]
-) -> tuple[tuple[Scaling, ...], list[CorrectionFacts]]:
-    """Return the rescalings that help and what was found of each tensor; ``rescale`` applies them."""
+    model: ov.Model,
+    view: GraphView,
+    plan: QuantizationPlan,
+    samples: Sequence[Arrays],
+    held: Sequence[Arrays] = (),
+    streams: int = 1,
+) -> Equalized:
+    """Choose the rescalings that help.
+
+    Args:
+        model: floating point.
+        view: of that model.
+        plan: without ranges.
+        samples: the first :data:`SAMPLES` of them tell what channels hold.
+        held: samples that run through the same compiled network, for its outputs alone.
+        streams: how many samples run at the same time.
+    """
     layers = {layer.name for layer in plan.layers}
     tensors = [quantizer.tensor for quantizer in plan.activations if not quantizer.unify]
     scalables = [
@@ -38,9 +68,10 @@ def equalize(
         if not s.depthwise and all(site.port.node in layers for site in s.readers)
     ]
     if not scalables:
-        return (), []
+        return Equalized()
     chosen, facts = [], []
-    for scalable, (low, high, power) in zip(scalables, _channel_moments(model, scalables, samples), strict=True):
+    moments, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
+    for scalable, (low, high, power) in zip(scalables, moments, strict=True):
         factors, strength = choose_strength(low, high, power, reader_weights(view, scalable))
         helps = strength is not None and not np.all(factors == 1)
         if helps:
@@ -55,7 +86,7 @@ def equalize(
                 else "no strength lowers the expected output error",
             )
         )
-    return tuple(chosen), facts
+    return Equalized(tuple(chosen), tuple(facts), outputs)
 
 
 def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov.Model:
@@ -75,9 +106,9 @@ def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov
 
 
 def _channel_moments(
-    model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays]
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]:
-    """Return ``(low, high, mean square)`` of every channel of every tensor, ``(channels,)`` each."""
+    model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays], held: Sequence[Arrays], streams: int
+) -> tuple[list[tuple[NDArray[np.float64], ...]], list[list[NDArray[Any]]]]:
+    """Return ``(low, high, mean square)`` of every channel of every tensor, ``(channels,)`` each, and held outputs."""
     clone = clone_model(model)
     view = GraphView(clone)
     results = []
@@ -88,10 +119,19 @@ def _channel_moments(
         parts = [op.reduce_min(x, axes), op.reduce_max(x, axes), op.reduce_mean(op.multiply(x, x), axes)]
         results.append(op.result(op.concat([op.unsqueeze(part, 0) for part in parts], 0)))
     tapped = make_model([*results, *clone.get_results()], clone.get_parameters(), clone.get_sinks(), "channels")
-    session = Session(tapped)
-    seen = [[out.astype(np.float64) for out in session(sample)[: len(scalables)]] for sample in list(samples)[:SAMPLES]]
+    seen: list[list[NDArray[np.float64]]] = []
+    outputs: list[list[NDArray[Any]]] = []
+
+    def receive(index: int, values: list[NDArray[Any]]) -> None:
+        if index < len(samples):
+            seen.append([value.astype(np.float64) for value in values[: len(scalables)]])
+        else:
+            outputs.append([value.copy() for value in values[len(scalables) :]])
+
+    compiled = compile_model(tapped, streams=streams)
+    infer_all(compiled, (dict(enumerate(arrays)) for arrays in [*samples, *held]), receive)
     moments = []
     for position in range(len(scalables)):
         stack = np.stack([sample[position] for sample in seen])
         moments.append((stack[:, 0].min(axis=0), stack[:, 1].max(axis=0), stack[:, 2].mean(axis=0)))
-    return moments
+    return moments, outputs

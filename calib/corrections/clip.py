@@ -51,4 +51,17 @@ def choose_clip(
 
 def _clip_error(weights, largest, share, hessian, levels: int) -> NDArray[np.float64]:
     scale = np.maximum(largest * share / ((levels - 1) // 2), SCALE_FLOOR)
+    if hessian.ndim < weights.ndim:
+        return _diagonal_error(weights, scale, hessian, levels)
     return layer_error(weights - nearest(weights, scale, levels) * scale[..., None], hessian)
+
+
+def _diagonal_error(weights, scale, diagonal, levels: int) -> NDArray[np.float64]:
+    """Return what ``layer_error`` would, in single precision and in place: it only has to tell shares apart."""
+    half = (levels - 1) // 2
+    exact = np.asarray(weights / scale[..., None], np.float32)
+    off = np.rint(exact)
+    np.clip(off, -half, half, out=off)
+    off -= exact
+    off *= off
+    return np.einsum("...ok,...k->...o", off, diagonal.astype(np.float32)) * scale**2

@@ -43,6 +43,20 @@ class Draft:
         return insert(self.model, self.plan, self.edits, fold=True)
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A draft as it was scored.
+
+    Attributes:
+        compiled: ``model`` compiled, so that who wants to know what ran need not compile it again.
+        errors: output name → normalized error.
+    """
+
+    model: ov.Model
+    compiled: ov.CompiledModel
+    errors: dict[str, float]
+
+
 class Judge:
     """Scores drafts by the SQNR of the network's outputs.
 
@@ -50,14 +64,20 @@ class Judge:
         reference: the FP32 network as it came.
         held: samples that neither statistics nor corrections see.
         streams: how many samples run at the same time.
+        outputs: of the reference on these samples, where another pass has run them already.
     """
 
-    def __init__(self, reference: ov.Model, held: Sequence[Arrays], streams: int = 1):
+    def __init__(
+        self,
+        reference: ov.Model,
+        held: Sequence[Arrays],
+        streams: int = 1,
+        outputs: Sequence[list[NDArray[Any]]] | None = None,
+    ):
         self._held = list(held)
         self._streams = streams
         self._names = output_names(reference)
-        self._reference = self._run(reference)
-        self.compilations = 1
+        self._reference = self._run(self._compile(reference)) if outputs is None else list(outputs)
 
     @property
     def useful(self) -> bool:
@@ -70,16 +90,23 @@ class Judge:
 
     def errors(self, model: ov.Model) -> dict[str, float]:
         """Return output name → sum of squared errors over sum of squares, floating-point outputs only."""
-        self.compilations += 1
-        return normalized_errors(self._names, self._reference, self._run(model))
+        return self.trial(model).errors
 
-    def _run(self, model: ov.Model) -> list[list[NDArray[Any]]]:
+    def trial(self, model: ov.Model) -> Trial:
+        """Compile a model and score it."""
+        compiled = self._compile(model)
+        return Trial(model, compiled, normalized_errors(self._names, self._reference, self._run(compiled)))
+
+    def _compile(self, model: ov.Model) -> ov.CompiledModel:
+        return compile_model(model, streams=self._streams)
+
+    def _run(self, compiled: ov.CompiledModel) -> list[list[NDArray[Any]]]:
         results: list[list[NDArray[Any]]] = [[] for _ in self._held]
 
         def receive(index: int, outputs: list[NDArray[Any]]) -> None:
             results[index] = [output.copy() for output in outputs]
 
-        infer_all(compile_model(model, streams=self._streams), (dict(enumerate(a)) for a in self._held), receive)
+        infer_all(compiled, (dict(enumerate(a)) for a in self._held), receive)
         return results
 
 

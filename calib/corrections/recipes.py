@@ -6,31 +6,58 @@ single tensor does not predict the network's. So the network is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from calib.corrections.judge import Arrays, Draft, Judge, decibel
+from calib.corrections.judge import Arrays, Draft, Judge, Trial, decibel
 from calib.corrections.sequential_bias import correct_biases
-from calib.corrections.weights import round_all
+from calib.corrections.weights import bias_fact, round_all
 from calib.graph.insert import Edits
-from calib.graph.view import GraphView
 from calib.outcome import CandidateFacts, CorrectionFacts
 from calib.plan import QuantizationPlan, TensorId
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
-from calib.runtime.session import ov
 from calib.summary import TensorSummary
 
-# Estimators tried as a whole-model candidate, by effort; the first is what the others have to beat.
-ESTIMATORS: dict[str, tuple[str, ...]] = {
-    "fast": (),
-    "balanced": ("minmax", "percentile", "mse"),
-    "thorough": ("minmax", "mean-minmax", "percentile", "percentile-99.9", "kl", "mse", "auto"),
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an effort tries.
+
+    Attributes:
+        estimators: in order; the first is what the others have to beat. Beyond the second they are tried only where
+            the second won, unless there are ``more``: where one that clips loses, so did the others.
+        more: estimators tried after these; what only they lead to has to win by :data:`MARGIN_DB`.
+        samples: that rounding and bias correction learn from.
+        rounded: how many candidates, best first, get their weights rounded.
+        biased: how many, best first, of those with and of those without rounding, get their biases corrected.
+    """
+
+    estimators: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    samples: int = 16
+    rounded: int = 1
+    biased: int = 0
+
+
+RECIPES: dict[str, Recipe] = {
+    "fast": Recipe(),
+    "balanced": Recipe(("minmax", "mse", "percentile")),
+    "thorough": Recipe(
+        ("minmax", "mse", "percentile"),
+        ("mean-minmax", "percentile-99.9", "kl", "auto"),
+        samples=32,
+        rounded=2,
+        biased=2,
+    ),
 }
+# Each sample gives a layer 256 rows, and those of half the samples choose its weights: 1.8 times its inputs at least.
+INPUTS_PER_SAMPLE = 72
 # On one network MSE ranges scored .2 dB above min-max on 24 held-out samples and 4 to 6 dB below on 2,000 others.
 HEAD_START_DB = 1.0
-# How many of them, best first, are tried with bias correction too.
-BIASED = {"balanced": 1, "thorough": 7}
+# The more candidates, the likelier that one of them is the best by chance: those that balanced would not try have to
+# be this much better than what it would choose.
+MARGIN_DB = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,97 +65,151 @@ class Chosen:
     """The best draft and what it was chosen from.
 
     Attributes:
-        errors: output name → normalized error of the draft on held-out samples; empty where nothing was scored.
+        trial: the draft as it was scored; None where nothing was.
     """
 
     draft: Draft
     candidates: tuple[CandidateFacts, ...] = ()
     corrections: tuple[CorrectionFacts, ...] = ()
-    errors: Mapping[str, float] = field(default_factory=dict)
+    trial: Trial | None = None
+
+    @property
+    def errors(self) -> Mapping[str, float]:
+        """Output name → normalized error on held-out samples; empty where nothing was scored."""
+        return self.trial.errors if self.trial else {}
 
 
 @dataclass
 class _Tried:
+    """A scored draft.
+
+    Attributes:
+        trial: None once another one is ahead: compiled networks are large.
+        extra: whether only the thorough effort comes to it.
+        sequential: whether biases were corrected one layer after the other.
+    """
+
     name: str
     draft: Draft
-    errors: dict[str, float]
+    score: float
+    trial: Trial | None
     notes: list[CorrectionFacts] = field(default_factory=list)
+    extra: bool = False
+    sequential: bool = False
 
-    @property
-    def score(self) -> float:
-        """SQNR in dB."""
-        return decibel(self.errors)
+
+class _Field:
+    """All candidates so far, in the order they were tried, and who is ahead."""
+
+    def __init__(self, judge: Judge, told: Callable[[str], None]):
+        self._judge, self._told = judge, told
+        self.tried: list[_Tried] = []
+
+    def add(
+        self,
+        name: str,
+        draft: Draft,
+        notes: Sequence[CorrectionFacts] = (),
+        *,
+        extra: bool = False,
+        sequential: bool = False,
+    ) -> None:
+        """Score a draft; one that makes a model that was scored already is passed over."""
+        if any(_same(one.draft, draft) for one in self.tried):
+            return
+        trial = self._judge.trial(draft.executable())
+        new = _Tried(name, draft, decibel(trial.errors), trial, list(notes), extra, sequential)
+        self.tried.append(new)
+        self._told(f"{name} {new.score:.1f} dB")
+        ahead = self.best(self.tried)
+        for one in self.tried:
+            if one is not ahead:
+                one.trial = None
+
+    def rank(self, one: _Tried) -> float:
+        """Return what candidates are compared by: the SQNR, with a head start for the first estimator, min-max.
+
+        A few held-out samples can't show what clipping does to the one rare value in a thousand samples.
+        """
+        plain = one.draft.plan.activations == self.tried[0].draft.plan.activations
+        return one.score + (HEAD_START_DB if plain else 0.0) - (MARGIN_DB if one.extra else 0.0)
+
+    def best(self, some: Iterable[_Tried]) -> _Tried:
+        """Return the first of the highest rank."""
+        return max(some, key=self.rank)
+
+    def leaders(self, count: int, *, rounded: bool = False) -> list[_Tried]:
+        """Return the best with rounded weights, or of those that nothing was done to; extras come last."""
+        fit = [one for one in self.tried if bool(one.draft.edits.rounded) == rounded and one.sequential is False]
+        return sorted(fit, key=lambda one: (one.extra, -self.rank(one)))[:count]
 
 
 def choose_recipe(
-    model: ov.Model,
-    view: GraphView,
-    plan: QuantizationPlan,
+    base: Draft,
     summaries: Mapping[TensorId, TensorSummary],
-    estimators: Sequence[str | object],
+    recipe: Recipe,
     samples: Sequence[Arrays],
     judge: Judge,
     *,
-    biased: int,
-    rounded: bool = False,
+    streams: int = 1,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
-    """Score one draft for each estimator, the best of them with bias correction too, and return the best.
+    """Score one draft for each estimator, the best of them with corrections too, and return the best.
 
     Args:
-        model: floating point, equalized if that was kept.
-        view: of that model.
-        plan: without ranges.
+        base: the network, equalized if that was kept; its plan has no ranges yet.
         summaries: of every quantized tensor.
-        estimators: names, or estimator objects of the user's own.
-        samples: what bias correction learns from.
+        recipe: what is tried.
+        samples: what corrections learn from.
         judge: scores on other samples.
-        biased: how many of the candidates get bias correction.
-        rounded: whether weight rounding is tried on the best candidate, alone and with bias correction after it.
+        streams: how many samples run at the same time.
         told: receives a remark for each candidate.
     """
-    tried: list[_Tried] = []
-    for entry in estimators:
-        estimator = get_estimator(entry)  # pyright: ignore[reportArgumentType]
-        draft = Draft(model, view, assign(plan, summaries, estimator), Edits())
-        if not any(_same_ranges(one.draft.plan, draft.plan) for one in tried):
-            tried.append(_Tried(estimator.name, draft, judge.errors(draft.quantized())))
-            told(f"{estimator.name} {tried[-1].score:.1f} dB")
-    for base in sorted(tried, key=_rank(tried[0]), reverse=True)[:biased]:
-        _add(tried, f"{base.name} + bias", correct_biases(base.draft, samples), _bias_facts, judge, told)
-    if rounded:
-        base = max((one for one in tried if not one.draft.edits.biases), key=_rank(tried[0]))
-        draft, notes = round_all(base.draft, samples)
-        _add(tried, f"{base.name} + rounding", draft, lambda _: notes, judge, told)
-        both = correct_biases(draft, samples)
-        _add(tried, f"{base.name} + rounding + bias", both, lambda d: [*notes, *_bias_facts(d)], judge, told)
-    best = max(tried, key=_rank(tried[0]))  # the first of equals: the order above is fixed
-    shown = tuple(CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best) for one in tried)
-    return Chosen(best.draft, shown, tuple(best.notes), best.errors)
+    candidates = _Field(judge, told)
+
+    def ranged(name: str | object) -> Draft:
+        return replace(base, plan=assign(base.plan, summaries, get_estimator(name)), edits=Edits())  # pyright: ignore
+
+    for position, name in enumerate(recipe.estimators):
+        if position < 2 or recipe.more or candidates.best(candidates.tried) is not candidates.tried[0]:
+            candidates.add(get_estimator(name).name, ranged(name))  # pyright: ignore
+    for name in recipe.more:
+        candidates.add(name, ranged(name), extra=True)
+    return _corrected(candidates, recipe, samples, streams)
 
 
-def _rank(first: _Tried) -> Callable[[_Tried], float]:
-    """Return what candidates are compared by: the SQNR, with a head start for the first, min-max.
+def choose_corrections(
+    draft: Draft, recipe: Recipe, samples: Sequence[Arrays], judge: Judge, *, streams: int = 1
+) -> Chosen:
+    """Score a draft that has its ranges with corrections and without, and return the best."""
+    candidates = _Field(judge, lambda note: None)
+    candidates.add("plan", draft)
+    return _corrected(candidates, recipe, samples, streams)
 
-    A few held-out samples can't show what clipping does to the one rare value in a thousand samples.
-    """
-    plain = first.draft.plan.activations
-    return lambda one: one.score + (HEAD_START_DB if one.draft.plan.activations == plain else 0.0)
+
+def _corrected(candidates: _Field, recipe: Recipe, samples: Sequence[Arrays], streams: int) -> Chosen:
+    """Correct the best so far, and return the best of all."""
+    most = INPUTS_PER_SAMPLE * len(samples)
+    for number, one in enumerate(candidates.leaders(recipe.rounded)):  # the first is the one that balanced would take
+        corrected, notes = round_all(one.draft, samples, max_inputs=most, streams=streams)
+        candidates.add(f"{one.name} + rounding + bias", corrected, notes, extra=number > 0)
+    for one in [*candidates.leaders(recipe.biased), *candidates.leaders(recipe.biased, rounded=True)]:
+        weights = replace(one.draft, edits=Edits(one.draft.edits.rounded))
+        corrected = correct_biases(weights, samples)
+        if corrected is not None:
+            notes = [note for note in one.notes if note.correction != "bias"]
+            notes += [bias_fact(layer, delta) for layer, delta in corrected.edits.biases.items()]
+            name = one.name.removesuffix(" + bias")
+            candidates.add(f"{name} + sequential bias", corrected, notes, extra=True, sequential=True)
+    best = candidates.best(candidates.tried)
+    shown = (CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best) for one in candidates.tried)
+    return Chosen(best.draft, tuple(shown), tuple(best.notes), best.trial)
 
 
-def _add(
-    tried: list[_Tried],
-    name: str,
-    draft: Draft | None,
-    facts: Callable[[Draft], list[CorrectionFacts]],
-    judge: Judge,
-    told: Callable[[str], None],
-) -> None:
-    """Score a corrected draft, if the correction was possible."""
-    if draft is None:
-        return
-    tried.append(_Tried(name, draft, judge.errors(draft.quantized()), facts(draft)))
-    told(f"{name} {tried[-1].score:.1f} dB")
+def _same(one: Draft, other: Draft) -> bool:
+    """Whether two drafts make the same model, as far as that shows without a comparison of weights."""
+    edited = any(edit.rounded or edit.biases for edit in (one.edits, other.edits))
+    return not edited and _same_ranges(one.plan, other.plan)
 
 
 def _same_ranges(one: QuantizationPlan, other: QuantizationPlan) -> bool:
@@ -136,12 +217,3 @@ def _same_ranges(one: QuantizationPlan, other: QuantizationPlan) -> bool:
         a.range is not None and b.range is not None and (a.range.low, a.range.high) == (b.range.low, b.range.high)
         for a, b in zip(one.activations, other.activations, strict=True)
     )
-
-
-def _bias_facts(draft: Draft) -> list[CorrectionFacts]:
-    return [
-        CorrectionFacts(
-            correction="bias", layer=layer, kept=True, detail=f"largest change of a channel {abs(delta).max():.3g}"
-        )
-        for layer, delta in draft.edits.biases.items()
-    ]

@@ -1,11 +1,15 @@
-"""Weights of a whole network: clipped and rounded by what each layer makes of its quantized input.
+"""Weights and biases of a whole network, in one pass: what each layer makes of its quantized input, and what it loses.
 
-For each layer, with x_q the levels its input is quantized to, on calibration samples::
+For each layer, with x its input in floating point and x_q the levels it is quantized to, on calibration samples::
 
-    H = E[x_q x_qᵀ]        clip = argmin Δ diag(H) Δᵀ        q = GPTQ rounding under H
+    H = E[x_q x_qᵀ]        clip = argmin Δ diag(H) Δᵀ        q = GPTQ rounding under H        bias = W E[x] - W_q E[x_q]
 
-once on the samples with an even index, which choose, and once on those with an odd one, which accept: each output
-channel keeps the new weights only where its error falls on samples that had no say in them.
+Weights come from the samples with an even index, which choose, and those with an odd one accept: each output channel
+keeps the new weights only where its error falls on samples that had no say in them. A bias is shrunk by how well the
+samples agree on it, see :mod:`calib.corrections.bias`.
+
+The inputs are those of the floating-point network: each layer answers for its own error only, so that no two layers
+correct the same one.
 
 A quantized input is a scale times integers, so the sums of products are sums of integers: :data:`CHUNK` rows of them
 are exact in float32, all of them in float64. H is the same to the last bit in whatever order samples arrive.
@@ -22,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.corrections.bias import bias_delta, standard_error
 from calib.corrections.clip import choose_clip
 from calib.corrections.judge import Arrays, Draft
 from calib.corrections.linear import Linear, linear
@@ -32,16 +37,17 @@ from calib.graph.view import GraphView
 from calib.outcome import CorrectionFacts
 from calib.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
 from calib.ranges.affine import level_grid, quantize_weights, weight_scale
-from calib.runtime.session import F32, compile_model, infer_all, make_model, ov
+from calib.runtime.session import compile_model, infer_all, make_model, ov
 
 # 258 products of two 8-bit levels stay below 2^24, where float32 still counts in ones.
 CHUNK = 256
-# Rows of one sample; with 32 samples that is 4,096 for each half, more than most layers have inputs.
-ROWS = 256
+# Rows of one sample at most, and at least; in between, all samples together give a layer ROWS_PER_INPUT times as many
+# rows as it has inputs, for each half of them has to tell the inputs apart.
+ROWS, FEW_ROWS = 256, 64
+ROWS_PER_INPUT = 6
 # Inputs of a layer whose whole H is used: beyond (a 3x3 convolution of 512 channels has 4,608) its factorization costs
 # seconds, and the rows above would leave it singular. Such a layer gets a clip, by the diagonal of H, and no more.
 MAX_INPUTS = 2304
-SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class _Job:
     Attributes:
         scale: of the levels of the input: one, or one for each group.
         below: levels below zero, likewise.
+        whole: whether all of H is used, or its diagonal.
+        rows: of one sample.
     """
 
     linear: Linear
@@ -58,11 +66,8 @@ class _Job:
     scale: NDArray[np.float64]
     below: NDArray[np.float64]
     levels: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of H is used, or its diagonal."""
-        return self.linear.inputs <= MAX_INPUTS
+    whole: bool
+    rows: int
 
     @property
     def bytes(self) -> int:
@@ -72,17 +77,25 @@ class _Job:
 
 
 class _Sums:
-    """``sum x_q x_qᵀ`` in levels, of two halves of the samples."""
+    """``sum x_q x_qᵀ`` in levels, of two halves of the samples.
+
+    Attributes:
+        means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
+    """
 
     def __init__(self, job: _Job):
         shape = (job.linear.groups, job.linear.inputs)
         self._job = job
         self._sums = [np.zeros((*shape, shape[1]) if job.whole else shape) for _ in range(2)]
         self._counts = [0, 0]
+        self.means: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
     def add(self, x: NDArray[np.float32], half: int) -> None:
         """Add one sample's input of the layer."""
-        rows = _levels(self._job, self._job.linear.rows(x, ROWS))
+        given = self._job.linear.rows(x, self._job.rows)
+        rows = _levels(self._job, given)
+        scale = self._job.scale.reshape(-1, 1)
+        self.means.append((given.mean(axis=0, dtype=np.float64), rows.mean(axis=0, dtype=np.float64) * scale))
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             if self._job.whole:
@@ -101,50 +114,58 @@ class _Sums:
 def _levels(job: _Job, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the integers that ``(rows, groups, inputs)`` are quantized to; zero, padding too, is 0."""
     scale, below = (v.astype(np.float32).reshape(1, -1, 1) for v in (job.scale, job.below))
-    return np.clip(np.rint(rows / scale), -below, job.levels - 1 - below)
+    levels = rows / scale
+    np.rint(levels, out=levels)
+    return np.clip(levels, -below, job.levels - 1 - below, out=levels)
 
 
 def round_all(
     draft: Draft,
     samples: Sequence[Arrays],
     *,
+    max_inputs: int = MAX_INPUTS,
     memory_limit: int = 1 << 30,
     streams: int = 1,
     told: Callable[[str], None] = lambda note: None,
 ) -> tuple[Draft, list[CorrectionFacts]]:
-    """Choose clips and round the weights of every layer that gains from it on held-out samples.
+    """Choose clips, round the weights of every layer that gains from it on held-out samples, and correct its bias.
 
-    Inputs are taken from the network with all activations and weights quantized (to nearest), so that H holds the
-    errors of the layers before. The samples run once for each group of layers that fits in memory, usually one.
+    The samples run once for each group of layers that fits in memory, usually one.
 
     Args:
-        draft: with ranges; its rounded weights are replaced and its biases dropped, which belong to the old weights.
-            Correct them afterwards: on the three networks measured that order left less output error.
+        draft: with ranges; its rounded weights and its biases, which belong to the old weights, are replaced.
         samples: in the order of their ids: even ones choose, odd ones accept.
+        max_inputs: of a layer whose whole H is used.
         memory_limit: bytes for second moments at any time; a single layer may exceed it.
         streams: how many samples run at the same time.
         told: receives a remark for each group of layers.
 
     Returns:
-        The draft with ``edits.rounded``, and the local output SQNR of each layer before and after, on the held-out
-        half. Bytes do not depend on streams, BLAS threads or the order within each half of the samples.
+        The draft with ``edits.rounded`` and ``edits.biases``, and the local output SQNR of each layer before and after,
+        on the held-out half. Bytes do not depend on streams, BLAS threads or, for weights, on the order within each
+        half of the samples.
     """
-    jobs, facts = _jobs(draft)
+    jobs, facts = _jobs(draft, max_inputs, len(samples))
     rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
+    biases: dict[str, NDArray[np.float32]] = {}
     if len(samples) >= 2 and jobs:
-        model = replace(draft, edits=Edits()).quantized()
         for group in _groups(jobs, memory_limit):
             told(f"rounding {len(group)} layers, {group[0].linear.port.node} and on")
-            for job, sums in zip(group, _collect(model, group, samples, streams), strict=True):
+            for job, sums in zip(group, _collect(draft.model, group, samples, streams), strict=True):
+                weights, port = weights_of(draft.view, job.linear.port), job.linear.port
                 with one_blas_thread():
-                    values, fact = _round(job, weights_of(draft.view, job.linear.port), sums)
+                    values, fact = _round(job, weights, sums)
+                    delta = _bias(job, weights, values, sums)
                 facts.append(fact)
                 if values is not None:
-                    rounded[job.linear.port] = values
-    return replace(draft, edits=Edits(rounded)), facts
+                    rounded[port] = values
+                if delta is not None:
+                    biases[port.node] = delta
+                    facts.append(bias_fact(port.node, delta))
+    return replace(draft, edits=Edits(rounded, biases)), facts
 
 
-def _jobs(draft: Draft) -> tuple[list[_Job], list[CorrectionFacts]]:
+def _jobs(draft: Draft, max_inputs: int, samples: int) -> tuple[list[_Job], list[CorrectionFacts]]:
     """List what can be rounded, in topological order, and a fact for each layer that can't."""
     inputs = _input_quantizers(draft.plan)
     jobs: list[_Job] = []
@@ -159,7 +180,9 @@ def _jobs(draft: Draft) -> tuple[list[_Job], list[CorrectionFacts]]:
         ends = quantizer.channel_ranges or ((quantizer.range.low, quantizer.range.high),)
         low, high = np.asarray(ends).T
         scale, below = level_grid(low, high, quantizer.scheme, quantizer.levels)
-        jobs.append(_Job(described, weight, scale, below, quantizer.levels))
+        whole = described.inputs <= max_inputs
+        rows = min(ROWS, max(FEW_ROWS, math.ceil(ROWS_PER_INPUT * described.inputs / max(samples, 1))))
+        jobs.append(_Job(described, weight, scale, below, quantizer.levels, whole, rows))
     return jobs, facts
 
 
@@ -198,7 +221,7 @@ def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], s
                 for sums in readers_of_x:
                     sums.add(x, index % 2)
 
-    infer_all(compile_model(tapped, SIMULATED, streams=streams), (dict(enumerate(s)) for s in samples), receive)
+    infer_all(compile_model(tapped, streams=streams), (dict(enumerate(s)) for s in samples), receive)
     return made
 
 
@@ -238,6 +261,31 @@ def _round(
     q = np.where(better[..., None], new, old)
     scale = np.where(better, new_scale, old_scale)
     return (shape.constant(q), scale.reshape(quantizer.scale_shape)), fact
+
+
+def _bias(
+    job: _Job,
+    weights: NDArray[np.float32],
+    rounded: tuple[NDArray[np.int8], NDArray[np.float32]] | None,
+    sums: _Sums,
+) -> NDArray[np.float32] | None:
+    """Return what to add to the layer's output, ``(channels,)``; None where it has no channels of its own."""
+    quantizer, shape = job.quantizer, job.linear
+    if shape.kind == "MatMul" and shape.groups > 1:
+        return None  # one bias for all groups would be wrong for each
+    q, scale = rounded or quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
+    before = shape.matrices(weights).astype(np.float64)
+    after = shape.matrices(q * scale.astype(np.float64))
+    y = np.stack([np.einsum("gok,gk->go", before, x).ravel() for x, _ in sums.means])
+    y_q = np.stack([np.einsum("gok,gk->go", after, x_q).ravel() for _, x_q in sums.means])
+    delta = bias_delta(y.mean(axis=0), y_q.mean(axis=0), standard_error(y - y_q)).astype(np.float32)
+    return delta if np.isfinite(delta).all() and delta.any() else None
+
+
+def bias_fact(layer: str, delta: NDArray[np.float32]) -> CorrectionFacts:
+    """Return what a corrected bias says in the report."""
+    detail = f"{np.count_nonzero(delta)} of {delta.size} channels, the largest change is {abs(delta).max():.3g}"
+    return CorrectionFacts(correction="bias", layer=layer, kept=True, detail=detail)
 
 
 def _decibel(error: float, power: float) -> float | None:

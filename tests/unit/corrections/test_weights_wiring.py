@@ -17,7 +17,7 @@ from calib.graph.view import GraphView
 from calib.plan import Port, Range
 from calib.ranges.affine import quantize_weights
 from calib.runtime.executed import executed_layers
-from calib.runtime.session import Session, ov
+from calib.runtime.session import F32, Session, ov
 
 op = ov.opset13
 rng = np.random.default_rng(7)
@@ -145,7 +145,7 @@ def test_rounding_lowers_the_output_error_on_the_samples_it_came_from(build):
     draft = draft_of(build)
     samples = fed(draft)
     rounded, facts = round_all(draft, samples)
-    (fact,) = facts
+    fact = facts[0]
     assert fact.kept and fact.sqnr_after_db > fact.sqnr_before_db
 
     # the same layer in float, fed the quantized input: both halves of the samples, all rows
@@ -160,7 +160,7 @@ def error(model, draft, rounded):
     original = draft.view.nodes[draft.view.tensor(weight.port).node].data
     q, scale = rounded or quantize_weights(original, weight.scale_shape, weight.levels)
     delta = (original - q * scale).astype(np.float32)
-    (job,), _ = wiring._jobs(draft)
+    (job,), _ = wiring._jobs(draft, wiring.MAX_INPUTS, 12)
     form = job.linear
     rows = [wiring._levels(job, form.rows(x, None)).astype(np.float64) for x in samples_for(draft)]
     return sum(float((np.einsum("rgk,gok->rgo", r, form.matrices(delta)) ** 2).sum()) for r in rows)
@@ -171,7 +171,7 @@ def test_the_int8_model_is_what_was_rounded(build):
     draft = draft_of(build)
     rounded, _ = round_all(draft, fed(draft))
     model = rounded.quantized()
-    fast, exact = Session(model), Session(model, wiring.SIMULATED)
+    fast, exact = Session(model), Session(model, {**F32, "LP_TRANSFORMS_MODE": "NO"})
     assert executed_layers(fast.compiled, {"layer": ()})["layer"].int8
     for (x,) in fed(draft, 2):
         np.testing.assert_allclose(fast([x])[0], exact([x])[0], atol=1e-4 * np.abs(exact([x])[0]).max())
@@ -179,7 +179,7 @@ def test_the_int8_model_is_what_was_rounded(build):
 
 def test_a_range_for_each_channel_is_a_scale_for_each_group():
     draft = draft_of(depthwise, per_channel=True)
-    rounded, (fact,) = round_all(draft, fed(draft))
+    rounded, (fact, _) = round_all(draft, fed(draft))
     assert fact.kept
     assert rounded.edits.rounded[Port("layer", 1)][1].shape == (16, 1, 1, 1, 1)
 
@@ -205,10 +205,9 @@ def test_bytes_do_not_depend_on_streams_order_or_memory(build):
             assert scale.tobytes() == other.edits.rounded[port][1].tobytes()
 
 
-def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal(monkeypatch):
-    monkeypatch.setattr(wiring, "MAX_INPUTS", 10)
+def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal():
     draft = draft_of(dense)
-    _, (fact,) = round_all(draft, fed(draft))
+    _, (fact, _) = round_all(draft, fed(draft), max_inputs=10)
     assert "by the diagonal" in fact.detail
     assert fact.sqnr_after_db >= fact.sqnr_before_db
 
@@ -224,7 +223,7 @@ def test_layers_in_several_groups_come_out_as_in_one():
     samples, remarks = fed(draft), []
     one, facts = round_all(draft, samples)
     many, same = round_all(draft, samples, memory_limit=1, told=remarks.append)
-    assert [f.layer for f in facts] == ["first", "second", "layer"]
+    assert [f.layer for f in facts if f.correction == "rounding"] == ["first", "second", "layer"]
     assert facts == same and len(remarks) == 3
     for port, (q, _) in one.edits.rounded.items():
         assert np.array_equal(q, many.edits.rounded[port][0])
@@ -241,10 +240,29 @@ def test_a_deconvolution_is_left_alone_with_a_reason():
     assert not fact.kept and "ConvolutionBackpropData" in fact.detail and not rounded.edits.rounded
 
 
-def test_biases_of_the_old_weights_are_dropped():
+def test_biases_of_the_old_weights_are_replaced():
     draft = draft_of(dense)
-    rounded, _ = round_all(replace(draft, edits=Edits({}, {"layer": np.ones(12, np.float32)})), fed(draft, 2))
-    assert not rounded.edits.biases
+    other = replace(draft, edits=Edits({}, {"layer": np.full(12, 100, np.float32)}))
+    found = [round_all(one, fed(draft))[0].edits.biases["layer"] for one in (draft, other)]
+    assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("build", [dense, depthwise, grouped, matmul_b, matmul_a])
+def test_bias_gives_back_the_mean_that_a_layer_lost(build):
+    draft = draft_of(build)
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]  # inputs with a mean: errors of weights have one
+    rounded, facts = round_all(draft, samples)
+    alone = replace(rounded, edits=Edits(rounded.edits.rounded))
+    axes = {"dense": 1, "depthwise": 1, "grouped": 1}.get(build.__name__)
+
+    def shift(quantized):
+        one, other = Session(draft.model), Session(quantized, {**F32, "LP_TRANSFORMS_MODE": "NO"})
+        lost = np.mean([one(sample)[0] - other(sample)[0] for sample in samples], axis=0)
+        axis = axes if axes is not None else lost.ndim - (1 if build is matmul_b else 2)
+        return float((lost.mean(axis=tuple(i for i in range(lost.ndim) if i != axis)) ** 2).sum())
+
+    assert "layer" in rounded.edits.biases and any(f.correction == "bias" for f in facts)
+    assert shift(rounded.quantized()) < shift(alone.quantized())
 
 
 def test_one_sample_can_not_be_split_and_changes_nothing():

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calib.corrections.judge import Draft, Judge
+from calib.corrections.recipes import HEAD_START_DB, RECIPES, Recipe, choose_corrections, choose_recipe
+from calib.graph.finder import find
+from calib.graph.insert import Edits
+from calib.graph.placement import place
+from calib.graph.view import GraphView
+from calib.runtime.session import ov
+from calib.statistics.collect import Need, collect
+
+op = ov.opset13
+rng = np.random.default_rng(3)
+
+
+def network():
+    """Two convolutions, the weights of the first with a mean, so that there is a shift to correct."""
+    x = op.parameter([1, 4, 8, 8], np.float32)
+    y = op.convolution(
+        x, op.constant(rng.normal(0.5, 1, (8, 4, 3, 3)).astype(np.float32)), [1, 1], [1, 1], [1, 1], [1, 1]
+    )
+    y = op.relu(y)
+    z = op.convolution(
+        y, op.constant(rng.normal(0.2, 1, (6, 8, 1, 1)).astype(np.float32)), [1, 1], [0, 0], [0, 0], [1, 1]
+    )
+    model = ov.Model([z], [x], "two")
+    for index, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(f"n{index}")
+    return model
+
+
+@pytest.fixture(scope="module")
+def ready():
+    model = network()
+    view = GraphView(model)
+    plan = place(view, find(view, ()))
+    samples = [[np.abs(rng.normal(size=(1, 4, 8, 8))).astype(np.float32)] for _ in range(24)]
+    needs = {q.tensor: Need(histogram=True, channels=q.per_channel) for q in plan.activations}
+    summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples)])
+    held = [[np.abs(rng.normal(size=(1, 4, 8, 8))).astype(np.float32)] for _ in range(8)]
+    return Draft(model, view, plan, Edits()), summaries, samples, Judge(model, held)
+
+
+def test_the_chosen_draft_is_the_one_that_was_scored(ready):
+    base, summaries, samples, judge = ready
+    chosen = choose_recipe(base, summaries, RECIPES["balanced"], samples[:16], judge)
+    (best,) = [candidate for candidate in chosen.candidates if candidate.chosen]
+    assert chosen.trial is not None
+    assert judge(chosen.draft) == pytest.approx(best.sqnr_db, abs=1e-3)
+    assert judge.errors(chosen.trial.model) == chosen.trial.errors == chosen.errors
+
+
+def test_a_clipping_estimator_has_to_win_by_more_than_its_head_start(ready):
+    base, summaries, samples, judge = ready
+    recipe = Recipe(("minmax", "percentile-99.9"), rounded=0)
+    plain, clipped = choose_recipe(base, summaries, recipe, samples, judge).candidates
+    assert clipped.chosen == (clipped.sqnr_db > plain.sqnr_db + HEAD_START_DB)
+    assert plain.chosen != clipped.chosen
+
+
+def test_the_third_estimator_is_left_out_where_the_second_lost(ready):
+    base, summaries, samples, judge = ready
+    names = [
+        c.name
+        for c in choose_recipe(
+            base, summaries, Recipe(("minmax", "percentile-99.9", "kl"), rounded=0), samples, judge
+        ).candidates
+    ]
+    assert names == ["minmax", "percentile-99.9"]
+    thorough = Recipe(("minmax", "percentile-99.9", "kl"), ("mean-minmax",), rounded=0)
+    more = [c.name for c in choose_recipe(base, summaries, thorough, samples, judge).candidates]
+    assert more[:2] == names and more[-1] == "mean-minmax"
+
+
+def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_scored(ready):
+    base, summaries, samples, judge = ready
+    balanced, thorough = (
+        choose_recipe(base, summaries, RECIPES[effort], samples[:16], judge) for effort in ("balanced", "thorough")
+    )
+    assert {c.name for c in balanced.candidates} <= {c.name for c in thorough.candidates}
+    scores = [next(c.sqnr_db for c in one.candidates if c.chosen) for one in (balanced, thorough)]
+    assert scores[1] >= scores[0]
+
+
+def test_corrections_of_a_given_plan_keep_its_ranges(ready):
+    base, summaries, samples, judge = ready
+    given = choose_recipe(base, summaries, Recipe(("minmax",), rounded=0), samples, judge).draft
+    chosen = choose_corrections(replace(given, edits=Edits()), RECIPES["balanced"], samples[:16], judge)
+    assert chosen.draft.plan == given.plan
+    assert [c.name for c in chosen.candidates] == ["plan", "plan + rounding + bias"]
