@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from calib.corrections.judge import Arrays, Draft, Judge, Trial, decibel
 from calib.corrections.sequential_bias import correct_biases
 from calib.corrections.weights import bias_fact, round_all
-from calib.graph.insert import Edits
+from calib.graph.insert import Edits, insert
 from calib.outcome import CandidateFacts, CorrectionFacts
 from calib.plan import QuantizationPlan, TensorId
 from calib.ranges import get_estimator
@@ -117,7 +117,7 @@ class _Field:
         """Score a draft; one that makes a model that was scored already is passed over."""
         if any(_same(one.draft, draft) for one in self.tried):
             return
-        trial = self._judge.trial(draft.executable())
+        trial = self._judge.trial(insert(draft.model, draft.plan, draft.edits, fold=True))  # as it ships
         new = _Tried(name, draft, decibel(trial.errors), trial, list(notes), extra, sequential)
         self.tried.append(new)
         self._told(f"{name} {new.score:.1f} dB")
