@@ -24,12 +24,14 @@ from calib.plan import QuantizationPlan, TensorId
 from calib.progress import Progress, silent
 from calib.runtime.executed import Executed
 from calib.runtime.layer_times import timed_layers
-from calib.runtime.session import Session, ov
+from calib.runtime.session import F32, Session, ov
 from calib.stages import aliases
 
 LAYER_TYPES = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 TAPPED_BYTES = 128 << 20  # of layer outputs at a time; larger networks take several passes
 TIMED_FEEDS = 8
+# Compiling element-wise chains to code of their own takes half of a compilation, and tapped layers have few of them.
+QUICK = {**F32, "SNIPPETS_MODE": "DISABLE"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequen
         feeds: a few samples.
     """
     pairs = [pair for pair in match(view, GraphView(after))[0] if pair.matched == "name"]
-    errors, _ = _errors((before, after), view, pairs, lambda: feeds, lambda count: None)
+    errors, _ = _errors((before, after), view, pairs, lambda: feeds, lambda count: None, QUICK)
     return {name: error.sqnr_db for name, error in errors.items()}
 
 
@@ -170,6 +172,7 @@ def _errors(
     pairs: Sequence[_Pair],
     feeds: Callable[[], Iterable[Any]],
     update: Callable[[int], None],
+    config: Mapping[str, Any] = F32,
 ) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
     """Return the error of every layer and every output, layer outputs in passes that fit ``TAPPED_BYTES``."""
     own = [output_name(port) for port in models[0].outputs]
@@ -177,7 +180,7 @@ def _errors(
     errors: dict[str, LayerError] = {}
     for number, chunk in enumerate(_chunks(view, pairs)):
         sessions = [
-            Session(tapped_model(model, [getattr(pair, which) for pair in chunk]))
+            Session(tapped_model(model, [getattr(pair, which) for pair in chunk]), config)
             for model, which in zip(models, ("before", "after"), strict=True)
         ]
         for pair in chunk:

@@ -51,12 +51,12 @@ def pay_off(job: Job, built: Built | None, kept: Kept | None, again: Callable[[B
     speed, wanted = _timed(job, built), job.settings.require_speedup
     if wanted is None or gain(speed) >= wanted:
         return Paid(built, kept, speed)
-    missed = f"INT8 was {_against(speed)}, and {wanted:g} times were required"
+    missed = f"INT8 was {_against(speed)}, and at least {wanted:g}× was asked for"
     slow = given_back(speed, built.plan.units())
     if not slow or len(slow) == len(built.plan.layers):
         which = "every layer was" if slow else "no layer was"
         return Paid(
-            None, kept, speed, built, f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept"
+            None, kept, speed, built, f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
         )
     draft = built.draft
     for name, reason in slow.items():
@@ -71,8 +71,9 @@ def pay_off(job: Job, built: Built | None, kept: Kept | None, again: Callable[[B
             lighter, faster = kept.built, _timed(job, kept.built)
     now = f"without the {plural(len(slow), 'layer')} that took longer in INT8 it is {_against(faster)}"
     if gain(faster) >= wanted:
-        return Paid(lighter, kept, faster, reason=f"{missed}; {now}")
-    return Paid(None, kept, faster, lighter, f"{missed}; {now}, so the FP32 model was kept")
+        return Paid(lighter, kept, faster, reason=f"{missed}; {now}.")
+    # What is shown of INT8 is the whole of it: there one sees which layers were slow.
+    return Paid(None, kept, speed, built, f"{missed}; {now}, so the FP32 model was kept.")
 
 
 def gain(speed: Speed) -> float:
@@ -120,4 +121,4 @@ def _timed(job: Job, built: Built) -> Speed:
 def _against(speed: Speed) -> str:
     facts = speed.facts
     rival = "f32" if facts.default_precision == "f32" else f"the faster of f32 and {facts.default_precision}"
-    return f"{gain(speed):.2f} times as fast as {rival}{' (on a noisy machine)' if facts.noisy else ''}"
+    return f"{gain(speed):.2f}× as fast as {rival}{' (on a noisy machine)' if facts.noisy else ''}"

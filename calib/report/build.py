@@ -98,13 +98,14 @@ def quantizer_facts(
 def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidates: bool) -> QuantizerFacts:
     assert quantizer.range is not None
     edges, counts = _drawn(summary)
+    chosen = quantizer.range
+    known = {chosen.estimator: chosen} if chosen.estimator in ESTIMATORS else {}  # not estimated twice
     others: dict[str, tuple[float, float]] = {
         name: (other.low, other.high)
         for name, estimator in ESTIMATORS.items()
         if candidates and name != "auto" and (summary.histogram is not None or not estimator.needs_histogram)
-        for other in [estimator(summary, quantizer.scheme, quantizer.levels)]
+        for other in [known.get(name) or estimator(summary, quantizer.scheme, quantizer.levels)]
     }
-    chosen = quantizer.range
     return QuantizerFacts(
         tensor=str(quantizer.tensor),
         layers=sorted(quantizer.layers),

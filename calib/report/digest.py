@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from calib.outcome import AccuracyFacts, LayerFacts, ModelFacts, QuantizerFacts, Report, SpeedFacts, Status
@@ -53,7 +53,9 @@ def facts(report: Report) -> list[Fact]:
     if report.accuracy:
         found += [accuracy_fact(report.accuracy), drop_fact(report.accuracy)]
     if report.speed:
-        found.append(speed_fact(report.speed))
+        fact = speed_fact(report.speed)
+        given_up = f"{fact.detail}{SEPARATOR}INT8 was given up"
+        found.append(replace(fact, detail=given_up) if report.status == "fp32_kept" else fact)
     if report.model.bytes_before and report.model.bytes_after:
         found.append(size_fact(report.model))
     if report.layers:
@@ -105,6 +107,8 @@ def size_fact(model: ModelFacts) -> Fact:
     """Say the size of the weights before and after."""
     times = model.bytes_before / model.bytes_after
     detail = f"{times:.2f}× smaller" if times >= 1 else f"{1 / times:.2f}× larger"
+    if detail.startswith("1.00×"):
+        detail = "unchanged"
     return Fact("weights", f"{numbers.size(model.bytes_before)} → {numbers.size(model.bytes_after)}", detail)
 
 
@@ -197,7 +201,7 @@ def notes(report: Report) -> list[str]:
         if report.speed.note:
             found.append(report.speed.note)
         rival = min(report.speed.latency_f32_ms, report.speed.latency_default_ms)
-        if report.speed.latency_int8_ms > rival:
+        if report.speed.latency_int8_ms > rival and report.status != "fp32_kept":  # its reason says so
             found.append(
                 f"INT8 does not pay here: {numbers.milliseconds(report.speed.latency_int8_ms)} against "
                 f"{numbers.milliseconds(rival)} for the faster of f32 and the default precision."

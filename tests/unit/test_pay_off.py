@@ -107,14 +107,15 @@ def test_the_slow_layer_goes_back_where_that_reaches_the_wish(speeds: list[Speed
     assert found.built is not None and [layer.name for layer in found.built.plan.layers] == ["a"]
     assert found.built.draft.reasons == (("b", given_back(SLOW, [frozenset({"b"})])["b"]),)  # pyright: ignore
     assert found.speed is FAST and found.refused is None
-    assert "INT8 was 0.40 times as fast" in found.reason and "without the 1 layer" in found.reason
+    assert "INT8 was 0.40× as fast" in found.reason and "without the 1 layer" in found.reason
 
 
 def test_the_fp32_model_is_kept_where_nothing_helps(speeds: list[Speed]):
     speeds += [SLOW, SLOW]
     found = paid(1.0, Stub("a", "b"))
-    assert found.built is None and found.refused is not None
-    assert "0.40 times as fast" in found.reason and "the FP32 model was kept" in found.reason
+    assert found.built is None and found.refused is not None and found.speed is SLOW
+    assert [layer.name for layer in found.refused.plan.layers] == ["a", "b"]  # the times are those of all of INT8
+    assert "0.40× as fast" in found.reason and "the FP32 model was kept" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -174,13 +175,13 @@ def test_a_layer_that_does_not_pay_goes_back_with_the_reason_in_the_report(monke
     second = next(layer for layer in report.layers if layer.name == "second")
     assert report.status == "within_budget"
     assert second.planned == "float" and "4 ms in INT8 and 2 ms in f32" in second.reason
-    assert any("INT8 was 0.60 times as fast" in warning for warning in report.warnings)
+    assert any("INT8 was 0.60× as fast" in warning for warning in report.warnings)
     assert report.accuracy is not None and report.accuracy.samples == 12
 
 
 def test_a_kept_fp32_model_still_says_what_was_slow(monkeypatch: pytest.MonkeyPatch):
     report = quantized(monkeypatch, 0.2, require_speedup=1.0, effort="fast")
-    assert report.status == "fp32_kept" and "INT8 was 0.20 times" in report.status_reason
+    assert report.status == "fp32_kept" and "INT8 was 0.20×" in report.status_reason
     assert {layer.planned for layer in report.layers} == {"float"}
     assert all(layer.reason for layer in report.layers)
     assert all(layer.time_int8_ms for layer in report.layers)
