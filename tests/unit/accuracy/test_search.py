@@ -181,7 +181,9 @@ def test_held_out_samples_confirm_the_choice_or_send_the_search_on():
     assert result.status == "within_budget" and frozenset({"l0", "l1", "l2"}) <= result.reverted
     assert result.held_out is not None and result.held_out.samples == 100 and result.held_out.drop == 0
     assert result.headline is result.held_out
-    assert [s.within for s in result.steps if s.kind == "confirm"][-1]
+    confirmations = [s for s in result.steps if s.kind == "confirm"]
+    assert [s.within for s in confirmations] == [*[False] * (len(confirmations) - 1), True]
+    assert [bool(s.reason) for s in confirmations] == [not s.within for s in confirmations]
 
 
 def test_plan_that_only_the_searched_samples_allow_is_not_called_within():

@@ -130,3 +130,15 @@ def test_a_scale_shape_or_clip_that_does_not_fit_is_refused():
 
 def test_no_level_lies_beyond_the_last():
     assert round_to_levels(np.array([10.0, -10.0]), np.ones(2, np.float32), 15).tolist() == [7, -7]
+
+
+@pytest.mark.parametrize(("levels", "last"), [(255, 127), (127, 63)])
+def test_clipped_weights_stay_within_the_levels_that_were_asked_for(levels, last):
+    weights = np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 16)
+    integers, scale = quantize_weights(weights, (2, 1), levels, clip=(0.5, 0.25))
+    assert np.abs(integers).max(axis=1).tolist() == [last, last]
+    assert (scale.ravel() * last).tolist() == pytest.approx([0.5, 0.25])
+
+
+def test_weights_of_nothing_have_scales_at_the_floor():
+    assert weight_scale(np.zeros((2, 0), np.float32), (2, 1)).tolist() == [[SCALE_FLOOR]] * 2

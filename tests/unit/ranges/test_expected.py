@@ -85,6 +85,14 @@ def test_clipped_share_is_the_share_of_values_outside(seed, part):
     assert clipped_share(summary, chosen) == pytest.approx(share, abs=0.003)
 
 
+@pytest.mark.parametrize("unit", [1.0, 2.0**-6, 2.0**10])
+def test_a_bin_that_a_range_cuts_counts_for_the_part_outside(unit):
+    values = unit * np.linspace(1.0, 1.0 + 2.0**-7, 1000, endpoint=False)  # one bin of the histogram
+    cut = Range(0.0, unit * (1.0 + 2.0**-9))
+    assert clipped_share(summary_of(values), cut) == pytest.approx(0.75, abs=0.01)
+    assert clipped_share(summary_of(values), Range(0.0, unit)) == pytest.approx(1.0, abs=0.01)
+
+
 def test_a_constant_tensor_is_inside_its_own_range():
     assert clipped_share(summary_of([3.3] * 10), Range(0.0, float(np.float32(3.3)))) == 0.0
 
