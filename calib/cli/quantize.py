@@ -39,7 +39,9 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")  # of --dry-run
 @click.option("-o", "--output", metavar="DIR", help="Folder for the model, report.json and report.html.")
 @setting_flags("metric", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision")
 @setting_flags("time_limit", "max_evaluations", "require_speedup")
-@click.option("--speed/--no-speed", default=True, show_default=True, help="Time INT8 against FP32 (a second).")
+@click.option(
+    "--speed/--no-speed", default=True, show_default=True, help="Time INT8 against FP32, each layer too (a second)."
+)
 @setting_flags("samples", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
 @source_flags
 @click.option("--statistics", metavar="FILE", help="Read the statistics from this .npz; it is made where it is not.")

@@ -206,7 +206,8 @@ class Settings(_Checked):
         default=None, description="against the faster of f32 and default FP32; layers that do not pay go back"
     )
     speed: bool | None = Field(
-        default=None, description="time INT8 against f32 and the default precision (a second); None: with a budget"
+        default=None,
+        description="time INT8 and its layers against f32 and the default precision (a second); None: with a budget",
     )
     threads: Count | None = Field(
         default=None, description="samples run in parallel, one thread each; all cores unless given"
