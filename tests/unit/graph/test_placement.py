@@ -12,6 +12,7 @@ from calib.graph.finder import Found, find
 from calib.graph.placement import place
 from calib.graph.view import GraphView
 from calib.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Scheme, TensorId
+from calib.runtime.session import ov
 
 
 def named(node: Any, name: str) -> Any:
@@ -113,14 +114,16 @@ def test_a_concat_of_concats_is_one_group():
     assert {quantizer.unify for quantizer in found.values()} == {"outer"}
 
 
-@pytest.mark.parametrize("kind", ["input", "twice", "constant"])
+@pytest.mark.parametrize("kind", ["input", "state", "twice", "constant"])
 def test_a_concat_that_gains_nothing_from_int8_inputs_is_quantized_behind(kind: str):
     net = Net()
     x = net.input(1, 3, 8, 8)
     part = named(op.sigmoid(x), "part")
-    other = {"input": x, "twice": part, "constant": net.weights(1, 3, 8, 8)}[kind]
+    state = op.read_value(net.weights(1, 3, 8, 8), "state", ov.Type.f32, ov.PartialShape([1, 3, 8, 8]))
+    other = {"input": x, "state": state, "twice": part, "constant": net.weights(1, 3, 8, 8)}[kind]
     join = named(op.concat([part, other], 1), "join")
-    view = GraphView(net.model(conv(net, join, "a")))
+    sinks = [op.assign(op.relu(x), "state")] if kind == "state" else []
+    view = GraphView(net.model(conv(net, join, "a"), sinks=sinks))
     layer = QuantizableNode("a", "Convolution", (0,), (1,))  # the finder leaves the one with a constant out
     (quantizer,) = place(view, Found((layer,), ())).activations
     assert (quantizer.tensor, quantizer.unify) == (TensorId("join"), "")
