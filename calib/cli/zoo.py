@@ -232,7 +232,9 @@ def _conclude(ctx: click.Context, zoo: Zoo, rows: Sequence[JobRow]) -> None:
         page = filtered(store.rows(), reports=zoo.reports_from(zoo.page.parent))
     write_leaderboard_html(page, zoo.page, __version__)
     print_lines([render_leaderboard_text(filtered(rows), width(), color()).rstrip("\n")])
-    print_lines(["", f"with all reports: {printable(str(zoo.page))}"])
+    left = sum(row.status == "waiting" for row in rows)
+    more = [f"{numbers.plural(left, 'job')} left; run again to go on"] if left else []
+    print_lines(["", *more, f"with all reports: {printable(str(zoo.page))}"])
     if any(row.status not in _GOOD for row in rows):
         ctx.exit(PARTLY_FAILED)
 

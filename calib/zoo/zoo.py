@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calib.errors import OutputError, UsageError
+from calib.report.numbers import plural
 from calib.zoo.expected import expected, learned, seconds_of
 from calib.zoo.jobs import DONE, JobRow, JobStore
 from calib.zoo.manifest import read_manifest
@@ -175,7 +176,7 @@ def merge(zoo: Zoo, shards: Sequence[str], notice: Callable[[str], None]) -> lis
             part = Zoo(zoo.jobs, Folders(Path(shard)), Output(str(Path(shard) / "models")))
             with open_store(part, new=False) as other:
                 taken = [row for row in other.rows("status != 'running'") if _take(zoo, store, part, other, row)]
-            notice(f"{shard}: {len(taken)} jobs")
+            notice(f"{shard}: {plural(len(taken), 'job')}")
         return store.rows()
 
 

@@ -74,7 +74,7 @@ def test_shards_with_stores_of_their_own_are_merged(calib: Calib, tmp_path: Path
 def test_what_is_left_after_the_time_limit_is_exit_code_4_and_the_next_run_goes_on(calib: Calib, tmp_path: Path):
     manifest = write_zoo(tmp_path, "a")
     code, out, _ = calib("run", manifest, "--time-limit", "0.1s")
-    assert code == 4 and "1 waiting" in out
+    assert code == 4 and "1 waiting" in out and "1 job left; run again to go on" in out
     assert calib("retry", manifest)[0] == 0
 
 
