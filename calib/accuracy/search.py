@@ -5,11 +5,14 @@
    in steps that triple, so that a network of n units is climbed in log3(n) evaluations.
 3. Bisect between the longest prefix that failed and the shortest that fits.
 4. Back-fill: quantize reverted units again, the least damage per millisecond first.
-5. Time the plans that fit, and take the fastest.
-6. With a held-out part: confirm the choice on it; climb on from there where it fails.
+5. Where margins are known, 2 to 4 are scouts: they look at the doubtful samples only, and tell what all would lose. The
+   plan with fewest units that is expected to fit is looked at to the end; a safer one where the scout was wrong.
+6. Time the plans that fit, and take the fastest.
+7. With a held-out part: confirm the choice on it; climb on from there where it fails.
 
-A plan is rejected early where a bounded error allows it, and accepted only on all samples. Feasibility along the
-ranking is not monotone, so nothing is concluded about a plan that was not evaluated itself, except to save work.
+A plan is rejected early where a bounded error allows it, left alone where a scout expects it over the budget, and
+accepted only on all samples. Feasibility along the ranking is not monotone, so nothing is concluded about a plan that
+was not evaluated itself, except to save work.
 
 Where no quantized model keeps the budget the result is over_budget with the quantized model of the smallest drop: a
 user who asked for INT8 can judge it, and the FP32 model is at hand anyway. It is returned only if asked for.
