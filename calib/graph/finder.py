@@ -145,6 +145,8 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
     for port in rule.activations:
         if extreme := _fused_extreme(view, view.inputs[name][port]):
             return f"its levels would be fused into {extreme}, which OpenVINO 2026.4 computes wrongly"
+    if wide := _wide_row(view, name, rule):
+        return wide
     if rule.type.endswith("Convolution") and None in shape and len(readers) > 1:
         return (
             "its output has a dynamic shape, no bias and several readers: OpenVINO 2026.4 then applies the scale of "
@@ -155,6 +157,25 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
     if rule.type == "MatMul" and any(view.types[port.node] == "Unsqueeze" for port in readers):
         return "an Unsqueeze reads it, through which OpenVINO 2026.4 fails to move the scales of its weights"
     return ""
+
+
+def _wide_row(view: GraphView, name: str, rule: LayerRule) -> str:
+    """Return why a convolution with few channels and a wide kernel can't be INT8, empty if it can.
+
+    On AMX oneDNN joins a row of the kernel with its channels. Found by trying all widths up to 49 for 3 to 48 channels:
+    wrong where channels are a multiple of 4 below 32 and a row is a multiple of 64 longer than 64. Some strides are
+    computed rightly; other CPUs compute all of them rightly, but a model is made once for all CPUs.
+    """
+    if not rule.type.endswith("Convolution") or not view.is_constant(view.inputs[name][1]):
+        return ""
+    shape, attributes = tuple(view.nodes[name].input_value(1).get_shape()), view.nodes[name].get_attributes()
+    width, channels = shape[-1], shape[-1 - len(attributes["strides"])]
+    row = width * channels
+    if attributes["dilations"][-1] != 1 or channels % 4 or channels >= 32 or row % 64 or row <= 64:
+        return ""
+    return (
+        f"its kernel is {width} wide over {channels} channels, which OpenVINO 2026.4 computes wrongly on CPUs with AMX"
+    )
 
 
 def _fused_extreme(view: GraphView, tensor: TensorId, between: bool = False) -> str:

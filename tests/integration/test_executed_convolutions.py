@@ -235,3 +235,16 @@ def test_a_layer_that_is_negated_without_a_relu_runs_in_int8():
     assert proof.planned
     assert not proof.broken
     assert proof.computes_what_it_says()
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "left_out"),
+    [(16, 8, True), (16, 4, False), (4, 32, True), (6, 32, False), (32, 8, False), (28, 16, True)],
+)
+def test_a_wide_kernel_over_few_channels_stays_in_floating_point_where_its_row_is_a_multiple_of_64(
+    channels, width, left_out
+):
+    net = Net()
+    proof = prove(net.model(net.conv(net.input(1, channels, 48), 8, kernel=width)))
+    assert bool(proof.planned) != left_out
+    assert proof.computes_what_it_says()

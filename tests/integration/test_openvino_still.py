@@ -16,6 +16,7 @@ from proof import needs_vnni, prove
 from calib.errors import CalibError
 from calib.graph.operations import LAYERS, SELECTING
 from calib.plan import Port, QuantizableNode, Scheme
+from calib.runtime.isa import cpu
 from calib.runtime.session import ov
 
 pytestmark = needs_vnni
@@ -89,6 +90,11 @@ def depthwise_behind_two_groups():
     return net.model(net.depthwise(net.conv(net.input(1, 4, 8, 8), 4, groups=2)))
 
 
+def wide_row():
+    net = Net()
+    return net.model(net.conv(net.input(1, 16, 64), 16, kernel=8))
+
+
 GUARDED = {
     "calib.graph.finder._negated": {subtrahend: WRONG, negated_behind_a_relu: WRONG},
     "calib.graph.finder._miscompiled": {
@@ -108,6 +114,12 @@ GUARDED = {
 def test_a_layer_that_the_finder_leaves_out_is_still_a_fault(monkeypatch, guard, make, expected):
     monkeypatch.setattr(guard, lambda *_: "")
     assert symptom(make()) == expected
+
+
+@pytest.mark.skipif("amx" not in cpu().features, reason="only kernels for AMX compute wide rows wrongly")
+def test_a_wide_row_of_few_channels_is_still_a_fault(monkeypatch):
+    monkeypatch.setattr("calib.graph.finder._wide_row", lambda *_: "")
+    assert symptom(wide_row()) == WRONG
 
 
 @pytest.mark.parametrize(
