@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -37,11 +39,35 @@ def plan_from_json(text: str, source: str) -> QuantizationPlan:
     if version != PLAN_VERSION:
         raise StatisticsError(f"{source} has plan_version {version!r}; this calib reads {PLAN_VERSION}. Make it again.")
     try:
-        return _adapter().validate_python(content.get("plan"))
+        plan = _adapter().validate_python(content.get("plan"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise StatisticsError(f"{source} is damaged: {place}: {first['msg']}. Make the plan again.") from error
+    if wrong := next(_wrong_numbers(plan), ""):
+        raise StatisticsError(f"{source} is damaged: {wrong}. Make the plan again.")
+    return plan
+
+
+def _wrong_numbers(plan: QuantizationPlan) -> Iterator[str]:
+    """Yield what no plan of calib's holds: with NaN for a limit OpenVINO would compute nonsense without a word."""
+    for quantizer in plan.activations:
+        ends = [(quantizer.range.low, quantizer.range.high)] if quantizer.range else []
+        for low, high in (*ends, *quantizer.channel_ranges):
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                yield f"the range of {quantizer.tensor} is {low:g} to {high:g}"
+    for what, levels in [
+        *((q.tensor, q.levels) for q in plan.activations),
+        *((w.port, w.levels) for w in plan.weights),
+    ]:
+        if not 2 <= levels <= 256:
+            yield f"the quantizer on {what} has {levels} levels, and INT8 has 2 to 256"
+    for weight in plan.weights:
+        if not all(0 < share <= 1 for share in weight.clip):
+            yield f"clip of {weight.port} is a share of 0 to 1 of each magnitude"
+    for scaling in plan.scalings:
+        if not all(0 < factor < math.inf for factor in scaling.factors):
+            yield f"the factors of {scaling.tensor} have to be positive numbers"
 
 
 def read_plan(path: str | Path) -> QuantizationPlan:

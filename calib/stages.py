@@ -72,7 +72,7 @@ def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
     """Return a plan read from a file if it fits the model.
 
     Raises:
-        StatisticsError: it names a node that the model does not have.
+        StatisticsError: it names a node or a port that the model does not have.
         ModelError: weights are not finite.
     """
     wanted = [layer.name for layer in plan.layers] + [q.tensor.node for q in plan.activations]
@@ -80,8 +80,28 @@ def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
     if missing:
         raise StatisticsError(f"the plan names {missing[0]!r}, which {job.loaded.facts.name} does not have: "
                               "it was made for another model")  # fmt: skip
+    _require_ports(job, plan)
     _require_finite_weights(job, plan)
     return plan
+
+
+def _require_ports(job: Job, plan: QuantizationPlan) -> None:
+    """Refuse a plan whose quantizers sit elsewhere in this model: its layers have the same names and other inputs."""
+    view = job.view
+    wanted = [(port, q.tensor) for q in plan.activations for port in sorted(q.consumers)]
+    wanted += [(w.port, None) for w in plan.weights]
+    wanted += [(route.layer, None) for q in plan.activations for route in sorted(q.routes)]
+    for port, tensor in wanted:
+        inputs = view.inputs.get(port.node, ())
+        there = 0 <= port.input < len(inputs) and (tensor is None or inputs[port.input] == tensor)
+        if not there:
+            what = f"reads {tensor}" if tensor else "is there"
+            raise StatisticsError(f"the plan says that input {port.input} of {port.node!r} {what}, which is not so in "
+                                  f"{job.loaded.facts.name}: it was made for another model")  # fmt: skip
+    for weight in plan.weights:
+        if not view.is_constant(view.tensor(weight.port)):
+            raise StatisticsError(f"the plan quantizes weights of {weight.port.node!r}, whose input "
+                                  f"{weight.port.input} is no constant in {job.loaded.facts.name}")  # fmt: skip
 
 
 @dataclass(frozen=True)

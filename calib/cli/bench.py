@@ -9,6 +9,12 @@ import click
 from calib.cli.options import color, json_flag, print_json, progress, source_flags, width
 
 
+def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if value != value:  # NaN is in no range and outside of none
+        raise click.BadParameter("must be a number of seconds, got nan")
+    return value
+
+
 @click.command(short_help="Latency and throughput of several models, interleaved.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL [MODEL]...")
 @click.option("--data", metavar="DATA", help="Samples: [format:]PATH[?key=value]. [default: random numbers]")
@@ -16,7 +22,12 @@ from calib.cli.options import color, json_flag, print_json, progress, source_fla
 @click.option("--streams", type=click.IntRange(0), help="For throughput; 0 leaves it out. [default: one a CPU]")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples in one inference.")
 @click.option(
-    "--seconds", type=click.FloatRange(0.01), default=5.0, show_default=True, help="For latency, and for throughput."
+    "--seconds",
+    type=click.FloatRange(0.01, 86400),
+    callback=_a_number,
+    default=5.0,
+    show_default=True,
+    help="For latency, and for throughput.",
 )
 @source_flags
 @json_flag

@@ -204,3 +204,37 @@ def test_samples_that_are_all_the_same_are_told_apart_by_their_place(quantize: A
     np.savez(work / "data.npz", image=np.repeat(images(1), 16, axis=0))
     assert quantize("--no-speed", "--set", "effort=balanced").code == 0
     assert read_report(work / "out").calibration_samples == 16
+
+
+@pytest.fixture
+def plan(quantize: Any, work: Path) -> dict[str, Any]:
+    """Return the plan of a run, with ranges."""
+    assert quantize("--no-speed", output=work / "before").code == 0
+    return json.loads((work / "before" / "plan.json").read_text())
+
+
+SPOILT: dict[str, tuple[Any, str]] = {
+    "a range of NaN": (lambda p: p["activations"][0]["range"].update(high=float("nan")), "is damaged: the range of"),
+    "a range without an end": (lambda p: p["activations"][0]["range"].update(high=1e999), "is damaged: the range of"),
+    "a range upside down": (lambda p: p["activations"][0]["range"].update(high=-1e9), "is damaged: the range of"),
+    "too many levels": (lambda p: p["weights"][0].update(levels=100000), "100000 levels"),
+    "an input too many": (lambda p: p["activations"][0]["routes"][0]["entry"].update(input=99), "input 99 of"),
+    "weights on no input": (lambda p: p["weights"][0]["port"].update(input=9), "input 9 of"),
+    "weights that are none": (lambda p: p["weights"][0]["port"].update(input=0), "is no constant"),
+    "another tensor": (lambda p: p["activations"][0]["tensor"].update(output=7), "which is not so in model"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_plan_that_does_not_fit_is_refused(name: str, quantize: Any, plan: dict[str, Any], work: Path):
+    spoil, said = SPOILT[name]
+    spoil(plan["plan"])
+    (work / "plan.json").write_text(json.dumps(plan))
+    ended = quantize("--plan", work / "plan.json", "--no-speed")
+    assert (ended.code, ended.out) == (1, "") and said in ended.err and "unexpected" not in ended.err, ended.err
+    assert not (work / "out").exists()
+
+
+def test_a_time_that_is_no_number_is_refused(run: Any, work: Path):
+    ended = run("bench", work / "model.xml", "--seconds", "nan")
+    assert ended.code == 2 and "--seconds" in ended.err

@@ -24,14 +24,15 @@ from calib.plan_file import plan_from_json, plan_to_json, read_plan
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
+ends = st.tuples(numbers, numbers).map(sorted).map(tuple)
 ports = st.builds(Port, names, st.integers(0, 3))
 activations = st.builds(
     ActivationQuantizer,
     tensor=st.builds(TensorId, names, st.integers(0, 2)),
     routes=st.frozensets(st.builds(Route, ports, ports), min_size=1, max_size=4),
     scheme=st.sampled_from(Scheme),
-    range=st.none() | st.builds(Range, numbers, numbers, names, names),
-    channel_ranges=st.lists(st.tuples(numbers, numbers), max_size=2).map(tuple),
+    range=st.none() | st.builds(lambda pair, *words: Range(*pair, *words), ends, names, names),
+    channel_ranges=st.lists(ends, max_size=2).map(tuple),
 )
 plans = st.builds(
     QuantizationPlan,
