@@ -62,4 +62,4 @@ def kind_of_reason(text: str) -> str:
     for words in ("nothing to quantize", "OpenVINO can't read it", "already quantized", "compressed to integers"):
         if words in text:
             return words
-    return text.split(":")[0][:60]
+    return text.split("model.onnx: ")[-1].split(":")[0][:60]  # behind the path, which is another one each time
