@@ -62,6 +62,23 @@ def test_a_quantizer_moves_up_through_what_only_selects_values():
     assert quantizer.tensor == TensorId("sigmoid")
     (route,) = quantizer.routes
     assert (route.entry, route.layer) == (Port("pool", 0), Port("a", 0))
+    assert quantizer.unify == ""
+
+
+def test_a_quantizer_that_stays_below_does_not_hold_back_those_of_other_branches():
+    net = Net()
+    x = net.input(1, 8, 8, 8)
+    early = named(op.transpose(named(op.tanh(x), "early"), np.array([0, 1, 3, 2])), "moved")
+    shared = named(op.transpose(op.sigmoid(x), np.array([0, 1, 3, 2])), "shared")  # a Relu reads it, too
+    late = named(op.concat([x, named(op.elu(x, 1.0), "elu")], 1), "late")
+    model = planned(net, conv(net, early, "a"), conv(net, shared, "b"), op.relu(shared), conv(net, late, "c"))
+    assert set(on(model)) == {"early:0", "shared:0", "late:0"}
+
+
+def test_a_dense_layer_has_signed_levels_only_for_data_that_is_signed():
+    net = Net()
+    layer = named(op.matmul(net.input(1, 6, 16), net.weights(16, 4), False, False), "dense")
+    assert not planned(net, layer).activations[0].signed_only
 
 
 def test_a_quantizer_stays_below_an_operation_that_somebody_else_reads():
