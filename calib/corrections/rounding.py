@@ -11,16 +11,13 @@ Rounding one weight leaves an error that the weights not yet rounded can make up
 Everything here takes an optional leading axis of groups, so that a dense layer is one group of (outputs, inputs), a
 grouped convolution is (groups, outputs, inputs), and a depthwise one (channels, 1, kernel). A convolution's inputs are
 its unfolded patches, see :mod:`calib.corrections.moments`.
-
-Where the layer's bias is corrected afterwards, a constant output error costs nothing: pass the covariance
-``H - mean meanᵀ`` (:func:`calib.corrections.moments.Moments.covariance`) instead of H.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve
+from scipy.linalg import cholesky
 
 DAMPING = 0.01  # share of the mean of diag(H) that is added to it, as in the GPTQ paper, §3.3
 _BLOCK = 64  # inputs between two matrix products; the GPTQ paper's 128 (§3.3) is for a GPU
@@ -152,32 +149,3 @@ def _round_ordered(weights, scale, factor, levels: int) -> NDArray[np.int8]:
             rounded[:, k] = q
             delta[:, k] = weights[:, k] - q * scale
     return rounded
-
-
-def refit_target(
-    weights: NDArray[np.floating],
-    hessian_xq: NDArray[np.float64],
-    cross: NDArray[np.float64],
-    damping: float = DAMPING,
-) -> NDArray[np.float64]:
-    """Return the weights that, fed the quantized input x_q, come closest to ``W x``.
-
-    The W* that minimizes ``E‖W x - W* x_q‖² + λ ‖W* - W‖²`` is::
-
-        W* = W (E[x x_qᵀ] + λ I) (E[x_q x_qᵀ] + λ I)⁻¹,   λ = damping · mean of diag(E[x_q x_qᵀ])
-
-    For any Q, ``E‖W x - Q x_q‖²`` is then a constant plus ``(W* - Q) E[x_q x_qᵀ] (W* - Q)ᵀ`` (at λ = 0), so rounding
-    W* with E[x_q x_qᵀ] as H also undoes what the quantized layers before this one did to its input.
-
-    Args:
-        weights: ``(outputs, inputs)``.
-        hessian_xq: ``(inputs, inputs)``, E[x_q x_qᵀ].
-        cross: ``(inputs, inputs)``, E[x x_qᵀ]: rows are those of x.
-        damping: pull towards W.
-    """
-    ridge = max(damping, 1e-9) * float(np.trace(hessian_xq)) / len(hessian_xq)
-    if ridge <= 0.0:
-        return np.asarray(weights, np.float64)
-    eye = ridge * np.eye(len(cross))
-    moved = np.asarray(weights, np.float64) @ (cross + eye)
-    return solve(hessian_xq + eye, moved.T, assume_a="pos", check_finite=False).T

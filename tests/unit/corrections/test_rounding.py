@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.corrections.moments import Moments
-from calib.corrections.rounding import keep_better, layer_error, nearest, refit_target, round_weights
+from calib.corrections.rounding import keep_better, layer_error, nearest, round_weights
 from calib.ranges.affine import quantize_weights
 
 laws = settings(derandomize=True, deadline=None, max_examples=25)
@@ -22,6 +21,11 @@ def layer(seed: int, outputs: int = 5, inputs: int = 12, rows: int = 200, groups
     return x, weights
 
 
+def moments(x):
+    """E[x xᵀ] of ``(rows, groups, inputs)``, for each group."""
+    return np.einsum("rgj,rgk->gjk", x, x) / len(x)
+
+
 def scales(weights, levels):
     return quantize_weights(weights, (*weights.shape[:-1], 1), levels)[1][..., 0]
 
@@ -33,14 +37,14 @@ def test_layer_error_is_the_mean_squared_output_error(seed, levels):
     scale = scales(weights, levels)
     delta = weights - nearest(weights, scale, levels) * scale[..., None]
     measured = np.mean(np.einsum("rgk,gok->rgo", x, delta.astype(np.float64)) ** 2, axis=0)
-    np.testing.assert_allclose(layer_error(delta, Moments.of(x).hessian), measured, rtol=1e-9)
+    np.testing.assert_allclose(layer_error(delta, moments(x)), measured, rtol=1e-9)
 
 
 @laws
 @given(seeds, st.sampled_from([255, 127, 15]), st.integers(1, 3))
 def test_no_channel_is_worse_than_rounding_to_nearest(seed, levels, groups):
     x, weights = layer(seed, groups=groups)
-    hessian, scale = Moments.of(x).hessian, scales(weights, levels)
+    hessian, scale = moments(x), scales(weights, levels)
     ours, plain = round_weights(weights, scale, hessian, levels), nearest(weights, scale, levels)
     s = scale[..., None].astype(np.float64)
     assert np.all(layer_error(weights - ours * s, hessian) <= layer_error(weights - plain * s, hessian))
@@ -50,7 +54,7 @@ def test_no_channel_is_worse_than_rounding_to_nearest(seed, levels, groups):
 def test_correlated_inputs_gain_a_lot():
     x, weights = layer(3, outputs=32, inputs=96, rows=4000)
     x = x @ np.random.default_rng(1).normal(size=(96, 96)) * np.geomspace(1, 0.01, 96)
-    hessian, scale = Moments.of(x).hessian, scales(weights, 15)
+    hessian, scale = moments(x), scales(weights, 15)
     s = scale[..., None]
     ours = layer_error(weights - round_weights(weights, scale, hessian, 15) * s, hessian).sum()
     plain = layer_error(weights - nearest(weights, scale, 15) * s, hessian).sum()
@@ -75,7 +79,7 @@ def obq_by_the_paper(weights, scale, hessian, levels, damping=0.01):
 @pytest.mark.parametrize("inputs", [7, 128, 300])
 def test_the_numbers_are_those_of_the_paper(inputs):
     x, weights = layer(inputs, outputs=6, inputs=inputs, rows=1000)
-    hessian, scale = Moments.of(x).hessian[0], scales(weights, 31)[0]
+    hessian, scale = moments(x)[0], scales(weights, 31)[0]
     theirs = obq_by_the_paper(weights[0], scale.astype(np.float64), hessian, 31)
     expected = keep_better(weights[0], scale, nearest(weights[0], scale, 31), theirs, hessian)
     np.testing.assert_array_equal(round_weights(weights[0], scale, hessian, 31), expected)
@@ -90,7 +94,7 @@ def test_independent_inputs_are_rounded_to_nearest():
 
 def test_groups_are_layers_of_their_own():
     x, weights = layer(8, groups=4, outputs=1, inputs=9)
-    hessian, scale = Moments.of(x).hessian, scales(weights, 15)
+    hessian, scale = moments(x), scales(weights, 15)
     together = round_weights(weights, scale, hessian, 15)
     for group in range(4):
         alone = round_weights(weights[group], scale[group], hessian[group], 15)
@@ -101,7 +105,7 @@ def test_inputs_and_groups_that_were_never_seen_do_no_harm():
     x, weights = layer(4, groups=3)
     x[:, 1] = 0
     x[:, 2, 5] = 0
-    hessian, scale = Moments.of(x).hessian, scales(weights, 15)
+    hessian, scale = moments(x), scales(weights, 15)
     ours = round_weights(weights, scale, hessian, 15)
     np.testing.assert_array_equal(ours[1], nearest(weights, scale, 15)[1])
     silent = round_weights(weights, scale, np.zeros_like(hessian), 15)
@@ -112,37 +116,16 @@ def test_dead_channels_stay_zero():
     x, weights = layer(5)
     weights[0, 2] = 0
     scale = scales(weights, 255)
-    assert not round_weights(weights, scale, Moments.of(x).hessian)[0, 2].any()
+    assert not round_weights(weights, scale, moments(x))[0, 2].any()
 
 
 def test_held_out_moments_decide_what_is_kept():
     x, weights = layer(6, rows=20)
     other, _ = layer(7, rows=500)
-    scale, held_out = scales(weights, 7), Moments.of(other).hessian
+    scale, held_out = scales(weights, 7), moments(other)
     plain = nearest(weights, scale, 7)
-    ours = round_weights(weights, scale, Moments.of(x).hessian, 7)
+    ours = round_weights(weights, scale, moments(x), 7)
     kept = keep_better(weights, scale, plain, ours, held_out)
     s = scale[..., None]
     assert np.all(layer_error(weights - kept * s, held_out) <= layer_error(weights - plain * s, held_out))
     assert np.all((kept == plain).all(axis=-1) | (kept == ours).all(axis=-1))
-
-
-@laws
-@given(seeds)
-def test_refit_comes_closer_to_the_float_output_from_quantized_inputs(seed):
-    x, weights = layer(seed, rows=400)
-    rng = np.random.default_rng(seed)
-    x, weights = x[:, 0], weights[0].astype(np.float64)
-    x_q = 0.9 * np.round(x * 2) / 2 + 0.02 * rng.normal(size=x.shape)
-    rows = len(x)
-    target = refit_target(weights, x_q.T @ x_q / rows, x.T @ x_q / rows, damping=1e-3)
-    before = np.mean((x @ weights.T - x_q @ weights.T) ** 2)
-    assert np.mean((x @ weights.T - x_q @ target.T) ** 2) < before
-
-
-def test_refit_leaves_weights_alone_when_inputs_are_not_quantized():
-    x, weights = layer(2)
-    hessian = Moments.of(x).hessian[0]
-    np.testing.assert_allclose(refit_target(weights[0], hessian, hessian), weights[0], atol=1e-9)
-    silent = np.zeros((12, 12))
-    np.testing.assert_array_equal(refit_target(weights[0], silent, silent), weights[0])
