@@ -17,14 +17,14 @@ from calib.runtime.session import ov
 
 
 def rows(weight: Any, dtype: Any = np.float32) -> ov.Model:
-    """Return a MatMul of [1,6] · weight."""
-    given = parameter("rows", [1, 6], dtype)
+    """Return a MatMul of [1,8] · weight."""
+    given = parameter("rows", [1, 8], dtype)
     return ov.Model([opset.matmul(given, weight, False, False)], [given], "model")
 
 
 def bfloat16() -> ov.Model:
-    tensor = ov.Tensor(ov.Type.bf16, ov.Shape([6, 4]))
-    tensor.data[:] = weights(6, 4).astype(tensor.data.dtype)
+    tensor = ov.Tensor(ov.Type.bf16, ov.Shape([8, 4]))
+    tensor.data[:] = weights(8, 4).astype(tensor.data.dtype)
     return rows(opset.convert(ov.op.Constant(tensor), np.float32))
 
 
@@ -36,10 +36,10 @@ def twice() -> ov.Model:
 
 MODELS = {
     "weights of bfloat16": (bfloat16, "rows"),
-    "weights of half precision": (lambda: rows(opset.convert(weights(6, 4).astype(np.float16), np.float32)), "rows"),
-    "weights that are all zero": (lambda: rows(np.zeros((6, 4), np.float32)), "rows"),
-    "weights below the smallest normal number": (lambda: rows((weights(6, 4) * 1e-42).astype(np.float32)), "rows"),
-    "weights near the largest number": (lambda: rows(weights(6, 4) * np.float32(1e37)), "rows"),
+    "weights of half precision": (lambda: rows(opset.convert(weights(8, 4).astype(np.float16), np.float32)), "rows"),
+    "weights that are all zero": (lambda: rows(np.zeros((8, 4), np.float32)), "rows"),
+    "weights below the smallest normal number": (lambda: rows((weights(8, 4) * 1e-42).astype(np.float32)), "rows"),
+    "weights near the largest number": (lambda: rows(weights(8, 4) * np.float32(1e37)), "rows"),
     "an output twice, and the input as an output": (twice, "image"),
     "layers without a name": (lambda: convnet(names=("", "", "")), "image"),
     "layers of one name": (lambda: convnet(names=("same", "same", "same")), "image"),
@@ -52,7 +52,7 @@ MODELS = {
 def test_an_odd_model_is_quantized_and_its_file_runs(name: str, quantize: Any, work: Path):
     build, source = MODELS[name]
     write_ir(build(), work / "model.xml")
-    data = weights(16, 6) * np.float32(0.1) if source == "rows" else images(16)
+    data = weights(16, 8) * np.float32(0.1) if source == "rows" else images(16)
     np.savez(work / "data.npz", **{source: data})
     ended = quantize("--no-speed")
     assert ended.code == 0, ended.err
@@ -63,8 +63,8 @@ def test_an_odd_model_is_quantized_and_its_file_runs(name: str, quantize: Any, w
 REFUSED = {
     "no convolution and no MatMul": (lambda: ov.Model([opset.relu(x := parameter("image", [1, 3, 8, 8]))], [x], "m"),
                                      "there is nothing to quantize. It holds no convolution"),
-    "double precision": (lambda: rows(weights(6, 4).astype(np.float64), np.float64), "(rows:0) is f64, not f32"),
-    "integers": (lambda: rows(np.ones((6, 4), np.int32), np.int32), "(rows:0) is i32, not f32"),
+    "double precision": (lambda: rows(weights(8, 4).astype(np.float64), np.float64), "(rows:0) is f64, not f32"),
+    "integers": (lambda: rows(np.ones((8, 4), np.int32), np.int32), "(rows:0) is i32, not f32"),
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ REFUSED = {
 def test_a_model_without_a_layer_for_int8_says_why(name: str, quantize: Any, work: Path):
     build, said = REFUSED[name]
     write_ir(build(), work / "model.xml")
-    np.savez(work / "data.npz", image=images(4), rows=np.ones((4, 6), np.int32))
+    np.savez(work / "data.npz", image=images(4), rows=np.ones((4, 8), np.int32))
     ended = quantize()
     assert (ended.code, ended.out) == (1, "") and said in ended.err
     assert left_behind(work) == []
@@ -88,11 +88,11 @@ def test_an_input_of_dynamic_rank_is_refused_with_the_way_out(quantize: Any, wor
 
 
 def test_numbers_for_an_input_of_text_are_refused_by_what_it_takes(quantize: Any, work: Path):
-    words, given = opset.parameter(ov.PartialShape([1]), ov.Type.string, name="words"), parameter("rows", [1, 6])
+    words, given = opset.parameter(ov.PartialShape([1]), ov.Type.string, name="words"), parameter("rows", [1, 8])
     words.output(0).set_names({"words"})
-    layer = opset.matmul(given, weights(6, 4), False, False)
+    layer = opset.matmul(given, weights(8, 4), False, False)
     write_ir(ov.Model([opset.result(layer), opset.result(words)], [given, words], "m"), work / "model.xml")
-    np.savez(work / "data.npz", rows=weights(4, 6), words=np.ones((4, 1), np.float32))
+    np.savez(work / "data.npz", rows=weights(4, 8), words=np.ones((4, 1), np.float32))
     ended = quantize()
     assert ended.code == 1 and "'words'" in ended.err and "needs strings" in ended.err
 
