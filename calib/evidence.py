@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from calib import __version__
 from calib.comparison import LAYER_TYPES, layer_sqnr, tapped_model
-from calib.corrections.judge import Judge, decibel, normalized_errors, output_names
+from calib.corrections.judge import Draft, Judge, decibel, normalized_errors, output_names
 from calib.corrections.recipes import Chosen
+from calib.corrections.weights import bias_fact
 from calib.errors import ExecutionError, UsageError
 from calib.exam import Exam
 from calib.graph.view import GraphView
 from calib.job import Job
-from calib.outcome import Evaluation, LayerFacts, Report, StageFacts, Status
+from calib.outcome import CorrectionFacts, Evaluation, LayerFacts, Report, StageFacts, Status
 from calib.pay_off import Paid
 from calib.plan import QuantizationPlan
 from calib.promise import Kept, precision_config
@@ -38,6 +39,7 @@ from calib.stages import Built, Summaries
 # to 0 dB or so: hence the median of a few samples, and a floor with 14 dB to spare.
 SIMULATION_FLOOR_DB = 15.0
 CHECKED = 5  # samples that a written file is checked on
+OF_ONE_LAYER = frozenset({"rounding", "bias"})  # corrections that go with their layer
 LOOKED_AT = 2  # samples that the SQNR of each layer is taken from: thousands of values of most layers
 SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}
 
@@ -71,7 +73,7 @@ def make_report(job: Job, found: Findings) -> Report:
         calibration_samples=len({*job.ids, *job.held}),
         layers=_layers(job, found),
         quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
-        corrections=list(found.chosen.corrections),
+        corrections=_corrections(found.chosen, built),
         candidates=list(found.chosen.candidates),
         ranking=list(kept.ranking) if kept else [],
         search=list(kept.result.steps) if kept and kept.result else [],
@@ -89,6 +91,33 @@ def make_report(job: Job, found: Findings) -> Report:
 
 def _given_back(paid: Paid) -> list[str]:
     return [paid.reason] if paid.built and paid.reason else []
+
+
+def _corrections(chosen: Chosen, built: Built | None) -> list[CorrectionFacts]:
+    """Return what the corrections did, as far as the model that is kept still has them."""
+    facts, left = list(chosen.corrections), frozenset[str]()
+    if built:
+        left = frozenset(layer.name for layer in built.plan.layers)
+        if built.draft.settle and len(left) < len(chosen.draft.plan.layers):
+            facts = [_settled(fact, built.draft) for fact in facts]
+    for number, fact in enumerate(facts):
+        if fact.kept and (built is None or (fact.correction in OF_ONE_LAYER and fact.layer not in left)):
+            why = "the layer is in floating point in the end" if built else "the FP32 model was kept"
+            facts[number] = fact.model_copy(update={"kept": False, "detail": f"{fact.detail}; {why}"})
+    return facts
+
+
+def _settled(fact: CorrectionFacts, draft: Draft) -> CorrectionFacts:
+    """Return the fact of a bias that was found again, or dropped, when layers went back to floating point."""
+    if fact.correction == "sequential bias":
+        detail = f"{fact.detail}; found again without the layers in floating point, or dropped where that scored higher"
+        return fact.model_copy(update={"detail": detail})
+    if fact.correction != "bias" or fact.layer not in {layer.name for layer in draft.plan.layers}:
+        return fact
+    if fact.layer in draft.edits.biases:
+        return bias_fact(fact.layer, draft.edits.biases[fact.layer])
+    detail = f"{fact.detail}; without it the error was lower once other layers were in floating point"
+    return fact.model_copy(update={"kept": False, "detail": detail})
 
 
 def _layers(job: Job, found: Findings) -> list[LayerFacts]:

@@ -108,9 +108,9 @@ class CorrectionFacts(Frozen):
     """What one correction changed on one layer, kept or not."""
 
     correction: str
-    layer: str
+    layer: str = Field(description="or tensor; empty for the whole network, whose outputs the SQNR is of then")
     kept: bool
-    sqnr_before_db: float | None = None
+    sqnr_before_db: float | None = Field(default=None, description="on samples that had no say; of what: see detail")
     sqnr_after_db: float | None = None
     detail: str = ""
 

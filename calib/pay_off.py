@@ -10,7 +10,7 @@ from calib.promise import Kept
 from calib.report.numbers import plural
 from calib.runtime.paired import slower_layers
 from calib.runtime.timing import Speed, measure_speed
-from calib.stages import Built, aliases, build, without
+from calib.stages import Built, aliases, build
 
 SECONDS = 1.0  # of timing, compilation apart
 
@@ -58,10 +58,7 @@ def pay_off(job: Job, built: Built | None, kept: Kept | None, again: Callable[[B
         return Paid(
             None, kept, speed, built, f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
         )
-    draft = built.draft
-    for name, reason in slow.items():
-        draft = without(draft, [name], reason)
-    lighter = build(draft)
+    lighter = build(built.draft.without(slow))
     faster = _timed(job, lighter)
     if gain(faster) >= wanted and again is not None:
         kept = again(lighter)

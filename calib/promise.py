@@ -210,6 +210,8 @@ def _identity(draft: Draft) -> str:
         digest.update(str(port).encode() + weights.tobytes() + scale.tobytes())
     for layer, delta in sorted(draft.edits.biases.items()):
         digest.update(layer.encode("utf-8", "surrogatepass") + delta.tobytes())
+    if draft.settle is not None:  # then those of other plans come from more than the ones above
+        digest.update(draft.settle.mark.encode())
     return digest.hexdigest()
 
 
@@ -271,7 +273,7 @@ class _Trials:
     def _reverted(self, layers: Layers) -> tuple[Built, ov.Model, Any]:
         draft = without(self._whole.draft, sorted(layers))
         try:
-            built, model, compiled = self._compiled(Built(draft.quantized(), draft))
+            built, model, compiled = self._compiled(Built(draft.executable(), draft))
         except ModelError:
             return self._compiled(build(draft))  # finds the layers that keep it from compiling
         # What ran is asked of this compilation: `build`, which makes another, is for what did not run in INT8.

@@ -233,9 +233,8 @@ def build(draft: Draft, trial: Trial | None = None) -> Built:
         failed = {name: node.primitive if node else "" for name, node in ran.items() if node is None or not node.int8}
         if not failed or len(failed) == len(draft.plan.layers):
             return Built(model, draft, executed)
-        for name, primitive in failed.items():
-            what = f"ran it as {primitive}" if primitive else "dissolved it into other operations"
-            draft = without(draft, [name], f"OpenVINO {what} although its inputs were quantized")
+        whats = {n: f"ran it as {p}" if p else "dissolved it into other operations" for n, p in failed.items()}
+        draft = draft.without({n: f"OpenVINO {what} although its inputs were quantized" for n, what in whats.items()})
     return Built(draft.executable(), draft, executed)
 
 
@@ -251,12 +250,12 @@ def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
             return draft, model, compile_model(model)
         except ModelError as error:
             reason = str(error)
-        names = [layer.name for layer in draft.plan.layers]
+        names, bare = [layer.name for layer in draft.plan.layers], replace(draft, settle=None)  # biases decide nothing
         fits, breaks = 0, len(names)
         while breaks - fits > 1:
             middle = (fits + breaks) // 2
             try:
-                compile_model(without(draft, names[middle:]).executable())
+                compile_model(without(bare, names[middle:]).executable())
                 fits = middle
             except ModelError:
                 breaks = middle
@@ -268,9 +267,8 @@ def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
 
 
 def without(draft: Draft, layers: Sequence[str], reason: str = "reverted") -> Draft:
-    """Return the draft with layers back in floating point, as they are in the equalized network."""
-    gone = frozenset(layers)
-    return replace(draft, plan=draft.plan.without(gone, reason), edits=draft.edits.without(gone))
+    """Return the draft with layers back in floating point; corrections that depended on them are computed anew."""
+    return draft.without(dict.fromkeys(layers, reason))
 
 
 def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...]]:

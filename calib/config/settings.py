@@ -173,7 +173,9 @@ class Settings(_Checked):
         default="cpu", description="device; cpu-no-vnni: weights in half range, for AVX2 CPUs"
     )
     effort: Literal["fast", "balanced", "thorough"] = Field(
-        default="balanced", description="which corrections are tried"
+        default="balanced",
+        description="which corrections are tried: none; equalization, ranges by output error, rounding and bias; "
+        "more ranges and sequential bias too",
     )
 
     metric: Any = Field(

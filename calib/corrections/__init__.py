@@ -40,7 +40,7 @@ CORRECTIONS: dict[str, Correction] = {
         Correction(
             "sequential bias",
             frozenset({"thorough"}),
-            "32 samples through both networks at once",
+            "16 samples through both networks at once, again for each plan of a search",
             "calib.corrections.sequential_bias",
         ),
     )

@@ -21,7 +21,8 @@ def bias_delta(
 
     the positive-part James-Stein factor. A channel within its noise is left alone and one far beyond it is corrected
     in full, however small it is in absolute terms: a threshold on magnitude would skip small shifts that many layers
-    add up. It is no replacement for the acceptance test on held-out samples; it lowers what that test has to refuse.
+    add up. It is no replacement for the acceptance test on held-out samples, which the whole network has to pass in
+    :mod:`calib.corrections.recipes`; it lowers what that test has to refuse.
 
     Args:
         mean_fp32: ``(channels,)`` mean output in floating point.
@@ -33,7 +34,7 @@ def bias_delta(
         return shift
     noise, square = np.asarray(standard_error, np.float64) ** 2, shift**2
     known = square > noise
-    return np.where(known, shift * (1.0 - noise / np.where(known, square, 1.0)), 0.0)
+    return np.where(known, shift * (1.0 - np.where(known, noise, 0.0) / np.where(known, square, 1.0)), 0.0)
 
 
 def standard_error(per_sample: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -49,3 +50,23 @@ def standard_error(per_sample: NDArray[np.floating]) -> NDArray[np.float64]:
     if samples < 2:
         return np.full(per_sample.shape[1], np.inf)
     return np.asarray(per_sample, np.float64).std(axis=0, ddof=1) / np.sqrt(samples)
+
+
+def left_out_errors(
+    fp32: NDArray[np.floating], int8: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the shift of each sample before and after a correction that the other samples chose, ``y - y_q`` each.
+
+    Every sample is held out once, so that few samples say what a correction is worth on one that had no say in it.
+
+    Args:
+        fp32: ``(samples, channels)`` mean output of each sample in floating point.
+        int8: the same with quantized weights and inputs.
+    """
+    shift = np.asarray(fp32, np.float64) - np.asarray(int8, np.float64)
+    after = np.empty_like(shift)
+    for index in range(len(shift)):
+        others = np.delete(shift, index, axis=0)
+        mean = others.mean(axis=0) if len(others) else np.zeros(shift.shape[1])
+        after[index] = shift[index] - bias_delta(mean, np.zeros_like(mean), standard_error(others))
+    return shift, after

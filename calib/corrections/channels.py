@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.equalization import choose_strength
+from calib.corrections.equalization import choose_strength, expected_db
 from calib.corrections.judge import Arrays
 from calib.errors import StatisticsError
 from calib.graph.insert import clone_model
@@ -25,6 +25,8 @@ from calib.plan import QuantizationPlan, Scaling
 from calib.runtime.session import compile_model, infer_all, make_model, ov
 
 SAMPLES = 16
+# low, high and mean square of every channel of a tensor, (channels,) each
+Moments = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 op = ov.opset13
 
 
@@ -70,20 +72,25 @@ def equalize(
     if not scalables:
         return Equalized()
     chosen, facts = [], []
-    moments, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
-    for scalable, (low, high, power) in zip(scalables, moments, strict=True):
-        factors, strength = choose_strength(low, high, power, reader_weights(view, scalable))
+    moments, judging, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
+    for scalable, fit, judged in zip(scalables, moments, judging, strict=True):
+        weights = reader_weights(view, scalable)
+        factors, strength = choose_strength(*fit, weights)
         helps = strength is not None and not np.all(factors == 1)
         if helps:
             chosen.append(Scaling(scalable.tensor, tuple(factors.tolist())))
+        detail = "no strength lowers the expected output error"
+        if strength is not None and helps:
+            detail = f"strength {strength:g}, factors {factors.min():g} to {factors.max():g}; SQNR is what is expected "
+            detail += "of the layers that read it, by what its channels hold in held-out samples"
         facts.append(
             CorrectionFacts(
                 correction="equalization",
                 layer=str(scalable.tensor),
                 kept=helps,
-                detail=f"strength {strength:g}, factors {factors.min():g} to {factors.max():g}"
-                if strength is not None and helps
-                else "no strength lowers the expected output error",
+                sqnr_before_db=expected_db(np.ones_like(factors), *judged, weights),
+                sqnr_after_db=expected_db(factors, *judged, weights),
+                detail=detail,
             )
         )
     return Equalized(tuple(chosen), tuple(facts), outputs)
@@ -107,8 +114,8 @@ def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov
 
 def _channel_moments(
     model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays], held: Sequence[Arrays], streams: int
-) -> tuple[list[tuple[NDArray[np.float64], ...]], list[list[NDArray[Any]]]]:
-    """Return ``(low, high, mean square)`` of every channel of every tensor, ``(channels,)`` each, and held outputs."""
+) -> tuple[list[Moments], list[Moments], list[list[NDArray[Any]]]]:
+    """Return what every tensor's channels hold, in samples and in held ones (the same if none), and held outputs."""
     clone = clone_model(model)
     view = GraphView(clone)
     results = []
@@ -120,18 +127,22 @@ def _channel_moments(
         results.append(op.result(op.concat([op.unsqueeze(part, 0) for part in parts], 0)))
     tapped = make_model([*results, *clone.get_results()], clone.get_parameters(), clone.get_sinks(), "channels")
     seen: list[list[NDArray[np.float64]]] = []
+    seen_held: list[list[NDArray[np.float64]]] = []
     outputs: list[list[NDArray[Any]]] = []
 
     def receive(index: int, values: list[NDArray[Any]]) -> None:
-        if index < len(samples):
-            seen.append([value.astype(np.float64) for value in values[: len(scalables)]])
-        else:
+        mine = seen if index < len(samples) else seen_held
+        mine.append([value.astype(np.float64) for value in values[: len(scalables)]])
+        if index >= len(samples):
             outputs.append([value.copy() for value in values[len(scalables) :]])
 
     compiled = compile_model(tapped, streams=streams)
     infer_all(compiled, (dict(enumerate(arrays)) for arrays in [*samples, *held]), receive)
-    moments = []
-    for position in range(len(scalables)):
-        stack = np.stack([sample[position] for sample in seen])
-        moments.append((stack[:, 0].min(axis=0), stack[:, 1].max(axis=0), stack[:, 2].mean(axis=0)))
-    return moments, outputs
+    moments = [_over_samples(seen, position) for position in range(len(scalables))]
+    judged = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments
+    return moments, judged, outputs
+
+
+def _over_samples(seen: Sequence[Sequence[NDArray[np.float64]]], position: int) -> Moments:
+    stack = np.stack([sample[position] for sample in seen])
+    return stack[:, 0].min(axis=0), stack[:, 1].max(axis=0), stack[:, 2].mean(axis=0)

@@ -18,6 +18,7 @@ subnormals), which makes the equalized model comparable with the original bit by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -141,6 +142,23 @@ def migration_error(
     from_inputs = float(noise @ (scaled**2).sum(axis=(0, 2)))
     steps = np.maximum(2 * np.abs(scaled).max(axis=(1, 2)) / (weight_levels - 1), SCALE_FLOOR)
     return from_inputs + float((steps**2).sum() / 12 * x_power.sum() * w.shape[2])
+
+
+def expected_db(
+    factors: NDArray[np.float64],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+    power: NDArray[np.floating],
+    weights: NDArray[np.floating],
+) -> float | None:
+    """Return the SQNR in dB that :func:`migration_error` lets expect; None where nothing is read.
+
+    The outputs' power is taken as that of independent channels without a mean, ``sum of W_oc² E[x_c²]``, and is the
+    same for all factors: the difference between two of them is exact as far as the error is.
+    """
+    squares = (np.asarray(weights, np.float64).reshape(weights.shape[0], weights.shape[1], -1) ** 2).sum(axis=(0, 2))
+    signal, error = float(squares @ power), migration_error(factors, low, high, power, weights)
+    return round(10 * math.log10(signal / error), 3) if signal > 0 and error > 0 else None
 
 
 def choose_strength(

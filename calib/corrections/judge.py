@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,17 @@ from calib.runtime.session import compile_model, infer_all, ov
 Arrays = Sequence[NDArray[Any]]
 
 
+class Settle(Protocol):
+    """Computes anew what depended on layers that have left the plan."""
+
+    mark: str
+    """What it is computed from, besides the draft: with the draft's own contents it identifies every result."""
+
+    def __call__(self, draft: Draft) -> Draft:
+        """Return the draft with edits that belong to its plan."""
+        ...
+
+
 @dataclass(frozen=True)
 class Draft:
     """A model on its way to INT8.
@@ -27,12 +38,27 @@ class Draft:
         model: the floating-point network, equalized if that helped.
         plan: with ranges.
         edits: of weights and biases.
+        settle: finds the edits again for a plan with fewer layers; None where each layer's depend on nothing but
+            itself, and those of the layers that stay are as good as before.
     """
 
     model: ov.Model
     view: GraphView
     plan: QuantizationPlan
     edits: Edits
+    settle: Settle | None = None
+
+    def without(self, reasons: Mapping[str, str]) -> Draft:
+        """Return the draft with layers back in floating point, as they are in the equalized network.
+
+        Args:
+            reasons: layer → why.
+        """
+        plan = self.plan
+        for reason in dict.fromkeys(reasons.values()):
+            plan = plan.without([layer for layer in reasons if reasons[layer] == reason], reason)
+        left = replace(self, plan=plan, edits=self.edits.without(frozenset(reasons)))
+        return self.settle(left) if self.settle else left
 
     def quantized(self) -> ov.Model:
         """Insert the plan and the edits."""
@@ -65,6 +91,9 @@ class Judge:
         held: samples that neither statistics nor corrections see.
         streams: how many samples run at the same time.
         outputs: of the reference on these samples, where another pass has run them already.
+
+    Attributes:
+        held: those samples.
     """
 
     def __init__(
@@ -74,7 +103,7 @@ class Judge:
         streams: int = 1,
         outputs: Sequence[list[NDArray[Any]]] | None = None,
     ):
-        self._held = list(held)
+        self.held = list(held)
         self._streams = streams
         self._names = output_names(reference)
         self._reference = self._run(self._compile(reference)) if outputs is None else list(outputs)
@@ -101,12 +130,12 @@ class Judge:
         return compile_model(model, streams=self._streams)
 
     def _run(self, compiled: ov.CompiledModel) -> list[list[NDArray[Any]]]:
-        results: list[list[NDArray[Any]]] = [[] for _ in self._held]
+        results: list[list[NDArray[Any]]] = [[] for _ in self.held]
 
         def receive(index: int, outputs: list[NDArray[Any]]) -> None:
             results[index] = [output.copy() for output in outputs]
 
-        infer_all(compiled, (dict(enumerate(a)) for a in self._held), receive)
+        infer_all(compiled, (dict(enumerate(a)) for a in self.held), receive)
         return results
 
 

@@ -2,6 +2,10 @@
 
 No estimator and no correction wins everywhere: the best on one network is the worst on the next, and the error of a
 single tensor does not predict the network's. So the network is asked.
+
+That is also the guard of the corrections: a candidate with rounded weights and corrected biases is kept only where the
+INT8 network it makes scores higher on held-out samples than the one it corrects, which has the same ranges and stays in
+the field beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from calib.corrections.judge import Arrays, Draft, Judge, Trial, decibel
-from calib.corrections.sequential_bias import correct_biases
+from calib.corrections.sequential_bias import Resettled, correct_biases
 from calib.corrections.weights import bias_fact, round_all
 from calib.graph.insert import Edits, insert
 from calib.outcome import CandidateFacts, CorrectionFacts
@@ -102,7 +106,7 @@ class _Field:
     """All candidates so far, in the order they were tried, and who is ahead."""
 
     def __init__(self, judge: Judge, told: Callable[[str], None]):
-        self._judge, self._told = judge, told
+        self.judge, self._told = judge, told
         self.tried: list[_Tried] = []
 
     def add(
@@ -111,14 +115,26 @@ class _Field:
         draft: Draft,
         notes: Sequence[CorrectionFacts] = (),
         *,
+        parent: _Tried | None = None,
         extra: bool = False,
         sequential: bool = False,
     ) -> None:
-        """Score a draft; one that makes a model that was scored already is passed over."""
+        """Score a draft; one that makes a model that was scored already is passed over.
+
+        Args:
+            name: of the recipe, as the report shows it.
+            draft: to score.
+            notes: what its corrections did layer by layer.
+            parent: what it corrects.
+            extra: whether only the thorough effort comes to it.
+            sequential: whether biases were corrected one layer after the other.
+        """
         if any(_same(one.draft, draft) for one in self.tried):
             return
-        trial = self._judge.trial(insert(draft.model, draft.plan, draft.edits, fold=True))  # as it ships
+        trial = self.judge.trial(insert(draft.model, draft.plan, draft.edits, fold=True))  # as it ships
         new = _Tried(name, draft, decibel(trial.errors), trial, list(notes), extra, sequential)
+        if parent:
+            new.notes.append(_network_fact(parent, new))
         self.tried.append(new)
         self._told(f"{name} {new.score:.1f} dB")
         ahead = self.best(self.tried)
@@ -192,18 +208,31 @@ def _corrected(candidates: _Field, recipe: Recipe, samples: Sequence[Arrays], st
     most = INPUTS_PER_SAMPLE * len(samples)
     for number, one in enumerate(candidates.leaders(recipe.rounded)):  # the first is the one that balanced would take
         corrected, notes = round_all(one.draft, samples, max_inputs=most, streams=streams)
-        candidates.add(f"{one.name} + rounding + bias", corrected, notes, extra=number > 0)
+        candidates.add(f"{one.name} + rounding + bias", corrected, notes, parent=one, extra=number > 0)
     for one in [*candidates.leaders(recipe.biased), *candidates.leaders(recipe.biased, rounded=True)]:
         weights = replace(one.draft, edits=Edits(one.draft.edits.rounded))
         corrected = correct_biases(weights, samples)
         if corrected is not None:
+            corrected = replace(corrected, settle=Resettled(samples, candidates.judge, one.draft.edits))
             notes = [note for note in one.notes if note.correction != "bias"]
             notes += [bias_fact(layer, delta) for layer, delta in corrected.edits.biases.items()]
             name = one.name.removesuffix(" + bias")
-            candidates.add(f"{name} + sequential bias", corrected, notes, extra=True, sequential=True)
+            candidates.add(f"{name} + sequential bias", corrected, notes, parent=one, extra=True, sequential=True)
     best = candidates.best(candidates.tried)
     shown = (CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best) for one in candidates.tried)
     return Chosen(best.draft, tuple(shown), tuple(best.notes), best.trial)
+
+
+def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
+    """Return what corrections did to the outputs of the whole network; they are kept only where the draft is."""
+    return CorrectionFacts(
+        correction="sequential bias" if after.sequential else "rounding and bias",
+        layer="",
+        kept=True,
+        sqnr_before_db=round(before.score, 3),
+        sqnr_after_db=round(after.score, 3),
+        detail=f"{after.name} against {before.name}: the network's outputs on held-out samples, everything in INT8",
+    )
 
 
 def _same(one: Draft, other: Draft) -> bool:

@@ -7,12 +7,14 @@ layers before it quantized and corrected, so that nothing is counted twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from calib.corrections.judge import Arrays, Draft
+from calib.corrections.judge import Arrays, Draft, Judge
+from calib.errors import ModelError
 from calib.graph.insert import Edits
 from calib.graph.twin import batchable, twin
 from calib.runtime.session import F32, Session
@@ -37,3 +39,45 @@ def correct_biases(draft: Draft, samples: Sequence[Arrays]) -> Draft | None:
     if not all(np.isfinite(delta).all() for delta in biases.values()):
         return None
     return replace(draft, edits=Edits(draft.edits.rounded, biases))
+
+
+class Resettled:
+    """Sequential biases of a plan that has lost layers: measured again, for those layers' errors are gone.
+
+    What stands in for them where that scores higher are the edits that the network had before its biases were
+    corrected in sequence, which depend on no other layer, see :mod:`calib.corrections.weights`.
+
+    Args:
+        samples: that biases are learnt from.
+        judge: scores on other samples.
+        alone: the edits before.
+    """
+
+    def __init__(self, samples: Sequence[Arrays], judge: Judge, alone: Edits):
+        self._samples, self._judge, self._alone = list(samples)[:SAMPLES], judge, alone
+        self._found: dict[frozenset[str], Edits] = {}
+        self.mark = "sequential " + _hash([*self._samples, *judge.held])
+
+    def __call__(self, draft: Draft) -> Draft:
+        """Return the draft with the biases that score higher on held-out samples."""
+        layers = frozenset(layer.name for layer in draft.plan.layers)
+        if layers not in self._found:
+            self._found[layers] = self._better(draft, layers)
+        return replace(draft, edits=self._found[layers])
+
+    def _better(self, draft: Draft, layers: frozenset[str]) -> Edits:
+        edited = {*self._alone.biases, *(port.node for port in self._alone.rounded)}
+        alone = replace(draft, edits=self._alone.without(frozenset(edited - layers)), settle=None)
+        try:
+            again = correct_biases(replace(alone, edits=Edits(alone.edits.rounded)), self._samples)
+            better = again is not None and self._judge(again) >= self._judge(alone)
+        except ModelError:  # with these layers OpenVINO can't compile it: whoever builds it finds out which to leave
+            return alone.edits
+        return again.edits if again is not None and better else alone.edits
+
+
+def _hash(samples: Iterable[Arrays]) -> str:
+    digest = hashlib.sha256()
+    for array in (array for sample in samples for array in sample):
+        digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -9,7 +9,13 @@ keeps the new weights only where its error falls on samples that had no say in t
 samples agree on it, see :mod:`calib.corrections.bias`.
 
 The inputs are those of the floating-point network: each layer answers for its own error only, so that no two layers
-correct the same one.
+correct the same one. A layer's weights and bias therefore depend on no layer before it: where one goes back to
+floating point its own edits go with it, and those behind it are, to the last bit, what they would be without it.
+
+What is kept is decided twice. Rounding: by each output channel, as above. Rounding and bias together: the INT8 network
+with them has to beat the one without on calibration samples that neither statistics nor corrections saw, in
+:mod:`calib.corrections.recipes`; else all of them are dropped. A bias has no test of its own beside that: what a few
+samples can't tell from noise it does not change, and the report says what each is worth on samples held out in turn.
 
 A quantized input is a scale times integers, so the sums of products are sums of integers: :data:`CHUNK` rows of them
 are exact in float32, all of them in float64. H is the same to the last bit in whatever order samples arrive.
@@ -26,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.bias import bias_delta, standard_error
+from calib.corrections.bias import bias_delta, left_out_errors, standard_error
 from calib.corrections.clip import choose_clip
 from calib.corrections.judge import Arrays, Draft
 from calib.corrections.linear import Linear, linear
@@ -155,13 +161,14 @@ def round_all(
                 weights, port = weights_of(draft.view, job.linear.port), job.linear.port
                 with one_blas_thread():
                     values, fact = _round(job, weights, sums)
-                    delta = _bias(job, weights, values, sums)
+                    means = _means(job, weights, values, sums)
+                    delta = _bias(*means) if means else None
                 facts.append(fact)
                 if values is not None:
                     rounded[port] = values
-                if delta is not None:
+                if means and delta is not None:
                     biases[port.node] = delta
-                    facts.append(bias_fact(port.node, delta))
+                    facts.append(_local_bias_fact(port.node, delta, *means))
     return replace(draft, edits=Edits(rounded, biases)), facts
 
 
@@ -263,13 +270,13 @@ def _round(
     return (shape.constant(q), scale.reshape(quantizer.scale_shape)), fact
 
 
-def _bias(
+def _means(
     job: _Job,
     weights: NDArray[np.float32],
     rounded: tuple[NDArray[np.int8], NDArray[np.float32]] | None,
     sums: _Sums,
-) -> NDArray[np.float32] | None:
-    """Return what to add to the layer's output, ``(channels,)``; None where it has no channels of its own."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the mean of y and of y_q in each sample, ``(samples, channels)``; None where a layer has no channels."""
     quantizer, shape = job.quantizer, job.linear
     if shape.kind == "MatMul" and shape.groups > 1:
         return None  # one bias for all groups would be wrong for each
@@ -278,6 +285,11 @@ def _bias(
     after = shape.matrices(q * scale.astype(np.float64))
     y = np.stack([np.einsum("gok,gk->go", before, x).ravel() for x, _ in sums.means])
     y_q = np.stack([np.einsum("gok,gk->go", after, x_q).ravel() for _, x_q in sums.means])
+    return y, y_q
+
+
+def _bias(y: NDArray[np.float64], y_q: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    """Return what to add to the layer's output, ``(channels,)``; None for nothing."""
     delta = bias_delta(y.mean(axis=0), y_q.mean(axis=0), standard_error(y - y_q)).astype(np.float32)
     return delta if np.isfinite(delta).all() and delta.any() else None
 
@@ -286,6 +298,16 @@ def bias_fact(layer: str, delta: NDArray[np.float32]) -> CorrectionFacts:
     """Return what a corrected bias says in the report."""
     detail = f"{np.count_nonzero(delta)} of {delta.size} channels, the largest change is {abs(delta).max():.3g}"
     return CorrectionFacts(correction="bias", layer=layer, kept=True, detail=detail)
+
+
+def _local_bias_fact(
+    layer: str, delta: NDArray[np.float32], y: NDArray[np.float64], y_q: NDArray[np.float64]
+) -> CorrectionFacts:
+    """Return the same with what it does to the mean outputs of samples, each held out once."""
+    fact, power = bias_fact(layer, delta), float((y**2).sum())
+    before, after = (_decibel(float((errors**2).sum()), power) for errors in left_out_errors(y, y_q))
+    detail = f"{fact.detail}; SQNR is of each sample's mean output, corrected by what the other samples say"
+    return fact.model_copy(update={"sqnr_before_db": before, "sqnr_after_db": after, "detail": detail})
 
 
 def _decibel(error: float, power: float) -> float | None:

@@ -178,8 +178,9 @@ def float_reasons(report: Report) -> list[tuple[str, int]]:
 
 def corrections(report: Report) -> list[tuple[str, int, int]]:
     """Return ``(correction, layers where it was kept, layers where it was tried)`` in the order of application."""
-    tried = Counter(fact.correction for fact in report.corrections)
-    kept = Counter(fact.correction for fact in report.corrections if fact.kept)
+    facts = [fact for fact in report.corrections if fact.layer]
+    tried = Counter(fact.correction for fact in facts)
+    kept = Counter(fact.correction for fact in facts if fact.kept)
     return [(name, kept[name], count) for name, count in tried.items()]
 
 

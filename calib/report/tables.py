@@ -148,7 +148,14 @@ def ranking_table(report: Report) -> Table:
 def correction_table(report: Report) -> Table:
     """Return what every correction did on every layer."""
     rows = [
-        [c.correction, c.layer, "kept" if c.kept else "given back", c.sqnr_before_db, c.sqnr_after_db, c.detail]
+        [
+            c.correction,
+            c.layer or "the whole network",
+            "kept" if c.kept else "given back",
+            c.sqnr_before_db,
+            c.sqnr_after_db,
+            c.detail,
+        ]
         for c in report.corrections
     ]
     columns = (

@@ -66,10 +66,9 @@ class Stub:
             units=lambda: tuple(frozenset({name}) for name in layers),
         )
 
-
-def without(draft: Stub, names: list[str], reason: str) -> Stub:
-    left = [layer.name for layer in draft.plan.layers if layer.name not in names]
-    return Stub(*left, reasons=(*draft.reasons, *((name, reason) for name in names)))
+    def without(self, reasons: dict[str, str]) -> Stub:
+        left = [layer.name for layer in self.plan.layers if layer.name not in reasons]
+        return Stub(*left, reasons=(*self.reasons, *reasons.items()))
 
 
 @pytest.fixture
@@ -79,7 +78,6 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> list[Speed]:
     queue: Iterator[Speed] = (waiting.pop(0) for _ in range(9))
     monkeypatch.setattr(module, "_timed", lambda job, built: next(queue))
     monkeypatch.setattr(module, "build", lambda draft: draft)
-    monkeypatch.setattr(module, "without", without)
     return waiting
 
 

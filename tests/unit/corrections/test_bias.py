@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.corrections.bias import bias_delta, standard_error
+from calib.corrections.bias import bias_delta, left_out_errors, standard_error
 
 laws = settings(derandomize=True, deadline=None, max_examples=40)
 numbers = st.floats(-1e6, 1e6)
@@ -47,3 +47,21 @@ def test_one_sample_can_not_tell_a_shift_from_noise():
     one = standard_error(np.ones((1, 2)))
     assert np.isinf(one).all()
     np.testing.assert_array_equal(bias_delta(np.ones(2), np.zeros(2), one), [0.0, 0.0])
+
+
+def test_a_sample_is_corrected_by_what_the_others_say_alone():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(6, 3))
+    y_q = y - 2 + 0.1 * rng.normal(size=(6, 3))
+    before, after = left_out_errors(y, y_q)
+    np.testing.assert_array_equal(before, y - y_q)
+    others = (y - y_q)[1:]
+    np.testing.assert_allclose(
+        after[0], before[0] - bias_delta(others.mean(axis=0), np.zeros(3), standard_error(others))
+    )
+    assert np.abs(after).max() < 0.5 < np.abs(before).min()
+
+
+def test_no_other_sample_corrects_nothing():
+    before, after = left_out_errors(np.ones((1, 2)), np.zeros((1, 2)))
+    np.testing.assert_array_equal(after, before)

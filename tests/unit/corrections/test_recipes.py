@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calib.corrections import recipes
 from calib.corrections.judge import Draft, Judge
 from calib.corrections.recipes import HEAD_START_DB, RECIPES, Recipe, choose_corrections, choose_recipe
 from calib.graph.finder import find
@@ -46,9 +47,14 @@ def ready():
     return Draft(model, view, plan, Edits()), summaries, samples, Judge(model, held)
 
 
-def test_the_chosen_draft_is_the_one_that_was_scored(ready):
+@pytest.fixture(scope="module")
+def balanced(ready):
     base, summaries, samples, judge = ready
-    chosen = choose_recipe(base, summaries, RECIPES["balanced"], samples[:16], judge)
+    return choose_recipe(base, summaries, RECIPES["balanced"], samples[:16], judge)
+
+
+def test_the_chosen_draft_is_the_one_that_was_scored(ready, balanced):
+    judge, chosen = ready[-1], balanced
     (best,) = [candidate for candidate in chosen.candidates if candidate.chosen]
     assert chosen.trial is not None
     assert judge(chosen.draft) == pytest.approx(best.sqnr_db, abs=1e-3)
@@ -77,11 +83,11 @@ def test_the_third_estimator_is_left_out_where_the_second_lost(ready):
     assert more[:2] == names and more[-1] == "mean-minmax"
 
 
-def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_scored(ready):
+def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_scored(ready, balanced):
     base, summaries, samples, judge = ready
-    balanced, thorough = (
-        choose_recipe(base, summaries, RECIPES[effort], samples[:16], judge) for effort in ("balanced", "thorough")
-    )
+    assert RECIPES["thorough"].estimators == RECIPES["balanced"].estimators
+    one_more = replace(RECIPES["thorough"], more=RECIPES["thorough"].more[:1])  # the others are one compilation each
+    thorough = choose_recipe(base, summaries, one_more, samples[:16], judge)
     assert {c.name for c in balanced.candidates} <= {c.name for c in thorough.candidates}
     scores = [next(c.sqnr_db for c in one.candidates if c.chosen) for one in (balanced, thorough)]
     assert scores[1] >= scores[0]
@@ -93,3 +99,28 @@ def test_corrections_of_a_given_plan_keep_its_ranges(ready):
     chosen = choose_corrections(replace(given, edits=Edits()), RECIPES["balanced"], samples[:16], judge)
     assert chosen.draft.plan == given.plan
     assert [c.name for c in chosen.candidates] == ["plan", "plan + rounding + bias"]
+
+
+def test_what_corrections_do_to_the_network_is_in_the_report_beside_what_they_do_to_layers(balanced):
+    scores = {c.name: c.sqnr_db for c in balanced.candidates}
+    (network,) = [fact for fact in balanced.corrections if not fact.layer]
+    name = next(c.name for c in balanced.candidates if c.chosen)
+    assert (network.sqnr_before_db, network.sqnr_after_db) == (scores[name.split(" + ")[0]], scores[name])
+    biases = [fact for fact in balanced.corrections if fact.correction == "bias"]
+    assert biases and all(fact.sqnr_before_db is not None and fact.sqnr_after_db is not None for fact in biases)
+    assert biases[0].sqnr_after_db > biases[0].sqnr_before_db + 1  # weights with a mean: there is a shift to correct
+
+
+def test_corrections_that_harm_the_network_on_held_out_samples_are_dropped_whole(ready, monkeypatch):
+    base, summaries, samples, judge = ready
+    real = recipes.round_all
+
+    def misled(draft, *rest, **more):
+        corrected, facts = real(draft, *rest, **more)
+        biases = {layer: delta + np.float32(5) for layer, delta in corrected.edits.biases.items()}
+        return replace(corrected, edits=Edits(corrected.edits.rounded, biases)), facts
+
+    monkeypatch.setattr(recipes, "round_all", misled)
+    chosen = choose_recipe(base, summaries, Recipe(("minmax",)), samples[:16], judge)
+    assert [c.chosen for c in chosen.candidates] == [True, False]
+    assert chosen.draft.edits == Edits() and not chosen.corrections

@@ -212,13 +212,36 @@ def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal():
     assert fact.sqnr_after_db >= fact.sqnr_before_db
 
 
-def test_layers_in_several_groups_come_out_as_in_one():
-    def chain():
-        x = parameter(1, 8, 10, 9)
-        y = op.relu(named(convolution(x, values(8, 8, 3, 3)), "first"))
-        y = op.relu(named(convolution(y, values(8, 1, 1, 3, 3)), "second"))
-        return x, named(convolution(y, values(8, 8, 1, 1), pads_begin=[0, 0], pads_end=[0, 0]))
+def chain():
+    x = parameter(1, 8, 10, 9)
+    y = op.relu(named(convolution(x, values(8, 8, 3, 3)), "first"))
+    y = op.relu(named(convolution(y, values(8, 1, 1, 3, 3)), "second"))
+    return x, named(convolution(y, values(8, 8, 1, 1), pads_begin=[0, 0], pads_end=[0, 0]))
 
+
+def test_a_reverted_layer_takes_its_edits_along_and_those_behind_it_are_what_they_would_be_without_it():
+    draft = draft_of(chain)
+    samples = fed(draft)
+    rounded, _ = round_all(draft, samples)
+    assert {port.node for port in rounded.edits.rounded} == rounded.edits.biases.keys() == {"first", "second", "layer"}
+    left, anew = rounded.without({"first": "reverted"}), round_all(draft.without({"first": "reverted"}), samples)[0]
+    for found in (left, anew):
+        assert {port.node for port in found.edits.rounded} == found.edits.biases.keys() == {"second", "layer"}
+    for port, (q, scale) in left.edits.rounded.items():
+        assert q.tobytes() == anew.edits.rounded[port][0].tobytes()
+        assert scale.tobytes() == anew.edits.rounded[port][1].tobytes()
+    assert all(delta.tobytes() == anew.edits.biases[layer].tobytes() for layer, delta in left.edits.biases.items())
+    names = {node.get_friendly_name(): node for node in left.quantized().get_ordered_ops()}
+    assert "first/biased" not in names and "second/biased" in names
+    weights = names["first"].input_value(1).get_node()
+    np.testing.assert_array_equal(weights.data, names_of(draft)["first"].input_value(1).get_node().data)
+
+
+def names_of(draft):
+    return {node.get_friendly_name(): node for node in draft.model.get_ordered_ops()}
+
+
+def test_layers_in_several_groups_come_out_as_in_one():
     draft = draft_of(chain)
     samples, remarks = fed(draft), []
     one, facts = round_all(draft, samples)

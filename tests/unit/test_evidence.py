@@ -1,0 +1,50 @@
+"""What the report says of corrections is true of the model that is kept."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from calib.corrections.recipes import Chosen
+from calib.evidence import _corrections
+from calib.graph.insert import Edits
+from calib.outcome import CorrectionFacts
+
+
+def chosen(*layers: str) -> Chosen:
+    facts = [CorrectionFacts(correction="equalization", layer="x:0", kept=True)]
+    for layer in layers:
+        facts += [CorrectionFacts(correction=name, layer=layer, kept=True) for name in ("rounding", "bias")]
+    facts += [CorrectionFacts(correction="sequential bias", layer="", kept=True)]
+    return Chosen(draft_of(*layers), corrections=tuple(facts))
+
+
+def draft_of(*layers: str, biases: tuple[str, ...] = (), settle: Any = None) -> Any:
+    edits = Edits({}, {layer: np.full(2, 0.5, np.float32) for layer in biases})
+    return SimpleNamespace(
+        plan=SimpleNamespace(layers=[SimpleNamespace(name=n) for n in layers]), edits=edits, settle=settle
+    )
+
+
+def kept_of(draft: Any) -> list[tuple[str, str]]:
+    built: Any = draft and SimpleNamespace(draft=draft, plan=draft.plan)
+    return [(fact.correction, fact.layer) for fact in _corrections(chosen("a", "b"), built) if fact.kept]
+
+
+def test_corrections_of_a_layer_go_with_it_and_equalization_stays():
+    found = kept_of(draft_of("b"))
+    assert found == [("equalization", "x:0"), ("rounding", "b"), ("bias", "b"), ("sequential bias", "")]
+
+
+def test_nothing_is_kept_of_a_model_that_is_not():
+    assert kept_of(None) == []
+
+
+def test_biases_found_again_are_those_of_the_model_and_those_dropped_are_given_back():
+    draft = draft_of("b", biases=("b",), settle="found again")
+    built: Any = SimpleNamespace(draft=draft, plan=draft.plan)
+    (bias,) = [f for f in _corrections(chosen("a", "b"), built) if (f.correction, f.layer) == ("bias", "b")]
+    assert bias.kept and bias.detail == "2 of 2 channels, the largest change is 0.5"
+    assert ("bias", "b") not in kept_of(draft_of("b", settle="dropped"))
