@@ -28,11 +28,13 @@ class Found:
     Attributes:
         images: run through any model to judge or to rank.
         within: whether the search says that it kept the budget.
+        ranking: of the images those that only ranked, where that is known.
     """
 
     model: ov.Model
     images: int
     within: bool
+    ranking: int | None = None
 
 
 class Search(Protocol):
@@ -71,7 +73,9 @@ class CalibSearch:
         report = result.report
         asked = {fact.key: fact.value for fact in report.settings}["rank_samples"]
         ranking = len(report.ranking) * min(asked, len(case.calibration))
-        return Found(result.model, report.accuracy.images_evaluated + ranking, report.status == "within_budget")
+        return Found(
+            result.model, report.accuracy.images_evaluated + ranking, report.status == "within_budget", ranking
+        )
 
     def _quantize(self, case: Case, **more: Any) -> Any:
         import calib

@@ -42,8 +42,8 @@ def bound(units: int, limits: Limits | None = None, *, held_out: bool = False, s
         return 0
     # Everything in INT8, the climb, its bisection, back-filling, and completing an over-budget plan's figure.
     most = 1 + climbs(units) + bisections(units) + limits.backfills + 1
-    if scouts:  # completions, and a climb without scouts where they were wrong
-        most += COMPLETIONS + climbs(units)
+    if scouts:  # of everything in INT8, completions, and where scouts were wrong a safer climb, then one without them
+        most += 1 + COMPLETIONS + 2 * climbs(units)
     if held_out:
         most += CONFIRMATIONS + (CONFIRMATIONS - 1) * climbs(units)
     return most if limits.max_evaluations is None else min(most, limits.max_evaluations)
@@ -58,8 +58,9 @@ def bound_images(problem: Problem) -> int:
     up, scout = climbs(len(problem.ranked)), len(problem.doubtful)
     allowed = math.floor(problem.limits.allowance(len(problem.ranked)) * everything)
     if scout:
-        # The climb of scouts, one plan completed; where it fails, others within the allowance, then a climb of passes.
-        most = max(everything + seen + up * scout + seen, allowed) + (up + 1) * seen
+        # The climb of scouts, one plan completed; where it fails, others within the allowance, a safer climb, and one
+        # of passes.
+        most = max(everything + seen + up * scout + seen, allowed) + up * scout + (up + 1) * seen
     else:
         # Either nothing fits, and the best plan's figure is completed, or what fits is refined within the allowance.
         most = max(everything + seen * (2 + up), allowed)

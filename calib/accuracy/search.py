@@ -1,6 +1,6 @@
 """Find the fastest plan that keeps the budget: predict, confirm on real models, give back what was not needed.
 
-1. Everything in INT8. Within the budget: done.
+1. Everything in INT8, a scout first (5.). Within the budget: done.
 2. Climb: revert the first k units of the ranking, k predicted from the drop just measured; after a miss more of them,
    in steps that triple, so that a network of n units is climbed in log3(n) evaluations.
 3. Bisect between the longest prefix that failed and the shortest that fits.
@@ -33,7 +33,7 @@ from calib.outcome import FinalistFacts, SearchStepFacts
 # Aim below the budget: a rejection near it costs a whole pass, and a forecast is only a forecast. Lower by each miss.
 SAFETY = 0.8
 # After a scout that was wrong, only a plan expected to lose at most this share of the budget is looked at to the end.
-SURE = 0.5
+SURE = 0.7
 Ask = Callable[[frozenset[str], Kind], Trial]
 
 # Interleaved medians repeat to about two percent: plans closer than that are equally fast.
@@ -89,7 +89,7 @@ class _Search:
         """Run all stages; whatever was found is in the attributes, also after an exception."""
         if not self.problem.ranked:
             return
-        if not self.ledger.run(frozenset(), "int8").within and (found := self.climb(frozenset())):
+        if not self.everything() and (found := self.climb(frozenset())):
             self.refine(self.bisect(found))
         if not self.feasible():
             # A rejection after a part of the samples says too little about the model that the user gets.
@@ -104,13 +104,23 @@ class _Search:
             if attempt < CONFIRMATIONS and not self.feasible():
                 self.climb(failed, misses=attempt, ask=self.ledger.run)
 
+    def everything(self) -> bool:
+        """Say whether everything in INT8 keeps the budget; where a scout leaves no hope of it, no more is spent."""
+        if self.problem.limits.max_evaluations == 1:
+            return self.ledger.run(frozenset(), "int8").within
+        trial = self.ledger.scout(frozenset(), "int8")
+        return not self.ledger.hopeless(trial) and self.ledger.run(frozenset(), "int8").within
+
     def curve(self) -> Curve:
         """Return the forecast through everything measured so far."""
         measured = {reverted: trial.drop for reverted, trial in self.ledger.trials.items()}
         return Curve.through(self.problem.ranked, self.forecast, measured)
 
-    def climb(self, base: frozenset[str], misses: int = 0, ask: Ask | None = None) -> Trial | None:
-        """Revert more and more of the ranking on top of ``base``, until it fits or only one unit is left quantized."""
+    def climb(self, base: frozenset[str], misses: int = 0, ask: Ask | None = None, share: float = 1.0) -> Trial | None:
+        """Revert more and more of the ranking on top of ``base``, until it fits or only one unit is left quantized.
+
+        A scout has to expect no more than ``share`` of the budget.
+        """
         low, last = sum(prefix <= base for prefix in self.prefixes) - 1, len(self.prefixes) - 2
         while low < last:
             allowed = SAFETY / (1 + misses / 2) * self.problem.budget.max_drop
@@ -122,7 +132,7 @@ class _Search:
             if reverted == self.problem.layers:
                 return None
             trial = (ask or self.ledger.scout)(reverted, "bisect" if misses else "prefix")
-            if self.ledger.promising(trial):
+            if self.ledger.promising(trial, share):
                 return trial
             misses += 1
         return None
@@ -158,7 +168,12 @@ class _Search:
             if not best.within or self.completions == left:
                 break
         if not self.feasible():
-            self.climb(best.reverted, misses=1, ask=self.ledger.run)
+            self.climb(self.heaviest() or best.reverted, misses=1, ask=self.ledger.run)
+
+    def heaviest(self) -> frozenset[str]:
+        """Return the plan with most units reverted of those looked at to the end."""
+        complete = [trial for trial in self.ledger.trials.values() if trial.complete]
+        return max(complete, key=lambda trial: trial.units).reverted if complete else frozenset()
 
     def backfill(self, best: Trial) -> Trial:
         """Give reverted units back to INT8: the cheaper half, a quarter, …, then one at a time."""
@@ -178,13 +193,15 @@ class _Search:
     def settle(self) -> Trial | None:
         """Look at promising plans to the end, fewest units first, until one keeps the budget; return the best.
 
-        After a scout that was wrong the next plan has to be a safer one.
+        After a scout that was wrong the next plan has to be a safer one; where none was scouted, climb to one.
         """
         kept = next(iter(self.feasible()), None)
         while self.completions and (not kept or self.ledger.affords(0, 1)):
             share = 1.0 if kept or self.completions == COMPLETIONS else SURE
             scouted = [t for t in self.ledger.trials.values() if t.scouted and self.ledger.promising(t, share)]
             lighter = [t for t in scouted if not kept or t.units < kept.units]
+            if not lighter and not kept and share < 1:
+                lighter = [found] if (found := self.climb(self.heaviest(), misses=1, share=share)) else []
             if not lighter:
                 break
             self.completions -= 1

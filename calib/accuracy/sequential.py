@@ -50,23 +50,28 @@ def least_loss(losses: NDArray[np.float64], total: int) -> float:
     return mean - quantile * math.sqrt(spread / (count - 1) / count) * correction
 
 
-def others_share(margins: NDArray[np.floating] | None, indices: Indices, doubtful: Indices) -> Callable[[float], float]:
-    """Return share of doubtful samples that changed → how many of the others change for each of these.
+def others_change(
+    margins: NDArray[np.floating] | None, indices: Indices, doubtful: Indices
+) -> Callable[[float], tuple[float, float]]:
+    """Return share of doubtful samples that changed → how many of the others change, and how many more they lose.
 
-    A sample changes with the probability Phi(−margin/sigma) under an error of standard deviation sigma, which follows
-    from the share of doubtful samples that changed.
+    A sample changes with the probability Phi(−|margin|/sigma) under an error of standard deviation sigma, which follows
+    from the share of doubtful samples that changed. Those that FP32 has right are lost, those it has wrong are gained;
+    far from the boundary nearly all are right, so the others lose more of what changes than the doubtful ones do.
 
     Args:
-        margins: ``(samples,)``.
+        margins: ``(samples,)``, negative where FP32 is wrong.
         indices: samples that count.
         doubtful: those of them with the smallest margins.
     """
     if margins is None or not len(doubtful):
-        return lambda changed: 0.0
-    sizes = np.abs(np.nan_to_num(np.asarray(margins, np.float64), posinf=1e6, neginf=-1e6))
-    inside, outside = sizes[doubtful], sizes[np.setdiff1d(indices, doubtful)]
+        return lambda changed: (0.0, 0.0)
+    signed = np.nan_to_num(np.asarray(margins, np.float64), posinf=1e6, neginf=-1e6)
+    inside, outside = np.abs(signed[doubtful]), signed[np.setdiff1d(indices, doubtful)]
     # From an error that reaches next to nobody to one that decides alone, in steps of a quarter.
     sigmas = max(float(inside.max()), 1e-30) * 1.25 ** np.arange(-30, 31)
     shares = np.array([float(ndtr(-inside / sigma).mean()) for sigma in sigmas])
-    sums = np.array([float(ndtr(-outside / sigma).sum()) for sigma in sigmas])
-    return lambda changed: float(np.interp(changed, shares, sums / np.maximum(shares * len(inside), 1e-12)))
+    chances = [ndtr(-np.abs(outside) / sigma) for sigma in sigmas]
+    changes = np.array([float(chance.sum()) for chance in chances])
+    losses = np.array([float((chance * np.sign(outside)).sum()) for chance in chances])
+    return lambda changed: (float(np.interp(changed, shares, changes)), float(np.interp(changed, shares, losses)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calib.accuracy.budget import Budget
 from calib.accuracy.rank import Forecast, RankedUnit
-from calib.accuracy.sequential import Indices, blocks, least_loss, others_share
+from calib.accuracy.sequential import Indices, blocks, least_loss, others_change
 from calib.errors import UsageError
 from calib.outcome import SearchStepFacts
 
@@ -24,6 +24,8 @@ Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
 # change are among them (at drops below .02 on the demo MobileNet .95 and more of them among a fifth).
 DOUBTFUL = 0.2
 FEWEST_TO_SCOUT = 100
+# So many standard deviations fewer of the other samples may change than expected before a plan is called hopeless.
+DEVIATIONS = 2.0
 
 
 class Scoring(Protocol):
@@ -206,7 +208,7 @@ class Ledger:
         self.compilations = 0
         self.evaluations = 0
         self._compiled: frozenset[str] | None = None
-        self._others = others_share(problem.margins, self.indices, self.doubtful)
+        self._others = others_change(problem.margins, self.indices, self.doubtful)
 
     def run(self, reverted: frozenset[str], kind: Kind, *, to_the_end: bool = False) -> Trial:
         """Return the verdict on a plan: remembered, or on as many samples as it takes.
@@ -266,8 +268,17 @@ class Ledger:
         losses = self.losses({int(i): parts[int(i)] for i in self.doubtful})
         if losses is None or not np.isfinite(losses).all():
             return math.inf
-        others = self._others(float(np.abs(losses).mean()))
-        return float(losses.sum()) * (1 + others * self._surprise()) / max(self._counted, 1) / self.scale
+        _, others = self._others(float(np.abs(losses).mean()))
+        return (float(losses.sum()) + others * self._surprise()) / max(self._counted, 1) / self.scale
+
+    def hopeless(self, trial: Trial) -> bool:
+        """Say whether a scouted plan is over the budget even where the other samples fare better than expected."""
+        losses = self.losses({int(i): trial.parts[int(i)] for i in self.doubtful}) if trial.scouted else None
+        if losses is None or not np.isfinite(losses).all():
+            return False
+        changed, lost = self._others(float(np.abs(losses).mean()))
+        least = float(losses.sum()) + lost / 2 - DEVIATIONS * math.sqrt(changed)
+        return not self.problem.budget.fits(least / max(self._counted, 1) / self.scale)
 
     def _surprise(self) -> float:
         """Return how many times more of the other samples changed than expected, with plans looked at to the end."""
@@ -277,9 +288,8 @@ class Ledger:
                 doubtful = self.losses({int(i): trial.parts[int(i)] for i in self.doubtful})
                 everything = self.losses(trial.parts)
                 if doubtful is not None and everything is not None:
-                    inside = float(np.abs(doubtful).sum())
-                    expected += inside * self._others(float(np.abs(doubtful).mean()))
-                    changed += float(np.abs(everything).sum()) - inside
+                    expected += self._others(float(np.abs(doubtful).mean()))[0]
+                    changed += float(np.abs(everything).sum() - np.abs(doubtful).sum())
         return max(1.0, changed / expected)
 
     def evaluate(self, reverted: frozenset[str], indices: Indices) -> Sequence[Any]:

@@ -186,6 +186,14 @@ def test_images_stay_within_the_targets_for_networks_of_up_to_fifty_layers(kind,
         assert len(result.units) == 1
 
 
+@pytest.mark.parametrize(("units", "samples", "seed"), [(27, 1250, 1), (27, 1250, 5), (35, 800, 4)])
+def test_wrong_scout_costs_no_more_than_the_allowance(units, samples, seed):
+    # Samples that are decided anew by every plan change anywhere, not among the doubtful ones alone: these took 5 sets.
+    result = search(simulated.KINDS["noisy"](units, samples, seed).problem(0.01))
+    assert any(len(step.reverted) and step.samples == samples and not step.within for step in result.steps)
+    assert result.status == "within_budget" and result.images_evaluated <= 4.3 * samples
+
+
 def test_one_poisonous_layer_among_a_thousand_is_found_with_two_models():
     model = simulated.one_poisonous(1000, 300, 5)
     result = search(model.problem(0.01))
