@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
     "balanced": Recipe(("minmax", "mse", "percentile")),
     "thorough": Recipe(
         ("minmax", "mse", "percentile"),
-        ("mean-minmax", "percentile-99.9", "kl", "auto"),
+        ("mean-minmax", "percentile-99.9", "kl"),
         samples=32,
         rounded=2,
         biased=2,
@@ -61,7 +61,7 @@ INPUTS_PER_SAMPLE = 72
 HEAD_START_DB = 1.0
 # The more candidates, the likelier that one of them is the best by chance: those that balanced would not try have to
 # be this much better than what it would choose.
-MARGIN_DB = 0.5
+MARGIN_DB = 1.0
 
 
 @dataclass(frozen=True)
