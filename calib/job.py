@@ -184,7 +184,18 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
     kept, held = list(ids), list(ids)
     if settings.effort != "fast" and len(ids) >= 8:
         kept, held = split_ids(ids, min(HELD_OUT[settings.effort] / len(ids), 0.2), "held")
-    job = replace(job, calibration=dataset, ids=tuple(kept), held=tuple(held), warnings=tuple(warnings))
-    if job.loaded.facts.format == "onnx" and job.loaded.path is not None:
-        warnings += compare_with_onnxruntime(job.loaded.path, job.loaded.model, job.feeds(job.ids[:2]))
-    return replace(job, warnings=tuple(warnings))
+    return replace(job, calibration=dataset, ids=tuple(kept), held=tuple(held), warnings=tuple(warnings))
+
+
+def check_conversion(job: Job) -> Job:
+    """Run an ONNX model in onnxruntime too, on two samples; return the job with a warning where the outputs differ.
+
+    The first inference of a run: ask what can be asked of the graph alone before it.
+
+    Raises:
+        ModelError: they differ too much.
+    """
+    if job.loaded.facts.format != "onnx" or job.loaded.path is None:
+        return job
+    found = compare_with_onnxruntime(job.loaded.path, job.loaded.model, job.feeds(job.ids[:2]))
+    return replace(job, warnings=(*job.warnings, *found))

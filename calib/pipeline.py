@@ -11,7 +11,7 @@ from calib import __version__
 from calib.evidence import Findings, finish, make_report, measured
 from calib.exam import examine
 from calib.graph.finder import already_quantized, find
-from calib.job import Clock, prepare
+from calib.job import Clock, check_conversion, prepare
 from calib.outcome import Evaluation, Inspection
 from calib.pay_off import Paid, pay_off
 from calib.plan import QuantizationPlan
@@ -62,9 +62,10 @@ def quantize(
     clock = Clock(progress)
     with clock("load"):
         job = prepare(model, calibration, flags=settings, sets=sets, config=config)
-        exam = examine(job, validation)
         given = read_plan(plan) if isinstance(plan, str | Path) else plan
         placed = make_plan(job) if given is None else check_plan(job, given)
+        job = check_conversion(job)
+        exam = examine(job, validation)
     if given is None or not given.has_ranges:
         with clock("equalize"):
             base = equalized(job, placed)
