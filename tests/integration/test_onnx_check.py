@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 
+import calib
 from calib.errors import ModelError
 from calib.graph.load import load_model
 from calib.graph.onnx_check import compare_with_onnxruntime
@@ -78,3 +79,19 @@ def test_scores_near_zero_are_not_held_to_more_digits_than_they_have(path, feeds
     near_zero = [[x * 0, np.full_like(y, 5e-5)] for x, y in feeds]
     model = load_model(path).model
     assert compare_with_onnxruntime(path, _changed(model, 1.01), near_zero) == []
+
+
+def test_a_network_without_layers_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    def run(*_):
+        raise AssertionError("an inference")
+
+    monkeypatch.setattr("calib.job.compare_with_onnxruntime", run)
+    monkeypatch.setattr("calib.exam.Session", run)
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", tensors[:1], tensors[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "net.onnx"
+    )
+    samples = [np.ones((1, 4), np.float32)] * 2
+    with pytest.raises(ModelError, match="nothing to quantize"):
+        calib.quantize(tmp_path / "net.onnx", samples, validation=samples, metric="relative-l2")
