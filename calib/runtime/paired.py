@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import comb
 from typing import Literal, TypeVar
 
 import numpy as np
+from scipy.special import bdtr
 
 from calib.errors import UsageError
 
@@ -135,11 +135,8 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 def _rank(count: int, level: float = 0.95) -> int:
     """Return k of the order statistics, counted from 1."""
-    rank, below = 1, 1.0  # below = 2ⁿ · P(Bin(n, ½) < 1)
-    while 2 * (below + comb(count, rank)) <= (1 - level) * 2.0**count:
-        below += comb(count, rank)
-        rank += 1
-    return rank
+    below = bdtr(np.arange(count // 2 + 1), count, 0.5)  # [k − 1] = P(Bin(n, ½) < k), rising
+    return max(1, int(np.count_nonzero(2 * below <= 1 - level)))
 
 
 def summarize(

@@ -15,6 +15,7 @@ from calib.errors import CalibError
 from calib.report.escape import printable
 from calib.zoo import owner
 from calib.zoo.identity import Identity, needs_histogram
+from calib.zoo.interrupts import Interrupts
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
 from calib.zoo.output import Output
 from calib.zoo.places import fetch
@@ -112,31 +113,40 @@ class Supervisor:
         self._notice = notice
         self._running: dict[str, Task] = {}
         self._heartbeat = 0.0
+        self._interrupts = Interrupts()
 
     def run(self, time_limit: float | None = None) -> None:
         """Work until nothing waits, or until the time is over: what still runs then goes back to waiting.
 
         A job whose lease another supervisor holds is left to it.
+
+        Raises:
+            KeyboardInterrupt: a signal asked for it; everything is put back.
         """
         end = time.monotonic() + time_limit if time_limit is not None else float("inf")
-        try:
-            (self._folders.root / "cache").mkdir(parents=True, exist_ok=True)
-            self._take_over()
-            self._sweep()
-            while time.monotonic() < end:
-                started = self._start()
-                self._settle_ended()
-                self._beat()
-                if not self._running and not started and not self._worth_waiting():
-                    return
-                time.sleep(self._runner.poll_seconds)
-        finally:
-            self._put_back()
+        with self._interrupts:
+            try:
+                (self._folders.root / "cache").mkdir(parents=True, exist_ok=True)
+                self._take_over()
+                self._sweep()
+                while time.monotonic() < end and not self._interrupts.noted and self._step():
+                    time.sleep(self._runner.poll_seconds)
+            finally:
+                self._put_back()
+        if self._interrupts.noted:
+            raise KeyboardInterrupt
+
+    def _step(self) -> bool:
+        """Do what there is to do at this moment; tell whether there is more to come."""
+        started = self._start()
+        self._settle_ended()
+        self._beat()
+        return bool(self._running or started) or self._worth_waiting()
 
     def _start(self) -> bool:
         """Start as many jobs as there is room for; tell whether there was one."""
         started = False
-        while (room := self._runner.room())[0] >= 1:
+        while (room := self._runner.room())[0] >= 1 and not self._interrupts.noted:
             claimed = self._store.claim(threads=room[0], memory=room[1])
             if claimed is None:
                 break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,6 +36,13 @@ def test_interval_is_between_the_order_statistics_of_the_binomial(count, rank):
     # k from tables of the sign test's interval: n = 9 → 2, n = 17 → 5, n = 100 → 40
     ratio = paired_ratio([float(k) for k in range(1, count + 1)], [1.0] * count)
     assert (ratio.low, ratio.high) == (rank, count + 1 - rank)
+
+
+def test_the_interval_of_more_rounds_than_a_float_has_powers_of_two_is_that_of_the_normal_limit():
+    count = 5_000  # a tiny network on a quiet machine; 2.0 ** 5000 is out of range
+    ratio = paired_ratio([float(k) for k in range(1, count + 1)], [1.0] * count)
+    assert ratio.low == pytest.approx((count + 1) / 2 - 1.96 * math.sqrt(count) / 2, abs=1)
+    assert ratio.high == count + 1 - ratio.low
 
 
 def test_interval_holds_the_true_median_in_nearly_all_experiments():
