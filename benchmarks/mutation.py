@@ -1,16 +1,18 @@
 """Change the code by one operator or constant at a time: which changes does no test notice.
 
     pip install -e '.[mutation]'
-    python benchmarks/mutation.py [--minutes 40] [--sample 400] [--folder DIR] [--json FILE]
+    python benchmarks/mutation.py [--minutes 40] [--sample 400] [--only PATTERN …] [--folder DIR] [--json FILE]
 
-Modules and tests are those of [tool.mutmut] in pyproject.toml. A seeded sample of all mutants is run, one process at a
-time; with ``--folder`` the run goes on where the last one in that folder stopped. Survivors are written with what was
-changed, to be read: some change nothing that can be seen (``astype(None)`` is float64, too).
+Modules and tests are those of [tool.mutmut] in pyproject.toml. A seeded sample of all mutants (of those whose names
+match a pattern, such as ``calib.ranges.*``) is run, one process at a time; with ``--folder`` the run goes on where the
+last one in that folder stopped. Survivors are written with what was changed, to be read: some change nothing that can
+be seen (``astype(None)`` is float64, too).
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import shutil
 import subprocess
@@ -22,7 +24,7 @@ from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from record import write  # noqa: E402
 
@@ -78,6 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--sample", type=int, default=400, help="how many mutants")
+    parser.add_argument("--only", nargs="*", default=["*"], help="patterns of mutants' names")
     parser.add_argument("--folder", type=Path, help="where the copy that is changed lives; it is kept")
     parser.add_argument("--json", type=Path, default=DEFAULT)
     options = parser.parse_args()
@@ -91,13 +94,14 @@ def main() -> int:
                 shutil.copy2(ROOT / name, folder / name)
         if not codes(folder):
             run(folder, [FIRST], end - time.monotonic())
-        names = sorted(codes(folder))
+        names = [name for name in sorted(codes(folder)) if any(fnmatch.fnmatchcase(name, p) for p in options.only)]
         chosen = Random(0).sample(names, min(options.sample, len(names)))
         waiting = [name for name in chosen if codes(folder)[name] is None]
         if waiting and end > time.monotonic():
             run(folder, waiting, end - time.monotonic())
         found = tally(folder)
-    write(options.json, {"sample": options.sample, "minutes": options.minutes}, found)
+    settings = {"sample": options.sample, "only": options.only, "minutes": options.minutes}
+    write(options.json, settings, found)
     print(f"{found['run']} of {found['mutants']} mutants run, noticed: {found['score']:.1%}; see {options.json}")
     return 0
 

@@ -38,7 +38,9 @@ def test_the_dense_layers_of_a_transformer_block_run_in_int8_and_fused_attention
     assert not proof.broken
     assert proof.computes_what_it_says()
     assert proof.keeps_the_interface()
-    assert proof.reasons == {"ScaledDotProductAttention_0": "fused attention runs as one floating-point primitive"}
+    assert proof.reasons == {
+        "ScaledDotProductAttention_0": "fused attention runs as one primitive: its Softmax can't be given levels"
+    }
     q_k_v = [q for q in proof.plan.activations if len(q.routes) == 3]
     assert len(q_k_v) == 1  # one quantizer in front of three layers
 

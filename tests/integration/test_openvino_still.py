@@ -6,18 +6,19 @@ test takes away can go from the code, and the test with it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from building import Net, ints, op
-from proof import needs_vnni, prove
+from proof import error, needs_vnni, prove, random_feeds
 
 from calib.errors import CalibError
 from calib.graph.operations import LAYERS, SELECTING
-from calib.plan import Port, QuantizableNode, Scheme
+from calib.plan import Port, Scheme
+from calib.runtime.executed import executed_nodes
 from calib.runtime.isa import cpu
-from calib.runtime.session import ov
+from calib.runtime.session import Session, ov
 
 pytestmark = needs_vnni
 
@@ -158,15 +159,108 @@ def test_one_scale_a_group_of_several_outputs_still_does_not_compile(monkeypatch
     assert symptom(model) == REFUSED
 
 
-def test_a_product_of_two_activations_with_a_zero_point_on_the_second_still_runs_in_floating_point(monkeypatch):
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((Scheme.SYMMETRIC, False), (Scheme.SYMMETRIC, False)), ((Scheme.ASYMMETRIC, False), (Scheme.SYMMETRIC, True))],
+    ids=["unsigned levels on the second", "a zero point on the first"],
+)
+def test_a_product_of_two_activations_still_runs_in_floating_point_with(monkeypatch, first, second):
     net = Net()
-    model = net.model(op.matmul(net.input(1, 4, 8, 16), op.relu(net.input(1, 4, 16, 8)), False, False))
-    monkeypatch.setattr(
-        "calib.graph.placement._wanted",
-        lambda layer: [(port, Scheme.SYMMETRIC, False) for port in ports(layer)],
-    )
+    shifted = op.add(net.input(1, 4, 8, 16), op.constant(np.float32(3)))
+    model = net.model(op.matmul(shifted, op.relu(net.input(1, 4, 16, 8)), False, False))
+    wanted = [(Port("MatMul_0", 0), *first), (Port("MatMul_0", 1), *second)]
+    monkeypatch.setattr("calib.graph.placement._wanted", lambda layer: wanted)
     assert symptom(model) == FLOAT
 
 
-def ports(layer: QuantizableNode):
-    return [Port(layer.name, index) for index in layer.activations]
+def levels(x, low: float, high: float):
+    ends = op.constant(np.float32(low)), op.constant(np.float32(high))
+    return op.fake_quantize(x, *ends, *ends, 256)
+
+
+def row_levels(weights):
+    """Quantize a constant with a scale for each row, which for recurrent cells is one for each gate and unit."""
+    high = np.abs(weights.get_data()).max(-1, keepdims=True)
+    ends = op.constant(-high), op.constant(high)
+    return op.fake_quantize(weights, *ends, *ends, 255)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A recurrent operation whose weights, and perhaps its data and state, are quantized."""
+
+    kind: str
+    gates: int
+
+    def build(self, data: tuple[float, float] | None, state: tuple[float, float] | None, quantized: bool = True):
+        net, sequence = Net(), self.kind.endswith("sequence")
+        front, more = ((1,), [op.constant(np.array([5]))]) if sequence else ((), [])
+        x, h = net.input(1, *(5,) * sequence, 8), net.input(1, *front, 16)
+        weights = [net.weights(*front, 16 * self.gates, 8), net.weights(*front, 16 * self.gates, 16)]
+        weights = [row_levels(w) for w in weights] if quantized else weights
+        inputs = [levels(x, *data) if data else x, levels(h, *state) if state else h]
+        if self.kind.startswith("lstm"):
+            inputs.append(op.constant(np.zeros((1, *front, 16), np.float32)))
+        bias, end = net.weights(*front, 16 * self.gates), ["forward"] * sequence
+        functions = [["tanh"], [], []] if self.kind == "rnn_cell" else []
+        cell = getattr(op, self.kind)(*inputs, *more, *weights, bias, 16, *end, *functions)
+        return net.model(cell.output(0))
+
+    def symptom(self, data: tuple[float, float] | None, state: tuple[float, float] | None) -> str:
+        model, exact = self.build(data, state), Session(self.build(None, None, quantized=False))
+        try:
+            session = Session(model)
+        except CalibError:
+            return REFUSED
+        if not any(node.int8 for node in executed_nodes(session.compiled) if node.kind.startswith("RNN")):
+            return FLOAT
+        feeds = [[np.clip(array, -1, 1) for array in feed] for feed in random_feeds(model)]
+        # The levels are 1/32 wide or less: an error of the size of the signal is none of theirs.
+        distance = error([session(feed) for feed in feeds], [exact(feed) for feed in feeds])
+        return WRONG if distance > 0.5 else ""
+
+
+@pytest.mark.parametrize("cell", [Cell("lstm_sequence", 4), Cell("gru_sequence", 3)], ids=lambda cell: cell.kind)
+def test_a_recurrent_sequence_still_needs_one_range_on_data_and_state(cell):
+    assert cell.symptom((-4, 4), (-4, 4)) == ""
+    assert cell.symptom((-4, 4), (-1, 1)) == WRONG
+    assert cell.symptom((-4, 4), None) == REFUSED
+    assert cell.symptom(None, None) == REFUSED
+
+
+OTHERS = [Cell("rnn_sequence", 1), Cell("lstm_cell", 4), Cell("gru_cell", 3), Cell("rnn_cell", 1)]
+
+
+@pytest.mark.parametrize("cell", OTHERS, ids=lambda cell: cell.kind)
+def test_other_recurrent_cells_still_run_in_floating_point(cell):
+    assert cell.symptom((-4, 4), (-4, 4)) == FLOAT
+
+
+def primitive(model: ov.Model, kind: str) -> str:
+    """Return the precision of the one executed node of a kind."""
+    (node,) = [node for node in executed_nodes(Session(model).compiled) if node.kind == kind]
+    return node.precision
+
+
+def test_a_deformable_convolution_still_runs_in_floating_point():
+    net = Net()
+    x, offsets, weights = net.input(1, 8, 8, 8), net.input(1, 18, 8, 8), row_levels(net.weights(8, 8, 3, 3))
+    window = [[1, 1]] * 4
+    assert primitive(net.model(op.deformable_convolution(levels(x, -1, 1), offsets, weights, *window)),
+                     "DeformableConvolution") == "f32"  # fmt: skip
+
+
+def test_a_binary_convolution_still_reads_one_bit_of_each_input():
+    net, bits = Net(), np.random.default_rng(0).integers(0, 255, 8 * 8 * 9 // 8).astype(np.uint8)
+    weights = ov.op.Constant(ov.Tensor(bits, ov.Shape([8, 8, 3, 3]), ov.Type.u1))
+    x, window = levels(net.input(1, 8, 8, 8), -1, 1), [[1, 1]] * 4
+    assert primitive(net.model(op.binary_convolution(x, weights, *window, "xnor-popcount", 0.0)),
+                     "BinaryConvolution") == "u1"  # fmt: skip
+
+
+def test_fused_attention_is_still_one_primitive_in_which_no_levels_can_be_set():
+    net = Net()
+    qkv = [levels(net.input(1, 2, 8, 16), -1, 1) for _ in range(3)]
+    nodes = executed_nodes(Session(net.model(op.scaled_dot_product_attention(*qkv))).compiled)
+    assert [node.kind for node in nodes if any("Softmax" in name for name in node.originals)] == ["Subgraph"]
+    assert not any(node.kind == "MatMul" for node in nodes)
