@@ -32,8 +32,8 @@ from subjects import SUBJECTS
 from calib.benchmark import executed_int8_share
 from calib.graph.load import load_model
 from calib.runtime.paired import Timings
-from calib.runtime.session import F32, core, ov
-from calib.runtime.timing import Candidate, default_precision, time_models
+from calib.runtime.session import F32, core, default_precision, ov
+from calib.runtime.timing import Candidate, time_models
 
 QUANTIZED = ("calib", "nncf")
 BATCH_FEEDS = 4

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.runtime.isa import cpu
-from calib.runtime.timing import default_precision
+from calib.runtime.session import default_precision
 
 PACKAGES = ("calib", "openvino", "nncf", "numpy", "onnxruntime")
 

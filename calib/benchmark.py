@@ -27,8 +27,8 @@ from calib.report.build import int8_share, layer_facts
 from calib.runtime.executed import executed_layers
 from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
-from calib.runtime.session import F32, compile_model, ov
-from calib.runtime.timing import Candidate, default_precision, time_models
+from calib.runtime.session import F32, compile_model, default_precision, ov
+from calib.runtime.timing import Candidate, time_models
 from calib.samples.sample import InputSpec
 from calib.stages import aliases
 

@@ -28,8 +28,8 @@ from calib.promise import Kept, precision_config
 from calib.report.build import layer_facts, quantizer_facts
 from calib.result import Result
 from calib.runtime.isa import cpu
-from calib.runtime.session import F32, Session, core, ov
-from calib.runtime.timing import Speed, default_precision
+from calib.runtime.session import F32, Session, core, default_precision, ov
+from calib.runtime.timing import Speed
 from calib.stages import Built, Summaries
 
 # INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and

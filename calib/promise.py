@@ -28,14 +28,14 @@ from calib.corrections.judge import Draft
 from calib.corrections.ranking import one_in_damages
 from calib.errors import ModelError, OutputError, UsageError
 from calib.exam import Exam, WholeSet
-from calib.graph.save import save_model
+from calib.graph.ir_file import save_model
 from calib.job import Job
 from calib.outcome import AccuracyFacts, RankFacts, SearchStepFacts
 from calib.plan_file import plan_to_json
 from calib.progress import Stage
 from calib.runtime.executed import executed_layers
-from calib.runtime.session import F32, core, ov
-from calib.runtime.timing import Candidate, default_precision, time_models
+from calib.runtime.session import F32, core, default_precision, ov
+from calib.runtime.timing import Candidate, time_models
 from calib.samples.identity import split_ids
 from calib.stages import Built, aliases, build, without
 from calib.store import RunStore, remembered, remembered_latency

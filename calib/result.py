@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calib.errors import ExecutionError, OutputError, UsageError
-from calib.graph.save import save_model
+from calib.graph.ir_file import save_model
 from calib.job import NOT_IDENTITY
 from calib.outcome import Report
 from calib.plan import QuantizationPlan

@@ -14,12 +14,10 @@ import numpy as np
 import psutil
 
 from calib.errors import ModelError
-from calib.graph.ir_file import check_ir
-from calib.graph.names import walk
-from calib.graph.normalize import normalize
+from calib.graph.ir_file import SECTION, check_ir, save_model
+from calib.graph.normalize import normalize, walk
 from calib.graph.onnx_file import check_onnx
 from calib.graph.preprocess import describe_preprocessing
-from calib.graph.save import SECTION, save_model
 from calib.outcome import ModelFacts, TensorFacts
 from calib.runtime.session import core, ov
 from calib.samples.sample import InputSpec

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
 from calib.graph.cuts import Cut, take
-from calib.graph.signs import UNKNOWN, Sign, signs
+from calib.graph.view import UNKNOWN, Sign, signs
 from calib.plan import TensorId
 from calib.runtime.session import make_model, ov
 

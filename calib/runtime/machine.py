@@ -13,8 +13,7 @@ import psutil
 from calib import __version__
 from calib.outcome import Doctor
 from calib.runtime.isa import FEATURES, ISAS, Cpu, cpu
-from calib.runtime.session import compile_model, ov
-from calib.runtime.timing import default_precision
+from calib.runtime.session import compile_model, default_precision, ov
 
 _REQUIRED = ("openvino", "numpy", "scipy", "onnx", "onnxruntime")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")

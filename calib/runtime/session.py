@@ -20,7 +20,7 @@ from numpy.typing import NDArray  # noqa: E402
 
 from calib.errors import ModelError  # noqa: E402
 
-__all__ = ["F32", "Session", "compile_model", "core", "infer_all", "make_model", "ov"]
+__all__ = ["F32", "Session", "compile_model", "core", "default_precision", "infer_all", "make_model", "ov"]
 
 # What a baseline, statistics and a simulation run with: the default is bf16 on CPUs with AVX512_BF16 or AMX, and
 # dynamic quantization changes weight-only layers by 0.6 %.
@@ -31,6 +31,11 @@ F32: Mapping[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATI
 def core() -> ov.Core:
     """Return the process's one Core."""
     return ov.Core()
+
+
+def default_precision() -> str:
+    """Return what layers in floating point run in on this machine without a hint: f32, bf16 or f16."""
+    return core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int = 1, streams: int = 1):

@@ -20,7 +20,7 @@ from calib.outcome import SpeedFacts
 from calib.runtime.executed import executed_layers
 from calib.runtime.layer_times import PROFILED, Averages, averages, difference
 from calib.runtime.paired import Timings, summarize
-from calib.runtime.session import F32, compile_model, core, ov
+from calib.runtime.session import F32, compile_model, default_precision, ov
 
 # Long enough that the clock and Python's loop around the calls are well below a percent.
 BLOCK_SECONDS = 0.004
@@ -158,11 +158,6 @@ def measure_speed(
         note=" ".join(note for note in notes if note),
     )
     return Speed(facts, *(times.layer_ms[name] for name in ("INT8", f32_name, default_name)))
-
-
-def default_precision() -> str:
-    """Return what layers in floating point run in on this machine without a hint: f32, bf16 or f16."""
-    return core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def _stack(feed: Feed, batch: int) -> dict[int, NDArray[Any]]:

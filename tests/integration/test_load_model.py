@@ -13,7 +13,7 @@ from openvino import opset13 as opset
 
 from calib.errors import ModelError, OutputError
 from calib.graph.load import input_specs, load_model, require_float, save_model
-from calib.graph.names import walk
+from calib.graph.normalize import walk
 from calib.runtime.session import Session, ov
 
 

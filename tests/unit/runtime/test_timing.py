@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from calib.errors import UsageError
-from calib.runtime.session import F32, ov
-from calib.runtime.timing import Candidate, default_precision, measure_speed, time_models
+from calib.runtime.session import F32, default_precision, ov
+from calib.runtime.timing import Candidate, measure_speed, time_models
 
 op = ov.opset13
 WEIGHTS = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)

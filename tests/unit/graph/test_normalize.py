@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 from openvino import opset13 as opset
 
-from calib.graph.names import mark, restore
-from calib.graph.normalize import apply_common_transformations
+from calib.graph.normalize import apply_common_transformations, mark, restore
 from calib.runtime.session import ov
 
 
