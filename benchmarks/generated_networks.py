@@ -2,15 +2,16 @@
 
     python benchmarks/generated_networks.py [--minutes 30] [--json FILE]
 
-Networks are those of tests/strategies_networks.py, one for each seed; a run goes on where the last one (read from the
-JSON) stopped. Each network has to compile, keep its inputs and outputs, run in INT8 where the plan says so, agree
-with its own simulation (LP_TRANSFORMS_MODE=NO), stay near FP32, and go through ``calib.quantize``. Exits with 1 if one
-did not.
+Networks are those of tests/strategies_networks.py, one for each seed from the first that chooses from all steps; a run
+goes on where the last one (read from the JSON) stopped, or begins again where the code that makes them is another. Each
+network has to compile, keep its inputs and outputs, run in INT8 where the plan says so, agree with its own simulation
+(LP_TRANSFORMS_MODE=NO), stay near FP32, and go through ``calib.quantize``. Exits with 1 if one did not.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import sys
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from proof import error, faults, prove  # noqa: E402
-from strategies_networks import PER_LAYER, Generated, seeded_network  # noqa: E402
+from strategies_networks import PER_LAYER, WIDER, Generated, seeded_network  # noqa: E402
 
 import calib  # noqa: E402
 from calib.errors import CalibError  # noqa: E402
@@ -32,6 +33,12 @@ from calib.runtime.isa import cpu  # noqa: E402
 from calib.runtime.session import compile_model  # noqa: E402
 
 DEFAULT = ROOT / "benchmarks" / "results" / "generated_networks.json"
+GENERATOR = tuple(ROOT / "tests" / name for name in ("strategies_networks.py", "network_steps.py", "building.py"))
+
+
+def generator() -> str:
+    """Return a digest of the code that turns a seed into a network."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in GENERATOR)).hexdigest()[:16]
 
 
 def judge(network: Generated) -> tuple[str, list[str], int]:
@@ -81,7 +88,8 @@ def main() -> int:
             print(seed, *judge(network), network.steps, flush=True)
         return 0
     state: dict[str, Any] = {
-        "next_seed": 0,
+        "generator": generator(),
+        "next_seed": WIDER,
         "networks": 0,
         "layers": 0,
         "minutes": 0.0,
@@ -90,7 +98,8 @@ def main() -> int:
         "faults": {},
     }
     if options.json.exists():
-        state = json.loads(options.json.read_text(encoding="utf-8"))
+        before = json.loads(options.json.read_text(encoding="utf-8"))
+        state = before if before.get("generator") == generator() else state
     verdicts, steps, seed = Counter(state["verdicts"]), Counter(state["steps"]), state["next_seed"]
     start = saved = time.monotonic()
     while time.monotonic() < start + 60 * options.minutes:
@@ -104,11 +113,11 @@ def main() -> int:
         seed += 1
         now = time.monotonic()
         minutes, saved = round(state["minutes"] + (now - saved) / 60, 3), now
-        state |= {"next_seed": seed, "networks": seed, "layers": state["layers"] + layers, "minutes": minutes}
+        state |= {"next_seed": seed, "networks": seed - WIDER, "layers": state["layers"] + layers, "minutes": minutes}
         state |= {"verdicts": dict(verdicts), "steps": dict(sorted(steps.items()))}
         state["machine"] = {"cpu": cpu().name, "features": list(cpu().features)}
         state["versions"] = {"python": platform.python_version(), "openvino": version("openvino")}
-        if seed % 50 == 0:
+        if seed % 20 == 0:  # what a kill costs
             options.json.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     options.json.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     print(f"{state['networks']} networks, {state['layers']} layers in INT8:", dict(verdicts))
