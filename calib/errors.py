@@ -24,9 +24,17 @@ from collections.abc import Sequence
 
 
 class CalibError(Exception):
-    """Base of every error that calib raises on purpose; ``exit_code`` is the command's."""
+    """Base of every error that calib raises on purpose; ``exit_code`` is the command's.
+
+    Attributes:
+        lines: of the message. A line end inside of one came with a name and is shown as an escape.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *more: str):
+        self.lines = (message, *more)
+        super().__init__("\n".join(self.lines))
 
 
 class ModelError(CalibError):
@@ -74,7 +82,7 @@ class ConfigError(UsageError):
         self.source = source
         self.mistakes = tuple(mistakes)
         count = f"{len(self.mistakes)} mistake{'s' if len(self.mistakes) != 1 else ''}"
-        super().__init__(f"{source}: {count}\n" + "\n".join(f"  - {m}" for m in self.mistakes))
+        super().__init__(f"{source}: {count}", *(f"  - {mistake}" for mistake in self.mistakes))
 
 
 class MissingExtraError(CalibError):

@@ -146,5 +146,5 @@ def _vouch(value: float) -> str:
 
 
 def _implausible(what: str, value: float | None = None) -> BaselineError:
-    causes = "\n".join(f"  - {cause}" for cause in CAUSES)
-    return BaselineError(f"{what}. Likely causes:\n{causes}" + (f"\n{_vouch(value)[1:]}" if value is not None else ""))
+    way_out = () if value is None else (_vouch(value)[1:],)
+    return BaselineError(f"{what}. Likely causes:", *(f"  - {cause}" for cause in CAUSES), *way_out)

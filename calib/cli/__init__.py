@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import signal
 import sys
 import threading
@@ -85,6 +86,15 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an empty argument, which would be a path to the current folder."""
+        for before, argument in zip(("", *args), args, strict=False):
+            empty = before if not argument else argument[:-1] if re.fullmatch("--[a-z-]+=", argument) else None
+            if empty is not None:
+                where = f" behind {empty}" if empty.startswith("-") else f" behind {empty!r}" if empty else ""
+                raise click.UsageError(f"An argument{where} is empty. Was a variable of the shell not set?", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn every way it can end into a message and an exit code."""
         try:
@@ -93,17 +103,17 @@ class LazyGroup(click.Group):
                 sys.stdout.flush()  # here a closed pipe is still an error that click handles quietly
                 return result
         except CalibError as error:
-            _fail(ctx, str(error), error.exit_code)
+            _fail(ctx, error.exit_code, *error.lines)
         except KeyboardInterrupt:
-            _fail(ctx, "interrupted", INTERRUPTED)
+            _fail(ctx, INTERRUPTED, "interrupted")
         except SystemExit as error:  # nothing of calib's ends a command so; a metric or data source of the user's did
-            _fail(ctx, f"the code that was called ended the process with sys.exit({error.code!r}); let it raise", 1)
+            _fail(ctx, 1, f"the code that was called ended the process with sys.exit({error.code!r}); let it raise")
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:
             detail = f": {error}" if str(error) else ""
             what = f"unexpected {type(error).__name__}{detail}"
-            _fail(ctx, f"{what}\nRun again with 'calib --debug …' to see where.", 1)
+            _fail(ctx, 1, what, "Run again with 'calib --debug …' to see where.")
 
 
 def _accept_verbosity(command: click.Command) -> None:
@@ -123,18 +133,16 @@ def _accept_verbosity(command: click.Command) -> None:
         _accept_verbosity(inner)
 
 
-def _fail(ctx: click.Context, message: str, code: int) -> None:
-    """Print the message on stderr, the traceback before it with ``--debug``, and exit."""
+def _fail(ctx: click.Context, code: int, *lines: str) -> None:
+    """Print a message on stderr, the traceback before it with ``--debug``, and exit.
+
+    What is not printable in a line, an end of line too, is written as an escape: names come from anywhere.
+    """
     verbosity = ctx.find_object(Verbosity)
     if verbosity and verbosity.debug:
-        click.echo(_printable_lines(traceback.format_exc()), err=True)
-    click.echo(f"error: {_printable_lines(message)}", err=True)
+        click.echo("\n".join(map(printable, traceback.format_exc().split("\n"))), err=True)
+    click.echo("error: " + "\n".join(map(printable, lines)), err=True)
     ctx.exit(code)
-
-
-def _printable_lines(text: str) -> str:
-    """Keep the lines of a message that has several; everything else that is not printable is written as an escape."""
-    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 @contextlib.contextmanager

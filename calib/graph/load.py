@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from calib.errors import ModelError
+from calib.errors import ModelError, UsageError
 from calib.graph.ir_file import SECTION, check_ir, save_model
 from calib.graph.normalize import normalize, walk
 from calib.graph.onnx_file import check_onnx
@@ -71,9 +71,12 @@ def load_model(model: str | Path | ov.Model) -> Loaded:
 
     Raises:
         ModelError: it can't be read, is damaged, or is of another format.
+        UsageError: the path is empty.
     """
     if isinstance(model, ov.Model):
         return _from_memory(model)
+    if not str(model):
+        raise UsageError("the path of the model is empty. Give an .xml, an .onnx, or a folder that holds one")
     path = find_model(Path(model))
     if path.suffix.lower() == ".xml":
         check_ir(path)

@@ -63,12 +63,15 @@ def parse_source(
 
     Raises:
         DataError: the path does not exist.
-        UsageError: the format is unknown or can't be told from the name, or an option is not one of the format's.
+        UsageError: it is empty, the format is unknown or can't be told from the name, or an option is not one of the
+            format's.
     """
     base = base or Path()
     name, colon, rest = text.partition(":")
     if not colon or name not in FORMATS:
         name, rest = "", text
+    if not rest:
+        raise UsageError(f"{text!r} names no data. A DATA argument is [format:]PATH[?key=value&…]")
     # A path may hold a question mark itself: what exists under the whole text is a path without options.
     place, _, query = (rest, "", "") if name != "python" and (base / rest).exists() else rest.partition("?")
     name = name or _guess(text, base / Path(place).expanduser())

@@ -127,6 +127,39 @@ def test_a_name_from_a_model_can_not_steer_the_terminal(run: Callable[..., Ended
     assert ended.err == "error: layer '\\x1b[2J\\u202eevil\\r'\n"
 
 
+def test_an_end_of_line_in_a_name_does_not_begin_another_message(run: Callable[..., Ended], command: Any):
+    errors_with_names = [errors.DataError("a\nb.npz: no"), errors.ConfigError("a\nb.yaml", ["line 1: '\n'"])]
+    first, second = (run(command(raising(error))).err for error in errors_with_names)
+    assert first == "error: a\\nb.npz: no\n"
+    assert second == "error: a\\nb.yaml: 1 mistake\n  - line 1: '\\n'\n"
+    assert run(command(raising(OSError("a\nb")))).err.startswith("error: unexpected OSError: a\\nb\nRun again")
+
+
+EMPTY = {
+    "inspect ∅": "'inspect'",
+    "inspect -q ∅": "-q",
+    "report ∅": "'report'",
+    "bench ∅": "'bench'",
+    "compare a.xml ∅ --data d.npz": "'a.xml'",
+    "evaluate ∅ --validation d.npz": "'evaluate'",
+    "quantize m.xml --calibration ∅ -o out": "--calibration",
+    "quantize m.xml --calibration= -o out": "--calibration",
+    "quantize m.xml --calibration d.npz -o ∅": "-o",
+    "demo -o ∅": "-o",
+    "zoo run ∅": "'run'",
+}
+
+
+@pytest.mark.parametrize("line", EMPTY)
+def test_an_empty_path_is_wrong_usage_and_not_the_current_folder(
+    line: str, run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    ended = run(*(word.strip("∅") for word in line.split()))
+    assert (ended.code, ended.out) == (2, "") and f"argument behind {EMPTY[line]} is empty" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unexpected_error_is_short_and_debug_shows_where(run: Callable[..., Ended], command: Any):
     name = command(raising(ZeroDivisionError("oh no")))
     ended = run(name)

@@ -163,7 +163,7 @@ def test_paths_of_any_characters_work_and_are_read_back(quantize: Any, work: Pat
     assert json.loads(ended.out)["model"]["source"] == f"{folder}/model.xml"
 
 
-BUDGETS = ("-1", "nan", "inf", "1e400", "", "a lot")
+BUDGETS = ("-1", "nan", "inf", "1e400", " ", "a lot")
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

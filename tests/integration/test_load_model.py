@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 
-from calib.errors import ModelError, OutputError
+from calib.errors import ModelError, OutputError, UsageError
 from calib.graph.load import input_specs, load_model, require_float, save_model
 from calib.graph.normalize import walk
 from calib.runtime.session import Session, ov
@@ -241,6 +241,8 @@ def test_paths_that_are_no_model_are_refused_with_the_way_out(ir, tmp_path):
         load_model(tmp_path)
     with pytest.raises(ModelError, match="no such file"):
         load_model(tmp_path / "missing.xml")
+    with pytest.raises(UsageError, match="path of the model is empty"):
+        load_model("")
     with pytest.raises(ModelError, match=r"Give the \.xml beside it"):
         load_model(ir.with_suffix(".bin"))
     graph = tmp_path / "net.tflite"

@@ -199,6 +199,9 @@ def test_missing_files_and_unknown_formats(tmp_path):
     (tmp_path / "d.txt").write_text("")
     with pytest.raises(DataError, match="no such file"):
         open_dataset("nothing.npz", inputs=[IMAGE], base=tmp_path)
+    for empty in ("", "npz:"):
+        with pytest.raises(UsageError, match="names no data"):
+            open_dataset(empty, inputs=[IMAGE])
     with pytest.raises(UsageError, match="formats: npz, npy"):
         open_dataset("d.txt", inputs=[IMAGE], base=tmp_path)
 
