@@ -123,7 +123,9 @@ def _rebinned(bins: Bins, low: float, high: float, width: float) -> _Equal:
     zero = int(np.ceil(-low / width - 1e-6))
     size = zero + int(np.ceil(high / width - 1e-6))
     edges = (np.arange(size + 1, dtype=np.float64) - zero) * width
-    return _Equal(np.diff(_cumulative(bins, edges)), zero)
+    cumulated = _cumulative(bins, edges)
+    cumulated[0] = 0.0  # nothing lies below the lowest value; a heap of values exactly there is in the first bin
+    return _Equal(np.diff(cumulated), zero)
 
 
 def _cumulative(bins: Bins, edges: NDArray[np.float64]) -> NDArray[np.float64]:
