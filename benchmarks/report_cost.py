@@ -3,9 +3,9 @@
     python benchmarks/report_cost.py [--repeat 5] [--subjects "demo resnet,mobilenet_v2"] [--json FILE]
 
 The reports are made up (tests/report_fixtures) with every section filled: 64 bins and four estimators a tensor. "Open"
-is the time from navigation until tables and charts in sight are drawn and the page can be used, "complete" until all
-charts further down are drawn, too: in Debian's chromium, on a page never seen before; the browser already runs.
-Medians.
+is the time from navigation until tables and charts of the first screen and a half are drawn and the page can be used,
+"complete" until everything further down is drawn, too: in Debian's chromium, on a page never seen before; the browser
+already runs. Medians.
 
 Collecting is measured on real runs of ``quantize`` at its default effort, timing included, to the files on disk: with
 calibration samples alone, and where there are labels, with a budget on the validation set too. CPU seconds of one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from calib.outcome import QuantizerFacts
 from calib.report.vega import SCHEMA, Spec, span
 
@@ -75,9 +77,16 @@ def histogram_data(quantizer: QuantizerFacts) -> Spec:
         "chosen": _short([quantizer.low, quantizer.high]),
         "data": _short([quantizer.data_low, quantizer.data_high]),
         "ranges": {name: _short(list(ends)) for name, ends in ranges.items()},
-        "edges": _short(quantizer.histogram_edges),
+        "edges": _edges(quantizer.histogram_edges),
         "counts": quantizer.histogram_counts,
     }
+
+
+def _edges(edges: list[float]) -> list[float]:
+    """Return the first and the last edge where all bins have the same width to the eye: half of the page's bytes."""
+    ends = [edges[0], edges[-1]]
+    even = np.allclose(edges, np.linspace(*ends, len(edges)), rtol=0, atol=1e-4 * (ends[1] - ends[0]))
+    return _short(ends if even else edges)
 
 
 def _short(values: list[float]) -> list[float]:

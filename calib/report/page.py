@@ -47,7 +47,12 @@ def render_page(
         context: variables of the template; every one is escaped where it is used.
     """
     themes = {"light": theme(dark=False), "dark": theme(dark=True)}
-    data = {"charts": dict(charts), "themes": themes, "tables": dict(tables), "tensors": [*histograms]}
+    # Apart from each other: the browser reads each block when it shows what is in it.
+    blocks: dict[str, Any] = {f"table-{name}": table for name, table in tables.items()}
+    if charts:
+        blocks |= {"themes": themes, **{f"chart-{name}": chart for name, chart in charts.items()}}
+    if histograms:
+        blocks["tensors"] = [*histograms]
     scripts = _scripts()
     style = _text("page", "page.css")
     policy = (
@@ -61,7 +66,7 @@ def render_page(
             policy=policy,
             style=Markup(style),
             scripts=[Markup(script) for script in scripts],
-            data=Markup(json_for_script(data)),
+            blocks={name: Markup(json_for_script(block)) for name, block in blocks.items()},
             **context,
         )
     )

@@ -40,7 +40,9 @@ const calibCharts = (() => {
   function fill(spec, tensor) {
     const filled = structuredClone(spec);
     const { edges, counts, ranges, estimator, chosen } = tensor;
-    filled.datasets.bins = counts.map((count, i) => ({ low: edges[i], high: edges[i + 1], count }));
+    // Two edges stand for bins of equal width between them.
+    const edge = (i) => (edges.length > 2 ? edges[i] : edges[0] + ((edges[1] - edges[0]) * i) / counts.length);
+    filled.datasets.bins = counts.map((count, i) => ({ low: edge(i), high: edge(i + 1), count }));
     const rows = Object.entries(ranges).map(([name, [low, high]]) => ({ estimator: name, low, high, kind: "other estimators" }));
     const own = rows.find((row) => row.estimator === estimator);
     if (own) Object.assign(own, { low: chosen[0], high: chosen[1], kind: "chosen" });

@@ -2,56 +2,71 @@
 "use strict";
 // Puts the page together: tables, charts, the choice of a tensor; draws again when the width or the theme changes.
 (async () => {
-  const data = JSON.parse(document.getElementById("data").textContent);
   const picker = document.getElementById("tensor");
-  const charts = [...document.querySelectorAll("[data-chart]")];
+  const places = [...document.querySelectorAll("[data-chart], [data-table]")];
 
-  const spec = (name) => {
-    const found = data.charts[name];
-    return name === "histogram" ? calibCharts.fill(found, data.tensors[picker.selectedIndex]) : found;
+  // The data of each part are read when it is shown for the first time: a network of 2,000 layers has megabytes.
+  const read = {};
+  const block = (name) => (read[name] ??= JSON.parse(document.getElementById(`data-${name}`).textContent));
+  const tensors = () => {
+    const found = block("tensors");
+    if (!picker.length) picker.append(...found.map((tensor) => calibTables.make("option", { textContent: tensor.tensor })));
+    return found;
   };
-  const draw = async (place) => calibCharts.draw(place, spec(place.dataset.chart), data.themes);
+
+  const drawHistogram = async (place) => {
+    const tensor = tensors()[Math.max(picker.selectedIndex, 0)];
+    document.getElementById("tensor-words").textContent = calibCharts.words(tensor);
+    await calibCharts.draw(place, calibCharts.fill(block("chart-histogram"), tensor), block("themes"));
+  };
+  const drawChart = async (place) => {
+    const name = place.dataset.chart;
+    if (name === "histogram") await drawHistogram(place);
+    else await calibCharts.draw(place, block(`chart-${name}`), block("themes"));
+  };
+  const show = async (place) => {
+    const name = place.dataset.table;
+    if (!name) await drawChart(place);
+    else if (!place.hasChildNodes()) new calibTables.Grid(place, block(`table-${name}`), name === "layers" ? openLayer : null);
+  };
   const pause = () => new Promise((done) => setTimeout(done));
-  const inSight = (place) => place.getBoundingClientRect().top < window.innerHeight && place.clientWidth > 0;
+  const inSight = (place) => place.getBoundingClientRect().top < 1.5 * window.innerHeight && place.clientWidth > 0;
   // For tests and measurements.
   const tell = (what) => {
     performance.mark(what);
     document.documentElement.dataset[what] = "true";
   };
   // What is in sight comes first; between two charts the page stays usable.
-  const drawAll = async () => {
-    const first = charts.filter(inSight);
-    for (const place of first) await draw(place);
+  const showAll = async () => {
+    const later = [];
+    for (const place of places) {  // what is shown pushes down what follows
+      if (inSight(place)) await show(place);
+      else later.push(place);
+    }
     tell("ready");
-    for (const place of charts.filter((other) => !first.includes(other))) {
+    for (const place of later) {
       await pause();
-      await draw(place);
+      await show(place);
     }
     tell("complete");
   };
 
   const choose = async (index) => {
-    picker.selectedIndex = Math.min(Math.max(index, 0), data.tensors.length - 1);
-    document.getElementById("tensor-words").textContent = calibCharts.words(data.tensors[picker.selectedIndex]);
-    await draw(document.querySelector("[data-chart=histogram]"));
+    picker.selectedIndex = Math.min(Math.max(index, 0), tensors().length - 1);
+    await drawHistogram(document.querySelector("[data-chart=histogram]"));
   };
 
   const openLayer = (row) => {
-    const index = picker ? data.tensors.findIndex((tensor) => tensor.layers.includes(row[0])) : -1;
+    const index = picker ? tensors().findIndex((tensor) => tensor.layers.includes(row[0])) : -1;
     if (index >= 0) choose(index);
   };
 
   if (picker) {
-    picker.append(...data.tensors.map((tensor) => calibTables.make("option", { textContent: tensor.tensor })));
-    document.getElementById("tensor-words").textContent = calibCharts.words(data.tensors[0]);
     picker.addEventListener("change", () => choose(picker.selectedIndex));
     document.getElementById("previous").addEventListener("click", () => choose(picker.selectedIndex - 1));
     document.getElementById("next").addEventListener("click", () => choose(picker.selectedIndex + 1));
   }
-  for (const place of document.querySelectorAll("[data-table]")) {
-    new calibTables.Grid(place, data.tables[place.dataset.table], place.dataset.table === "layers" ? openLayer : null);
-  }
-  await drawAll();
+  await showAll();
 
   let width = document.documentElement.clientWidth;
   let timer = 0;
@@ -59,7 +74,7 @@
     if (document.documentElement.clientWidth === width) return;
     width = document.documentElement.clientWidth;
     clearTimeout(timer);
-    timer = setTimeout(drawAll, 150);
+    timer = setTimeout(showAll, 150);
   });
-  calibCharts.dark.addEventListener("change", drawAll);
+  calibCharts.dark.addEventListener("change", showAll);
 })();

@@ -62,8 +62,7 @@ const calibTables = (() => {
       this.table = table;
       this.onOpen = onOpen;
       this.visible = table.columns.map((column, i) => ({ ...column, i })).filter((column) => !column.hidden);
-      this.haystack = table.rows.map((row) =>
-        table.columns.map((column, i) => (isText(column) && !isMissing(row[i]) ? shown(column, row[i]) : "")).join("\n").toLowerCase());
+      this.texts = null;
       this.rows = table.rows.map((_, i) => i);
       this.sorting = null;
       this.open = -1;
@@ -138,10 +137,19 @@ const calibTables = (() => {
       this.choose();
     }
 
+    // All words of each row, put together at the first search.
+    haystack() {
+      const { columns, rows } = this.table;
+      const texts = columns.map((column, i) => ({ column, i })).filter(({ column }) => isText(column));
+      const words = (row) => texts.map(({ column, i }) => (isMissing(row[i]) ? "" : shown(column, row[i]))).join("\n");
+      return (this.texts ??= rows.map((row) => words(row).toLowerCase()));
+    }
+
     choose() {
       const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
       const base = this.filter.value ? this.table.filters[this.filter.value] : this.table.rows.map((_, i) => i);
-      this.rows = base.filter((i) => words.every((word) => this.haystack[i].includes(word)));
+      const texts = words.length ? this.haystack() : [];
+      this.rows = base.filter((i) => words.every((word) => texts[i].includes(word)));
       if (this.sorting) {
         const { column, sign } = this.sorting;
         const by = compare(column);
@@ -150,7 +158,8 @@ const calibTables = (() => {
           isMissing(value(a)) - isMissing(value(b)) || (isMissing(value(a)) ? 0 : sign * by(value(a), value(b))) || a - b);
       }
       const all = this.table.rows.length;
-      this.count.value = this.rows.length === all ? `${all} ${this.table.noun}s` : `${this.rows.length} of ${all} ${this.table.noun}s`;
+      const total = `${all} ${this.table.noun}${all === 1 ? "" : "s"}`;
+      this.count.value = this.rows.length === all ? total : `${this.rows.length} of ${total}`;
       this.aria.setAttribute("aria-rowcount", String(this.rows.length + 1));
       this.window.scrollTop = 0;
       this.draw();

@@ -141,7 +141,10 @@ def test_histogram_chart_has_bars_edges_of_the_choice_and_a_bar_an_estimator() -
 def test_histogram_data_holds_all_bins_and_all_estimators() -> None:
     quantizer = made_up_report().quantizers[1]
     data = histogram_data(quantizer)
-    assert len(data["edges"]) == len(data["counts"]) + 1 == 65
+    assert len(quantizer.histogram_edges) == len(data["counts"]) + 1 == 65
+    assert data["edges"] == pytest.approx([quantizer.histogram_edges[0], quantizer.histogram_edges[-1]], rel=1e-5)
+    uneven = quantizer.model_copy(update={"histogram_edges": [0.0, 1.0, 4.0], "histogram_counts": [5, 2]})
+    assert histogram_data(uneven)["edges"] == [0.0, 1.0, 4.0]
     assert sum(data["counts"]) == sum(quantizer.histogram_counts)
     assert set(data["ranges"]) == {"min-max", "percentile", "kl", "mse"}
     assert data["chosen"] == pytest.approx([quantizer.low, quantizer.high], rel=1e-5)
