@@ -5,8 +5,8 @@
 
 Modules and tests are those of [tool.mutmut] in pyproject.toml. A seeded sample of all mutants (of those whose names
 match a pattern, such as ``calib.ranges.*``) is run, one process at a time; with ``--folder`` the run goes on where the
-last one in that folder stopped. Survivors are written with what was changed, to be read: some change nothing that can
-be seen (``astype(None)`` is float64, too).
+last one in that folder stopped, and with ``--again`` its survivors are run with the tests of today. Survivors are
+written with what was changed, to be read: some change nothing that can be seen (``astype(None)`` is float64, too).
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=400, help="how many mutants")
     parser.add_argument("--only", nargs="*", default=["*"], help="patterns of mutants' names")
     parser.add_argument("--folder", type=Path, help="where the copy that is changed lives; it is kept")
+    parser.add_argument("--again", action="store_true", help="run the folder's survivors first, with today's tests")
     parser.add_argument("--json", type=Path, default=DEFAULT)
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
@@ -94,6 +95,11 @@ def main() -> int:
                 shutil.copy2(ROOT / name, folder / name)
         if not codes(folder):
             run(folder, [FIRST], end - time.monotonic())
+        survivors = [name for name, code in codes(folder).items() if options.again and code in (SURVIVED, UNTESTED)]
+        if survivors:
+            for copy in (folder, folder / "mutants"):
+                shutil.copytree(ROOT / "tests", copy / "tests", dirs_exist_ok=True)
+            run(folder, survivors, end - time.monotonic())
         names = [name for name in sorted(codes(folder)) if any(fnmatch.fnmatchcase(name, p) for p in options.only)]
         chosen = Random(0).sample(names, min(options.sample, len(names)))
         waiting = [name for name in chosen if codes(folder)[name] is None]

@@ -9,6 +9,7 @@ from calib.errors import UsageError
 from calib.plan import Range, Scheme
 from calib.ranges.affine import (
     SCALE_FLOOR,
+    channel_limits,
     fake_quantize_limits,
     level_grid,
     quantize_dequantize,
@@ -142,3 +143,11 @@ def test_clipped_weights_stay_within_the_levels_that_were_asked_for(levels, last
 
 def test_weights_of_nothing_have_scales_at_the_floor():
     assert weight_scale(np.zeros((2, 0), np.float32), (2, 1)).tolist() == [[SCALE_FLOOR]] * 2
+
+
+@pytest.mark.parametrize("scheme", list(Scheme))
+def test_limits_of_channels_are_those_of_each_range(scheme: Scheme):
+    ranges = [(-1.0, 3.0), (-0.5, 0.25), (0.0, 7.0), (0.0, 0.0)]
+    pairs = [fake_quantize_limits(low, high, scheme, 255) for low, high in ranges]
+    lows, highs = channel_limits(ranges, scheme, 255)
+    assert list(zip(lows, highs, strict=True)) == pairs

@@ -7,7 +7,8 @@ import pytest
 
 from calib.plan import Range, Scheme, TensorId
 from calib.ranges import get_estimator
-from calib.ranges.auto import clipped_energy
+from calib.ranges.auto import Auto, clipped_energy
+from calib.ranges.mse import FEW_VALUES
 from calib.summary import Histogram, TensorSummary
 
 
@@ -70,3 +71,20 @@ def test_clipped_channels_count_by_how_far_they_reach_on_both_sides():
 
 def test_energies_of_another_number_of_channels_are_not_used(rescaled):
     assert clipped_energy(replace(summary_of(rescaled, [1.0, 0.0])), Range(0.0, 1.0)) == 1.0
+
+
+def test_the_reason_names_all_that_were_tried_and_why_the_best_is():
+    values = np.random.default_rng(1).laplace(size=20_000)
+    chosen = Auto()(summary_of(values[:, None], None), Scheme.SYMMETRIC, 16)
+    tried = ("minmax", "mean-minmax", "percentile", "percentile-99.9", "mse")
+    best, _, figures = chosen.reason.partition(" has the smallest expected error: ")
+    assert chosen.estimator == "auto" and best == "mse"
+    assert tuple(part.rpartition(" dB")[0].rpartition(" ")[0] for part in figures.split(", ")) == tried
+
+
+def test_pixels_keep_min_max_under_the_name_of_auto():
+    pixels = np.repeat(np.arange(256.0), 20)
+    chosen = Auto()(summary_of(pixels[:, None], None), Scheme.UNSIGNED, 256)
+    assert (chosen.low, chosen.high, chosen.estimator, chosen.reason) == (0.0, 255.0, "auto", FEW_VALUES)
+    zeros = Auto()(summary_of(np.zeros((9, 1)), None), Scheme.UNSIGNED, 256)
+    assert "minmax no error" in zeros.reason

@@ -56,7 +56,7 @@ def test_more_ranges_than_are_computed_at_a_time_come_out_in_order():
     mass = masses(0, 40)
     pairs = np.array([(a, b) for a in range(40) for b in range(a + 3, 41)])
     assert len(pairs) > 2 * kl._CHUNK
-    found = kl._Equal(mass, 20).divergences(*pairs.T, 3)
+    found = kl._Equal(mass, 20).divergences(pairs[:, 0], pairs[:, 1], 3)
     assert found[-5:] == pytest.approx([plain_divergence(mass, a, b, 3) for a, b in pairs[-5:]], abs=1e-9)
 
 
