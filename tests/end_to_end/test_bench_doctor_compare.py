@@ -11,7 +11,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from calib.cli import main
+from calib.comparison import layer_sqnr
 from calib.errors import UsageError
+from calib.graph.view import GraphView
 from calib.outcome import Benchmark, Comparison, Doctor
 from calib.runtime.session import ov
 
@@ -19,10 +21,10 @@ op = ov.opset13
 WEIGHTS = np.random.default_rng(0).normal(0, 1 / 12, (2, 16, 16, 3, 3)).astype(np.float32)  # 1 / √(16 · 3 · 3)
 
 
-def convolution(x: ov.Node, weights: np.ndarray, name: str, high: float | None) -> ov.Node:
-    """A convolution; with ``high`` it is quantized, its input to [−high, high]."""
+def convolution(x: ov.Node, weights: np.ndarray, name: str, high: float | None, low: float | None = None) -> ov.Node:
+    """A convolution; with ``high`` it is quantized, its input to [low, high], −high where there is no ``low``."""
     if high is not None:
-        ends = [np.float32(-high), np.float32(high)] * 2
+        ends = [np.float32(-high if low is None else low), np.float32(high)] * 2
         x = op.fake_quantize(x, *ends, 256)
         scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
         integers = op.constant(np.round(weights / scale).astype(np.int8))
@@ -130,6 +132,21 @@ def test_compare_takes_large_networks_in_several_passes(work: Path, monkeypatch:
     parts = compared(work, "fp32.xml", "clipped.xml")
     assert [layer.sqnr_db for layer in parts.layers] == pytest.approx([layer.sqnr_db for layer in whole.layers])
     assert parts.output_sqnr_db == pytest.approx(whole.output_sqnr_db)
+
+
+def test_layers_of_a_report_have_the_sqnr_that_compare_finds(tmp_path: Path):
+    """Convolution → ReLU → FakeQuantize from zero: tapped, OpenVINO without snippets computes that wrongly in INT8."""
+    for name, quantized in (("fp32", False), ("int8", True)):
+        image = op.parameter([1, 16, 12, 12], np.float32, name="image")
+        hidden = op.relu(convolution(image, WEIGHTS[0], "first", 4.0 if quantized else None))
+        head = convolution(hidden, WEIGHTS[1], "second", 4.0 if quantized else None, low=0.0)
+        ov.save_model(ov.Model([op.result(head)], [image], name), tmp_path / f"{name}.xml", compress_to_fp16=False)
+    np.savez(tmp_path / "data.npz", image=np.random.default_rng(1).normal(size=(2, 16, 12, 12)).astype(np.float32))
+    found = {layer.name: layer.sqnr_db for layer in compared(tmp_path, "fp32.xml", "int8.xml").layers}
+    before, after = (ov.Core().read_model(tmp_path / f"{name}.xml") for name in ("fp32", "int8"))
+    feeds = [[image[None]] for image in np.load(tmp_path / "data.npz")["image"]]
+    assert min(found.values()) > 30
+    assert layer_sqnr(before, GraphView(before), after, feeds) == pytest.approx(found, abs=0.1)
 
 
 def test_images_are_preprocessed_as_the_settings_say(tmp_path: Path):
