@@ -75,6 +75,29 @@ def test_a_normal_model_is_left_as_it_is(onnx_file):
     assert [node.get_friendly_name() for node in model.get_ordered_ops()] == names
 
 
+def _attention(keys):
+    rng = np.random.default_rng(0)
+    x = opset.parameter([1, keys, 16], np.float32, name="x")
+
+    def head():
+        dense = opset.matmul(x, opset.constant(rng.standard_normal((16, 16), np.float32)), False, True)
+        split = opset.reshape(dense, np.array([0, 0, 2, 8]), True)
+        return opset.transpose(split, np.array([0, 2, 1, 3]))
+
+    query, key, value = head(), head(), head()
+    scores = opset.softmax(opset.multiply(opset.matmul(query, key, False, True), np.float32(0.35)), -1)
+    return ov.Model([opset.result(opset.matmul(scores, value, False, False))], [x])
+
+
+@pytest.mark.parametrize(("keys", "fused"), [(16, True), (64, False)])
+def test_attention_is_fused_only_over_few_keys_and_gains_no_output(keys, fused):
+    model = _attention(keys)
+    apply_common_transformations(model)
+    assert ("ScaledDotProductAttention" in _histogram(model)) == fused
+    assert ("Softmax" in _histogram(model)) != fused
+    assert len(model.outputs) == 1
+
+
 @pytest.mark.parametrize("element", [ov.Type.f16, ov.Type.bf16])
 def test_weights_behind_a_chain_of_reshapes_become_one_constant_that_knows_where_it_came_from(element):
     x = opset.parameter([1, 4, 8, 8], np.float32, name="x")
