@@ -19,12 +19,14 @@ from calib.corrections.recipes import Chosen
 from calib.corrections.weights import bias_fact
 from calib.errors import ExecutionError, UsageError
 from calib.exam import Exam
+from calib.graph.insert import weights_of
 from calib.graph.view import GraphView
 from calib.job import Job
 from calib.outcome import CorrectionFacts, Evaluation, LayerFacts, Report, StageFacts, Status
 from calib.pay_off import Paid
 from calib.plan import QuantizationPlan
 from calib.promise import Kept, precision_config
+from calib.ranges.affine import quantize_weights
 from calib.report.build import layer_facts, quantizer_facts
 from calib.result import Result
 from calib.runtime.isa import cpu
@@ -132,6 +134,9 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     if built is None:
         plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
     facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, kept))
+    if measured_model is not None:
+        rounding = weight_sqnr(measured_model.draft)
+        facts = [fact.model_copy(update={"weight_sqnr_db": rounding.get(fact.name)}) for fact in facts]
     if speed is None or measured_model is None:
         return facts
     sqnr: Mapping[str, float] = {}
@@ -139,6 +144,21 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
         feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
         sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
     return [_measured_layer(fact, speed, sqnr) for fact in facts]
+
+
+def weight_sqnr(draft: Draft) -> dict[str, float]:
+    """Return layer → SQNR in dB of its INT8 weights against what they round, the equalized weights."""
+    found = {}
+    for weight in draft.plan.weights:
+        exact = weights_of(draft.view, weight.port)
+        integers, scale = draft.edits.rounded.get(weight.port) or quantize_weights(
+            exact, weight.scale_shape, weight.levels, weight.clip
+        )
+        error = exact - integers * scale
+        signal, noise = float(np.vdot(exact, exact)), float(np.vdot(error, error))
+        if math.isfinite(signal):
+            found[weight.port.node] = round(10 * math.log10(signal / noise), 2) if noise > 0 else math.inf
+    return found
 
 
 def _why_reverted(reverted: Iterable[str], kept: Kept | None) -> dict[str, str]:

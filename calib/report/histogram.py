@@ -85,7 +85,7 @@ def histogram_data(quantizer: QuantizerFacts) -> Spec:
 def _edges(edges: list[float]) -> list[float]:
     """Return the first and the last edge where all bins have the same width to the eye: half of the page's bytes."""
     ends = [edges[0], edges[-1]]
-    even = np.allclose(edges, np.linspace(*ends, len(edges)), rtol=0, atol=1e-4 * (ends[1] - ends[0]))
+    even = np.allclose(edges, np.linspace(ends[0], ends[1], len(edges)), rtol=0, atol=1e-4 * (ends[1] - ends[0]))
     return _short(ends if even else edges)
 
 

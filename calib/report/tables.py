@@ -74,9 +74,11 @@ def _layer_columns(default: str) -> tuple[Column, ...]:
         Column("estimator", width=9, help="which range estimator chose the input range"),
         Column("range", width=16, help="of the quantized input"),
         Column("clipped", "share", help="share of input values outside the range"),
+        Column(
+            "weight SQNR", "db", help="of the INT8 weights against those they round; rounding to the outputs costs some"
+        ),
         Column("why", width=44, help="why it is not in INT8, or did not run as planned"),
         Column("weights", hidden=True),
-        Column("weight SQNR", "db", hidden=True),
         Column("multiply-adds", "count", hidden=True),
         Column("primitive", hidden=True),
         Column("quantized inputs", hidden=True),
@@ -119,9 +121,9 @@ def _layer_row(layer: LayerFacts, inputs: list[QuantizerFacts]) -> list[Any]:
         ", ".join(dict.fromkeys(q.estimator for q in inputs)),
         ", ".join(numbers.span(q) for q in inputs),
         max(clipped, default=None),
+        layer.weight_sqnr_db,
         layer.reason,
         layer.weight_shape,
-        layer.weight_sqnr_db,
         layer.macs or None,
         layer.primitive,
         "; ".join(f"{q.tensor}: {q.estimator} {numbers.span(q)}, {q.reason or q.scheme}" for q in inputs),

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from calib.corrections.recipes import Chosen
-from calib.evidence import _corrections
+from calib.evidence import _corrections, weight_sqnr
 from calib.graph.insert import Edits
 from calib.outcome import CorrectionFacts
+from calib.plan import Port, TensorId, WeightQuantizer
 
 
 def chosen(*layers: str) -> Chosen:
@@ -48,3 +49,19 @@ def test_biases_found_again_are_those_of_the_model_and_those_dropped_are_given_b
     (bias,) = [f for f in _corrections(chosen("a", "b"), built) if (f.correction, f.layer) == ("bias", "b")]
     assert bias.kept and bias.detail == "2 of 2 channels, the largest change is 0.5"
     assert ("bias", "b") not in kept_of(draft_of("b", settle="dropped"))
+
+
+def test_weight_sqnr_is_of_the_rounding_that_the_model_has():
+    """Rounding to 255 levels leaves an error of scale²/12; a rounding of its own is held against the same weights."""
+    weights = np.random.default_rng(0).uniform(-1, 1, (2, 5000)).astype(np.float32)
+    port = Port("layer", 1)
+    quantizer = WeightQuantizer(port, (2, 1))
+    view: Any = SimpleNamespace(
+        nodes={"w": SimpleNamespace(data=weights)}, tensor=lambda port: TensorId({"layer": "w"}[port.node])
+    )
+    plan = SimpleNamespace(weights=[quantizer])
+    plain: Any = SimpleNamespace(plan=plan, view=view, edits=Edits())
+    assert abs(weight_sqnr(plain)["layer"] - 10 * np.log10((1 / 3) / (127.0**-2 / 12))) < 0.3
+    coarse = np.rint(weights).astype(np.int8), np.ones((2, 1), np.float32)
+    own: Any = SimpleNamespace(plan=plan, view=view, edits=Edits({port: coarse}))
+    assert abs(weight_sqnr(own)["layer"] - 10 * np.log10((1 / 3) / (1 / 12))) < 0.3
