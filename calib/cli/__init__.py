@@ -104,6 +104,9 @@ class LazyGroup(click.Group):
                 return result
         except CalibError as error:
             _fail(ctx, error.exit_code, *error.lines)
+        except MemoryError as error:
+            what = f"there was not enough memory{f' ({error})' if str(error) else ''}"
+            _fail(ctx, 1, f"{what}. Give it more, or ask for less: fewer --samples, one of --threads")
         except KeyboardInterrupt:
             _fail(ctx, INTERRUPTED, "interrupted")
         except SystemExit as error:  # nothing of calib's ends a command so; a metric or data source of the user's did

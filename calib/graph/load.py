@@ -19,7 +19,7 @@ from calib.graph.normalize import normalize, walk
 from calib.graph.onnx_file import check_onnx
 from calib.graph.preprocess import describe_preprocessing
 from calib.outcome import ModelFacts, TensorFacts
-from calib.runtime.session import core, ov
+from calib.runtime.session import core, notice_memory, ov
 from calib.samples.sample import InputSpec
 
 __all__ = ["Loaded", "input_specs", "load_model", "output_name", "require_float", "save_model"]
@@ -177,6 +177,7 @@ def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) 
         # Not mapped: a .bin that is cut short or replaced during a run would end the process with SIGBUS.
         raw = core().read_model(str(path), config={"ENABLE_MMAP": False})
     except (RuntimeError, ValueError) as error:
+        notice_memory(error)
         raise ModelError(
             f"{path}: OpenVINO can't read it: {_last_line(error)}. "
             "Export or convert it again, with operations and types that OpenVINO supports"
@@ -208,6 +209,7 @@ def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], pat
         normal = normalize(raw, invented, rewrite=not (quantized or compressed))
         inputs, outputs = ([_tensor(port) for port in side] for side in (normal.model.inputs, normal.model.outputs))
     except (RuntimeError, ValueError) as error:
+        notice_memory(error)
         raise ModelError(f"{path or name}: OpenVINO can't transform it: {_last_line(error)}") from error
     rt_info = _strings(raw)
     facts = ModelFacts(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calib.errors import CalibError, DataError, MetricError
 from calib.metrics.metric import Metric
-from calib.runtime.session import infer_all, ov
+from calib.runtime.session import infer_all, notice_memory, ov
 from calib.samples.feed import normalize_feed
 from calib.samples.sample import InputSpec, Sample
 
@@ -40,7 +40,7 @@ def evaluate(
         try:
             outputs = predict(sample.feed)
         except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
-            raise DataError(f"the model can't run on {_where(sample, number)}: {error}") from error
+            raise DataError(f"the model can't run on {_where(sample, number)}: {_reason(error)}") from error
         parts.append(measure_sample(metric, outputs, sample, references, number))
     return parts
 
@@ -72,8 +72,14 @@ def evaluate_compiled(
         count = infer_all(compiled, feeds(), receive)
     except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
         first = min(waiting, default=0)
-        raise DataError(f"the model can't run on one of the samples from number {first} on: {error}") from error
+        where = f"one of the samples from number {first} on"
+        raise DataError(f"the model can't run on {where}: {_reason(error)}") from error
     return [parts[number] for number in range(count)]
+
+
+def _reason(error: RuntimeError) -> str:
+    notice_memory(error)
+    return (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
 def accept_any_feed(

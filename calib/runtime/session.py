@@ -5,6 +5,7 @@ Everything in calib that needs OpenVINO imports it from here: ``from calib.runti
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -20,7 +21,17 @@ from numpy.typing import NDArray  # noqa: E402
 
 from calib.errors import ModelError  # noqa: E402
 
-__all__ = ["F32", "Session", "compile_model", "core", "default_precision", "infer_all", "make_model", "ov"]
+__all__ = [
+    "F32",
+    "Session",
+    "compile_model",
+    "core",
+    "default_precision",
+    "infer_all",
+    "make_model",
+    "notice_memory",
+    "ov",
+]
 
 # What a baseline, statistics and a simulation run with: the default is bf16 on CPUs with AVX512_BF16 or AMX, and
 # dynamic quantization changes weight-only layers by 0.6 %.
@@ -38,6 +49,18 @@ def default_precision() -> str:
     return core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
+def notice_memory(error: Exception) -> None:
+    """Raise what Python raises where an error of OpenVINO's says that memory ran out: no layer or sample caused it.
+
+    Raises:
+        MemoryError: it does.
+    """
+    if re.search(
+        r"bad.?alloc|(can't|cannot|could not|failed to|unable to) alloc|out of memory", str(error), re.IGNORECASE
+    ):
+        raise MemoryError(str(error).strip().splitlines()[-1][:300]) from error
+
+
 def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int = 1, streams: int = 1):
     """Compile for the CPU with ``streams`` streams of one thread each by default: bit-identical results.
 
@@ -46,6 +69,7 @@ def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: 
 
     Raises:
         ModelError: the plug-in does not support the model.
+        MemoryError: there is not enough memory for it.
     """
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, **config}
     if settings.get("LP_TRANSFORMS_MODE") == "NO":
@@ -53,6 +77,7 @@ def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: 
     try:
         return core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
+        notice_memory(error)
         reason = str(error).strip().splitlines()[-1][:300]
         raise ModelError(f"OpenVINO can't compile {model.get_friendly_name()} for this CPU: {reason}") from error
 

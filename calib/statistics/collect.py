@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, tap
 from calib.plan import TensorId
-from calib.runtime.session import compile_model, infer_all, make_model, ov
+from calib.runtime.session import compile_model, infer_all, make_model, notice_memory, ov
 from calib.statistics.counting import Counting, exact, sampled, turn, turns
 from calib.statistics.extremes import Extremes
 from calib.summary import TensorSummary
@@ -71,6 +71,7 @@ def collect(
         try:
             infer_all(compile_model(tapped, streams=streams), flight, flight.landed)
         except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
+            notice_memory(error)
             reason = str(error).strip().splitlines()[-1]
             raise DataError(f"the model can't run on the calibration samples: {reason}") from error
         flight.judge()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trust_fixtures.tiny import convnet, images, left_behind, write_ir, write_work
+from trust_fixtures.tiny import convnet, images, left_behind, opset, parameter, write_ir, write_work
 
 import calib
 from calib.cli import quantize as quantize_command
@@ -196,6 +196,65 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(size: int, search: 
     assert re.search("can't be written|full", done.stderr), done.stderr
     left = [name for name in left_behind(hard) if name not in ("validation.npz", "out")]
     assert all(name.startswith("out/run.sqlite") for name in left), left  # verdicts, for --resume
+
+
+SCARCE = """
+import re, resource, sys
+from calib.cli import main
+import calib.pipeline, calib.cli.quantize
+now = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (now + (int(sys.argv[1]) << 20),) * 2)
+main(sys.argv[2:])
+"""
+
+
+def test_too_little_memory_for_a_model_is_said_and_leaves_nothing(work: Path):
+    image = parameter("image", [1, 2048])
+    write_ir(ov.Model([opset.matmul(image, np.zeros((2048, 8192), np.float32), False, False)], [image], "model"),
+             work / "model.xml")  # fmt: skip
+    np.savez(work / "data.npz", image=np.zeros((4, 2048), np.float32))
+    places = [str(work / "model.xml"), "--calibration", str(work / "data.npz"), "-o", str(work / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        SCARCE,
+        "120",
+        "quantize",
+        *places,
+        "--effort",
+        "fast",
+    ]  # twice 64 MiB of weights is too much
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    assert "not enough memory" in done.stderr.splitlines()[-1], done.stderr
+    assert left_behind(work) == []
+
+
+class Scarce:
+    """Stands for OpenVINO on a machine whose memory ends at the k-th compilation."""
+
+    def __init__(self, core: Any, last: int):
+        self._core, self._left = core, last
+
+    def compile_model(self, *arguments: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("Exception from src/inference/src/cpp/core.cpp:117:\ncan't alloc\n")
+        return self._core.compile_model(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+
+@pytest.mark.parametrize("compilations", [0, 1])
+def test_memory_that_ends_at_a_compilation_is_no_fault_of_a_layer(
+    compilations: int, quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scarce = Scarce(ov.Core(), compilations)
+    monkeypatch.setattr("calib.runtime.session.core", lambda: scarce)
+    ended = quantize("--no-speed")
+    assert (ended.code, ended.out) == (1, "") and "there was not enough memory (can't alloc)" in ended.err
+    assert left_behind(work) == []
 
 
 @pytest.mark.parametrize("place", ["/dev/null/out", "/proc/self/out"])

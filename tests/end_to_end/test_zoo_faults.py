@@ -214,9 +214,9 @@ overrides:
 - {match: a, resources: {memory: 500MiB}}
 - {match: b, resources: {timeout: 2s}}
 """
-    manifest = write_zoo(tmp_path, more=limits)
+    manifest = write_zoo(tmp_path, "abcd", more=limits)
     zoo = open_zoo(str(manifest))
-    faults = {"a": [["in statistics", "grow"]], "b": [["in statistics", "sleep"]]}
+    faults = {"a": [["in statistics", "grow"]], "b": [["in statistics", "sleep"]], "d": [["in insert", "no memory"]]}
     assert supervise(nursery, manifest, zoo.folders.root, "", faults).wait() == 0
     found, attempts = rows_and_attempts(zoo)
     rows = {row.name: row for row in found}
@@ -224,6 +224,9 @@ overrides:
     assert rows["a"].status == "failed" and "above its cap of 500 MiB (resources.memory)" in rows["a"].reason
     assert rows["b"].status == "failed" and "longer than 2 s (resources.timeout)" in rows["b"].reason
     assert max(one.peak_memory or 0 for one in attempts if one.key == rows["a"].key) > 500 << 20
+    assert rows["d"].status == "failed" and rows["d"].reason.startswith("there was not enough memory")
+    assert not any(Path(zoo.output.of(name)).exists() for name in "abd")
+    assert not list((zoo.folders.root / "work").iterdir())
     retry = ["zoo", "retry", str(manifest), "--only", "a"]
     assert nursery.start("calib.cli:main", retry, err=tmp_path / "err").wait() == 0
     assert (tmp_path / "err").read_text() == "a: quantized\n"

@@ -4,14 +4,15 @@ FILE is JSON: job name → a list of ``[point, how]``, the k-th for the k-th att
 
 Points are ``STAGE begins``, ``in STAGE`` (between two of the stage's own steps) and ``STAGE ends``, then ``in save``
 (the model is on disk, plan and report are not), ``saved`` (the result lacks its page and its marker) and ``complete``.
-How is ``kill``, ``kill supervisor``, ``sleep``, ``grow`` or ``full disk``. Times that a clock would give are the same
-in every run. The log tells of each pass of statistics and of each baseline.
+How is ``kill``, ``kill supervisor``, ``sleep``, ``grow``, ``no memory`` or ``full disk``. Times that a clock would give
+are the same in every run. The log tells of each pass of statistics and of each baseline.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -112,6 +113,10 @@ def _suffer(how: str, task: Task) -> None:
     if how == "full disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, 1 << 12))  # of each file; Python turns the signal off
         return
+    if how == "no memory":
+        now = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10  # pyright: ignore
+        resource.setrlimit(resource.RLIMIT_AS, (now, now))
+        bytearray(600 << 20)
     hoard = b"x" * (600 << 20 if how == "grow" else 1)
     Path(task.folder, "asleep").write_text(str(os.getpid()))
     time.sleep(120)

@@ -21,7 +21,7 @@ THOROUGH_ENOUGH = "effort: balanced, validation: data.npz, metric: relative-l2, 
 def write_zoo(folder: Path, names: str = "abc", settings: str = FAST, more: str = "") -> Path:
     """Write networks that differ in their first channel, their data and the manifest; return its path."""
     for name in names:
-        write_ir(convnet(1.0 + "abc".index(name)), folder / f"{name}.xml")
+        write_ir(convnet(1.0 + "abcd".index(name)), folder / f"{name}.xml")
     np.savez(folder / "data.npz", image=images(10))
     text = f"sources: [{{glob: '*.xml'}}]\ndefaults: {{calibration: data.npz, {settings}}}\n{more}"
     (folder / "zoo.yaml").write_text(text)
