@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from calib.graph.finder import Found
-from calib.graph.operations import LAYERS, SELECTING
+from calib.graph.operations import ELEMENTWISE, LAYERS, SELECTING
 from calib.graph.view import GraphView
 from calib.plan import (
     ActivationQuantizer,
@@ -25,8 +25,6 @@ from calib.plan import (
     TensorId,
     WeightQuantizer,
 )
-
-_FEW_CHANNELS = 8  # below, signed ranges for each channel were seen to give wrong numbers (2 and 4)
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,10 @@ def _quantizer(
     view: GraphView, tensor: TensorId, requests: list[_Request], unify: str, depthwise: frozenset[str]
 ) -> ActivationQuantizer:
     # Only a depthwise layer's own input: behind a Transpose or Reshape, channels lie elsewhere.
-    # Signed ranges for each channel give wrong numbers behind grouped convolutions of 2 or 4 channels and in dynamic
-    # shapes (error 4x that of the rounding).
-    shape = view.shape(tensor) or (None, None)
-    channels = shape[1] or 0
-    exact = tensor.node in view.positive or (None not in shape and channels >= _FEW_CHANNELS)
+    # Signed ranges for each channel give wrong numbers in dynamic shapes (error 4x that of the rounding) and where
+    # OpenVINO 2026.4 fuses them into a grouped convolution (10 to 100x).
+    shape = view.shape(tensor) or (None,)
+    exact = tensor.node in view.positive or (None not in shape and not _fused_into_groups(view, tensor))
     per_channel = (
         exact
         and not unify
@@ -95,6 +92,22 @@ def _quantizer(
         signed_only=any(request.signed_only for request in requests),
         per_channel=per_channel,
     )
+
+
+def _fused_into_groups(view: GraphView, tensor: TensorId) -> bool:
+    """Say whether a quantizer on the tensor may be fused into a grouped convolution that is not depthwise."""
+    waiting, seen = [tensor], {tensor}
+    for source in waiting:
+        kind = view.types[source.node]
+        if kind == "GroupConvolution":
+            weights = view.shape(view.inputs[source.node][1]) or ()
+            if weights[1:3] != (1, 1):
+                return True
+        elif kind == "Concat" or kind in ELEMENTWISE or kind in SELECTING:
+            more = [s for s in view.inputs[source.node] if s not in seen and not view.is_constant(s)]
+            waiting += more
+            seen |= set(more)
+    return False
 
 
 def _move_up(view: GraphView, requests: dict[TensorId, list[_Request]]) -> dict[TensorId, str]:

@@ -91,6 +91,12 @@ def depthwise_behind_two_groups():
     return net.model(net.depthwise(net.conv(net.input(1, 4, 8, 8), 4, groups=2)))
 
 
+def depthwise_behind_many_groups_and_a_join():
+    net = Net()
+    x = net.input(1, 8, 8, 8)
+    return net.model(net.depthwise(op.concat([op.swish(net.conv(x, 16, groups=8)), x], 1)))
+
+
 def wide_row():
     net = Net()
     return net.model(net.conv(net.input(1, 16, 64), 16, kernel=8))
@@ -147,9 +153,10 @@ def test_zeros_that_space_to_batch_pads_with_are_still_the_lowest_level(monkeypa
     assert symptom(padded_with_zeros()) == WRONG
 
 
-def test_signed_ranges_for_each_of_a_few_channels_are_still_wrong(monkeypatch):
-    monkeypatch.setattr("calib.graph.placement._FEW_CHANNELS", 0)
-    assert symptom(depthwise_behind_two_groups()) == WRONG
+@pytest.mark.parametrize("make", [depthwise_behind_two_groups, depthwise_behind_many_groups_and_a_join])
+def test_signed_ranges_for_each_channel_behind_groups_are_still_wrong(monkeypatch, make):
+    monkeypatch.setattr("calib.graph.placement._fused_into_groups", lambda *_: False)
+    assert symptom(make()) == WRONG
 
 
 def test_one_scale_a_group_of_several_outputs_still_does_not_compile(monkeypatch):

@@ -188,13 +188,23 @@ def test_only_depthwise_layers_may_have_a_range_for_each_channel():
     assert not planned(net, depthwise(net, moved, "d")).activations[0].per_channel
 
 
-@pytest.mark.parametrize(("channels", "per_channel"), [(7, False), (8, True)])
-def test_signed_ranges_for_few_channels_are_one_range(channels: int, per_channel: bool):
+@pytest.mark.parametrize(("groups", "per_channel"), [(1, True), (4, False), (8, True)])
+@pytest.mark.parametrize("between", [lambda y: y, op.swish, lambda y: op.add(op.swish(y), y)])
+def test_signed_ranges_behind_groups_that_are_no_channels_are_one_range(groups: int, per_channel: bool, between: Any):
     net = Net()
-    assert planned(net, depthwise(net, net.input(1, channels, 8, 8), "d")).activations[0].per_channel is per_channel
+    behind = between(net.conv(net.input(1, 8, 8, 8), 8, groups=groups))
+    assert planned(net, depthwise(net, behind, "d")).activations[-1].per_channel is per_channel
     net = Net()
-    positive = op.relu(net.input(1, channels, 8, 8))
-    assert planned(net, depthwise(net, positive, "d")).activations[0].per_channel
+    positive = op.relu(net.conv(net.input(1, 8, 8, 8), 8, groups=groups))
+    assert planned(net, depthwise(net, positive, "d")).activations[-1].per_channel
+
+
+def test_a_long_way_of_sums_is_walked_once():
+    net = Net()
+    y = net.input(1, 8, 8, 8)
+    for _ in range(2000):
+        y = op.add(y, op.sigmoid(y))
+    assert planned(net, depthwise(net, y, "d")).activations[-1].per_channel
 
 
 def test_signed_ranges_for_each_channel_need_a_shape_that_is_known():
