@@ -121,7 +121,7 @@ class CandidateFacts(Frozen):
     """A complete recipe, scored on held-out calibration samples."""
 
     name: str
-    sqnr_db: float
+    sqnr_db: float = Field(description="of the typical sample; of the logits where an output is probabilities")
     chosen: bool
     detail: str = ""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from calib.corrections.judge import Arrays, Draft, Judge, Trial, decibel
+from calib.corrections.judge import Arrays, Draft, Judge, Trial
 from calib.corrections.sequential_bias import Resettled, correct_biases
 from calib.corrections.weights import bias_fact, round_all
 from calib.graph.insert import Edits, insert
@@ -29,8 +29,9 @@ class Recipe:
     """What an effort tries.
 
     Attributes:
-        estimators: in order; the first is what the others have to beat. Beyond the second they are tried only where
-            the second won, unless there are ``more``: where one that clips loses, so did the others.
+        estimators: in order; the first is what the others have to beat, the second what the fast effort takes. Beyond
+            the second they are tried only where it scored higher than the first, unless there are ``more``: where one
+            that clips lost, so did the others.
         more: estimators tried after these; what only they lead to has to win by :data:`MARGIN_DB`.
         samples: that rounding and bias correction learn from.
         rounded: how many candidates, best first, get their weights rounded.
@@ -46,10 +47,10 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "fast": Recipe(),
-    "balanced": Recipe(("minmax", "mse", "percentile")),
+    "balanced": Recipe(("minmax", "auto", "percentile")),
     "thorough": Recipe(
-        ("minmax", "mse", "percentile"),
-        ("mean-minmax", "percentile-99.9", "kl"),
+        ("minmax", "auto", "percentile"),
+        ("mse", "mean-minmax", "percentile-99.9", "kl"),
         samples=32,
         rounded=2,
         biased=2,
@@ -132,7 +133,7 @@ class _Field:
         if any(_same(one.draft, draft) for one in self.tried):
             return
         trial = self.judge.trial(insert(draft.model, draft.plan, draft.edits, fold=True))  # as it ships
-        new = _Tried(name, draft, decibel(trial.errors), trial, list(notes), extra, sequential)
+        new = _Tried(name, draft, trial.score, trial, list(notes), extra, sequential)
         if parent:
             new.notes.append(_network_fact(parent, new))
         self.tried.append(new)
@@ -149,6 +150,11 @@ class _Field:
         """
         plain = one.draft.plan.activations == self.tried[0].draft.plan.activations
         return one.score + (HEAD_START_DB if plain else 0.0) - (MARGIN_DB if one.extra else 0.0)
+
+    @property
+    def clipping_pays(self) -> bool:
+        """Say whether any candidate scored higher than the first, by however little."""
+        return any(one.score > self.tried[0].score for one in self.tried[1:])
 
     def best(self, some: Iterable[_Tried]) -> _Tried:
         """Return the first of the highest rank."""
@@ -187,7 +193,7 @@ def choose_recipe(
         return replace(base, plan=assign(base.plan, summaries, get_estimator(name)), edits=Edits())  # pyright: ignore
 
     for position, name in enumerate(recipe.estimators):
-        if position < 2 or recipe.more or candidates.best(candidates.tried) is not candidates.tried[0]:
+        if position < 2 or recipe.more or candidates.clipping_pays:
             candidates.add(get_estimator(name).name, ranged(name))  # pyright: ignore
     for name in recipe.more:
         candidates.add(name, ranged(name), extra=True)

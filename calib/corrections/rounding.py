@@ -10,7 +10,7 @@ Rounding one weight leaves an error that the weights not yet rounded can make up
 
 Everything here takes an optional leading axis of groups, so that a dense layer is one group of (outputs, inputs), a
 grouped convolution is (groups, outputs, inputs), and a depthwise one (channels, 1, kernel). A convolution's inputs are
-its unfolded patches, see :mod:`calib.corrections.moments`.
+its unfolded patches, see :mod:`calib.corrections.linear`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
 
-from calib.corrections.moments import convolution_rows
+from calib.corrections.linear import convolution_rows
 
 laws = settings(derandomize=True, deadline=None, max_examples=20)
 

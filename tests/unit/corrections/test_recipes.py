@@ -83,6 +83,18 @@ def test_the_third_estimator_is_left_out_where_the_second_lost(ready):
     assert more[:2] == names and more[-1] == "mean-minmax"
 
 
+def test_the_third_estimator_is_tried_where_the_second_scored_higher_by_however_little(ready):
+    base, summaries, samples, judge = ready
+
+    def scored(*names):
+        return choose_recipe(base, summaries, Recipe(names, rounded=0), samples, judge).candidates
+
+    worse, better = sorted(scored("minmax", "percentile-99.9"), key=lambda c: c.sqnr_db)
+    assert better.sqnr_db > worse.sqnr_db
+    assert [c.name for c in scored(worse.name, better.name, "mean-minmax")] == [worse.name, better.name, "mean-minmax"]
+    assert [c.name for c in scored(better.name, worse.name, "mean-minmax")] == [better.name, worse.name]
+
+
 def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_scored(ready, balanced):
     base, summaries, samples, judge = ready
     assert RECIPES["thorough"].estimators == RECIPES["balanced"].estimators
