@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from proof import error, faults, prove  # noqa: E402
-from strategies_networks import PER_LAYER, WIDER, Generated, seeded_network  # noqa: E402
+from strategies_networks import WIDER, Generated, seeded_network  # noqa: E402
 
 import calib  # noqa: E402
 from calib.errors import CalibError  # noqa: E402
 from calib.runtime.isa import cpu  # noqa: E402
-from calib.runtime.session import compile_model  # noqa: E402
+from calib.runtime.session import Session  # noqa: E402
 
 DEFAULT = ROOT / "benchmarks" / "results" / "generated_networks.json"
 GENERATOR = tuple(ROOT / "tests" / name for name in ("strategies_networks.py", "network_steps.py", "building.py"))
@@ -44,8 +44,8 @@ def generator() -> str:
 def judge(network: Generated) -> tuple[str, list[str], int]:
     """Return ``(verdict, faults, layers in INT8)`` of one network."""
     try:
-        compile_model(network.model)
-    except CalibError:
+        Session(network.model)(network.feeds[0])
+    except (CalibError, RuntimeError):
         return "not runnable in f32", [], 0
     try:
         proof = prove(network.model, network.feeds)
@@ -53,7 +53,7 @@ def judge(network: Generated) -> tuple[str, list[str], int]:
     except Exception as raised:  # the question is whether there are any
         return "failed", [f"{type(raised).__name__}: {' '.join(str(raised).split())[-300:]}"], 0
     distance = error(proof.int8_outputs, proof.float_outputs)
-    if distance > 1e-5 + PER_LAYER * len(proof.planned):
+    if distance > network.distance(len(proof.planned)):
         found.append(f"INT8 is {distance:.3g} of the signal away from FP32, with {len(proof.planned)} layers")
     found += whole_way(network, bool(proof.planned))
     verdict = "faulty" if found else "quantized" if proof.planned else "nothing to quantize"

@@ -114,19 +114,42 @@ def make_model(
 
 
 class Session:
-    """A compiled model with one request; state is reset before each sample."""
+    """A compiled model with one request; state is reset before each sample.
+
+    A simulation of a model with dynamic inputs is compiled for the shapes of each feed: OpenVINO 2026.4 computes
+    FakeQuantize behind a factor or a bias for each channel wrongly where shapes are dynamic.
+    """
 
     def __init__(self, model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int = 1):
-        self.compiled = compile_model(model, config, threads=threads)
+        self._dynamic = None
+        if config.get("LP_TRANSFORMS_MODE") == "NO" and any(p.get_partial_shape().is_dynamic for p in model.inputs):
+            self._dynamic, self._shapes = model.clone(), {}
+        self._config, self._threads = config, threads
+        self._compile(model)
+
+    def _compile(self, model: ov.Model) -> None:
+        self.compiled = compile_model(model, self._config, threads=self._threads)
         self._request = self.compiled.create_infer_request()
         self._outputs = list(self.compiled.outputs)
         self._stateful = bool(self._request.query_state())
 
+    def _settle(self, shapes: dict[int, tuple[int, ...]]) -> None:
+        """Compile for these input shapes, unless that was done last time or the model can't take them as its own."""
+        if self._dynamic is None or shapes == self._shapes:
+            return
+        self._shapes, static = shapes, self._dynamic.clone()
+        try:
+            static.reshape({i: ov.PartialShape(list(shape)) for i, shape in shapes.items()})
+        except RuntimeError:
+            return
+        self._compile(static)
+
     def __call__(self, feed: Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run one feed (arrays in input order) and return copies of all outputs in output order."""
+        inputs = feed if isinstance(feed, Mapping) else dict(enumerate(feed))
+        self._settle({i: np.shape(array) for i, array in inputs.items()})
         if self._stateful:
             self._request.reset_state()
-        inputs = feed if isinstance(feed, Mapping) else dict(enumerate(feed))
         self._request.infer(inputs)
         return [np.array(self._request.get_tensor(output).data) for output in self._outputs]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from proof import error, faults, needs_vnni, prove
-from strategies_networks import PER_LAYER, Generated, networks, seeded_network
+from strategies_networks import Generated, networks, seeded_network
 
 from calib.errors import ModelError
-from calib.runtime.session import compile_model
+from calib.runtime.session import Session
 
 
-def _compiles(network: Generated) -> bool:
+def _runs(network: Generated) -> bool:
     try:
-        compile_model(network.model)
-    except ModelError:  # OpenVINO can't run some dynamic deconvolutions in f32 either
+        Session(network.model)(network.feeds[0])
+    except (ModelError, RuntimeError):  # OpenVINO can't run some dynamic deconvolutions in f32 either
         return False
     return True
 
@@ -22,15 +22,15 @@ def _compiles(network: Generated) -> bool:
 def _check(network: Generated) -> None:
     proof = prove(network.model, network.feeds)
     assert not faults(proof), network.steps
-    bound = 1e-5 + PER_LAYER * len(proof.planned)
-    assert error(proof.int8_outputs, proof.float_outputs) <= bound, network.steps
+    distance = error(proof.int8_outputs, proof.float_outputs)
+    assert distance <= network.distance(len(proof.planned)), network.steps
 
 
 @needs_vnni
 @settings(derandomize=True, deadline=None, max_examples=200, suppress_health_check=list(HealthCheck), print_blob=False)
 @given(network=networks())
 def test_a_random_network_compiles_computes_what_it_says_and_runs_as_planned(network):
-    assume(_compiles(network))
+    assume(_runs(network))
     _check(network)
 
 
@@ -44,6 +44,8 @@ FOUND = {
     1020: "ranges for each channel of a depthwise layer with several outputs a channel",
     1117: "a MatMul runs in INT8 under a name that OpenVINO invents, and what follows it under its own",
     1124: "signed ranges for each channel of a dynamic shape",
+    2321: "its simulation in a dynamic shape: levels behind a bias for each channel",
+    2394: "signed ranges for each of many channels behind groups",
 }
 
 

@@ -48,3 +48,25 @@ def test_simulating_a_model_leaves_it_as_it_was():
     before = [node.get_friendly_name() for node in model.get_ordered_ops()]
     Session(model, SIMULATED)
     assert [node.get_friendly_name() for node in model.get_ordered_ops()] == before
+
+
+def shifted(height: int) -> ov.Model:
+    """Return a bias for each channel → FakeQuantize → depthwise convolution."""
+    net = Net()
+    x = op.add(net.input(1, 3, height, 8), net.weights(1, 3, 1, 1))
+    low, high = np.float32(-4), np.float32(3.96875)
+    return net.model(net.depthwise(op.fake_quantize(x, low, high, low, high, 256)))
+
+
+def test_a_simulation_in_dynamic_shapes_is_that_in_static_ones_for_each_feed():
+    session = Session(shifted(-1), SIMULATED)
+    for height in (8, 6, 8):
+        feed = [np.random.default_rng(height).standard_normal((1, 3, height, 8)).astype(np.float32)]
+        assert np.array_equal(session(feed)[0], Session(shifted(height), SIMULATED)(feed)[0])
+
+
+def test_openvino_still_computes_levels_behind_a_bias_wrongly_in_dynamic_shapes():
+    """Fails once OpenVINO computes this right: a simulation need not be compiled for each shape any more."""
+    feed = [np.random.default_rng(8).standard_normal((1, 3, 8, 8)).astype(np.float32)]
+    (wrong,) = core().compile_model(shifted(-1), "CPU", SIMULATED)(feed).values()
+    assert np.abs(wrong - Session(shifted(8), SIMULATED)(feed)[0]).max() > 0.1
