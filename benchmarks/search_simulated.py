@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
-from simulated_damage import KINDS, SimulatedModel
+from simulated_damage import KINDS, Fraction, SimulatedModel
 
 from calib.accuracy.cost import bound_of
 from calib.accuracy.search import search
@@ -69,12 +69,12 @@ def run_search(model: SimulatedModel, kind: str, units: int, samples: int, seed:
 
 def run_greedy(model: SimulatedModel, kind: str, units: int, samples: int, seed: int) -> Row:
     everything = np.arange(samples)
-    baseline = float(np.mean(model.baseline_parts()))
+    baseline = Fraction().aggregate(model.baseline_parts())
     reverted: frozenset[str] = frozenset()
     drops: list[float] = []
     for unit in (None, *model.ranking()[:-1]):
         reverted = reverted | unit.layers if unit else reverted
-        drops.append(baseline - float(np.mean(model.evaluate(reverted, everything))))
+        drops.append(baseline - Fraction().aggregate(model.evaluate(reverted, everything)))
         if drops[-1] <= BUDGET:
             break
     count = len(drops)

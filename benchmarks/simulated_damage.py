@@ -13,24 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy.budget import Budget
+from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit, rank
-from calib.accuracy.trial import Limits, Problem
 
 CLASSES = 10
 
 
 class Fraction:
-    """Top-1 over parts that are 1.0 or 0.0: as `Metric` has it."""
+    """Top-1 over parts [1.0 or 0.0, margin]: as `MarginMetric` has it."""
 
     higher_is_better = True
 
-    def aggregate(self, parts: Sequence[float]) -> float:
+    def aggregate(self, parts: Sequence[list[float]]) -> float:
         """Return the share of right samples."""
-        return float(np.mean(parts))
+        return float(np.mean([right for right, _ in parts]))
 
-    def per_sample(self, parts: Sequence[float]) -> NDArray[np.float64]:
-        """Return the parts."""
-        return np.asarray(parts, np.float64)
+    def per_sample(self, parts: Sequence[list[float]]) -> NDArray[np.float64]:
+        """Return 1.0 for right samples."""
+        return np.array([right for right, _ in parts], np.float64)
+
+    def margins(self, parts: Sequence[list[float]]) -> NDArray[np.float64]:
+        """Return the margins."""
+        return np.array([margin for _, margin in parts], np.float64)
 
 
 class SimulatedModel:
@@ -71,21 +75,27 @@ class SimulatedModel:
         self.noise *= np.sqrt(weights).astype(np.float32)[:, None, None] * power
         self.evaluations: list[tuple[frozenset[str], int]] = []
 
-    def baseline_parts(self) -> list[float]:
+    def baseline_parts(self) -> list[list[float]]:
         """Return FP32's parts."""
-        return (self.logits.argmax(axis=1) == self.labels).astype(float).tolist()
+        return self._parts(self.logits, np.arange(len(self.labels)))
 
-    def evaluate(self, reverted: frozenset[str], indices: NDArray[np.int64]) -> list[float]:
+    def _parts(self, outputs: NDArray[np.float32], indices: NDArray[np.int64]) -> list[list[float]]:
+        right = outputs.argmax(axis=1) == self.labels[indices]
+        return [list(part) for part in zip(right.astype(float).tolist(), self._margins(outputs, indices), strict=True)]
+
+    def evaluate(self, reverted: frozenset[str], indices: NDArray[np.int64]) -> list[list[float]]:
         """Return the parts of the plan, and note that it was asked for."""
         self.evaluations.append((reverted, len(indices)))
         active = [i for i, name in enumerate(self.names) if name not in reverted]
         outputs = self.logits[indices] + self.noise[np.ix_(active, indices.tolist())].sum(axis=0)
-        right = outputs.argmax(axis=1) == self.labels[indices]
+        parts = self._parts(outputs, indices)
         if self.flips and active:
             plan = zlib.crc32("/".join(sorted(reverted)).encode())
             chance = np.random.default_rng([self.seed, plan]).random((2, len(self.labels)))[:, indices]
-            right = np.where(chance[0] < self.flips, chance[1] < 0.5, right)
-        return right.astype(float).tolist()
+            for i in np.flatnonzero(chance[0] < self.flips):
+                right = bool(chance[1][i] < 0.5)
+                parts[i] = [float(right), abs(parts[i][1]) * (1 if right else -1)]
+        return parts
 
     def latency(self, plans: Sequence[frozenset[str]]) -> list[float]:
         """Return milliseconds: each layer takes 1 in FP32 and .4 in INT8."""
@@ -99,12 +109,16 @@ class SimulatedModel:
         }
         return rank(list(damages), damages, dict.fromkeys(damages, 0.6))
 
+    def _margins(self, outputs: NDArray[np.float32], indices: NDArray[np.int64]) -> list[float]:
+        """Return how far each sample is from another verdict, in roots of its logits' power."""
+        own, others = outputs[np.arange(len(outputs)), self.labels[indices]], outputs.copy()
+        others[np.arange(len(outputs)), self.labels[indices]] = -np.inf
+        power = np.sqrt((outputs**2).mean(axis=1))
+        return ((own - others.max(axis=1)) / power).tolist()
+
     def margins(self) -> NDArray[np.float64]:
-        """Return how far each sample is from another verdict in FP32, in roots of its logits' power."""
-        own, others = self.logits[np.arange(len(self.labels)), self.labels], self.logits.copy()
-        others[np.arange(len(self.labels)), self.labels] = -np.inf
-        power = np.sqrt((self.logits**2).mean(axis=1))
-        return ((own - others.max(axis=1)) / power).astype(np.float64)
+        """Return those of FP32."""
+        return np.array(self._margins(self.logits, np.arange(len(self.labels))), np.float64)
 
     def problem(self, max_drop: float = 0.01, limits: Limits | None = None, **settings: object) -> Problem:
         """Return the search problem."""

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy.baseline import check_baseline, labels_moved
+from calib.accuracy.baseline import MarginMetric, check_baseline, labels_moved
 from calib.accuracy.budget import Budget
 from calib.accuracy.cost import Expected, expected_cost
+from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
-from calib.accuracy.trial import Limits, Problem
 from calib.config import Settings
 from calib.corrections.judge import Draft
 from calib.corrections.ranking import one_in_damages
@@ -75,7 +75,6 @@ def keep_promise(
     """
     settings, draft = job.settings, whole.draft
     with _open_store(store, resume) as verdicts:
-        trials = _Trials(job, whole, exam)
         baseline = _baseline(verdicts, exam, stage)
         run = _run(job, exam, draft, baseline)
         if resume and (count := verdicts.verdicts(run)):
@@ -90,10 +89,14 @@ def keep_promise(
             reference=settings.reference,
             with_labels_shifted=labels_moved(exam.metric, baseline.moved) if baseline.moved else None,
         )
-        units = draft.plan.units()
+        units, parts = draft.plan.units(), baseline.parts
+        if baseline.margins is not None:
+            exam = replace(exam, metric=MarginMetric(exam.metric))
+            parts = list(zip(parts, baseline.margins.tolist(), strict=True))
+        trials = _Trials(job, whole, exam)
         problem = Problem(
             rank(units, dict.fromkeys(units, 0.0)),
-            baseline.parts,
+            parts,
             exam.metric,
             Budget(_limit(settings), settings.drop, exam.metric.higher_is_better),
             remembered(verdicts, run, trials.parts),
@@ -179,7 +182,8 @@ def _run(job: Job, exam: Exam, draft: Draft, baseline: _Baseline) -> str:
     Budgets, limits and the split decide which plans are asked for, not what is answered.
     """
     precision = job.settings.float_precision or "f32"
-    return _hash([job.loaded.facts.fingerprint, _identity(draft), baseline.contents, precision, *exam.identity()])
+    kept = "margins" if baseline.margins is not None else ""
+    return _hash([kept, job.loaded.facts.fingerprint, _identity(draft), baseline.contents, precision, *exam.identity()])
 
 
 def _hash(parts: Any) -> str:

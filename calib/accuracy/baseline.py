@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calib.errors import BaselineError
 
 # Published figures move by a few points with the resize filter, the crop and the subset.
@@ -41,8 +44,44 @@ class BaselineMetric:
         metric, moved = self.metric, None
         if hasattr(metric, "moved_target"):
             moved = [metric.measure(outputs, metric.moved_target(outputs, target, by), reference) for by in SHIFTS]
-        margin = metric.margin(outputs, target) if hasattr(metric, "margin") else None
+        margin = margin_of(metric, outputs, target, reference) if hasattr(metric, "margin") else None
         return [metric.measure(outputs, target, reference), moved, margin]
+
+
+class MarginMetric:
+    """A metric that keeps of each sample, beside its part, how near the outputs were to another verdict.
+
+    Args:
+        metric: a Metric with ``margin``, see `calib.metrics.metric`.
+    """
+
+    def __init__(self, metric: Any):
+        self.name, self.unit, self.higher_is_better = metric.name, metric.unit, metric.higher_is_better
+        self.needs_target, self.needs_reference = metric.needs_target, metric.needs_reference
+        self.metric = metric
+
+    def measure(self, outputs: Any, target: Any, reference: Any = None) -> list[Any]:
+        """Return [part, margin]."""
+        return [self.metric.measure(outputs, target, reference), margin_of(self.metric, outputs, target, reference)]
+
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the metric over these samples."""
+        return float(self.metric.aggregate([part for part, _ in parts]))
+
+    def per_sample(self, parts: Sequence[Any]) -> Any:
+        """Return the metric's scores of these samples."""
+        return self.metric.per_sample([part for part, _ in parts])
+
+    def margins(self, parts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the margin of each sample."""
+        return np.array([margin for _, margin in parts], np.float64)
+
+
+def margin_of(metric: Any, outputs: Any, target: Any, reference: Any) -> float:
+    """Return the metric's margin; one that compares with the FP32 outputs is given these too."""
+    if metric.needs_reference:
+        return float(metric.margin(outputs, target, reference))
+    return float(metric.margin(outputs, target))
 
 
 def labels_moved(metric: Any, moved: Sequence[Sequence[Any]]) -> Callable[[int], float]:

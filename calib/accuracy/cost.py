@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from calib.accuracy.trial import Limits, Problem
+from calib.accuracy.problem import Limits, Problem
 
 # Climbing reverts at least 1, 3, 9… more units a step.
 STRIDE = 3
@@ -13,8 +13,8 @@ STRIDE = 3
 TRUST = 2
 # Each look at the held-out samples makes them a little less unseen.
 CONFIRMATIONS = 3
-# Scouted plans that are looked at to the end; the scouts are right nearly always.
-COMPLETIONS = 2
+# Scouted plans that are looked at to the end, or until they are hopeless; the scouts are right nearly always.
+COMPLETIONS = 6
 
 
 def climbs(units: int) -> int:
@@ -31,7 +31,12 @@ def bisections(units: int) -> int:
     return math.ceil(math.log2(units)) + TRUST if units > 2 else 0
 
 
-def bound(units: int, limits: Limits | None = None, *, held_out: bool = False, scouts: bool = False) -> int:
+def scouts(units: int, limits: Limits) -> int:
+    """Return the most plans that are tried between everything in INT8 and the last one."""
+    return climbs(units) + bisections(units) + limits.backfills
+
+
+def bound(units: int, limits: Limits | None = None, *, held_out: bool = False, scouted: bool = False) -> int:
     """Return the most evaluations that `search` takes for so many units: grows with the logarithm.
 
     An evaluation is one plan on at most all validation samples; a scout, looking at a scouted plan to the end, and
@@ -41,9 +46,9 @@ def bound(units: int, limits: Limits | None = None, *, held_out: bool = False, s
     if not units:
         return 0
     # Everything in INT8, the climb, its bisection, back-filling, and completing an over-budget plan's figure.
-    most = 1 + climbs(units) + bisections(units) + limits.backfills + 1
-    if scouts:  # of everything in INT8, completions, and where scouts were wrong a safer climb, then one without them
-        most += 1 + COMPLETIONS + 2 * climbs(units)
+    most = 1 + scouts(units, limits) + 1
+    if scouted:  # of everything in INT8, and plans looked at to the end
+        most += 1 + COMPLETIONS
     if held_out:
         most += CONFIRMATIONS + (CONFIRMATIONS - 1) * climbs(units)
     return most if limits.max_evaluations is None else min(most, limits.max_evaluations)
@@ -57,13 +62,9 @@ def bound_images(problem: Problem) -> int:
     everything, seen, unseen = len(problem.baseline_parts), len(problem.search_indices), len(problem.held_out)
     up, scout = climbs(len(problem.ranked)), len(problem.doubtful)
     allowed = math.floor(problem.limits.allowance(len(problem.ranked)) * everything)
-    if scout:
-        # The climb of scouts, one plan completed; where it fails, others within the allowance, a safer climb, and one
-        # of passes.
-        most = max(everything + seen + up * scout + seen, allowed) + up * scout + (up + 1) * seen
-    else:
-        # Either nothing fits, and the best plan's figure is completed, or what fits is refined within the allowance.
-        most = max(everything + seen * (2 + up), allowed)
+    # With scouts everything in INT8 and one plan are looked at to the end, more within the allowance only. Without them
+    # either nothing fits, and the best plan's figure is completed, or what fits is refined within the allowance.
+    most = max(everything + seen * (2 if scout else 2 + up), allowed)
     if unseen:
         most += CONFIRMATIONS * unseen + (CONFIRMATIONS - 1) * up * seen
     limit = problem.limits.max_evaluations
@@ -114,5 +115,5 @@ def _duration(seconds: float) -> str:
 
 def bound_of(problem: Problem) -> int:
     """Return `bound` for this problem."""
-    held_out, scouts = bool(len(problem.held_out)), bool(len(problem.doubtful))
-    return bound(len(problem.ranked), problem.limits, held_out=held_out, scouts=scouts)
+    held_out, scouted = bool(len(problem.held_out)), bool(len(problem.doubtful))
+    return bound(len(problem.ranked), problem.limits, held_out=held_out, scouted=scouted)

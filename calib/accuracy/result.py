@@ -11,7 +11,8 @@ import numpy as np
 
 from calib.accuracy.budget import noise_note
 from calib.accuracy.interval import Interval, bootstrap_interval, paired_interval
-from calib.accuracy.trial import Indices, Problem
+from calib.accuracy.problem import Problem
+from calib.accuracy.sequential import Indices
 from calib.errors import UsageError
 from calib.outcome import FinalistFacts, SearchStepFacts
 

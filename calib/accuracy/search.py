@@ -5,8 +5,9 @@
    in steps that triple, so that a network of n units is climbed in log3(n) evaluations.
 3. Bisect between the longest prefix that failed and the shortest that fits.
 4. Back-fill: quantize reverted units again, the least damage per millisecond first.
-5. Where margins are known, 2 to 4 are scouts: they look at the doubtful samples only, and tell what all would lose. The
-   plan with fewest units that is expected to fit is looked at to the end; a safer one where the scout was wrong.
+5. Where margins are known, scouts replace 2 to 4: they look at the doubtful samples only, and each tells more about all
+   plans (`Outlook`). The next one goes where most is to be gained: the chance to keep the budget times the units saved.
+   The plan with fewest units that probably fits is looked at to the end; a safer one where that was wrong.
 6. Time the plans that fit, and take the fastest.
 7. With a held-out part: confirm the choice on it; climb on from there where it fails.
 
@@ -21,25 +22,30 @@ user who asked for INT8 can judge it, and the FP32 model is at hand anyway. It i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
-from calib.accuracy.cost import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, bisections, bound_of
+import numpy as np
+
+from calib.accuracy.cost import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, bisections, bound_of, scouts
+from calib.accuracy.problem import Problem
 from calib.accuracy.rank import Curve, RankedUnit, forecast_by
 from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of
-from calib.accuracy.trial import Kind, Ledger, Problem, Stopped, Trial
+from calib.accuracy.trial import CERTAIN, HOPELESS, PROMISING, SAFE, Ledger, Stopped, Trial
 from calib.outcome import FinalistFacts, SearchStepFacts
 
 # Aim below the budget: a rejection near it costs a whole pass, and a forecast is only a forecast. Lower by each miss.
 SAFETY = 0.8
-# After a scout that was wrong, only a plan expected to lose at most this share of the budget is looked at to the end.
-SURE = 0.7
-Ask = Callable[[frozenset[str], Kind], Trial]
 
 # Interleaved medians repeat to about two percent: plans closer than that are equally fast.
 TIE = 0.02
 # A plan predicted to stay this share of INT8's excess above the budget is not worth an evaluation of back-filling.
-HOPELESS = 0.25
+FUTILE = 0.25
+# A plan with less of a chance is not scouted, if there is another that probably fits; and of so many each kind at most.
+WORTHWHILE = 0.05
+CANDIDATES = 48
+# So many scouts are put aside for each time that a plan did not fit after all.
+RETRIES = 2
 
 
 def search(problem: Problem) -> SearchResult:
@@ -71,6 +77,13 @@ def fastest(trials: Sequence[Trial], latencies_ms: Sequence[float]) -> Trial:
     return min((t for t, ms in zip(trials, usable, strict=True) if ms <= limit), key=lambda trial: trial.order)
 
 
+def thinned(numbers: range) -> list[int]:
+    """Return at most `CANDIDATES` of the numbers, the first and the last among them, evenly."""
+    return [
+        numbers[i] for i in sorted({round(x) for x in np.linspace(0, len(numbers) - 1, CANDIDATES)} if numbers else ())
+    ]
+
+
 class _Search:
     """One search under way: kept as an object so that an interruption finds everything seen so far."""
 
@@ -79,7 +92,7 @@ class _Search:
         self.ledger = Ledger(problem)
         self.prefixes = list(accumulate((unit.layers for unit in problem.ranked), frozenset.union, initial=frozenset()))
         self.forecast = problem.forecast or forecast_by(problem.margins)
-        self.backfills, self.completions = problem.limits.backfills, COMPLETIONS
+        self.backfills = problem.limits.backfills
         self.finalists: list[tuple[Trial, float]] = []
         self.chosen: Trial | None = None
         self.refused: dict[frozenset[str], Figure] = {}  # kept the budget in the search, not on the held-out samples
@@ -89,11 +102,16 @@ class _Search:
         """Run all stages; whatever was found is in the attributes, also after an exception."""
         if not self.problem.ranked:
             return
-        if not self.everything() and (found := self.climb(frozenset())):
-            self.refine(self.bisect(found))
+        if not self.everything():
+            if self.ledger.outlook is not None:
+                self.scout()
+            elif found := self.climb(frozenset()):
+                self.backfill(self.bisect(found))
         if not self.feasible():
             # A rejection after a part of the samples says too little about the model that the user gets.
-            self.ledger.run(self.closest().reverted, "confirm", to_the_end=True)
+            complete = [trial for trial in self.ledger.trials.values() if trial.complete]
+            if not complete or self.ledger.affords(0, 1):
+                self.ledger.run(self.closest().reverted, "confirm", to_the_end=True)
         for attempt in range(1, CONFIRMATIONS + 1):
             if not self.feasible():
                 return
@@ -102,25 +120,82 @@ class _Search:
                 return
             failed, self.chosen = self.chosen.reverted, None
             if attempt < CONFIRMATIONS and not self.feasible():
-                self.climb(failed, misses=attempt, ask=self.ledger.run)
+                self.climb(failed, misses=attempt)
 
     def everything(self) -> bool:
         """Say whether everything in INT8 keeps the budget; where a scout leaves no hope of it, no more is spent."""
-        if self.problem.limits.max_evaluations == 1:
+        if self.ledger.outlook is None or self.problem.limits.max_evaluations == 1:
             return self.ledger.run(frozenset(), "int8").within
-        trial = self.ledger.scout(frozenset(), "int8")
-        return not self.ledger.hopeless(trial) and self.ledger.run(frozenset(), "int8").within
+        self.ledger.scout(frozenset(), "int8")
+        return self.ledger.chance(frozenset()) >= HOPELESS and self.ledger.run(frozenset(), "int8").within
+
+    def scout(self) -> None:
+        """Scout plans, and look at the one with fewest units that probably fits to the end; again with what is left.
+
+        After one that did not fit after all only a safer one is looked at, at last one that is nearly certain to fit.
+        """
+        ledger, left = self.ledger, scouts(len(self.prefixes) - 1, self.problem.limits)
+        for attempt in range(COMPLETIONS):
+            fits, first, last = self.feasible(), attempt == 0, not ledger.affords(0, 2)
+            share = PROMISING if first or fits else CERTAIN if last else SAFE
+            more, keep = (1 + RETRIES, RETRIES * COMPLETIONS) if first else (1, 0)
+            aside = 1 if fits or last else 2
+            while left > keep and ledger.affords(more, aside) and (plan := self.worthwhile(share)) is not None:
+                ledger.scout(plan, "prefix" if plan in self.prefixes else "backfill")
+                left -= 1
+            best = self.lightest(share) or self.safest()
+            if best is None or best.complete or not ledger.affords(0, 1):
+                return
+            # The last one that can be afforded is looked at to the end in any case, for its figure.
+            ledger.run(best.reverted, "backfill" if fits else "prefix", to_the_end=not ledger.affords(0, 2))
+
+    def safest(self) -> Trial | None:
+        """Return the scouted plan with the greatest chance to fit; the heaviest, where none has any."""
+        scouted = [trial for trial in self.ledger.trials.values() if trial.scouted and trial.reverted]
+        chances = {trial.reverted: self.ledger.chance(trial.reverted) for trial in scouted}
+        hopes = {reverted: chance if chance >= WORTHWHILE else 0.0 for reverted, chance in chances.items()}
+        return max(scouted, key=lambda t: (hopes[t.reverted], t.units, -t.order[1]), default=None)
+
+    def lightest(self, share: float) -> Trial | None:
+        """Return the plan with fewest units of those that fit, or do so with this probability; None without any."""
+        known = [
+            t
+            for t in self.ledger.trials.values()
+            if t.within or (t.scouted and self.ledger.chance(t.reverted) >= share)
+        ]
+        return min(known, key=lambda t: t.order, default=None)
+
+    def worthwhile(self, share: float) -> frozenset[str] | None:
+        """Return the plan that a scout should look at next, None if there is none worth it.
+
+        That of the greatest chance to keep the budget times the units that it saves.
+        """
+        best, last = self.lightest(share), len(self.prefixes) - 1
+        most = best.units if best else last
+        plans = [self.prefixes[k] for k in thinned(range(most))]
+        if best:
+            cheapest = sorted((u for u in self.problem.ranked if u.layers <= best.reverted), key=self.price)
+            plans += [best.reverted - unit.layers for unit in cheapest[:CANDIDATES]]
+            plans += [best.reverted.difference(*(u.layers for u in cheapest[: 2**j])) for j in range(1, 10)]
+        plans = [plan for plan in dict.fromkeys(plans) if plan not in self.ledger.trials]
+        chances = [self.ledger.chance(plan) for plan in plans]
+        if not plans or (best and max(chances) < WORTHWHILE):
+            return None
+        # Without a plan that is safe enough, there has to be one first.
+        needed = min(share, max(chances)) if share > PROMISING and not best else 0.0
+        worth = [
+            chance * (most - self.ledger.units_of(plan)) if chance >= needed else 0.0
+            for plan, chance in zip(plans, chances, strict=True)
+        ]
+        return plans[int(np.argmax(worth))]
 
     def curve(self) -> Curve:
         """Return the forecast through everything measured so far."""
         measured = {reverted: trial.drop for reverted, trial in self.ledger.trials.items()}
         return Curve.through(self.problem.ranked, self.forecast, measured)
 
-    def climb(self, base: frozenset[str], misses: int = 0, ask: Ask | None = None, share: float = 1.0) -> Trial | None:
-        """Revert more and more of the ranking on top of ``base``, until it fits or only one unit is left quantized.
-
-        A scout has to expect no more than ``share`` of the budget.
-        """
+    def climb(self, base: frozenset[str], misses: int = 0) -> Trial | None:
+        """Revert more and more of the ranking on top of ``base``, until it fits or only one unit is left quantized."""
         low, last = sum(prefix <= base for prefix in self.prefixes) - 1, len(self.prefixes) - 2
         while low < last:
             allowed = SAFETY / (1 + misses / 2) * self.problem.budget.max_drop
@@ -131,8 +206,8 @@ class _Search:
             reverted = base | self.prefixes[low]
             if reverted == self.problem.layers:
                 return None
-            trial = (ask or self.ledger.scout)(reverted, "bisect" if misses else "prefix")
-            if self.ledger.promising(trial, share):
+            trial = self.ledger.run(reverted, "bisect" if misses else "prefix")
+            if trial.within:
                 return trial
             misses += 1
         return None
@@ -141,74 +216,36 @@ class _Search:
         """Shorten a prefix that fits: where the curve says, at the middle once the curve was of little help."""
         high = self.prefixes.index(best.reverted)
         known = ((k, self.ledger.trials.get(self.prefixes[k])) for k in range(high))
-        low = max(k for k, trial in known if trial and not self.ledger.promising(trial))
+        low = max(k for k, trial in known if trial and not trial.within)
         poor = 0
         for _ in range(bisections(len(self.problem.ranked))):
             gap = high - low
-            if gap < 2 or not self.affords_scout():
+            if gap < 2 or not self.affords():
                 break
             wanted = self.curve().shortest(frozenset(), self.problem.budget.max_drop)
             middle = min(max(wanted, low + 1), high - 1) if poor < TRUST else (low + high) // 2
-            trial = self.ledger.scout(self.prefixes[middle], "bisect")
-            if self.ledger.promising(trial):
+            trial = self.ledger.run(self.prefixes[middle], "bisect")
+            if trial.within:
                 best, high = trial, middle
             else:
                 low = middle
             poor += high - low > (gap + 1) // 2
         return best
 
-    def refine(self, best: Trial) -> None:
-        """Give back to INT8 what was not needed, and look at the best scouted plan to the end; again with what is left.
-
-        Where the scouts were wrong each time, climb on without them.
-        """
-        while (left := self.completions) or best.within:
-            best = self.backfill(best)
-            best = self.settle() or best
-            if not best.within or self.completions == left:
-                break
-        if not self.feasible():
-            self.climb(self.heaviest() or best.reverted, misses=1, ask=self.ledger.run)
-
-    def heaviest(self) -> frozenset[str]:
-        """Return the plan with most units reverted of those looked at to the end."""
-        complete = [trial for trial in self.ledger.trials.values() if trial.complete]
-        return max(complete, key=lambda trial: trial.units).reverted if complete else frozenset()
-
     def backfill(self, best: Trial) -> Trial:
         """Give reverted units back to INT8: the cheaper half, a quarter, …, then one at a time."""
-        while self.backfills and self.affords_scout():
+        while self.backfills and self.affords():
             reverted = self.give_back(best)
             if reverted is None:
                 break
             self.backfills -= 1
-            trial = self.ledger.scout(reverted, "backfill")
-            best = trial if self.ledger.promising(trial) else best
+            trial = self.ledger.run(reverted, "backfill")
+            best = trial if trial.within else best
         return best
 
-    def affords_scout(self) -> bool:
-        """Say whether a scout leaves enough to look at a plan to the end, and, should it fail, to evaluate another."""
-        return self.ledger.affords(1, 1) if self.feasible() else self.ledger.affords(2, 2)
-
-    def settle(self) -> Trial | None:
-        """Look at promising plans to the end, fewest units first, until one keeps the budget; return the best.
-
-        After a scout that was wrong the next plan has to be a safer one; where none was scouted, climb to one.
-        """
-        kept = next(iter(self.feasible()), None)
-        while self.completions and (not kept or self.ledger.affords(0, 1)):
-            share = 1.0 if kept or self.completions == COMPLETIONS else SURE
-            scouted = [t for t in self.ledger.trials.values() if t.scouted and self.ledger.promising(t, share)]
-            lighter = [t for t in scouted if not kept or t.units < kept.units]
-            if not lighter and not kept and share < 1:
-                lighter = [found] if (found := self.climb(self.heaviest(), misses=1, share=share)) else []
-            if not lighter:
-                break
-            self.completions -= 1
-            trial = self.ledger.run(min(lighter, key=lambda t: t.order).reverted, "backfill", to_the_end=True)
-            if trial.within:
-                return trial
-        return kept
+    def affords(self) -> bool:
+        """Say whether there is enough left for another plan, and one more should it fail while none fits."""
+        return self.ledger.affords(1 if self.feasible() else 2)
 
     def give_back(self, best: Trial) -> frozenset[str] | None:
         """Return the next plan worth trying with fewer layers reverted than ``best``, None if there is none."""
@@ -216,15 +253,15 @@ class _Search:
             return innocent
         units = sorted((u for u in self.problem.ranked if u.layers <= best.reverted), key=self.price)
         curve, max_drop = self.curve(), self.problem.budget.max_drop
-        failed = [t for t in self.ledger.trials.values() if not self.ledger.promising(t)]
-        hopeless = max_drop + HOPELESS * (self.ledger.trials[frozenset()].drop - max_drop)
+        failed = [t for t in self.ledger.trials.values() if not t.within]
+        futile = max_drop + FUTILE * (self.ledger.trials[frozenset()].drop - max_drop)
         size = max(1, len(units) // 2)
         while size and units:
             groups = [units[:size]] if size > 1 else [[unit] for unit in units]
             for group in groups:
                 reverted = best.reverted.difference(*(unit.layers for unit in group))
                 # Fewer layers reverted than in a plan that failed: possible, but not worth an evaluation.
-                if any(reverted <= t.reverted for t in failed) or curve.drop(reverted) > hopeless:
+                if any(reverted <= t.reverted for t in failed) or curve.drop(reverted) > futile:
                     continue
                 return reverted
             size //= 2
@@ -238,7 +275,7 @@ class _Search:
         """
         trials, prefixes = self.ledger.trials, self.prefixes
         below = [k for k, p in enumerate(prefixes) if p < best.reverted and p in trials]
-        failed = [k for k in below if not self.ledger.promising(trials[prefixes[k]])]
+        failed = [k for k in below if not trials[prefixes[k]].within]
         if not failed or failed[-1] < 2 or trials[prefixes[failed[-1]]].drop < trials[frozenset()].drop / 2:
             return None
         reverted = best.reverted - prefixes[failed[-1]]

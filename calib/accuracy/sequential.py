@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
 
 Indices = NDArray[np.int64]
 
@@ -48,30 +47,3 @@ def least_loss(losses: NDArray[np.float64], total: int) -> float:
     quantile = float(stdtrit(count - 1, 1 - ALPHA / len(LOOKS)))
     correction = math.sqrt((total - count) / (total - 1))
     return mean - quantile * math.sqrt(spread / (count - 1) / count) * correction
-
-
-def others_change(
-    margins: NDArray[np.floating] | None, indices: Indices, doubtful: Indices
-) -> Callable[[float], tuple[float, float]]:
-    """Return share of doubtful samples that changed → how many of the others change, and how many more they lose.
-
-    A sample changes with the probability Phi(−|margin|/sigma) under an error of standard deviation sigma, which follows
-    from the share of doubtful samples that changed. Those that FP32 has right are lost, those it has wrong are gained;
-    far from the boundary nearly all are right, so the others lose more of what changes than the doubtful ones do.
-
-    Args:
-        margins: ``(samples,)``, negative where FP32 is wrong.
-        indices: samples that count.
-        doubtful: those of them with the smallest margins.
-    """
-    if margins is None or not len(doubtful):
-        return lambda changed: (0.0, 0.0)
-    signed = np.nan_to_num(np.asarray(margins, np.float64), posinf=1e6, neginf=-1e6)
-    inside, outside = np.abs(signed[doubtful]), signed[np.setdiff1d(indices, doubtful)]
-    # From an error that reaches next to nobody to one that decides alone, in steps of a quarter.
-    sigmas = max(float(inside.max()), 1e-30) * 1.25 ** np.arange(-30, 31)
-    shares = np.array([float(ndtr(-inside / sigma).mean()) for sigma in sigmas])
-    chances = [ndtr(-np.abs(outside) / sigma) for sigma in sigmas]
-    changes = np.array([float(chance.sum()) for chance in chances])
-    losses = np.array([float((chance * np.sign(outside)).sum()) for chance in chances])
-    return lambda changed: (float(np.interp(changed, shares, changes)), float(np.interp(changed, shares, losses)))

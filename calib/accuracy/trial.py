@@ -2,145 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
-from calib.accuracy.budget import Budget
-from calib.accuracy.rank import Forecast, RankedUnit
-from calib.accuracy.sequential import Indices, blocks, least_loss, others_change
-from calib.errors import UsageError
+from calib.accuracy.outlook import Outlook
+from calib.accuracy.problem import MarginScoring, Problem
+from calib.accuracy.sequential import Indices, blocks, least_loss
 from calib.outcome import SearchStepFacts
 
 Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill", "final"]
-Evaluate = Callable[[frozenset[str], Indices], Sequence[Any]]
-Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
 
-# A scout looks at this share of the samples, those with the smallest margins: near the budget nearly all samples that
-# change are among them (at drops below .02 on the demo MobileNet .95 and more of them among a fifth).
-DOUBTFUL = 0.2
-FEWEST_TO_SCOUT = 100
-# So many standard deviations fewer of the other samples may change than expected before a plan is called hopeless.
-DEVIATIONS = 2.0
-
-
-class Scoring(Protocol):
-    """The part of a Metric that the search needs."""
-
-    higher_is_better: bool
-
-    def aggregate(self, parts: Sequence[Any]) -> float:
-        """Return the metric over these samples."""
-        ...
-
-    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
-        """Return scores whose mean is ``aggregate(parts)``, or None."""
-        ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a search may spend.
-
-    Attributes:
-        max_evaluations: plans put to the test, at most; None for the search's own bound.
-        backfills: how many plans may be tried to give reverted units back to INT8 at the end.
-        images: refining (bisection, back-filling) goes on only while the whole run stays within this many validation
-            sets, the FP32 pass and the final pass included; log2(units/50) more for larger networks. Finding a plan
-            within the budget is not limited by it.
-        final_pass: True where the saved file is going to be evaluated once more, so that one pass is put aside.
-        finalists: how many plans within the budget are timed, at most.
-        keep_fp32: return the FP32 model where no plan keeps the budget; otherwise the best quantized one.
-    """
-
-    max_evaluations: int | None = None
-    backfills: int = 6
-    images: float = 4.3
-    final_pass: bool = False
-    finalists: int = 4
-    keep_fp32: bool = False
-
-    def __post_init__(self) -> None:
-        if self.max_evaluations is not None and self.max_evaluations < 1:
-            raise UsageError(f"max_evaluations must be 1 or more, got {self.max_evaluations}")
-        if self.backfills < 0 or self.finalists < 1:
-            raise UsageError(f"backfills must be 0 or more and finalists 1 or more, got {self}")
-
-    def allowance(self, units: int) -> float:
-        """Return ``images`` for a network of so many units."""
-        return self.images + max(0.0, math.log2(max(units, 1) / 50))
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Everything that a search needs to know; it knows no OpenVINO.
-
-    Attributes:
-        ranked: the units that can be reverted, most damaging first (`rank`).
-        baseline_parts: the FP32 model's parts, one per validation sample.
-        metric: makes a number of parts.
-        budget: what may be lost.
-        evaluate: ``(reverted layers, sample indices) → parts`` of the INT8 model compiled without these layers, in
-            the order of the indices. Calls for one plan follow each other: keep the last compiled model.
-        latency: measures finalists interleaved, milliseconds each; None takes the one with fewest units reverted.
-        forecast: shape of the drop over the damage that remains; by default what the margins give, else the root.
-        held_out: indices that the search must not see; the plan chosen is confirmed on them.
-        limits: what may be spent.
-        expired: True when the time is up; asked before each evaluation and at each look.
-        margins: ``(samples,)`` how far each sample is from another verdict in FP32, in standard deviations of its
-            outputs; negative where FP32 is wrong. The nearer to 0, the sooner a small error changes the verdict: with
-            margins plans are scouted on the doubtful samples before all are spent.
-        progress: told every step as it is known.
-        seed: of the order in which samples are looked at.
-    """
-
-    ranked: tuple[RankedUnit, ...]
-    baseline_parts: Sequence[Any]
-    metric: Scoring
-    budget: Budget
-    evaluate: Evaluate
-    latency: Latency | None = None
-    forecast: Forecast | None = None
-    held_out: Indices = field(default_factory=lambda: np.empty(0, np.int64))
-    limits: Limits = field(default_factory=Limits)
-    expired: Callable[[], bool] = lambda: False
-    margins: NDArray[np.floating] | None = None
-    progress: Callable[[SearchStepFacts], None] = lambda step: None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not len(self.search_indices):
-            raise UsageError("the validation dataset leaves no sample to search on: give more samples")
-        if self.metric.higher_is_better != self.budget.higher_is_better:
-            raise UsageError("the metric and the budget disagree on whether higher is better")
-
-    @property
-    def search_indices(self) -> Indices:
-        """All samples that the search may see, ascending."""
-        return np.setdiff1d(np.arange(len(self.baseline_parts), dtype=np.int64), self.held_out)
-
-    @property
-    def doubtful(self) -> Indices:
-        """The samples a scout looks at, ascending: none where nobody knows the margins, or no sample counts alone."""
-        seen = self.search_indices
-        parts = [self.baseline_parts[i] for i in seen]
-        if self.margins is None or len(seen) < FEWEST_TO_SCOUT or self.metric.per_sample(parts) is None:
-            return np.empty(0, np.int64)
-        margins = np.abs(np.nan_to_num(np.asarray(self.margins, np.float64)[seen]))
-        return np.sort(seen[np.argsort(margins, kind="stable")[: math.ceil(DOUBTFUL * len(seen))]])
-
-    @property
-    def layers(self) -> frozenset[str]:
-        """All layers that can be reverted."""
-        return frozenset(name for unit in self.ranked for name in unit.layers)
-
-    def baseline(self, indices: Indices) -> float:
-        """Return the FP32 metric over these samples."""
-        return float(self.metric.aggregate([self.baseline_parts[i] for i in indices]))
+# A scouted plan is looked at to the end in portions that double, while it may fit, until this share of all.
+MOST_OF_ALL = 0.7
+# INT8 and plans with less of a chance to keep the budget are not looked at to the end.
+HOPELESS = 0.02
+# A plan with this chance is worth looking at to the end; after one that failed, only a safer one is.
+PROMISING, SAFE, CERTAIN = 0.5, 0.8, 0.9
 
 
 @dataclass(frozen=True)
@@ -208,7 +90,14 @@ class Ledger:
         self.compilations = 0
         self.evaluations = 0
         self._compiled: frozenset[str] | None = None
-        self._others = others_change(problem.margins, self.indices, self.doubtful)
+        self.order, self.counts, self.outlook = self.indices, (), None
+        if problem.margins is not None and len(self.doubtful):
+            margins = np.asarray(problem.margins, np.float64)[self.indices]
+            nearest = np.argsort(np.abs(np.nan_to_num(margins)), kind="stable")
+            self.order = self.indices[nearest]
+            doubled = [len(self.doubtful) * 2**i for i in range(8)]
+            self.counts = *(n for n in doubled if n < MOST_OF_ALL * len(self.indices)), len(self.indices)
+            self.outlook = Outlook(problem.ranked, margins[nearest], self.counts)
 
     def run(self, reverted: frozenset[str], kind: Kind, *, to_the_end: bool = False) -> Trial:
         """Return the verdict on a plan: remembered, or on as many samples as it takes.
@@ -222,27 +111,47 @@ class Ledger:
             Stopped: no evaluation is left or the time is up.
         """
         known = self.trials.get(reverted)
-        # The test needs random samples: a plan that was scouted is looked at to the end.
-        to_the_end = to_the_end or (known is not None and known.scouted)
-        if known is not None and (known.complete or not to_the_end):
+        if known is not None and (known.complete or not (to_the_end or known.scouted)):
             return known
         self.spend()
         parts: dict[int, Any] = dict(known.parts) if known else {}
+        scouted = known is not None and known.scouted
         reason = ""
         try:
-            for block in self._blocks:
+            # The sequential test needs random samples; a scouted plan is looked at on ever less doubtful ones.
+            for block in self._doubling() if scouted else self._blocks:
                 block = block[[i not in parts for i in block.tolist()]]
                 if not len(block):
                     continue
                 self.check_time()
                 parts.update(zip(block.tolist(), self.evaluate(reverted, block), strict=True))
-                if not to_the_end and len(parts) < len(self.indices) and (reason := self._hopeless(parts)):
+                if to_the_end or len(parts) == len(self.indices):
+                    continue
+                if self._lost(reverted, parts) if scouted else (reason := self._hopeless(parts)):
                     break
         finally:
             # Also after Ctrl-C or the time limit: what was seen of the plan counts for "best seen".
             if parts:
-                self._keep(reverted, parts, kind, reason, known is not None and known.scouted)
+                self._keep(reverted, parts, kind, reason, scouted and len(parts) in self.counts)
         return self.trials[reverted]
+
+    def _doubling(self) -> list[Indices]:
+        return [np.sort(block) for block in np.split(self.order, self.counts[:-1])]
+
+    def _lost(self, reverted: frozenset[str], parts: dict[int, Any]) -> bool:
+        """Say whether a plan that is looked at in portions has next to no chance left."""
+        self._learn(reverted, parts)
+        return self.chance(reverted) < HOPELESS
+
+    def _learn(self, reverted: frozenset[str], parts: dict[int, Any]) -> None:
+        """Tell the outlook, if these are the samples that plans are looked at on."""
+        if self.outlook is None or len(parts) not in self.counts:
+            return
+        metric, seen = self.problem.metric, [parts[i] for i in self.order[: len(parts)].tolist() if i in parts]
+        losses = self.losses(parts)
+        if losses is not None and len(seen) == len(parts):
+            after = metric.margins(seen) if isinstance(metric, MarginScoring) else None
+            self.outlook.learn(reverted, losses, after, len(parts))
 
     def scout(self, reverted: frozenset[str], kind: Kind) -> Trial:
         """Return what the doubtful samples say of a plan; without margins, `run` it.
@@ -259,38 +168,22 @@ class Ledger:
         self._keep(reverted, parts, kind, "", scouted=True)
         return self.trials[reverted]
 
-    def promising(self, trial: Trial, share: float = 1.0) -> bool:
-        """Say whether a plan keeps the budget, or is expected to keep a share of it after a scout."""
-        return trial.within or (trial.scouted and self.problem.budget.fits(self._expected(trial.parts) / share))
+    def promising(self, trial: Trial) -> bool:
+        """Say whether a plan keeps the budget, or probably does after a scout."""
+        return trial.within or (trial.scouted and self.chance(trial.reverted) >= PROMISING)
 
-    def _expected(self, parts: dict[int, Any]) -> float:
-        """Return the drop to expect on all samples from what the doubtful ones lost."""
-        losses = self.losses({int(i): parts[int(i)] for i in self.doubtful})
-        if losses is None or not np.isfinite(losses).all():
-            return math.inf
-        _, others = self._others(float(np.abs(losses).mean()))
-        return (float(losses.sum()) + others * self._surprise()) / max(self._counted, 1) / self.scale
+    def expected(self, reverted: frozenset[str]) -> float:
+        """Return the drop to expect of a plan."""
+        assert self.outlook is not None
+        return self.outlook.lost(reverted)[0] / max(self._counted, 1) / self.scale
 
-    def hopeless(self, trial: Trial) -> bool:
-        """Say whether a scouted plan is over the budget even where the other samples fare better than expected."""
-        losses = self.losses({int(i): trial.parts[int(i)] for i in self.doubtful}) if trial.scouted else None
-        if losses is None or not np.isfinite(losses).all():
-            return False
-        changed, lost = self._others(float(np.abs(losses).mean()))
-        least = float(losses.sum()) + lost / 2 - DEVIATIONS * math.sqrt(changed)
-        return not self.problem.budget.fits(least / max(self._counted, 1) / self.scale)
-
-    def _surprise(self) -> float:
-        """Return how many times more of the other samples changed than expected, with plans looked at to the end."""
-        expected = changed = 1.0  # one more of each, so that a single sample is no surprise
-        for trial in self.trials.values():
-            if trial.complete and trial.reverted:
-                doubtful = self.losses({int(i): trial.parts[int(i)] for i in self.doubtful})
-                everything = self.losses(trial.parts)
-                if doubtful is not None and everything is not None:
-                    expected += self._others(float(np.abs(doubtful).mean()))[0]
-                    changed += float(np.abs(everything).sum() - np.abs(doubtful).sum())
-        return max(1.0, changed / expected)
+    def chance(self, reverted: frozenset[str]) -> float:
+        """Return the probability that a plan keeps the budget."""
+        assert self.outlook is not None
+        lost, deviation = self.outlook.lost(reverted)
+        # Half a sample more: the drop comes in steps of one.
+        allowed = self.problem.budget.max_drop * self.scale * self._counted + 0.5
+        return float(ndtr((allowed - lost) / max(deviation, 1e-9)))
 
     def evaluate(self, reverted: frozenset[str], indices: Indices) -> Sequence[Any]:
         """Return the parts of these samples, and enter the cost."""
@@ -365,8 +258,9 @@ class Ledger:
         # A part of the samples is compared with FP32 on the same part; the scale stays that of the whole.
         drop = problem.budget.loss(problem.baseline(chosen), value) / self.scale
         within = complete and problem.budget.fits(drop)
+        self._learn(reverted, parts)
         if scouted and not complete:
-            drop = self._expected(parts)
+            drop = self.expected(reverted)
             reason = f"expected after the {len(chosen)} most doubtful of {len(self.indices)} samples"
         elif complete and not within:
             reason = f"the drop of {drop:.4g} is over the budget of {problem.budget.max_drop:g}"

@@ -48,11 +48,10 @@ class Agreement:
         """Return the share of each sample."""
         return np.array(parts, np.float64)
 
-    def margin(self, outputs: Sequence[NDArray[Any]], target: Any) -> float:
-        """Return how far the best class is before the second best."""
-        scores = class_scores(outputs, self.name)
-        rows = scores.reshape(-1, scores.shape[-1])
-        return margin_of(rows, rows.argmax(-1))
+    def margin(self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]]) -> float:
+        """Return how far FP32's best class is before the best of the others."""
+        scores, want = class_scores(outputs, self.name), class_scores(reference, self.name)
+        return margin_of(scores.reshape(-1, scores.shape[-1]), want.reshape(-1, want.shape[-1]).argmax(-1))
 
 
 class RelativeL2:

@@ -15,8 +15,9 @@ class Metric(Protocol):
     A metric may have three more methods. Two make the check of the FP32 baseline sharper: ``chance(classes)``, what
     guessing gives, and ``moved_target(outputs, target, by)``, the target with its class numbers moved by ``by`` (those
     at the end to the other end), by which labels that are off by one are found. ``margin(outputs, target)`` says how
-    far FP32 is from another verdict on a sample, in standard deviations of its scores and negative where it is wrong:
-    with it a search looks at the doubtful samples of many plans instead of all samples of a few.
+    far the outputs are from another verdict on a sample, in standard deviations of its scores and negative where it is
+    wrong: with it a search looks at the doubtful samples of many plans instead of all samples of a few. A metric that
+    needs the FP32 outputs gets them as third argument.
 
     Attributes:
         name: as in the table.

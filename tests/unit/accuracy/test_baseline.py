@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from calib.accuracy.baseline import BaselineMetric, check_baseline, labels_moved
+from calib.accuracy.baseline import BaselineMetric, MarginMetric, check_baseline, labels_moved
 from calib.errors import BaselineError
 from calib.metrics.classification import F1, TopK
+from calib.metrics.label_free import Agreement
 
 
 def test_plausible_baselines_pass():
@@ -92,3 +93,15 @@ def test_a_baseline_that_agrees_with_the_reference_is_believed():
     with pytest.raises(BaselineError, match="off by one") as caught:
         check_baseline(0.1, "top1", "fraction", samples=1000, reference=0.9, with_labels_shifted=lambda by: 0.9)
     assert "--reference 0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize(("metric", "target"), [(TopK(1), 1), (Agreement(), None)])
+def test_margin_metric_keeps_the_metric_and_says_how_near_int8_came_to_another_verdict(metric, target):
+    metric = MarginMetric(metric)
+    fp32, int8 = [np.array([[0.0, 3.0, 1.0]])], [np.array([[2.5, 2.0, 0.0]])]
+    before, after = (metric.measure(outputs, target, fp32) for outputs in (fp32, int8))
+    assert metric.aggregate([before, after]) == 0.5
+    assert metric.per_sample([before, after]).tolist() == [1.0, 0.0]
+    # The margin of the class that was to be found, not of the one that won.
+    right, wrong = metric.margins([before, after])
+    assert right > 0 > wrong

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from calib.accuracy.budget import Budget
+from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit
 from calib.accuracy.sequential import ALPHA, LOOKS, blocks, least_loss
-from calib.accuracy.trial import Ledger, Limits, Problem, Stopped
+from calib.accuracy.trial import Ledger, Stopped
 from calib.errors import MetricError, UsageError
 
 RANKED = tuple(RankedUnit(frozenset({name}), damage) for name, damage in (("a", 0.5), ("b", 0.1), ("c", 0.01)))

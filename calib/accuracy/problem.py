@@ -1,0 +1,158 @@
+"""What a search is asked: what may be lost, what may be spent, and everything it has to know to begin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from calib.accuracy.budget import Budget
+from calib.accuracy.rank import Forecast, RankedUnit, invert, margin_forecast
+from calib.accuracy.sequential import Indices
+from calib.errors import UsageError
+from calib.outcome import SearchStepFacts
+
+Evaluate = Callable[[frozenset[str], Indices], Sequence[Any]]
+Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
+
+# A scout looks at those with the smallest margins, so many that this share of the samples that change near the budget
+# is among them; at least and at most these shares of all. (At drops below .02 on the demo MobileNet .95 and more of
+# those that change are among a fifth.)
+CAUGHT = 0.95
+DOUBTFUL = (0.05, 0.2)
+FEWEST_TO_SCOUT = 100
+FEWEST_DOUBTFUL = 20
+
+
+class Scoring(Protocol):
+    """The part of a Metric that the search needs."""
+
+    higher_is_better: bool
+
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the metric over these samples."""
+        ...
+
+    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
+        """Return scores whose mean is ``aggregate(parts)``, or None."""
+        ...
+
+
+@runtime_checkable
+class MarginScoring(Scoring, Protocol):
+    """The same of a metric that knows how near a quantized model was to another verdict."""
+
+    def margins(self, parts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the margin of each sample, as `Problem.margins` has it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a search may spend.
+
+    Attributes:
+        max_evaluations: plans put to the test, at most; None for the search's own bound.
+        backfills: how many plans may be tried to give reverted units back to INT8 at the end.
+        images: refining (bisection, back-filling) goes on only while the whole run stays within this many validation
+            sets, the FP32 pass and the final pass included; log2(units/50) more for larger networks. Finding a plan
+            within the budget is not limited by it.
+        final_pass: True where the saved file is going to be evaluated once more, so that one pass is put aside.
+        finalists: how many plans within the budget are timed, at most.
+        keep_fp32: return the FP32 model where no plan keeps the budget; otherwise the best quantized one.
+    """
+
+    max_evaluations: int | None = None
+    backfills: int = 6
+    images: float = 4.3
+    final_pass: bool = False
+    finalists: int = 4
+    keep_fp32: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_evaluations is not None and self.max_evaluations < 1:
+            raise UsageError(f"max_evaluations must be 1 or more, got {self.max_evaluations}")
+        if self.backfills < 0 or self.finalists < 1:
+            raise UsageError(f"backfills must be 0 or more and finalists 1 or more, got {self}")
+
+    def allowance(self, units: int) -> float:
+        """Return ``images`` for a network of so many units."""
+        return self.images + max(0.0, math.log2(max(units, 1) / 50))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that a search needs to know; it knows no OpenVINO.
+
+    Attributes:
+        ranked: the units that can be reverted, most damaging first (`rank`).
+        baseline_parts: the FP32 model's parts, one per validation sample.
+        metric: makes a number of parts.
+        budget: what may be lost.
+        evaluate: ``(reverted layers, sample indices) → parts`` of the INT8 model compiled without these layers, in
+            the order of the indices. Calls for one plan follow each other: keep the last compiled model.
+        latency: measures finalists interleaved, milliseconds each; None takes the one with fewest units reverted.
+        forecast: shape of the drop over the damage that remains; by default what the margins give, else the root.
+        held_out: indices that the search must not see; the plan chosen is confirmed on them.
+        limits: what may be spent.
+        expired: True when the time is up; asked before each evaluation and at each look.
+        margins: ``(samples,)`` how far each sample is from another verdict in FP32, in standard deviations of its
+            outputs; negative where FP32 is wrong. The nearer to 0, the sooner a small error changes the verdict: with
+            margins plans are scouted on the doubtful samples before all are spent.
+        progress: told every step as it is known.
+        seed: of the order in which samples are looked at.
+    """
+
+    ranked: tuple[RankedUnit, ...]
+    baseline_parts: Sequence[Any]
+    metric: Scoring
+    budget: Budget
+    evaluate: Evaluate
+    latency: Latency | None = None
+    forecast: Forecast | None = None
+    held_out: Indices = field(default_factory=lambda: np.empty(0, np.int64))
+    limits: Limits = field(default_factory=Limits)
+    expired: Callable[[], bool] = lambda: False
+    margins: NDArray[np.floating] | None = None
+    progress: Callable[[SearchStepFacts], None] = lambda step: None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.search_indices):
+            raise UsageError("the validation dataset leaves no sample to search on: give more samples")
+        if self.metric.higher_is_better != self.budget.higher_is_better:
+            raise UsageError("the metric and the budget disagree on whether higher is better")
+
+    @property
+    def search_indices(self) -> Indices:
+        """All samples that the search may see, ascending."""
+        return np.setdiff1d(np.arange(len(self.baseline_parts), dtype=np.int64), self.held_out)
+
+    @property
+    def doubtful(self) -> Indices:
+        """The samples a scout looks at, ascending: none where nobody knows the margins, or no sample counts alone."""
+        seen = self.search_indices
+        parts = [self.baseline_parts[i] for i in seen]
+        if self.margins is None or len(seen) < FEWEST_TO_SCOUT or self.metric.per_sample(parts) is None:
+            return np.empty(0, np.int64)
+        signed = np.nan_to_num(np.asarray(self.margins, np.float64)[seen], posinf=1e6, neginf=-1e6)
+        nearest = np.argsort(np.abs(signed), kind="stable")
+        sigma = math.sqrt(2 * invert(margin_forecast(signed), self.budget.max_drop)) or 1e-300
+        reached = np.cumsum(ndtr(-np.abs(signed[nearest]) / sigma))
+        count = int(np.searchsorted(reached, CAUGHT * reached[-1])) + 1
+        least, most = (math.ceil(share * len(seen)) for share in DOUBTFUL)
+        return np.sort(seen[nearest[: min(max(count, least, FEWEST_DOUBTFUL), most)]])
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """All layers that can be reverted."""
+        return frozenset(name for unit in self.ranked for name in unit.layers)
+
+    def baseline(self, indices: Indices) -> float:
+        """Return the FP32 metric over these samples."""
+        return float(self.metric.aggregate([self.baseline_parts[i] for i in indices]))
