@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.equalization import choose_strength, expected_db
+from calib.corrections.equalization import Readers, choose_strength, expected_db
 from calib.corrections.judge import Arrays
 from calib.errors import StatisticsError
 from calib.graph.insert import clone_model
@@ -74,8 +74,8 @@ def equalize(
     chosen, facts = [], []
     moments, judging, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
     for scalable, fit, judged in zip(scalables, moments, judging, strict=True):
-        weights = reader_weights(view, scalable)
-        factors, strength = choose_strength(*fit, weights)
+        readers = Readers.of(reader_weights(view, scalable))
+        factors, strength = choose_strength(*fit, readers)
         helps = strength is not None and not np.all(factors == 1)
         if helps:
             chosen.append(Scaling(scalable.tensor, tuple(factors.tolist())))
@@ -88,8 +88,8 @@ def equalize(
                 correction="equalization",
                 layer=str(scalable.tensor),
                 kept=helps,
-                sqnr_before_db=expected_db(np.ones_like(factors), *judged, weights),
-                sqnr_after_db=expected_db(factors, *judged, weights),
+                sqnr_before_db=expected_db(np.ones_like(factors), *judged, readers),
+                sqnr_after_db=expected_db(factors, *judged, readers),
                 detail=detail,
             )
         )

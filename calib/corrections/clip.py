@@ -13,6 +13,7 @@ from calib.ranges.affine import SCALE_FLOOR
 # 8-bit weights rarely gain from more; 1.0, no clipping, must come first: ties go to it
 GRID = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 _SHORTLIST = 3
+_CACHED = 1 << 16  # weights at a time: three arrays of 256 KiB
 
 
 def choose_clip(
@@ -40,7 +41,7 @@ def choose_clip(
     largest = np.abs(weights).max(axis=-1).astype(np.float64)
     shares = np.array(list(dict.fromkeys((1.0, *grid))))
     tried = [np.full_like(largest, share) for share in shares]
-    errors = np.stack([_clip_error(weights, largest, share, diagonal, levels) for share in tried])
+    errors = _diagonal_errors(weights, largest, shares, diagonal, levels)
     if diagonal is not hessian:
         short = np.argsort(errors, axis=0, kind="stable")[:_SHORTLIST]
         tried = [np.ones_like(largest), *shares[short]]
@@ -49,19 +50,30 @@ def choose_clip(
     return np.take_along_axis(np.stack(tried), best[None], axis=0)[0]
 
 
-def _clip_error(weights, largest, share, hessian, levels: int) -> NDArray[np.float64]:
+def _clip_error(weights, largest, share, hessian, levels: int) -> NDArray[np.floating]:
     scale = np.maximum(largest * share / ((levels - 1) // 2), SCALE_FLOOR)
-    if hessian.ndim < weights.ndim:
-        return _diagonal_error(weights, scale, hessian, levels)
     return layer_error(weights - nearest(weights, scale, levels) * scale[..., None], hessian)
 
 
-def _diagonal_error(weights, scale, diagonal, levels: int) -> NDArray[np.float64]:
-    """Return what ``layer_error`` would, in single precision and in place: it only has to tell shares apart."""
+def _diagonal_errors(weights, largest, shares, diagonal, levels: int) -> NDArray[np.float64]:
+    """Return what ``layer_error`` would for each share, ``(shares, …, outputs)``.
+
+    In single precision: it only has to tell shares apart. And a few outputs at a time, which stay in the cache.
+    """
     half = (levels - 1) // 2
-    exact = np.asarray(weights / scale[..., None], np.float32)
-    off = np.rint(exact)
-    np.clip(off, -half, half, out=off)
-    off -= exact
-    off *= off
-    return np.einsum("...ok,...k->...o", off, diagonal.astype(np.float32)) * scale**2
+    scale = np.maximum(largest / half, SCALE_FLOOR)
+    errors = np.empty((len(shares), *largest.shape))
+    power = diagonal.astype(np.float32)[..., None]
+    step = max(1, _CACHED * largest.shape[-1] // max(weights.size, 1))
+    for start in range(0, largest.shape[-1], step):
+        part = np.s_[..., start : start + step]
+        whole = np.asarray(weights[(*part, slice(None))] / scale[part][..., None], np.float32)
+        exact, off = np.empty_like(whole), np.empty_like(whole)
+        for number, share in enumerate(shares):
+            np.multiply(whole, np.float32(1 / share), out=exact)
+            np.rint(exact, out=off)
+            np.clip(off, -half, half, out=off)
+            off -= exact
+            off *= off
+            errors[number][part] = (off @ power)[..., 0] * (scale[part] * share) ** 2
+    return errors

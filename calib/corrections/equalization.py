@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,12 +106,34 @@ def scale_channels(array: NDArray[np.floating], factors: NDArray[np.floating], a
     return (array * np.asarray(factors, np.float64).reshape(shape)).astype(array.dtype)
 
 
+@dataclass(frozen=True)
+class Readers:
+    """What a rescaling has to know of the weights that read a tensor, of all readers together.
+
+    Attributes:
+        squares: ``(channels,)`` sum of squares over outputs and kernel.
+        peaks: ``(outputs, channels)`` largest magnitude over the kernel.
+        kernel: how many weights an output has for a channel.
+    """
+
+    squares: NDArray[np.float64]
+    peaks: NDArray[np.float64]
+    kernel: int
+
+    @classmethod
+    def of(cls, weights: NDArray[np.floating]) -> Readers:
+        """Look through weights ``(outputs, channels)`` or ``(outputs, channels, kernel)``."""
+        w = weights.reshape(weights.shape[0], weights.shape[1], -1)
+        squares = np.einsum("ock,ock->c", w, w, dtype=np.float64)
+        return cls(squares, np.maximum(w.max(axis=2), -w.min(axis=2)).astype(np.float64), w.shape[2])
+
+
 def migration_error(
     factors: NDArray[np.float64],
     low: NDArray[np.floating],
     high: NDArray[np.floating],
     power: NDArray[np.floating],
-    weights: NDArray[np.floating],
+    readers: Readers,
     levels: int = 256,
     weight_levels: int = 255,
 ) -> float:
@@ -130,18 +153,16 @@ def migration_error(
         low: ``(channels,)`` smallest value of each channel.
         high: ``(channels,)`` largest.
         power: ``(channels,)`` mean square.
-        weights: ``(outputs, channels)`` or ``(outputs, channels, kernel)`` of all readers together.
+        readers: of all readers' weights.
         levels: of the activation.
         weight_levels: of the weights.
     """
-    w = np.asarray(weights, np.float64).reshape(weights.shape[0], weights.shape[1], -1)
     x_power = np.asarray(power, np.float64) / factors**2
     top, bottom = max(float((high / factors).max()), 0.0), min(float((low / factors).min()), 0.0)
     noise = np.minimum((top - bottom) ** 2 / (levels - 1) ** 2 / 12, x_power)
-    scaled = w * factors[None, :, None]
-    from_inputs = float(noise @ (scaled**2).sum(axis=(0, 2)))
-    steps = np.maximum(2 * np.abs(scaled).max(axis=(1, 2)) / (weight_levels - 1), SCALE_FLOOR)
-    return from_inputs + float((steps**2).sum() / 12 * x_power.sum() * w.shape[2])
+    from_inputs = float(noise @ (readers.squares * factors**2))
+    steps = np.maximum(2 * (readers.peaks * factors).max(axis=1) / (weight_levels - 1), SCALE_FLOOR)
+    return from_inputs + float((steps**2).sum() / 12 * x_power.sum() * readers.kernel)
 
 
 def expected_db(
@@ -149,15 +170,14 @@ def expected_db(
     low: NDArray[np.floating],
     high: NDArray[np.floating],
     power: NDArray[np.floating],
-    weights: NDArray[np.floating],
+    readers: Readers,
 ) -> float | None:
     """Return the SQNR in dB that :func:`migration_error` lets expect; None where nothing is read.
 
     The outputs' power is taken as that of independent channels without a mean, ``sum of W_oc² E[x_c²]``, and is the
     same for all factors: the difference between two of them is exact as far as the error is.
     """
-    squares = (np.asarray(weights, np.float64).reshape(weights.shape[0], weights.shape[1], -1) ** 2).sum(axis=(0, 2))
-    signal, error = float(squares @ power), migration_error(factors, low, high, power, weights)
+    signal, error = float(readers.squares @ power), migration_error(factors, low, high, power, readers)
     return round(10 * math.log10(signal / error), 3) if signal > 0 and error > 0 else None
 
 
@@ -165,7 +185,7 @@ def choose_strength(
     low: NDArray[np.floating],
     high: NDArray[np.floating],
     power: NDArray[np.floating],
-    weights: NDArray[np.floating],
+    readers: Readers,
     strengths: Sequence[float] = STRENGTHS,
     power_of_two: bool = True,
 ) -> tuple[NDArray[np.float64], float | None]:
@@ -177,17 +197,17 @@ def choose_strength(
         low: ``(channels,)`` smallest value of each channel.
         high: ``(channels,)`` largest.
         power: ``(channels,)`` mean square.
-        weights: ``(outputs, channels)`` or ``(outputs, channels, kernel)`` of all readers together.
+        readers: of all readers' weights.
         strengths: values of alpha to try.
         power_of_two: as in smooth_factors.
     """
     absmax = np.maximum(np.abs(low), np.abs(high))
-    readers = np.abs(weights).reshape(weights.shape[0], weights.shape[1], -1).max(axis=(0, 2))
+    largest = readers.peaks.max(axis=0)
     best: tuple[NDArray[np.float64], float | None] = (np.ones(len(absmax)), None)
-    least = WORTHWHILE * migration_error(best[0], low, high, power, weights)
+    least = WORTHWHILE * migration_error(best[0], low, high, power, readers)
     for strength in strengths:
-        factors = smooth_factors(absmax, readers, strength, power_of_two)
-        error = migration_error(factors, low, high, power, weights)
+        factors = smooth_factors(absmax, largest, strength, power_of_two)
+        error = migration_error(factors, low, high, power, readers)
         if error < least:
             best, least = (factors, strength), error
     return best

@@ -14,16 +14,21 @@ MatMul, constant A ``(…, M, K)``       product …  M                  K
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from calib.graph.view import GraphView
 from calib.plan import Port
+from calib.runtime.session import ov
+
+op = ov.opset13
+
+# Fewer channels than a vector holds would be padded by a reorder of the whole tensor.
+_VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -77,19 +82,55 @@ class Linear:
         *batch, last, first = self.shape
         return np.ascontiguousarray(np.swapaxes(matrices.reshape(*batch, first, last), -1, -2))
 
-    def rows(self, x: NDArray[np.floating], limit: int | None) -> NDArray[np.floating]:
-        """Return ``(rows, groups, inputs)``: what the layer multiplies its matrices with for an input ``x``.
+    def pick(self, shape: tuple[int, ...], limit: int | None) -> Pick | None:
+        """Return which positions of an input of this shape make up the rows; None for a MatMul, which has them.
 
         Args:
-            x: the layer's other input, one sample.
+            shape: of the layer's other input.
             limit: at most this many rows, taken evenly; None for all.
         """
         if self.kind == "MatMul":
-            return _evenly(self._matmul_rows(x), limit)
+            return None
         kernel = self.shape[3 if self.kind == "GroupConvolution" else 2 :]
-        strides, dilations = self.attributes["strides"], self.attributes["dilations"]
-        begin, end = paddings(x.shape[2:], kernel, self.attributes)
-        return convolution_rows(x, kernel, strides, begin, end, dilations, self.groups, limit)
+        strides, dilations = (tuple(self.attributes[name]) for name in ("strides", "dilations"))
+        begin, end = (tuple(pads) for pads in paddings(shape[2:], kernel, self.attributes))
+        return pick_positions(shape, kernel, strides, begin, end, dilations, limit)
+
+    def tap(self, x: ov.Output, limit: int | None) -> tuple[ov.Output, Pick | None]:
+        """Return what has to leave the model for ``take``: x, or the picked positions of it, channels last.
+
+        Convolutions run channels-last: to take rows of channels costs next to nothing, the whole tensor as the IR has
+        it a reorder.
+        """
+        partial = x.get_partial_shape()
+        if partial.is_dynamic or self.kind == "MatMul" or x.get_node().get_type_name() == "Parameter":
+            return x, None
+        shape = tuple(partial.to_shape())
+        pick = self.pick(shape, limit)
+        if pick is None or shape[1] < _VECTOR:
+            return x, None
+        order = [0, *range(2, len(shape)), 1]
+        rows = op.reshape(op.transpose(x, np.array(order)), np.array([-1, shape[1]]), False)
+        count = rows.get_output_shape(0)[0]
+        if 2 * len(pick.positions) > count:
+            return rows.output(0), pick.among_all(count)
+        return op.gather(rows, pick.positions, np.int64(0)).output(0), pick
+
+    def take(self, x: NDArray[np.float32], limit: int | None, tapped: Pick | None = None) -> Taken:
+        """Return one sample's values.
+
+        Args:
+            x: what ``tap`` let out of the model.
+            limit: as there.
+            tapped: which positions these are; None for the whole of the layer's other input.
+        """
+        if self.kind == "MatMul":
+            rows = self._matmul_rows(x)
+            return Taken(rows[evenly(len(rows), limit)])
+        pick = tapped or self.pick(x.shape, limit)
+        assert pick is not None
+        values = x if tapped else values_at(x, pick.positions)
+        return Taken(values.reshape(len(values), self.groups, -1), pick)
 
     def _matmul_rows(self, x: NDArray[np.floating]) -> NDArray[np.floating]:
         if self.crossed:
@@ -137,49 +178,138 @@ def paddings(size: tuple[int, ...], kernel: tuple[int, ...], attributes: dict[st
     return (smaller, larger) if automatic == "same_upper" else (larger, smaller)
 
 
-def _evenly(rows: NDArray[np.floating], limit: int | None) -> NDArray[np.floating]:
-    if limit is None or len(rows) <= limit:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """Positions of a convolution's input, over batch and space, and the rows they make up.
+
+    Attributes:
+        positions: ``(positions,)`` flat, ascending.
+        index: ``(rows, taps)`` into the positions, taps in the kernel's order; -1 for the zeros of the padding.
+    """
+
+    positions: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+    def among_all(self, count: int) -> Pick:
+        """Return the same rows, made of all ``count`` positions that there are."""
+        return Pick(np.arange(count), np.where(self.index < 0, -1, self.positions[self.index]))
+
+    @cached_property
+    def times(self) -> NDArray[np.float32]:
+        """How often each position meets each tap, ``(taps, positions)``."""
+        taps, size = self.index.shape[1], len(self.positions)
+        met = (self.index + np.arange(taps) * size)[self.index >= 0]
+        return np.bincount(met, minlength=taps * size).reshape(taps, size).astype(np.float32)
 
 
-def convolution_rows(
-    x: NDArray[np.floating],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    pads_begin: Sequence[int],
-    pads_end: Sequence[int],
-    dilations: Sequence[int],
-    groups: int = 1,
+@lru_cache(maxsize=64)
+def pick_positions(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads_begin: tuple[int, ...],
+    pads_end: tuple[int, ...],
+    dilations: tuple[int, ...],
     limit: int | None = None,
-) -> NDArray[np.floating]:
-    """Unfold a convolution's input into ``(rows, groups, inputs)``, a row for each position of the output.
-
-    Inputs are in the order of the weights' own axes behind the output's: (channel of the group, *kernel), so a
-    convolution's weights are ``(outputs, inputs)`` after ``reshape(outputs, -1)``.
+) -> Pick:
+    """Return the positions that the rows of a convolution read, a row for each position of its output.
 
     Args:
-        x: ``(batch, channels, *spatial)``, any number of spatial axes.
+        shape: of the input: ``(batch, channels, *spatial)``, any number of spatial axes.
         kernel: its spatial shape.
         strides: as the operation's.
         pads_begin: zeros before, as computed by the operation.
         pads_end: zeros after.
         dilations: as the operation's.
-        groups: of the convolution; the channels for a depthwise one.
         limit: at most this many rows, taken evenly, for a bounded cost; None for all.
     """
-    axes = tuple(range(2, 2 + len(kernel)))
-    pads = list(zip(pads_begin, pads_end, strict=True))
-    padded = np.pad(x, [(0, 0), (0, 0), *pads]) if any(map(any, pads)) else x
+    sizes = shape[2:]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    windows = sliding_window_view(padded, reach, axis=axes)
-    steps = [slice(None, None, s) for s in strides]
-    taps = [slice(None, None, d) for d in dilations]
-    windows = windows[(slice(None), slice(None), *steps, *taps)]
-    # (batch, *positions, channels, *kernel), still a view
-    windows = np.moveaxis(windows, 1, len(kernel) + 1)
-    positions = windows.shape[: len(kernel) + 1]
-    rows = int(np.prod(positions))
-    kept = np.arange(rows) if limit is None or rows <= limit else np.linspace(0, rows - 1, limit).round().astype(int)
-    picked = windows[np.unravel_index(kept, positions)]
-    return picked.reshape(len(kept), groups, -1)
+    padded = [size + begin + end for size, begin, end in zip(sizes, pads_begin, pads_end, strict=True)]
+    outputs = [(whole - far) // step + 1 for whole, far, step in zip(padded, reach, strides, strict=True)]
+    rows = shape[0] * int(np.prod(outputs))
+    kept = np.arange(rows)[evenly(rows, limit)]
+    flat, *places = np.unravel_index(kept, (shape[0], *outputs))
+    taps = np.indices(kernel).reshape(len(kernel), -1)
+    flat, inside = flat[:, None], np.ones((len(kept), taps.shape[1]), np.bool_)
+    for axis, size in enumerate(sizes):
+        at = places[axis][:, None] * strides[axis] - pads_begin[axis] + taps[axis] * dilations[axis]
+        inside &= (at >= 0) & (at < size)
+        flat = flat * size + at
+    positions = np.unique(flat[inside]).astype(np.int64)
+    return Pick(positions, np.where(inside, np.searchsorted(positions, flat), -1))
+
+
+def evenly(rows: int, limit: int | None) -> slice | NDArray[np.int64]:
+    """Return an index of at most ``limit`` of the rows, the first and the last among them; all for None."""
+    if limit is None or rows <= limit:
+        return slice(None)
+    return np.linspace(0, rows - 1, limit).round().astype(np.int64)
+
+
+def values_at(x: NDArray[np.floating], positions: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return ``(positions, channels)`` of an input ``(batch, channels, *spatial)``."""
+    flat = x.reshape(*x.shape[:2], -1)
+    batch, place = np.divmod(positions, flat.shape[2])
+    return flat[0][:, place].T if len(x) == 1 else flat[batch, :, place]
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """One sample's values of a layer's input.
+
+    Attributes:
+        values: ``(positions, groups, channels of a group)``; without a pick the rows, ``(rows, groups, inputs)``.
+        pick: what the rows are made of.
+    """
+
+    values: NDArray[Any]
+    pick: Pick | None = None
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.values if self.pick is None else self.pick.index)
+
+    def rows(self) -> NDArray[Any]:
+        """Return ``(rows, groups, inputs)``: what the layer multiplies its matrices with.
+
+        Inputs are in the order of the weights' own axes behind the output's: (channel of the group, *kernel), so a
+        convolution's weights are ``(outputs, inputs)`` after ``reshape(outputs, -1)``.
+        """
+        if self.pick is None:
+            return self.values
+        index = self.pick.index
+        if index.shape[1] == 1 and index.min(initial=0) >= 0:
+            return self.values[index[:, 0]]
+        zeros = np.zeros((1, *self.values.shape[1:]), self.values.dtype)
+        unfolded = np.concatenate([self.values, zeros])[index]
+        return unfolded.transpose(0, 2, 3, 1).reshape(len(unfolded), self.values.shape[1], -1)
+
+    def sums(self) -> NDArray[np.float64]:
+        """Return the sum of the rows, ``(groups, inputs)``, in single precision: exact for up to 256 8-bit levels."""
+        if self.pick is None:
+            return self.values.sum(axis=0, dtype=np.float32).astype(np.float64)
+        groups, channels = self.values.shape[1:]
+        by_tap = self.pick.times @ self.values.reshape(len(self.values), -1)
+        return by_tap.reshape(-1, groups, channels).transpose(1, 2, 0).reshape(groups, -1).astype(np.float64)
+
+
+# float32 counts in ones up to 2^24: 258 products of two 8-bit levels, or, summed up in single precision, this.
+CHUNK = 256
+_SURE = 0.99 * (1 << 24)
+
+
+def second_moments(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sum of ``x xᵀ`` over rows of integers ``(rows, groups, inputs)``, exact: ``(groups, inputs, inputs)``.
+
+    The sums of squares on the diagonal bound all the others, and whatever is added up on the way to them: as long as
+    they stay below 2^24, products in single precision are exact. Beyond, the rows are split.
+    """
+    half = len(rows) // 2
+    x = rows.astype(np.float32)
+    flat = x.reshape(len(x), -1)
+    if len(x) > CHUNK and np.einsum("rc,rc->c", flat, flat).max(initial=0.0) > _SURE:
+        return second_moments(rows[:half]) + second_moments(rows[half:])
+    by_group = np.ascontiguousarray(x.transpose(1, 0, 2))
+    return (by_group.transpose(0, 2, 1) @ by_group).astype(np.float64)

@@ -23,17 +23,18 @@ DAMPING = 0.01  # share of the mean of diag(H) that is added to it, as in the GP
 _BLOCK = 64  # inputs between two matrix products; the GPTQ paper's 128 (§3.3) is for a GPU
 
 
-def layer_error(delta: NDArray[np.floating], hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+def layer_error(delta: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return ``Δ H Δᵀ`` for each output channel: its mean squared output error, with no inference.
 
     Args:
         delta: ``(…, outputs, inputs)`` weights minus weights.
-        hessian: ``(…, inputs, inputs)`` second moments of the input, or ``(…, inputs)``, their diagonal.
+        hessian: ``(…, inputs, inputs)`` second moments of the input, or ``(…, inputs)``, their diagonal. It is computed
+            in their precision, single or double.
 
     Returns:
-        ``(…, outputs)`` float64, not below 0.
+        ``(…, outputs)``, not below 0.
     """
-    delta = np.asarray(delta, np.float64)
+    delta = np.asarray(delta, hessian.dtype)
     through = delta @ hessian if hessian.ndim == delta.ndim else delta * hessian[..., None, :]
     return np.maximum(np.einsum("...ok,...ok->...o", through, delta), 0.0)
 

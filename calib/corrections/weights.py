@@ -17,8 +17,8 @@ with them has to beat the one without on calibration samples that neither statis
 :mod:`calib.corrections.recipes`; else all of them are dropped. A bias has no test of its own beside that: what a few
 samples can't tell from noise it does not change, and the report says what each is worth on samples held out in turn.
 
-A quantized input is a scale times integers, so the sums of products are sums of integers: :data:`CHUNK` rows of them
-are exact in float32, all of them in float64. H is the same to the last bit in whatever order samples arrive.
+Only the positions that the rows are made of leave the network, and only their levels are kept, two bytes each. The sums
+of products of levels are sums of integers, exact: H is the same to the last bit in whatever order samples arrive.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from numpy.typing import NDArray
 from calib.corrections.bias import bias_delta, left_out_errors, standard_error
 from calib.corrections.clip import choose_clip
 from calib.corrections.judge import Arrays, Draft
-from calib.corrections.linear import Linear, linear
+from calib.corrections.linear import Linear, Pick, Taken, linear, second_moments
 from calib.corrections.one_thread import one_blas_thread
 from calib.corrections.rounding import layer_error, nearest, round_weights
 from calib.graph.insert import Edits, clone_model, weights_of
 from calib.graph.view import GraphView
 from calib.outcome import CorrectionFacts
-from calib.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
+from calib.plan import ActivationQuantizer, Port, QuantizationPlan, WeightQuantizer
 from calib.ranges.affine import level_grid, quantize_weights, weight_scale
 from calib.runtime.session import compile_model, infer_all, make_model, ov
 
-# 258 products of two 8-bit levels stay below 2^24, where float32 still counts in ones.
-CHUNK = 256
+op = ov.opset13
+
 # Rows of one sample at most, and at least; in between, all samples together give a layer ROWS_PER_INPUT times as many
 # rows as it has inputs, for each half of them has to tell the inputs apart.
 ROWS, FEW_ROWS = 256, 64
@@ -74,53 +74,53 @@ class _Job:
     levels: int
     whole: bool
     rows: int
+    samples: int
 
     @property
     def bytes(self) -> int:
-        """What its sums and the work on them take."""
+        """What is kept of its inputs takes at most: two bytes a level, or sums of squares."""
         size = self.linear.groups * self.linear.inputs
-        return 8 * size * (4 * self.linear.inputs if self.whole else 4)
+        return size * (2 * self.rows * self.samples if self.whole else 4 * 8)
 
 
-class _Sums:
-    """``sum x_q x_qᵀ`` in levels, of two halves of the samples.
+class _Seen:
+    """What the quantized input of a layer was in two halves of the samples, in levels.
 
     Attributes:
         means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
     """
 
     def __init__(self, job: _Job):
-        shape = (job.linear.groups, job.linear.inputs)
         self._job = job
-        self._sums = [np.zeros((*shape, shape[1]) if job.whole else shape) for _ in range(2)]
+        self._levels: tuple[list[Taken], list[Taken]] = ([], [])
+        self._squares = np.zeros((2, job.linear.groups, job.linear.inputs))
         self._counts = [0, 0]
         self.means: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
-    def add(self, x: NDArray[np.float32], half: int) -> None:
-        """Add one sample's input of the layer."""
-        given = self._job.linear.rows(x, self._job.rows)
-        rows = _levels(self._job, given)
+    def add(self, given: Taken, half: int) -> None:
+        """Add one sample's values of the layer's input."""
+        levels = Taken(_levels(self._job, given.values), given.pick)
         scale = self._job.scale.reshape(-1, 1)
-        self.means.append((given.mean(axis=0, dtype=np.float64), rows.mean(axis=0, dtype=np.float64) * scale))
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            if self._job.whole:
-                by_group = np.ascontiguousarray(chunk.transpose(1, 0, 2))
-                self._sums[half] += by_group.transpose(0, 2, 1) @ by_group
-            else:
-                self._sums[half] += np.einsum("rgk,rgk->gk", chunk, chunk)
-        self._counts[half] += len(rows)
+        self.means.append((given.sums() / given.count, levels.sums() / given.count * scale))
+        self._counts[half] += given.count
+        if self._job.whole:
+            self._levels[half].append(Taken(levels.values.astype(np.int16), given.pick))
+        else:
+            self._squares[half] += Taken(levels.values**2, given.pick).sums()
 
     def hessian(self, half: int) -> NDArray[np.float64]:
         """Return E[x_q x_qᵀ] in real numbers, ``(groups, inputs, inputs)`` or its diagonal ``(groups, inputs)``."""
+        sums = self._squares[half]
+        if self._job.whole:
+            sums = second_moments(np.concatenate([taken.rows() for taken in self._levels[half]]))
         factor = self._job.scale**2 / max(self._counts[half], 1)
-        return self._sums[half] * factor.reshape(-1, *[1] * (self._sums[half].ndim - 1))
+        return sums * factor.reshape(-1, *[1] * (sums.ndim - 1))
 
 
-def _levels(job: _Job, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the integers that ``(rows, groups, inputs)`` are quantized to; zero, padding too, is 0."""
+def _levels(job: _Job, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the integers that ``(…, groups, inputs)`` are quantized to; zero, padding too, is 0."""
     scale, below = (v.astype(np.float32).reshape(1, -1, 1) for v in (job.scale, job.below))
-    levels = rows / scale
+    levels = values / scale
     np.rint(levels, out=levels)
     return np.clip(levels, -below, job.levels - 1 - below, out=levels)
 
@@ -142,7 +142,7 @@ def round_all(
         draft: with ranges; its rounded weights and its biases, which belong to the old weights, are replaced.
         samples: in the order of their ids: even ones choose, odd ones accept.
         max_inputs: of a layer whose whole H is used.
-        memory_limit: bytes for second moments at any time; a single layer may exceed it.
+        memory_limit: bytes for inputs of layers at any time; a single layer may exceed it.
         streams: how many samples run at the same time.
         told: receives a remark for each group of layers.
 
@@ -157,11 +157,11 @@ def round_all(
     if len(samples) >= 2 and jobs:
         for group in _groups(jobs, memory_limit):
             told(f"rounding {len(group)} layers, {group[0].linear.port.node} and on")
-            for job, sums in zip(group, _collect(draft.model, group, samples, streams), strict=True):
+            for job, seen in zip(group, _collect(draft.model, group, samples, streams), strict=True):
                 weights, port = weights_of(draft.view, job.linear.port), job.linear.port
                 with one_blas_thread():
-                    values, fact = _round(job, weights, sums)
-                    means = _means(job, weights, values, sums)
+                    values, fact = _round(job, weights, seen)
+                    means = _means(job, weights, values, seen)
                     delta = _bias(*means) if means else None
                 facts.append(fact)
                 if values is not None:
@@ -189,7 +189,7 @@ def _jobs(draft: Draft, max_inputs: int, samples: int) -> tuple[list[_Job], list
         scale, below = level_grid(low, high, quantizer.scheme, quantizer.levels)
         whole = described.inputs <= max_inputs
         rows = min(ROWS, max(FEW_ROWS, math.ceil(ROWS_PER_INPUT * described.inputs / max(samples, 1))))
-        jobs.append(_Job(described, weight, scale, below, quantizer.levels, whole, rows))
+        jobs.append(_Job(described, weight, scale, below, quantizer.levels, whole, rows, samples))
     return jobs, facts
 
 
@@ -198,7 +198,7 @@ def _input_quantizers(plan: QuantizationPlan) -> Mapping[Port, ActivationQuantiz
 
 
 def _groups(jobs: Sequence[_Job], memory_limit: int) -> Iterator[list[_Job]]:
-    """Cut the layers into runs whose sums fit in memory together."""
+    """Cut the layers into runs whose inputs fit in memory together."""
     group: list[_Job] = []
     for job in jobs:
         if group and sum(j.bytes for j in group) + job.bytes > memory_limit:
@@ -208,39 +208,40 @@ def _groups(jobs: Sequence[_Job], memory_limit: int) -> Iterator[list[_Job]]:
     yield group
 
 
-def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], streams: int) -> list[_Sums]:
+def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], streams: int) -> list[_Seen]:
     """Run the samples through the part of the network that leads to these layers."""
     clone = clone_model(model)
     view = GraphView(clone)
-    readers: dict[TensorId, list[_Sums]] = defaultdict(list)
-    made = [_Sums(job) for job in jobs]
-    for job, sums in zip(jobs, made, strict=True):
+    made = [_Seen(job) for job in jobs]
+    results: dict[ov.Output, ov.Node] = {}
+    readers: dict[ov.Output, list[tuple[_Job, _Seen, Pick | None]]] = defaultdict(list)
+    for job, seen in zip(jobs, made, strict=True):
         port = job.linear.port
-        readers[view.tensor(Port(port.node, 1 - port.input))].append(sums)
-    results = [ov.opset13.result(view.output(tensor)) for tensor in readers]
+        output, pick = job.linear.tap(view.output(view.tensor(Port(port.node, 1 - port.input))), job.rows)
+        results.setdefault(output, op.result(output))
+        readers[output].append((job, seen, pick))
     # the network's own Results stay away: what lies behind the last of these layers need not run
-    tapped = make_model(results, clone.get_parameters(), clone.get_sinks(), "inputs of layers")
-    waiting = list(readers.values())
+    tapped = make_model(list(results.values()), clone.get_parameters(), clone.get_sinks(), "inputs of layers")
 
     def receive(index: int, outputs: list[NDArray[Any]]) -> None:
         with one_blas_thread():
-            for x, readers_of_x in zip(outputs, waiting, strict=True):
-                for sums in readers_of_x:
-                    sums.add(x, index % 2)
+            for x, waiting in zip(outputs, readers.values(), strict=True):
+                for job, seen, pick in waiting:
+                    seen.add(job.linear.take(x, job.rows, pick), index % 2)
 
     infer_all(compile_model(tapped, streams=streams), (dict(enumerate(s)) for s in samples), receive)
     return made
 
 
 def _round(
-    job: _Job, weights: NDArray[np.float32], sums: _Sums
+    job: _Job, weights: NDArray[np.float32], seen: _Seen
 ) -> tuple[tuple[NDArray[np.int8], NDArray[np.float32]] | None, CorrectionFacts]:
     """Return the weights of one layer, None where no channel gains, and what that did to its output."""
     quantizer, shape = job.quantizer, job.linear
     w = shape.matrices(weights).astype(np.float64)
     plain, plain_scale = quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
     old, old_scale = shape.matrices(plain), plain_scale.reshape(w.shape[:2])
-    fit, held = sums.hessian(0), sums.hessian(1)
+    fit, held = seen.hessian(0), seen.hessian(1).astype(np.float32)  # single precision tells better from worse
     # by the diagonal, for rounding will make up for much of the rest: the whole of H took 1.2 times the time and left
     # .3 dB more error on held-out samples, of four networks
     diagonal = np.einsum("gkk->gk", fit) if job.whole else fit
@@ -274,7 +275,7 @@ def _means(
     job: _Job,
     weights: NDArray[np.float32],
     rounded: tuple[NDArray[np.int8], NDArray[np.float32]] | None,
-    sums: _Sums,
+    seen: _Seen,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return the mean of y and of y_q in each sample, ``(samples, channels)``; None where a layer has no channels."""
     quantizer, shape = job.quantizer, job.linear
@@ -283,8 +284,8 @@ def _means(
     q, scale = rounded or quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
     before = shape.matrices(weights).astype(np.float64)
     after = shape.matrices(q * scale.astype(np.float64))
-    y = np.stack([np.einsum("gok,gk->go", before, x).ravel() for x, _ in sums.means])
-    y_q = np.stack([np.einsum("gok,gk->go", after, x_q).ravel() for _, x_q in sums.means])
+    x, x_q = (np.stack(means, axis=-1) for means in zip(*seen.means, strict=True))
+    y, y_q = ((w @ means).reshape(-1, means.shape[-1]).T for w, means in ((before, x), (after, x_q)))
     return y, y_q
 
 

@@ -64,33 +64,47 @@ class CodeCounts:
     """How often each top-16-bit code of float32 was seen; grows to the codes in use.
 
     Dense over all codes it would be 512 KiB a tensor. Most data is zero or within a few dozen powers of two, so each
-    sign keeps a window of codes, and its zero apart.
+    sign keeps a window of codes, and its zero apart. To count takes as long as there are codes, however few the values:
+    they are gathered first.
     """
 
     def __init__(self) -> None:
         self._signs = (_Window(), _Window())
+        self._waiting: list[NDArray[np.uint16]] = []
+        self._values = 0
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count finite values, a contiguous vector."""
-        # a strided view of the upper halves: bincount converts and counts in one go
-        upper = values.view(np.uint16)[_UPPER::2]
-        counts = np.bincount(upper)
-        self._signs[0].add(counts[:_NEGATIVE])
-        self._signs[1].add(counts[_NEGATIVE:])
+        self._waiting.append(values.view(np.uint16)[_UPPER::2].copy())
+        self._values += len(values)
+        if self._values >= _GATHERED:
+            self._flush()
 
     def merge(self, other: CodeCounts) -> None:
         """Add the counts of another accumulator."""
+        self._flush()
+        other._flush()
         for own, its in zip(self._signs, other._signs, strict=True):
             own.merge(its)
 
     def histogram(self) -> Histogram:
         """Return what was counted, sparse."""
+        self._flush()
         found = [window.sparse(sign * _NEGATIVE) for sign, window in enumerate(self._signs)]
         codes, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Histogram(codes.astype(np.uint16), counts)
 
+    def _flush(self) -> None:
+        """Count the gathered values."""
+        if self._values:
+            counts = np.bincount(np.concatenate(self._waiting))
+            self._signs[0].add(counts[:_NEGATIVE])
+            self._signs[1].add(counts[_NEGATIVE:])
+        self._waiting, self._values = [], 0
+
 
 _NEGATIVE = 0x8000  # the first code with the sign bit
+_GATHERED = 1 << 16  # values of a tensor: 128 KiB, as many as there are codes
 _UPPER = 1 if sys.byteorder == "little" else 0  # which half of a float32 holds its top bits
 
 

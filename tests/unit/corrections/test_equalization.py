@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from calib.corrections.equalization import (
     LIMIT,
+    Readers,
     choose_strength,
     equalize,
     migration_error,
@@ -105,7 +106,9 @@ def test_imbalanced_channels_gain_a_lot_from_the_chosen_strength(power_of_two):
     x, first, bias, second = chain(1)
     inner = relu(x @ first.T + bias)
     power = (inner.astype(np.float64) ** 2).mean(axis=0)
-    factors, strength = choose_strength(inner.min(axis=0), inner.max(axis=0), power, second, power_of_two=power_of_two)
+    factors, strength = choose_strength(
+        inner.min(axis=0), inner.max(axis=0), power, Readers.of(second), power_of_two=power_of_two
+    )
     assert strength is not None
     assert quantized_error(inner, second, factors) < quantized_error(inner, second, np.ones(8)) / 10
 
@@ -124,7 +127,7 @@ def test_migration_error_predicts_the_measured_one(seed):
     x, first, bias, second = chain(seed, channels=24, spread=0.3)
     inner = relu(x @ first.T + bias)
     power = (inner.astype(np.float64) ** 2).mean(axis=0)
-    predicted = migration_error(np.ones(24), inner.min(axis=0), inner.max(axis=0), power, second)
+    predicted = migration_error(np.ones(24), inner.min(axis=0), inner.max(axis=0), power, Readers.of(second))
     # errors of 24 weights an output are few to average over
     assert predicted / 2.5 < quantized_error(inner, second, np.ones(24)) < predicted * 2.5
 
@@ -135,5 +138,7 @@ def test_the_chosen_factors_never_expect_more_error_than_none(seed):
     x, first, bias, second = chain(seed, spread=0.5)
     inner = relu(x @ first.T + bias)
     stats = inner.min(axis=0), inner.max(axis=0), (inner**2).mean(axis=0)
-    factors, _ = choose_strength(*stats, second)
-    assert migration_error(factors, *stats, second) <= migration_error(np.ones(8), *stats, second)
+    factors, _ = choose_strength(*stats, Readers.of(second))
+    assert migration_error(factors, *stats, Readers.of(second)) <= migration_error(
+        np.ones(8), *stats, Readers.of(second)
+    )

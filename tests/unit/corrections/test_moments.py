@@ -6,9 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
 
-from calib.corrections.linear import convolution_rows
+from calib.corrections.linear import Pick, Taken, pick_positions, second_moments, values_at
 
 laws = settings(derandomize=True, deadline=None, max_examples=20)
+
+
+def convolution_rows(x, kernel, strides, begin, end, dilations, groups=1, limit=None):
+    pick = pick_positions(x.shape, kernel, strides, begin, end, dilations, limit)
+    values = values_at(x, pick.positions)
+    return Taken(values.reshape(len(values), groups, -1), pick).rows()
 
 
 @laws
@@ -53,3 +59,32 @@ def test_a_limit_takes_rows_evenly_and_no_more(limit):
     assert rows.shape == (limit, 1, 2)
     whole = convolution_rows(x, (1, 1), (1, 1), (0, 0), (0, 0), (1, 1))
     assert all((whole == row).all(axis=(1, 2)).any() for row in rows)
+
+
+@laws
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 4]), st.sampled_from([None, 5]))
+def test_sums_are_those_of_the_rows_which_all_positions_make_up_too(seed, groups, limit):
+    x = np.random.default_rng(seed).integers(-128, 128, size=(2, 4, 7, 6)).astype(np.float32)
+    pick = pick_positions(x.shape, (3, 2), (2, 1), (1, 0), (1, 1), (1, 2), limit)
+    values = values_at(x, pick.positions)
+    taken = Taken(values.reshape(len(values), groups, -1), pick)
+    assert taken.count == len(taken.rows()) == (limit or taken.count)
+    np.testing.assert_array_equal(taken.sums(), taken.rows().sum(axis=0))
+    every = values_at(x, np.arange(84)).reshape(84, groups, -1)
+    np.testing.assert_array_equal(Taken(every, pick.among_all(84)).rows(), taken.rows())
+
+
+def test_a_pointwise_kernel_takes_each_position_once():
+    pick = pick_positions((1, 3, 5, 5), (1, 1), (2, 2), (0, 0), (0, 0), (1, 1))
+    assert isinstance(pick, Pick)
+    assert pick.positions.tolist() == [0, 2, 4, 10, 12, 14, 20, 22, 24]
+    assert pick.index[:, 0].tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("largest", [3, 255])
+def test_second_moments_are_exact_however_large_the_sums(largest):
+    rows = np.random.default_rng(3).integers(-largest, largest + 1, size=(900, 2, 5)).astype(np.int16)
+    rows[:, 1, 3] = largest
+    wide = rows.astype(np.int64).transpose(1, 0, 2)
+    assert (largest**2 * 900 > 2**24) == (largest == 255)
+    np.testing.assert_array_equal(second_moments(rows), wide.transpose(0, 2, 1) @ wide)

@@ -132,12 +132,51 @@ def test_rows_times_matrices_are_the_layer(build):
     constant = draft.view.nodes[draft.view.tensor(weight.port).node].data
     matrices = form.matrices(constant)
     np.testing.assert_array_equal(form.constant(matrices), constant)
-    rows = form.rows(x, None)
+    rows = form.take(x, None).rows()
     ours = np.einsum("rgk,gok->rgo", rows.astype(np.float64), matrices.astype(np.float64))
     y = Session(draft.model)([x])[0]
     assert ours.size == y.size
     # each output value once, in whatever order: the sums of squares and the values themselves agree
     np.testing.assert_allclose(np.sort(ours.ravel()), np.sort(y.ravel()), atol=2e-5)
+
+
+def wide(*, dynamic=False, stride=1):
+    def build():
+        x = op.parameter(ov.PartialShape([1, 16, *((-1, -1) if dynamic else (21, 20))]), np.float32)
+        x.set_friendly_name("x")
+        return x, named(convolution(op.relu(x), values(16, 1, 1, 3, 3), strides=[stride, stride], pads_end=[0, 1]))
+
+    return build
+
+
+@pytest.mark.parametrize("limit", [40, 300])
+def test_what_leaves_the_model_makes_up_the_rows_of_the_whole_input(limit):
+    x, layer = wide(stride=1)()
+    view = GraphView(ov.Model([op.result(layer)], [x], "wide"))
+    form = linear(view, "layer", Port("layer", 1))
+    assert not isinstance(form, str)
+    output, pick = form.tap(view.output(view.tensor(Port("layer", 0))), limit)
+    assert pick is not None and (list(output.get_shape()) == [420, 16]) == (limit == 300)
+    image = values(1, 16, 21, 20)
+    (left,) = Session(ov.Model([op.result(output)], [x], "tapped"))([image])
+    taken, whole = form.take(left, limit, pick), form.take(np.maximum(image, 0), limit)
+    assert taken.count == limit
+    np.testing.assert_array_equal(taken.rows(), whole.rows())
+
+
+def test_a_network_of_any_size_is_rounded_as_one_of_that_size():
+    samples = [[values(1, 16, 21, 20)] for _ in range(8)]
+    found = []
+    for dynamic in (False, True):
+        rng.bit_generator.state = np.random.default_rng(5).bit_generator.state
+        x, layer = wide(dynamic=dynamic)()
+        model = ov.Model([op.result(layer)], [x], "wide")
+        view = GraphView(model)
+        plan = place(view, find(view))
+        ranged = tuple(replace(q, range=Range(0.0, 3.0)) for q in plan.activations)
+        found.append(round_all(Draft(model, view, replace(plan, activations=ranged), Edits()), samples)[0].edits)
+    (q, _), (other, _) = (edits.rounded[Port("layer", 1)] for edits in found)
+    assert q.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("build", NETS)
@@ -162,7 +201,7 @@ def error(model, draft, rounded):
     delta = (original - q * scale).astype(np.float32)
     (job,), _ = wiring._jobs(draft, wiring.MAX_INPUTS, 12)
     form = job.linear
-    rows = [wiring._levels(job, form.rows(x, None)).astype(np.float64) for x in samples_for(draft)]
+    rows = [wiring._levels(job, form.take(x, None).rows()).astype(np.float64) for x in samples_for(draft)]
     return sum(float((np.einsum("rgk,gok->rgo", r, form.matrices(delta)) ** 2).sum()) for r in rows)
 
 
