@@ -101,9 +101,6 @@ class _Equal:
         merged, filled = np.diff(self.mass[edges], axis=1), np.diff(self.filled[edges], axis=1)
         under, over = self.mass[first], self.mass[-1] - self.mass[last]
         at_first, at_last = self.bin_mass[first], self.bin_mass[last - 1]
-        clipped = merged.copy()  # the mass of P in each level
-        clipped[:, 0] += under
-        clipped[:, -1] += over
         # Σ P log P: only the two outer bins differ from H
         own = self.entropy[last] - self.entropy[first]
         own += xlogy(at_first + under, at_first + under) - xlogy(at_first, at_first)
@@ -112,8 +109,12 @@ class _Equal:
         filled[:, 0] += (under > 0) & (at_first == 0)
         filled[:, -1] += (over > 0) & (at_last == 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            cross = np.where(clipped > 0, clipped * np.log(merged / np.maximum(filled, 1)), 0.0).sum(axis=1)
-            kept = merged.sum(axis=1)
+            kept, spread = merged.sum(axis=1), merged / np.maximum(filled, 1)
+            clipped = merged  # from here on, the mass of P in each level
+            clipped[:, 0] += under
+            clipped[:, -1] += over
+            spread[clipped == 0] = 1.0  # 0 · log 0 = 0
+            cross = np.einsum("ij,ij->i", clipped, np.log(spread, out=spread))
             result = (own - cross) / self.mass[-1] - np.log(self.mass[-1]) + np.log(kept)
         return np.where(np.isfinite(result), result, np.inf)
 
