@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 from calib.report import numbers
 from calib.report.console import paint, rule, table
-from calib.report.escape import csv_cell, markdown_cell, printable
+from calib.report.escape import columns_of, csv_cell, markdown_cell, printable
 from calib.report.files import write_text
 from calib.report.page import render_page
 from calib.report.tables import Column, Table
@@ -22,6 +23,8 @@ from calib.report.tables import Column, Table
 # What a person wants to see first is at the top: the promise kept, then missed, then what did not come to an end.
 _ORDER = ("within_budget", "quantized", "planned", "over_budget", "fp32_kept")
 _KEPT = ("within_budget", "quantized")
+_FIGURES = 75  # columns of a terminal that all but the names take
+_LEAST_ASKED = (8, 7, 6, 4, 1)  # time, float, size, × f32, FP32: left out one by one on a narrow terminal
 _TONES = {"within_budget": "good", "quantized": "good", "over_budget": "bad", "fp32_kept": "warning", "failed": "bad"}
 
 
@@ -85,7 +88,12 @@ def render_leaderboard_text(rows: Sequence[LeaderboardRow], width: int = 100, co
     """Return the leaderboard for a terminal; reasons of models that are not fine stand below the table."""
     rows = ranked(rows)
     titles = ("model", "FP32", "INT8", "drop", "× f32", "× default", "size", "float", "time", "status")
-    cells = [_text_row(row) for row in rows]
+    cells = [[name, *_text_row(row)[1:]] for name, row in zip(_brief(rows, width), rows, strict=True)]
+    if len(_statuses(rows)) == 1:  # the line above says it of all
+        cells = [[*cell[:-1], ""] for cell in cells]
+    for column in _LEAST_ASKED:
+        if _columns(titles, cells) > width:
+            cells = [[*cell[:column], "", *cell[column + 1 :]] for cell in cells]
     lines = [rule(summary_of(rows), width, color), ""]
     lines += table(titles, cells, width, right=range(1, 9), color=color)
     reasons = [row for row in rows if row.reason and row.status not in _KEPT]
@@ -206,6 +214,26 @@ def _text_row(row: LeaderboardRow) -> list[str]:
         "" if row.seconds is None else numbers.seconds(row.seconds),
         _words(row.status),
     ]
+
+
+def _columns(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """Return how wide the table is with names of at most 30 columns and without its last column."""
+    used = [i for i in range(len(titles) - 1) if any(cell[i] for cell in cells)]
+    widths = [max(columns_of(text) for text in (titles[i], *(cell[i] for cell in cells))) for i in used]
+    return min(widths[0], 30) + sum(widths[1:]) + 2 * (len(widths) - 1) if widths else 0
+
+
+def _brief(rows: Sequence[LeaderboardRow], width: int) -> list[str]:
+    """Return the names, of a matrix's cells without the settings' own names where there is no room for them.
+
+    ``vit/estimator=kl,effort=fast`` and ``vit/estimator=mse,effort=fast`` shortened in the middle would look the same.
+    """
+    names = [printable(row.model) for row in rows]
+    if max(map(columns_of, names), default=0) <= width - _FIGURES:
+        return names
+    parted = [name.rpartition("/") for name in names]
+    brief = [scope + slash + re.sub(r"(^|,)[^,=]+=", r"\1", cell) for scope, slash, cell in parted]
+    return brief if len(set(brief)) == len(set(names)) else names
 
 
 def _value(row: LeaderboardRow, value: float | None) -> str:

@@ -120,3 +120,21 @@ def test_page_table_filters_by_outcome() -> None:
     assert table["filters"] == {"within budget": [0, 1], "over budget": [2], "failed": [3]}
     titles = [column["title"] for column in table["columns"]]
     assert table["rows"][0][titles.index("drop")] == [0.0041, "0.41 ±0.36"]
+
+
+CELLS = [f"models/net/estimator={name},effort=balanced" for name in ("auto", "minmax", "percentile")]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_text_of_a_matrix_tells_its_cells_apart_and_fits_the_terminal(width: int) -> None:
+    lines = render_leaderboard_text([row(name) for name in CELLS], width).splitlines()
+    assert max(map(columns_of, lines)) <= width
+    assert len({line.split()[0] for line in lines[4:7]}) == 3
+    assert ("estimator=" in lines[4]) == (width == 160)
+    assert "drop" in lines[2] and "× default" in lines[2]
+
+
+def test_text_says_a_status_that_all_have_once() -> None:
+    text = render_leaderboard_text([row("a"), row("b")], 100)
+    assert text.count("within budget") == 1
+    assert render_leaderboard_text(ROWS, 120).count("within budget") == 1 + 2
