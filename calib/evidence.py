@@ -22,7 +22,7 @@ from calib.exam import Exam
 from calib.graph.insert import weights_of
 from calib.graph.view import GraphView
 from calib.job import Job
-from calib.outcome import CorrectionFacts, Evaluation, LayerFacts, Report, StageFacts, Status
+from calib.outcome import AccuracyFacts, CorrectionFacts, Evaluation, LayerFacts, Report, StageFacts, Status
 from calib.pay_off import Paid
 from calib.plan import QuantizationPlan
 from calib.promise import Kept, precision_config
@@ -80,7 +80,7 @@ def make_report(job: Job, found: Findings) -> Report:
         ranking=list(kept.ranking) if kept else [],
         search=list(kept.result.steps) if kept and kept.result else [],
         finalists=list(kept.result.finalists) if kept and kept.result else [],
-        accuracy=kept.facts if kept else None,
+        accuracy=_accuracy(found.paid),
         output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.settings.effort != "fast" else {},
         speed=found.paid.speed.facts if found.paid.speed else None,
         warnings=[
@@ -89,6 +89,16 @@ def make_report(job: Job, found: Findings) -> Report:
             *([found.paid.reason] if built and found.paid.reason else []),
         ],
     )
+
+
+def _accuracy(paid: Paid) -> AccuracyFacts | None:
+    """Return the accuracy of the model that is written: of a kept FP32 model its own, and what INT8 had lost."""
+    if paid.kept is None or paid.built is not None:
+        return paid.kept.facts if paid.kept else None
+    facts = paid.kept.facts
+    own = {"quantized": facts.baseline, "drop": 0.0, "interval": None, "interval_method": "", "note": ""}
+    given_up = facts.drop if paid.refused is not None else None
+    return facts.model_copy(update={**own, "drop_default_precision": None, "given_up_drop": given_up})
 
 
 def _given_back(paid: Paid) -> list[str]:

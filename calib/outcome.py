@@ -177,6 +177,9 @@ class AccuracyFacts(Frozen):
         default=None, description="drop when run with the machine's default hint"
     )
     default_precision: str = ""
+    given_up_drop: float | None = Field(
+        default=None, description="drop of the INT8 model that was given up, where the FP32 model was kept"
+    )
     note: str = Field(default="", description="plain sentence, such as a budget below what the samples can show")
     bound_evaluations: int = Field(default=0, description="most evaluations of the search, stated before it began")
     bound_s: float = Field(default=0.0, description="most seconds they were expected to take, stated before")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from calib.job import Job
-from calib.promise import Kept
+from calib.outcome import SpeedFacts
+from calib.promise import Kept, identity_of, open_store
 from calib.report.numbers import plural
+from calib.runtime.isa import cpu
 from calib.runtime.paired import slower_layers
+from calib.runtime.session import ov
 from calib.runtime.timing import Speed, measure_speed
 from calib.stages import Built, aliases, build
 
@@ -34,7 +41,14 @@ class Paid:
     reason: str = ""
 
 
-def pay_off(job: Job, built: Built | None, kept: Kept | None, again: Callable[[Built], Kept] | None) -> Paid:
+def pay_off(
+    job: Job,
+    built: Built | None,
+    kept: Kept | None,
+    again: Callable[[Built], Kept] | None,
+    store: str | Path | None = None,
+    resume: bool = True,
+) -> Paid:
     """Time INT8, and, where a speed-up is required and missed, give back the layers that are slower in INT8.
 
     Where that is not enough, or where accuracy needs other layers back too and that costs the speed-up, the FP32
@@ -45,10 +59,16 @@ def pay_off(job: Job, built: Built | None, kept: Kept | None, again: Callable[[B
         built: what is timed; None where the FP32 model is kept already.
         kept: its accuracy, if there is a promise.
         again: measures the accuracy of another model, and keeps the promise for it.
+        store: where the times are written that the choice depends on, so that a resumed run chooses the same.
+        resume: go on from what the store holds.
     """
     if built is None:
         return Paid(None, kept)
-    speed, wanted = _timed(job, built), job.settings.require_speedup
+    wanted = job.settings.require_speedup
+    first, timed = _timed, _timed
+    if wanted is not None and store is not None:
+        first, timed = partial(_remembered, store, resume), partial(_remembered, store, True)
+    speed = first(job, built)
     if wanted is None or gain(speed) >= wanted:
         return Paid(built, kept, speed)
     missed = f"INT8 was {_against(speed)}, and at least {wanted:g}× was asked for"
@@ -59,13 +79,13 @@ def pay_off(job: Job, built: Built | None, kept: Kept | None, again: Callable[[B
             None, kept, speed, built, f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
         )
     lighter = build(built.draft.without(slow))
-    faster = _timed(job, lighter)
+    faster = timed(job, lighter)
     if gain(faster) >= wanted and again is not None:
         kept = again(lighter)
         if kept.built is None:
             return Paid(None, kept)
         if kept.built is not lighter:
-            lighter, faster = kept.built, _timed(job, kept.built)
+            lighter, faster = kept.built, timed(job, kept.built)
     now = f"without the {plural(len(slow), 'layer')} that took longer in INT8 it is {_against(faster)}"
     if gain(faster) >= wanted:
         return Paid(lighter, kept, faster, reason=f"{missed}; {now}.")
@@ -101,6 +121,21 @@ def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
         )
         slow |= dict.fromkeys(sorted(unit), reason)
     return slow
+
+
+def _remembered(store: str | Path, resume: bool, job: Job, built: Built) -> Speed:
+    """Return what `_timed` measured of this model, from the store where it was timed before."""
+    precision = job.settings.float_precision or "f32"
+    names = [job.loaded.facts.fingerprint, identity_of(built.draft), precision, *job.ids[:4], ov.get_version()]
+    run = "speed/" + hashlib.sha256(json.dumps([*names, cpu().name]).encode("utf-8", "surrogatepass")).hexdigest()
+    with open_store(store, resume) as verdicts:
+        if (known := verdicts.get(run, "speed")) is None:
+            speed = _timed(job, built)
+            known = [speed.facts.model_dump(), dict(speed.int8_ms), dict(speed.f32_ms), dict(speed.default_ms)]
+            verdicts.put(run, "speed", known)
+            known = verdicts.get(run, "speed")
+    facts, *layers = known
+    return Speed(SpeedFacts.model_validate(facts), *layers)
 
 
 def _timed(job: Job, built: Built) -> Speed:

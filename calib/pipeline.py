@@ -88,7 +88,7 @@ def quantize(
     if job.settings.measures_speed:
         with clock("speed") as stage:
             again = partial(keep_promise, job, exam=exam, store=store, resume=True, stage=stage) if exam else None
-            paid = pay_off(job, built, kept, again)
+            paid = pay_off(job, built, kept, again, store, resume or exam is not None)
     with clock("report"):
         report = make_report(job, Findings(chosen, summaries, paid))
     return finish(job, paid.built, report, clock.stages)

@@ -74,7 +74,7 @@ def keep_promise(
         stage: told of every step.
     """
     settings, draft = job.settings, whole.draft
-    with _open_store(store, resume) as verdicts:
+    with open_store(store, resume) as verdicts:
         baseline = _baseline(verdicts, exam, stage)
         run = _run(job, exam, draft, baseline)
         if resume and (count := verdicts.verdicts(run)):
@@ -183,7 +183,9 @@ def _run(job: Job, exam: Exam, draft: Draft, baseline: _Baseline) -> str:
     """
     precision = job.settings.float_precision or "f32"
     kept = "margins" if baseline.margins is not None else ""
-    return _hash([kept, job.loaded.facts.fingerprint, _identity(draft), baseline.contents, precision, *exam.identity()])
+    return _hash(
+        [kept, job.loaded.facts.fingerprint, identity_of(draft), baseline.contents, precision, *exam.identity()]
+    )
 
 
 def _hash(parts: Any) -> str:
@@ -207,7 +209,7 @@ def _limit(settings: Settings) -> float:
     return sys.float_info.max if settings.max_drop is None else settings.max_drop
 
 
-def _identity(draft: Draft) -> str:
+def identity_of(draft: Draft) -> str:
     """Return a hash of what is evaluated: a replayed plan or other ranges make other models of the same settings."""
     digest = hashlib.sha256(plan_to_json(draft.plan).encode())
     for port, (weights, scale) in sorted(draft.edits.rounded.items(), key=lambda item: str(item[0])):
@@ -219,7 +221,8 @@ def _identity(draft: Draft) -> str:
     return digest.hexdigest()
 
 
-def _open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
+def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
+    """Open a run store, a temporary one without a path; without ``resume`` what it held is gone."""
     if path is None:
         folder = tempfile.TemporaryDirectory(prefix="calib-")
         return _TemporaryStore(folder)

@@ -173,9 +173,10 @@ def finalist_chart(report: Report, accuracy: AccuracyFacts) -> Spec:
     ]
     if report.speed:
         if not rows:  # nothing had to be reverted, so there was no choice to time
+            drop = accuracy.drop if accuracy.given_up_drop is None else accuracy.given_up_drop
             last = {
                 "ms": report.speed.latency_int8_ms,
-                "drop": accuracy.drop * scale,
+                "drop": drop * scale,
                 "kind": "chosen",
                 "label": "INT8",
             }

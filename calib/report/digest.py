@@ -85,7 +85,9 @@ def drop_fact(accuracy: AccuracyFacts) -> Fact:
     if accuracy.drop_default_precision is not None:
         default = accuracy.default_precision or "the default precision"
         detail.append(f"{numbers.drop(accuracy, accuracy.drop_default_precision)} run in {default}")
-    if accuracy.confirmed_samples:
+    if accuracy.given_up_drop is not None:
+        detail.append(f"INT8, which was given up, lost {numbers.drop(accuracy, accuracy.given_up_drop)}")
+    elif accuracy.confirmed_samples:
         detail.append(f"confirmed on {numbers.plural(accuracy.confirmed_samples, 'unseen sample')}")
     return Fact("drop", numbers.drop(accuracy, accuracy.drop), SEPARATOR.join(detail), tone)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import calib
 from calib import pay_off as module
 from calib.outcome import Report, SpeedFacts
 from calib.pay_off import Paid, given_back, pay_off
+from calib.report import digest
 from calib.runtime.timing import Speed
 
 UNITS = (frozenset({"conv"}), frozenset({"depthwise"}), frozenset({"left", "right"}), frozenset({"never timed"}))
@@ -183,3 +185,30 @@ def test_a_kept_fp32_model_still_says_what_was_slow(monkeypatch: pytest.MonkeyPa
     assert {layer.planned for layer in report.layers} == {"float"}
     assert all(layer.reason for layer in report.layers)
     assert all(layer.time_int8_ms for layer in report.layers)
+
+
+def test_report_of_a_kept_fp32_model_speaks_of_that_model_and_names_what_int8_lost(monkeypatch: pytest.MonkeyPatch):
+    asked = {"require_speedup": 1.0, "metric": "relative-l2", "max_drop": 1.0, "effort": "fast"}
+    report = quantized(monkeypatch, 0.2, **asked)
+    accuracy = report.accuracy
+    assert report.status == "fp32_kept" and accuracy is not None
+    assert accuracy.quantized == accuracy.baseline and accuracy.drop == 0 and accuracy.interval is None
+    assert accuracy.given_up_drop is not None and accuracy.given_up_drop > 0
+    (drop,) = (fact for fact in digest.facts(report) if fact.name == "drop")
+    assert "INT8, which was given up, lost" in drop.detail
+    kept = quantized(monkeypatch, 2.0, **asked)
+    assert kept.accuracy is not None and kept.accuracy.given_up_drop is None
+    assert kept.accuracy.drop == accuracy.given_up_drop
+
+
+@pytest.mark.parametrize("promised", [{"metric": "relative-l2", "max_drop": 1.0}, {}])
+def test_resumed_run_chooses_by_the_times_of_the_first_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, promised: Any
+):
+    def planned(speedup: float, resume: bool) -> list[str]:
+        asked = {"require_speedup": 1.0, "effort": "fast", "store": tmp_path / "run.sqlite", "resume": resume}
+        return [layer.planned for layer in quantized(monkeypatch, speedup, **asked, **promised).layers]
+
+    assert planned(0.6, False) == ["int8", "float", "int8"]
+    assert planned(9.0, True) == ["int8", "float", "int8"]  # though it would be fast enough as it is now
+    assert planned(9.0, False) == ["int8", "int8", "int8"]

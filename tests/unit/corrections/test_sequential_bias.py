@@ -17,7 +17,7 @@ from calib.graph.view import GraphView
 from calib.job import prepare
 from calib.plan import Range
 from calib.progress import silent
-from calib.promise import _identity, keep_promise
+from calib.promise import identity_of, keep_promise
 from calib.runtime.session import Session
 from calib.stages import build, without
 
@@ -90,8 +90,8 @@ def test_verdicts_know_what_the_biases_of_other_plans_come_from(ready, draft):
         replace(draft, settle=Resettled(stacked(8), Judge(alone.model, stacked(6, seed=5)), alone.edits)),
     ]
     again = replace(draft, settle=Resettled(stacked(8), judge, alone.edits))
-    assert _identity(again) == _identity(draft)
-    assert len({_identity(one) for one in (draft, *changed)}) == 4
+    assert identity_of(again) == identity_of(draft)
+    assert len({identity_of(one) for one in (draft, *changed)}) == 4
 
 
 def test_the_promised_figure_is_that_of_the_model_whose_biases_were_found_again(ready, draft, tmp_path):
