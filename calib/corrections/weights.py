@@ -12,10 +12,11 @@ The inputs are those of the floating-point network: each layer answers for its o
 correct the same one. A layer's weights and bias therefore depend on no layer before it: where one goes back to
 floating point its own edits go with it, and those behind it are, to the last bit, what they would be without it.
 
-What is kept is decided twice. Rounding: by each output channel, as above. Rounding and bias together: the INT8 network
-with them has to beat the one without on calibration samples that neither statistics nor corrections saw, in
-:mod:`calib.corrections.recipes`; else all of them are dropped. A bias has no test of its own beside that: what a few
-samples can't tell from noise it does not change, and the report says what each is worth on samples held out in turn.
+What is kept is decided for each part and then for the whole. Rounding: by each output channel, as above. Bias: what a
+few samples can't tell from noise is not changed, and a layer keeps its own only where it brings samples that are held
+out in turn nearer to floating point. Rounding and bias together: the INT8 network with them has to beat the one without
+on calibration samples that neither statistics nor corrections saw, in :mod:`calib.corrections.recipes`; else all of
+them are dropped.
 
 Only the positions that the rows are made of leave the network, and only their levels are kept, two bytes each. The sums
 of products of levels are sums of integers, exact: H is the same to the last bit in whatever order samples arrive.
@@ -167,8 +168,9 @@ def round_all(
                 if values is not None:
                     rounded[port] = values
                 if means and delta is not None:
-                    biases[port.node] = delta
-                    facts.append(_local_bias_fact(port.node, delta, *means))
+                    facts.append(local_bias_fact(port.node, delta, *means))
+                    if facts[-1].kept:
+                        biases[port.node] = delta
     return replace(draft, edits=Edits(rounded, biases)), facts
 
 
@@ -301,14 +303,26 @@ def bias_fact(layer: str, delta: NDArray[np.float32]) -> CorrectionFacts:
     return CorrectionFacts(correction="bias", layer=layer, kept=True, detail=detail)
 
 
-def _local_bias_fact(
+def local_bias_fact(
     layer: str, delta: NDArray[np.float32], y: NDArray[np.float64], y_q: NDArray[np.float64]
 ) -> CorrectionFacts:
-    """Return the same with what it does to the mean outputs of samples, each held out once."""
+    """Return the same with what it does to the mean outputs of samples, each held out once: kept where that is less.
+
+    Args:
+        layer: whose bias it is.
+        delta: ``(channels,)`` what would be added.
+        y: ``(samples, channels)`` mean outputs in floating point.
+        y_q: the same with quantized weights and inputs.
+    """
     fact, power = bias_fact(layer, delta), float((y**2).sum())
-    before, after = (_decibel(float((errors**2).sum()), power) for errors in left_out_errors(y, y_q))
-    detail = f"{fact.detail}; SQNR is of each sample's mean output, corrected by what the other samples say"
-    return fact.model_copy(update={"sqnr_before_db": before, "sqnr_after_db": after, "detail": detail})
+    before, after = (float((errors**2).sum()) for errors in left_out_errors(y, y_q))
+    found = {
+        "kept": after < before,
+        "sqnr_before_db": _decibel(before, power),
+        "sqnr_after_db": _decibel(after, power),
+        "detail": f"{fact.detail}; SQNR is of each sample's mean output, corrected by what the other samples say",
+    }
+    return fact.model_copy(update=found)
 
 
 def _decibel(error: float, power: float) -> float | None:

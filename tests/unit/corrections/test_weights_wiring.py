@@ -9,7 +9,7 @@ from calib.corrections import weights as wiring
 from calib.corrections.judge import Draft
 from calib.corrections.linear import linear, paddings
 from calib.corrections.one_thread import _libraries, one_blas_thread
-from calib.corrections.weights import round_all
+from calib.corrections.weights import local_bias_fact, round_all
 from calib.graph.finder import find
 from calib.graph.insert import Edits
 from calib.graph.placement import place
@@ -260,7 +260,7 @@ def chain():
 
 def test_a_reverted_layer_takes_its_edits_along_and_those_behind_it_are_what_they_would_be_without_it():
     draft = draft_of(chain)
-    samples = fed(draft)
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]  # with a mean: each layer has a shift to correct
     rounded, _ = round_all(draft, samples)
     assert {port.node for port in rounded.edits.rounded} == rounded.edits.biases.keys() == {"first", "second", "layer"}
     left, anew = rounded.without({"first": "reverted"}), round_all(draft.without({"first": "reverted"}), samples)[0]
@@ -325,6 +325,23 @@ def test_bias_gives_back_the_mean_that_a_layer_lost(build):
 
     assert "layer" in rounded.edits.biases and any(f.correction == "bias" for f in facts)
     assert shift(rounded.quantized()) < shift(alone.quantized())
+
+
+def test_a_bias_that_samples_held_out_in_turn_speak_against_is_not_kept():
+    fp32 = np.ones((4, 1))
+    for shifts, kept in (([3.0, 1.0, -0.5, 0.0], False), ([3.0, 1.0, 1.5, 2.0], True)):
+        fact = local_bias_fact("layer", np.ones(1, np.float32), fp32, fp32 - np.array(shifts)[:, None])
+        assert fact.kept == kept == (fact.sqnr_after_db > fact.sqnr_before_db)
+
+
+def test_biases_that_are_not_kept_are_in_the_report_and_not_in_the_edits(monkeypatch):
+    draft = draft_of(dense)
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]
+    with_biases, _ = round_all(draft, samples)
+    monkeypatch.setattr(wiring, "left_out_errors", lambda y, y_q: (y - y_q, y - y_q))
+    without, facts = round_all(draft, samples)
+    assert with_biases.edits.biases and not without.edits.biases
+    assert not any(fact.kept for fact in facts if fact.correction == "bias")
 
 
 def test_one_sample_can_not_be_split_and_changes_nothing():
