@@ -27,11 +27,12 @@ class Auto:
 
         E[rounding²] + 2 · g · E[clipping²],     g = sum over channels of w_c e_c / sum of w_c
 
-    Rounding errors spread over all channels, clipping errors come from those that reach beyond the range: w_c is the
-    square of how far channel c does, e_c the mean square of the weights it meets, 1 on average. A channel of large
-    values often meets small weights, as rescaled networks have them, and costs little where it is clipped; measured on
-    such a network, ranges of this kind left 12.3 dB of output SQNR, those with g = 1 5.9 dB, and the best single
-    estimator 12.1 dB. Without extremes of each channel, or weights, g is 1.
+    Rounding errors spread over all channels, clipping errors come from those that reach beyond the range: w_c is
+    how far channel c does (its square would leave the word to the one that reaches farthest, by a single value),
+    e_c the mean square of the weights it meets, 1 on average. A channel of large values often meets small weights,
+    as rescaled networks have them, and costs little where it is clipped; measured on such a network, ranges of this
+    kind left 12.3 dB of output SQNR, those with g = 1 5.9 dB, and the best single estimator 12.1 dB. Without
+    extremes of each channel, or weights, g is 1.
 
     Rounding errors are independent from one element to the next and average out in the sums of the next layer.
     Clipping errors are not: they have the sign of the value, and come together, in one channel or one sample. A layer
@@ -76,7 +77,7 @@ def clipped_energy(summary: TensorSummary, chosen: Range) -> float:
         return 1.0
     above = np.maximum(high.astype(np.float64) - max(chosen.high, 0.0), 0.0)
     below = np.maximum(min(chosen.low, 0.0) - low.astype(np.float64), 0.0)
-    reach = above**2 + below**2
+    reach = above + below
     return float(reach @ energy / reach.sum()) if reach.any() else 1.0
 
 
