@@ -58,7 +58,7 @@ def latency_chart(report: Report) -> Spec:
     y = {"field": "label", "type": "nominal", "sort": [row["label"] for row in rows], "title": None}
     x: Spec = {"field": "ms", "type": "quantitative", "title": "latency, ms"}
     # Room for the figure beside the longest bar.
-    x["scale"] = {"domainMin": 0, "domainMax": 1.2 * max(row["ms"] for row in rows), "nice": False}
+    x["scale"] = {"domainMin": 0, "domainMax": 1.35 * max(row["ms"] for row in rows), "nice": False}
     words = "Median latency: " + ", ".join(f"{row['label']} {row['text']}" for row in rows) + "."
     bars = [
         {"transform": [{"filter": f"datum.kind {sign} 'INT8'"}], "mark": {"type": "bar", "height": 17, **style}}
@@ -76,7 +76,8 @@ def sqnr_chart(report: Report) -> Spec:
         if layer.sqnr_db is not None and abs(layer.sqnr_db) != float("inf")
     ]
     worst = min(rows, key=lambda row: row["sqnr"])
-    words = f"SQNR of {numbers.plural(len(rows), 'layer')}; the lowest is {worst['sqnr']} dB at {worst['layer']}."
+    lowest = f"{numbers.decibel(worst['sqnr'])} at {worst['layer']}"
+    words = f"SQNR of {numbers.plural(len(rows), 'layer')}; the lowest is {lowest}."
     encoding = {
         "x": {
             "field": "place",

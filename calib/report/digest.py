@@ -205,8 +205,9 @@ def notes(report: Report) -> list[str]:
             found.append(report.speed.note)
         rival = min(report.speed.latency_f32_ms, report.speed.latency_default_ms)
         if report.speed.latency_int8_ms > rival and report.status != "fp32_kept":  # its reason says so
+            noise = ", as far as a noisy machine tells" if report.speed.noisy else ""
             found.append(
-                f"INT8 does not pay here: {numbers.milliseconds(report.speed.latency_int8_ms)} against "
+                f"INT8 does not pay here{noise}: {numbers.milliseconds(report.speed.latency_int8_ms)} against "
                 f"{numbers.milliseconds(rival)} for the faster of f32 and the default precision."
             )
     if late := slower(report):

@@ -61,7 +61,11 @@ def seconds(value: float) -> str:
 
 def decibel(value: float | None) -> str:
     """Return an SQNR; infinite where nothing was lost."""
-    return MISSING if value is None else f"{minus(f'{value:.1f}') if math.isfinite(value) else significant(value)} dB"
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return f"{significant(value)} dB"
+    return f"{minus(f'{round(value, 1) + 0.0:.1f}')} dB"  # + 0: a rounded −0.04 is 0.0, not −0.0
 
 
 def share(value: float | None) -> str:

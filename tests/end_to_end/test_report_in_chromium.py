@@ -123,7 +123,7 @@ def test_charts_have_the_marks_of_their_data_and_words_for_them(browser: Browser
 def test_sorting_goes_up_down_and_back_and_counts_like_people(browser: Browser, forty: Path) -> None:
     with opened(browser, forty) as page:
         before = column(page, "layer")
-        head = page.locator("[data-table=layers] thead th", has_text="SQNR")
+        head = page.locator("[data-table=layers]").get_by_role("columnheader", name="SQNR", exact=True)
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == "descending"
         falling = [float(cell.removesuffix(" dB")) for cell in column(page, "SQNR") if cell != "–"]
@@ -199,6 +199,22 @@ def test_table_of_2000_layers_keeps_few_rows_in_the_document(browser: Browser, t
         assert window is not None
         assert row is not None
         assert row["y"] + row["height"] <= window["y"] + window["height"] + 20  # in sight: a scroll bar may lie below
+
+
+def test_names_on_a_narrow_page_keep_what_tells_them_apart(browser: Browser, tmp_path: Path) -> None:
+    report = made_up_report(layers=3)
+    names = [f"network.block.{i}.expand/Convolution" for i in range(3)]
+    layers = [
+        layer.model_copy(update={"name": n, "sqnr_db": -0.04}) for n, layer in zip(names, report.layers, strict=True)
+    ]
+    page_of = write_html(report.model_copy(update={"layers": layers}), tmp_path / "report.html")
+    with opened(browser, page_of, viewport={"width": 390, "height": 900}) as page:
+        assert [name.split("…")[1][-9:] for name in column(page, "layer")] == [".0.expand", ".1.expand", ".2.expand"]
+        assert column(page, "SQNR") == ["0.0 dB"] * 3
+    rows = [LeaderboardRow(f"net/estimator={e},effort=fast", "quantized", report="r.html") for e in ("auto", "minmax")]
+    board = write_leaderboard_html(rows, tmp_path / "index.html", "0.1.0", "zoo")
+    with opened(browser, board, viewport={"width": 390, "height": 900}) as page:
+        assert page.locator("[data-table=models] a").all_inner_texts() == ["net/auto,fast", "net/minmax,fast"]
 
 
 def test_change_of_theme_draws_the_charts_again(browser: Browser, forty: Path) -> None:

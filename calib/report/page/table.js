@@ -15,7 +15,7 @@ const calibTables = (() => {
     return number.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size)))).replace("-", "−");
   };
   const decimals = (places) => (value) =>
-    Number.isFinite(Number(value)) ? Number(value).toFixed(places).replace("-", "−") : digits(value);
+    Number.isFinite(Number(value)) ? Number(value).toFixed(places).replace(/^-(?=0\.0*$)/, "").replace("-", "−") : digits(value);
   const megabytes = (value) => (value >= 1e6 ? `${digits(value / 1e6)} MB` : `${digits(value / 1e3)} kB`);
   const formats = {
     text: String,
@@ -44,6 +44,11 @@ const calibTables = (() => {
     const head = Math.floor((width - 1) / 3);
     return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
   };
+
+  // For narrow pages: without the type of a layer, which the next column says, and the names of a matrix's settings.
+  const brief = (name) => shorten(
+    name.replace(/\/(WithoutBiases|Convolution|GroupConvolution|ConvolutionBackpropData|MatMul|Add)$/, "")
+      .replace(/([/,])[^/,=]+=/g, "$1"), 18);
 
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
@@ -204,8 +209,8 @@ const calibTables = (() => {
       const cell = make("td", { className: isText(column) ? "" : "number" });
       if (isText(column)) cell.title = text;
       if (column.kind === "precision" && !isMissing(value)) cell.append(precision(text));
-      else if (column.kind === "link" && !isMissing(value) && value[1]) cell.append(make("a", { href: value[1], textContent: text }));
-      else if (first) cell.append(make("button", { type: "button", textContent: this.narrow ? shorten(text, 18) : text }));
+      else if (column.kind === "link" && !isMissing(value) && value[1]) cell.append(make("a", { href: value[1], textContent: first && this.narrow ? brief(text) : text }));
+      else if (first) cell.append(make("button", { type: "button", textContent: this.narrow ? brief(text) : text }));
       else cell.textContent = text;
       return cell;
     }
