@@ -64,9 +64,14 @@ def left_out_errors(
         int8: the same with quantized weights and inputs.
     """
     shift = np.asarray(fp32, np.float64) - np.asarray(int8, np.float64)
-    after = np.empty_like(shift)
-    for index in range(len(shift)):
-        others = np.delete(shift, index, axis=0)
-        mean = others.mean(axis=0) if len(others) else np.zeros(shift.shape[1])
-        after[index] = shift[index] - bias_delta(mean, np.zeros_like(mean), standard_error(others))
-    return shift, after
+    others = len(shift) - 1
+    if others == 0:
+        return shift, shift.copy()
+    # around the mean of all, where nothing cancels: mean and scatter of the others follow from those of all
+    off = shift - shift.mean(axis=0)
+    mean = shift.mean(axis=0) - off / others
+    error = np.full_like(shift, np.inf)
+    if others > 1:
+        scatter = np.maximum((off**2).sum(axis=0) - off**2 * (others + 1) / others, 0.0)
+        error = np.sqrt(scatter / ((others - 1) * others))
+    return shift, shift - bias_delta(mean, np.zeros_like(mean), error)

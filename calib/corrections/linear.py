@@ -14,6 +14,7 @@ MatMul, constant A ``(…, M, K)``       product …  M                  K
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -286,6 +287,15 @@ class Taken:
         unfolded = np.concatenate([self.values, zeros])[index]
         return unfolded.transpose(0, 2, 3, 1).reshape(len(unfolded), self.values.shape[1], -1)
 
+    def by_group(self) -> NDArray[np.float32]:
+        """Return the rows as ``(groups, rows, inputs)``, contiguous."""
+        if self.pick is None or self.values.shape[2] > 1:
+            return np.ascontiguousarray(self.rows().transpose(1, 0, 2), np.float32)
+        # depthwise: a few positions turned around, then the rows made of them, rather than all the rows turned around
+        padded = np.zeros((self.values.shape[1], len(self.values) + 1), np.float32)
+        padded[:, :-1] = self.values[:, :, 0].T
+        return np.take(padded, self.pick.index, axis=1, mode="wrap")
+
     def sums(self) -> NDArray[np.float64]:
         """Return the sum of the rows, ``(groups, inputs)``, in single precision: exact for up to 256 8-bit levels."""
         if self.pick is None:
@@ -300,16 +310,24 @@ CHUNK = 256
 _SURE = 0.99 * (1 << 24)
 
 
-def second_moments(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the sum of ``x xᵀ`` over rows of integers ``(rows, groups, inputs)``, exact: ``(groups, inputs, inputs)``.
+def second_moments(taken: Sequence[Taken]) -> NDArray[np.float64]:
+    """Return the sum of ``x xᵀ`` over all rows, which hold integers; exact, ``(groups, inputs, inputs)``.
 
     The sums of squares on the diagonal bound all the others, and whatever is added up on the way to them: as long as
     they stay below 2^24, products in single precision are exact. Beyond, the rows are split.
     """
-    half = len(rows) // 2
-    x = rows.astype(np.float32)
-    flat = x.reshape(len(x), -1)
-    if len(x) > CHUNK and np.einsum("rc,rc->c", flat, flat).max(initial=0.0) > _SURE:
-        return second_moments(rows[:half]) + second_moments(rows[half:])
-    by_group = np.ascontiguousarray(x.transpose(1, 0, 2))
-    return (by_group.transpose(0, 2, 1) @ by_group).astype(np.float64)
+    batches: list[list[Taken]] = []
+    most = CHUNK if taken[0].values.shape[1] > 1 else sum(one.count for one in taken)  # many small groups: no bounds
+    for one in taken:
+        if not batches or sum(other.count for other in batches[-1]) + one.count > most:
+            batches.append([])
+        batches[-1].append(one)
+    moments = [_moments(np.concatenate([one.by_group() for one in batch], axis=1)) for batch in batches]
+    return np.sum(moments, axis=0)
+
+
+def _moments(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    half = x.shape[1] // 2
+    if x.shape[1] > CHUNK and np.einsum("grk,grk->gk", x, x).max(initial=0.0) > _SURE:
+        return _moments(x[:, :half]) + _moments(x[:, half:])
+    return (x.transpose(0, 2, 1) @ x).astype(np.float64)

@@ -113,7 +113,7 @@ class _Seen:
         """Return E[x_q x_qᵀ] in real numbers, ``(groups, inputs, inputs)`` or its diagonal ``(groups, inputs)``."""
         sums = self._squares[half]
         if self._job.whole:
-            sums = second_moments(np.concatenate([taken.rows() for taken in self._levels[half]]))
+            sums = second_moments(self._levels[half])
         factor = self._job.scale**2 / max(self._counts[half], 1)
         return sums * factor.reshape(-1, *[1] * (sums.ndim - 1))
 

@@ -87,4 +87,15 @@ def test_second_moments_are_exact_however_large_the_sums(largest):
     rows[:, 1, 3] = largest
     wide = rows.astype(np.int64).transpose(1, 0, 2)
     assert (largest**2 * 900 > 2**24) == (largest == 255)
-    np.testing.assert_array_equal(second_moments(rows), wide.transpose(0, 2, 1) @ wide)
+    parts = [Taken(rows[:10]), Taken(rows[10:210]), Taken(rows[210:])]
+    np.testing.assert_array_equal(second_moments(parts), wide.transpose(0, 2, 1) @ wide)
+    dense = rows.reshape(900, 1, 10).astype(np.int64)
+    np.testing.assert_array_equal(second_moments([Taken(rows.reshape(900, 1, 10))])[0], dense[:, 0].T @ dense[:, 0])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_rows_by_group_are_the_rows(groups):
+    pick = pick_positions((1, 6, 5, 4), (3, 3), (1, 1), (1, 1), (1, 1), (1, 1), 11)
+    values = np.random.default_rng(4).integers(-9, 9, size=(len(pick.positions), groups, 6 // groups))
+    taken = Taken(values.astype(np.int16), pick)
+    np.testing.assert_array_equal(taken.by_group(), taken.rows().transpose(1, 0, 2))
