@@ -17,7 +17,10 @@ def render_benchmark_text(found: Benchmark, width: int = 100, color: bool = Fals
     rows = [_row(entry, bool(found.streams)) for entry in found.entries]
     lines = [rule(f"{setting}{busy}", width, color)]
     lines += table(titles, rows, width, right=range(2, len(titles)), color=color)
-    lines += ["", *wrap(f"speed-up of {found.basis} time over the first line, with 95 % interval", width)]
+    lines += [
+        "",
+        *wrap(f"speed-up of {found.basis.replace('cpu', 'CPU')} time over the first line, with 95 % interval", width),
+    ]
     for note in found.notes:
         lines += [paint(line, "warning" if found.noisy else "dim", color) for line in wrap(note, width)]
     return "\n".join(lines) + "\n"
