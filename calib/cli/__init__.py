@@ -113,10 +113,17 @@ class LazyGroup(click.Group):
             _fail(ctx, 1, f"the code that was called ended the process with sys.exit({error.code!r}); let it raise")
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
+        except OSError as error:
+            if error.filename is None:
+                self._unexpected(ctx, error)
+            _fail(ctx, 1, f"{error.filename}: {error.strerror or type(error).__name__}. Give another path")
         except Exception as error:
-            detail = f": {error}" if str(error) else ""
-            what = f"unexpected {type(error).__name__}{detail}"
-            _fail(ctx, 1, what, "Run again with 'calib --debug …' to see where.")
+            self._unexpected(ctx, error)
+
+    def _unexpected(self, ctx: click.Context, error: Exception) -> None:
+        detail = f": {error}" if str(error) else ""
+        what = f"unexpected {type(error).__name__}{detail}"
+        _fail(ctx, 1, what, "Run again with 'calib --debug …' to see where.")
 
 
 def _accept_verbosity(command: click.Command) -> None:

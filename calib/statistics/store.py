@@ -79,7 +79,8 @@ def load_summaries(path: str | Path, fingerprint: str) -> dict[TensorId, TensorS
         zipfile.BadZipFile,
     ) as error:
         raise StatisticsError(
-            f"{path} is not a readable statistics file ({error}): delete it to collect the statistics again"
+            f"{path} is not a readable statistics file ({error}). If it was one, delete it to collect them again; "
+            "if not, give another path"
         ) from error
     if version != VERSION:
         raise StatisticsError(f"{path} has format {version}, this calib reads {VERSION}: delete it to collect again")

@@ -163,6 +163,24 @@ def test_paths_of_any_characters_work_and_are_read_back(quantize: Any, work: Pat
     assert json.loads(ended.out)["model"]["source"] == f"{folder}/model.xml"
 
 
+@pytest.mark.parametrize("what", ["model", "data", "output"])
+def test_a_name_that_no_file_can_have_is_an_error_of_one_line(what: str, quantize: Any, work: Path):
+    name = str(work / ("n" * 300 + {"model": ".xml", "data": ".npz", "output": ""}[what]))
+    ended = quantize(**{what: name})
+    assert (ended.code, ended.out) == (1, "") and ended.err == f"error: {name}: File name too long. Give another path\n"
+    assert left_behind(work) == []
+
+
+@pytest.mark.parametrize("target", ["loop", "nowhere"])
+def test_an_output_that_is_a_link_to_nothing_is_refused_before_anything_runs(
+    target: str, quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("calib.quantize", lambda *_, **__: pytest.fail("it ran"))
+    (work / "loop").symlink_to(work / target)
+    ended = quantize(output=work / "loop")
+    assert ended.code == 2 and "link that leads nowhere" in ended.err
+
+
 BUDGETS = ("-1", "nan", "inf", "1e400", " ", "a lot")
 
 
