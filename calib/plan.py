@@ -2,7 +2,7 @@
 
 A quantizer sits on a tensor and serves routes. A route starts at a consumer port of that tensor, leads
 through operations that carry INT8 along (MaxPool, Reshape, …) and ends at an input port of a quantized
-layer. Reverting a layer removes its routes; a quantizer without routes is gone.
+layer. Reverting a layer removes its routes and what is fused with it; a quantizer that serves nothing is gone.
 """
 
 from __future__ import annotations
@@ -63,6 +63,20 @@ class Route:
     layer: Port
 
 
+@dataclass(frozen=True, order=True)
+class Fused:
+    """A port of an Add or a mean that reads the quantized tensor too, so that the operation runs inside INT8 layers.
+
+    Attributes:
+        layers: sorted; all of them have to be quantized for that.
+        reason: why it pays.
+    """
+
+    port: Port
+    layers: tuple[str, ...]
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class ActivationQuantizer:
     """A FakeQuantize on a tensor.
@@ -73,6 +87,8 @@ class ActivationQuantizer:
         signed_only: levels are signed even where the data has no negative values.
         per_channel: whether it may have a range for each channel (axis 1): it serves depthwise layers only.
         channel_ranges: ``(channels, 2)`` as nested tuples where it has one for each channel, else empty.
+        fused: what reads it besides layers.
+        padded: a layer that it serves pads its input: there a zero point costs time.
     """
 
     tensor: TensorId
@@ -84,11 +100,13 @@ class ActivationQuantizer:
     signed_only: bool = False
     per_channel: bool = False
     channel_ranges: tuple[tuple[float, float], ...] = ()
+    fused: frozenset[Fused] = frozenset()
+    padded: bool = False
 
     @property
     def consumers(self) -> frozenset[Port]:
         """The ports that read the quantized tensor; all others read the bare one."""
-        return frozenset(route.entry for route in self.routes)
+        return frozenset(route.entry for route in self.routes) | {fused.port for fused in self.fused}
 
     @property
     def layers(self) -> frozenset[str]:
@@ -176,8 +194,9 @@ class QuantizationPlan:
         kept = []
         for quantizer in self.activations:
             routes = frozenset(r for r in quantizer.routes if r.layer.node not in gone)
-            if routes:
-                kept.append(replace(quantizer, routes=routes))
+            fused = frozenset(f for f in quantizer.fused if gone.isdisjoint(f.layers))
+            if routes or fused:
+                kept.append(replace(quantizer, routes=routes, fused=fused))
         return replace(
             self,
             layers=tuple(layer for layer in self.layers if layer.name not in gone),

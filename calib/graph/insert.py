@@ -158,19 +158,21 @@ def foldable(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, float]:
 
     Quantizers that share a range are shifted together or not at all.
     """
-    exact = {layer.name for layer in plan.layers if _sums_without_padding(view, layer)}
+    exact = {layer.name for layer in plan.layers if sums_without_padding(view, layer)}
     groups: dict[str, list[ActivationQuantizer]] = {}
     for quantizer in plan.activations:
         groups.setdefault(quantizer.unify or f"\0{quantizer.tensor}", []).append(quantizer)
     folded = {}
     for group in groups.values():
         # What lies between a quantizer and its layers only selects values, which a shift passes through.
-        if all(q.scheme == Scheme.ASYMMETRIC and not q.channel_ranges and q.layers <= exact for q in group):
+        if all(
+            q.scheme == Scheme.ASYMMETRIC and not q.channel_ranges and not q.fused and q.layers <= exact for q in group
+        ):
             folded.update({q.tensor: -float(limits_of(q)[0]) for q in group})
     return folded
 
 
-def _sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
+def sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
     """Say whether a constant added to a layer's input adds a constant to each channel of its output."""
     attributes = view.nodes[layer.name].get_attributes()
     if layer.type == "MatMul":
@@ -244,7 +246,7 @@ def reader_energies(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, t
         parts = [_column_energy(view, port, weights[port.node]) for port in ports if port.node in weights]
         shapes = [view.shape(tensor) for tensor in (quantizer.tensor, *(view.tensor(port) for port in ports))]
         axes = {axis for axis, _ in parts}
-        if len(parts) < len(ports) or len(axes) > 1 or any(s is None or len(s) < 2 for s in shapes):
+        if len(parts) < len(ports) or len(axes) != 1 or any(s is None or len(s) < 2 for s in shapes):
             continue
         axis = axes.pop()
         if all(shape is not None and shape[axis] == len(energy) for shape in shapes for _, energy in parts):

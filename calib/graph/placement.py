@@ -5,18 +5,30 @@
    operation's output asks too, so that the operation itself runs in INT8.
 3. A request on a Concat's output becomes one on each input, with one range for all of them.
 4. Requests on one tensor are served by one quantizer: two on a tensor would force a floating-point output.
+5. What would write a whole tensor in f32 only to be quantized again is fused, where the tensor behind it is quantized
+   and never negative: the skip of a residual Add reads the quantized tensor, its branch is quantized where the
+   kernel is one point, and so is what a mean over space reads::
+
+       skip ─▶ FakeQuantize ─┬─▶ layers                      (ResNet-50: 28.2 ms without, 21.4 ms with both,
+                             └─▶ Add ─▶ Relu ─▶ FakeQuantize  24.2 ms with the skip alone; ResNet-18: 10.2, 9.4, 9.4)
+       Convolution ─▶ FakeQuantize ─▶┘
+
+   A convolution that takes the Add in clips its branch and does not round it; one beside it rounds.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from calib.graph.finder import Found
+from calib.graph.insert import sums_without_padding
 from calib.graph.operations import ELEMENTWISE, LAYERS, SELECTING
 from calib.graph.view import GraphView
 from calib.plan import (
     ActivationQuantizer,
+    Fused,
     Port,
     QuantizableNode,
     QuantizationPlan,
@@ -29,11 +41,13 @@ from calib.plan import (
 
 @dataclass(frozen=True)
 class _Request:
-    """What a layer's port wants of the tensor that it reads."""
+    """What a layer's port wants of the tensor that it reads, or, fused with layers, that of another operation."""
 
     route: Route
     scheme: Scheme
     signed_only: bool = False
+    fused: tuple[str, ...] = ()
+    reason: str = ""
 
 
 def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> QuantizationPlan:
@@ -47,14 +61,37 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
             WeightQuantizer(Port(layer.name, index), scale_shape(view, layer, index), weight_levels)
             for index in layer.weights
         )
-    unified = _move_up(view, requests)
+    layers = {layer.name: layer for layer in found.layers}
+    unified = _move_up(view, requests, layers)
     depthwise = frozenset(layer.name for layer in found.layers if layer.depthwise)
-    quantizers = tuple(
+    quantizers = [
         _quantizer(view, tensor, requests[tensor], unified.get(tensor, ""), depthwise)
         for tensor in sorted(requests, key=lambda t: (view.order[t.node], t.output))
         if requests[tensor]
-    )
-    return QuantizationPlan(found.layers, quantizers, tuple(weights), found.skipped)
+    ]
+    per_channel = {quantizer.tensor for quantizer in quantizers if quantizer.per_channel}
+    quantizers = [
+        replace(q, padded=all(_pads(view, layers[name], per_channel) for name in q.layers)) if q.layers else q
+        for q in quantizers
+    ]
+    return QuantizationPlan(found.layers, tuple(quantizers), tuple(weights), found.skipped)
+
+
+def _pads(view: GraphView, layer: QuantizableNode, per_channel: set[TensorId]) -> bool:
+    """Say whether a zero point makes a layer slower: a convolution that pads.
+
+    With levels for each channel behind it, a zero point leads to oneDNN's jit kernel instead of brgconv, which is
+    faster for few channels (MobileNetV2's stem: 200 against 480 µs).
+    """
+    if layer.type != "Convolution" or sums_without_padding(view, layer):
+        return False
+    tensor = TensorId(layer.name)
+    while tensor not in per_channel:
+        readers = view.value_consumers(tensor)
+        if len(readers) != 1 or view.types[readers[0].node] not in ELEMENTWISE:
+            return True
+        tensor = TensorId(readers[0].node)
+    return False
 
 
 def _wanted(layer: QuantizableNode) -> list[tuple[Port, Scheme, bool]]:
@@ -86,11 +123,12 @@ def _quantizer(
     symmetric = any(request.scheme == Scheme.SYMMETRIC for request in requests)
     return ActivationQuantizer(
         tensor,
-        frozenset(request.route for request in requests),
+        frozenset(request.route for request in requests if not request.fused),
         Scheme.SYMMETRIC if symmetric else Scheme.ASYMMETRIC,
         unify=unify,
         signed_only=any(request.signed_only for request in requests),
         per_channel=per_channel,
+        fused=frozenset(Fused(r.route.entry, r.fused, r.reason) for r in requests if r.fused),
     )
 
 
@@ -110,11 +148,16 @@ def _fused_into_groups(view: GraphView, tensor: TensorId) -> bool:
     return False
 
 
-def _move_up(view: GraphView, requests: dict[TensorId, list[_Request]]) -> dict[TensorId, str]:
+def _move_up(
+    view: GraphView, requests: dict[TensorId, list[_Request]], layers: Mapping[str, QuantizableNode]
+) -> dict[TensorId, str]:
     """Move requests towards the inputs, in place, until nothing moves; return the unification key of each tensor."""
     unified: dict[TensorId, str] = {}
     for name in reversed(view.nodes):
         kind = view.types[name]
+        if kind in _FUSING:
+            for tensor, request in _FUSING[kind](view, name, requests, layers):
+                requests[tensor].append(request)
         if kind not in SELECTING and kind != "Concat":
             continue
         tensor = TensorId(name)
@@ -133,6 +176,111 @@ def _move_up(view: GraphView, requests: dict[TensorId, list[_Request]]) -> dict[
             if key:
                 _join(unified, source, key)
     return unified
+
+
+def _fused_mean(
+    view: GraphView, name: str, requests: Mapping[TensorId, list[_Request]], layers: Mapping[str, QuantizableNode]
+) -> list[tuple[TensorId, _Request]]:
+    """Ask for what a mean over space reads, if its output is asked for: the rounding averages out."""
+    source = view.inputs[name][0]
+    asked, rank = requests.get(TensorId(name), []), len(view.shape(source) or ())
+    if not asked or not view.is_constant(view.inputs[name][1]) or len(view.value_consumers(source)) != 1:
+        return []
+    axes = {int(axis) % max(rank, 1) for axis in view.values(view.inputs[name][1]).reshape(-1)}
+    behind = _source_layers(view, source, layers)
+    if rank < 4 or axes != set(range(2, rank)) or not behind:
+        return []
+    owners = tuple(sorted({*behind, *_readers(asked)}))
+    port = Port(name, 0)
+    reason = "the layer before the mean writes 8 bit instead of 32"
+    return [(source, _Request(Route(port, port), Scheme.SYMMETRIC, fused=owners, reason=reason))]
+
+
+def _fused_add(
+    view: GraphView, name: str, requests: Mapping[TensorId, list[_Request]], layers: Mapping[str, QuantizableNode]
+) -> list[tuple[TensorId, _Request]]:
+    """Ask for both inputs of a residual Add, if its output, never negative, is asked for by all that read it."""
+    inputs, total = view.inputs[name], TensorId(name)
+    if any(map(view.is_constant, inputs)) or inputs[0] == inputs[1] or _differ(view, *inputs):
+        return []
+    readers = view.value_consumers(total)
+    while total not in requests and len(readers) == 1 and view.types[readers[0].node] in ("Relu", "Clamp"):
+        total = TensorId(readers[0].node)
+        readers = view.value_consumers(total)
+    asked = requests.get(total, [])
+    if not asked or total.node not in view.positive or not _all_readers_ask(view, total, asked):
+        return []
+    found, owners, branches = [], set(_readers(asked)), 0
+    for index, tensor in enumerate(inputs):
+        port, skip = Port(name, index), requests.get(tensor, [])
+        layer = _only_layer(view, tensor, layers)
+        if skip and tensor.node in view.positive:
+            owners |= _readers(skip)
+            request = _Request(Route(port, port), Scheme.ASYMMETRIC, reason=f"{name} reads 8 bit instead of 32")
+            found.append((tensor, request))
+        elif layer:
+            owners.add(layer)
+            branches += 1
+            if _one_point(view, layer):
+                reason = f"{layer} and {name} run as one and write 8 bit instead of 32"
+                found.append((tensor, _Request(Route(port, port), Scheme.SYMMETRIC, reason=reason)))
+    # Both inputs have to be of 8 bit where two branches meet; beside a skip, one is.
+    if not branches or len(found) < branches:
+        return []
+    return [(tensor, replace(request, fused=tuple(sorted(owners)))) for tensor, request in found]
+
+
+_FUSING = {"Add": _fused_add, "ReduceMean": _fused_mean}
+
+
+def _readers(requests: list[_Request]) -> set[str]:
+    """Return the layers that ask; where none does, those that what asks is fused with."""
+    real = {request.route.layer.node for request in requests if not request.fused}
+    return real or {name for request in requests for name in request.fused}
+
+
+def _differ(view: GraphView, one: TensorId, other: TensorId) -> bool:
+    """Say whether an Add of two tensors spreads one over the other, or may."""
+    shape = view.shape(one)
+    return shape is None or shape != view.shape(other) or None in shape[1:]
+
+
+def _only_layer(view: GraphView, tensor: TensorId, layers: Mapping[str, QuantizableNode]) -> str:
+    """Return the convolution whose output, biased or not, is this tensor and is read once; empty if there is none."""
+    name = tensor.node
+    if view.types[name] == "Add" and any(map(view.is_constant, view.inputs[name])):
+        if len(view.value_consumers(tensor)) != 1:
+            return ""
+        name = next(source.node for source in view.inputs[name] if not view.is_constant(source))
+    alone = len(view.value_consumers(TensorId(name))) == 1
+    return name if alone and name in layers and layers[name].type == "Convolution" else ""
+
+
+def _source_layers(view: GraphView, tensor: TensorId, layers: Mapping[str, QuantizableNode]) -> set[str]:
+    """Return the convolutions that a tensor comes from through operations fused into them; empty if not all are."""
+    found: set[str] = set()
+    waiting = [tensor]
+    while waiting:
+        name = waiting.pop().node
+        if name in layers and layers[name].type == "Convolution":
+            found.add(name)
+        elif view.types[name] in ELEMENTWISE | {"MaxPool"}:
+            sources = [source for source in view.inputs[name] if not view.is_constant(source)]
+            if any(len(view.value_consumers(source)) > 1 for source in sources) and len(sources) == 1:
+                return set()
+            waiting += sources
+        else:
+            return set()
+    return found
+
+
+def _one_point(view: GraphView, layer: str) -> bool:
+    """Say whether a kernel is one point: a larger one is bound by its sums, not by writing them.
+
+    Rounding the branches of ResNet-18, 3 x 3, cost .5 dB and gained 1 %; those of ResNet-50, 1 x 1, .1 dB and 14 %.
+    """
+    shape = view.shape(view.inputs[layer][1]) or ()
+    return set(shape[2:]) == {1}
 
 
 def _all_readers_ask(view: GraphView, tensor: TensorId, requests: list[_Request]) -> bool:

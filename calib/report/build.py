@@ -108,7 +108,7 @@ def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidate
     }
     return QuantizerFacts(
         tensor=str(quantizer.tensor),
-        layers=sorted(quantizer.layers),
+        layers=sorted(quantizer.layers | {fused.port.node for fused in quantizer.fused}),
         scheme=quantizer.scheme.value,
         levels=quantizer.levels,
         low=chosen.low,
@@ -116,7 +116,7 @@ def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidate
         data_low=summary.low,
         data_high=summary.high,
         estimator=_estimator(chosen, others),
-        reason=chosen.reason,
+        reason="; ".join(filter(None, (chosen.reason, *(fused.reason for fused in sorted(quantizer.fused))))),
         clipped=clipped_share(summary, chosen) if summary.histogram is not None else None,
         candidates=others,
         histogram_edges=edges,

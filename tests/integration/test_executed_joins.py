@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from building import Net, integer, ints, max_pool, op, resize
-from proof import error, needs_vnni, prove
+from proof import error, faults, needs_vnni, prove
 
 pytestmark = needs_vnni
 
@@ -153,3 +153,28 @@ def test_a_maximum_that_an_operation_compares_with_is_no_reason_to_leave_a_layer
     x = net.input(1, 8, 8, 8)
     proof = prove(net.model(net.conv(op.subtract(x, op.reduce_max(x, np.array([1]), True)), 8)))
     assert len(proof.planned) == 1 and not proof.broken and proof.computes_what_it_says()
+
+
+def bottleneck(net, x, project):
+    """Return a residual block whose branch ends in a kernel of one point."""
+    skip = net.bias(net.conv(x, 16, 1)) if project else x
+    branch = op.relu(net.bias(net.conv(x, 8, 1)))
+    branch = op.relu(net.bias(net.conv(branch, 8, 3)))
+    return op.relu(op.add(net.bias(net.conv(branch, 16, 1)), skip))
+
+
+def test_residual_adds_and_the_mean_behind_them_run_inside_int8_layers():
+    net = Net()
+    x = max_pool(op.relu(net.bias(net.conv(net.input(1, 3, 16, 16), 8, 3))))
+    x = bottleneck(net, bottleneck(net, x, project=True), project=False)
+    proof = prove(net.model(net.dense(op.reduce_mean(x, np.array([2, 3]), False), 4)))
+    assert not faults(proof)
+    in_float = [node for node in proof.nodes if node.kind in ("Subgraph", "Pooling", "Reduce", "Eltwise")]
+    assert [node.name for node in in_float if not node.int8] == ["Parameter_0:0/fq"]
+
+
+def test_residual_adds_that_are_half_in_int8_compute_what_they_say():
+    net = Net()
+    x = op.relu(net.bias(net.conv(net.input(1, 3, 16, 16), 16, 3)))
+    proof = prove(net.model(net.conv(bottleneck(net, x, project=False), 4)), None, ["Convolution_2"])
+    assert not faults(proof)

@@ -264,3 +264,72 @@ def test_what_was_skipped_stays_in_the_plan_with_its_reason():
     plan = planned(net, named(net.deconv(x, 4, groups=4), "up"), conv(net, x, "a"))
     assert [layer.name for layer in plan.layers] == ["a"]
     assert [(skipped.name, bool(skipped.reason)) for skipped in plan.skipped] == [("up", True)]
+
+
+def residual(kernel: int = 1, rectified: bool = True, read_bare: bool = False) -> QuantizationPlan:
+    """Plan two blocks' worth of a residual network: stem, MaxPool, branch, Add, two layers behind it."""
+    net = Net()
+    stem = named(op.relu(conv(net, net.input(1, 3, 8, 8), "stem")), "skip")
+    x = pooled_by(stem)
+    branch = conv(net, op.relu(conv(net, x, "first")), "branch", kernel=kernel)
+    total = named(op.add(branch, x), "add")
+    total = named(op.relu(total), "sum") if rectified else total
+    outputs = [conv(net, total, "next"), conv(net, total, "other")]
+    return planned(net, *outputs, *([op.exp(total)] if read_bare else []))
+
+
+def test_a_residual_add_reads_what_the_layers_around_it_read():
+    plan = residual()
+    skip, branch = on(plan)["skip:0"], on(plan)["branch:0"]
+    assert skip.layers == {"first"} and skip.consumers == {Port("pool", 0)}  # through the MaxPool, with everybody
+    assert not branch.layers and branch.consumers == {Port("add", 0)}
+    assert branch.scheme == Scheme.SYMMETRIC
+    for quantizer in (skip, branch):
+        (fused,) = quantizer.fused
+        assert fused.layers == ("branch", "first", "next", "other") and "8 bit" in fused.reason
+
+
+def test_the_branch_of_a_residual_add_is_rounded_only_behind_a_kernel_of_one_point():
+    assert "branch:0" not in on(residual(kernel=3))
+    assert on(residual(kernel=3))["skip:0"].fused
+
+
+@pytest.mark.parametrize("kinds", [{"rectified": False}, {"read_bare": True}])
+def test_a_sum_that_is_signed_or_read_in_floating_point_is_not_fused(kinds: dict[str, bool]):
+    assert not any(quantizer.fused for quantizer in residual(**kinds).activations)
+
+
+@pytest.mark.parametrize("layer", ["branch", "first", "next"])
+def test_a_layer_that_goes_back_to_floating_point_takes_the_add_with_it(layer: str):
+    left = residual().without([layer])
+    assert not any(quantizer.fused for quantizer in left.activations)
+    assert "branch:0" not in on(left)
+
+
+def test_what_a_mean_over_space_reads_is_quantized_if_the_mean_is():
+    net = Net()
+    x = named(op.relu(conv(net, net.input(1, 3, 8, 8), "a")), "relu")
+    mean = named(op.reduce_mean(x, np.array([2, 3]), False), "mean")
+    plan = planned(net, named(net.dense(mean, 4), "dense"))
+    assert {"relu:0", "mean:0"} <= set(on(plan))
+    (fused,) = on(plan)["relu:0"].fused
+    assert fused.port == Port("mean", 0) and "a" in fused.layers
+    assert on(plan.without(["a"])).keys() == {"mean:0"}
+
+
+@pytest.mark.parametrize("axes", [[1], [2]])
+def test_what_another_mean_reads_is_not_quantized(axes: list[int]):
+    net = Net()
+    x = named(op.relu(conv(net, net.input(1, 3, 8, 8), "a")), "relu")
+    plan = planned(net, net.dense(op.reduce_mean(x, np.array(axes), False), 4))
+    assert "relu:0" not in on(plan)
+
+
+def test_a_zero_point_costs_where_a_convolution_pads_and_no_level_behind_it_is_of_a_channel():
+    net = Net()
+    x = net.input(1, 3, 8, 8)
+    padded = conv(net, x, "padded")
+    assert on(planned(net, padded))["input0:0"].padded
+    assert not on(planned(net, named(net.depthwise(op.relu(padded)), "depthwise")))["input0:0"].padded
+    bare = Net()
+    assert not on(planned(bare, conv(bare, bare.input(1, 3, 8, 8), "one", kernel=1)))["input0:0"].padded
