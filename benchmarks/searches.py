@@ -16,6 +16,7 @@ from ablations import Ablation
 from cases import Case, Reference
 from numpy.typing import NDArray
 
+from calib.accuracy.cost import ranking_samples
 from calib.job import prepare
 from calib.runtime.session import Session, core, ov
 from calib.stages import build, without
@@ -72,7 +73,8 @@ class CalibSearch:
         result = self._quantize(case, validation=validation, metric=case.metric, max_drop=max_drop)
         report = result.report
         asked = {fact.key: fact.value for fact in report.settings}["rank_samples"]
-        ranking = len(report.ranking) * min(asked, len(case.calibration))
+        samples = ranking_samples(min(asked, len(case.calibration)), len(report.ranking), len(case.validation))
+        ranking = len(report.ranking) * samples
         return Found(
             result.model, report.accuracy.images_evaluated + ranking, report.status == "within_budget", ranking
         )

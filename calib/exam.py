@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ class Exam:
     Attributes:
         ids: validation samples in id order; one empty name for a function over the whole set.
         references: FP32 outputs by sample id, for metrics that compare with them.
+        check: called between two samples; raises where the run has to end.
     """
 
     job: Job
@@ -59,6 +60,7 @@ class Exam:
     ids: tuple[str, ...]
     metric: Any
     references: Mapping[str, Sequence[NDArray[Any]]]
+    check: Callable[[], None] = lambda: None
 
     def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> Any:
         """Compile a model in the form that ``run`` takes."""
@@ -74,7 +76,7 @@ class Exam:
             value, scores = self.metric.metric.evaluate(predict)
             return [(value, None if scores is None else scores.tolist())]
         assert self.dataset is not None
-        samples = self.dataset.load([self.ids[i] for i in indices])
+        samples = self._checked(self.dataset.load([self.ids[i] for i in indices]))
         return evaluate_compiled(compiled, samples, self.metric, self.references)
 
     @property
@@ -95,13 +97,18 @@ class Exam:
             parts = self.run(self.compiled(self.job.loaded.model, F32), [0])
             return [[part, None, None] for part in parts], []
         marks: list[str] = []
-        samples = _marked(self.dataset.load(self.ids), marks)
+        samples = self._checked(_marked(self.dataset.load(self.ids), marks))
         metric: Any = BaselineMetric(self.metric)
         if not self.references:
             return evaluate_compiled(self.compiled(self.job.loaded.model, F32), samples, metric), marks
         known = self.references
         rows = [measure_sample(metric, known[sample.id], sample, known, i) for i, sample in enumerate(samples)]
         return rows, marks
+
+    def _checked(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            self.check()
+            yield sample
 
     def marks(self) -> list[str]:
         """Return each sample's `mark`; loads every sample, runs no model."""

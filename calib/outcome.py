@@ -181,6 +181,7 @@ class AccuracyFacts(Frozen):
         default=None, description="drop of the INT8 model that was given up, where the FP32 model was kept"
     )
     note: str = Field(default="", description="plain sentence, such as a budget below what the samples can show")
+    stopped: str = Field(default="", description="why the search ended early, such as an interruption")
     bound_evaluations: int = Field(default=0, description="most evaluations of the search, stated before it began")
     bound_s: float = Field(default=0.0, description="most seconds they were expected to take, stated before")
     images_evaluated: int = 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from calib.accuracy.baseline import MarginMetric, check_baseline, labels_moved
 from calib.accuracy.budget import Budget
-from calib.accuracy.cost import Expected, expected_cost
+from calib.accuracy.cost import Expected, expected_cost, ranking_samples
 from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
@@ -29,6 +30,7 @@ from calib.corrections.ranking import one_in_damages
 from calib.errors import ModelError, OutputError, UsageError
 from calib.exam import Exam, WholeSet
 from calib.graph.ir_file import save_model
+from calib.interrupts import Interrupts
 from calib.job import Job
 from calib.outcome import AccuracyFacts, RankFacts, SearchStepFacts
 from calib.plan_file import plan_to_json
@@ -74,7 +76,8 @@ def keep_promise(
         stage: told of every step.
     """
     settings, draft = job.settings, whole.draft
-    with open_store(store, resume) as verdicts:
+    with open_store(store, resume) as verdicts, Interrupts() as interrupts:
+        exam = replace(exam, check=interrupts.check)  # between two samples, not while a verdict is written
         baseline = _baseline(verdicts, exam, stage)
         run = _run(job, exam, draft, baseline)
         if resume and (count := verdicts.verdicts(run)):
@@ -114,12 +117,15 @@ def keep_promise(
         result = search(replace(problem, limits=Limits(max_evaluations=1)))
         ranking: tuple[RankedUnit, ...] = ()
         if settings.max_drop is not None and result.status != "within_budget" and not _over(problem, result):
-            ranking = _ranking(verdicts, run, job, draft, units)
+            ids = job.ids[: ranking_samples(settings.rank_samples, len(units), len(exam.ids))]
+            ranking = _ranking(verdicts, run, job, draft, units, ids)
             result = search(replace(problem, ranked=ranking))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
         kept = _kept(job, exam, problem, result, trials, ranking)
         facts = kept.facts.model_copy(update={"bound_evaluations": expected.evaluations, "bound_s": expected.most_s})
+        if interrupts.noted:  # also where the search had ended already
+            facts = facts.model_copy(update={"stopped": result.stopped or "it was interrupted"})
         return replace(kept, facts=facts, warnings=(*baseline.warnings, *kept.warnings))
 
 
@@ -294,11 +300,9 @@ class _Trials:
         return built, model, self._exam.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
-        names = [str(number) for number in range(len(plans))]
-        models = [self.shipped(plan) for plan in plans]
-        found = [Candidate(name, model, self.config) for name, model in zip(names, models, strict=True)]
+        found = [Candidate(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
         times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
-        return [times.time_ms(name) for name in names]
+        return [times.time_ms(candidate.name) for candidate in found]
 
 
 def precision_config(precision: str | None) -> Mapping[str, Any]:
@@ -315,9 +319,10 @@ def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
     return read
 
 
-def _ranking(store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[Layers]) -> tuple[RankedUnit, ...]:
+def _ranking(
+    store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[Layers], ids: Sequence[str]
+) -> tuple[RankedUnit, ...]:
     """Return the units, most damaging first, from the store where they were ranked before."""
-    ids = job.ids[: job.settings.rank_samples]
     key = f"{run}/{_hash(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
@@ -330,21 +335,20 @@ def _ranking(store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[
 def _held_out(exam: Exam, share: float) -> NDArray[np.int64]:
     if not share or isinstance(exam.metric, WholeSet):
         return np.empty(0, np.int64)
-    _, held = split_ids(exam.ids, share, "confirm")
-    position = {name: index for index, name in enumerate(exam.ids)}
-    return np.array(sorted(position[name] for name in held), np.int64)
+    held = frozenset(split_ids(exam.ids, share, "confirm")[1])
+    return np.array([index for index, name in enumerate(exam.ids) if name in held], np.int64)
 
 
 def _deadline(limit: float | None) -> Callable[[], bool]:
-    end = None if limit is None else time.monotonic() + limit
-    return lambda: end is not None and time.monotonic() > end
+    end = time.monotonic() + (math.inf if limit is None else limit)
+    return lambda: time.monotonic() > end
 
 
 def _tell(stage: Stage, step: SearchStepFacts, problem: Problem, expected: Expected) -> None:
     limit = problem.budget.max_drop
     budget = f" of {limit:g}" if limit < sys.float_info.max else ""
-    layers = f"{len(step.reverted)} of {len(problem.layers)} layers in floating point"
-    stage.update(1, f"{step.step} of at most {expected.evaluations}, drop {step.drop:.4g}{budget}, {layers}")
+    drop = f"{step.step} of at most {expected.evaluations}, drop {step.drop:.4g}{budget}"
+    stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
 
 
 def _kept(
@@ -360,10 +364,10 @@ def _kept(
     if figure is not None and default != (job.settings.float_precision or "f32") and result.status != "fp32_kept":
         indices = problem.held_out if result.held_out is not None else problem.search_indices
         compiled = exam.compiled(trials.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
-        parts = exam.run(compiled, indices.tolist())
-        other = problem.budget.loss(problem.baseline(indices), float(metric.aggregate(parts)))
-        other /= problem.budget.scale(problem.baseline(indices))
-        if problem.budget.fits(figure.drop) and not problem.budget.fits(other):
+        with suppress(KeyboardInterrupt):  # the best model is written all the same
+            value = float(metric.aggregate(exam.run(compiled, indices.tolist())))
+            other = problem.budget.drop(problem.baseline(indices), value)
+        if other is not None and problem.budget.fits(figure.drop) and not problem.budget.fits(other):
             warnings.append(
                 f"the budget holds in f32 but not in {default}, which this machine runs by default: "
                 "compile the INT8 model with INFERENCE_PRECISION_HINT=f32, or give --float-precision bf16"
@@ -386,6 +390,7 @@ def _kept(
         drop_default_precision=other,
         default_precision=default,
         note=result.note if job.settings.max_drop is not None else "",
+        stopped=result.stopped,
         images_evaluated=result.images_evaluated,
         compilations=result.compilations,
     )

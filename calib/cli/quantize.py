@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import calib
-from calib.cli import BUDGET_MISSED
+from calib.cli import BUDGET_MISSED, INTERRUPTED
 from calib.cli.options import (
     color,
     json_flag,
@@ -73,6 +73,9 @@ def command(
     if missing := [flag for flag, value in (("--calibration", calibration), ("--output", output)) if not value]:
         raise click.UsageError(f"Missing option {' and '.join(missing)} (or give --dry-run).")
     report = run(ctx, model, str(calibration), str(output), page, as_json, given)
+    if report.accuracy and "interrupted" in report.accuracy.stopped:
+        remark(ctx, "interrupted: this is the best model until then; --resume goes on from here")
+        ctx.exit(INTERRUPTED)
     if report.status in ("over_budget", "fp32_kept"):
         ctx.exit(BUDGET_MISSED)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from calib.errors import CalibError
+from calib.interrupts import Interrupts
 from calib.report.escape import printable
 from calib.zoo import owner
 from calib.zoo.identity import Identity, needs_histogram
-from calib.zoo.interrupts import Interrupts
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
 from calib.zoo.output import Output
 from calib.zoo.places import fetch

@@ -14,7 +14,7 @@ ROOT = Path(calib.__file__).resolve().parent
 
 # From the bottom; a module may import from its own layer and from those before it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "progress"}),
+    frozenset({"errors", "progress", "interrupts"}),
     frozenset({"store", "outcome", "plan", "plan_file", "summary", "python_object", "demo", "demo_data"}),
     frozenset({"graph", "runtime", "ranges", "samples", "metrics"}),
     frozenset({"config"}),

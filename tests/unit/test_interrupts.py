@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from calib.zoo.interrupts import Interrupts
+from calib.interrupts import Interrupts
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])

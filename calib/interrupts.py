@@ -33,6 +33,15 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def check(self) -> None:
+        """Raise what was noted, at a place where nothing is half done.
+
+        Raises:
+            KeyboardInterrupt: a signal came.
+        """
+        if self.noted:
+            raise KeyboardInterrupt
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.noted:
             raise KeyboardInterrupt
