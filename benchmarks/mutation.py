@@ -95,12 +95,11 @@ def main() -> int:
                 shutil.copy2(ROOT / name, folder / name)
         if not codes(folder):
             run(folder, [FIRST], end - time.monotonic())
-        survivors = [name for name, code in codes(folder).items() if options.again and code in (SURVIVED, UNTESTED)]
-        if survivors:
+        names = [name for name in sorted(codes(folder)) if any(fnmatch.fnmatchcase(name, p) for p in options.only)]
+        if survivors := [name for name in names if options.again and codes(folder)[name] in (SURVIVED, UNTESTED)]:
             for copy in (folder, folder / "mutants"):
                 shutil.copytree(ROOT / "tests", copy / "tests", dirs_exist_ok=True)
             run(folder, survivors, end - time.monotonic())
-        names = [name for name in sorted(codes(folder)) if any(fnmatch.fnmatchcase(name, p) for p in options.only)]
         chosen = Random(0).sample(names, min(options.sample, len(names)))
         waiting = [name for name in chosen if codes(folder)[name] is None]
         if waiting and end > time.monotonic():

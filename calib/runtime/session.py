@@ -121,11 +121,11 @@ class Session:
     """
 
     def __init__(self, model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int = 1):
-        self._dynamic = None
+        self._config, self._threads, self._dynamic = config, threads, None
         if config.get("LP_TRANSFORMS_MODE") == "NO" and any(p.get_partial_shape().is_dynamic for p in model.inputs):
             self._dynamic, self._shapes = model.clone(), {}
-        self._config, self._threads = config, threads
-        self._compile(model)
+        else:
+            self._compile(model)
 
     def _compile(self, model: ov.Model) -> None:
         self.compiled = compile_model(model, self._config, threads=self._threads)
@@ -134,14 +134,14 @@ class Session:
         self._stateful = bool(self._request.query_state())
 
     def _settle(self, shapes: dict[int, tuple[int, ...]]) -> None:
-        """Compile for these input shapes, unless that was done last time or the model can't take them as its own."""
+        """Compile for these input shapes, unless that was done last time; as it is where it can't be reshaped."""
         if self._dynamic is None or shapes == self._shapes:
             return
         self._shapes, static = shapes, self._dynamic.clone()
         try:
             static.reshape({i: ov.PartialShape(list(shape)) for i, shape in shapes.items()})
         except RuntimeError:
-            return
+            static = self._dynamic
         self._compile(static)
 
     def __call__(self, feed: Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
