@@ -16,7 +16,6 @@ from ablations import Ablation
 from cases import Case, Reference
 from numpy.typing import NDArray
 
-from calib.accuracy.cost import ranking_samples
 from calib.job import prepare
 from calib.runtime.session import Session, core, ov
 from calib.stages import build, without
@@ -73,8 +72,7 @@ class CalibSearch:
         result = self._quantize(case, validation=validation, metric=case.metric, max_drop=max_drop)
         report = result.report
         asked = {fact.key: fact.value for fact in report.settings}["rank_samples"]
-        samples = ranking_samples(min(asked, len(case.calibration)), len(report.ranking), len(case.validation))
-        ranking = len(report.ranking) * samples
+        ranking = len(report.ranking) * min(asked, len(case.calibration))
         return Found(
             result.model, report.accuracy.images_evaluated + ranking, report.status == "within_budget", ranking
         )

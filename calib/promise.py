@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from calib.accuracy.baseline import MarginMetric, check_baseline, labels_moved
 from calib.accuracy.budget import Budget
-from calib.accuracy.cost import Expected, expected_cost, ranking_samples
+from calib.accuracy.cost import Expected, expected_cost
 from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
@@ -117,8 +117,7 @@ def keep_promise(
         result = search(replace(problem, limits=Limits(max_evaluations=1)))
         ranking: tuple[RankedUnit, ...] = ()
         if settings.max_drop is not None and result.status != "within_budget" and not _over(problem, result):
-            ids = job.ids[: ranking_samples(settings.rank_samples, len(units), len(exam.ids))]
-            ranking = _ranking(verdicts, run, job, draft, units, ids)
+            ranking = _ranking(verdicts, run, job, draft, units)
             result = search(replace(problem, ranked=ranking))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
@@ -319,10 +318,9 @@ def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
     return read
 
 
-def _ranking(
-    store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[Layers], ids: Sequence[str]
-) -> tuple[RankedUnit, ...]:
+def _ranking(store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[Layers]) -> tuple[RankedUnit, ...]:
     """Return the units, most damaging first, from the store where they were ranked before."""
+    ids = job.ids[: job.settings.rank_samples]
     key = f"{run}/{_hash(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit

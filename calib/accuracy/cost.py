@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from calib.accuracy.problem import Limits, Problem
 
-# Ranking may take this share of a pass over the validation samples, if that is enough for so many samples.
-RANKING, FEWEST_TO_RANK = 0.5, 2
 # Climbing reverts at least 1, 3, 9… more units a step.
 STRIDE = 3
 # So many times the forecast may fail to halve the gap in bisection before the middle is taken.
@@ -71,14 +69,6 @@ def bound_images(problem: Problem) -> int:
         most += CONFIRMATIONS * unseen + (CONFIRMATIONS - 1) * up * seen
     limit = problem.limits.max_evaluations
     return most if limit is None else min(most, everything + limit * max(seen, unseen))
-
-
-def ranking_samples(wanted: int, units: int, validation: int) -> int:
-    """Return on how many samples units are ranked: fewer where that would cost as much as the search.
-
-    Each costs a pass for each unit. Two already give nearly the order that eight do.
-    """
-    return min(wanted, max(FEWEST_TO_RANK, int(RANKING * validation / max(units, 1))))
 
 
 @dataclass(frozen=True)

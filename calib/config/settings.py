@@ -203,10 +203,7 @@ class Settings(_Checked):
 
     time_limit: Seconds | None = Field(default=None, description="for the search, in seconds or as 30m, 2h")
     max_evaluations: Count | None = Field(default=None, description="of the search, each over the validation dataset")
-    rank_samples: Count = Field(
-        default=8,
-        description="calibration samples that layers are ranked with, at most: fewer with few validation samples",
-    )
+    rank_samples: Count = Field(default=8, description="calibration samples that layers are ranked with")
     require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
         default=None, description="against the faster of f32 and default FP32; layers that do not pay go back"
     )

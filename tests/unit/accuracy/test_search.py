@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calib.accuracy.budget import Budget
-from calib.accuracy.cost import bound, bound_images, climbs, ranking_samples
+from calib.accuracy.cost import bound, bound_images, climbs
 from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit
 from calib.accuracy.result import rejudge
@@ -316,10 +316,3 @@ def test_int8_far_over_the_budget_is_known_by_the_doubtful_samples_and_nearby_by
     assert [step.samples for step in near.steps] == [doubtful, 1000] and near.images_evaluated == 2000
     once = search(_scouted({"l0": 5, "l1": 5}, limits=Limits(max_evaluations=1)))
     assert once.status == "within_budget" and once.evaluations == 1
-
-
-def test_ranking_costs_at_most_half_a_pass_or_two_samples_a_unit():
-    assert ranking_samples(8, 27, 1250) == 8 and ranking_samples(8, 50, 50_000) == 8
-    assert ranking_samples(8, 50, 400) == 4 and 50 * 4 <= 400 / 2
-    assert ranking_samples(8, 50, 100) == ranking_samples(8, 50, 1) == 2
-    assert ranking_samples(1, 50, 100) == 1
