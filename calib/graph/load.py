@@ -171,6 +171,17 @@ def _from_memory(model: ov.Model) -> Loaded:
     return replace(loaded, facts=facts)
 
 
+def _readable(path: Path) -> bool:
+    """Tell whether a file can be read to its end, a block at a time."""
+    try:
+        with path.open("rb") as stream:
+            while stream.read(1 << 20):
+                pass
+    except OSError:
+        return False
+    return True
+
+
 def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
     """Read a file that was looked over, and describe it."""
     try:
@@ -178,6 +189,8 @@ def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) 
         raw = core().read_model(str(path), config={"ENABLE_MMAP": False})
     except (RuntimeError, ValueError) as error:
         notice_memory(error)
+        if "Failed to read weights" in str(error) and _readable(path.with_suffix(".bin")):
+            raise MemoryError(_last_line(error)) from error
         raise ModelError(
             f"{path}: OpenVINO can't read it: {_last_line(error)}. "
             "Export or convert it again, with operations and types that OpenVINO supports"
