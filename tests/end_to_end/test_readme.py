@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shown = open_dataset(tmp_path / "images", inputs=input_specs(model))
     lines = [f"images/{sample.id},{int(session(sample.feed)[0].argmax())}" for sample in shown]  # pyright: ignore
     (tmp_path / "val.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "datasets").symlink_to(ROOT / "datasets")
+    (tmp_path / "datasets").mkdir()  # what the zoo writes goes beside its manifest
+    (tmp_path / "datasets" / "demo").symlink_to(ROOT / "datasets" / "demo")
+    shutil.copy(ROOT / "datasets" / "zoo.yaml", tmp_path / "datasets")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
