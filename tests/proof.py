@@ -123,13 +123,8 @@ def random_feeds(model: ov.Model, count: int = 4, seed: int = 0, size: int = 8) 
     return feeds
 
 
-def prove(
-    model: Any, feeds: Sequence[Arrays] | None = None, ignore: Sequence[str] = (), exact: Session | None = None
-) -> Proof:
-    """Quantize with min-max ranges as the pipeline does, compile, and ask what ran.
-
-    ``exact`` is the model compiled already, as it came.
-    """
+def prove(model: Any, feeds: Sequence[Arrays] | None = None, ignore: Sequence[str] = ()) -> Proof:
+    """Quantize with min-max ranges as the pipeline does, compile, and ask what ran."""
     original = load_model(model).model
     feeds = random_feeds(original) if feeds is None else feeds
     view = GraphView(original)
@@ -138,7 +133,7 @@ def prove(
     summaries = collect(original, needs, [(f"{i:04d}", f"sample {i}", feed) for i, feed in enumerate(feeds)])
     plan = assign(plan, summaries, get_estimator("minmax"))
     quantized = insert(original, plan, fold=True)
-    session, reference = Session(quantized), exact or Session(original)
+    session, reference = Session(quantized), Session(original)
     return Proof(
         original,
         view,

@@ -11,17 +11,16 @@ from calib.errors import ModelError
 from calib.runtime.session import Session
 
 
-def _running(network: Generated) -> Session | None:
+def _runs(network: Generated) -> bool:
     try:
-        session = Session(network.model)
-        session(network.feeds[0])
+        Session(network.model)(network.feeds[0])
     except (ModelError, RuntimeError):  # OpenVINO can't run some dynamic deconvolutions in f32 either
-        return None
-    return session
+        return False
+    return True
 
 
-def _check(network: Generated, exact: Session | None = None) -> None:
-    proof = prove(network.model, network.feeds, exact=exact)
+def _check(network: Generated) -> None:
+    proof = prove(network.model, network.feeds)
     assert not faults(proof), network.steps
     distance = error(proof.int8_outputs, proof.float_outputs)
     assert distance <= network.distance(len(proof.planned)), network.steps
@@ -31,9 +30,8 @@ def _check(network: Generated, exact: Session | None = None) -> None:
 @settings(derandomize=True, deadline=None, max_examples=200, suppress_health_check=list(HealthCheck), print_blob=False)
 @given(network=networks())
 def test_a_random_network_compiles_computes_what_it_says_and_runs_as_planned(network):
-    exact = _running(network)
-    assume(exact)
-    _check(network, exact)
+    assume(_runs(network))
+    _check(network)
 
 
 # Seeds that failed once, and what OpenVINO did wrong there.

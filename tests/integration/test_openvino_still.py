@@ -271,3 +271,13 @@ def test_fused_attention_is_still_one_primitive_in_which_no_levels_can_be_set():
     nodes = executed_nodes(Session(net.model(op.scaled_dot_product_attention(*qkv))).compiled)
     assert [node.kind for node in nodes if any("Softmax" in name for name in node.originals)] == ["Subgraph"]
     assert not any(node.kind == "MatMul" for node in nodes)
+
+
+def test_a_chain_of_matmuls_over_rows_is_still_one_subgraph_whose_primitive_says_f32():
+    """No rule keeps such layers in floating point: where others run in INT8, building the model takes them out."""
+    net = Net()
+    first, second = (
+        np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate([(32, 12), (12, 6)])
+    )
+    hidden = op.elu(op.matmul(op.elu(net.input(1, 32), 1.0), first, False, False), 1.0)
+    assert symptom(net.model(op.matmul(hidden, second, False, False))) == FLOAT
