@@ -42,6 +42,8 @@ def _layer(
     view: GraphView, node: QuantizableNode | Skipped, ran: Executed | None, reverted: Mapping[str, str]
 ) -> LayerFacts:
     reason = "" if isinstance(node, QuantizableNode) else reverted.get(node.name, node.reason)
+    if isinstance(node, QuantizableNode) and ran and not ran.int8:  # where all layers do, they are kept as planned
+        reason = f"OpenVINO ran it as {ran.primitive} although its inputs were quantized"
     return LayerFacts(
         name=node.name,
         type=node.type,

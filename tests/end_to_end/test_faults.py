@@ -218,16 +218,8 @@ def test_too_little_memory_for_a_model_is_said_and_leaves_nothing(work: Path):
              work / "model.xml")  # fmt: skip
     np.savez(work / "data.npz", image=np.zeros((4, 2048), np.float32))
     places = [str(work / "model.xml"), "--calibration", str(work / "data.npz"), "-o", str(work / "out")]
-    command = [
-        sys.executable,
-        "-c",
-        SCARCE,
-        "120",
-        "quantize",
-        *places,
-        "--effort",
-        "fast",
-    ]  # twice 64 MiB of weights is too much
+    # twice 64 MiB of weights is too much
+    command = [sys.executable, "-c", SCARCE, "120", "quantize", *places, "--effort", "fast"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
     assert "not enough memory" in done.stderr.splitlines()[-1], done.stderr

@@ -13,6 +13,7 @@ import pytest
 from building import Net, ints, op
 from proof import error, needs_vnni, prove, random_feeds
 
+from calib import quantize
 from calib.errors import CalibError
 from calib.graph.operations import LAYERS, SELECTING
 from calib.plan import Port, Scheme
@@ -280,4 +281,7 @@ def test_a_chain_of_matmuls_over_rows_is_still_one_subgraph_whose_primitive_says
         np.random.default_rng(i).normal(size=s).astype(np.float32) for i, s in enumerate([(32, 12), (12, 6)])
     )
     hidden = op.elu(op.matmul(op.elu(net.input(1, 32), 1.0), first, False, False), 1.0)
-    assert symptom(net.model(op.matmul(hidden, second, False, False))) == FLOAT
+    model = net.model(op.matmul(hidden, second, False, False))
+    assert symptom(model) == FLOAT
+    layers = quantize(model, [feed[0] for feed in random_feeds(model)], effort="fast").report.layers
+    assert all(layer.executed == "f32" and "although its inputs were quantized" in layer.reason for layer in layers)
