@@ -7,19 +7,19 @@ from pathlib import Path
 
 from peers import Samples
 
-from calib.corrections.channels import equalize, rescale
-from calib.corrections.judge import Draft, Judge
-from calib.corrections.sequential_bias import correct_biases
-from calib.corrections.weights import round_all
+from calib.corrections.bias_correction import correct_biases
+from calib.corrections.equalization import equalize, rescale
+from calib.corrections.rounding import round_all
+from calib.corrections.scoring import Draft, Judge
+from calib.engine.building import Base, build, gather, make_plan
+from calib.engine.job import Job, prepare
 from calib.graph.insert import Edits
 from calib.graph.view import GraphView
-from calib.job import Job, prepare
-from calib.plan import QuantizationPlan
 from calib.progress import silent
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.session import ov
-from calib.stages import Base, build, gather, make_plan
+from calib.values.plan import QuantizationPlan
 
 LEARNT_FROM = 32  # samples, as in calib's own recipes
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from subjects import SUBJECTS
 
 from calib.accuracy.interval import Interval, paired_interval
-from calib.corrections.judge import decibel, normalized_errors
+from calib.corrections.scoring import decibel, normalized_errors
 from calib.demo import demo_folder
 from calib.metrics.metric import Metric
 from calib.metrics.resolve import resolve_metric

@@ -29,8 +29,8 @@ import record
 from peers import PEERS
 from subjects import SUBJECTS
 
-from calib.benchmark import executed_int8_share
-from calib.graph.load import load_model
+from calib.engine.bench import executed_int8_share
+from calib.loading.load import load_model
 from calib.runtime.paired import Timings
 from calib.runtime.session import F32, core, default_precision, ov
 from calib.runtime.timing import Candidate, time_models

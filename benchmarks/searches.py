@@ -16,9 +16,9 @@ from ablations import Ablation
 from cases import Case, Reference
 from numpy.typing import NDArray
 
-from calib.job import prepare
+from calib.engine.building import build, without
+from calib.engine.job import prepare
 from calib.runtime.session import Session, core, ov
-from calib.stages import build, without
 
 
 @dataclass(frozen=True)

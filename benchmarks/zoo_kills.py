@@ -27,8 +27,8 @@ import psutil
 from record import write
 from zoo_scale import generated
 
+from calib.zoo.commands import Zoo, open_zoo
 from calib.zoo.jobs import DONE, JobStore
-from calib.zoo.zoo import Zoo, open_zoo
 
 MODELS = 6
 KILLS_A_ROUND = 10

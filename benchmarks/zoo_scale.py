@@ -26,14 +26,14 @@ import psutil
 from record import write
 
 from calib.runtime.session import ov
-from calib.zoo.expected import seconds_of
+from calib.zoo.commands import Zoo, open_zoo, run
+from calib.zoo.cost import seconds_of
 from calib.zoo.jobs import JobStore
+from calib.zoo.make_jobs import Job
 from calib.zoo.output import Output
-from calib.zoo.plan import Job
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Folders, Supervisor, enter
 from calib.zoo.task import RESULT, Ended, Task, write_marker
-from calib.zoo.zoo import Zoo, open_zoo, run
 
 
 class _Instant:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from calib.values.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from calib.benchmark import bench
-    from calib.comparison import compare
     from calib.config import Preprocessing, Settings
+    from calib.engine.bench import bench
+    from calib.engine.compare import compare
     from calib.errors import (
         BaselineError,
         CalibError,
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
         UsageError,
     )
     from calib.metrics.metric import Metric
-    from calib.outcome import Benchmark, Comparison, Evaluation, Inspection, Report
     from calib.pipeline import Result, evaluate, inspect, plan, quantize
-    from calib.plan import QuantizationPlan, Range, Scheme, TensorId
     from calib.progress import Progress
     from calib.ranges import ESTIMATORS, Auto, Kl, MeanMinMax, MinMax, Mse, Percentile
     from calib.ranges.estimator import RangeEstimator
     from calib.samples.sample import Dataset, Sample
-    from calib.summary import Histogram, TensorSummary
-
-__version__ = "0.1.0"
+    from calib.values.facts import Benchmark, Comparison, Evaluation, Inspection, Report
+    from calib.values.plan import QuantizationPlan, Range, Scheme, TensorId
+    from calib.values.summary import Histogram, TensorSummary
 
 __all__ = [
     "ESTIMATORS",
@@ -90,14 +88,14 @@ _ERRORS = [name for name in __all__ if name.endswith("Error")]
 PUBLIC: dict[str, str] = {
     **dict.fromkeys(["quantize", "plan", "inspect", "evaluate", "Result"], "calib.pipeline"),
     **dict.fromkeys(["Preprocessing", "Settings"], "calib.config"),
-    **dict.fromkeys(["Report", "Inspection", "Evaluation", "Comparison", "Benchmark"], "calib.outcome"),
-    **dict.fromkeys(["QuantizationPlan", "Range", "Scheme", "TensorId"], "calib.plan"),
+    **dict.fromkeys(["Report", "Inspection", "Evaluation", "Comparison", "Benchmark"], "calib.values.facts"),
+    **dict.fromkeys(["QuantizationPlan", "Range", "Scheme", "TensorId"], "calib.values.plan"),
     **dict.fromkeys(["ESTIMATORS", "Auto", "Kl", "MeanMinMax", "MinMax", "Mse", "Percentile"], "calib.ranges"),
-    **dict.fromkeys(["Histogram", "TensorSummary"], "calib.summary"),
+    **dict.fromkeys(["Histogram", "TensorSummary"], "calib.values.summary"),
     **dict.fromkeys(["Dataset", "Sample"], "calib.samples.sample"),
     **dict.fromkeys(_ERRORS, "calib.errors"),
-    "bench": "calib.benchmark",
-    "compare": "calib.comparison",
+    "bench": "calib.engine.bench",
+    "compare": "calib.engine.compare",
     "Metric": "calib.metrics.metric",
     "Progress": "calib.progress",
     "RangeEstimator": "calib.ranges.estimator",
@@ -114,18 +112,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *PUBLIC})
-
-
-class _Package(ModuleType):
-    """Keeps ``calib.plan`` the function: importing the module ``calib.plan`` would put itself in its place."""
-
-    @property
-    def plan(self) -> Any:
-        return importlib.import_module("calib.pipeline").plan
-
-    @plan.setter
-    def plan(self, module: ModuleType) -> None:
-        """Ignore what the import system sets; ``from calib.plan import …`` finds the module without it."""
-
-
-sys.modules[__name__].__class__ = _Package

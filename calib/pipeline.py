@@ -7,23 +7,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from calib import __version__
-from calib.evidence import Findings, finish, make_report, measured
-from calib.exam import examine
+from calib.engine.accuracy_control import keep_promise
+from calib.engine.building import aliases, build, check_plan, correct, equalized, gather, make_plan, replayed
+from calib.engine.evaluation import examine
+from calib.engine.job import Clock, check_conversion, prepare
+from calib.engine.layer_facts import layer_facts
+from calib.engine.report import Findings, finish, make_report, measured
+from calib.engine.result import Result
+from calib.engine.speedup import Paid, pay_off
 from calib.graph.finder import already_quantized, find
-from calib.job import Clock, check_conversion, prepare
-from calib.outcome import Evaluation, Inspection
-from calib.pay_off import Paid, pay_off
-from calib.plan import QuantizationPlan
-from calib.plan_file import read_plan
 from calib.progress import Progress
-from calib.promise import keep_promise
-from calib.report.build import layer_facts
-from calib.result import Result
 from calib.runtime.executed import executed_layers
 from calib.runtime.isa import evaluate_as
 from calib.runtime.session import compile_model, ov
-from calib.stages import aliases, build, check_plan, correct, equalized, gather, make_plan, replayed
+from calib.values.facts import Evaluation, Inspection
+from calib.values.plan import QuantizationPlan
+from calib.values.plan_file import read_plan
+from calib.values.version import __version__
 
 
 def quantize(

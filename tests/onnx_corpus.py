@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import calib
 from calib.errors import CalibError
-from calib.graph.load import input_specs, load_model
+from calib.loading.load import input_specs, load_model
 from calib.samples.sample import InputSpec
 
 

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from calib.engine.building import aliases
 from calib.graph.finder import find
 from calib.graph.insert import insert
-from calib.graph.load import input_specs, load_model
 from calib.graph.placement import place
 from calib.graph.taps import Need
 from calib.graph.view import GraphView
-from calib.plan import ActivationQuantizer, QuantizationPlan
+from calib.loading.load import input_specs, load_model
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.executed import Executed, executed_layers, executed_nodes
 from calib.runtime.isa import cpu
 from calib.runtime.session import F32, Session, ov
-from calib.stages import aliases
 from calib.statistics.collect import collect
+from calib.values.plan import ActivationQuantizer, QuantizationPlan
 
 Arrays = Sequence[NDArray[Any]]
 

@@ -15,7 +15,7 @@ from calib.accuracy.budget import Budget
 from calib.accuracy.rank import Forecast, RankedUnit, invert, margin_forecast
 from calib.accuracy.sequential import Indices
 from calib.errors import UsageError
-from calib.outcome import SearchStepFacts
+from calib.values.facts import SearchStepFacts
 
 Evaluate = Callable[[frozenset[str], Indices], Sequence[Any]]
 Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]

@@ -14,7 +14,7 @@ from calib.accuracy.interval import Interval, bootstrap_interval, paired_interva
 from calib.accuracy.problem import Problem
 from calib.accuracy.sequential import Indices
 from calib.errors import UsageError
-from calib.outcome import FinalistFacts, SearchStepFacts
+from calib.values.facts import FinalistFacts, SearchStepFacts
 
 SearchStatus = Literal["within_budget", "over_budget", "fp32_kept"]
 

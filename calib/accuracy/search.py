@@ -28,11 +28,11 @@ from itertools import accumulate
 import numpy as np
 
 from calib.accuracy.cost import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, bisections, bound_of, scouts
+from calib.accuracy.ledger import CERTAIN, HOPELESS, PROMISING, SAFE, Ledger, Stopped, Trial
 from calib.accuracy.problem import Problem
 from calib.accuracy.rank import Curve, RankedUnit, forecast_by
 from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of
-from calib.accuracy.trial import CERTAIN, HOPELESS, PROMISING, SAFE, Ledger, Stopped, Trial
-from calib.outcome import FinalistFacts, SearchStepFacts
+from calib.values.facts import FinalistFacts, SearchStepFacts
 
 # Aim below the budget: a rejection near it costs a whole pass, and a forecast is only a forecast. Lower by each miss.
 SAFETY = 0.8

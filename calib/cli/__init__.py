@@ -20,9 +20,9 @@ from typing import Any
 
 import click
 
-from calib import __version__
 from calib.errors import CalibError
 from calib.report.escape import printable
+from calib.values.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "quantize": ("calib.cli.quantize", "FP32 IR or ONNX and samples in, INT8 IR out, under an accuracy budget."),

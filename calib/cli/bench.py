@@ -38,7 +38,7 @@ def command(ctx: click.Context, models: tuple[str, ...], as_json: bool, **option
     Speed-ups are against the first MODEL in f32, with their 95 % interval. Where the machine is too noisy for a claim,
     it says so.
     """
-    from calib.benchmark import bench  # here: --help needs no OpenVINO
+    from calib.engine.bench import bench  # here: --help needs no OpenVINO
     from calib.report.bench import render_benchmark_text
 
     found = bench(models, progress=progress(ctx), **options)

@@ -27,7 +27,7 @@ def command(
     For each convolution and MatMul: how much of its output is left (SQNR, cosine), how much was lost there, what
     precision really executed, and the time of both. The first layer where the error jumps is marked.
     """
-    from calib.comparison import compare  # here: --help needs no OpenVINO
+    from calib.engine.compare import compare  # here: --help needs no OpenVINO
     from calib.report.compare import render_comparison_text, write_comparison_html
 
     found = compare(fp32, int8, data, progress=progress(ctx), **options)

@@ -8,9 +8,9 @@ import click
 
 import calib
 from calib.cli.options import json_flag, print_json, print_lines, progress, setting_flags, source_flags
-from calib.outcome import Evaluation
 from calib.report import numbers
 from calib.report.escape import printable
+from calib.values.facts import Evaluation
 
 
 @click.command(short_help="Measure a model with a metric.")

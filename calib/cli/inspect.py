@@ -8,10 +8,10 @@ import click
 
 import calib
 from calib.cli.options import color, json_flag, print_json, print_lines, width
-from calib.outcome import Inspection, LayerFacts, TensorFacts
 from calib.report import numbers
 from calib.report.console import rule, table, wrap
 from calib.report.escape import printable
+from calib.values.facts import Inspection, LayerFacts, TensorFacts
 
 
 @click.command(short_help="Which layers would be quantized, and why not.")

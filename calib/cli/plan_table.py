@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from calib.plan import QuantizationPlan
 from calib.report.console import rule, table
 from calib.report.numbers import plural
+from calib.values.plan import QuantizationPlan
 
 
 def plan_lines(plan: QuantizationPlan, width: int, color: bool) -> list[str]:

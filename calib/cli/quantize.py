@@ -21,12 +21,12 @@ from calib.cli.options import (
     width,
 )
 from calib.cli.plan_table import plan_lines
-from calib.outcome import Report
-from calib.plan_file import plan_to_json
 from calib.report.escape import printable
 from calib.report.html import FILE_NAME as HTML_NAME
 from calib.report.html import write_html
 from calib.report.text import render_text
+from calib.values.facts import Report
+from calib.values.plan_file import plan_to_json
 
 RUN_STORE = "run.sqlite"  # the verdicts of the search, in the output folder
 _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")  # of --dry-run: it runs nothing
@@ -84,8 +84,8 @@ def run(
     ctx: click.Context, model: str, calibration: str, output: str, page: bool, as_json: bool, given: dict[str, Any]
 ) -> Report:
     """Quantize, write the folder, print the result; ``given`` is what else ``calib.quantize`` takes."""
-    from calib.graph.load import find_model  # here: --help needs no OpenVINO
-    from calib.result import check_output
+    from calib.engine.result import check_output
+    from calib.loading.load import find_model  # here: --help needs no OpenVINO
 
     if (source := Path(model)).exists():  # before hours are spent on a result that can't be kept
         source = find_model(source)

@@ -11,10 +11,10 @@ import click
 # name → module:function without arguments that returns the schema
 SCHEMAS = {
     "config": "calib.config:json_schema",
-    "report": "calib.outcome:Report.model_json_schema",
+    "report": "calib.values.facts:Report.model_json_schema",
     "manifest": "calib.zoo.manifest:json_schema",
-    "inspection": "calib.outcome:Inspection.model_json_schema",
-    "evaluation": "calib.outcome:Evaluation.model_json_schema",
+    "inspection": "calib.values.facts:Inspection.model_json_schema",
+    "evaluation": "calib.values.facts:Evaluation.model_json_schema",
 }
 
 

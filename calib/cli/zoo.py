@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from calib import __version__
 from calib.cli.options import color, print_lines, remark, width
 from calib.config.settings import parse_duration
 from calib.errors import UsageError
@@ -27,14 +26,15 @@ from calib.report.leaderboard import (
     render_leaderboard_text,
     write_leaderboard_html,
 )
-from calib.zoo import zoo as zoos
+from calib.values.version import __version__
+from calib.zoo import commands as zoos
 from calib.zoo.board import filtered
-from calib.zoo.expected import bytes_of
+from calib.zoo.commands import Zoo, open_store, open_zoo
+from calib.zoo.cost import bytes_of
 from calib.zoo.jobs import JobRow, JobStore
-from calib.zoo.plan import select
+from calib.zoo.make_jobs import select
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Runner
-from calib.zoo.zoo import Zoo, open_store, open_zoo
 
 PARTLY_FAILED = 4
 LEFT = "its supervisor is gone; the next run goes on with it"

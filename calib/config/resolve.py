@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from calib.config.document import Document, Place, parse_yaml, read_document
 from calib.config.settings import Preprocessing, Settings, preprocessing_blocks
 from calib.errors import ConfigError
-from calib.outcome import SettingFacts
+from calib.values.facts import SettingFacts
 
 # What a model's own rt_info may say. Nothing that names code, costs time or changes the model: the file may be hostile.
 RT_INFO_FIELDS = ("layout", "color", "resize_short", "resize", "crop", "filter", "mean", "scale")

@@ -31,17 +31,17 @@ TRIED = frozenset({"balanced", "thorough"})
 CORRECTIONS: dict[str, Correction] = {
     row.name: row
     for row in (
-        Correction("equalization", TRIED, "16 samples and one compilation", "calib.corrections.channels"),
+        Correction("equalization", TRIED, "16 samples and one compilation", "calib.corrections.equalization"),
         Correction(
             "range choice", TRIED, "24 to 48 samples and one compilation an estimator", "calib.corrections.recipes"
         ),
-        Correction("rounding", TRIED, "16 to 32 samples and one compilation", "calib.corrections.weights"),
-        Correction("bias", TRIED, "nothing: it comes with rounding", "calib.corrections.weights"),
+        Correction("rounding", TRIED, "16 to 32 samples and one compilation", "calib.corrections.rounding"),
+        Correction("bias", TRIED, "nothing: it comes with rounding", "calib.corrections.rounding"),
         Correction(
             "sequential bias",
             frozenset({"thorough"}),
             "16 samples through both networks at once, again for each plan of a search",
-            "calib.corrections.sequential_bias",
+            "calib.corrections.bias_correction",
         ),
     )
 }

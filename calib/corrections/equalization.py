@@ -1,213 +1,148 @@
-"""Move magnitude between channels where the function stays the same: one factor per channel of an inner tensor.
+"""Equalization of a network before its statistics are collected: one rescaling for each tensor that allows it.
 
-Where a layer writes a tensor x, a positively homogeneous function follows (``f(s x) = s f(x)`` for s > 0: identity,
-ReLU, PReLU, MaxPool, AvgPool) and another layer reads it::
-
-    y = W2 · f(W1 x + b1)   =   (W2 · s) · f((W1 / s) x + b1 / s)
-
-the division by s goes into the rows of W1 and b1 (or into the gain and bias of a normalization), the multiplication
-into the columns of W2. With a depthwise layer in between there are two tensors and a factor for each: the depthwise
-weights are multiplied by the first and divided by the second.
-
-Activations have one scale for all channels, so small channels drown in the levels that the largest needs; weights have
-a scale for each *output* channel, so only the columns of the reader, which share scales, pay for it.
-
-Factors that are powers of two move exponents only: the FP32 function keeps its very bits (short of overflow and
-subnormals), which makes the equalized model comparable with the original bit by bit.
+Covers cross-layer equalization (a convolution's output through ReLU, PReLU or pooling into the next layers) and
+SmoothQuant's migration (a normalization's gain and bias into the MatMuls behind it): in both the strength is chosen
+for each tensor by the expected output error of its readers, see ``equalization.choose_strength``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.ranges.affine import SCALE_FLOOR
+from calib.corrections.equalization_core import Readers, choose_strength, expected_db
+from calib.corrections.scoring import Arrays
+from calib.errors import StatisticsError
+from calib.graph.insert import clone_model
+from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights
+from calib.graph.view import GraphView
+from calib.runtime.session import compile_model, infer_all, make_model, ov
+from calib.values.facts import CorrectionFacts
+from calib.values.plan import QuantizationPlan, Scaling
 
-# No factor goes beyond 1/LIMIT … LIMIT: a channel that hardly ever fires on the calibration samples may fire later.
-LIMIT = 1024.0
-# A rescaling has to halve the expected error. On two networks smaller gains were within the noise of the whole model's
-# error (-0.6 to +0.5 dB), while one with imbalanced channels gained 25 dB from large ones.
-WORTHWHILE = 0.5
-STRENGTHS = (0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0)
-
-
-def smooth_factors(
-    activation_absmax: NDArray[np.floating],
-    weight_absmax: NDArray[np.floating],
-    alpha: float = 0.5,
-    power_of_two: bool = True,
-    limit: float = LIMIT,
-) -> NDArray[np.float64]:
-    """Return the factors that migrate a tensor's range into the weights that read it.
-
-    Source: Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models",
-    2023, eq. 4::
-
-        s_c = max|x_c|^alpha / max|W_c|^(1 - alpha),     x_c / s_c,   W_c · s_c
-
-    normalized to a geometric mean of 1 over the live channels, which changes nothing but keeps numbers in their
-    usual size. A channel that is zero in the activations or in the weights gets the factor 1.
-
-    Args:
-        activation_absmax: ``(channels,)`` largest magnitude of each channel over the calibration dataset.
-        weight_absmax: ``(channels,)`` largest magnitude of the weights that read each channel, over all readers; ones
-            where each channel has a weight scale of its own (a depthwise reader).
-        alpha: 0 evens out the weights, 1 the activations; .5 to .75 serves most networks.
-        power_of_two: round the factors to powers of two: at most a factor of sqrt(2) off, and bit-exact.
-        limit: the largest factor, and one over the smallest.
-    """
-    activation, weight = (np.asarray(v, np.float64) for v in (activation_absmax, weight_absmax))
-    live = (activation > 0) & (weight > 0)
-    factors = np.ones_like(activation)
-    if not live.any():
-        return factors
-    logs = alpha * np.log2(activation[live]) - (1 - alpha) * np.log2(weight[live])
-    bound = np.log2(limit)
-    logs = np.clip(logs - logs.mean(), -bound, bound)
-    factors[live] = np.exp2(np.rint(logs) if power_of_two else logs)
-    return factors
-
-
-def equalize(
-    range_out_1: NDArray[np.floating],
-    range_in_2: NDArray[np.floating],
-    strength: float = 0.5,
-    power_of_two: bool = True,
-    limit: float = LIMIT,
-) -> NDArray[np.float64]:
-    """Return the factors that even out the weights of two layers, with no data.
-
-    Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, eq. 11:
-    ``s_c = sqrt(r1_c / r2_c)`` at strength .5, with r1 the range of row c of the writer and r2 that of column c of the
-    reader. It is :func:`smooth_factors` with the writer's weights standing in for the activations that they make; where
-    activations were measured, use those.
-
-    Args:
-        range_out_1: ``(channels,)`` largest magnitude of the weights that write each channel.
-        range_in_2: ``(channels,)`` largest magnitude of the weights that read each channel.
-        strength: exponent of r1; that of r2 is one minus it.
-        power_of_two: as in smooth_factors.
-        limit: as in smooth_factors.
-    """
-    return smooth_factors(range_out_1, range_in_2, strength, power_of_two, limit)
-
-
-def scale_channels(array: NDArray[np.floating], factors: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
-    """Return ``array`` with each channel along ``axis`` multiplied by its factor, in the array's dtype.
-
-    Divide by passing ``1 / factors``, which is exact for powers of two.
-    """
-    shape = [1] * array.ndim
-    shape[axis] = -1
-    return (array * np.asarray(factors, np.float64).reshape(shape)).astype(array.dtype)
+SAMPLES = 16
+# low, high and mean square of every channel of a tensor, (channels,) each
+Moments = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+op = ov.opset13
 
 
 @dataclass(frozen=True)
-class Readers:
-    """What a rescaling has to know of the weights that read a tensor, of all readers together.
+class Equalized:
+    """What was found of a network's channels.
 
     Attributes:
-        squares: ``(channels,)`` sum of squares over outputs and kernel.
-        peaks: ``(outputs, channels)`` largest magnitude over the kernel.
-        kernel: how many weights an output has for a channel.
+        scalings: that help; ``rescale`` applies them.
+        outputs: of the network as it came, on the held samples; None where no tensor allows a rescaling.
     """
 
-    squares: NDArray[np.float64]
-    peaks: NDArray[np.float64]
-    kernel: int
-
-    @classmethod
-    def of(cls, weights: NDArray[np.floating]) -> Readers:
-        """Look through weights ``(outputs, channels)`` or ``(outputs, channels, kernel)``."""
-        w = weights.reshape(weights.shape[0], weights.shape[1], -1)
-        squares = np.einsum("ock,ock->c", w, w, dtype=np.float64)
-        return cls(squares, np.maximum(w.max(axis=2), -w.min(axis=2)).astype(np.float64), w.shape[2])
+    scalings: tuple[Scaling, ...] = ()
+    facts: tuple[CorrectionFacts, ...] = ()
+    outputs: list[list[NDArray[Any]]] | None = None
 
 
-def migration_error(
-    factors: NDArray[np.float64],
-    low: NDArray[np.floating],
-    high: NDArray[np.floating],
-    power: NDArray[np.floating],
-    readers: Readers,
-    levels: int = 256,
-    weight_levels: int = 255,
-) -> float:
-    """Return the expected squared error of the reader's outputs, summed over them, after a migration.
-
-    Rounding to a step d adds a variance of d²/12 to whatever it rounds, independently. With the tensor's one step
-    ``d_x = (max high_c / s_c - min low_c / s_c) / (levels - 1)`` and each output's weight step ``d_o = 2 max_c |W_oc|
-    s_c / (weight_levels - 1)``::
-
-        E = d_x²/12 · sum of (s_c W_oc)²   +   sum over o of d_o²/12 · sum over c of n · E[x_c²] / s_c²
-
-    where n is the number of weights that an output has for a channel (the kernel's size). A channel whose values all
-    round to zero costs at most its power, so the first term takes the smaller of the two.
+def equalize(
+    model: ov.Model,
+    view: GraphView,
+    plan: QuantizationPlan,
+    samples: Sequence[Arrays],
+    held: Sequence[Arrays] = (),
+    streams: int = 1,
+) -> Equalized:
+    """Choose the rescalings that help.
 
     Args:
-        factors: ``(channels,)``.
-        low: ``(channels,)`` smallest value of each channel.
-        high: ``(channels,)`` largest.
-        power: ``(channels,)`` mean square.
-        readers: of all readers' weights.
-        levels: of the activation.
-        weight_levels: of the weights.
+        model: floating point.
+        view: of that model.
+        plan: without ranges.
+        samples: the first :data:`SAMPLES` of them tell what channels hold.
+        held: samples that run through the same compiled network, for its outputs alone.
+        streams: how many samples run at the same time.
     """
-    x_power = np.asarray(power, np.float64) / factors**2
-    top, bottom = max(float((high / factors).max()), 0.0), min(float((low / factors).min()), 0.0)
-    noise = np.minimum((top - bottom) ** 2 / (levels - 1) ** 2 / 12, x_power)
-    from_inputs = float(noise @ (readers.squares * factors**2))
-    steps = np.maximum(2 * (readers.peaks * factors).max(axis=1) / (weight_levels - 1), SCALE_FLOOR)
-    return from_inputs + float((steps**2).sum() / 12 * x_power.sum() * readers.kernel)
+    layers = {layer.name for layer in plan.layers}
+    tensors = [quantizer.tensor for quantizer in plan.activations if not quantizer.unify]
+    scalables = [
+        s
+        for s in find_scalable(view, tensors)
+        if not s.depthwise and all(site.port.node in layers for site in s.readers)
+    ]
+    if not scalables:
+        return Equalized()
+    chosen, facts = [], []
+    moments, judging, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
+    for scalable, fit, judged in zip(scalables, moments, judging, strict=True):
+        readers = Readers.of(reader_weights(view, scalable))
+        factors, strength = choose_strength(*fit, readers)
+        helps = strength is not None and not np.all(factors == 1)
+        if helps:
+            chosen.append(Scaling(scalable.tensor, tuple(factors.tolist())))
+        detail = "no strength lowers the expected output error"
+        if strength is not None and helps:
+            detail = f"strength {strength:g}, factors {factors.min():g} to {factors.max():g}; SQNR is what is expected "
+            detail += "of the layers that read it, by what its channels hold in held-out samples"
+        facts.append(
+            CorrectionFacts(
+                correction="equalization",
+                layer=str(scalable.tensor),
+                kept=helps,
+                sqnr_before_db=expected_db(np.ones_like(factors), *judged, readers),
+                sqnr_after_db=expected_db(factors, *judged, readers),
+                detail=detail,
+            )
+        )
+    return Equalized(tuple(chosen), tuple(facts), outputs)
 
 
-def expected_db(
-    factors: NDArray[np.float64],
-    low: NDArray[np.floating],
-    high: NDArray[np.floating],
-    power: NDArray[np.floating],
-    readers: Readers,
-) -> float | None:
-    """Return the SQNR in dB that :func:`migration_error` lets expect; None where nothing is read.
+def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov.Model:
+    """Return the rescaled network: the same function, to the bit for powers of two; the model itself for none.
 
-    The outputs' power is taken as that of independent channels without a mean, ``sum of W_oc² E[x_c²]``, and is the
-    same for all factors: the difference between two of them is exact as far as the error is.
+    Raises:
+        StatisticsError: a tensor can't be rescaled in this model: the plan was made for another one.
     """
-    signal, error = float(readers.squares @ power), migration_error(factors, low, high, power, readers)
-    return round(10 * math.log10(signal / error), 3) if signal > 0 and error > 0 else None
+    if not scalings:
+        return model
+    found = {scalable.tensor: scalable for scalable in find_scalable(view, [s.tensor for s in scalings])}
+    for scaling in scalings:
+        if scaling.tensor not in found or found[scaling.tensor].channels != len(scaling.factors):
+            raise StatisticsError(f"the plan rescales {scaling.tensor}, which this model does not allow: "
+                                  "it was made for another model")  # fmt: skip
+    return apply_factors(model, [(found[s.tensor], np.array(s.factors)) for s in scalings])
 
 
-def choose_strength(
-    low: NDArray[np.floating],
-    high: NDArray[np.floating],
-    power: NDArray[np.floating],
-    readers: Readers,
-    strengths: Sequence[float] = STRENGTHS,
-    power_of_two: bool = True,
-) -> tuple[NDArray[np.float64], float | None]:
-    """Return the factors, and their strength, with the smallest :func:`migration_error`: ``(ones, None)`` for none.
+def _channel_moments(
+    model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays], held: Sequence[Arrays], streams: int
+) -> tuple[list[Moments], list[Moments], list[list[NDArray[Any]]]]:
+    """Return what every tensor's channels hold, in samples and in held ones (the same if none), and held outputs."""
+    clone = clone_model(model)
+    view = GraphView(clone)
+    results = []
+    for scalable in scalables:
+        x = view.output(scalable.tensor)
+        rank = x.get_partial_shape().rank.get_length()
+        axes = [axis for axis in range(rank) if axis != scalable.axis]
+        parts = [op.reduce_min(x, axes), op.reduce_max(x, axes), op.reduce_mean(op.multiply(x, x), axes)]
+        results.append(op.result(op.concat([op.unsqueeze(part, 0) for part in parts], 0)))
+    tapped = make_model([*results, *clone.get_results()], clone.get_parameters(), clone.get_sinks(), "channels")
+    seen: list[list[NDArray[np.float64]]] = []
+    seen_held: list[list[NDArray[np.float64]]] = []
+    outputs: list[list[NDArray[Any]]] = []
 
-    Needs no inference, and never expects more error than leaving the tensor as it is.
+    def receive(index: int, values: list[NDArray[Any]]) -> None:
+        mine = seen if index < len(samples) else seen_held
+        mine.append([value.astype(np.float64) for value in values[: len(scalables)]])
+        if index >= len(samples):
+            outputs.append([value.copy() for value in values[len(scalables) :]])
 
-    Args:
-        low: ``(channels,)`` smallest value of each channel.
-        high: ``(channels,)`` largest.
-        power: ``(channels,)`` mean square.
-        readers: of all readers' weights.
-        strengths: values of alpha to try.
-        power_of_two: as in smooth_factors.
-    """
-    absmax = np.maximum(np.abs(low), np.abs(high))
-    largest = readers.peaks.max(axis=0)
-    best: tuple[NDArray[np.float64], float | None] = (np.ones(len(absmax)), None)
-    least = WORTHWHILE * migration_error(best[0], low, high, power, readers)
-    for strength in strengths:
-        factors = smooth_factors(absmax, largest, strength, power_of_two)
-        error = migration_error(factors, low, high, power, readers)
-        if error < least:
-            best, least = (factors, strength), error
-    return best
+    compiled = compile_model(tapped, streams=streams)
+    infer_all(compiled, (dict(enumerate(arrays)) for arrays in [*samples, *held]), receive)
+    moments = [_over_samples(seen, position) for position in range(len(scalables))]
+    judged = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments
+    return moments, judged, outputs
+
+
+def _over_samples(seen: Sequence[Sequence[NDArray[np.float64]]], position: int) -> Moments:
+    stack = np.stack([sample[position] for sample in seen])
+    return stack[:, 0].min(axis=0), stack[:, 1].max(axis=0), stack[:, 2].mean(axis=0)

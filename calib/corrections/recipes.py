@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from calib.corrections.judge import Arrays, Draft, Judge, Trial
-from calib.corrections.sequential_bias import Resettled, correct_biases
-from calib.corrections.weights import bias_fact, round_all
+from calib.corrections.bias_correction import Resettled, correct_biases
+from calib.corrections.rounding import bias_fact, round_all
+from calib.corrections.scoring import Arrays, Draft, Judge, Trial
 from calib.graph.insert import Edits, insert
-from calib.outcome import CandidateFacts, CorrectionFacts
-from calib.plan import QuantizationPlan, TensorId
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
-from calib.summary import TensorSummary
+from calib.values.facts import CandidateFacts, CorrectionFacts
+from calib.values.plan import QuantizationPlan, TensorId
+from calib.values.summary import TensorSummary
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from calib.graph.operations import (
     LayerRule,
 )
 from calib.graph.view import GraphView
-from calib.plan import Port, QuantizableNode, Skipped, TensorId
 from calib.runtime.session import ov
+from calib.values.plan import Port, QuantizableNode, Skipped, TensorId
 
 # A MatMul of 2,100 rows and 16 outputs took longer in INT8 than in f32 up to 7 products a sum (148 against 224 µs) and
 # less at 8, 16 and 32 (262 against 231, 239 against 202, 345 against 295 µs).

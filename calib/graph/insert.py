@@ -20,9 +20,17 @@ from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
 from calib.graph.view import GraphView
-from calib.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Scheme, TensorId, WeightQuantizer
 from calib.ranges.affine import channel_limits, quantize_weights, range_limits
 from calib.runtime.session import ov
+from calib.values.plan import (
+    ActivationQuantizer,
+    Port,
+    QuantizableNode,
+    QuantizationPlan,
+    Scheme,
+    TensorId,
+    WeightQuantizer,
+)
 
 opset = ov.opset13
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calib.plan import Scheme
+from calib.values.plan import Scheme
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from calib.graph.finder import Found
 from calib.graph.insert import sums_without_padding
 from calib.graph.operations import ELEMENTWISE, LAYERS, SELECTING
 from calib.graph.view import GraphView
-from calib.plan import (
+from calib.values.plan import (
     ActivationQuantizer,
     Fused,
     Port,

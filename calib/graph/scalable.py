@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from calib.graph.insert import clone_model, constant, weights_of
 from calib.graph.view import GraphView
-from calib.plan import Port, TensorId
 from calib.runtime.session import ov
+from calib.values.plan import Port, TensorId
 
 # f(s·x) = s·f(x) for s > 0, channel by channel, with channels staying where they are.
 HOMOGENEOUS = frozenset({"Relu", "PRelu", "MaxPool", "AvgPool", "LeakyRelu"})

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from calib.errors import ExecutionError
 from calib.graph.insert import Edits, channel_axis, clone_model, fake_quantize, weights_of
 from calib.graph.view import GraphView
-from calib.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
 from calib.ranges.affine import quantize_weights
 from calib.runtime.session import ov
+from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
 
 op = ov.opset13
 

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from calib.errors import StatisticsError
 from calib.graph.cuts import Cut, take
 from calib.graph.view import UNKNOWN, Sign, signs
-from calib.plan import TensorId
 from calib.runtime.session import make_model, ov
+from calib.values.plan import TensorId
 
 op = ov.opset13
 

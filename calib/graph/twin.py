@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from calib.graph.insert import channel_axis, clone_model
 from calib.graph.view import GraphView
-from calib.plan import QuantizationPlan
 from calib.runtime.session import make_model, ov
+from calib.values.plan import QuantizationPlan
 
 op = ov.opset13
 

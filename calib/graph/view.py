@@ -14,8 +14,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from calib.errors import ModelError
-from calib.plan import Port, TensorId
 from calib.runtime.session import ov
+from calib.values.plan import Port, TensorId
 
 
 class GraphView:

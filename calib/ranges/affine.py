@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calib.errors import UsageError
-from calib.plan import Range, Scheme
+from calib.values.plan import Range, Scheme
 
 # The smallest scale of a quantizer, 9.1e-13: an all-zero tensor or a dead channel gets it. The product of an
 # activation's and a weight's scale stays a normal float32 (2^-80), and so does a bias divided by it.

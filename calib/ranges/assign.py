@@ -9,9 +9,9 @@ from functools import reduce
 import numpy as np
 
 from calib.errors import StatisticsError
-from calib.plan import ActivationQuantizer, QuantizationPlan, Range, Scheme, TensorId
 from calib.ranges.estimator import RangeEstimator
-from calib.summary import TensorSummary
+from calib.values.plan import ActivationQuantizer, QuantizationPlan, Range, Scheme, TensorId
+from calib.values.summary import TensorSummary
 
 # Measured on two depthwise networks: 0 loses 6 dB of output SQNR on unseen images of the one (11.1 against 17.4 dB),
 # 1 loses 3 dB on the other (15.5 against 19.0 dB), .25 to .75 lie within 3 dB of the best on both.

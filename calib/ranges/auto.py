@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from calib.plan import Range, Scheme
 from calib.ranges.bins import bins_of
 from calib.ranges.estimator import RangeEstimator
 from calib.ranges.expected import ExpectedError, expected_parts
 from calib.ranges.minmax import MeanMinMax, MinMax
 from calib.ranges.mse import FEW_VALUES, Mse
 from calib.ranges.percentile import Percentile
-from calib.summary import TensorSummary
+from calib.values.plan import Range, Scheme
+from calib.values.summary import TensorSummary
 
 CLIPPING_WEIGHT = 2.0
 MARGIN = 1.01  # a narrower range has to be this much better than min-max: the last bits of a sum don't decide

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
-from calib.plan import Scheme
 from calib.ranges.affine import level_grid
-from calib.summary import TensorSummary
+from calib.values.plan import Scheme
+from calib.values.summary import TensorSummary
 
 _REPEATS = 16  # how often a value is seen on average before it counts as repeated
 

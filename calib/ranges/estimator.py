@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from calib.plan import Range, Scheme
-from calib.summary import TensorSummary
+from calib.values.plan import Range, Scheme
+from calib.values.summary import TensorSummary
 
 
 class RangeEstimator(Protocol):

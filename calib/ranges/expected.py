@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.plan import Range, Scheme
 from calib.ranges.affine import level_grid
 from calib.ranges.bins import Bins, bins_of
-from calib.summary import TensorSummary
+from calib.values.plan import Range, Scheme
+from calib.values.summary import TensorSummary
 
 # A bin narrower than this share of its value is a point: the difference of two integrals would be noise.
 _POINT = 2.0**-20

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from calib.plan import Range, Scheme
 from calib.ranges.affine import level_grid, widen_to_zero
 from calib.ranges.bins import Bins, bins_of
 from calib.ranges.expected import grid_errors
-from calib.summary import TensorSummary
+from calib.values.plan import Range, Scheme
+from calib.values.summary import TensorSummary
 
 _BINS = 2048  # on the longer side of zero, as in the source
 _ROUNDS = 4  # of moving one end, then the other; two are usually enough

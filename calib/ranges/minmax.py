@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from calib.plan import Range, Scheme
 from calib.ranges.affine import widen_to_zero
-from calib.summary import TensorSummary
+from calib.values.plan import Range, Scheme
+from calib.values.summary import TensorSummary
 
 
 class MinMax:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.plan import Range, Scheme
 from calib.ranges.affine import level_grid, widen_to_zero
 from calib.ranges.bins import Bins, bins_of
 from calib.ranges.expected import grid_errors
-from calib.summary import TensorSummary
+from calib.values.plan import Range, Scheme
+from calib.values.summary import TensorSummary
 
 _EDGES = 96  # ends tried on each side in the coarse search over both
 _FINALISTS = 12  # ranges whose error is integrated exactly

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from calib.errors import UsageError
-from calib.plan import Range, Scheme
 from calib.ranges.affine import widen_to_zero
 from calib.ranges.bins import Bins, bins_of
-from calib.summary import TensorSummary
+from calib.values.plan import Range, Scheme
+from calib.values.summary import TensorSummary
 
 DEFAULT_PERCENT = 99.99
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from calib.outcome import AccuracyFacts, Report
 from calib.report import numbers
 from calib.report.escape import shorten
 from calib.report.histogram import histogram_chart
 from calib.report.vega import SCHEMA, Spec, span
+from calib.values.facts import AccuracyFacts, Report
 
 MOST_RANKED = 30
 _LABEL_WIDTH = 46

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from calib.accuracy.layer_error import JUMP_DB
-from calib.outcome import Comparison, LayerComparison
 from calib.report import numbers
 from calib.report.console import paint, rule, table, wrap
 from calib.report.escape import printable
@@ -13,6 +12,7 @@ from calib.report.files import write_text
 from calib.report.page import render_page
 from calib.report.tables import Column, Table
 from calib.runtime.paired import slower_layers
+from calib.values.facts import Comparison, LayerComparison
 
 _MARK = "◀"
 

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from calib.outcome import AccuracyFacts, LayerFacts, ModelFacts, QuantizerFacts, Report, SpeedFacts, Status
 from calib.report import numbers
 from calib.runtime.paired import slower_layers
+from calib.values.facts import AccuracyFacts, LayerFacts, ModelFacts, QuantizerFacts, Report, SpeedFacts, Status
 
 Tone = Literal["good", "warning", "bad", "neutral"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from calib.outcome import Doctor
 from calib.report import numbers
 from calib.report.console import pad, paint, rule, wrap
 from calib.report.escape import printable
+from calib.values.facts import Doctor
 
 _NAME_WIDTH = 18
 

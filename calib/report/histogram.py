@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from calib.outcome import QuantizerFacts
 from calib.report.vega import SCHEMA, Spec, span
+from calib.values.facts import QuantizerFacts
 
 
 def histogram_chart() -> Spec:

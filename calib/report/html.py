@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from calib.outcome import Report
 from calib.report import charts, digest, numbers, tables
 from calib.report.files import write_text
 from calib.report.histogram import histogram_data
 from calib.report.page import render_page
+from calib.values.facts import Report
 
 FILE_NAME = "report.html"
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from calib.errors import UsageError
-from calib.outcome import SCHEMA_VERSION, Report
 from calib.report.files import write_text
+from calib.values.facts import SCHEMA_VERSION, Report
 
 FILE_NAME = "report.json"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from calib.outcome import AccuracyFacts, QuantizerFacts
+from calib.values.facts import AccuracyFacts, QuantizerFacts
 
 MISSING = "–"
 

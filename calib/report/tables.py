@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from calib.outcome import LayerFacts, QuantizerFacts, Report
 from calib.report import digest, numbers
+from calib.values.facts import LayerFacts, QuantizerFacts, Report
 
 Kind = Literal[
     "text", "precision", "count", "db", "ms", "us", "share", "ratio", "bytes", "seconds", "number", "link", "labelled"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from calib.outcome import Report
 from calib.report import digest, numbers
 from calib.report.console import pad, paint, rule, table, wrap
 from calib.report.escape import columns_of, printable, shorten
+from calib.values.facts import Report
 
 _MARKS = {"good": "✔", "warning": "!", "bad": "✘", "neutral": "•"}
 _NAME_WIDTH = 10

@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from calib.errors import CalibError, UsageError
-from calib.outcome import Evaluation
 from calib.runtime.session import core, ov
+from calib.values.facts import Evaluation
 
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "sse4.1": ("sse4_1",),

@@ -10,10 +10,10 @@ from importlib import metadata
 
 import psutil
 
-from calib import __version__
-from calib.outcome import Doctor
 from calib.runtime.isa import FEATURES, ISAS, Cpu, cpu
 from calib.runtime.session import compile_model, default_precision, ov
+from calib.values.facts import Doctor
+from calib.values.version import __version__
 
 _REQUIRED = ("openvino", "numpy", "scipy", "onnx", "onnxruntime")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")

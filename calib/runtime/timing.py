@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import UsageError
-from calib.outcome import SpeedFacts
 from calib.runtime.executed import executed_layers
 from calib.runtime.layer_times import PROFILED, Averages, averages, difference
 from calib.runtime.paired import Timings, summarize
 from calib.runtime.session import F32, compile_model, default_precision, ov
+from calib.values.facts import SpeedFacts
 
 # Long enough that the clock and Python's loop around the calls are well below a percent.
 BLOCK_SECONDS = 0.004

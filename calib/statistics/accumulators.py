@@ -7,7 +7,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.summary import Histogram
+from calib.values.summary import Histogram
 
 # A float32 is m · 2^(e − 150), |m| < 2^24, 1 <= e <= 254. Exponents are taken in bins of 16, mantissas shifted within
 # their bin: |m · 2^15| < 2^39, so an int64 holds 2^24 of them without overflow.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, tap
-from calib.plan import TensorId
 from calib.runtime.session import compile_model, infer_all, make_model, notice_memory, ov
 from calib.statistics.counting import Counting, exact, sampled, turn, turns
 from calib.statistics.extremes import Extremes
-from calib.summary import TensorSummary
+from calib.values.plan import TensorId
+from calib.values.summary import TensorSummary
 
 __all__ = ["Feed", "Need", "collect"]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from calib.graph.cuts import Cut, shape_of
 from calib.graph.taps import Kind, Need, Taps, why_not
-from calib.plan import TensorId
 from calib.runtime.session import ov
 from calib.statistics.accumulators import CodeCounts
-from calib.summary import TensorSummary
+from calib.values.plan import TensorId
+from calib.values.summary import TensorSummary
 
 # Values that leave the model for one sample: 16 MiB a stream, for any number of tensors.
 PASS_VALUES = 1 << 22

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from calib.graph.taps import Kind, Taps
 from calib.statistics.accumulators import ExactSum
-from calib.summary import TensorSummary
+from calib.values.summary import TensorSummary
 
 # A call to numpy costs more than the numbers of one sample: they are gathered and added up this many at a time, less
 # where there are many channels (the buffer holds at most 2^20 numbers).

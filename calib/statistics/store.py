@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import OutputError, StatisticsError
-from calib.plan import TensorId
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 VERSION = 1
 

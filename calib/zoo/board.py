@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from calib.outcome import Report
 from calib.report.html import FILE_NAME
 from calib.report.leaderboard import LeaderboardRow
+from calib.values.facts import Report
 from calib.zoo.jobs import DONE, JobRow
 from calib.zoo.sources import matches
 

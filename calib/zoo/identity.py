@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from calib import __version__
 from calib.errors import CalibError
 from calib.samples.source import parse_source
+from calib.values.version import __version__
 from calib.zoo.jobs import SUBJECT_DIGITS
-from calib.zoo.places import is_url, open_place, parts
-from calib.zoo.plan import Job
+from calib.zoo.make_jobs import Job
+from calib.zoo.urls import is_url, open_place, parts
 
 # A file changed within this many seconds before it was read may change again without a new time stamp (coarse clocks).
 _RACY_SECONDS = 2.0

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from calib.store import RunStore
+from calib.zoo.make_jobs import Job
 from calib.zoo.owner import process_name, running
-from calib.zoo.plan import Job
 
 # Long against a pause of a busy machine, short against a job; a heartbeat is due at a third of it.
 LEASE_SECONDS = 60.0

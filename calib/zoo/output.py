@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import OutputError
-from calib.zoo.places import is_url, read_text, send
 from calib.zoo.task import MARKER, file_text, read_marker, sync
+from calib.zoo.urls import is_url, read_text, send
 
 
 class Output:

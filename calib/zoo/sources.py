@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from calib.errors import ModelError
 from calib.zoo.manifest import Read, Source, mistakes
-from calib.zoo.places import is_url, open_place
+from calib.zoo.urls import is_url, open_place
 
 # A root with more entries is the wrong folder ("/"), and walking it would take minutes.
 MOST_ENTRIES = 1_000_000

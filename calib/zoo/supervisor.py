@@ -17,11 +17,11 @@ from calib.report.escape import printable
 from calib.zoo import owner
 from calib.zoo.identity import Identity, needs_histogram
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
+from calib.zoo.make_jobs import Job
 from calib.zoo.output import Output
-from calib.zoo.places import fetch
-from calib.zoo.plan import Job
 from calib.zoo.process import death
 from calib.zoo.task import MARKER, RESULT, Ended, Task, file_text, read_marker
+from calib.zoo.urls import fetch
 
 Notice = Callable[[str], None]
 

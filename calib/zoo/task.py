@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.report.files import write_text
-from calib.zoo.plan import Job
+from calib.zoo.make_jobs import Job
 
 # The last file of a result: a folder without it, or with another key in it, is not that job's.
 MARKER = "job.json"

@@ -22,13 +22,13 @@ from typing import IO, Any
 
 import calib
 from calib.errors import CalibError, StatisticsError
-from calib.outcome import Report
 from calib.progress import Progress, Stage
 from calib.report.html import FILE_NAME as PAGE
 from calib.report.html import write_html
+from calib.values.facts import Report
 from calib.zoo.board import board_of, to_json
-from calib.zoo.places import fetch, is_url
 from calib.zoo.task import MOST_TEXT, RESULT, Task, write_marker
+from calib.zoo.urls import fetch, is_url
 
 
 def main(arguments: list[str], progress: Progress | None = None) -> int:

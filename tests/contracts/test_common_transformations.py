@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 
-from calib.graph.normalize import apply_common_transformations
+from calib.loading.normalize import apply_common_transformations
 from calib.runtime.session import Session, ov
 
 

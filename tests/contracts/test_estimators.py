@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import StatisticsError, UsageError
-from calib.plan import Scheme, TensorId
 from calib.ranges import ESTIMATORS, get_estimator
 from calib.ranges.expected import expected_error
 from calib.ranges.percentile import Percentile
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import Scheme, TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 laws = settings(derandomize=True, deadline=None, max_examples=12)
 every = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=list(ESTIMATORS))

@@ -14,19 +14,20 @@ ROOT = Path(calib.__file__).resolve().parent
 
 # From the bottom; a module may import from its own layer and from those before it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "progress", "interrupts"}),
-    frozenset({"store", "outcome", "plan", "plan_file", "summary", "python_object", "demo", "demo_data"}),
-    frozenset({"graph", "runtime", "ranges", "samples", "metrics"}),
+    frozenset({"errors", "progress", "interrupts", "values"}),
+    frozenset({"store", "python_object", "demo", "demo_data"}),
+    frozenset({"ranges", "samples", "metrics"}),
     frozenset({"config"}),
+    frozenset({"runtime"}),
+    frozenset({"loading", "graph"}),
     frozenset({"report", "accuracy", "corrections", "statistics"}),
-    frozenset(
-        {"pipeline", "stages", "result", "job", "exam", "promise", "pay_off", "evidence", "comparison", "benchmark"}
-    ),
+    frozenset({"engine"}),
+    frozenset({"pipeline"}),
     frozenset({"zoo"}),
     frozenset({"cli", "__main__"}),
 )
 
-NUMPY_ONLY = ("plan", "summary", "outcome", "ranges", "accuracy", "statistics.accumulators", "metrics")
+NUMPY_ONLY = ("values", "ranges", "accuracy", "statistics.accumulators", "metrics")
 
 
 @cache

@@ -81,14 +81,6 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         calib.quantise  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_plan_stays_the_function_after_the_module_of_that_name_was_imported():
-    importlib.import_module("calib.plan")
-    from calib.plan import QuantizationPlan
-
-    assert callable(calib.plan)
-    assert calib.QuantizationPlan is QuantizationPlan
-
-
 def test_importing_calib_loads_nothing_heavy():
     code = (
         "import calib, sys; print([m for m in ('openvino', 'numpy', 'scipy', 'pydantic', 'click') if m in sys.modules])"

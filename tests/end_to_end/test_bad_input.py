@@ -14,8 +14,8 @@ from trust_fixtures.tiny import convnet, images, left_behind, opset, parameter, 
 
 import calib
 from calib.errors import DataError, ModelError
-from calib.outcome import Report
 from calib.runtime.session import ov
+from calib.values.facts import Report
 
 
 def embedding() -> ov.Model:

@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from calib.cli import main
-from calib.comparison import layer_sqnr
+from calib.engine.compare import layer_sqnr
 from calib.errors import UsageError
 from calib.graph.view import GraphView
-from calib.outcome import Benchmark, Comparison, Doctor
 from calib.runtime.session import ov
+from calib.values.facts import Benchmark, Comparison, Doctor
 
 op = ov.opset13
 WEIGHTS = np.random.default_rng(0).normal(0, 1 / 12, (2, 16, 16, 3, 3)).astype(np.float32)  # 1 / √(16 · 3 · 3)
@@ -128,7 +128,7 @@ def test_compare_refuses_models_of_different_inputs(work: Path):
 
 def test_compare_takes_large_networks_in_several_passes(work: Path, monkeypatch: pytest.MonkeyPatch):
     whole = compared(work, "fp32.xml", "clipped.xml")
-    monkeypatch.setattr("calib.comparison.TAPPED_BYTES", 1)
+    monkeypatch.setattr("calib.engine.compare.TAPPED_BYTES", 1)
     parts = compared(work, "fp32.xml", "clipped.xml")
     assert [layer.sqnr_db for layer in parts.layers] == pytest.approx([layer.sqnr_db for layer in whole.layers])
     assert parts.output_sqnr_db == pytest.approx(whole.output_sqnr_db)

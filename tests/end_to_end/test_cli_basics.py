@@ -23,8 +23,8 @@ import calib
 from calib import cli, errors
 from calib.config import json_schema
 from calib.metrics import METRICS
-from calib.outcome import Report
 from calib.samples import FORMATS
+from calib.values.facts import Report
 
 
 @dataclass(frozen=True)

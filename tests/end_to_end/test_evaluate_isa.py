@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from calib.cli import main
 from calib.errors import UsageError
-from calib.outcome import Evaluation
 from calib.runtime.isa import ISAS, cpu
 from calib.runtime.session import ov
+from calib.values.facts import Evaluation
 
 op = ov.opset13
 

@@ -17,10 +17,10 @@ import pytest
 from trust_fixtures.tiny import convnet, images, left_behind, opset, parameter, write_ir, write_work
 
 import calib
-from calib import promise
 from calib.cli import quantize as quantize_command
-from calib.outcome import Report
+from calib.engine import accuracy_control
 from calib.runtime.session import ov
+from calib.values.facts import Report
 
 # A budget that plain min-max misses on the network whose channels are out of balance.
 SEARCH = ("--metric", "relative-l2", "--max-drop", "0.02", "--set", "speed=false", "--validation")
@@ -90,7 +90,7 @@ def test_a_signal_while_speed_is_measured_ends_with_130_and_nothing_written(
         reached.append(number)
         os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("calib.pay_off.measure_speed", measuring)
+    monkeypatch.setattr("calib.engine.speedup.measure_speed", measuring)
     ended = quantize("--speed")
     assert (ended.code, ended.out, reached) == (130, "", [number]) and "interrupted" in ended.err
     assert left_behind(work) == []
@@ -99,7 +99,7 @@ def test_a_signal_while_speed_is_measured_ends_with_130_and_nothing_written(
 def test_a_signal_while_the_result_is_written_leaves_no_half_of_it(
     quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("calib.result.write_report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("calib.engine.result.write_report", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     ended = quantize()
     assert ended.code == 130
     assert left_behind(work) == []
@@ -108,7 +108,7 @@ def test_a_signal_while_the_result_is_written_leaves_no_half_of_it(
 def test_an_older_result_survives_a_run_that_is_interrupted(quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch):
     assert quantize().code == 0
     before = {path.name: path.read_bytes() for path in (work / "out").iterdir()}
-    monkeypatch.setattr("calib.result.write_report", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr("calib.engine.result.write_report", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     assert quantize("--ignore", "head").code == 130
     assert {path.name: path.read_bytes() for path in (work / "out").iterdir()} == before
 
@@ -128,13 +128,13 @@ def test_a_signal_during_the_search_still_writes_the_best_model_found(
 def test_a_signal_before_the_first_verdict_of_a_search_writes_nothing(
     hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    parts = promise._Trials.parts
+    parts = accuracy_control._Trials.parts
 
     def evaluating(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         return parts(*arguments)
 
-    monkeypatch.setattr(promise._Trials, "parts", evaluating)
+    monkeypatch.setattr(accuracy_control._Trials, "parts", evaluating)
     assert quantize(*SEARCH, hard / "validation.npz").code == 130
     assert not list((hard / "out").glob("*.xml")) and not (hard / "out" / "report.json").exists()
 
@@ -171,7 +171,7 @@ def test_a_time_limit_during_the_search_writes_the_best_model_found(
     hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
 ):
     asked = iter([False, False, *[True] * 100])  # before the first plan, and before its only block of samples
-    monkeypatch.setattr("calib.promise._deadline", lambda limit: lambda: next(asked))
+    monkeypatch.setattr("calib.engine.accuracy_control._deadline", lambda limit: lambda: next(asked))
     ended = quantize(*SEARCH, hard / "validation.npz", "--time-limit", "2h")
     report = report_of(hard / "out")
     assert ended.code == 3 and "time limit" in report.status_reason and len(report.search) == 1
@@ -326,7 +326,7 @@ def timed(plans: list[Any], *_: Any, **__: Any) -> Any:
 
 KILLED = """
 import os, signal, sys
-from calib import promise
+from calib.engine import accuracy_control
 from calib.store import RunStore
 kept, last = RunStore.keep_verdict, int(sys.argv.pop(1))
 count = 0
@@ -340,7 +340,7 @@ RunStore.keep_verdict = keep
 class Times:
     def time_ms(self, name):
         return 1.0 + int(name)
-promise.time_models = lambda *a, **k: Times()
+accuracy_control.time_models = lambda *a, **k: Times()
 from calib.cli import main
 main(sys.argv[1:])
 """
@@ -350,7 +350,7 @@ main(sys.argv[1:])
 def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
     verdicts: int, hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("calib.promise.time_models", timed)
+    monkeypatch.setattr("calib.engine.accuracy_control.time_models", timed)
     flags = ["--effort", "fast", "--estimator", "minmax", "--no-report", *SEARCH, str(hard / "validation.npz")]
     places = [str(hard / "model.xml"), "--calibration", str(hard / "data.npz"), "-o", str(hard / "out")]
     command = [sys.executable, "-c", KILLED, str(verdicts), "quantize", *places, *flags]
@@ -359,8 +359,10 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
     assert not (hard / "out" / "report.json").exists() and (hard / "out" / "run.sqlite").exists()
 
     evaluated = []
-    ask = calib.promise._Trials.parts  # pyright: ignore
-    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i))
+    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    monkeypatch.setattr(
+        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
+    )
     assert quantize(*flags[5:], "--resume").code == 0
     resumed = len(evaluated)
     assert quantize(*flags[5:], output=hard / "undisturbed").code == 0
@@ -373,9 +375,11 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[str], int]]:
     """What was really evaluated: layers reverted, and on how many samples."""
     found: list[tuple[frozenset[str], int]] = []
-    ask = calib.promise._Trials.parts  # pyright: ignore
-    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: found.append((r, len(i))) or ask(self, r, i))
-    monkeypatch.setattr("calib.promise.time_models", timed)
+    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    monkeypatch.setattr(
+        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: found.append((r, len(i))) or ask(self, r, i)
+    )
+    monkeypatch.setattr("calib.engine.accuracy_control.time_models", timed)
     return found
 
 
@@ -414,8 +418,10 @@ def test_without_resume_old_verdicts_are_dropped(hard: Path, quantize: Any, monk
     flags = (*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
     assert quantize(*flags).code == 3
     evaluated = []
-    ask = calib.promise._Trials.parts  # pyright: ignore
-    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i))
+    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    monkeypatch.setattr(
+        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
+    )
     assert quantize(*flags, "--resume").code == 3 and len(evaluated) == 0
     assert quantize(*flags).code == 3 and len(evaluated) == 1
 
@@ -427,8 +433,10 @@ def test_verdicts_of_other_ranges_are_not_taken_for_those_of_these(
     flags = (*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
     quantize(*flags)
     evaluated = []
-    ask = calib.promise._Trials.parts  # pyright: ignore
-    monkeypatch.setattr("calib.promise._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i))
+    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    monkeypatch.setattr(
+        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
+    )
     quantize(*flags, "--resume", "--samples", "5")
     quantize(*flags, "--resume", model=hard / "other.xml")
     assert len(evaluated) == 2

@@ -20,7 +20,7 @@ import pytest
 from trust_fixtures.tiny import convnet, left_behind, write_ir
 
 import calib
-from calib.outcome import Report
+from calib.values.facts import Report
 
 LAUGHS = '<!DOCTYPE lol [<!ENTITY a "ha">' + "".join(
     f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from calib import cli
-from calib.outcome import Inspection, Report
-from calib.plan_file import read_plan
 from calib.runtime.session import ov
+from calib.values.facts import Inspection, Report
+from calib.values.plan_file import read_plan
 
 
 @dataclass(frozen=True)

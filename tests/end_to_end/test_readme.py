@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import calib
-from calib.graph.load import input_specs, load_model
+from calib.loading.load import input_specs, load_model
 from calib.runtime.session import Session, ov
 from calib.samples.open import open_dataset
 

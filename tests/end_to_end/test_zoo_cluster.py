@@ -19,7 +19,7 @@ from zoo_faults.tiny_zoo import outcomes, results, rows_and_attempts, run_undist
 from calib import cli
 from calib.errors import UsageError
 from calib.zoo.cluster import connect
-from calib.zoo.zoo import open_zoo
+from calib.zoo.commands import open_zoo
 
 pytest.importorskip("distributed")
 

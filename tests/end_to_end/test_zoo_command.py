@@ -16,7 +16,7 @@ from zoo_faults.nursery import Nursery
 from zoo_faults.tiny_zoo import outcomes, results, run_undisturbed, supervise, write_zoo
 
 from calib import cli
-from calib.zoo.zoo import open_zoo
+from calib.zoo.commands import open_zoo
 
 Calib = Callable[..., tuple[int, str, str]]
 

@@ -25,7 +25,7 @@ from zoo_faults.tiny_zoo import (
 )
 
 from calib.demo import demo_folder
-from calib.zoo.zoo import open_zoo
+from calib.zoo.commands import open_zoo
 
 DEMO = """
 root: {demo}

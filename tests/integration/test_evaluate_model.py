@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.graph.load import input_specs
+from calib.loading.load import input_specs
 from calib.metrics.resolve import resolve_metric
 from calib.runtime.evaluate import accept_any_feed, evaluate
 from calib.runtime.session import Session, ov

@@ -7,9 +7,9 @@ import pytest
 from building import Net, max_pool, nchw, nhwc, op, resize
 from proof import error, needs_vnni, prove
 
-from calib.graph.load import load_model
-from calib.plan import Scheme
+from calib.loading.load import load_model
 from calib.runtime.session import ov
+from calib.values.plan import Scheme
 
 pytestmark = needs_vnni
 

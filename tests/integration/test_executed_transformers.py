@@ -8,8 +8,8 @@ from building import Net, integer, ints, op
 from proof import error, needs_vnni, prove
 
 from calib import quantize
-from calib.plan import Scheme
 from calib.runtime.session import Session, ov
+from calib.values.plan import Scheme
 
 pytestmark = needs_vnni
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.plan import Scheme
 from calib.ranges.affine import fake_quantize_limits, quantize_dequantize
 from calib.runtime.session import Session, ov
+from calib.values.plan import Scheme
 
 
 # the grids that INT8 has; others agree to the last bits only

@@ -7,7 +7,7 @@ import pytest
 from building import Net, ints, max_pool, nchw, op
 from proof import error, needs_vnni, prove
 
-from calib.comparison import tapped_model
+from calib.engine.compare import tapped_model
 from calib.graph.insert import foldable, insert
 from calib.runtime.session import Session
 

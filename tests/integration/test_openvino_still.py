@@ -16,10 +16,10 @@ from proof import error, needs_vnni, prove, random_feeds
 from calib import quantize
 from calib.errors import CalibError
 from calib.graph.operations import LAYERS, SELECTING
-from calib.plan import Port, Scheme
 from calib.runtime.executed import executed_nodes
 from calib.runtime.isa import cpu
 from calib.runtime.session import Session, ov
+from calib.values.plan import Port, Scheme
 
 pytestmark = needs_vnni
 

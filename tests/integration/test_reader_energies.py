@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from calib.engine.building import Base, gather, make_plan
+from calib.engine.job import prepare
 from calib.graph.finder import find
 from calib.graph.insert import reader_energies
 from calib.graph.placement import place
 from calib.graph.view import GraphView
-from calib.job import prepare
-from calib.plan import TensorId
 from calib.progress import silent
 from calib.runtime.session import ov
-from calib.stages import Base, gather, make_plan
+from calib.values.plan import TensorId
 
 op = ov.opset13
 

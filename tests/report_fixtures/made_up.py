@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from calib.outcome import (
+from calib.values.facts import (
     AccuracyFacts,
     CandidateFacts,
     CorrectionFacts,

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 from calib.zoo import output
+from calib.zoo.commands import open_zoo, run
 from calib.zoo.jobs import JobStore
+from calib.zoo.make_jobs import select
 from calib.zoo.output import Output
-from calib.zoo.plan import select
 from calib.zoo.process import Local
-from calib.zoo.zoo import open_zoo, run
 
 OWNERS = {"JobStore": JobStore, "Output": Output, "Local": Local, "os": output.os}
 

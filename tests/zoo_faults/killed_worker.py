@@ -22,27 +22,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import calib.evidence
-import calib.exam
-import calib.pay_off
+import calib.engine.accuracy_control
+import calib.engine.building
+import calib.engine.evaluation
+import calib.engine.report
+import calib.engine.result
+import calib.engine.speedup
 import calib.pipeline
-import calib.promise
-import calib.result
-import calib.stages
-from calib.outcome import SpeedFacts
 from calib.progress import silent
 from calib.runtime.timing import Speed
+from calib.values.facts import SpeedFacts
 from calib.zoo import worker
 from calib.zoo.task import Task
 
 # stage → a step in its midst; the other stages tell of their steps themselves
 STEPS = {
     "load": (calib.pipeline, "examine"),
-    "equalize": (calib.stages, "rescale"),
-    "insert": (calib.stages, "executed_layers"),
-    "speed": (calib.pay_off, "measure_speed"),
-    "report": (calib.evidence, "layer_facts"),
-    "save": (calib.result, "save_model"),
+    "equalize": (calib.engine.building, "rescale"),
+    "insert": (calib.engine.building, "executed_layers"),
+    "speed": (calib.engine.speedup, "measure_speed"),
+    "report": (calib.engine.report, "layer_facts"),
+    "save": (calib.engine.result, "save_model"),
 }
 STAGES = ("load", "equalize", "statistics", "correct", "insert", "search", "speed", "report")
 
@@ -78,10 +78,10 @@ def main(faults: str, task_file: str) -> int:
             yield inside
         reached(f"{stage} ends")
 
-    _then(calib.stages, "collect", lambda: _count("statistics"))
-    _then(calib.exam.Exam, "baseline", lambda: _count("baseline"))
-    calib.pay_off.measure_speed = _speed
-    calib.promise.time_models = _times
+    _then(calib.engine.building, "collect", lambda: _count("statistics"))
+    _then(calib.engine.evaluation.Exam, "baseline", lambda: _count("baseline"))
+    calib.engine.speedup.measure_speed = _speed
+    calib.engine.accuracy_control.time_models = _times
     for stage, (module, name) in STEPS.items():
         _then(module, name, lambda stage=stage: reached(f"in {stage}"))
     _then(worker, "quantize", lambda: reached("saved"))

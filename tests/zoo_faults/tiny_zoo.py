@@ -10,8 +10,8 @@ import numpy as np
 from trust_fixtures.tiny import convnet, images, write_ir
 from zoo_faults.nursery import Child, Nursery
 
+from calib.zoo.commands import Zoo, open_store, open_zoo
 from calib.zoo.jobs import Attempt, JobRow
-from calib.zoo.zoo import Zoo, open_store, open_zoo
 
 FAST = "effort: fast, estimator: minmax"
 # Everything in INT8 misses this budget, and some layers back in floating point keep it: every stage has its work.

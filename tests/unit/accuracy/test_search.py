@@ -7,11 +7,11 @@ import pytest
 
 from calib.accuracy.budget import Budget
 from calib.accuracy.cost import bound, bound_images, climbs
+from calib.accuracy.ledger import Trial
 from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit
 from calib.accuracy.result import rejudge
 from calib.accuracy.search import fastest, search
-from calib.accuracy.trial import Trial
 
 
 class Mean:

@@ -7,8 +7,9 @@ import pytest
 from calib.cli.evaluate import evaluation_lines
 from calib.cli.inspect import inspection_lines
 from calib.cli.plan_table import plan_lines
-from calib.outcome import Evaluation, Inspection, LayerFacts, ModelFacts, TensorFacts
-from calib.plan import (
+from calib.report.escape import columns_of
+from calib.values.facts import Evaluation, Inspection, LayerFacts, ModelFacts, TensorFacts
+from calib.values.plan import (
     ActivationQuantizer,
     Port,
     QuantizableNode,
@@ -18,7 +19,6 @@ from calib.plan import (
     Skipped,
     TensorId,
 )
-from calib.report.escape import columns_of
 
 EVIL = "\x1b[2J\u202e\nname"
 

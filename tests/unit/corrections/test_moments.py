@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate
 
-from calib.corrections.linear import Pick, Taken, pick_positions, second_moments, values_at
+from calib.corrections.rows import Pick, Taken, pick_positions, second_moments, values_at
 
 laws = settings(derandomize=True, deadline=None, max_examples=20)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from calib.corrections import recipes
-from calib.corrections.judge import Draft, Judge
 from calib.corrections.recipes import HEAD_START_DB, RECIPES, Recipe, choose_corrections, choose_recipe
+from calib.corrections.scoring import Draft, Judge
 from calib.graph.finder import find
 from calib.graph.insert import Edits
 from calib.graph.placement import place

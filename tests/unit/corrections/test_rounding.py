@@ -1,131 +1,364 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from calib.corrections.rounding import keep_better, layer_error, nearest, round_weights
+from calib.corrections import rounding as wiring
+from calib.corrections.one_thread import _libraries, one_blas_thread
+from calib.corrections.rounding import local_bias_fact, round_all
+from calib.corrections.rows import linear, paddings
+from calib.corrections.scoring import Draft
+from calib.graph.finder import find
+from calib.graph.insert import Edits
+from calib.graph.placement import place
+from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
+from calib.runtime.executed import executed_layers
+from calib.runtime.session import F32, Session, ov
+from calib.values.plan import Port, Range
 
-laws = settings(derandomize=True, deadline=None, max_examples=25)
-seeds = st.integers(0, 2**32 - 1)
-
-
-def layer(seed: int, outputs: int = 5, inputs: int = 12, rows: int = 200, groups: int = 1):
-    """Correlated inputs with a mean, as activations have, and weights with their scales."""
-    rng = np.random.default_rng(seed)
-    mix = rng.normal(size=(groups, inputs, inputs)) / np.sqrt(inputs)
-    x = np.einsum("rgk,gkj->rgj", np.abs(rng.normal(size=(rows, groups, inputs))), mix) + 0.3
-    weights = rng.normal(size=(groups, outputs, inputs)).astype(np.float32)
-    return x, weights
+op = ov.opset13
+rng = np.random.default_rng(7)
 
 
-def moments(x):
-    """E[x xᵀ] of ``(rows, groups, inputs)``, for each group."""
-    return np.einsum("rgj,rgk->gjk", x, x) / len(x)
+def values(*shape, spread=1.0):
+    return (rng.normal(size=shape) * spread).astype(np.float32)
 
 
-def scales(weights, levels):
-    return quantize_weights(weights, (*weights.shape[:-1], 1), levels)[1][..., 0]
+def parameter(*shape):
+    node = op.parameter(shape, np.float32)
+    node.set_friendly_name("x")
+    return node
 
 
-@laws
-@given(seeds, st.sampled_from([255, 127, 15]))
-def test_layer_error_is_the_mean_squared_output_error(seed, levels):
-    x, weights = layer(seed)
-    scale = scales(weights, levels)
-    delta = weights - nearest(weights, scale, levels) * scale[..., None]
-    measured = np.mean(np.einsum("rgk,gok->rgo", x, delta.astype(np.float64)) ** 2, axis=0)
-    np.testing.assert_allclose(layer_error(delta, moments(x)), measured, rtol=1e-9)
+def convolution(x, weights, **changed):
+    settings = {"strides": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], "dilations": [1, 1], **changed}
+    kind = op.group_convolution if weights.ndim == 5 else op.convolution
+    return kind(x, op.constant(weights), **settings)
 
 
-@laws
-@given(seeds, st.sampled_from([255, 127, 15]), st.integers(1, 3))
-def test_no_channel_is_worse_than_rounding_to_nearest(seed, levels, groups):
-    x, weights = layer(seed, groups=groups)
-    hessian, scale = moments(x), scales(weights, levels)
-    ours, plain = round_weights(weights, scale, hessian, levels), nearest(weights, scale, levels)
-    s = scale[..., None].astype(np.float64)
-    assert np.all(layer_error(weights - ours * s, hessian) <= layer_error(weights - plain * s, hessian))
-    assert ours.dtype == np.int8 and np.abs(ours).max() <= (levels - 1) // 2
+def named(node, name="layer"):
+    node.set_friendly_name(name)
+    return node
 
 
-def test_correlated_inputs_gain_a_lot():
-    x, weights = layer(3, outputs=32, inputs=96, rows=4000)
-    x = x @ np.random.default_rng(1).normal(size=(96, 96)) * np.geomspace(1, 0.01, 96)
-    hessian, scale = moments(x), scales(weights, 15)
-    s = scale[..., None]
-    ours = layer_error(weights - round_weights(weights, scale, hessian, 15) * s, hessian).sum()
-    plain = layer_error(weights - nearest(weights, scale, 15) * s, hessian).sum()
-    assert ours < plain / 2
+def dense():
+    x = parameter(1, 8, 10, 9)
+    return x, named(convolution(x, values(12, 8, 3, 3), strides=[2, 1], pads_end=[0, 1]))
 
 
-def obq_by_the_paper(weights, scale, hessian, levels, damping=0.01):
-    """GPTQ as printed: the upper Cholesky factor of the inverse, errors spread over the inputs to come."""
-    half, inputs = (levels - 1) // 2, len(hessian)
-    order = np.argsort(-np.diag(hessian), kind="stable")
-    h = (hessian + damping * np.diag(hessian).mean() * np.eye(inputs))[np.ix_(order, order)]
-    upper = np.linalg.cholesky(np.linalg.inv(h)).T
-    w, q = weights[:, order].astype(np.float64), np.zeros(weights.shape, np.int8)
-    for k in range(inputs):
-        level = np.clip(np.rint(w[:, k] / scale), -half, half)
-        error = (w[:, k] - level * scale) / upper[k, k]
-        w[:, k + 1 :] -= np.outer(error, upper[k, k + 1 :])
-        q[:, order[k]] = level
-    return q
+def same_upper():
+    x = parameter(1, 4, 10, 9)
+    return x, named(convolution(x, values(8, 4, 3, 3), strides=[2, 2], dilations=[1, 2], auto_pad="same_upper"))
 
 
-@pytest.mark.parametrize("inputs", [7, 128, 300])
-def test_the_numbers_are_those_of_the_paper(inputs):
-    x, weights = layer(inputs, outputs=6, inputs=inputs, rows=1000)
-    hessian, scale = moments(x)[0], scales(weights, 31)[0]
-    theirs = obq_by_the_paper(weights[0], scale.astype(np.float64), hessian, 31)
-    expected = keep_better(weights[0], scale, nearest(weights[0], scale, 31), theirs, hessian)
-    np.testing.assert_array_equal(round_weights(weights[0], scale, hessian, 31), expected)
+def depthwise():
+    x = parameter(1, 16, 10, 9)
+    return x, named(convolution(x, values(16, 1, 1, 3, 3)))
 
 
-def test_independent_inputs_are_rounded_to_nearest():
-    _, weights = layer(0)
-    scale = scales(weights, 255)
-    ours = round_weights(weights, scale, np.eye(12)[None] * np.arange(1.0, 13.0))
-    np.testing.assert_array_equal(ours, nearest(weights, scale, 255))
+def grouped():
+    x = parameter(1, 16, 10, 9)
+    return x, named(convolution(x, values(4, 6, 4, 3, 3)))
 
 
-def test_groups_are_layers_of_their_own():
-    x, weights = layer(8, groups=4, outputs=1, inputs=9)
-    hessian, scale = moments(x), scales(weights, 15)
-    together = round_weights(weights, scale, hessian, 15)
-    for group in range(4):
-        alone = round_weights(weights[group], scale[group], hessian[group], 15)
-        np.testing.assert_array_equal(together[group], alone)
+def matmul_b():
+    x = parameter(1, 20, 32)
+    return x, named(op.matmul(x, op.constant(values(32, 24)), False, False))
 
 
-def test_inputs_and_groups_that_were_never_seen_do_no_harm():
-    x, weights = layer(4, groups=3)
-    x[:, 1] = 0
-    x[:, 2, 5] = 0
-    hessian, scale = moments(x), scales(weights, 15)
-    ours = round_weights(weights, scale, hessian, 15)
-    np.testing.assert_array_equal(ours[1], nearest(weights, scale, 15)[1])
-    silent = round_weights(weights, scale, np.zeros_like(hessian), 15)
-    np.testing.assert_array_equal(silent, nearest(weights, scale, 15))
+def matmul_b_transposed():
+    x = parameter(1, 20, 32)
+    return x, named(op.matmul(x, op.constant(values(24, 32)), False, True))
 
 
-def test_dead_channels_stay_zero():
-    x, weights = layer(5)
-    weights[0, 2] = 0
-    scale = scales(weights, 255)
-    assert not round_weights(weights, scale, moments(x))[0, 2].any()
+def matmul_a():
+    x = parameter(1, 32, 20)
+    return x, named(op.matmul(op.constant(values(24, 32)), x, False, False))
 
 
-def test_held_out_moments_decide_what_is_kept():
-    x, weights = layer(6, rows=20)
-    other, _ = layer(7, rows=500)
-    scale, held_out = scales(weights, 7), moments(other)
-    plain = nearest(weights, scale, 7)
-    ours = round_weights(weights, scale, moments(x), 7)
-    kept = keep_better(weights, scale, plain, ours, held_out)
-    s = scale[..., None]
-    assert np.all(layer_error(weights - kept * s, held_out) <= layer_error(weights - plain * s, held_out))
-    assert np.all((kept == plain).all(axis=-1) | (kept == ours).all(axis=-1))
+def matmul_a_crossed():
+    x = parameter(1, 20, 32)
+    return x, named(op.matmul(op.constant(values(32, 24)), x, True, True))
+
+
+def matmul_batched():
+    x = parameter(1, 3, 20, 32)
+    return x, named(op.matmul(x, op.constant(values(3, 32, 24)), False, False))
+
+
+def matmul_broadcast():
+    x = parameter(5, 1, 20, 16)
+    return x, named(op.matmul(x, op.constant(values(3, 16, 8)), False, False))
+
+
+NETS = [dense, same_upper, depthwise, grouped]
+NETS += [matmul_b, matmul_b_transposed, matmul_a, matmul_a_crossed, matmul_batched, matmul_broadcast]
+
+
+def draft_of(build, levels=255, per_channel=False):
+    x, last = build()
+    model = ov.Model([op.result(last)], [x], build.__name__)
+    view = GraphView(model)
+    plan = place(view, find(view), weight_levels=levels)
+    assert plan.layers, plan.skipped
+    extent = 3.0 * np.sqrt(np.linspace(0.5, 2, x.get_shape()[1]))
+    channels = tuple((-float(e), float(e)) for e in extent) if per_channel else ()
+    ranged = tuple(replace(q, range=Range(-4.5, 4.5), channel_ranges=channels) for q in plan.activations)
+    return Draft(model, view, replace(plan, activations=ranged), Edits())
+
+
+def samples_for(draft, count=12):
+    """Correlated inputs: what rounding to nearest leaves on the table."""
+    shape = tuple(draft.model.inputs[0].get_shape())
+    source = np.random.default_rng(11)
+    mix = source.normal(size=(shape[-1], shape[-1])) / np.sqrt(shape[-1])
+    return [(0.5 + source.normal(size=shape) @ mix).astype(np.float32).clip(-4, 4) for _ in range(count)]
+
+
+def fed(draft, count=12):
+    return [[sample] for sample in samples_for(draft, count)]
+
+
+@pytest.mark.parametrize("build", NETS)
+def test_rows_times_matrices_are_the_layer(build):
+    draft = draft_of(build)
+    weight = draft.plan.weights[0]
+    form = linear(draft.view, "layer", weight.port)
+    assert not isinstance(form, str)
+    x = samples_for(draft, 1)[0]
+    constant = draft.view.nodes[draft.view.tensor(weight.port).node].data
+    matrices = form.matrices(constant)
+    np.testing.assert_array_equal(form.constant(matrices), constant)
+    rows = form.take(x, None).rows()
+    ours = np.einsum("rgk,gok->rgo", rows.astype(np.float64), matrices.astype(np.float64))
+    y = Session(draft.model)([x])[0]
+    assert ours.size == y.size
+    # each output value once, in whatever order: the sums of squares and the values themselves agree
+    np.testing.assert_allclose(np.sort(ours.ravel()), np.sort(y.ravel()), atol=2e-5)
+
+
+def wide(*, dynamic=False, stride=1):
+    def build():
+        x = op.parameter(ov.PartialShape([1, 16, *((-1, -1) if dynamic else (21, 20))]), np.float32)
+        x.set_friendly_name("x")
+        return x, named(convolution(op.relu(x), values(16, 1, 1, 3, 3), strides=[stride, stride], pads_end=[0, 1]))
+
+    return build
+
+
+@pytest.mark.parametrize("limit", [40, 300])
+def test_what_leaves_the_model_makes_up_the_rows_of_the_whole_input(limit):
+    x, layer = wide(stride=1)()
+    view = GraphView(ov.Model([op.result(layer)], [x], "wide"))
+    form = linear(view, "layer", Port("layer", 1))
+    assert not isinstance(form, str)
+    output, pick = form.tap(view.output(view.tensor(Port("layer", 0))), limit)
+    assert pick is not None and (list(output.get_shape()) == [420, 16]) == (limit == 300)
+    image = values(1, 16, 21, 20)
+    (left,) = Session(ov.Model([op.result(output)], [x], "tapped"))([image])
+    taken, whole = form.take(left, limit, pick), form.take(np.maximum(image, 0), limit)
+    assert taken.count == limit
+    np.testing.assert_array_equal(taken.rows(), whole.rows())
+
+
+def test_a_network_of_any_size_is_rounded_as_one_of_that_size():
+    samples = [[values(1, 16, 21, 20)] for _ in range(8)]
+    found = []
+    for dynamic in (False, True):
+        rng.bit_generator.state = np.random.default_rng(5).bit_generator.state
+        x, layer = wide(dynamic=dynamic)()
+        model = ov.Model([op.result(layer)], [x], "wide")
+        view = GraphView(model)
+        plan = place(view, find(view))
+        ranged = tuple(replace(q, range=Range(0.0, 3.0)) for q in plan.activations)
+        found.append(round_all(Draft(model, view, replace(plan, activations=ranged), Edits()), samples)[0].edits)
+    (q, _), (other, _) = (edits.rounded[Port("layer", 1)] for edits in found)
+    assert q.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("build", NETS)
+def test_rounding_lowers_the_output_error_on_the_samples_it_came_from(build):
+    draft = draft_of(build)
+    samples = fed(draft)
+    rounded, facts = round_all(draft, samples)
+    fact = facts[0]
+    assert fact.kept and fact.sqnr_after_db > fact.sqnr_before_db
+
+    # the same layer in float, fed the quantized input: both halves of the samples, all rows
+    layer, weight = draft.model, draft.plan.weights[0]
+    before, after = error(layer, draft, None), error(layer, draft, rounded.edits.rounded[weight.port])
+    assert after < before
+
+
+def error(model, draft, rounded):
+    """Sum of squared output errors of weights alone, over all samples, with the input quantized."""
+    weight = draft.plan.weights[0]
+    original = draft.view.nodes[draft.view.tensor(weight.port).node].data
+    q, scale = rounded or quantize_weights(original, weight.scale_shape, weight.levels)
+    delta = (original - q * scale).astype(np.float32)
+    (job,), _ = wiring._jobs(draft, wiring.MAX_INPUTS, 12)
+    form = job.linear
+    rows = [wiring._levels(job, form.take(x, None).rows()).astype(np.float64) for x in samples_for(draft)]
+    return sum(float((np.einsum("rgk,gok->rgo", r, form.matrices(delta)) ** 2).sum()) for r in rows)
+
+
+@pytest.mark.parametrize("build", NETS)
+def test_the_int8_model_is_what_was_rounded(build):
+    draft = draft_of(build)
+    rounded, _ = round_all(draft, fed(draft))
+    model = rounded.quantized()
+    fast, exact = Session(model), Session(model, {**F32, "LP_TRANSFORMS_MODE": "NO"})
+    assert executed_layers(fast.compiled, {"layer": ()})["layer"].int8
+    for (x,) in fed(draft, 2):
+        np.testing.assert_allclose(fast([x])[0], exact([x])[0], atol=1e-4 * np.abs(exact([x])[0]).max())
+
+
+def test_a_range_for_each_channel_is_a_scale_for_each_group():
+    draft = draft_of(depthwise, per_channel=True)
+    rounded, (fact, _) = round_all(draft, fed(draft))
+    assert fact.kept
+    assert rounded.edits.rounded[Port("layer", 1)][1].shape == (16, 1, 1, 1, 1)
+
+
+def test_half_range_weights_stay_in_half_the_range():
+    draft = draft_of(dense, levels=127)
+    rounded, _ = round_all(draft, fed(draft))
+    q, _ = rounded.edits.rounded[Port("layer", 1)]
+    assert q.dtype == np.int8
+    assert np.abs(q.astype(int)).max() == 63
+
+
+@pytest.mark.parametrize("build", [dense, grouped, matmul_batched])
+def test_bytes_do_not_depend_on_streams_order_or_memory(build):
+    draft = draft_of(build)
+    samples = fed(draft)
+    first = round_all(draft, samples)[0].edits.rounded
+    shuffled = [samples[i] for i in (4, 1, 0, 5, 2, 3, 10, 11, 8, 9, 6, 7)]  # even ones stay even
+    runs = [round_all(draft, samples, streams=2, memory_limit=1), round_all(draft, shuffled)]
+    for other, _ in runs:
+        for port, (q, scale) in first.items():
+            assert q.tobytes() == other.edits.rounded[port][0].tobytes()
+            assert scale.tobytes() == other.edits.rounded[port][1].tobytes()
+
+
+def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal():
+    draft = draft_of(dense)
+    _, (fact, _) = round_all(draft, fed(draft), max_inputs=10)
+    assert "by the diagonal" in fact.detail
+    assert fact.sqnr_after_db >= fact.sqnr_before_db
+
+
+def chain():
+    x = parameter(1, 8, 10, 9)
+    y = op.relu(named(convolution(x, values(8, 8, 3, 3)), "first"))
+    y = op.relu(named(convolution(y, values(8, 1, 1, 3, 3)), "second"))
+    return x, named(convolution(y, values(8, 8, 1, 1), pads_begin=[0, 0], pads_end=[0, 0]))
+
+
+def test_a_reverted_layer_takes_its_edits_along_and_those_behind_it_are_what_they_would_be_without_it():
+    draft = draft_of(chain)
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]  # with a mean: each layer has a shift to correct
+    rounded, _ = round_all(draft, samples)
+    assert {port.node for port in rounded.edits.rounded} == rounded.edits.biases.keys() == {"first", "second", "layer"}
+    left, anew = rounded.without({"first": "reverted"}), round_all(draft.without({"first": "reverted"}), samples)[0]
+    for found in (left, anew):
+        assert {port.node for port in found.edits.rounded} == found.edits.biases.keys() == {"second", "layer"}
+    for port, (q, scale) in left.edits.rounded.items():
+        assert q.tobytes() == anew.edits.rounded[port][0].tobytes()
+        assert scale.tobytes() == anew.edits.rounded[port][1].tobytes()
+    assert all(delta.tobytes() == anew.edits.biases[layer].tobytes() for layer, delta in left.edits.biases.items())
+    names = {node.get_friendly_name(): node for node in left.quantized().get_ordered_ops()}
+    assert "first/biased" not in names and "second/biased" in names
+    weights = names["first"].input_value(1).get_node()
+    np.testing.assert_array_equal(weights.data, names_of(draft)["first"].input_value(1).get_node().data)
+
+
+def names_of(draft):
+    return {node.get_friendly_name(): node for node in draft.model.get_ordered_ops()}
+
+
+def test_layers_in_several_groups_come_out_as_in_one():
+    draft = draft_of(chain)
+    samples, remarks = fed(draft), []
+    one, facts = round_all(draft, samples)
+    many, same = round_all(draft, samples, memory_limit=1, told=remarks.append)
+    assert [f.layer for f in facts if f.correction == "rounding"] == ["first", "second", "layer"]
+    assert facts == same and len(remarks) == 3
+    for port, (q, _) in one.edits.rounded.items():
+        assert np.array_equal(q, many.edits.rounded[port][0])
+
+
+def test_a_deconvolution_is_left_alone_with_a_reason():
+    def deconvolution():
+        x = parameter(1, 8, 5, 5)
+        weights = op.constant(values(8, 4, 2, 2))
+        return x, named(op.convolution_backprop_data(op.relu(x), weights, strides=[2, 2]))
+
+    draft = draft_of(deconvolution)
+    rounded, (fact,) = round_all(draft, fed(draft))
+    assert not fact.kept and "ConvolutionBackpropData" in fact.detail and not rounded.edits.rounded
+
+
+def test_biases_of_the_old_weights_are_replaced():
+    draft = draft_of(dense)
+    other = replace(draft, edits=Edits({}, {"layer": np.full(12, 100, np.float32)}))
+    found = [round_all(one, fed(draft))[0].edits.biases["layer"] for one in (draft, other)]
+    assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("build", [dense, depthwise, grouped, matmul_b, matmul_a])
+def test_bias_gives_back_the_mean_that_a_layer_lost(build):
+    draft = draft_of(build)
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]  # inputs with a mean: errors of weights have one
+    rounded, facts = round_all(draft, samples)
+    alone = replace(rounded, edits=Edits(rounded.edits.rounded))
+    axes = {"dense": 1, "depthwise": 1, "grouped": 1}.get(build.__name__)
+
+    def shift(quantized):
+        one, other = Session(draft.model), Session(quantized, {**F32, "LP_TRANSFORMS_MODE": "NO"})
+        lost = np.mean([one(sample)[0] - other(sample)[0] for sample in samples], axis=0)
+        axis = axes if axes is not None else lost.ndim - (1 if build is matmul_b else 2)
+        return float((lost.mean(axis=tuple(i for i in range(lost.ndim) if i != axis)) ** 2).sum())
+
+    assert "layer" in rounded.edits.biases and any(f.correction == "bias" for f in facts)
+    assert shift(rounded.quantized()) < shift(alone.quantized())
+
+
+def test_a_bias_that_samples_held_out_in_turn_speak_against_is_not_kept():
+    fp32 = np.ones((4, 1))
+    for shifts, kept in (([3.0, 1.0, -0.5, 0.0], False), ([3.0, 1.0, 1.5, 2.0], True)):
+        fact = local_bias_fact("layer", np.ones(1, np.float32), fp32, fp32 - np.array(shifts)[:, None])
+        assert fact.kept == kept == (fact.sqnr_after_db > fact.sqnr_before_db)
+
+
+def test_biases_that_are_not_kept_are_in_the_report_and_not_in_the_edits(monkeypatch):
+    draft = draft_of(dense)
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]
+    with_biases, _ = round_all(draft, samples)
+    monkeypatch.setattr(wiring, "left_out_errors", lambda y, y_q: (y - y_q, y - y_q))
+    without, facts = round_all(draft, samples)
+    assert with_biases.edits.biases and not without.edits.biases
+    assert not any(fact.kept for fact in facts if fact.correction == "bias")
+
+
+def test_one_sample_can_not_be_split_and_changes_nothing():
+    draft = draft_of(dense)
+    rounded, facts = round_all(draft, fed(draft, 1))
+    assert not rounded.edits.rounded and not facts
+
+
+def test_padding_of_the_same_size_is_worked_out_from_the_input():
+    attributes = {"auto_pad": "same_lower", "strides": [2], "dilations": [1], "pads_begin": [0], "pads_end": [0]}
+    assert paddings((10,), (3,), attributes) == ([1], [0])
+    assert paddings((10,), (3,), {**attributes, "auto_pad": "same_upper"}) == ([0], [1])
+    assert paddings((10,), (3,), {**attributes, "auto_pad": "valid"}) == ([0], [0])
+
+
+def test_blas_threads_come_back_as_they_were():
+    threads = [get() for _, get in _libraries()]
+    with one_blas_thread():
+        assert all(get() == 1 for _, get in _libraries())
+    assert [get() for _, get in _libraries()] == threads

@@ -11,8 +11,8 @@ from building import Net, max_pool, op
 from calib.graph.finder import Found, find
 from calib.graph.placement import place
 from calib.graph.view import GraphView
-from calib.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Scheme, TensorId
 from calib.runtime.session import ov
+from calib.values.plan import ActivationQuantizer, Port, QuantizableNode, QuantizationPlan, Scheme, TensorId
 
 
 def named(node: Any, name: str) -> Any:

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import UsageError
-from calib.plan import Range, Scheme
 from calib.ranges.affine import (
     SCALE_FLOOR,
     channel_limits,
@@ -18,6 +17,7 @@ from calib.ranges.affine import (
     round_to_levels,
     weight_scale,
 )
+from calib.values.plan import Range, Scheme
 
 laws = settings(derandomize=True, deadline=None, max_examples=60)
 ends = st.floats(0, 2.0**60, allow_subnormal=False)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calib.plan import Range, Scheme, TensorId
 from calib.ranges import get_estimator
 from calib.ranges.auto import Auto, clipped_energy
 from calib.ranges.mse import FEW_VALUES
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import Range, Scheme, TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 
 def summary_of(values: np.ndarray, energy: list[float] | None) -> TensorSummary:

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import StatisticsError
-from calib.plan import Range, Scheme, TensorId
 from calib.ranges.affine import quantize_dequantize, range_limits
 from calib.ranges.expected import clipped_share, expected_error, expected_parts
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import Range, Scheme, TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 laws = settings(derandomize=True, deadline=None, max_examples=25)
 

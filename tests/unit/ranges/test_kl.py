@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.plan import Range, Scheme, TensorId
 from calib.ranges import get_estimator, kl
 from calib.ranges.bins import Bins
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import Range, Scheme, TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 laws = settings(derandomize=True, deadline=None, max_examples=25)
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.plan import Range, Scheme, TensorId
 from calib.ranges import get_estimator, mse
 from calib.ranges.affine import level_grid
 from calib.ranges.bins import Bins, bins_of
 from calib.ranges.expected import grid_errors
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import Range, Scheme, TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 laws = settings(derandomize=True, deadline=None, max_examples=25)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from calib.errors import UsageError
-from calib.plan import Scheme, TensorId
 from calib.ranges.percentile import Percentile
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import Scheme, TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 VALUES = np.random.default_rng(0).normal(size=200_000).astype(np.float32)
 

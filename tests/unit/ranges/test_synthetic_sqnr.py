@@ -10,10 +10,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from calib.plan import Range, Scheme, TensorId
 from calib.ranges import get_estimator
 from calib.ranges.affine import quantize_dequantize, range_limits
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import Range, Scheme, TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 SIZE = 1 << 18
 SCHEMES = {"relu": Scheme.UNSIGNED, "relu6": Scheme.UNSIGNED, "outliers": Scheme.UNSIGNED, "silu": Scheme.ASYMMETRIC}

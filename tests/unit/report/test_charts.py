@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from report_fixtures.made_up import made_up_report
 
-from calib.outcome import ModelFacts, Report
 from calib.report import charts
 from calib.report.histogram import histogram_chart, histogram_data
 from calib.report.theme import theme
+from calib.values.facts import ModelFacts, Report
 
 
 def marks(spec: dict[str, Any]) -> list[str]:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from calib.outcome import Benchmark, BenchmarkEntry, Comparison, Doctor, LayerComparison, ModelFacts
 from calib.report.bench import render_benchmark_text
 from calib.report.compare import comparison_table, render_comparison_html, render_comparison_text, summary
 from calib.report.doctor import render_doctor_text
+from calib.values.facts import Benchmark, BenchmarkEntry, Comparison, Doctor, LayerComparison, ModelFacts
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
 

@@ -8,8 +8,8 @@ import pytest
 from report_fixtures.made_up import made_up_report
 
 from calib.errors import OutputError, UsageError
-from calib.outcome import LayerFacts
 from calib.report.json_report import read_report, write_report
+from calib.values.facts import LayerFacts
 
 
 def test_report_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ import re
 import pytest
 from report_fixtures.made_up import made_up_report
 
-from calib.outcome import LayerFacts, ModelFacts, Report
 from calib.report import digest
 from calib.report.escape import columns_of
 from calib.report.text import render_text
+from calib.values.facts import LayerFacts, ModelFacts, Report
 
 ESCAPE = re.compile(r"\x1b\[[0-9]*m")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from calib.statistics.accumulators import CodeCounts, ExactSum
-from calib.summary import Histogram
+from calib.values.summary import Histogram
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=finite)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from calib.graph.taps import Need
-from calib.plan import TensorId
 from calib.statistics.counting import LEAST, MOST, PASS_VALUES, sampled, turn, turns
+from calib.values.plan import TensorId
 
 NEEDS = {TensorId(f"t{i}"): Need(histogram=True) for i in range(300)}
 

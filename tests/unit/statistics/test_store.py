@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from calib.errors import OutputError, StatisticsError
-from calib.plan import TensorId
 from calib.statistics.store import load_summaries, save_summaries
-from calib.summary import Histogram, TensorSummary
+from calib.values.plan import TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 PLAIN = TensorSummary(TensorId("a:b", 1), 3, -1.5, 2.5, -1.0, 2.0)
 FULL = TensorSummary(

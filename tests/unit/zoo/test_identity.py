@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from calib.zoo.identity import Identity
-from calib.zoo.plan import Job
+from calib.zoo.make_jobs import Job
 
 
 class Remembered(dict):

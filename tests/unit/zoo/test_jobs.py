@@ -13,7 +13,7 @@ import pytest
 
 from calib.zoo import owner
 from calib.zoo.jobs import JobStore
-from calib.zoo.plan import Job
+from calib.zoo.make_jobs import Job
 
 ALL = {"threads": float("inf"), "memory": float("inf")}
 
@@ -59,7 +59,7 @@ def test_a_lease_that_ran_out_is_anybodys_and_the_late_owner_is_told(path: Path)
 def test_jobs_of_a_dead_process_are_taken_over_at_once(path: Path):
     code = f"""
 from calib.zoo.jobs import JobStore
-from calib.zoo.plan import Job
+from calib.zoo.make_jobs import Job
 store = JobStore({str(path)!r})
 store.enter([("k", "f", Job("a", "a.xml", "/a.xml", "/", "d.npz"))], ["a"])
 store.claim(threads=9, memory=9)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import CalibError, ConfigError, UsageError
+from calib.zoo.make_jobs import Job, make_jobs, select
 from calib.zoo.manifest import json_schema, read_manifest
-from calib.zoo.plan import Job, make_jobs, select
 from calib.zoo.sources import find_models, matches
 
 DEFAULTS = "defaults: {calibration: data.npz}\n"

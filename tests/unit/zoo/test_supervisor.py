@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from calib.zoo.jobs import JobRow, JobStore
+from calib.zoo.make_jobs import Job
 from calib.zoo.output import Output
-from calib.zoo.plan import Job
 from calib.zoo.supervisor import Folders, Supervisor
 from calib.zoo.task import RESULT, Ended, Task, write_marker
 
@@ -110,7 +110,7 @@ def test_a_result_that_can_not_be_published_fails_its_job_alone(tmp_path: Path):
 def test_what_a_dead_supervisor_ran_under_an_older_manifest_holds_nobody_up(tmp_path: Path):
     code = f"""
 from calib.zoo.jobs import JobStore
-from calib.zoo.plan import Job
+from calib.zoo.make_jobs import Job
 store = JobStore({str(tmp_path / "zoo.sqlite")!r})
 store.enter([("old", "family", Job("a", "a.xml", "/a.xml", "/", "d.npz"))], ["a"])
 store.claim(threads=9, memory=9)

@@ -1,0 +1,152 @@
+"""Round weights so that the layer's output stays, not so that each weight stays: GPTQ/OBQ in closed form.
+
+The output error of a linear layer y = W x under a change Δ of its weights is a quadratic form of the input's second
+moments H = E[x xᵀ], for each output channel on its own::
+
+    E‖Δ x‖² = Δ H Δᵀ
+
+Rounding one weight leaves an error that the weights not yet rounded can make up for. Sources: Frantar & Alistarh,
+"Optimal Brain Compression", 2022, eq. 3; Frantar et al., "GPTQ", 2022, algorithm 1.
+
+Everything here takes an optional leading axis of groups, so that a dense layer is one group of (outputs, inputs), a
+grouped convolution is (groups, outputs, inputs), and a depthwise one (channels, 1, kernel). A convolution's inputs are
+its unfolded patches, see :mod:`calib.corrections.rows`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cholesky
+
+DAMPING = 0.01  # share of the mean of diag(H) that is added to it, as in the GPTQ paper, §3.3
+_BLOCK = 64  # inputs between two matrix products; the GPTQ paper's 128 (§3.3) is for a GPU
+
+
+def layer_error(delta: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return ``Δ H Δᵀ`` for each output channel: its mean squared output error, with no inference.
+
+    Args:
+        delta: ``(…, outputs, inputs)`` weights minus weights.
+        hessian: ``(…, inputs, inputs)`` second moments of the input, or ``(…, inputs)``, their diagonal. It is computed
+            in their precision, single or double.
+
+    Returns:
+        ``(…, outputs)``, not below 0.
+    """
+    delta = np.asarray(delta, hessian.dtype)
+    through = delta @ hessian if hessian.ndim == delta.ndim else delta * hessian[..., None, :]
+    return np.maximum(np.einsum("...ok,...ok->...o", through, delta), 0.0)
+
+
+def nearest(weights: NDArray[np.floating], scale: NDArray[np.floating], levels: int) -> NDArray[np.int8]:
+    """Round each weight to the nearest level: the baseline.
+
+    Args:
+        weights: ``(…, outputs, inputs)``.
+        scale: ``(…, outputs)``.
+        levels: odd: 255 for [-127, 127].
+    """
+    half = (levels - 1) // 2
+    return np.clip(np.rint(weights / scale[..., None]), -half, half).astype(np.int8)
+
+
+def round_weights(
+    weights: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    hessian: NDArray[np.float64],
+    levels: int = 255,
+    damping: float = DAMPING,
+) -> NDArray[np.int8]:
+    """Round weights one input after the other, each making up for the errors of those before it.
+
+    GPTQ works with the Cholesky factor U of H⁻¹ = Uᵀ U. Its inverse R = U⁻¹ is upper triangular with H = R Rᵀ, and
+    needs no inverse of H; the error is then a sum of squares, ``Δ H Δᵀ = ‖Δ R‖²``, whose k-th term depends on the
+    first k inputs only::
+
+        q_k = round((w_k + (sum over j < k of Δ_j R_jk) / R_kk) / scale),     Δ = w - scale · q
+
+    which are GPTQ's numbers. Inputs go by falling diag(H). H is damped, by ``damping`` times its mean diagonal. An
+    output channel whose error under the undamped H is not lower than with rounding to nearest keeps the latter, so no
+    channel gets worse on the samples that H came from. Deterministic.
+
+    Memory: one copy of H and two of the weights, in float64.
+
+    Args:
+        weights: ``(outputs, inputs)`` or ``(groups, outputs, inputs)``.
+        scale: ``(outputs,)`` or ``(groups, outputs)``.
+        hessian: ``(inputs, inputs)`` or ``(groups, inputs, inputs)``, symmetric.
+        levels: odd: 255 for [-127, 127], 127 for [-63, 63].
+        damping: of H.
+
+    Returns:
+        int8, shaped as the weights.
+    """
+    if weights.ndim == 2:
+        return round_weights(weights[None], scale[None], hessian[None], levels, damping)[0]
+    plain = nearest(weights, scale, levels)
+    diagonal = np.einsum("gkk->gk", hessian)
+    live = diagonal.mean(axis=1) > 0
+    if not live.any():
+        return plain
+    order = np.argsort(-diagonal[live], axis=1, kind="stable")
+    factor = _factor(hessian[live] if len(live) > 1 else hessian, order, damping)
+    # (groups, inputs, outputs): one input's weights lie side by side
+    by_input = np.asarray(weights[live], np.float64).transpose(0, 2, 1)
+    ordered = np.take_along_axis(by_input, order[:, :, None], axis=1)
+    rounded = np.empty(ordered.shape, np.int8)
+    in_order = _round_ordered(ordered, np.asarray(scale[live], np.float64), factor, levels)
+    np.put_along_axis(rounded, order[:, :, None], in_order, axis=1)
+    result = plain.copy()
+    result[live] = rounded.transpose(0, 2, 1)
+    return keep_better(weights, scale, plain, result, hessian)
+
+
+def keep_better(
+    weights: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    first: NDArray[np.int8],
+    second: NDArray[np.int8],
+    hessian: NDArray[np.float64],
+) -> NDArray[np.int8]:
+    """Take, for each output channel, the rounding with the lower output error; ties go to the first.
+
+    With the second moments of held-out samples this is the acceptance test of a rounding, with no inference.
+    """
+    s = np.asarray(scale, np.float64)[..., None]
+    errors = [layer_error(weights - q * s, hessian) for q in (first, second)]
+    return np.where((errors[1] < errors[0])[..., None], second, first)
+
+
+def _factor(hessian: NDArray[np.float64], order: NDArray[np.intp], damping: float) -> NDArray[np.float64]:
+    """Return the upper triangular R with R Rᵀ = H, damped, inputs in the given order, for each group."""
+    backwards = order[:, ::-1]
+    damped = hessian[np.arange(len(order))[:, None, None], backwards[:, :, None], backwards[:, None, :]]
+    diagonal = np.einsum("gkk->gk", damped)
+    diagonal += max(damping, 1e-9) * diagonal.mean(axis=1, keepdims=True)
+    # the Cholesky factor of H read backwards is R read backwards
+    if len(damped) > 1:
+        return np.asarray(np.linalg.cholesky(damped), np.float64)[:, ::-1, ::-1]
+    # a single group may be large: .T because LAPACK works in place on columns
+    lower = cholesky(damped[0].T, lower=True, overwrite_a=True, check_finite=False)
+    return np.ascontiguousarray(lower[::-1, ::-1].T).transpose()[None]
+
+
+def _round_ordered(weights, scale, factor, levels: int) -> NDArray[np.int8]:
+    """Round ``(groups, inputs, outputs)`` from the first input to the last."""
+    half = (levels - 1) // 2
+    delta, rounded = np.zeros_like(weights), np.zeros(weights.shape, np.int8)
+    columns = factor.transpose(0, 2, 1)  # columns[:, k, j] = R_jk
+    pivots = np.einsum("gkk->gk", factor)
+    inputs = weights.shape[1]
+    for start in range(0, inputs, _BLOCK):
+        stop = min(start + _BLOCK, inputs)
+        # what the blocks before this one left to make up for
+        owed = columns[:, start:stop, :start] @ delta[:, :start]
+        for k in range(start, stop):
+            inside = columns[:, k, None, start:k] @ delta[:, start:k]
+            debt = (owed[:, k - start] + inside[:, 0]) / pivots[:, k, None]
+            q = np.clip(np.rint((weights[:, k] + debt) / scale), -half, half)
+            rounded[:, k] = q
+            delta[:, k] = weights[:, k] - q * scale
+    return rounded

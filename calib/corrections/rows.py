@@ -1,0 +1,333 @@
+"""A layer with weights as what it is to an input's second moments: a matrix times rows, for each of its groups.
+
+=====================================  =========  =================  ==============================
+layer                                  groups     outputs            inputs
+=====================================  =========  =================  ==============================
+Convolution                            1          output channels    input channels x kernel
+GroupConvolution                       groups     outputs / group    inputs / group x kernel
+depthwise GroupConvolution             channels   1 (or multiplier)  kernel
+MatMul, constant B ``(…, K, N)``       product …  N                  K
+MatMul, constant A ``(…, M, K)``       product …  M                  K
+=====================================  =========  =================  ==============================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.graph.view import GraphView
+from calib.runtime.session import ov
+from calib.values.plan import Port
+
+op = ov.opset13
+
+# Fewer channels than a vector holds would be padded by a reorder of the whole tensor.
+_VECTOR = 16
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A layer's constant and how its other input meets it.
+
+    Attributes:
+        port: of the constant.
+        shape: of the constant.
+        transposed: MatMul: whether the contracted axis of the constant is not the last.
+        crossed: MatMul: whether the contracted axis of the other input is not the last.
+        attributes: of a convolution, as the operation has them; empty for a MatMul.
+    """
+
+    port: Port
+    kind: str
+    shape: tuple[int, ...]
+    transposed: bool
+    crossed: bool
+    attributes: dict[str, Any]
+
+    @property
+    def groups(self) -> int:
+        """How many matrices there are."""
+        if self.kind == "MatMul":
+            return math.prod(self.shape[:-2])
+        return self.shape[0] if self.kind == "GroupConvolution" else 1
+
+    @property
+    def outputs(self) -> int:
+        """Rows of a matrix."""
+        if self.kind == "MatMul":
+            return self.shape[-1 if self.transposed else -2]
+        return self.shape[1 if self.kind == "GroupConvolution" else 0]
+
+    @property
+    def inputs(self) -> int:
+        """Columns of a matrix."""
+        return math.prod(self.shape) // max(self.groups * self.outputs, 1)
+
+    def matrices(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return ``(groups, outputs, inputs)`` of values in the constant's shape."""
+        if self.transposed:
+            values = np.swapaxes(values, -1, -2)
+        return values.reshape(self.groups, self.outputs, self.inputs)
+
+    def constant(self, matrices: NDArray[Any]) -> NDArray[Any]:
+        """Return values in the constant's shape: undo ``matrices``."""
+        if not self.transposed:
+            return np.ascontiguousarray(matrices).reshape(self.shape)
+        *batch, last, first = self.shape
+        return np.ascontiguousarray(np.swapaxes(matrices.reshape(*batch, first, last), -1, -2))
+
+    def pick(self, shape: tuple[int, ...], limit: int | None) -> Pick | None:
+        """Return which positions of an input of this shape make up the rows; None for a MatMul, which has them.
+
+        Args:
+            shape: of the layer's other input.
+            limit: at most this many rows, taken evenly; None for all.
+        """
+        if self.kind == "MatMul":
+            return None
+        kernel = self.shape[3 if self.kind == "GroupConvolution" else 2 :]
+        strides, dilations = (tuple(self.attributes[name]) for name in ("strides", "dilations"))
+        begin, end = (tuple(pads) for pads in paddings(shape[2:], kernel, self.attributes))
+        return pick_positions(shape, kernel, strides, begin, end, dilations, limit)
+
+    def tap(self, x: ov.Output, limit: int | None) -> tuple[ov.Output, Pick | None]:
+        """Return what has to leave the model for ``take``: x, or the picked positions of it, channels last.
+
+        Convolutions run channels-last: to take rows of channels costs next to nothing, the whole tensor as the IR has
+        it a reorder.
+        """
+        partial = x.get_partial_shape()
+        if partial.is_dynamic or self.kind == "MatMul" or x.get_node().get_type_name() == "Parameter":
+            return x, None
+        shape = tuple(partial.to_shape())
+        pick = self.pick(shape, limit)
+        if pick is None or shape[1] < _VECTOR:
+            return x, None
+        order = [0, *range(2, len(shape)), 1]
+        rows = op.reshape(op.transpose(x, np.array(order)), np.array([-1, shape[1]]), False)
+        count = rows.get_output_shape(0)[0]
+        if 2 * len(pick.positions) > count:
+            return rows.output(0), pick.among_all(count)
+        return op.gather(rows, pick.positions, np.int64(0)).output(0), pick
+
+    def take(self, x: NDArray[np.float32], limit: int | None, tapped: Pick | None = None) -> Taken:
+        """Return one sample's values.
+
+        Args:
+            x: what ``tap`` let out of the model.
+            limit: as there.
+            tapped: which positions these are; None for the whole of the layer's other input.
+        """
+        if self.kind == "MatMul":
+            rows = self._matmul_rows(x)
+            return Taken(rows[evenly(len(rows), limit)])
+        pick = tapped or self.pick(x.shape, limit)
+        assert pick is not None
+        values = x if tapped else values_at(x, pick.positions)
+        return Taken(values.reshape(len(values), self.groups, -1), pick)
+
+    def _matmul_rows(self, x: NDArray[np.floating]) -> NDArray[np.floating]:
+        if self.crossed:
+            x = np.swapaxes(x, -1, -2)
+        batch = self.shape[:-2]
+        own = (1,) * (len(batch) - (x.ndim - 2)) + x.shape[:-2]  # the batch axes of both, aligned from the right
+        batch = (1,) * (len(own) - len(batch)) + batch
+        joint = tuple(b if b > 1 else o for b, o in zip(batch, own, strict=True))
+        x = np.broadcast_to(x.reshape(*own, *x.shape[-2:]), (*joint, *x.shape[-2:]))
+        grouped = [axis for axis, size in enumerate(batch) if size > 1]
+        others = [axis for axis in range(len(joint) + 1) if axis not in grouped]
+        return x.transpose(*others, *grouped, x.ndim - 1).reshape(-1, self.groups, self.inputs)
+
+
+def linear(view: GraphView, layer: str, port: Port) -> Linear | str:
+    """Describe a layer whose weights come in through ``port``, or say why rounding leaves it alone."""
+    kind = view.types[layer]
+    if kind not in ("Convolution", "GroupConvolution", "MatMul"):
+        return f"rounding has no rows for a {kind}, whose outputs see different shares of the kernel"
+    node = view.nodes[layer]
+    shape, attributes = tuple(node.input_value(port.input).get_shape()), dict(node.get_attributes())
+    if kind != "MatMul":
+        if any(pad < 0 for side in ("pads_begin", "pads_end") for pad in attributes[side]):
+            return "its padding is negative"
+        return Linear(port, kind, shape, False, False, attributes)
+    swapped = [attributes["transpose_a"], not attributes["transpose_b"]]  # whether the contracted axis is not the last
+    return Linear(port, kind, shape, swapped[port.input], swapped[1 - port.input], {})
+
+
+def paddings(size: tuple[int, ...], kernel: tuple[int, ...], attributes: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """Return ``(begin, end)`` of a convolution's padding for an input of this spatial size.
+
+    ``auto_pad`` is worked out here: a model of dynamic size has no numbers for it.
+    """
+    automatic = str(attributes["auto_pad"]).lower()
+    if automatic == "valid":
+        return [0] * len(size), [0] * len(size)
+    if not automatic.startswith("same"):
+        return list(attributes["pads_begin"]), list(attributes["pads_end"])
+    smaller, larger = [], []
+    for length, k, stride, dilation in zip(size, kernel, attributes["strides"], attributes["dilations"], strict=True):
+        total = max((math.ceil(length / stride) - 1) * stride + (k - 1) * dilation + 1 - length, 0)
+        smaller.append(total // 2)
+        larger.append(total - total // 2)
+    return (smaller, larger) if automatic == "same_upper" else (larger, smaller)
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """Positions of a convolution's input, over batch and space, and the rows they make up.
+
+    Attributes:
+        positions: ``(positions,)`` flat, ascending.
+        index: ``(rows, taps)`` into the positions, taps in the kernel's order; -1 for the zeros of the padding.
+    """
+
+    positions: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+    def among_all(self, count: int) -> Pick:
+        """Return the same rows, made of all ``count`` positions that there are."""
+        return Pick(np.arange(count), np.where(self.index < 0, -1, self.positions[self.index]))
+
+    @cached_property
+    def times(self) -> NDArray[np.float32]:
+        """How often each position meets each tap, ``(taps, positions)``."""
+        taps, size = self.index.shape[1], len(self.positions)
+        met = (self.index + np.arange(taps) * size)[self.index >= 0]
+        return np.bincount(met, minlength=taps * size).reshape(taps, size).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def pick_positions(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads_begin: tuple[int, ...],
+    pads_end: tuple[int, ...],
+    dilations: tuple[int, ...],
+    limit: int | None = None,
+) -> Pick:
+    """Return the positions that the rows of a convolution read, a row for each position of its output.
+
+    Args:
+        shape: of the input: ``(batch, channels, *spatial)``, any number of spatial axes.
+        kernel: its spatial shape.
+        strides: as the operation's.
+        pads_begin: zeros before, as computed by the operation.
+        pads_end: zeros after.
+        dilations: as the operation's.
+        limit: at most this many rows, taken evenly, for a bounded cost; None for all.
+    """
+    sizes = shape[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    padded = [size + begin + end for size, begin, end in zip(sizes, pads_begin, pads_end, strict=True)]
+    outputs = [(whole - far) // step + 1 for whole, far, step in zip(padded, reach, strides, strict=True)]
+    rows = shape[0] * int(np.prod(outputs))
+    kept = np.arange(rows)[evenly(rows, limit)]
+    flat, *places = np.unravel_index(kept, (shape[0], *outputs))
+    taps = np.indices(kernel).reshape(len(kernel), -1)
+    flat, inside = flat[:, None], np.ones((len(kept), taps.shape[1]), np.bool_)
+    for axis, size in enumerate(sizes):
+        at = places[axis][:, None] * strides[axis] - pads_begin[axis] + taps[axis] * dilations[axis]
+        inside &= (at >= 0) & (at < size)
+        flat = flat * size + at
+    positions = np.unique(flat[inside]).astype(np.int64)
+    return Pick(positions, np.where(inside, np.searchsorted(positions, flat), -1))
+
+
+def evenly(rows: int, limit: int | None) -> slice | NDArray[np.int64]:
+    """Return an index of at most ``limit`` of the rows, the first and the last among them; all for None."""
+    if limit is None or rows <= limit:
+        return slice(None)
+    return np.linspace(0, rows - 1, limit).round().astype(np.int64)
+
+
+def values_at(x: NDArray[np.floating], positions: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return ``(positions, channels)`` of an input ``(batch, channels, *spatial)``."""
+    flat = x.reshape(*x.shape[:2], -1)
+    batch, place = np.divmod(positions, flat.shape[2])
+    return flat[0][:, place].T if len(x) == 1 else flat[batch, :, place]
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """One sample's values of a layer's input.
+
+    Attributes:
+        values: ``(positions, groups, channels of a group)``; without a pick the rows, ``(rows, groups, inputs)``.
+        pick: what the rows are made of.
+    """
+
+    values: NDArray[Any]
+    pick: Pick | None = None
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.values if self.pick is None else self.pick.index)
+
+    def rows(self) -> NDArray[Any]:
+        """Return ``(rows, groups, inputs)``: what the layer multiplies its matrices with.
+
+        Inputs are in the order of the weights' own axes behind the output's: (channel of the group, *kernel), so a
+        convolution's weights are ``(outputs, inputs)`` after ``reshape(outputs, -1)``.
+        """
+        if self.pick is None:
+            return self.values
+        index = self.pick.index
+        if index.shape[1] == 1 and index.min(initial=0) >= 0:
+            return self.values[index[:, 0]]
+        zeros = np.zeros((1, *self.values.shape[1:]), self.values.dtype)
+        unfolded = np.concatenate([self.values, zeros])[index]
+        return unfolded.transpose(0, 2, 3, 1).reshape(len(unfolded), self.values.shape[1], -1)
+
+    def by_group(self) -> NDArray[np.float32]:
+        """Return the rows as ``(groups, rows, inputs)``, contiguous."""
+        if self.pick is None or self.values.shape[2] > 1:
+            return np.ascontiguousarray(self.rows().transpose(1, 0, 2), np.float32)
+        # depthwise: a few positions turned around, then the rows made of them, rather than all the rows turned around
+        padded = np.zeros((self.values.shape[1], len(self.values) + 1), np.float32)
+        padded[:, :-1] = self.values[:, :, 0].T
+        return np.take(padded, self.pick.index, axis=1, mode="wrap")
+
+    def sums(self) -> NDArray[np.float64]:
+        """Return the sum of the rows, ``(groups, inputs)``, in single precision: exact for up to 256 8-bit levels."""
+        if self.pick is None:
+            return self.values.sum(axis=0, dtype=np.float32).astype(np.float64)
+        groups, channels = self.values.shape[1:]
+        by_tap = self.pick.times @ self.values.reshape(len(self.values), -1)
+        return by_tap.reshape(-1, groups, channels).transpose(1, 2, 0).reshape(groups, -1).astype(np.float64)
+
+
+# float32 counts in ones up to 2^24: 258 products of two 8-bit levels, or, summed up in single precision, this.
+CHUNK = 256
+_SURE = 0.99 * (1 << 24)
+
+
+def second_moments(taken: Sequence[Taken]) -> NDArray[np.float64]:
+    """Return the sum of ``x xᵀ`` over all rows, which hold integers; exact, ``(groups, inputs, inputs)``.
+
+    The sums of squares on the diagonal bound all the others, and whatever is added up on the way to them: as long as
+    they stay below 2^24, products in single precision are exact. Beyond, the rows are split.
+    """
+    batches: list[list[Taken]] = []
+    most = CHUNK if taken[0].values.shape[1] > 1 else sum(one.count for one in taken)  # many small groups: no bounds
+    for one in taken:
+        if not batches or sum(other.count for other in batches[-1]) + one.count > most:
+            batches.append([])
+        batches[-1].append(one)
+    moments = [_moments(np.concatenate([one.by_group() for one in batch], axis=1)) for batch in batches]
+    return np.sum(moments, axis=0)
+
+
+def _moments(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    half = x.shape[1] // 2
+    if x.shape[1] > CHUNK and np.einsum("grk,grk->gk", x, x).max(initial=0.0) > _SURE:
+        return _moments(x[:, :half]) + _moments(x[:, half:])
+    return (x.transpose(0, 2, 1) @ x).astype(np.float64)

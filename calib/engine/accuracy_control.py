@@ -1,0 +1,397 @@
+"""The accuracy budget: FP32 baseline, INT8 candidates as they would ship, search, and the evidence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.accuracy.baseline import MarginMetric, check_baseline, labels_moved
+from calib.accuracy.budget import Budget
+from calib.accuracy.cost import Expected, expected_cost
+from calib.accuracy.problem import Limits, Problem
+from calib.accuracy.rank import RankedUnit, rank
+from calib.accuracy.result import SearchResult
+from calib.accuracy.search import search
+from calib.config import Settings
+from calib.corrections.scoring import Draft
+from calib.corrections.sensitivity import one_in_damages
+from calib.engine.building import Built, aliases, build, without
+from calib.engine.evaluation import Exam, WholeSet
+from calib.engine.job import Job
+from calib.errors import ModelError, OutputError, UsageError
+from calib.interrupts import Interrupts
+from calib.loading.ir_file import save_model
+from calib.progress import Stage
+from calib.runtime.executed import executed_layers
+from calib.runtime.session import F32, core, default_precision, ov
+from calib.runtime.timing import Candidate, time_models
+from calib.samples.identity import split_ids
+from calib.store import RunStore, remembered, remembered_latency
+from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
+from calib.values.plan_file import plan_to_json
+
+Layers = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the search left: the model to write (None for FP32), and what the report says of it."""
+
+    built: Built | None
+    facts: AccuracyFacts
+    result: SearchResult | None
+    ranking: tuple[RankFacts, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def keep_promise(
+    job: Job,
+    whole: Built,
+    exam: Exam,
+    *,
+    store: str | Path | None = None,
+    resume: bool = False,
+    stage: Stage,
+) -> Kept:
+    """Find the fastest plan within the budget, or the best one there is.
+
+    Args:
+        job: with ``max_drop`` in its settings; without one the drop is measured and nothing is reverted.
+        whole: everything in INT8.
+        exam: measures.
+        store: where every verdict is written the moment it is known; None for a temporary file.
+        resume: go on from what the store holds.
+        stage: told of every step.
+    """
+    settings, draft = job.settings, whole.draft
+    with open_store(store, resume) as verdicts, Interrupts() as interrupts:
+        exam = replace(exam, check=interrupts.check)  # between two samples, not while a verdict is written
+        baseline = _baseline(verdicts, exam, stage)
+        run = _run(job, exam, draft, baseline)
+        if resume and (count := verdicts.verdicts(run)):
+            stage.say(f"resumed: {count} verdicts of an earlier run hold for this one")
+        check_baseline(
+            float(exam.metric.aggregate(baseline.parts)),
+            exam.metric.name,
+            exam.metric.unit,
+            samples=len(exam.ids),
+            higher_is_better=exam.metric.higher_is_better,
+            chance=exam.chance,
+            reference=settings.reference,
+            with_labels_shifted=labels_moved(exam.metric, baseline.moved) if baseline.moved else None,
+        )
+        units, parts = draft.plan.units(), baseline.parts
+        if baseline.margins is not None:
+            exam = replace(exam, metric=MarginMetric(exam.metric))
+            parts = list(zip(parts, baseline.margins.tolist(), strict=True))
+        trials = _Trials(job, whole, exam)
+        problem = Problem(
+            rank(units, dict.fromkeys(units, 0.0)),
+            parts,
+            exam.metric,
+            Budget(_limit(settings), settings.drop, exam.metric.higher_is_better),
+            remembered(verdicts, run, trials.parts),
+            latency=remembered_latency(verdicts, run, trials.latency),
+            held_out=_held_out(exam, settings.confirm_split),
+            limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
+            expired=_deadline(settings.time_limit),
+            margins=baseline.margins,
+        )
+        expected = expected_cost(problem, baseline.seconds)
+        if settings.max_drop is not None:
+            stage.say(f"search: {expected.sentence}")
+        problem = replace(problem, progress=lambda step: _tell(stage, step, problem, expected))
+        # Layers are ranked only where everything in INT8 misses the budget; its verdict is remembered, not asked twice.
+        result = search(replace(problem, limits=Limits(max_evaluations=1)))
+        ranking: tuple[RankedUnit, ...] = ()
+        if settings.max_drop is not None and result.status != "within_budget" and not _over(problem, result):
+            ranking = _ranking(verdicts, run, job, draft, units)
+            result = search(replace(problem, ranked=ranking))
+        if result.stopped and not result.steps:
+            raise _nothing_known(result.stopped)
+        kept = _kept(job, exam, problem, result, trials, ranking)
+        facts = kept.facts.model_copy(update={"bound_evaluations": expected.evaluations, "bound_s": expected.most_s})
+        if interrupts.noted:  # also where the search had ended already
+            facts = facts.model_copy(update={"stopped": result.stopped or "it was interrupted"})
+        return replace(kept, facts=facts, warnings=(*baseline.warnings, *kept.warnings))
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    """What the FP32 model did on the validation samples.
+
+    Attributes:
+        parts: the metric's, one a sample.
+        moved: the same with labels moved by −1 and +1; empty where the metric has no labels to move.
+        margins: ``(samples,)`` how far each is from another verdict; None where the metric does not know.
+        contents: hash of all samples and their targets.
+        seconds: what the pass took.
+    """
+
+    parts: Sequence[Any]
+    moved: Sequence[Any]
+    margins: NDArray[np.float64] | None
+    contents: str
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+def _baseline(store: RunStore, exam: Exam, stage: Stage) -> _Baseline:
+    """Run FP32, or take what the store knows, which holds as long as samples and targets are what they were."""
+    key = "fp32/" + _hash([exam.job.loaded.facts.fingerprint, *exam.identity()])
+    everything = np.arange(len(exam.ids), dtype=np.int64)
+    known, warnings = store.get(key, "baseline"), []
+    if known is not None:
+        marks = exam.marks()
+        changed = [i for i, mark in enumerate(marks) if mark != known["marks"][i]]
+        if changed:
+            warnings.append(
+                f"the validation data are not what they were in the run to resume: {len(changed)} of {len(marks)} "
+                f"samples, {exam.ids[changed[0]]} first, have other contents or targets; everything is evaluated anew"
+            )
+            stage.say(warnings[0])
+            known = None
+    if known is None:
+        started = time.perf_counter()
+        rows, marks = exam.baseline()
+        known = {"marks": marks, "seconds": time.perf_counter() - started}
+        store.keep_verdict(f"{key}/{_hash(marks)}", frozenset(), everything, rows)
+        store.put(key, "baseline", known)
+    rows = store.known(f"{key}/{_hash(known['marks'])}", frozenset())
+    parts, moved, margins = zip(*(rows[i] for i in everything.tolist()), strict=True)
+    return _Baseline(
+        parts,
+        moved if None not in moved else (),
+        np.array(margins, np.float64) if None not in margins else None,
+        _hash(known["marks"]),
+        known["seconds"],
+        tuple(warnings),
+    )
+
+
+def _run(job: Job, exam: Exam, draft: Draft, baseline: _Baseline) -> str:
+    """Return what a verdict depends on and nothing else: the models of all plans, the samples, how they are judged.
+
+    Budgets, limits and the split decide which plans are asked for, not what is answered.
+    """
+    precision = job.settings.float_precision or "f32"
+    kept = "margins" if baseline.margins is not None else ""
+    return _hash(
+        [kept, job.loaded.facts.fingerprint, identity_of(draft), baseline.contents, precision, *exam.identity()]
+    )
+
+
+def _hash(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _over(problem: Problem, result: SearchResult) -> bool:
+    """Say whether the search has to end with its first evaluation: time is up, it was interrupted, or one is all."""
+    return problem.limits.max_evaluations == 1 or problem.expired() or "interrupted" in result.stopped
+
+
+def _nothing_known(why: str) -> BaseException:
+    """Return how a search ends that was stopped before its first verdict: there is no best model then."""
+    if "interrupted" in why:
+        return KeyboardInterrupt()
+    return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
+
+
+def _limit(settings: Settings) -> float:
+    """Return the budget; without one, one that everything keeps: the drop is measured and nothing reverted."""
+    return sys.float_info.max if settings.max_drop is None else settings.max_drop
+
+
+def identity_of(draft: Draft) -> str:
+    """Return a hash of what is evaluated: a replayed plan or other ranges make other models of the same settings."""
+    digest = hashlib.sha256(plan_to_json(draft.plan).encode())
+    for port, (weights, scale) in sorted(draft.edits.rounded.items(), key=lambda item: str(item[0])):
+        digest.update(str(port).encode() + weights.tobytes() + scale.tobytes())
+    for layer, delta in sorted(draft.edits.biases.items()):
+        digest.update(layer.encode("utf-8", "surrogatepass") + delta.tobytes())
+    if draft.settle is not None:  # then those of other plans come from more than the ones above
+        digest.update(draft.settle.mark.encode())
+    return digest.hexdigest()
+
+
+def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
+    """Open a run store, a temporary one without a path; without ``resume`` what it held is gone."""
+    if path is None:
+        folder = tempfile.TemporaryDirectory(prefix="calib-")
+        return _TemporaryStore(folder)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"run store {path}: can't be written ({error.strerror or error}); choose another output folder"
+        ) from error
+    return RunStore(path)
+
+
+class _TemporaryStore(AbstractContextManager[RunStore]):
+    def __init__(self, folder: tempfile.TemporaryDirectory[str]):
+        self._folder = folder
+        self._store = RunStore(Path(folder.name) / "run.sqlite")
+
+    def __enter__(self) -> RunStore:
+        return self._store
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+        self._folder.cleanup()
+
+
+class _Trials:
+    """Builds each plan as it would ship (written and read again), and runs it; keeps the last one compiled."""
+
+    def __init__(self, job: Job, whole: Built, exam: Exam):
+        self._job, self._whole, self._exam = job, whole, exam
+        self._last: tuple[Layers, Built, ov.Model, Any] | None = None
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return precision_config(self._job.settings.float_precision)
+
+    def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
+        return self._exam.run(self._at(reverted)[3], indices.tolist())
+
+    def built(self, reverted: Layers) -> Built:
+        return self._at(reverted)[1]
+
+    def shipped(self, reverted: Layers) -> ov.Model:
+        return self._at(reverted)[2]
+
+    def _at(self, reverted: Layers) -> tuple[Layers, Built, ov.Model, Any]:
+        if self._last is None or self._last[0] != reverted:
+            self._last = (reverted, *(self._reverted(reverted) if reverted else self._compiled(self._whole)))
+        return self._last
+
+    def _reverted(self, layers: Layers) -> tuple[Built, ov.Model, Any]:
+        draft = without(self._whole.draft, sorted(layers))
+        try:
+            built, model, compiled = self._compiled(Built(draft.executable(), draft))
+        except ModelError:
+            return self._compiled(build(draft))  # finds the layers that keep it from compiling
+        # What ran is asked of this compilation: `build`, which makes another, is for what did not run in INT8.
+        ran = executed_layers(getattr(compiled, "compiled", compiled), aliases(draft.view, draft.plan))
+        if all(layer.name in ran and ran[layer.name].int8 for layer in draft.plan.layers):
+            return replace(built, executed=ran), model, compiled
+        return self._compiled(build(draft))
+
+    def _compiled(self, built: Built) -> tuple[Built, ov.Model, Any]:
+        model = as_saved(built.model, self._job.loaded.fp16_stored)
+        return built, model, self._exam.compiled(model, self.config)
+
+    def latency(self, plans: Sequence[Layers]) -> list[float]:
+        found = [Candidate(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
+        times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
+        return [times.time_ms(candidate.name) for candidate in found]
+
+
+def precision_config(precision: str | None) -> Mapping[str, Any]:
+    """Return how to compile for a float precision; f32 unless another is asked for."""
+    return {**F32, "INFERENCE_PRECISION_HINT": precision or "f32"}
+
+
+def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
+    """Write a model and read it again: what ships is what is measured."""
+    with tempfile.TemporaryDirectory(prefix="calib-") as folder:
+        path = Path(folder) / "model.xml"
+        save_model(model, path, fp16_constants=fp16_stored)
+        read = core().read_model(str(path), config={"ENABLE_MMAP": False})
+    return read
+
+
+def _ranking(store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[Layers]) -> tuple[RankedUnit, ...]:
+    """Return the units, most damaging first, from the store where they were ranked before."""
+    ids = job.ids[: job.settings.rank_samples]
+    key = f"{run}/{_hash(ids)}"
+    if (known := store.ranking(key)) is None:
+        limit = job.settings.memory_limit
+        damages = one_in_damages(draft, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
+        store.keep_ranking(key, [(unit.layers, unit.damage, unit.cost_ms) for unit in rank(units, damages)])
+        known = store.ranking(key)
+    return tuple(RankedUnit(*row) for row in known or ())
+
+
+def _held_out(exam: Exam, share: float) -> NDArray[np.int64]:
+    if not share or isinstance(exam.metric, WholeSet):
+        return np.empty(0, np.int64)
+    held = frozenset(split_ids(exam.ids, share, "confirm")[1])
+    return np.array([index for index, name in enumerate(exam.ids) if name in held], np.int64)
+
+
+def _deadline(limit: float | None) -> Callable[[], bool]:
+    end = time.monotonic() + (math.inf if limit is None else limit)
+    return lambda: time.monotonic() > end
+
+
+def _tell(stage: Stage, step: SearchStepFacts, problem: Problem, expected: Expected) -> None:
+    limit = problem.budget.max_drop
+    budget = f" of {limit:g}" if limit < sys.float_info.max else ""
+    drop = f"{step.step} of at most {expected.evaluations}, drop {step.drop:.4g}{budget}"
+    stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
+
+
+def _kept(
+    job: Job,
+    exam: Exam,
+    problem: Problem,
+    result: SearchResult,
+    trials: _Trials,
+    ranking: Sequence[RankedUnit],
+) -> Kept:
+    metric, figure = exam.metric, result.headline
+    default, warnings, other = default_precision(), [], None
+    if figure is not None and default != (job.settings.float_precision or "f32") and result.status != "fp32_kept":
+        indices = problem.held_out if result.held_out is not None else problem.search_indices
+        compiled = exam.compiled(trials.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
+        with suppress(KeyboardInterrupt):  # the best model is written all the same
+            value = float(metric.aggregate(exam.run(compiled, indices.tolist())))
+            other = problem.budget.drop(problem.baseline(indices), value)
+        if other is not None and problem.budget.fits(figure.drop) and not problem.budget.fits(other):
+            warnings.append(
+                f"the budget holds in f32 but not in {default}, which this machine runs by default: "
+                "compile the INT8 model with INFERENCE_PRECISION_HINT=f32, or give --float-precision bf16"
+            )
+    interval = figure.interval if figure is not None else None
+    facts = AccuracyFacts(
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        unit=metric.unit,
+        baseline=figure.baseline if figure else problem.baseline(problem.search_indices),
+        quantized=figure.value if figure else float("nan"),
+        drop=figure.drop if figure else float("nan"),
+        drop_kind=job.settings.drop,
+        interval=(interval.low, interval.high) if interval else None,
+        interval_method=interval.method if interval else "",
+        budget=job.settings.max_drop,
+        samples=figure.samples if figure else 0,
+        confirmed_samples=len(problem.held_out) if result.held_out is not None else 0,
+        precision=job.settings.float_precision or "f32",
+        drop_default_precision=other,
+        default_precision=default,
+        note=result.note if job.settings.max_drop is not None else "",
+        stopped=result.stopped,
+        images_evaluated=result.images_evaluated,
+        compilations=result.compilations,
+    )
+    built = None if result.status == "fp32_kept" else trials.built(result.reverted)
+    ranked = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in ranking)
+    return Kept(built, facts, result, ranked, tuple(warnings))

@@ -1,0 +1,226 @@
+"""Several models side by side: latency and throughput, in f32 and in the machine's default precision."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.engine.building import aliases
+from calib.engine.job import Job, open_samples, prepare
+from calib.engine.layer_facts import int8_share, layer_facts
+from calib.errors import DataError, UsageError
+from calib.graph.finder import already_quantized, find
+from calib.graph.view import GraphView
+from calib.loading.load import Loaded, input_specs, load_model
+from calib.loading.shapes import ShapeCheck
+from calib.progress import Progress, silent
+from calib.runtime.executed import executed_layers
+from calib.runtime.isa import cpu
+from calib.runtime.paired import Timing, Timings
+from calib.runtime.session import F32, compile_model, default_precision, ov
+from calib.runtime.timing import Candidate, time_models
+from calib.samples.sample import InputSpec
+from calib.values.facts import Benchmark, BenchmarkEntry
+from calib.values.plan import QuantizationPlan
+from calib.values.version import __version__
+
+SAMPLES = 8  # of real data; every candidate gets the same one in each round
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One model in one precision."""
+
+    title: str
+    loaded: Loaded
+    precision: str
+    candidate: Candidate
+
+
+def bench(
+    models: Sequence[str | Path | ov.Model],
+    data: Any = None,
+    *,
+    threads: int = 1,
+    streams: int | None = None,
+    batch: int = 1,
+    seconds: float = 5.0,
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Benchmark:
+    """Time models interleaved (A B, B A, …), each in f32 and in the machine's default precision.
+
+    Speed-ups are against the first model in f32, paired round by round, with the 95 % interval of their median.
+
+    Args:
+        models: one or more; the first is what the others are compared with.
+        data: a DATA string or a re-iterable of samples; random numbers for None.
+        threads: of one inference, for latency.
+        streams: inferences at the same time, for throughput: as many as CPUs for None; 0 leaves throughput out.
+        batch: samples stacked in one inference.
+        seconds: to spend on latency, and again on throughput.
+        config: a YAML or JSON file of settings; preprocessing is what matters here.
+        sets: ``"key=value"`` settings.
+        progress: told of each stage; silent by default.
+        settings: any setting by name.
+
+    Raises:
+        UsageError: a number is out of range, the models' inputs differ, or random numbers don't fit them.
+        DataError: there are no samples.
+    """
+    streams = len(os.sched_getaffinity(0)) if streams is None else streams
+    _check_numbers(len(models), seconds, threads=threads, streams=streams, batch=batch)
+    show = progress or silent
+    with show("load", None):
+        job = prepare(models[0], None, flags=settings, sets=sets, config=config, need_float=False)
+        loaded = [job.loaded, *(load_model(model) for model in models[1:])]
+        source, feeds = _feeds(job, loaded, data)
+        runs = _runs(loaded)
+        shares = {id(one): executed_int8_share(one) for one in loaded}
+    timed = partial(time_models, [r.candidate for r in runs], feeds, batch=batch, rounds=10_000, seconds=seconds)
+    with show("latency", None):
+        latency = timed(threads=threads)
+    with show("throughput", None):
+        throughput = timed(threads=streams, streams=streams) if streams else None
+    return Benchmark(
+        calib_version=__version__,
+        environment=_environment(),
+        data=source,
+        threads=threads,
+        streams=streams,
+        batch=batch,
+        rounds=latency.rounds,
+        entries=[_entry(run, latency, throughput, shares[id(run.loaded)]) for run in runs],
+        basis=latency.basis,
+        noisy=latency.noisy or bool(throughput and throughput.noisy),
+        notes=_notes(latency, throughput, data),
+    )
+
+
+def _check_numbers(models: int, seconds: float, *, threads: int, streams: int, batch: int) -> None:
+    for name, value, low in (("threads", threads, 1), ("streams", streams, 0), ("batch", batch, 1)):
+        if value < low:
+            raise UsageError(f"{name} has to be at least {low}, got {value}")
+    if not models or seconds <= 0:
+        raise UsageError(f"bench needs at least one model and a time above 0; got {models} and {seconds:g} s")
+
+
+def executed_int8_share(one: Loaded) -> float:
+    """Return the share of a model's multiply-accumulates that executes in INT8, asked of the compiled model."""
+    if not (one.quantized or one.weight_compressed):
+        return 0.0
+    view = GraphView(one.model)
+    found = already_quantized(view) if one.quantized else find(view, ())
+    plan = QuantizationPlan(found.layers, (), (), found.skipped)
+    return int8_share(layer_facts(view, plan, executed_layers(compile_model(one.model), aliases(view, plan))))
+
+
+def _runs(loaded: Sequence[Loaded]) -> list[_Run]:
+    default = default_precision()
+    runs = []
+    for title, one in zip(_titles(loaded), loaded, strict=True):
+        runs.append(_Run(title, one, "f32", Candidate(f"{title} in f32", one.model, F32)))
+        if default != "f32":
+            runs.append(_Run(title, one, default, Candidate(f"{title} in {default}", one.model, {})))
+    return runs
+
+
+def _titles(loaded: Sequence[Loaded]) -> list[str]:
+    """Return names that tell the models apart: with their folder, then with a number, where they have to be."""
+    names = [one.facts.name for one in loaded]
+    if len(set(names)) < len(names):
+        names = [
+            str(Path(one.path.parent.name, name)) if one.path else name for one, name in zip(loaded, names, strict=True)
+        ]
+    if len(set(names)) < len(names):
+        names = [f"{name} #{number}" for number, name in enumerate(names, 1)]
+    return names
+
+
+def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any]]:
+    """Return where the feeds come from and at most ``SAMPLES`` of them."""
+    specs = [input_specs(one.model) for one in loaded]
+    for one, other in zip(loaded, specs, strict=True):
+        if [(s.shape, s.dtype) for s in other] != [(s.shape, s.dtype) for s in specs[0]]:
+            raise UsageError(
+                f"{loaded[0].facts.name} and {one.facts.name} take different inputs: {', '.join(map(str, specs[0]))} "
+                f"against {', '.join(map(str, other))}. Time them in two runs"
+            )
+    source, feeds = ("", [_random(specs[0])]) if data is None else _samples(job, data)
+    for check in [ShapeCheck(one.model) for one in loaded]:
+        for feed in feeds:
+            check(feed, source or "random numbers")
+    return source, feeds
+
+
+def _samples(job: Job, data: Any) -> tuple[str, list[Any]]:
+    dataset = open_samples(job, data)
+    ids = dataset.choose(SAMPLES)
+    if not ids:
+        raise DataError(f"{dataset.source}: there are no samples to time with; give at least one, or leave data out")
+    return dataset.source, [sample.feed for sample in dataset.load(ids)]
+
+
+def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:
+    """Return uniform numbers in [0, 1), zeros for integers; a dynamic batch is 1."""
+    generator = np.random.default_rng(0)
+    feed = []
+    for spec in specs:
+        if not spec.shape or None in spec.shape[1:]:
+            raise UsageError(f"input {spec} has dynamic sizes, so random numbers can't stand for data: give --data")
+        shape = [size or 1 for size in spec.shape]
+        floats = spec.dtype.kind == "f"
+        feed.append((generator.random(shape) if floats else np.zeros(shape)).astype(spec.dtype))
+    return feed
+
+
+def _entry(run: _Run, latency: Timings, throughput: Timings | None, share: float) -> BenchmarkEntry:
+    timing = latency[run.candidate.name]
+    speedup = latency.speedup(run.candidate.name)
+    busy: Timing | None = throughput[run.candidate.name] if throughput else None
+    return BenchmarkEntry(
+        model=run.title,
+        precision=run.precision,
+        default=run.precision == default_precision(),
+        quantized=run.loaded.quantized,
+        int8_share=share,
+        latency_ms=timing.wall_ms.value,
+        latency_spread_ms=timing.wall_ms.spread,
+        latency_cpu_ms=timing.cpu_ms.value,
+        speedup=speedup.value,
+        speedup_interval=(speedup.low, speedup.high),
+        throughput=busy.per_second if busy else None,
+        throughput_gain=busy.speedup.value if busy else None,
+        throughput_interval=(busy.speedup.low, busy.speedup.high) if busy else None,
+    )
+
+
+def _environment() -> dict[str, str]:
+    found = cpu()
+    return {
+        "cpu": found.name,
+        "features": " ".join(found.features),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "openvino": ov.__version__,
+        "python": platform.python_version(),
+        "default precision": default_precision(),
+    }
+
+
+def _notes(latency: Timings, throughput: Timings | None, data: Any) -> list[str]:
+    notes = [f"Latency: {latency.note}"] if latency.note else []
+    if throughput and throughput.note:
+        notes.append(f"Throughput: {throughput.note}")
+    if data is None:
+        notes.append("Fed with random numbers: times that depend on the data, as in detection heads, need --data.")
+    return notes

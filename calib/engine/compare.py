@@ -1,0 +1,291 @@
+"""Two models layer by layer on the same samples: where the error comes from, what ran in which precision, how fast."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal
+
+from calib.accuracy.layer_error import LayerError, first_jump, jumps
+from calib.engine.building import aliases
+from calib.engine.job import open_samples, prepare
+from calib.errors import DataError, UsageError
+from calib.graph.finder import already_quantized, find
+from calib.graph.insert import settled
+from calib.graph.view import GraphView
+from calib.loading.load import Loaded, input_specs, load_model, output_name
+from calib.loading.shapes import checked_shapes
+from calib.progress import Progress, silent
+from calib.runtime.executed import Executed
+from calib.runtime.layer_times import timed_layers
+from calib.runtime.session import F32, Session, ov
+from calib.values.facts import Comparison, LayerComparison
+from calib.values.plan import QuantizationPlan, TensorId
+from calib.values.version import __version__
+
+LAYER_TYPES = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
+TAPPED_BYTES = 128 << 20  # of layer outputs at a time; larger networks take several passes
+TIMED_FEEDS = 8
+# Compiling element-wise chains to code of their own takes a third of a tapped FP32 model's compilation. A tapped INT8
+# model is computed wrongly without (OpenVINO 2026.4: Convolution -> Add, Result with a FakeQuantize behind).
+QUICK = {**F32, "SNIPPETS_MODE": "DISABLE"}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two models."""
+
+    loaded: Loaded
+    view: GraphView
+
+
+@dataclass(frozen=True)
+class _Pair:
+    before: str
+    after: str
+    matched: Literal["name", "position"]
+
+
+def compare(
+    fp32: str | Path | ov.Model,
+    int8: str | Path | ov.Model,
+    data: Any,
+    *,
+    samples: int = 16,
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Run two models over the same samples and compare the outputs of every convolution and MatMul.
+
+    Layers are matched by name, and where names differ, by type and shape in order. Both models run with their
+    floating-point layers in f32. An output carries the error of all layers before it; channels that equalization
+    has rescaled are compared at FP32's scales.
+
+    Args:
+        fp32: what is compared with: an IR, an ONNX file or a model in memory.
+        int8: what became of it.
+        data: a DATA string or a re-iterable of samples.
+        samples: how many to run.
+        config: a YAML or JSON file of settings; preprocessing is what matters here.
+        sets: ``"key=value"`` settings.
+        progress: told of each stage; silent by default.
+        settings: any setting by name.
+
+    Raises:
+        UsageError: the models take different inputs, or no samples are asked for.
+        DataError: there are no samples.
+    """
+    if samples < 1:
+        raise UsageError(f"samples has to be at least 1, got {samples}")
+    job, other = prepare(fp32, None, flags=settings, sets=sets, config=config, need_float=False), load_model(int8)
+    before, after = _Side(job.loaded, job.view), _Side(other, GraphView(other.model))
+    _require_same_inputs(before.loaded, after.loaded)
+    dataset = checked_shapes(open_samples(job, data), other.model)
+    ids = dataset.choose(samples)
+    if not ids:
+        raise DataError(f"{dataset.source}: there are no samples to compare on; give at least one")
+    pairs, unmatched = match(before.view, after.view)
+    show = progress or silent
+    with show("compare", None) as stage:
+        models = before.loaded.model, after.loaded.model
+        errors, outputs = _errors(models, before.view, pairs, lambda: map(_feed, dataset.load(ids)), stage.update)
+    with show("time", None):
+        feeds = [*map(_feed, dataset.load(ids[:TIMED_FEEDS]))]
+        ran = [_ran(side, feeds) for side in (before, after)]
+    return Comparison(
+        calib_version=__version__,
+        before=before.loaded.facts,
+        after=after.loaded.facts,
+        data=dataset.source,
+        samples=len(ids),
+        unmatched=unmatched,
+        output_sqnr_db={name: error.sqnr_db for name, error in outputs.items()},
+        output_cosine={name: error.cosine for name, error in outputs.items()},
+        notes=_notes(pairs, unmatched, errors),
+        **_layers(before.view, pairs, errors, ran),
+    )
+
+
+_feed = attrgetter("feed")  # of a sample
+
+
+def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:
+    """Pair the layers of two models by name, the rest by type and output shape where both have equally many.
+
+    Returns:
+        The pairs in topological order of the first model, and the names that stay alone.
+    """
+    layers = [[name for name, kind in view.types.items() if kind in LAYER_TYPES] for view in (before, after)]
+    names = [name for name in layers[0] if name in layers[1] and before.types[name] == after.types[name]]
+    pairs = [_Pair(name, name, "name") for name in names]
+    rest = [
+        _by_shape(view, [n for n in own if n not in names]) for view, own in zip((before, after), layers, strict=True)
+    ]
+    for key, own in rest[0].items():
+        others = rest[1].get(key, [])
+        if len(own) == len(others):
+            pairs += [_Pair(a, b, "position") for a, b in zip(own, others, strict=True)]
+    paired = {pair.before for pair in pairs}, {pair.after for pair in pairs}
+    alone = [name for own, known in zip(layers, paired, strict=True) for name in own if name not in known]
+    return sorted(pairs, key=lambda pair: before.order[pair.before]), list(dict.fromkeys(alone))
+
+
+def _by_shape(view: GraphView, names: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in names:
+        groups[view.types[name], str(view.output(TensorId(name)).get_partial_shape())].append(name)
+    return groups
+
+
+def _require_same_inputs(before: Loaded, after: Loaded) -> None:
+    first, second = (input_specs(loaded.model) for loaded in (before, after))
+    if [(spec.shape, spec.dtype) for spec in first] != [(spec.shape, spec.dtype) for spec in second]:
+        raise UsageError(
+            f"{before.facts.name} and {after.facts.name} take different inputs: {', '.join(map(str, first))} against "
+            f"{', '.join(map(str, second))}. Compare a model with what was made from it, with the "
+            "same preprocessing settings (--config) where they were embedded"
+        )
+
+
+def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Any]) -> dict[str, float]:
+    """Return layer → SQNR in dB of its output in the second model, the error of all layers before it included.
+
+    Args:
+        before: what is compared with.
+        view: of that model.
+        after: another form of it, whose layers have the same names.
+        feeds: a few samples.
+    """
+    pairs = [pair for pair in match(view, GraphView(after))[0] if pair.matched == "name"]
+    errors, _ = _errors((before, after), view, pairs, lambda: feeds, lambda count: None, (QUICK, F32))
+    return {name: error.sqnr_db for name, error in errors.items()}
+
+
+def _errors(
+    models: tuple[ov.Model, ov.Model],
+    view: GraphView,
+    pairs: Sequence[_Pair],
+    feeds: Callable[[], Iterable[Any]],
+    update: Callable[[int], None],
+    configs: tuple[Mapping[str, Any], Mapping[str, Any]] = (F32, F32),
+) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
+    """Return the error of every layer and every output, layer outputs in passes that fit ``TAPPED_BYTES``."""
+    own = [output_name(port) for port in models[0].outputs]
+    outputs = {name: LayerError(channel_axis=None) for name in own}
+    errors: dict[str, LayerError] = {}
+    for number, chunk in enumerate(_chunks(view, pairs)):
+        sessions = [
+            Session(tapped_model(model, [getattr(pair, which) for pair in chunk]), config)
+            for model, which, config in zip(models, ("before", "after"), configs, strict=True)
+        ]
+        for pair in chunk:
+            errors[pair.before] = LayerError(-1 if view.types[pair.before] == "MatMul" else 1)
+        targets = [*(outputs.values() if number == 0 else [None] * len(own)), *(errors[p.before] for p in chunk)]
+        for feed in feeds():
+            for target, a, b in zip(targets, *(session(feed) for session in sessions), strict=True):
+                if target is not None and a.shape == b.shape:
+                    target.add(a, b)
+            update(1)
+    return errors, outputs
+
+
+def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
+    """Split the layers so that their outputs in f32 stay below ``TAPPED_BYTES``; one empty chunk for no layers."""
+    chunk: list[_Pair] = []
+    used = 0
+    for pair in pairs:
+        size = 4
+        for length in view.shape(TensorId(pair.before)) or ():
+            size *= length or 1
+        if chunk and used + size > TAPPED_BYTES:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(pair)
+        used += size
+    yield chunk
+
+
+def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
+    """Return a clone whose outputs are the model's own, then those of the named layers."""
+    clone = model.clone()
+    nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
+    results = [
+        ov.opset13.result(nodes[settled(nodes, name)].output(0)) for name in names
+    ]  # also where there is a Result already
+    return ov.Model(  # pyright: ignore[reportGeneralTypeIssues]  # the stubs know Model by two names
+        [*clone.get_results(), *results], clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name()
+    )
+
+
+def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:
+    """Return layer → the node that ran it and its milliseconds."""
+    found = already_quantized(side.view) if side.loaded.quantized else find(side.view, ())
+    plan = QuantizationPlan(found.layers, (), (), found.skipped)
+    return timed_layers(side.loaded.model, feeds, aliases(side.view, plan))
+
+
+def _layers(
+    view: GraphView,
+    pairs: Sequence[_Pair],
+    errors: Mapping[str, LayerError],
+    ran: Sequence[Mapping[str, tuple[Executed, float | None]]],
+) -> dict[str, Any]:
+    names = [pair.before for pair in pairs]
+    values = {name: errors[name].sqnr_db for name in names}
+    jump = jumps(values, _upstream(view, names))
+    layers = []
+    for pair in pairs:
+        (before, time_before), (after, time_after) = (
+            side.get(name, (None, None)) for side, name in zip(ran, (pair.before, pair.after), strict=True)
+        )
+        layers.append(
+            LayerComparison(
+                name=pair.before,
+                other_name=pair.after if pair.after != pair.before else "",
+                type=view.types[pair.before],
+                output_shape=str(view.output(TensorId(pair.before)).get_partial_shape()),
+                matched=pair.matched,
+                sqnr_db=values[pair.before],
+                cosine=errors[pair.before].cosine,
+                rescaled=errors[pair.before].rescaled,
+                jump_db=jump[pair.before],
+                executed_before=before.precision if before else "",
+                executed_after=after.precision if after else "",
+                primitive=after.primitive if after else "",
+                time_before_ms=time_before,
+                time_after_ms=time_after,
+            )
+        )
+    return {"layers": layers, "first_jump": first_jump(names, jump)}
+
+
+def _upstream(view: GraphView, names: Sequence[str]) -> dict[str, set[str]]:
+    """Return, for each layer, the layers whose outputs reach it through no other layer."""
+    known = set(names)
+    reaching: dict[str, set[str]] = {}  # node → layers that its output comes from, nearest only
+    for node in view.nodes:
+        reaching[node] = set(
+            itertools.chain.from_iterable(
+                {tensor.node} if tensor.node in known else reaching[tensor.node] for tensor in view.inputs[node]
+            )
+        )
+    return {name: reaching[name] for name in names}
+
+
+def _notes(pairs: Sequence[_Pair], unmatched: Sequence[str], errors: Mapping[str, LayerError]) -> list[str]:
+    notes = []
+    placed = sum(pair.matched == "position" for pair in pairs)
+    if placed:
+        notes.append(f"{placed} layers have other names in the two models and were matched by type, shape and order.")
+    if unmatched:
+        notes.append(f"{len(unmatched)} layers are in one model only and were not compared.")
+    rescaled = sum(error.rescaled for error in errors.values())
+    if rescaled:
+        notes.append(f"{rescaled} layers have rescaled channels (equalization), compared at the first model's scales.")
+    return notes

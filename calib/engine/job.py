@@ -1,0 +1,201 @@
+"""What a run works on, checked before anything is spent: the model, its settings, its samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from calib.config import Resolved, Settings, resolve
+from calib.errors import DataError, ModelError
+from calib.graph.view import GraphView
+from calib.loading.load import Loaded, input_specs, load_model, require_float
+from calib.loading.onnx_check import compare_with_onnxruntime
+from calib.loading.preprocess import embed, found_preprocessing
+from calib.loading.shapes import checked_shapes
+from calib.progress import Progress, Stage, silent
+from calib.runtime.session import ov
+from calib.samples.identity import split_ids
+from calib.samples.open import InMemory, open_dataset
+from calib.samples.preprocess import Preprocess
+from calib.samples.sample import Dataset, Sample
+from calib.values.facts import StageFacts
+
+# Settings that change how fast a result comes, not what it is: they are no part of its identity.
+NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit", "speed"})
+# Calibration samples at most that corrections are judged on, a fifth of few: the more candidates, the more samples it
+# takes to tell them apart.
+HELD_OUT = {"balanced": 24, "thorough": 48}
+
+
+class Clock:
+    """Wall and CPU seconds of each stage, shown as progress while it runs."""
+
+    def __init__(self, progress: Progress | None = None):
+        self._progress = progress or silent
+        self.stages: list[StageFacts] = []
+
+    @contextmanager
+    def __call__(self, name: str, total: int | None = None) -> Iterator[Stage]:
+        """Time one stage."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        with self._progress(name, total) as stage:
+            yield stage
+        self.stages.append(StageFacts(name=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked run.
+
+    Attributes:
+        view: the analysed model.
+        ids: calibration samples that statistics are collected of, in id order.
+        held: calibration samples that corrections are judged on and nothing else sees; in id order.
+        host: what turns images into feeds.
+        warnings: sentences for the report.
+    """
+
+    loaded: Loaded
+    resolved: Resolved
+    view: GraphView
+    calibration: Dataset | None
+    ids: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    host: Preprocess | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, each checked."""
+        return self.resolved.settings
+
+    @property
+    def streams(self) -> int:
+        """How many samples run at the same time."""
+        return self.settings.threads or len(os.sched_getaffinity(0))
+
+    def samples(self, ids: Sequence[str]) -> Iterator[Sample]:
+        """Load calibration samples."""
+        assert self.calibration is not None
+        return self.calibration.load(ids)
+
+    def feeds(self, ids: Sequence[str]) -> list[Any]:
+        """Load the arrays of a few calibration samples."""
+        return [sample.feed for sample in self.samples(ids)]
+
+    def fingerprint(self, *more: object) -> str:
+        """Return the identity of what this run would give: model bytes, samples, settings that matter."""
+        settings = {fact.key: fact.value for fact in self.resolved.facts() if fact.key not in NOT_IDENTITY}
+        parts = [self.loaded.facts.fingerprint, self.ids, self.held, settings, *more]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def statistics_mark(self, *more: object) -> str:
+        """Return what statistics are valid for: model bytes, samples, preprocessing and what was asked of them."""
+        blocks = {name: block.model_dump() for name, block in self.settings.preprocessing.items()}
+        parts = [self.loaded.facts.fingerprint, self.ids, blocks, *more]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CalibrationFeeds:
+    """The calibration samples as statistics take them: sized and iterable again, loaded one at a time."""
+
+    job: Job
+
+    def __len__(self) -> int:
+        return len(self.job.ids)
+
+    def __iter__(self) -> Iterator[tuple[str, str, Any]]:
+        return ((sample.id, sample.where, sample.feed) for sample in self.job.samples(self.job.ids))
+
+
+def prepare(
+    model: str | Path | ov.Model,
+    calibration: Any,
+    *,
+    flags: Mapping[str, Any],
+    sets: Sequence[str] = (),
+    config: str | Path | None = None,
+    need_float: bool = True,
+) -> Job:
+    """Load the model and check settings and data.
+
+    Raises:
+        CalibError: whatever is wrong with any of them.
+    """
+    resolve(flags, sets, config)  # mistakes in settings come before the cost of reading a model
+    loaded = load_model(model)
+    if need_float:
+        require_float(loaded)
+    found, doubts = found_preprocessing(loaded.rt_info)
+    resolved = resolve(flags, sets, config, {"preprocessing": found} if found else {})
+    loaded, host, sentences = _preprocessed(loaded, resolved.settings)
+    job = Job(loaded, resolved, GraphView(loaded.model), None, host=host, warnings=(*resolved.notes, *doubts))
+    if sentences:
+        facts = loaded.facts.model_copy(update={"preprocessing": [*loaded.facts.preprocessing, *sentences]})
+        job = replace(job, loaded=replace(loaded, facts=facts))
+    return job if calibration is None else _with_calibration(job, calibration)
+
+
+def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preprocess | None, list[str]]:
+    """Embed what the settings ask for; return what is left to the host."""
+    specs = input_specs(loaded.model)
+    if not settings.preprocessing or not specs:
+        return loaded, None, []
+    block = settings.preprocessing_for(specs[0].name, specs[0].names, only=len(specs) == 1)
+    if not block.embed:
+        return loaded, block.on_host(), []
+    embedded = embed(loaded.model, block.on_host(), specs[0])
+    return replace(loaded, model=embedded.model), embedded.remaining, embedded.sentences
+
+
+def open_samples(job: Job, data: Any) -> Dataset:
+    """Open a dataset for the job's model.
+
+    Raises:
+        ModelError: an input has no fixed number of dimensions, so that nothing can be said of samples.
+        DataError: the data can't be opened.
+    """
+    model = job.loaded.model
+    for port, spec in zip(model.inputs, input_specs(model), strict=True):
+        if port.get_partial_shape().rank.is_dynamic:
+            raise ModelError(
+                f"{job.loaded.facts.name}: the input {spec.name!r} has a dynamic rank, so that samples can't be told "
+                "from batches. Give it a number of dimensions: export it with a shape such as [?,3,?,?], or reshape it"
+            )
+    return checked_shapes(open_dataset(data, inputs=input_specs(model), preprocess=job.host), model)
+
+
+def _with_calibration(job: Job, calibration: Any) -> Job:
+    dataset, settings = InMemory(open_samples(job, calibration)), job.settings
+    ids = dataset.choose(settings.samples, settings.salt)
+    if not ids:
+        raise DataError(f"{dataset.source}: there are no calibration samples; give at least one")
+    warnings = list(job.warnings)
+    if len(ids) < settings.samples and "samples" in job.resolved.origins:
+        warnings.append(f"{settings.samples} calibration samples were asked for, {len(ids)} are there")
+    kept, held = list(ids), list(ids)
+    if settings.effort != "fast" and len(ids) >= 8:
+        kept, held = split_ids(ids, min(HELD_OUT[settings.effort] / len(ids), 0.2), "held")
+    return replace(job, calibration=dataset, ids=tuple(kept), held=tuple(held), warnings=tuple(warnings))
+
+
+def check_conversion(job: Job) -> Job:
+    """Run an ONNX model in onnxruntime too, on two samples; return the job with a warning where the outputs differ.
+
+    The first inference of a run: ask what can be asked of the graph alone before it.
+
+    Raises:
+        ModelError: they differ too much.
+    """
+    if job.loaded.facts.format != "onnx" or job.loaded.path is None:
+        return job
+    found = compare_with_onnxruntime(job.loaded.path, job.loaded.model, job.feeds(job.ids[:2]))
+    return replace(job, warnings=(*job.warnings, *found))

@@ -1,0 +1,149 @@
+"""What a run decided → the facts of its report. Reads values and the analysed graph; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from calib.graph.view import GraphView
+from calib.ranges import ESTIMATORS
+from calib.ranges.assign import merge_unified
+from calib.ranges.expected import clipped_share
+from calib.runtime.executed import Executed
+from calib.values.facts import LayerFacts, QuantizerFacts
+from calib.values.plan import ActivationQuantizer, QuantizableNode, QuantizationPlan, Range, Skipped, TensorId
+from calib.values.summary import TensorSummary
+
+DRAWN_BINS = 64
+
+
+def layer_facts(
+    view: GraphView,
+    plan: QuantizationPlan,
+    executed: Mapping[str, Executed],
+    reverted: Mapping[str, str] = MappingProxyType({}),
+) -> list[LayerFacts]:
+    """Describe every layer of the plan and every one left out, in topological order.
+
+    Args:
+        view: of the floating-point model.
+        plan: in its last form.
+        executed: layer → what ran.
+        reverted: layer → why the search gave it back.
+    """
+    last = len(view.order)
+    nodes = sorted((*plan.layers, *plan.skipped), key=lambda node: (view.order.get(node.name, last), node.name))
+    return [_layer(view, node, executed.get(node.name), reverted) for node in nodes]
+
+
+def _layer(
+    view: GraphView, node: QuantizableNode | Skipped, ran: Executed | None, reverted: Mapping[str, str]
+) -> LayerFacts:
+    reason = "" if isinstance(node, QuantizableNode) else reverted.get(node.name, node.reason)
+    if isinstance(node, QuantizableNode) and ran and not ran.int8:  # where all layers do, they are kept as planned
+        reason = f"OpenVINO ran it as {ran.primitive} although its inputs were quantized"
+    return LayerFacts(
+        name=node.name,
+        type=node.type,
+        output_shape=_shape(view, TensorId(node.name)) if node.name in view.nodes else "",
+        weight_shape=_weights(view, node.name),
+        macs=multiply_accumulates(view, node.name),
+        planned="int8" if isinstance(node, QuantizableNode) else "float",
+        executed=ran.precision if ran else "",
+        primitive=ran.primitive if ran else "",
+        reason=reason,
+        reverted=node.name in reverted,
+    )
+
+
+def _shape(view: GraphView, tensor: TensorId) -> str:
+    return str(view.output(tensor).get_partial_shape())
+
+
+def _weights(view: GraphView, name: str) -> str:
+    fixed = [tensor for tensor in view.inputs.get(name, ())[:2] if view.is_constant(tensor)]
+    return _shape(view, fixed[0]) if fixed else ""
+
+
+def multiply_accumulates(view: GraphView, name: str) -> int:
+    """Return the multiply-accumulates of one inference of a layer; 0 where a shape is dynamic or unknown."""
+    if name not in view.nodes or len(view.inputs[name]) < 2 or view.types[name] in ("If", "Loop", "TensorIterator"):
+        return 0
+    out, first, second = (view.shape(t) for t in (TensorId(name), *view.inputs[name][:2]))
+    if out is None or first is None or second is None or None in (*out, *first, *second):
+        return 0
+    kind = view.types[name]
+    elements = int(np.prod([size or 0 for size in out]))
+    weights = int(np.prod([size or 0 for size in second]))
+    if kind == "MatMul":
+        transposed = view.nodes[name].get_attributes()["transpose_a"]
+        return elements * int((first[-2] if transposed else first[-1]) or 0)
+    if kind == "Convolution":
+        return elements * weights // int(second[0] or 1)
+    if kind == "GroupConvolution":
+        return elements * weights // int((second[0] or 1) * (second[1] or 1))
+    if kind == "ConvolutionBackpropData":
+        return int(np.prod([size or 0 for size in first])) * weights // int(second[0] or 1)
+    return 0
+
+
+def quantizer_facts(
+    plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary], *, candidates: bool = True
+) -> list[QuantizerFacts]:
+    """Describe every activation quantizer: range, what it clips, what each estimator would have chosen."""
+    merged = merge_unified(plan.activations, summaries)
+    return [_quantizer(quantizer, merged[quantizer.tensor], candidates) for quantizer in plan.activations]
+
+
+def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidates: bool) -> QuantizerFacts:
+    assert quantizer.range is not None
+    edges, counts = _drawn(summary)
+    chosen = quantizer.range
+    known = {chosen.estimator: chosen} if chosen.estimator in ESTIMATORS else {}  # not estimated twice
+    others: dict[str, tuple[float, float]] = {
+        name: (other.low, other.high)
+        for name, estimator in ESTIMATORS.items()
+        if candidates and name != "auto" and (summary.histogram is not None or not estimator.needs_histogram)
+        for other in [known.get(name) or estimator(summary, quantizer.scheme, quantizer.levels)]
+    }
+    return QuantizerFacts(
+        tensor=str(quantizer.tensor),
+        layers=sorted(quantizer.layers | {fused.port.node for fused in quantizer.fused}),
+        scheme=quantizer.scheme.value,
+        levels=quantizer.levels,
+        low=chosen.low,
+        high=chosen.high,
+        data_low=summary.low,
+        data_high=summary.high,
+        estimator=_estimator(chosen, others),
+        reason="; ".join(filter(None, (chosen.reason, *(fused.reason for fused in sorted(quantizer.fused))))),
+        clipped=clipped_share(summary, chosen) if summary.histogram is not None else None,
+        candidates=others,
+        histogram_edges=edges,
+        histogram_counts=counts,
+    )
+
+
+def _estimator(chosen: Range, others: Mapping[str, tuple[float, float]]) -> str:
+    """Return who gave the range: for ``auto``, which takes one of the others', the one it took."""
+    if chosen.estimator != "auto":
+        return chosen.estimator
+    return next((name for name, ends in others.items() if ends == (chosen.low, chosen.high)), chosen.estimator)
+
+
+def _drawn(summary: TensorSummary) -> tuple[list[float], list[int]]:
+    """Return at most 64 equal bins for drawing."""
+    if summary.histogram is None or summary.high <= summary.low:
+        return [], []
+    values, weights = summary.histogram.distribution()
+    counts, edges = np.histogram(values, bins=DRAWN_BINS, range=(summary.low, summary.high), weights=weights)
+    return [float(f"{edge:.6g}") for edge in edges], [int(count) for count in counts]
+
+
+def int8_share(facts: Iterable[LayerFacts]) -> float:
+    """Return the share of multiply-accumulates that executed in INT8."""
+    facts = list(facts)
+    total = sum(layer.macs for layer in facts)
+    return sum(layer.macs for layer in facts if layer.executed == "i8") / total if total else 0.0

@@ -1,0 +1,324 @@
+"""What a run proves: the report, with what each layer did, and that the written file does what it should."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.corrections.recipes import Chosen
+from calib.corrections.rounding import bias_fact
+from calib.corrections.scoring import Draft, Judge, decibel, normalized_errors, output_names
+from calib.engine.accuracy_control import Kept, precision_config
+from calib.engine.building import Built, Summaries
+from calib.engine.compare import LAYER_TYPES, layer_sqnr, tapped_model
+from calib.engine.evaluation import Exam
+from calib.engine.job import Job
+from calib.engine.layer_facts import layer_facts, quantizer_facts
+from calib.engine.result import Result
+from calib.engine.speedup import Paid
+from calib.errors import ExecutionError, UsageError
+from calib.graph.insert import weights_of
+from calib.graph.view import GraphView
+from calib.ranges.affine import quantize_weights
+from calib.runtime.isa import cpu
+from calib.runtime.session import F32, Session, core, default_precision, ov
+from calib.runtime.timing import Speed
+from calib.values.facts import AccuracyFacts, CorrectionFacts, Evaluation, LayerFacts, Report, StageFacts, Status
+from calib.values.plan import QuantizationPlan
+from calib.values.version import __version__
+
+# INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and
+# grows with depth. Measured on ten networks (MobileNets, ResNets, ViTs, EfficientNet-Lite0, text detection and
+# recognition; 10 to 64 layers; min-max and auto; 12 samples each): medians of 29 to 143 dB; the worst single sample
+# had 9.9 dB, a text that INT8 itself hardly reads. Another number in a scale or a wrong kernel moves every sample,
+# to 0 dB or so: hence the median of a few samples, and a floor with 14 dB to spare.
+SIMULATION_FLOOR_DB = 15.0
+CHECKED = 5  # samples that a written file is checked on
+OF_ONE_LAYER = frozenset({"rounding", "bias"})  # corrections that go with their layer
+LOOKED_AT = 2  # samples that the SQNR of each layer is taken from: thousands of values of most layers
+SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the report is made of.
+
+    Attributes:
+        paid: what is kept in the end, and how fast it is.
+    """
+
+    chosen: Chosen
+    summaries: Summaries
+    paid: Paid
+
+
+def make_report(job: Job, found: Findings) -> Report:
+    """Put everything that was found into the report."""
+    built, kept = found.paid.built, found.paid.kept
+    plan = built.plan if built else QuantizationPlan((), (), ())
+    status, reason = _status(job, found.paid)
+    return Report(
+        calib_version=__version__,
+        status=status,
+        status_reason=reason,
+        model=job.loaded.facts,
+        environment=environment(job),
+        settings=job.resolved.facts(),
+        calibration=job.calibration.source if job.calibration else "",
+        calibration_samples=len({*job.ids, *job.held}),
+        layers=_layers(job, found),
+        quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
+        corrections=_corrections(found.chosen, built),
+        candidates=list(found.chosen.candidates),
+        ranking=list(kept.ranking) if kept else [],
+        search=list(kept.result.steps) if kept and kept.result else [],
+        finalists=list(kept.result.finalists) if kept and kept.result else [],
+        accuracy=_accuracy(found.paid),
+        output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.settings.effort != "fast" else {},
+        speed=found.paid.speed.facts if found.paid.speed else None,
+        warnings=[
+            *job.warnings,
+            *(kept.warnings if kept else ()),
+            *([found.paid.reason] if built and found.paid.reason else []),
+        ],
+    )
+
+
+def _accuracy(paid: Paid) -> AccuracyFacts | None:
+    """Return the accuracy of the model that is written: of a kept FP32 model its own, and what INT8 had lost."""
+    if paid.kept is None or paid.built is not None:
+        return paid.kept.facts if paid.kept else None
+    facts = paid.kept.facts
+    own = {"quantized": facts.baseline, "drop": 0.0, "interval": None, "interval_method": "", "note": ""}
+    given_up = facts.drop if paid.refused is not None else None
+    return facts.model_copy(update={**own, "drop_default_precision": None, "given_up_drop": given_up})
+
+
+def _given_back(paid: Paid) -> list[str]:
+    return [paid.reason] if paid.built and paid.reason else []
+
+
+def _corrections(chosen: Chosen, built: Built | None) -> list[CorrectionFacts]:
+    """Return what the corrections did, as far as the model that is kept still has them."""
+    facts, left = list(chosen.corrections), frozenset[str]()
+    if built:
+        left = frozenset(layer.name for layer in built.plan.layers)
+        if built.draft.settle and len(left) < len(chosen.draft.plan.layers):
+            facts = [_settled(fact, built.draft) for fact in facts]
+    for number, fact in enumerate(facts):
+        if fact.kept and (built is None or (fact.correction in OF_ONE_LAYER and fact.layer not in left)):
+            why = "the layer is in floating point in the end" if built else "the FP32 model was kept"
+            facts[number] = fact.model_copy(update={"kept": False, "detail": f"{fact.detail}; {why}"})
+    return facts
+
+
+def _settled(fact: CorrectionFacts, draft: Draft) -> CorrectionFacts:
+    """Return the fact of a bias that was found again, or dropped, when layers went back to floating point."""
+    if fact.correction == "sequential bias":
+        detail = f"{fact.detail}; found again without the layers in floating point, or dropped where that scored higher"
+        return fact.model_copy(update={"detail": detail})
+    if fact.correction != "bias" or fact.layer not in {layer.name for layer in draft.plan.layers}:
+        return fact
+    if fact.layer in draft.edits.biases:
+        return bias_fact(fact.layer, draft.edits.biases[fact.layer])
+    detail = f"{fact.detail}; without it the error was lower once other layers were in floating point"
+    return fact.model_copy(update={"kept": False, "detail": detail})
+
+
+def _layers(job: Job, found: Findings) -> list[LayerFacts]:
+    """Return what became of every layer, with its time and, where that is worth two compilations, its SQNR.
+
+    Where the FP32 model is kept, times and SQNR are those of the INT8 model that was given up.
+    """
+    built, kept, speed = found.paid.built, found.paid.kept, found.paid.speed
+    measured_model = built or found.paid.refused
+    plan = measured_model.plan if measured_model else found.chosen.draft.plan
+    reverted = kept.result.reverted if built and kept and kept.result else frozenset()
+    if built is None:
+        plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
+    facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, kept))
+    if measured_model is not None:
+        rounding = weight_sqnr(measured_model.draft)
+        facts = [fact.model_copy(update={"weight_sqnr_db": rounding.get(fact.name)}) for fact in facts]
+    if speed is None or measured_model is None:
+        return facts
+    sqnr: Mapping[str, float] = {}
+    if job.settings.effort != "fast":
+        feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
+        sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
+    return [_measured_layer(fact, speed, sqnr) for fact in facts]
+
+
+def weight_sqnr(draft: Draft) -> dict[str, float]:
+    """Return layer → SQNR in dB of its INT8 weights against what they round, the equalized weights."""
+    found = {}
+    for weight in draft.plan.weights:
+        exact = weights_of(draft.view, weight.port)
+        integers, scale = draft.edits.rounded.get(weight.port) or quantize_weights(
+            exact, weight.scale_shape, weight.levels, weight.clip
+        )
+        error = exact - integers * scale
+        signal, noise = float(np.vdot(exact, exact)), float(np.vdot(error, error))
+        if math.isfinite(signal):
+            found[weight.port.node] = round(10 * math.log10(signal / noise), 2) if noise > 0 else math.inf
+    return found
+
+
+def _why_reverted(reverted: Iterable[str], kept: Kept | None) -> dict[str, str]:
+    """Return reverted layer → reason, with its place in the ranking."""
+    ranking = sorted(kept.ranking, key=lambda fact: -fact.damage) if kept else []
+    places = {name: (place, fact) for place, fact in enumerate(ranking, 1) for name in fact.layers}
+    reasons = {}
+    for name in reverted:
+        reasons[name] = "reverted to keep the accuracy budget"
+        if name in places:
+            place, fact = places[name]
+            reasons[name] += (
+                f": place {place} of {len(ranking)} by the damage of quantizing it alone, {fact.damage:.2g}"
+            )
+    return reasons
+
+
+def _measured_layer(fact: LayerFacts, speed: Speed, sqnr: Mapping[str, float]) -> LayerFacts:
+    error = sqnr.get(fact.name, math.nan)
+    return fact.model_copy(
+        update={
+            "sqnr_db": None if math.isnan(error) else round(error, 3),
+            "time_fp32_ms": speed.f32_ms.get(fact.name),
+            "time_default_ms": speed.default_ms.get(fact.name) if speed.facts.default_precision != "f32" else None,
+            "time_int8_ms": speed.int8_ms.get(fact.name),
+        }
+    )
+
+
+def _status(job: Job, paid: Paid) -> tuple[Status, str]:
+    result = paid.kept.result if paid.kept else None
+    if paid.refused is not None:
+        return "fp32_kept", paid.reason
+    if result is None or job.settings.max_drop is None:
+        return "quantized", ""
+    return result.status, result.reason
+
+
+def environment(job: Job) -> dict[str, str]:
+    """Describe what a figure depends on besides the settings."""
+    return {
+        "cpu": cpu().name,
+        "openvino": ov.get_version(),
+        "default_precision": default_precision(),
+        "streams": str(job.streams),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def _output_sqnr(job: Job, built: Built, chosen: Chosen) -> dict[str, float]:
+    errors = chosen.errors
+    if len(built.plan.layers) != len(chosen.draft.plan.layers) or not errors:  # layers were given back since
+        errors = Judge(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)
+    return {name: round(decibel({name: error}), 2) for name, error in errors.items()}
+
+
+def finish(job: Job, built: Built | None, report: Report, stages: Sequence[StageFacts]) -> Result:
+    """Return the result, with the check that its file will have to pass."""
+    model = built.model if built else job.loaded.model
+    plan = built.plan if built else QuantizationPlan((), (), ())
+    feeds = job.feeds((job.held or job.ids)[:CHECKED])
+
+    def verify(path: Path) -> None:
+        check_written(path, model, feeds, report.model.name, quantized=built is not None)
+
+    report = report.model_copy(update={"stages": list(stages)})
+    return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify)
+
+
+def check_written(path: Path, model: ov.Model, feeds: Sequence[Any], name: str, *, quantized: bool) -> None:
+    """Load a written model and compare it with the one in memory, and INT8 with its own simulation.
+
+    Both by the median over the samples; a message names the first layer that differs.
+
+    Raises:
+        ExecutionError: the file does something else, or INT8 execution is not what the quantizers say.
+    """
+    written = core().read_model(str(path), config={"ENABLE_MMAP": False})
+    names = output_names(model)
+    before, after = _outputs(model, F32, feeds), _outputs(written, F32, feeds)
+    moved = _median_db(names, before, after)
+    if moved < 40:  # half-precision storage of layers left in floating point is the only difference there may be
+        raise ExecutionError(
+            f"{name}: the written file differs from the model in memory ({moved:.1f} dB)"
+            f"{_where(model, written, feeds)}: it was not kept. Write to another disk, or report this with the model"
+        )
+    if not quantized:
+        return
+    agreement = _median_db(names, _outputs(written, SIMULATED, feeds), after)
+    if agreement < SIMULATION_FLOOR_DB:
+        raise ExecutionError(
+            f"{name}: INT8 execution differs from its simulation ({agreement:.1f} dB, at least "
+            f"{SIMULATION_FLOOR_DB:g} dB are expected){_where(written, written, feeds, SIMULATED)}: this CPU computes "
+            "a layer wrongly, and the model was not kept. Leave that layer out with --ignore"
+        )
+
+
+def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Any]) -> list[list[NDArray[Any]]]:
+    session = Session(model, config)
+    return [session(feed) for feed in feeds]
+
+
+def _median_db(names: Sequence[str], before: Sequence[Any], after: Sequence[Any]) -> float:
+    """Return the median over samples of how far two lists of outputs agree."""
+    found = [decibel(normalized_errors(names, [a], [b])) for a, b in zip(before, after, strict=True)]
+    return float(np.median(found)) if found else 200.0
+
+
+def _where(
+    model: ov.Model, other: ov.Model, feeds: Sequence[Any], config: Mapping[str, Any] = F32, floor: float = 20.0
+) -> str:
+    """Return ", first at layer 'x'": the first convolution or MatMul whose output differs; "" where none does.
+
+    Each layer's output is a result of both models then, so that a few layers may run in another way than before.
+    """
+    views = GraphView(model), GraphView(other)
+    layers = [name for name, kind in views[0].types.items() if kind in LAYER_TYPES and name in views[1].types]
+    tapped = _outputs(tapped_model(model, layers), config, feeds), _outputs(tapped_model(other, layers), F32, feeds)
+    first = len(model.outputs)
+    for position, layer in enumerate(layers, first):
+        column = [[[outputs[position]] for outputs in side] for side in tapped]
+        if _median_db([layer], column[0], column[1]) < floor:
+            return f", first at layer {layer!r}"
+    return ""
+
+
+def measured(job: Job, exam: Exam | None, precision: str) -> Evaluation:
+    """Run one model over the validation dataset."""
+    if exam is None:
+        raise UsageError("evaluate needs a validation dataset or a metric")
+    config: Mapping[str, Any] = {} if precision == "default" else precision_config(precision)
+    parts = exam.run(exam.compiled(job.loaded.model, config), range(len(exam.ids)))
+    value = float(exam.metric.aggregate(parts))
+    scores = exam.metric.per_sample(parts)
+    interval = None
+    if scores is not None and len(scores) > 1:
+        half = 1.96 * float(np.std(scores, ddof=1)) / len(scores) ** 0.5
+        interval = (value - half, value + half)
+    return Evaluation(
+        calib_version=__version__,
+        model=job.loaded.facts,
+        validation=exam.dataset.source if exam.dataset else "",
+        metric=exam.metric.name,
+        higher_is_better=exam.metric.higher_is_better,
+        unit=exam.metric.unit,
+        value=value,
+        interval=interval,
+        interval_method="normal" if interval else "",
+        samples=len(exam.ids),
+        precision=default_precision() if precision == "default" else precision,
+        reference=job.settings.reference,
+    )

@@ -1,0 +1,110 @@
+"""What a run hands back: the INT8 model, its report, and the way to disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from calib.engine.job import NOT_IDENTITY
+from calib.errors import ExecutionError, OutputError, UsageError
+from calib.loading.ir_file import save_model
+from calib.report.json_report import FILE_NAME, write_report
+from calib.runtime.session import ov
+from calib.values.facts import Report
+from calib.values.plan import QuantizationPlan
+from calib.values.plan_file import plan_to_json
+
+PLAN_NAME = "plan.json"  # what --plan reads
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of ``quantize``.
+
+    Attributes:
+        model: the INT8 model (or, as the last resort, the FP32 one: see ``report.status``).
+        plan: what was quantized, replayable on a retrained IR.
+    """
+
+    model: ov.Model
+    report: Report
+    plan: QuantizationPlan
+    fp16_stored: frozenset[str] = frozenset()
+    source: Path | None = None
+    verify: Callable[[Path], None] = field(default=lambda path: None, repr=False)
+
+    def save(self, folder: str | Path) -> Report:
+        """Write ``<model>.xml``, ``.bin``, ``plan.json`` and ``report.json`` into a folder, the report last.
+
+        A sibling temporary folder is filled and checked first: what is loaded from it must do what the model in
+        memory does. A folder without report.json is incomplete.
+
+        Raises:
+            UsageError: the input would be overwritten.
+            OutputError: the folder can't be written.
+            ExecutionError: the written model does not do what it should.
+        """
+        folder = Path(folder)
+        name = self.report.model.name
+        check_output(folder, name, self.source)
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        try:
+            temporary.mkdir(parents=True)
+            save_model(self.model, temporary / f"{name}.xml", fp16_constants=self.fp16_stored, rt_info=self._rt_info())
+            self.verify(temporary / f"{name}.xml")
+            size = (temporary / f"{name}.bin").stat().st_size
+            facts = self.report.model.model_copy(update={"bytes_after": size})
+            report = self.report.model_copy(update={"model": facts})
+            (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")
+            write_report(report, temporary)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FILE_NAME).unlink(missing_ok=True)
+            for part in (f"{name}.bin", f"{name}.xml", PLAN_NAME, FILE_NAME):
+                os.replace(temporary / part, folder / part)
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: the result can't be written ({error.strerror or error}). "
+                "Check that it is writable and has room, or choose another folder with -o"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return report
+
+    def _rt_info(self) -> dict[str, str]:
+        settings = {
+            f"settings/{fact.key}": str(fact.value)
+            for fact in self.report.settings
+            if fact.value is not None and fact.key not in NOT_IDENTITY
+        }
+        return {
+            "version": self.report.calib_version,
+            "fingerprint": self.report.model.fingerprint,
+            "status": self.report.status,
+            **settings,
+        }
+
+
+def check_output(folder: Path, name: str, source: Path | None) -> None:
+    """Refuse a folder that is a file, that can't be written, or where the result would overwrite the input.
+
+    Raises:
+        UsageError: the folder is a file, or holds the input.
+        OutputError: it can't be made, or nothing can be written there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; the output has to be a folder")
+    if folder.is_symlink() and not folder.exists():
+        raise UsageError(f"{folder} is a link that leads nowhere; the output has to be a folder")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "not writable" if nearest.is_dir() else "a file"
+        raise OutputError(f"{folder}: the result can't be written: {nearest} is {what}. Choose another folder with -o")
+    if source is not None and folder.resolve() == source.resolve().parent and source.stem == name:
+        raise UsageError(f"{folder} holds the input {source.name}, which would be overwritten; choose another folder")
+
+
+__all__ = ["ExecutionError", "Result", "check_output"]

@@ -1,0 +1,337 @@
+"""Read an IR, an ONNX file or a model in memory, as a normalized private copy."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from calib.errors import ModelError, UsageError
+from calib.loading.ir_file import SECTION, check_ir, save_model
+from calib.loading.normalize import normalize, walk
+from calib.loading.onnx_file import check_onnx
+from calib.loading.preprocess import describe_preprocessing
+from calib.runtime.session import core, notice_memory, ov
+from calib.samples.sample import InputSpec
+from calib.values.facts import ModelFacts, TensorFacts
+
+__all__ = ["Loaded", "input_specs", "load_model", "output_name", "require_float", "save_model"]
+
+# What OpenVINO calls an operation that was given no name; no two runs agree on the number.
+_COUNTED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
+_COUNTED_MODEL = re.compile(r"Model_?\d+")
+_NOT_IN_A_FILE_NAME = re.compile(r"[^\w. -]")
+_COUNTED_PORT = re.compile(rb'names="(Parameter|Result)_\d+"')  # tensor names of inputs and outputs without a name
+_KEPT_SECTIONS = ("model_info", SECTION)
+# Companions of a Hugging Face export that are no network to quantize.
+_TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
+_OTHER_FORMATS = (".pb", ".pbtxt", ".pdmodel", ".tflite", ".pt", ".pth", ".h5", ".keras", ".safetensors", ".meta")
+_FLOATS = (ov.Type.f32, ov.Type.f16, ov.Type.bf16)
+_COMPRESSED = ("i8", "u8", "i4", "u4", "u2", "u3", "u6", "u1", "i2", "nf4", "f8e4m3", "f8e5m2", "f8e8m0", "f4e2m1")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, ready to work on.
+
+    Attributes:
+        model: a private copy, normalized unless it is quantized or weight-compressed already.
+        facts: what the report says of it.
+        rt_info: the file's ``model_info`` and ``calib`` sections, keys joined by "/".
+        fp16_stored: names of the f32 constants that the file stored in half precision.
+        path: the .xml or .onnx; None for a model from memory.
+        quantized: holds FakeQuantize (or QuantizeLinear, which became one).
+        weight_compressed: holds integer weights behind Convert, without FakeQuantize.
+    """
+
+    model: ov.Model
+    facts: ModelFacts
+    rt_info: dict[str, str] = field(default_factory=dict)
+    fp16_stored: frozenset[str] = frozenset()
+    path: Path | None = None
+    quantized: bool = False
+    weight_compressed: bool = False
+
+
+def load_model(model: str | Path | ov.Model) -> Loaded:
+    """Return a normalized private copy of ``model`` and what is known of it.
+
+    The same file gives the same names and the same bytes in every process. An ``ov.Model`` is not edited; names that
+    a counter of OpenVINO's gave its operations (``Relu_17``) are replaced.
+
+    Args:
+        model: an .xml (its .bin beside it), an .onnx, a folder that holds exactly one of them, or a model in memory.
+
+    Raises:
+        ModelError: it can't be read, is damaged, or is of another format.
+        UsageError: the path is empty.
+    """
+    if isinstance(model, ov.Model):
+        return _from_memory(model)
+    if not str(model):
+        raise UsageError("the path of the model is empty. Give an .xml, an .onnx, or a folder that holds one")
+    path = find_model(Path(model))
+    if path.suffix.lower() == ".xml":
+        check_ir(path)
+        return _loaded(path, [path, path.with_suffix(".bin")], lambda node: False)
+    onnx = check_onnx(path)
+
+    def invented(node: ov.Node) -> bool:
+        # A counted name can be the file's name of another operation; what the file names has a named output.
+        named = any(port.get_names() for port in node.outputs()) or "/" in node.get_friendly_name()
+        return not (named and onnx.owns(node.get_friendly_name()))
+
+    return _loaded(path, [path, *onnx.external], invented)
+
+
+def find_model(path: Path) -> Path:
+    """Return the model file that ``path`` is or, for a folder, the only one in it.
+
+    Raises:
+        ModelError: nothing is there, several models are, or it is of a format that calib does not read.
+    """
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in (".xml", ".onnx") and p.name not in _TOKENIZERS)
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(p.name for p in found[:20]) + (", …" if len(found) > 20 else "")
+        what = f"holds {len(found)} models: {names}. Name one of them" if found else "holds no .xml or .onnx file"
+        raise ModelError(f"{path}: a folder, and it {what}")
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file. Give the path of an IR (.xml) or an ONNX file (.onnx)")
+    if suffix == ".bin":
+        raise ModelError(f"{path}: holds only the weights of an IR. Give the .xml beside it")
+    if suffix in (".xml", ".onnx"):
+        return path
+    way_out = f"Convert it to an IR first: ovc {path.name}" if suffix in _OTHER_FORMATS else "Give an .xml or an .onnx"
+    raise ModelError(f"{path}: calib reads OpenVINO IR (.xml) and ONNX (.onnx), not {suffix or 'this'!r}. {way_out}")
+
+
+def require_float(loaded: Loaded) -> None:
+    """Refuse a model that holds quantized or compressed weights already.
+
+    Raises:
+        ModelError: the model is quantized or weight-compressed.
+    """
+    where = loaded.facts.source or loaded.facts.name
+    if loaded.quantized:
+        raise ModelError(
+            f"{where}: already quantized: it holds FakeQuantize operations. Give the FP32 or FP16 model it was made "
+            "from; `calib inspect` shows what its layers execute in"
+        )
+    if loaded.weight_compressed:
+        raise ModelError(
+            f"{where}: its weights are compressed to integers already. Give the FP32 or FP16 model it was made from"
+        )
+
+
+def input_specs(model: ov.Model) -> list[InputSpec]:
+    """Return what samples have to fit, one for each input of the model."""
+    return [
+        InputSpec(
+            name=_port_name(port),
+            names=tuple(sorted(port.get_names())),
+            shape=_shape(port.get_partial_shape()),
+            dtype=np.dtype(port.get_element_type().to_dtype()),
+            layout=_layout(port.get_node()),
+        )
+        for port in model.inputs
+    ]
+
+
+def output_name(port: ov.Output) -> str:
+    """Return what reports call an output: its first tensor name, else the name of the node that feeds it."""
+    return _port_name(port)
+
+
+def _from_memory(model: ov.Model) -> Loaded:
+    """Describe a model that came from no file; its fingerprint is that of the bytes it would be saved as."""
+    name = model.get_friendly_name()
+    # The name becomes a file's: a hostile "../../x" must not leave the output folder.
+    name = "model" if _COUNTED_MODEL.fullmatch(name) else _NOT_IN_A_FILE_NAME.sub("_", name).strip("._") or "model"
+    loaded = _describe(model, name, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
+    loaded.model.set_friendly_name(name)
+    with tempfile.TemporaryDirectory(prefix="calib-") as folder:
+        xml = Path(folder, "model.xml")
+        save_model(loaded.model, xml, fp16_constants=loaded.fp16_stored)
+        graph, _, _ = xml.read_bytes().rpartition(b"</edges>")  # what follows says where it was converted from
+        graph = _COUNTED_PORT.sub(b"", graph)
+        weights = xml.with_suffix(".bin").read_bytes()
+    digest = hashlib.sha256(graph)
+    digest.update(weights)
+    facts = loaded.facts.model_copy(update={"fingerprint": digest.hexdigest(), "bytes_before": len(weights)})
+    return replace(loaded, facts=facts)
+
+
+def _readable(path: Path) -> bool:
+    """Tell whether a file can be read to its end, a block at a time."""
+    try:
+        with path.open("rb") as stream:
+            while stream.read(1 << 20):
+                pass
+    except OSError:
+        return False
+    return True
+
+
+def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
+    """Read a file that was looked over, and describe it."""
+    try:
+        # Not mapped: a .bin that is cut short or replaced during a run would end the process with SIGBUS.
+        raw = core().read_model(str(path), config={"ENABLE_MMAP": False})
+    except (RuntimeError, ValueError) as error:
+        notice_memory(error)
+        if "Failed to read weights" in str(error) and _readable(path.with_suffix(".bin")):
+            raise MemoryError(_last_line(error)) from error
+        raise ModelError(
+            f"{path}: OpenVINO can't read it: {_last_line(error)}. "
+            "Export or convert it again, with operations and types that OpenVINO supports"
+        ) from error
+    loaded = _describe(raw, path.stem, invented, path)
+    present = [file for file in files if file.is_file()]
+    digest = hashlib.sha256()
+    for file in present:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    weights = [file for file in present if file.suffix.lower() != ".xml"]
+    facts = loaded.facts.model_copy(
+        update={
+            "source": str(path),
+            "format": "ir" if path.suffix.lower() == ".xml" else "onnx",
+            "fingerprint": digest.hexdigest(),
+            "bytes_before": sum(file.stat().st_size for file in weights),
+        }
+    )
+    return replace(loaded, facts=facts, path=path)
+
+
+def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], path: Path | None = None) -> Loaded:
+    """Normalize a model, unless it is quantized, and write down what it is."""
+    _refuse_enormous(raw, str(path or name))
+    quantized, compressed = _quantization(raw)
+    try:
+        normal = normalize(raw, invented, rewrite=not (quantized or compressed))
+        inputs, outputs = ([_tensor(port) for port in side] for side in (normal.model.inputs, normal.model.outputs))
+    except (RuntimeError, ValueError) as error:
+        notice_memory(error)
+        raise ModelError(f"{path or name}: OpenVINO can't transform it: {_last_line(error)}") from error
+    rt_info = _strings(raw)
+    facts = ModelFacts(
+        name=name,
+        format="memory",
+        inputs=inputs,
+        outputs=outputs,
+        operations=len(normal.model.get_ops()),
+        normalization=normal.sentences,
+        preprocessing=describe_preprocessing(rt_info, input_specs(normal.model)),
+    )
+    return Loaded(normal.model, facts, rt_info, normal.fp16_stored, path, quantized, compressed)
+
+
+def _tensor(port: ov.Output) -> TensorFacts:
+    shape = str(port.get_partial_shape())
+    return TensorFacts(name=_port_name(port), shape=shape, type=port.get_element_type().get_type_name())
+
+
+def _port_name(port: ov.Output) -> str:
+    """Return a port's first tensor name, or the friendly name of the Parameter or of what feeds the Result."""
+    names = port.get_names()
+    if names:
+        return min(names)
+    node = port.get_node()
+    return (node.input_value(0).get_node() if node.get_type_name() == "Result" else node).get_friendly_name()
+
+
+def _shape(shape: ov.PartialShape) -> tuple[int | None, ...]:
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(None if size.is_dynamic else size.get_length() for size in shape)
+
+
+def _layout(node: ov.Node) -> str:
+    """Return a Parameter's declared layout as letters ("NCHW"), "" if it has none or one with gaps."""
+    text = str(node.layout).strip("[]").replace(",", "")  # pyright: ignore[reportAttributeAccessIssue]
+    return text if text.isalpha() else ""
+
+
+def _refuse_enormous(model: ov.Model, where: str) -> None:
+    """Refuse a model with a tensor that is larger than the machine's memory, before anything is computed."""
+    memory = psutil.virtual_memory().total
+    for _, nodes in walk(model):
+        for node in nodes:
+            for port in node.outputs():
+                shape = port.get_partial_shape()
+                if shape.is_dynamic:
+                    continue
+                count = 1
+                for size in shape:
+                    count *= size.get_length()
+                if count * max(1, port.get_element_type().bitwidth) > 8 * memory:
+                    raise ModelError(
+                        f"{where}: operation {node.get_friendly_name()!r} has an output of shape {shape}, which is "
+                        f"more than this machine's memory ({memory / 2**30:.1f} GiB). Reshape the model to the size "
+                        "that it is used with, or check where the file comes from"
+                    )
+
+
+def _quantization(model: ov.Model) -> tuple[bool, bool]:
+    """Tell whether a model is quantized, and whether its weights are compressed."""
+    quantized = compressed = False
+    for _, nodes in walk(model):
+        for node in nodes:
+            kind = node.get_type_name()
+            if kind in ("FakeQuantize", "FakeConvert"):
+                quantized = True
+            elif kind == "Constant" and node.get_output_element_type(0).get_type_name() in _COMPRESSED:
+                compressed = compressed or _decompressed(node)
+    return quantized, compressed and not quantized
+
+
+def _decompressed(constant: ov.Node) -> bool:
+    """Tell whether a constant of integers is made into floating-point weights: Convert, then arithmetic."""
+    if len(constant.get_output_partial_shape(0)) < 2:
+        return False
+    for target in constant.output(0).get_target_inputs():
+        convert = target.get_node()
+        if convert.get_type_name() == "Convert" and convert.get_output_element_type(0) in _FLOATS:
+            readers = {reader.get_node().get_type_name() for reader in convert.output(0).get_target_inputs()}
+            if readers & {"Multiply", "Subtract", "MatMul", "Convolution", "GroupConvolution"}:
+                return True
+    return False
+
+
+def _strings(model: ov.Model) -> dict[str, str]:
+    """Return the sections of a model's runtime information that are kept, as strings under joined keys."""
+    result: dict[str, str] = {}
+    info = model.get_rt_info()
+    for section in _KEPT_SECTIONS:
+        if section in info:
+            _flatten(info[section], section, result)
+    return result
+
+
+def _flatten(value: Any, key: str, result: dict[str, str]) -> None:
+    if isinstance(value, Mapping):
+        for name in sorted(value):
+            _flatten(value[name], f"{key}/{name}", result)
+        return
+    try:
+        result[key] = value.astype(str) if hasattr(value, "astype") else str(value)
+    except RuntimeError:  # a value of a type that Python has no name for; it stays in the model
+        result[key] = ""
+
+
+def _last_line(error: Exception) -> str:
+    """Return the part of OpenVINO's message that says something: its last line that is no place in its sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    useful = [line for line in lines if not line.startswith(("Exception from", "Check '", 'Check "'))]
+    return (useful or lines or ["no reason given"])[-1].rstrip(".")

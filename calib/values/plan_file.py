@@ -1,0 +1,102 @@
+"""A plan as a JSON file: the same bytes for equal plans, checked when it is read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from calib.errors import StatisticsError
+from calib.values.plan import QuantizationPlan
+
+PLAN_VERSION = 1
+
+_MOST_BYTES = 256 << 20  # a plan of 10,000 layers has about 10 MiB
+
+
+def plan_to_json(plan: QuantizationPlan) -> str:
+    """Return the plan as JSON; sets are sorted, so that equal plans give equal text."""
+    return json.dumps({"plan_version": PLAN_VERSION, "plan": _plain(plan)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def plan_from_json(text: str, source: str) -> QuantizationPlan:
+    """Read back what ``plan_to_json`` wrote; ``source`` names it in errors.
+
+    Raises:
+        StatisticsError: it is no plan, or of another version.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StatisticsError(f"{source} is no plan: no JSON ({error}). Make one with 'calib quantize'.") from error
+    version = content.get("plan_version") if isinstance(content, dict) else None
+    if version != PLAN_VERSION:
+        raise StatisticsError(f"{source} has plan_version {version!r}; this calib reads {PLAN_VERSION}. Make it again.")
+    try:
+        plan = _adapter().validate_python(content.get("plan"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise StatisticsError(f"{source} is damaged: {place}: {first['msg']}. Make the plan again.") from error
+    if wrong := next(_wrong_numbers(plan), ""):
+        raise StatisticsError(f"{source} is damaged: {wrong}. Make the plan again.")
+    return plan
+
+
+def _wrong_numbers(plan: QuantizationPlan) -> Iterator[str]:
+    """Yield what no plan of calib's holds: with NaN for a limit OpenVINO would compute nonsense without a word."""
+    for quantizer in plan.activations:
+        ends = [(quantizer.range.low, quantizer.range.high)] if quantizer.range else []
+        for low, high in (*ends, *quantizer.channel_ranges):
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                yield f"the range of {quantizer.tensor} is {low:g} to {high:g}"
+    for what, levels in [
+        *((q.tensor, q.levels) for q in plan.activations),
+        *((w.port, w.levels) for w in plan.weights),
+    ]:
+        if not 2 <= levels <= 256:
+            yield f"the quantizer on {what} has {levels} levels, and INT8 has 2 to 256"
+    for weight in plan.weights:
+        if not all(0 < share <= 1 for share in weight.clip):
+            yield f"clip of {weight.port} is a share of 0 to 1 of each magnitude"
+    for scaling in plan.scalings:
+        if not all(0 < factor < math.inf for factor in scaling.factors):
+            yield f"the factors of {scaling.tensor} have to be positive numbers"
+
+
+def read_plan(path: str | Path) -> QuantizationPlan:
+    """Read a plan file.
+
+    Raises:
+        StatisticsError: it can't be read, or is no plan.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise StatisticsError(f"{path} is no plan: larger than {_MOST_BYTES >> 20} MiB.")
+        return plan_from_json(raw.decode("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StatisticsError(f"the plan {path} can't be read: {error}") from error
+
+
+@cache
+def _adapter() -> TypeAdapter[QuantizationPlan]:
+    return TypeAdapter(QuantizationPlan)
+
+
+def _plain(value: Any) -> Any:
+    """Return dataclasses as mappings and sets as sorted lists."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, frozenset):
+        return [_plain(item) for item in sorted(value)]
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

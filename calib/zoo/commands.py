@@ -1,0 +1,223 @@
+"""A zoo on disk: what each command does with a manifest and its output folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from calib.errors import OutputError, UsageError
+from calib.report.numbers import plural
+from calib.zoo.cost import expected, learned, seconds_of
+from calib.zoo.jobs import DONE, JobRow, JobStore
+from calib.zoo.make_jobs import Job, make_jobs
+from calib.zoo.manifest import read_manifest
+from calib.zoo.output import Output
+from calib.zoo.process import Local
+from calib.zoo.supervisor import Folders, Runner, Supervisor, enter
+from calib.zoo.urls import is_url
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A manifest's jobs and where their results are.
+
+    Attributes:
+        jobs: all of the manifest.
+        folders: below OUT.
+        output: where the models go.
+    """
+
+    jobs: list[Job]
+    folders: Folders
+    output: Output
+
+    @property
+    def page(self) -> Path:
+        """Where the leaderboard's page goes: above the reports that it leads to, or into the output folder."""
+        root = self.folders.root
+        at = root if is_url(self.output.place) or self.reports_from(root) else Path(self.output.place)
+        return at / "leaderboard.html"
+
+    def reports_from(self, folder: Path) -> str:
+        """Return the way from a folder down to the results, "" where it does not lead down."""
+        way = ".." if is_url(self.output.place) else os.path.relpath(self.output.place, folder)
+        return "" if way.startswith("..") else way
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would be done about a job.
+
+    Attributes:
+        job: the job.
+        status: "run", or the status it has already.
+        seconds, memory: of its last attempt that was done, or a guess; None where nothing tells.
+        guessed: no attempt of it was done yet.
+    """
+
+    job: Job
+    status: str
+    seconds: float | None
+    memory: float | None
+    guessed: bool
+
+
+def open_zoo(manifest: str, out: str | None = None) -> Zoo:
+    """Read a manifest and name its folders; nothing is written.
+
+    Args:
+        manifest: the file.
+        out: the output folder; ``<manifest>-out`` beside the manifest for None.
+
+    Raises:
+        ConfigError: the manifest's mistakes.
+    """
+    read = read_manifest(manifest)
+    path = Path(os.path.abspath(manifest))
+    root = Path(os.path.abspath(out)) if out else path.with_name(f"{path.stem}-out")
+    place = read.manifest.output
+    if place is not None and not is_url(place):
+        place = str(read.folder / Path(place).expanduser())
+    return Zoo(make_jobs(read), Folders(root), Output(place or str(root / "models")))
+
+
+def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> JobStore:
+    """Open the store of a zoo.
+
+    Args:
+        zoo: whose store.
+        new: make it where there is none.
+        lease: seconds without a heartbeat after which a job is anybody's.
+
+    Raises:
+        UsageError: there is none and none should be made.
+        OutputError: it can't be made.
+    """
+    if not new and not zoo.folders.store.exists():
+        raise UsageError(f"{zoo.folders.root} holds no zoo.sqlite; give the folder of a run with -o")
+    try:
+        zoo.folders.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{zoo.folders.root} can't be made: {error.strerror}; choose another folder") from error
+    return JobStore(zoo.folders.store) if lease is None else JobStore(zoo.folders.store, lease=lease)
+
+
+def plan(zoo: Zoo, chosen: Sequence[Job], store: JobStore) -> tuple[list[Planned], int]:
+    """Return what a run would do, with what it is expected to cost, and how many ended jobs that was learned from."""
+    done = set(enter(store, chosen, [job.name for job in zoo.jobs], zoo.output))
+    left = {row.key for row, _ in store.abandoned()}
+    known = {one.key: one for one in store.attempts() if one.outcome == "done" and one.ended}
+    rows = store.chosen()
+    guesses = {row.key: expected(row.job) for row in rows}
+    learnt = [(guess, known[key]) for key, guess in guesses.items() if guess and key in known]
+    longer, larger = learned(learnt)
+    planned = []
+    for row in rows:
+        over = row.key in done or row.status == "failed" or (row.status == "running" and row.key not in left)
+        before, guess = known.get(row.key), guesses[row.key]
+        seconds = seconds_of(before) if before else guess and guess.seconds * longer
+        memory = (before and before.peak_memory) or (guess and guess.memory * larger)
+        planned.append(Planned(row.job, row.status if over else "run", seconds, memory, guessed=before is None))
+    return planned, len(learnt)
+
+
+def run(
+    zoo: Zoo,
+    chosen: Sequence[Job],
+    notice: Callable[[str], None],
+    *,
+    runner: Runner | None = None,
+    time_limit: float | None = None,
+    again: bool = False,
+    lease: float | None = None,
+) -> list[JobRow]:
+    """Run jobs and return their rows afterwards.
+
+    Args:
+        zoo: all of it.
+        chosen: the jobs to run.
+        notice: told a line for each attempt that ended.
+        runner: where; as many workers on this machine as its cores allow for None.
+        time_limit: seconds; what has not ended then waits for the next run.
+        again: give those that failed all their tries again.
+        lease: see ``JobStore``.
+
+    Raises:
+        OutputError: the store can't be written.
+    """
+    runner = runner or Local(default_slots(chosen))
+    with closing(runner), open_store(zoo, lease=lease) as store:
+        enter(store, chosen, [job.name for job in zoo.jobs], zoo.output)
+        if again:
+            store.again([row.key for row in store.chosen("status = 'failed'")])
+        Supervisor(store, zoo.folders, zoo.output, runner, notice).run(time_limit)
+        return store.chosen()
+
+
+def default_slots(jobs: Sequence[Job]) -> int:
+    """Return how many jobs run at a time unless it is said: the cores, shared by the jobs' threads."""
+    return max(1, len(os.sched_getaffinity(0)) // max([job.threads for job in jobs], default=1))
+
+
+def merge(zoo: Zoo, shards: Sequence[str], notice: Callable[[str], None]) -> list[JobRow]:
+    """Take over what the shards of this zoo have done, with models and logs; the shards stay as they are.
+
+    Raises:
+        UsageError: a shard has no store.
+        OutputError: a result can't be copied.
+    """
+    with open_store(zoo) as store:
+        enter(store, zoo.jobs, [job.name for job in zoo.jobs], zoo.output)
+        for shard in shards:
+            part = Zoo(zoo.jobs, Folders(Path(shard)), Output(str(Path(shard) / "models")))
+            with open_store(part, new=False) as other:
+                taken = [row for row in other.rows("status != 'running'") if _take(zoo, store, part, other, row)]
+            notice(f"{shard}: {plural(len(taken), 'job')}")
+        return store.rows()
+
+
+def _take(zoo: Zoo, store: JobStore, part: Zoo, other: JobStore, row: JobRow) -> bool:
+    """Copy one job of a shard; what is finished beats what failed, and that beats what waits."""
+    rank = {"waiting": 0, "running": 0, "failed": 1}
+    mine = store.rows("key = ?", (row.key,))
+    if not mine or rank.get(row.status, 2) <= rank.get(mine[0].status, 2):
+        return False
+    attempts = other.attempts(row.key)
+    try:
+        if row.status in DONE and not is_url(zoo.output.place):
+            copy = zoo.folders.attempt(row.key, 0)
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(part.output.of(row.name), copy, ignore=_only_files)
+            zoo.output.publish(copy, row.name)
+            shutil.rmtree(copy, ignore_errors=True)
+        logs = []
+        for one in attempts:
+            log = zoo.folders.log(row.name, row.key, one.number)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            if Path(one.log).is_file():
+                shutil.copyfile(one.log, log)
+            logs.append(str(log))
+    except OSError as error:
+        raise OutputError(f"{row.name}: can't be copied from {part.folders.root}: {error}") from error
+    store.adopt(row, attempts, logs)
+    return True
+
+
+def _only_files(folder: str, names: list[str]) -> list[str]:
+    """Leave out folders: they are results of other jobs."""
+    return [name for name in names if os.path.isdir(os.path.join(folder, name))]
+
+
+def stage_of(log: str) -> str:
+    """Return the last line of a worker's log, "" where it has said nothing yet."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.path.getsize(log) - 500))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""

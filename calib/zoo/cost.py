@@ -1,0 +1,155 @@
+"""What a job will cost, before it has run: from its model's multiplications, and from the jobs that have ended here."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from calib.config import Settings
+from calib.errors import CalibError
+from calib.samples.source import parse_source
+from calib.zoo.jobs import Attempt
+from calib.zoo.make_jobs import Job
+from calib.zoo.urls import is_url, parts
+
+# Measured on one core of a Xeon of 2023 (AVX-512) with networks of 3 to 700 million multiplications and 10 to 62
+# layers; off by a factor of two for some of them, and by more on another machine. Jobs that have ended correct it.
+START_SECONDS = 2.5  # loading OpenVINO and calib, writing the result
+LAYER_SECONDS = {"fast": 0.045, "balanced": 0.15, "thorough": 0.5}
+MULTIPLICATIONS_A_SECOND = 10e9
+START_BYTES = 150e6
+ACTIVATIONS_HELD = {"fast": 0.8, "balanced": 3.5, "thorough": 3.5}
+
+_CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds of one worker, and its peak memory in bytes."""
+
+    seconds: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one inference takes.
+
+    Attributes:
+        multiplications: of convolutions and MatMuls.
+        layers: how many of those there are.
+        activations: bytes of all tensors between operations, in f32.
+    """
+
+    multiplications: float
+    layers: int
+    activations: float
+
+
+def expected(job: Job) -> Expected | None:
+    """Return what a job would cost on the machine that the constants above are from; None where nothing tells.
+
+    A search that has to take layers back costs more: how many evaluations it needs shows only when it runs.
+    """
+    size = None if is_url(job.model) else size_of(job.model)
+    if size is None:
+        return None
+    effort = str(_setting(job, "effort"))
+    asked = int(_setting(job, "samples"))
+    samples = min(asked, count(job.calibration, job.base) or asked) + 2 * (count(job.validation, job.base) or 0)
+    seconds = size.multiplications * samples / MULTIPLICATIONS_A_SECOND / job.threads
+    weights = bytes_of(job)
+    return Expected(
+        START_SECONDS + LAYER_SECONDS[effort] * size.layers + seconds,
+        START_BYTES + 2 * weights + ACTIVATIONS_HELD[effort] * size.activations,
+    )
+
+
+def learned(known: Sequence[tuple[Expected, Attempt]]) -> tuple[float, float]:
+    """Return by how much attempts took longer, and more memory, than was expected of their jobs: the medians."""
+    longer = [seconds_of(attempt) / guess.seconds for guess, attempt in known]
+    larger = [attempt.peak_memory / guess.memory for guess, attempt in known if attempt.peak_memory]
+    return median(longer or [1.0]), median(larger or [1.0])
+
+
+def seconds_of(attempt: Attempt) -> float:
+    """Return how long an attempt took."""
+    return (attempt.ended or attempt.started) - attempt.started
+
+
+def bytes_of(job: Job) -> int:
+    """Return the bytes of a model's files on this machine, 0 for a URL."""
+    return 0 if is_url(job.model) else sum(os.path.getsize(p) for p in parts(job.model) if os.path.exists(p))
+
+
+def size_of(path: str) -> Size | None:
+    """Read what one inference takes from an IR's .xml alone; a dynamic batch counts as 1.
+
+    None where it can't be told: another format, an unreadable file, other dynamic dimensions.
+    """
+    multiplications, layers, activations = 0.0, 0, 0.0
+    try:
+        for _, element in ElementTree.iterparse(path):
+            if element.tag == "layer":
+                kind, outputs = element.get("type", ""), [_shape(port) for port in element.findall("output/port")]
+                if kind in _CONVOLUTIONS or kind == "MatMul":
+                    multiplications += _multiplications(element, kind, outputs[0])
+                    layers += 1
+                if kind != "Const":
+                    activations += 4.0 * sum(prod(shape) for shape in outputs)
+                element.clear()
+    except (OSError, ElementTree.ParseError, ValueError, IndexError):
+        return None
+    return Size(multiplications, layers, activations)
+
+
+def _multiplications(layer: ElementTree.Element, kind: str, output: list[int]) -> float:
+    data, weights = (_shape(port) for port in layer.findall("input/port")[:2])
+    if kind == "MatMul":
+        options = layer.find("data")
+        across = options is not None and options.get("transpose_a") in ("true", "1")
+        return float(prod(output) * (data[-2] if across else data[-1]))
+    spread = data if "Backprop" in kind else output
+    return float(prod(spread) * prod(weights[2 if kind.startswith("Group") else 1 :]))
+
+
+def _shape(port: ElementTree.Element) -> list[int]:
+    shape = [int(dim.text or "") for dim in port.findall("dim")]
+    if any(size < 0 for size in shape[1:]):
+        raise ValueError("dynamic")
+    return [abs(size) for size in shape]
+
+
+def count(text: str, base: str) -> int | None:
+    """Return how many samples a DATA argument holds where that is cheap to tell: an .npz, or a folder of files."""
+    try:
+        path = parse_source(text, (), Path(base)).path if text else None
+        if path is None:
+            return None
+        if path.is_dir():
+            return sum(entry.is_file() for entry in os.scandir(path))
+        if path.suffix != ".npz":
+            return None
+        with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
+            return _first_dimension(file)
+    except (CalibError, OSError, ValueError, IndexError, zipfile.BadZipFile):
+        return None
+
+
+def _first_dimension(file: IO[bytes]) -> int | None:
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape = read[np.lib.format.read_magic(file)](file)[0]  # pyright: ignore[reportArgumentType]
+    return shape[0] if shape else None
+
+
+def _setting(job: Job, name: str) -> Any:
+    return job.settings.get(name, Settings.model_fields[name].default)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from trust_fixtures.tiny import convnet, images
+
+from calib.corrections.bias_correction import Resettled, correct_biases
+from calib.corrections.rounding import round_all
+from calib.corrections.scoring import Draft, Judge
+from calib.engine.accuracy_control import identity_of, keep_promise
+from calib.engine.building import build, without
+from calib.engine.evaluation import examine
+from calib.engine.job import prepare
+from calib.graph.finder import find
+from calib.graph.insert import Edits
+from calib.graph.placement import place
+from calib.graph.view import GraphView
+from calib.progress import silent
+from calib.runtime.session import Session
+from calib.values.plan import Range
+
+
+def stacked(count: int, seed: int = 3):
+    return [[image[None]] for image in np.abs(images(count, seed))]
+
+
+@pytest.fixture(scope="module")
+def ready():
+    """A draft whose first layer clips, so that the biases behind it have much to make up for."""
+    model = convnet()
+    view = GraphView(model)
+    plan = place(view, find(view, ()))
+    ranged = tuple(
+        replace(q, range=Range(0.0, 0.8) if "first" in q.layers else Range(0.0, 30.0)) for q in plan.activations
+    )
+    plain = Draft(model, view, replace(plan, activations=ranged), Edits())
+    alone, _ = round_all(plain, stacked(8))
+    return alone, Judge(model, stacked(6, seed=9))
+
+
+def sequential(alone: Draft, judge: Judge, samples: list[list[np.ndarray]]) -> Draft:
+    draft = correct_biases(replace(alone, edits=Edits(alone.edits.rounded)), samples)
+    assert draft is not None
+    return replace(draft, settle=Resettled(samples, judge, alone.edits))
+
+
+@pytest.fixture(scope="module")
+def draft(ready) -> Draft:
+    return sequential(*ready, stacked(8))
+
+
+def test_a_layer_gone_takes_what_others_had_made_up_for_it_along(ready, draft):
+    judge = ready[1]
+    carried = without(replace(draft, settle=None), ["first"])
+    found = without(draft, ["first"])
+    anew = correct_biases(replace(carried, edits=Edits(carried.edits.rounded)), stacked(8))
+    assert anew is not None and found.edits.biases.keys() == {"second", "head"}
+    for layer, delta in anew.edits.biases.items():
+        np.testing.assert_array_equal(found.edits.biases[layer], delta)
+        assert not np.array_equal(found.edits.biases[layer], carried.edits.biases[layer])
+    assert judge(found) > judge(carried) + 3
+    assert {port.node for port in found.edits.rounded} == {"second", "head"}
+
+
+def test_biases_that_score_lower_on_held_out_samples_give_way_to_those_of_each_layer_alone(ready):
+    alone, judge = ready
+    elsewhere = [[10 * sample] for (sample,) in stacked(8)]
+    found = without(sequential(alone, judge, elsewhere), ["first"])
+    expected = without(alone, ["first"])
+    assert found.edits.biases.keys() == expected.edits.biases.keys()
+    assert all(np.array_equal(found.edits.biases[k], v) for k, v in expected.edits.biases.items())
+    assert judge(found) == judge(expected)
+
+
+def test_an_order_of_reverts_makes_no_difference_and_nothing_is_left_of_a_plan_without_layers(draft):
+    one, other = without(without(draft, ["head"]), ["first"]), without(draft, ["first", "head"])
+    assert one.edits.biases.keys() == other.edits.biases.keys() == {"second"}
+    assert np.array_equal(one.edits.biases["second"], other.edits.biases["second"])
+    none = without(one, ["second"])
+    assert not none.edits.biases and not none.edits.rounded
+
+
+def test_verdicts_know_what_the_biases_of_other_plans_come_from(ready, draft):
+    alone, judge = ready
+    changed = [
+        replace(draft, settle=None),
+        replace(draft, settle=Resettled(stacked(8, seed=5), judge, alone.edits)),
+        replace(draft, settle=Resettled(stacked(8), Judge(alone.model, stacked(6, seed=5)), alone.edits)),
+    ]
+    again = replace(draft, settle=Resettled(stacked(8), judge, alone.edits))
+    assert identity_of(again) == identity_of(draft)
+    assert len({identity_of(one) for one in (draft, *changed)}) == 4
+
+
+def test_the_promised_figure_is_that_of_the_model_whose_biases_were_found_again(ready, draft, tmp_path):
+    validation = np.abs(images(16, seed=4))
+    flags = {"metric": "relative-l2", "max_drop": 0.05, "effort": "fast"}
+    job = prepare(draft.model, [np.abs(image) for image in images(8)], flags=flags)
+    exam = examine(job, validation)
+    assert exam is not None
+    runs, whole = [], build(draft)
+    for resume in (False, True):
+        with silent("search") as stage:
+            runs.append(keep_promise(job, whole, exam, store=tmp_path / "s", resume=resume, stage=stage))
+    kept, again = runs
+    assert kept.built is not None and kept.result is not None and again.built is not None
+    reverted = sorted(kept.result.reverted)
+    assert "first" in reverted and len(kept.built.plan.layers) == 3 - len(reverted) > 0
+    assert kept.built.draft.edits.biases.keys() == without(draft, reverted).edits.biases.keys()
+    for layer, delta in without(draft, reverted).edits.biases.items():
+        np.testing.assert_array_equal(kept.built.draft.edits.biases[layer], delta)
+        assert not np.array_equal(delta, draft.edits.biases[layer])
+    plain, int8 = Session(draft.model), Session(kept.built.model)
+    pairs = [(plain([image[None]])[0], int8([image[None]])[0]) for image in validation]
+    expected = np.mean([1 - np.linalg.norm(y_q - y) / np.linalg.norm(y) for y, y_q in pairs])
+    assert kept.facts.quantized == again.facts.quantized == pytest.approx(expected, abs=1e-6)
+    assert np.array_equal(Session(kept.built.model)(ready[1].held[0]), Session(again.built.model)(ready[1].held[0]))

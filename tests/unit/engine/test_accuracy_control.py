@@ -1,0 +1,66 @@
+"""A search that a signal ends gives the best model until then, and is resumed to the same one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trust_fixtures.tiny import convnet, images
+
+import calib
+from calib.engine.result import Result
+from calib.metrics.label_free import RelativeL2
+
+SAMPLES = list(images(12))
+
+
+class Interrupting(RelativeL2):
+    """Sends this process a Ctrl-C while it measures a sample for the n-th time."""
+
+    def __init__(self, after: int):
+        self.calls, self.after = 0, after
+
+    def measure(self, outputs: Any, target: Any, reference: Any = None) -> Any:
+        self.calls += 1
+        if self.calls == self.after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().measure(outputs, target, reference)
+
+
+def quantized(store: Path, metric: RelativeL2, resume: bool = False) -> Result:
+    settings = {"max_drop": 0.004, "effort": "fast", "estimator": "minmax", "speed": False}
+    return calib.quantize(convnet(), SAMPLES, validation=SAMPLES, metric=metric, store=store, resume=resume, **settings)
+
+
+def layers(result: Result) -> list[str]:
+    return [layer.planned for layer in result.report.layers]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, int]:
+    metric = Interrupting(0)
+    return quantized(tmp_path_factory.mktemp("whole") / "run.sqlite", metric), metric.calls
+
+
+def test_signal_during_the_baseline_leaves_nothing(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        quantized(tmp_path / "run.sqlite", Interrupting(5))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_signal_during_the_search_gives_the_best_model_and_resume_the_one_without(
+    tmp_path: Path, whole: tuple[Result, int], share: float
+):
+    expected, calls = whole
+    assert expected.report.accuracy is not None and not expected.report.accuracy.stopped and calls > 40
+    known = 2 * len(SAMPLES) + 1  # FP32 and everything in INT8 were measured
+    after = round(known + share * (calls - known))
+    interrupted = quantized(tmp_path / "run.sqlite", Interrupting(after))
+    assert interrupted.report.accuracy is not None and interrupted.report.accuracy.stopped == "it was interrupted"
+    assert interrupted.report.search
+    resumed = quantized(tmp_path / "run.sqlite", RelativeL2(), resume=True)
+    assert layers(resumed) == layers(expected)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

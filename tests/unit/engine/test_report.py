@@ -1,0 +1,67 @@
+"""What the report says of corrections is true of the model that is kept."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from calib.corrections.recipes import Chosen
+from calib.engine.report import _corrections, weight_sqnr
+from calib.graph.insert import Edits
+from calib.values.facts import CorrectionFacts
+from calib.values.plan import Port, TensorId, WeightQuantizer
+
+
+def chosen(*layers: str) -> Chosen:
+    facts = [CorrectionFacts(correction="equalization", layer="x:0", kept=True)]
+    for layer in layers:
+        facts += [CorrectionFacts(correction=name, layer=layer, kept=True) for name in ("rounding", "bias")]
+    facts += [CorrectionFacts(correction="sequential bias", layer="", kept=True)]
+    return Chosen(draft_of(*layers), corrections=tuple(facts))
+
+
+def draft_of(*layers: str, biases: tuple[str, ...] = (), settle: Any = None) -> Any:
+    edits = Edits({}, {layer: np.full(2, 0.5, np.float32) for layer in biases})
+    return SimpleNamespace(
+        plan=SimpleNamespace(layers=[SimpleNamespace(name=n) for n in layers]), edits=edits, settle=settle
+    )
+
+
+def kept_of(draft: Any) -> list[tuple[str, str]]:
+    built: Any = draft and SimpleNamespace(draft=draft, plan=draft.plan)
+    return [(fact.correction, fact.layer) for fact in _corrections(chosen("a", "b"), built) if fact.kept]
+
+
+def test_corrections_of_a_layer_go_with_it_and_equalization_stays():
+    found = kept_of(draft_of("b"))
+    assert found == [("equalization", "x:0"), ("rounding", "b"), ("bias", "b"), ("sequential bias", "")]
+
+
+def test_nothing_is_kept_of_a_model_that_is_not():
+    assert kept_of(None) == []
+
+
+def test_biases_found_again_are_those_of_the_model_and_those_dropped_are_given_back():
+    draft = draft_of("b", biases=("b",), settle="found again")
+    built: Any = SimpleNamespace(draft=draft, plan=draft.plan)
+    (bias,) = [f for f in _corrections(chosen("a", "b"), built) if (f.correction, f.layer) == ("bias", "b")]
+    assert bias.kept and bias.detail == "2 of 2 channels, the largest change is 0.5"
+    assert ("bias", "b") not in kept_of(draft_of("b", settle="dropped"))
+
+
+def test_weight_sqnr_is_of_the_rounding_that_the_model_has():
+    """Rounding to 255 levels leaves an error of scale²/12; a rounding of its own is held against the same weights."""
+    weights = np.random.default_rng(0).uniform(-1, 1, (2, 5000)).astype(np.float32)
+    port = Port("layer", 1)
+    quantizer = WeightQuantizer(port, (2, 1))
+    view: Any = SimpleNamespace(
+        nodes={"w": SimpleNamespace(data=weights)}, tensor=lambda port: TensorId({"layer": "w"}[port.node])
+    )
+    plan = SimpleNamespace(weights=[quantizer])
+    plain: Any = SimpleNamespace(plan=plan, view=view, edits=Edits())
+    assert abs(weight_sqnr(plain)["layer"] - 10 * np.log10((1 / 3) / (127.0**-2 / 12))) < 0.3
+    coarse = np.rint(weights).astype(np.int8), np.ones((2, 1), np.float32)
+    own: Any = SimpleNamespace(plan=plan, view=view, edits=Edits({port: coarse}))
+    assert abs(weight_sqnr(own)["layer"] - 10 * np.log10((1 / 3) / (1 / 12))) < 0.3

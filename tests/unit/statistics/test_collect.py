@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calib.errors import DataError, StatisticsError
+from calib.runtime.session import Session, ov
+from calib.statistics import counting
+from calib.statistics.collect import Need, collect
+from calib.values.plan import TensorId
+from calib.values.summary import Histogram
+
+op = ov.opset13
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape, np.float32)
+
+
+def named(node: ov.Node, name: str) -> ov.Node:
+    node.set_friendly_name(name)
+    return node
+
+
+def conv(x: ov.Node, out: int, name: str) -> ov.Node:
+    channels = x.output(0).get_partial_shape()[1].get_length()
+    weights = normal(out, channels, 3, 3)
+    return named(op.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1]), name)
+
+
+def branchy(shape=(1, 3, 12, 14)) -> ov.Model:
+    """A small U-Net: encoder, pooled and upsampled bottom, concat with the skip, and a MatMul behind."""
+    x = op.parameter(list(shape), np.float32, name="image")
+    skip = named(op.relu(conv(x, 16, "down")), "skip")
+    pooled = named(op.max_pool(skip, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]), "pooled").output(0)
+    weights = normal(16, 16, 3, 3) / 12
+    bottom = named(op.convolution(pooled, weights, [1, 1], [1, 1], [1, 1], [1, 1]), "bottom")
+    up = op.interpolate(bottom, np.array([2.0, 2.0], np.float32), "nearest", "scales", axes=np.array([2, 3]))
+    joined = named(op.concat([skip, named(up, "up")], 1), "joined")
+    last = conv(joined, 5, "last")
+    mean = named(op.reduce_mean(last, np.array([2, 3]), keep_dims=False), "mean")
+    return ov.Model([op.matmul(mean, normal(5, 4), False, False)], [x], "branchy")
+
+
+TENSORS = ("image", "skip", "bottom", "joined", "last", "mean")
+
+
+def feeds(count: int, shape=(1, 3, 12, 14), seed: int = 1):
+    rng = np.random.default_rng(seed)
+    return [(f"id{i:03}", f"row {i}", (rng.standard_normal(shape, np.float32) * (1 + i % 3),)) for i in range(count)]
+
+
+def values_of(model: ov.Model, names, samples) -> dict[str, list[np.ndarray]]:
+    """Each tensor's value in each sample, from the model with raw outputs added."""
+    clone = model.clone()
+    nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
+    extended = ov.Model([op.result(nodes[name].output(0)) for name in names], clone.get_parameters())
+    session = Session(extended)
+    rows = [session(arrays) for _, _, arrays in samples]
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def need_all(**kwargs) -> dict[TensorId, Need]:
+    return {TensorId(name): Need(channel_axis=-1 if name == "mean" else 1, **kwargs) for name in TENSORS}
+
+
+def text(summaries) -> str:
+    with np.printoptions(threshold=1_000_000, floatmode="unique"):
+        return repr(summaries)
+
+
+def test_extremes_are_those_of_numpy_to_the_last_bit():
+    model, samples = branchy(), feeds(5)
+    found = collect(model, need_all(channels=True), samples, streams=1)
+    expected = values_of(model, TENSORS, samples)
+    assert list(found) == [TensorId(name) for name in TENSORS]
+    for name in TENSORS:
+        summary, stack = found[TensorId(name)], np.stack(expected[name])
+        assert (summary.low, summary.high, summary.samples) == (stack.min(), stack.max(), 5)
+        per_sample = stack.reshape(5, -1).astype(np.float64)
+        assert summary.mean_low == pytest.approx(per_sample.min(1).mean(), rel=1e-15)
+        assert summary.mean_high == pytest.approx(per_sample.max(1).mean(), rel=1e-15)
+        by_channel = np.moveaxis(stack, -1 if name == "mean" else 2, 0).reshape(stack.shape[2], -1)
+        assert summary.channel_low is not None and summary.channel_high is not None
+        np.testing.assert_array_equal(summary.channel_low, by_channel.min(1))
+        np.testing.assert_array_equal(summary.channel_high, by_channel.max(1))
+        assert summary.histogram is None and summary.channel_mean is None
+
+
+def test_channel_means_are_those_of_numpy_within_f32_rounding():
+    model, samples = branchy(), feeds(5)
+    found = collect(model, need_all(channel_mean=True), samples, streams=1)
+    expected = values_of(model, TENSORS, samples)
+    for name in TENSORS:
+        stack = np.stack(expected[name]).astype(np.float64)
+        by_channel = np.moveaxis(stack, -1 if name == "mean" else 2, 0).reshape(stack.shape[2], -1)
+        mean = found[TensorId(name)].channel_mean
+        assert mean is not None
+        # a sum of n f32 numbers is off by at most n roundings of their magnitudes
+        n = by_channel.shape[1] // 5
+        np.testing.assert_array_less(np.abs(mean - by_channel.mean(1)), n * 2**-24 * np.abs(by_channel).mean(1) + 1e-12)
+
+
+@pytest.mark.parametrize("room", [counting.PASS_VALUES, 1500])
+def test_an_exact_histogram_counts_every_value_in_one_pass_or_several(monkeypatch, room):
+    monkeypatch.setattr(counting, "PASS_VALUES", room)
+    model, samples = branchy(), feeds(4)
+    found = collect(model, need_all(histogram=True), samples, streams=1, exact_histogram=True)
+    for name, stack in values_of(model, TENSORS, samples).items():
+        summary, expected = found[TensorId(name)], Histogram.of(np.stack(stack))
+        assert summary.histogram is not None and summary.histogram_samples == 4
+        np.testing.assert_array_equal(summary.histogram.codes, expected.codes)
+        np.testing.assert_array_equal(summary.histogram.counts, expected.counts)
+
+
+def test_small_tensors_are_counted_whole_and_large_ones_evenly(monkeypatch):
+    model, samples = branchy(), feeds(4)
+    found = collect(model, need_all(histogram=True), samples, streams=1)
+    for name, stack in values_of(model, TENSORS, samples).items():
+        assert found[TensorId(name)].histogram.total == np.stack(stack).size  # type: ignore[union-attr]
+    monkeypatch.setattr(counting, "PASS_VALUES", 6 * 300)
+    thin = collect(model, need_all(histogram=True), samples, streams=1)
+    for name, stack in values_of(model, TENSORS, samples).items():
+        histogram, whole = thin[TensorId(name)].histogram, Histogram.of(np.stack(stack))
+        assert histogram is not None and histogram.total <= 4 * 300 and set(histogram.codes) <= set(whole.codes)
+        assert histogram.total >= min(whole.total, 4 * 50)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_streams_and_order_change_no_bit(exact):
+    model, samples = branchy(), feeds(140)
+    needs = need_all(histogram=True, channels=True, channel_mean=True)
+    expected = text(collect(model, needs, samples, streams=1, exact_histogram=exact))
+    shuffled = [samples[i] for i in np.random.default_rng(3).permutation(len(samples))]
+    assert text(collect(model, needs, samples, streams=2, exact_histogram=exact)) == expected
+    assert text(collect(model, needs, shuffled, streams=2, exact_histogram=exact)) == expected
+
+
+def test_the_model_is_not_changed_and_what_is_needed_does_not_matter_to_extremes():
+    model, samples = branchy(), feeds(3)
+    before = (len(model.get_ops()), len(model.outputs))
+    plain = collect(model, need_all(), samples, streams=1)
+    rich = collect(model, need_all(histogram=True, channel_mean=True), samples, streams=1)
+    assert (len(model.get_ops()), len(model.outputs)) == before
+    for tensor, summary in plain.items():
+        assert (rich[tensor].low, rich[tensor].high) == (summary.low, summary.high)
+
+
+def test_dynamic_shapes_are_collected_from_samples_of_several_sizes():
+    model = branchy((-1, 3, -1, -1))
+    samples = [
+        (f"{n}", f"{n}", (np.random.default_rng(n).standard_normal((1, 3, 8 + 2 * n, 10), np.float32),))
+        for n in range(4)
+    ]
+    found = collect(model, need_all(histogram=True, channels=True), samples, streams=2)
+    exact = collect(model, need_all(histogram=True), samples, streams=1, exact_histogram=True)
+    for name, parts in values_of(model, TENSORS, samples).items():
+        whole = np.concatenate([part.reshape(-1) for part in parts])
+        assert (found[TensorId(name)].low, found[TensorId(name)].high) == (whole.min(), whole.max())
+        assert exact[TensorId(name)].histogram.total == whole.size  # type: ignore[union-attr]
+        assert found[TensorId(name)].histogram.total == whole.size  # type: ignore[union-attr]
+
+
+def test_large_tensors_of_unknown_size_are_thinned(monkeypatch):
+    monkeypatch.setattr(counting, "PASS_VALUES", 6 * 200)
+    model, samples = branchy((1, 3, -1, -1)), feeds(3)
+    found = collect(model, need_all(histogram=True), samples, streams=1)
+    for name, stack in values_of(model, TENSORS, samples).items():
+        histogram, whole = found[TensorId(name)].histogram, Histogram.of(np.stack(stack))
+        assert histogram is not None and set(histogram.codes) <= set(whole.codes)
+        assert min(whole.total, 3 * 60) <= histogram.total <= 3 * 450
+
+
+def test_scalars_and_vectors_are_collected_without_channels():
+    x = op.parameter([4], np.float32, name="x")
+    scalar = named(op.reduce_sum(x, np.array([0]), keep_dims=False), "scalar")
+    model = ov.Model([op.add(scalar, x)], [x])
+    need = Need(histogram=True, channels=True, channel_mean=True)
+    samples = [("a", "a", (np.arange(4, dtype=np.float32),))]
+    found = collect(model, {TensorId("x"): need, TensorId("scalar"): need}, samples, streams=1)
+    assert [(s.low, s.high, s.channel_low, s.channel_mean) for s in found.values()] == [
+        (0.0, 3.0, None, None),
+        (6.0, 6.0, None, None),
+    ]
+    assert [s.histogram.total for s in found.values() if s.histogram] == [4, 1]
+
+
+def test_an_empty_tensor_counts_for_nothing():
+    x = op.parameter([-1, 4], np.float32, name="x")
+    model = ov.Model([op.add(x, np.float32(1))], [x])
+    full = np.arange(8, dtype=np.float32).reshape(2, 4) + 1
+    samples = [("a", "a", (full,)), ("b", "b", (np.zeros((0, 4), np.float32),))]
+    need = {TensorId("x"): Need(histogram=True, channels=True, channel_mean=True)}
+    found = collect(model, need, samples, streams=1)[TensorId("x")]
+    assert (found.samples, found.low, found.high, found.mean_low) == (1, 1.0, 8.0, 1.0)
+    assert found.histogram_samples == 1
+    assert collect(model, need, samples[1:], streams=1) == {}
+
+
+def test_state_starts_afresh_with_each_sample():
+    x = op.parameter([1, 4], np.float32, name="x")
+    variable = "memory"
+    read = op.read_value(np.zeros((1, 4), np.float32), variable)
+    total = named(op.add(read, x), "total")
+    assign = op.assign(total, variable)
+    out = op.matmul(total, normal(4, 2), False, False)
+    model = ov.Model([op.result(out)], [assign], [x], "stateful")
+    samples = [(f"{i}", f"{i}", (np.full((1, 4), i + 1, np.float32),)) for i in range(6)]
+    for streams in (1, 2):
+        found = collect(model, {TensorId("total"): Need()}, samples, streams=streams)[TensorId("total")]
+        assert (found.low, found.high) == (1.0, 6.0)
+
+
+def test_tensors_that_are_not_f32_are_left_out():
+    x = op.parameter([1, 4], np.int32, name="x")
+    model = ov.Model([op.relu(named(op.convert(x, "f32"), "real"))], [x])
+    needs = {TensorId("x"): Need(), TensorId("real"): Need()}
+    found = collect(model, needs, [("a", "a", (np.arange(4, dtype=np.int32)[None],))], streams=1)
+    assert list(found) == [TensorId("real")]
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
+def test_an_input_that_is_not_finite_is_named_with_its_sample(bad):
+    samples = feeds(4)
+    samples[2][2][0][0, 1, 3, 4] = bad
+    with pytest.raises(DataError, match=r"row 2: tensor image:0 is not finite .*see input 0 \(image\)"):
+        collect(branchy(), need_all(), samples, streams=2)
+
+
+def test_nan_in_an_input_is_found_though_a_relu_would_hide_it():
+    x = op.parameter([1, 4], np.float32, name="x")
+    model = ov.Model([op.matmul(named(op.relu(x), "r"), normal(4, 2), False, False)], [x])
+    samples = [("a", "a.png", (np.array([[1, np.nan, 2, 3]], np.float32),))]
+    with pytest.raises(DataError, match=r"a\.png: input 0 \(x\) holds NaN"):
+        collect(model, {TensorId("r"): Need()}, samples, streams=1)
+
+
+def test_a_layer_that_makes_nan_is_named_by_its_first_tensor():
+    x = op.parameter([1, 4], np.float32, name="x")
+    root = named(op.sqrt(x), "root")
+    after = named(op.add(root, np.float32(1)), "after")
+    model = ov.Model([op.matmul(after, normal(4, 2), False, False)], [x])
+    samples = [("a", "a.png", (np.ones((1, 4), np.float32),)), ("b", "b.png", (-np.ones((1, 4), np.float32),))]
+    with pytest.raises(DataError, match=r"b\.png: tensor root:0 .*4 of 4 .*All inputs are finite, so a layer"):
+        collect(model, {TensorId("after"): Need(), TensorId("root"): Need()}, samples, streams=1)
+
+
+def test_infinity_that_only_masks_a_softmax_is_legal():
+    x = op.parameter([1, 4], np.float32, name="x")
+    mask = op.parameter([1, 4], np.float32, name="mask")
+    scores = named(op.softmax(op.add(x, mask), 1), "scores")
+    model = ov.Model([op.matmul(scores, normal(4, 2), False, False)], [x, mask])
+    masked = np.array([[0, 0, -np.inf, -np.inf]], np.float32)
+    found = collect(model, {TensorId("scores"): Need()}, [("a", "a", (normal(1, 4), masked))], streams=1)
+    assert found[TensorId("scores")].high <= 1
+
+
+def test_large_finite_values_whose_sum_overflows_are_accepted():
+    x = op.parameter([1, 4], np.float32, name="x")
+    model = ov.Model([op.relu(x)], [x])
+    big = np.array([[3e38, 3e38, -1, 2]], np.float32)
+    found = collect(model, {TensorId("x"): Need()}, [("a", "a", (big,)), ("b", "b", (big / 2,))], streams=1)
+    assert found[TensorId("x")].high == np.float32(3e38)
+    assert found[TensorId("x")].mean_high == pytest.approx(2.25e38, rel=1e-6)
+
+
+def test_no_samples_and_unknown_tensors_are_refused():
+    with pytest.raises(DataError, match="at least one sample"):
+        collect(branchy(), need_all(), [], streams=1)
+    with pytest.raises(StatisticsError, match="nowhere:0"):
+        collect(branchy(), {TensorId("nowhere"): Need()}, feeds(1), streams=1)
+
+
+def test_several_passes_need_samples_that_can_be_read_again(monkeypatch):
+    monkeypatch.setattr(counting, "PASS_VALUES", 1500)
+    with pytest.raises(DataError, match="can be read only once"):
+        collect(branchy(), need_all(histogram=True), iter(feeds(2)), streams=1, exact_histogram=True)
+
+
+def test_progress_counts_samples():
+    seen: list[int] = []
+    collect(branchy(), need_all(), feeds(3), streams=1, progress=seen.append)
+    assert seen == [1, 2, 3]
