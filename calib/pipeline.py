@@ -9,10 +9,10 @@ from typing import Any
 
 from calib.engine.accuracy_control import keep_promise
 from calib.engine.building import aliases, build, check_plan, correct, equalized, gather, make_plan, replayed
-from calib.engine.evaluation import examine
+from calib.engine.evaluation import evaluated, open_evaluator
 from calib.engine.job import Clock, check_conversion, prepare
 from calib.engine.layer_facts import layer_facts
-from calib.engine.report import Findings, finish, make_report, measured
+from calib.engine.report import Findings, finish, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Paid, pay_off
 from calib.graph.finder import already_quantized, find
@@ -65,7 +65,7 @@ def quantize(
         given = read_plan(plan) if isinstance(plan, str | Path) else plan
         placed = make_plan(job) if given is None else check_plan(job, given)
         job = check_conversion(job)
-        exam = examine(job, validation)
+        evaluator = open_evaluator(job, validation)
     if given is None or not given.has_ranges:
         with clock("equalize"):
             base = equalized(job, placed)
@@ -80,15 +80,19 @@ def quantize(
     with clock("insert"):
         built = build(chosen.draft, chosen.trial)
     kept = None
-    if exam is not None:
+    if evaluator is not None:
         with clock("search") as stage:
-            kept = keep_promise(job, built, exam, store=store, resume=resume, stage=stage)
+            kept = keep_promise(job, built, evaluator, store=store, resume=resume, stage=stage)
         built = kept.built
     paid = Paid(built, kept)
     if job.settings.measures_speed:
         with clock("speed") as stage:
-            again = partial(keep_promise, job, exam=exam, store=store, resume=True, stage=stage) if exam else None
-            paid = pay_off(job, built, kept, again, store, resume or exam is not None)
+            again = (
+                partial(keep_promise, job, evaluator=evaluator, store=store, resume=True, stage=stage)
+                if evaluator
+                else None
+            )
+            paid = pay_off(job, built, kept, again, store, resume or evaluator is not None)
     with clock("report"):
         report = make_report(job, Findings(chosen, summaries, paid))
     return finish(job, paid.built, report, clock.stages)
@@ -150,6 +154,6 @@ def evaluate(
     clock = Clock(progress)
     with clock("load"):
         job = prepare(model, None, flags=flags, sets=sets, config=config, need_float=False)
-        exam = examine(job, validation)
+        evaluator = open_evaluator(job, validation)
     with clock("evaluate"):
-        return measured(job, exam, precision)
+        return evaluated(job, evaluator, precision)

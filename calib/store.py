@@ -10,8 +10,9 @@ import hashlib
 import json
 import math
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -324,3 +325,34 @@ def _number(value: float) -> float:
 def _json(value: Any) -> str:
     # Floats are written so that they read back to the last bit; numpy scalars and arrays become numbers and lists.
     return json.dumps(value, default=lambda item: item.tolist(), separators=(",", ":"))
+
+
+def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
+    """Open a run store, a temporary one without a path; without ``resume`` what it held is gone."""
+    if path is None:
+        folder = tempfile.TemporaryDirectory(prefix="calib-")
+        return _TemporaryStore(folder)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"run store {path}: can't be written ({error.strerror or error}); choose another output folder"
+        ) from error
+    return RunStore(path)
+
+
+class _TemporaryStore(AbstractContextManager[RunStore]):
+    def __init__(self, folder: tempfile.TemporaryDirectory[str]):
+        self._folder = folder
+        self._store = RunStore(Path(folder.name) / "run.sqlite")
+
+    def __enter__(self) -> RunStore:
+        return self._store
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+        self._folder.cleanup()

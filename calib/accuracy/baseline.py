@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import BaselineError
+from calib.metrics.metric import WithMargin, WithMovedLabels
 
 # Published figures move by a few points with the resize filter, the crop and the subset.
 FRACTION_TOLERANCE = 0.05
@@ -32,7 +33,7 @@ class BaselineMetric:
     """Measures each sample on FP32's outputs, and what else can be known from them.
 
     Args:
-        metric: a Metric; it may have ``moved_target`` and ``margin``, see `calib.metrics.metric`.
+        metric: a Metric, perhaps `WithMovedLabels` or `WithMargin`, see `calib.metrics.metric`.
     """
 
     def __init__(self, metric: Any):
@@ -41,10 +42,12 @@ class BaselineMetric:
 
     def measure(self, outputs: Any, target: Any, reference: Any = None) -> list[Any]:
         """Return [part, [part with labels moved by −1, by +1] or None, margin or None]."""
-        metric, moved = self.metric, None
-        if hasattr(metric, "moved_target"):
-            moved = [metric.measure(outputs, metric.moved_target(outputs, target, by), reference) for by in SHIFTS]
-        margin = margin_of(metric, outputs, target, reference) if hasattr(metric, "margin") else None
+        metric, moved, margin = self.metric, None, None
+        if isinstance(self.metric, WithMovedLabels):
+            move = self.metric.moved_target
+            moved = [metric.measure(outputs, move(outputs, target, by), reference) for by in SHIFTS]
+        if isinstance(self.metric, WithMargin):
+            margin = margin_of(self.metric, outputs, target, reference)
         return [metric.measure(outputs, target, reference), moved, margin]
 
 
@@ -52,11 +55,12 @@ class MarginMetric:
     """A metric that keeps of each sample, beside its part, how near the outputs were to another verdict.
 
     Args:
-        metric: a Metric with ``margin``, see `calib.metrics.metric`.
+        metric: a Metric that is `WithMargin`, see `calib.metrics.metric`.
     """
 
     def __init__(self, metric: Any):
         self.name, self.unit, self.higher_is_better = metric.name, metric.unit, metric.higher_is_better
+        self.reads = metric.reads
         self.needs_target, self.needs_reference = metric.needs_target, metric.needs_reference
         self.metric = metric
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy.baseline import MarginMetric, check_baseline, labels_moved
+from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
 from calib.accuracy.cost import Expected, expected_cost
 from calib.accuracy.problem import Limits, Problem
@@ -28,17 +28,17 @@ from calib.config import Settings
 from calib.corrections.scoring import Draft
 from calib.corrections.sensitivity import one_in_damages
 from calib.engine.building import Built, aliases, build, without
-from calib.engine.evaluation import Exam, WholeSet
+from calib.engine.evaluation import Evaluator, SampleEvaluator
 from calib.engine.job import Job
-from calib.errors import ModelError, OutputError, UsageError
+from calib.errors import ModelError, UsageError
 from calib.interrupts import Interrupts
 from calib.loading.ir_file import save_model
 from calib.progress import Stage
 from calib.runtime.executed import executed_layers
-from calib.runtime.session import F32, core, default_precision, ov
+from calib.runtime.session import core, default_precision, ov, precision_config
 from calib.runtime.timing import Candidate, time_models
 from calib.samples.identity import split_ids
-from calib.store import RunStore, remembered, remembered_latency
+from calib.store import RunStore, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
 from calib.values.plan_file import plan_to_json
 
@@ -59,7 +59,7 @@ class Kept:
 def keep_promise(
     job: Job,
     whole: Built,
-    exam: Exam,
+    evaluator: Evaluator,
     *,
     store: str | Path | None = None,
     resume: bool = False,
@@ -70,41 +70,41 @@ def keep_promise(
     Args:
         job: with ``max_drop`` in its settings; without one the drop is measured and nothing is reverted.
         whole: everything in INT8.
-        exam: measures.
+        evaluator: measures.
         store: where every verdict is written the moment it is known; None for a temporary file.
         resume: go on from what the store holds.
         stage: told of every step.
     """
     settings, draft = job.settings, whole.draft
     with open_store(store, resume) as verdicts, Interrupts() as interrupts:
-        exam = replace(exam, check=interrupts.check)  # between two samples, not while a verdict is written
-        baseline = _baseline(verdicts, exam, stage)
-        run = _run(job, exam, draft, baseline)
+        evaluator = replace(evaluator, check=interrupts.check)  # between two samples, not while a verdict is written
+        baseline = _baseline(verdicts, evaluator, stage)
+        run = _run(job, evaluator, draft, baseline)
         if resume and (count := verdicts.verdicts(run)):
             stage.say(f"resumed: {count} verdicts of an earlier run hold for this one")
         check_baseline(
-            float(exam.metric.aggregate(baseline.parts)),
-            exam.metric.name,
-            exam.metric.unit,
-            samples=len(exam.ids),
-            higher_is_better=exam.metric.higher_is_better,
-            chance=exam.chance,
+            float(evaluator.metric.aggregate(baseline.parts)),
+            evaluator.metric.name,
+            evaluator.metric.unit,
+            samples=len(evaluator.ids),
+            higher_is_better=evaluator.metric.higher_is_better,
+            chance=evaluator.chance,
             reference=settings.reference,
-            with_labels_shifted=labels_moved(exam.metric, baseline.moved) if baseline.moved else None,
+            with_labels_shifted=labels_moved(evaluator.metric, baseline.moved) if baseline.moved else None,
         )
         units, parts = draft.plan.units(), baseline.parts
         if baseline.margins is not None:
-            exam = replace(exam, metric=MarginMetric(exam.metric))
+            evaluator = evaluator.with_margins()
             parts = list(zip(parts, baseline.margins.tolist(), strict=True))
-        trials = _Trials(job, whole, exam)
+        trials = _Trials(job, whole, evaluator)
         problem = Problem(
             rank(units, dict.fromkeys(units, 0.0)),
             parts,
-            exam.metric,
-            Budget(_limit(settings), settings.drop, exam.metric.higher_is_better),
+            evaluator.metric,
+            Budget(_limit(settings), settings.drop, evaluator.metric.higher_is_better),
             remembered(verdicts, run, trials.parts),
             latency=remembered_latency(verdicts, run, trials.latency),
-            held_out=_held_out(exam, settings.confirm_split),
+            held_out=_held_out(evaluator, settings.confirm_split),
             limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
             expired=_deadline(settings.time_limit),
             margins=baseline.margins,
@@ -121,7 +121,7 @@ def keep_promise(
             result = search(replace(problem, ranked=ranking))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
-        kept = _kept(job, exam, problem, result, trials, ranking)
+        kept = _kept(job, evaluator, problem, result, trials, ranking)
         facts = kept.facts.model_copy(update={"bound_evaluations": expected.evaluations, "bound_s": expected.most_s})
         if interrupts.noted:  # also where the search had ended already
             facts = facts.model_copy(update={"stopped": result.stopped or "it was interrupted"})
@@ -148,24 +148,25 @@ class _Baseline:
     warnings: tuple[str, ...] = ()
 
 
-def _baseline(store: RunStore, exam: Exam, stage: Stage) -> _Baseline:
+def _baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
     """Run FP32, or take what the store knows, which holds as long as samples and targets are what they were."""
-    key = "fp32/" + _hash([exam.job.loaded.facts.fingerprint, *exam.identity()])
-    everything = np.arange(len(exam.ids), dtype=np.int64)
+    key = "fp32/" + _hash([evaluator.job.loaded.facts.fingerprint, *evaluator.identity()])
+    everything = np.arange(len(evaluator.ids), dtype=np.int64)
     known, warnings = store.get(key, "baseline"), []
     if known is not None:
-        marks = exam.marks()
+        marks = evaluator.marks()
         changed = [i for i, mark in enumerate(marks) if mark != known["marks"][i]]
         if changed:
             warnings.append(
                 f"the validation data are not what they were in the run to resume: {len(changed)} of {len(marks)} "
-                f"samples, {exam.ids[changed[0]]} first, have other contents or targets; everything is evaluated anew"
+                f"samples, {evaluator.ids[changed[0]]} first, have other contents or targets; "
+                "everything is evaluated anew"
             )
             stage.say(warnings[0])
             known = None
     if known is None:
         started = time.perf_counter()
-        rows, marks = exam.baseline()
+        rows, marks = evaluator.baseline()
         known = {"marks": marks, "seconds": time.perf_counter() - started}
         store.keep_verdict(f"{key}/{_hash(marks)}", frozenset(), everything, rows)
         store.put(key, "baseline", known)
@@ -181,7 +182,7 @@ def _baseline(store: RunStore, exam: Exam, stage: Stage) -> _Baseline:
     )
 
 
-def _run(job: Job, exam: Exam, draft: Draft, baseline: _Baseline) -> str:
+def _run(job: Job, evaluator: Evaluator, draft: Draft, baseline: _Baseline) -> str:
     """Return what a verdict depends on and nothing else: the models of all plans, the samples, how they are judged.
 
     Budgets, limits and the split decide which plans are asked for, not what is answered.
@@ -189,7 +190,7 @@ def _run(job: Job, exam: Exam, draft: Draft, baseline: _Baseline) -> str:
     precision = job.settings.float_precision or "f32"
     kept = "margins" if baseline.margins is not None else ""
     return _hash(
-        [kept, job.loaded.facts.fingerprint, identity_of(draft), baseline.contents, precision, *exam.identity()]
+        [kept, job.loaded.facts.fingerprint, identity_of(draft), baseline.contents, precision, *evaluator.identity()]
     )
 
 
@@ -226,42 +227,11 @@ def identity_of(draft: Draft) -> str:
     return digest.hexdigest()
 
 
-def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
-    """Open a run store, a temporary one without a path; without ``resume`` what it held is gone."""
-    if path is None:
-        folder = tempfile.TemporaryDirectory(prefix="calib-")
-        return _TemporaryStore(folder)
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"run store {path}: can't be written ({error.strerror or error}); choose another output folder"
-        ) from error
-    return RunStore(path)
-
-
-class _TemporaryStore(AbstractContextManager[RunStore]):
-    def __init__(self, folder: tempfile.TemporaryDirectory[str]):
-        self._folder = folder
-        self._store = RunStore(Path(folder.name) / "run.sqlite")
-
-    def __enter__(self) -> RunStore:
-        return self._store
-
-    def __exit__(self, *_: object) -> None:
-        self._store.close()
-        self._folder.cleanup()
-
-
 class _Trials:
     """Builds each plan as it would ship (written and read again), and runs it; keeps the last one compiled."""
 
-    def __init__(self, job: Job, whole: Built, exam: Exam):
-        self._job, self._whole, self._exam = job, whole, exam
+    def __init__(self, job: Job, whole: Built, evaluator: Evaluator):
+        self._job, self._whole, self._evaluator = job, whole, evaluator
         self._last: tuple[Layers, Built, ov.Model, Any] | None = None
 
     @property
@@ -269,7 +239,7 @@ class _Trials:
         return precision_config(self._job.settings.float_precision)
 
     def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
-        return self._exam.run(self._at(reverted)[3], indices.tolist())
+        return self._evaluator.run(self._at(reverted)[3], indices.tolist())
 
     def built(self, reverted: Layers) -> Built:
         return self._at(reverted)[1]
@@ -289,24 +259,19 @@ class _Trials:
         except ModelError:
             return self._compiled(build(draft))  # finds the layers that keep it from compiling
         # What ran is asked of this compilation: `build`, which makes another, is for what did not run in INT8.
-        ran = executed_layers(getattr(compiled, "compiled", compiled), aliases(draft.view, draft.plan))
+        ran = executed_layers(compiled, aliases(draft.view, draft.plan))
         if all(layer.name in ran and ran[layer.name].int8 for layer in draft.plan.layers):
             return replace(built, executed=ran), model, compiled
         return self._compiled(build(draft))
 
     def _compiled(self, built: Built) -> tuple[Built, ov.Model, Any]:
         model = as_saved(built.model, self._job.loaded.fp16_stored)
-        return built, model, self._exam.compiled(model, self.config)
+        return built, model, self._evaluator.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
         found = [Candidate(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
         times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
         return [times.time_ms(candidate.name) for candidate in found]
-
-
-def precision_config(precision: str | None) -> Mapping[str, Any]:
-    """Return how to compile for a float precision; f32 unless another is asked for."""
-    return {**F32, "INFERENCE_PRECISION_HINT": precision or "f32"}
 
 
 def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
@@ -330,11 +295,11 @@ def _ranking(store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[
     return tuple(RankedUnit(*row) for row in known or ())
 
 
-def _held_out(exam: Exam, share: float) -> NDArray[np.int64]:
-    if not share or isinstance(exam.metric, WholeSet):
+def _held_out(evaluator: Evaluator, share: float) -> NDArray[np.int64]:
+    if not share or not isinstance(evaluator, SampleEvaluator):
         return np.empty(0, np.int64)
-    held = frozenset(split_ids(exam.ids, share, "confirm")[1])
-    return np.array([index for index, name in enumerate(exam.ids) if name in held], np.int64)
+    held = frozenset(split_ids(evaluator.ids, share, "confirm")[1])
+    return np.array([index for index, name in enumerate(evaluator.ids) if name in held], np.int64)
 
 
 def _deadline(limit: float | None) -> Callable[[], bool]:
@@ -351,19 +316,19 @@ def _tell(stage: Stage, step: SearchStepFacts, problem: Problem, expected: Expec
 
 def _kept(
     job: Job,
-    exam: Exam,
+    evaluator: Evaluator,
     problem: Problem,
     result: SearchResult,
     trials: _Trials,
     ranking: Sequence[RankedUnit],
 ) -> Kept:
-    metric, figure = exam.metric, result.headline
+    metric, figure = evaluator.metric, result.headline
     default, warnings, other = default_precision(), [], None
     if figure is not None and default != (job.settings.float_precision or "f32") and result.status != "fp32_kept":
         indices = problem.held_out if result.held_out is not None else problem.search_indices
-        compiled = exam.compiled(trials.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
+        compiled = evaluator.compiled(trials.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
         with suppress(KeyboardInterrupt):  # the best model is written all the same
-            value = float(metric.aggregate(exam.run(compiled, indices.tolist())))
+            value = float(metric.aggregate(evaluator.run(compiled, indices.tolist())))
             other = problem.budget.drop(problem.baseline(indices), value)
         if other is not None and problem.budget.fits(figure.drop) and not problem.budget.fits(other):
             warnings.append(

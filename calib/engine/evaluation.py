@@ -1,83 +1,55 @@
-"""What measures a model: the metric and the validation samples, with the FP32 outputs where a metric compares."""
+"""How a model is measured: the metric over the validation samples, with the FP32 outputs where it compares."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy.baseline import BaselineMetric
+from calib.accuracy.baseline import BaselineMetric, MarginMetric
 from calib.engine.job import Job, open_samples
 from calib.errors import UsageError
 from calib.loading.load import input_specs
 from calib.loading.shapes import ShapeCheck
+from calib.metrics.metric import Metric, WithChance
 from calib.metrics.resolve import resolve_metric
 from calib.metrics.whole_set import WholeSetMetric
 from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_sample
 from calib.runtime.isa import cpu
-from calib.runtime.session import F32, Session, compile_model, ov
+from calib.runtime.session import F32, Session, compile_model, default_precision, ov, precision_config
 from calib.samples.identity import content_id, target_id
 from calib.samples.open import InMemory
 from calib.samples.sample import Dataset, Sample
-
-
-class WholeSet:
-    """A user's function over the whole set, as a Metric over one single "sample": it is asked once for each plan."""
-
-    def __init__(self, metric: WholeSetMetric):
-        self.name, self.higher_is_better, self.unit = metric.name, metric.higher_is_better, metric.unit
-        self.metric = metric
-
-    def aggregate(self, parts: Sequence[Any]) -> float:
-        """Return the function's value."""
-        return float(parts[0][0])
-
-    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
-        """Return the scores that the function gave along with its value, if it did and they average to it."""
-        value, scores = parts[0]
-        if scores is None or not np.isclose(np.mean(scores), value, rtol=1e-6, atol=1e-9):
-            return None
-        return np.asarray(scores, np.float64)
+from calib.values.facts import Evaluation
+from calib.values.version import __version__
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Measures models with the metric: on single samples where it can, on the whole set where it must.
+class SampleEvaluator:
+    """Measures a model one validation sample at a time.
 
     Attributes:
-        ids: validation samples in id order; one empty name for a function over the whole set.
+        ids: validation samples in id order.
         references: FP32 outputs by sample id, for metrics that compare with them.
         check: called between two samples; raises where the run has to end.
     """
 
     job: Job
-    dataset: Dataset | None
+    dataset: Dataset
     ids: tuple[str, ...]
-    metric: Any
+    metric: Metric | MarginMetric
     references: Mapping[str, Sequence[NDArray[Any]]]
     check: Callable[[], None] = lambda: None
 
-    def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> Any:
-        """Compile a model in the form that ``run`` takes."""
-        if isinstance(self.metric, WholeSet):
-            return Session(model, config)
-        return compile_model(model, config, streams=self.job.streams)
-
-    def run(self, compiled: Any, indices: Sequence[int]) -> list[Any]:
-        """Return the metric's parts of these samples."""
-        if isinstance(self.metric, WholeSet):
-            model = self.job.loaded.model
-            predict = accept_any_feed(compiled, input_specs(model), ShapeCheck(model))
-            value, scores = self.metric.metric.evaluate(predict)
-            return [(value, None if scores is None else scores.tolist())]
-        assert self.dataset is not None
-        samples = self._checked(self.dataset.load([self.ids[i] for i in indices]))
-        return evaluate_compiled(compiled, samples, self.metric, self.references)
+    @property
+    def source(self) -> str:
+        """Where the samples come from, in words."""
+        return self.dataset.source
 
     @property
     def chance(self) -> float | None:
@@ -86,16 +58,26 @@ class Exam:
         while len(sizes) > 1 and sizes[-1] == 1:
             sizes.pop()
         classes = sizes[-1] if sizes else None
-        return self.metric.chance(classes) if hasattr(self.metric, "chance") and classes else None
+        return self.metric.chance(classes) if isinstance(self.metric, WithChance) and classes else None
+
+    def with_margins(self) -> Self:
+        """Return the same evaluator whose parts hold, beside the metric's own, how near each verdict was."""
+        return replace(self, metric=MarginMetric(self.metric))
+
+    def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
+        """Compile a model for `run`, with as many streams as samples run at the same time."""
+        return compile_model(model, config, streams=self.job.streams)
+
+    def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
+        """Return the metric's parts of these samples, in their order."""
+        samples = self._checked(self.dataset.load([self.ids[i] for i in indices]))
+        return evaluate_compiled(compiled, samples, self.metric, self.references)
 
     def baseline(self) -> tuple[list[Any], list[str]]:
         """Run FP32 once; return what `BaselineMetric` keeps of each sample, and each sample's `mark`.
 
         FP32 outputs that the metric compares with are the baseline's own: no second pass is made for it.
         """
-        if self.dataset is None:
-            parts = self.run(self.compiled(self.job.loaded.model, F32), [0])
-            return [[part, None, None] for part in parts], []
         marks: list[str] = []
         samples = self._checked(_marked(self.dataset.load(self.ids), marks))
         metric: Any = BaselineMetric(self.metric)
@@ -105,25 +87,78 @@ class Exam:
         rows = [measure_sample(metric, known[sample.id], sample, known, i) for i, sample in enumerate(samples)]
         return rows, marks
 
+    def marks(self) -> list[str]:
+        """Return each sample's `mark`; loads every sample, runs no model."""
+        marks: list[str] = []
+        for _ in _marked(self.dataset.load(self.ids), marks):
+            pass
+        return marks
+
+    def identity(self) -> list[Any]:
+        """Return what the metric's parts depend on besides the model and the samples' contents."""
+        return [self.source, self.ids, *_identity(self.job, self.metric, _code(type(self.metric)))]
+
     def _checked(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         for sample in samples:
             self.check()
             yield sample
 
+
+@dataclass(frozen=True)
+class WholeSetEvaluator:
+    """Measures a model by one call of the user's function, which runs it over samples of its own.
+
+    To a search this is a dataset of one sample: nothing less can be asked for, and nothing can be held out.
+
+    Attributes:
+        check: called before the function; raises where the run has to end.
+    """
+
+    job: Job
+    metric: WholeSetMetric
+    check: Callable[[], None] = lambda: None
+
+    source = ""
+    ids = ("",)
+    chance = None
+
+    def with_margins(self) -> Self:
+        """Return the evaluator itself: a function over the whole set knows no margins."""
+        return self
+
+    def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
+        """Compile a model for `run`: one stream, since the function asks for one sample at a time."""
+        return compile_model(model, config)
+
+    def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
+        """Return the one part: the function's value, with the scores that it gave along."""
+        self.check()
+        model = self.job.loaded.model
+        value, scores = self.metric.evaluate(
+            accept_any_feed(Session.of(compiled), input_specs(model), ShapeCheck(model))
+        )
+        return [(value, None if scores is None else scores.tolist())]
+
+    def baseline(self) -> tuple[list[Any], list[str]]:
+        """Run FP32 once; return the one row (part, no moved labels, no margin) and no marks."""
+        parts = self.run(self.compiled(self.job.loaded.model, F32), [0])
+        return [[part, None, None] for part in parts], []
+
     def marks(self) -> list[str]:
-        """Return each sample's `mark`; loads every sample, runs no model."""
-        marks: list[str] = []
-        if self.dataset is not None:
-            for _ in _marked(self.dataset.load(self.ids), marks):
-                pass
-        return marks
+        """Return no marks: what the function reads is not known."""
+        return []
 
     def identity(self) -> list[Any]:
-        """Return what the metric's parts depend on besides the model and the samples' contents."""
-        blocks = {name: block.model_dump() for name, block in self.job.settings.preprocessing.items()}
-        source = self.dataset.source if self.dataset else ""
-        direction = bool(self.metric.higher_is_better)
-        return [source, self.ids, blocks, self.metric.name, direction, _code(self.metric), ov.get_version(), cpu().name]
+        """Return what the function's value depends on besides the model."""
+        return [self.source, self.ids, *_identity(self.job, self.metric, _code(self.metric.function))]
+
+
+Evaluator = SampleEvaluator | WholeSetEvaluator
+
+
+def _identity(job: Job, metric: Any, code: str) -> list[Any]:
+    blocks = {name: block.model_dump() for name, block in job.settings.preprocessing.items()}
+    return [blocks, metric.name, bool(metric.higher_is_better), code, ov.get_version(), cpu().name]
 
 
 def mark(sample: Sample) -> str:
@@ -138,9 +173,8 @@ def _marked(samples: Iterable[Sample], marks: list[str]) -> Iterator[Sample]:
         yield sample
 
 
-def _code(metric: Any) -> str:
+def _code(own: Any) -> str:
     """Return a hash of the file that a metric of the user's own is written in, "" for what ships with calib."""
-    own = metric.metric.function if isinstance(metric, WholeSet) else type(metric)
     if getattr(own, "__module__", "").startswith("calib."):
         return ""
     try:
@@ -149,10 +183,14 @@ def _code(metric: Any) -> str:
         return ""
 
 
-def examine(job: Job, validation: Any) -> Exam | None:
+def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     """Resolve the metric and the validation dataset; None where no accuracy was asked for.
 
     FP32 outputs are computed only for metrics that compare with them.
+
+    Raises:
+        UsageError: the metric needs labels and there is no validation dataset.
+        MetricError: there is no such metric, or it does not fit the outputs.
     """
     metric = job.settings.metric
     if validation is None and metric is None and job.settings.max_drop is None:
@@ -160,7 +198,7 @@ def examine(job: Job, validation: Any) -> Exam | None:
     outputs = [(_shape(port), np.dtype(port.get_element_type().to_dtype())) for port in job.loaded.model.outputs]
     found = resolve_metric(metric, higher_is_better=job.settings.higher_is_better, outputs=outputs)
     if isinstance(found, WholeSetMetric):
-        return Exam(job, None, ("",), WholeSet(found), {})
+        return WholeSetEvaluator(job, found)
     if validation is None and found.needs_target:
         raise UsageError(f"the metric {found.name} needs labelled samples: give --validation DATA (validation=…)")
     opened = job.calibration if validation is None else open_samples(job, validation)
@@ -171,7 +209,39 @@ def examine(job: Job, validation: Any) -> Exam | None:
     if found.needs_reference:
         session = Session(job.loaded.model)
         references = {sample.id: session(sample.feed) for sample in dataset.load(ids)}  # pyright: ignore
-    return Exam(job, dataset, ids, found, references)
+    return SampleEvaluator(job, dataset, ids, found, references)
+
+
+def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluation:
+    """Run one model over the validation dataset.
+
+    Raises:
+        UsageError: there is neither a validation dataset nor a metric.
+    """
+    if evaluator is None:
+        raise UsageError("evaluate needs a validation dataset or a metric")
+    metric, config = evaluator.metric, {} if precision == "default" else precision_config(precision)
+    parts = evaluator.run(evaluator.compiled(job.loaded.model, config), range(len(evaluator.ids)))
+    value = float(metric.aggregate(parts))
+    scores = metric.per_sample(parts)
+    interval = None
+    if scores is not None and len(scores) > 1:
+        half = 1.96 * float(np.std(scores, ddof=1)) / len(scores) ** 0.5
+        interval = (value - half, value + half)
+    return Evaluation(
+        calib_version=__version__,
+        model=job.loaded.facts,
+        validation=evaluator.source,
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        unit=metric.unit,
+        value=value,
+        interval=interval,
+        interval_method="normal" if interval else "",
+        samples=len(evaluator.ids),
+        precision=default_precision() if precision == "default" else precision,
+        reference=job.settings.reference,
+    )
 
 
 def _shape(port: ov.Output) -> tuple[int | None, ...]:

@@ -15,22 +15,21 @@ from numpy.typing import NDArray
 from calib.corrections.recipes import Chosen
 from calib.corrections.rounding import bias_fact
 from calib.corrections.scoring import Draft, Judge, decibel, normalized_errors, output_names
-from calib.engine.accuracy_control import Kept, precision_config
+from calib.engine.accuracy_control import Kept
 from calib.engine.building import Built, Summaries
 from calib.engine.compare import LAYER_TYPES, layer_sqnr, tapped_model
-from calib.engine.evaluation import Exam
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts
 from calib.engine.result import Result
 from calib.engine.speedup import Paid
-from calib.errors import ExecutionError, UsageError
+from calib.errors import ExecutionError
 from calib.graph.insert import weights_of
 from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
 from calib.runtime.isa import cpu
 from calib.runtime.session import F32, Session, core, default_precision, ov
 from calib.runtime.timing import Speed
-from calib.values.facts import AccuracyFacts, CorrectionFacts, Evaluation, LayerFacts, Report, StageFacts, Status
+from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, StageFacts, Status
 from calib.values.plan import QuantizationPlan
 from calib.values.version import __version__
 
@@ -294,31 +293,3 @@ def _where(
         if _median_db([layer], column[0], column[1]) < floor:
             return f", first at layer {layer!r}"
     return ""
-
-
-def measured(job: Job, exam: Exam | None, precision: str) -> Evaluation:
-    """Run one model over the validation dataset."""
-    if exam is None:
-        raise UsageError("evaluate needs a validation dataset or a metric")
-    config: Mapping[str, Any] = {} if precision == "default" else precision_config(precision)
-    parts = exam.run(exam.compiled(job.loaded.model, config), range(len(exam.ids)))
-    value = float(exam.metric.aggregate(parts))
-    scores = exam.metric.per_sample(parts)
-    interval = None
-    if scores is not None and len(scores) > 1:
-        half = 1.96 * float(np.std(scores, ddof=1)) / len(scores) ** 0.5
-        interval = (value - half, value + half)
-    return Evaluation(
-        calib_version=__version__,
-        model=job.loaded.facts,
-        validation=exam.dataset.source if exam.dataset else "",
-        metric=exam.metric.name,
-        higher_is_better=exam.metric.higher_is_better,
-        unit=exam.metric.unit,
-        value=value,
-        interval=interval,
-        interval_method="normal" if interval else "",
-        samples=len(exam.ids),
-        precision=default_precision() if precision == "default" else precision,
-        reference=job.settings.reference,
-    )

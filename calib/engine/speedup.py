@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from calib.engine.accuracy_control import Kept, identity_of, open_store
+from calib.engine.accuracy_control import Kept, identity_of
 from calib.engine.building import Built, aliases, build
 from calib.engine.job import Job
 from calib.report.numbers import plural
@@ -17,6 +17,7 @@ from calib.runtime.isa import cpu
 from calib.runtime.paired import slower_layers
 from calib.runtime.session import ov
 from calib.runtime.timing import Speed, measure_speed
+from calib.store import open_store
 from calib.values.facts import SpeedFacts
 
 SECONDS = 1.0  # of timing, compilation apart

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 class Metric(Protocol):
     """Measures the outputs of one sample at a time, then makes one number of all the measurements.
 
-    A metric may have three more methods. Two make the check of the FP32 baseline sharper: ``chance(classes)``, what
-    guessing gives, and ``moved_target(outputs, target, by)``, the target with its class numbers moved by ``by`` (those
-    at the end to the other end), by which labels that are off by one are found. ``margin(outputs, target)`` says how
-    far the outputs are from another verdict on a sample, in standard deviations of its scores and negative where it is
-    wrong: with it a search looks at the doubtful samples of many plans instead of all samples of a few. A metric that
+    What else a metric may be able to do stands in `WithChance`, `WithMovedLabels` and `WithMargin`. A metric that
     needs the FP32 outputs gets them as third argument.
 
     Attributes:
@@ -56,4 +52,38 @@ class Metric(Protocol):
 
     def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
         """Return scores whose mean is ``aggregate(parts)``, or None where the metric is no mean over samples."""
+        ...
+
+
+@runtime_checkable
+class WithChance(Protocol):
+    """A metric that knows what guessing gives, which makes the check of the FP32 baseline sharper."""
+
+    def chance(self, classes: int) -> float:
+        """Return what guessing gives among so many classes."""
+        ...
+
+
+@runtime_checkable
+class WithMovedLabels(Protocol):
+    """A metric whose targets are class numbers, so that labels which are off by one can be found."""
+
+    def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> Any:
+        """Return the target with its class numbers moved by ``by``, those at the end to the other end."""
+        ...
+
+
+@runtime_checkable
+class WithMargin(Protocol):
+    """A metric that knows how sure the outputs are.
+
+    With it a search looks at the doubtful samples of many plans instead of all samples of a few.
+    """
+
+    def margin(self, outputs: Sequence[NDArray[Any]], target: Any, *reference: Any) -> float:
+        """Return how far the outputs are from another verdict on a sample, negative where they are wrong.
+
+        In standard deviations of the sample's scores. The FP32 outputs are the last argument where the metric
+        ``needs_reference``.
+        """
         ...

@@ -61,6 +61,17 @@ class WholeSetMetric:
         value, scores = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         return self._number(value), None if scores is None else self._scores(scores)
 
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the function's value: the one part is what `evaluate` returned."""
+        return float(parts[0][0])
+
+    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
+        """Return the scores that the function gave along with its value, if it did and they average to it."""
+        value, scores = parts[0]
+        if scores is None or not np.isclose(np.mean(scores), value, rtol=1e-6, atol=1e-9):
+            return None
+        return np.asarray(scores, np.float64)
+
     def _number(self, value: Any) -> float:
         try:
             number = float(value)

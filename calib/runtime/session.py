@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 # `import openvino` starts its telemetry (a child process, files in ~/intel) unless CI is set; a None entry in
 # sys.modules makes its `import openvino_telemetry` fail, which OpenVINO takes for "not installed".
@@ -23,6 +23,7 @@ from calib.errors import ModelError  # noqa: E402
 
 __all__ = [
     "F32",
+    "SIMULATED",
     "Session",
     "compile_model",
     "core",
@@ -31,6 +32,7 @@ __all__ = [
     "make_model",
     "notice_memory",
     "ov",
+    "precision_config",
 ]
 
 # What a baseline, statistics and a simulation run with: the default is bf16 on CPUs with AVX512_BF16 or AMX, and
@@ -42,6 +44,15 @@ F32: Mapping[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATI
 def core() -> ov.Core:
     """Return the process's one Core."""
     return ov.Core()
+
+
+# A simulation: FakeQuantize computed as it is written, in f32, without low-precision transformations.
+SIMULATED: Mapping[str, Any] = {**F32, "LP_TRANSFORMS_MODE": "NO"}
+
+
+def precision_config(precision: str | None) -> Mapping[str, Any]:
+    """Return how to compile for a float precision; f32 unless another is asked for."""
+    return {**F32, "INFERENCE_PRECISION_HINT": precision or "f32"}
 
 
 def default_precision() -> str:
@@ -127,8 +138,19 @@ class Session:
         else:
             self._compile(model)
 
+    @classmethod
+    def of(cls, compiled: ov.CompiledModel) -> Self:
+        """Return a session of a model that is compiled already."""
+        session = cls.__new__(cls)
+        session._dynamic = None
+        session._use(compiled)
+        return session
+
     def _compile(self, model: ov.Model) -> None:
-        self.compiled = compile_model(model, self._config, threads=self._threads)
+        self._use(compile_model(model, self._config, threads=self._threads))
+
+    def _use(self, compiled: ov.CompiledModel) -> None:
+        self.compiled = compiled
         self._request = self.compiled.create_infer_request()
         self._outputs = list(self.compiled.outputs)
         self._stateful = bool(self._request.query_state())

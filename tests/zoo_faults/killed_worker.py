@@ -37,7 +37,7 @@ from calib.zoo.task import Task
 
 # stage → a step in its midst; the other stages tell of their steps themselves
 STEPS = {
-    "load": (calib.pipeline, "examine"),
+    "load": (calib.pipeline, "open_evaluator"),
     "equalize": (calib.engine.building, "rescale"),
     "insert": (calib.engine.building, "executed_layers"),
     "speed": (calib.engine.speedup, "measure_speed"),
@@ -79,7 +79,7 @@ def main(faults: str, task_file: str) -> int:
         reached(f"{stage} ends")
 
     _then(calib.engine.building, "collect", lambda: _count("statistics"))
-    _then(calib.engine.evaluation.Exam, "baseline", lambda: _count("baseline"))
+    _then(calib.engine.evaluation.SampleEvaluator, "baseline", lambda: _count("baseline"))
     calib.engine.speedup.measure_speed = _speed
     calib.engine.accuracy_control.time_models = _times
     for stage, (module, name) in STEPS.items():

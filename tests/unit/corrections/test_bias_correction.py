@@ -11,7 +11,7 @@ from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Draft, Judge
 from calib.engine.accuracy_control import identity_of, keep_promise
 from calib.engine.building import build, without
-from calib.engine.evaluation import examine
+from calib.engine.evaluation import open_evaluator
 from calib.engine.job import prepare
 from calib.graph.finder import find
 from calib.graph.insert import Edits
@@ -98,7 +98,7 @@ def test_the_promised_figure_is_that_of_the_model_whose_biases_were_found_again(
     validation = np.abs(images(16, seed=4))
     flags = {"metric": "relative-l2", "max_drop": 0.05, "effort": "fast"}
     job = prepare(draft.model, [np.abs(image) for image in images(8)], flags=flags)
-    exam = examine(job, validation)
+    exam = open_evaluator(job, validation)
     assert exam is not None
     runs, whole = [], build(draft)
     for resume in (False, True):
