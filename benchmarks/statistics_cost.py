@@ -14,7 +14,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def needs_of(model: ov.Model, settings: dict[str, bool]) -> dict[TensorId, Need]
 
 def plain(model: ov.Model, feeds: list[dict[int, np.ndarray]]) -> Callable[[], None]:
     compiled = compile_model(model)
-    return lambda: void(infer_all(compiled, feeds, lambda index, outputs: None))
+    return lambda: exhaust(infer_all(compiled, feeds))
 
 
 def instrumented(model: ov.Model, feeds: list[dict[int, np.ndarray]], settings: dict[str, bool]) -> Callable[[], None]:
@@ -66,15 +67,17 @@ def instrumented(model: ov.Model, feeds: list[dict[int, np.ndarray]], settings: 
     compiled = compile_model(tapped)
     extremes, counting = Extremes(taps), Counting(turns(SAMPLES))
 
-    def receive(index: int, outputs: list[np.ndarray]) -> None:
-        extremes.add(outputs[0])
-        counting.add(taps, outputs[0], index % counting.period)
+    def run() -> None:
+        for index, outputs in enumerate(infer_all(compiled, feeds)):
+            extremes.add(outputs[0])
+            counting.add(taps, outputs[0], index % counting.period)
 
-    return lambda: void(infer_all(compiled, feeds, receive))
+    return run
 
 
-def void(_: object) -> None:
-    """Drop a value."""
+def exhaust(outputs: Iterable[object]) -> None:
+    """Run all samples and drop their outputs."""
+    deque(outputs, maxlen=0)
 
 
 def inputs(model: ov.Model, count: int) -> list[dict[int, np.ndarray]]:
@@ -115,7 +118,7 @@ def child(name: str, title: str) -> None:
     shape = tuple(model.inputs[0].shape)
     image = np.random.default_rng(0).standard_normal(shape, np.float32)
     if title == "plain":
-        infer_all(compile_model(model, streams=2), [{0: image}] * 3, lambda index, outputs: None)
+        exhaust(infer_all(compile_model(model, streams=2), [{0: image}] * 3))
     else:
         collect(model, needs_of(model, PASSES[title]), [(str(i), str(i), (image,)) for i in range(3)], streams=2)
     # not getrusage: its peak is inherited from the process that started this one

@@ -130,14 +130,12 @@ def _channel_moments(
     seen_held: list[list[NDArray[np.float64]]] = []
     outputs: list[list[NDArray[Any]]] = []
 
-    def receive(index: int, values: list[NDArray[Any]]) -> None:
+    feeds = (dict(enumerate(arrays)) for arrays in [*samples, *held])
+    for index, values in enumerate(infer_all(compile_model(tapped, streams=streams), feeds)):
         mine = seen if index < len(samples) else seen_held
         mine.append([value.astype(np.float64) for value in values[: len(scalables)]])
         if index >= len(samples):
             outputs.append([value.copy() for value in values[len(scalables) :]])
-
-    compiled = compile_model(tapped, streams=streams)
-    infer_all(compiled, (dict(enumerate(arrays)) for arrays in [*samples, *held]), receive)
     moments = [_over_samples(seen, position) for position in range(len(scalables))]
     judged = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments
     return moments, judged, outputs

@@ -28,7 +28,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,13 +224,12 @@ def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], s
     # the network's own Results stay away: what lies behind the last of these layers need not run
     tapped = make_model(list(results.values()), clone.get_parameters(), clone.get_sinks(), "inputs of layers")
 
-    def receive(index: int, outputs: list[NDArray[Any]]) -> None:
+    feeds = (dict(enumerate(arrays)) for arrays in samples)
+    for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), feeds)):
         with one_blas_thread():
             for x, waiting in zip(outputs, readers.values(), strict=True):
                 for job, seen, pick in waiting:
                     seen.add(job.linear.take(x, job.rows, pick), index % 2)
-
-    infer_all(compile_model(tapped, streams=streams), (dict(enumerate(s)) for s in samples), receive)
     return made
 
 

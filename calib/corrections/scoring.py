@@ -150,13 +150,8 @@ class Judge:
         return compile_model(model, streams=self._streams)
 
     def _run(self, compiled: ov.CompiledModel) -> list[list[NDArray[Any]]]:
-        results: list[list[NDArray[Any]]] = [[] for _ in self.held]
-
-        def receive(index: int, outputs: list[NDArray[Any]]) -> None:
-            results[index] = [output.copy() for output in outputs]
-
-        infer_all(compiled, (dict(enumerate(a)) for a in self.held), receive)
-        return results
+        feeds = (dict(enumerate(arrays)) for arrays in self.held)
+        return [[output.copy() for output in outputs] for outputs in infer_all(compiled, feeds)]
 
 
 @dataclass(frozen=True)

@@ -101,21 +101,12 @@ def _ask(
     shapes = [array.shape for array in samples[0]]
     model = comparable(switch_model(draft.model, draft.plan, draft.edits, units, shapes))
     compiled = compile_model(model, SIMULATED, streams=streams)
-    plain: list[list[NDArray[Any]]] = [[] for _ in samples]
     parts = np.zeros((len(samples) * len(units), len(compiled.outputs), 2))
-    finished = 0
-
-    def keep(index: int, outputs: list[NDArray[Any]]) -> None:
-        plain[index] = [output.copy() for output in outputs]
-
-    def compare(index: int, outputs: list[NDArray[Any]]) -> None:
-        nonlocal finished
+    off = (_feed(sample, np.zeros(len(units), np.float32)) for sample in samples)
+    plain = [[output.copy() for output in outputs] for outputs in infer_all(compiled, off)]
+    for index, outputs in enumerate(infer_all(compiled, _jobs(samples, len(units)))):
         parts[index] = [_errors(y, y_u) for y, y_u in zip(plain[index // len(units)], outputs, strict=True)]
-        finished += 1
-        tell(finished)
-
-    infer_all(compiled, (_feed(s, np.zeros(len(units), np.float32)) for s in samples), keep)
-    infer_all(compiled, _jobs(samples, len(units)), compare)
+        tell(index + 1)
     by_sample = parts.reshape(len(samples), len(units), -1, 2)
     return [by_sample[:, unit].sum(axis=0) for unit in range(len(units))]
 

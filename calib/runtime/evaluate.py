@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -57,24 +58,21 @@ def evaluate_compiled(
         MetricError: as in ``evaluate``.
         DataError: the model can't run on a sample.
     """
-    waiting: dict[int, Sample] = {}
-    parts: dict[int, Any] = {}
+    waiting: deque[Sample] = deque()
+    parts: list[Any] = []
 
     def feeds() -> Iterator[Mapping[int, NDArray[Any]]]:
-        for number, sample in enumerate(samples):
-            waiting[number] = sample
+        for sample in samples:
+            waiting.append(sample)
             yield {i: np.asarray(array) for i, array in enumerate(sample.feed)}
 
-    def receive(number: int, outputs: list[NDArray[Any]]) -> None:
-        parts[number] = measure_sample(metric, outputs, waiting.pop(number), references, number)
-
     try:
-        count = infer_all(compiled, feeds(), receive)
+        for number, outputs in enumerate(infer_all(compiled, feeds())):
+            parts.append(measure_sample(metric, outputs, waiting.popleft(), references, number))
     except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
-        first = min(waiting, default=0)
-        where = f"one of the samples from number {first} on"
+        where = f"one of the samples from number {len(parts)} on"
         raise DataError(f"the model can't run on {where}: {_reason(error)}") from error
-    return [parts[number] for number in range(count)]
+    return parts
 
 
 def _reason(error: RuntimeError) -> str:

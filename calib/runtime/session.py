@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from itertools import cycle
 from typing import Any, Self
 
 # `import openvino` starts its telemetry (a child process, files in ~/intel) unless CI is set; a None entry in
@@ -177,41 +180,44 @@ class Session:
 
 
 def infer_all(
-    compiled: ov.CompiledModel,
-    feeds: Iterable[Mapping[int, NDArray[Any]]],
-    receive: Callable[[int, list[NDArray[Any]]], None],
-) -> int:
-    """Run every feed, one sample a stream, and hand over ``(index, outputs)`` as each one finishes.
+    compiled: ov.CompiledModel, feeds: Iterable[Mapping[int, NDArray[Any]]]
+) -> Generator[list[NDArray[Any]], None, None]:
+    """Run every feed, one sample a stream, and yield the outputs of each, in the order of the feeds.
 
-    ``receive`` runs on the caller's thread, in the order of the feeds. Outputs are views that live only during the
-    call. Returns how many feeds were run. Waits on requests rather than using AsyncInferQueue: its callbacks run on
-    OpenVINO's threads, and one that is still letting go of the GIL when the interpreter ends aborts the process.
+    Outputs are views into the memory of a request, valid until the next step: copy what has to last. Everything of
+    Python's runs on the caller's thread. Closing the generator early, as leaving a ``for`` loop over it does, waits for
+    the requests that still run. Waits on requests rather than using AsyncInferQueue: its callbacks run on OpenVINO's
+    threads, and one that is still letting go of the GIL when the interpreter ends aborts the process.
+
+    Args:
+        compiled: with any number of streams; so many feeds run at the same time.
+        feeds: input index → array; taken one by one, as requests become free.
+
+    Raises:
+        RuntimeError: what OpenVINO raises where the model can't run on a feed.
     """
     streams = int(compiled.get_property("NUM_STREAMS"))
     requests = [compiled.create_infer_request() for _ in range(streams)]
     stateful = bool(requests[0].query_state())
     outputs = list(compiled.outputs)
-    started = finished = 0
+    running: deque[ov.InferRequest] = deque()
 
-    def finish() -> None:
-        nonlocal finished
-        request, index = requests[finished % streams], finished
+    def finished() -> list[NDArray[Any]]:
+        request = running.popleft()
         request.wait()
-        finished += 1
-        receive(index, [np.asarray(request.get_tensor(output).data) for output in outputs])
+        return [np.asarray(request.get_tensor(output).data) for output in outputs]
 
     try:
-        for feed in feeds:
-            if started - finished == streams:
-                finish()
-            request = requests[started % streams]
+        for feed, request in zip(feeds, cycle(requests), strict=False):
+            if len(running) == streams:
+                yield finished()
             if stateful:
                 request.reset_state()
             request.start_async(dict(feed))
-            started += 1
-        while finished < started:
-            finish()
+            running.append(request)
+        while running:
+            yield finished()
     finally:
-        for index in range(finished, started):  # an error: let the others end before their memory goes
-            requests[index % streams].wait()
-    return started
+        for request in running:  # an error, or the caller has left: let the others end before their memory goes
+            with suppress(RuntimeError):  # nobody has asked for their results
+                request.wait()

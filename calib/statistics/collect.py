@@ -69,7 +69,8 @@ def collect(
         extremes = extremes or Extremes(taps)
         flight = _Flight(model, taps, feeds, counting, extremes if first else None, progress)
         try:
-            infer_all(compile_model(tapped, streams=streams), flight, flight.landed)
+            for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), flight)):
+                flight.landed(index, outputs)
         except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
             notice_memory(error)
             reason = str(error).strip().splitlines()[-1]

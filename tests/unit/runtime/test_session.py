@@ -1,0 +1,128 @@
+"""Running many feeds: order, lifetime of outputs, state, errors, and leaving early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calib.runtime.session import compile_model, infer_all, ov
+
+op = ov.opset13
+
+
+def squares(streams: int) -> ov.CompiledModel:
+    """x → x · xᵀ, for any number of rows, so that feeds take different times."""
+    x = op.parameter([-1, 8], np.float32, name="x")
+    return compile_model(ov.Model([op.matmul(x, x, False, True)], [x], "squares"), threads=streams, streams=streams)
+
+
+def sums(streams: int) -> ov.CompiledModel:
+    """A running sum: the state plus the input."""
+    x = op.parameter([1, 2], np.float32, name="x")
+    state = op.read_value(op.constant(np.zeros((1, 2), np.float32)), "sum", ov.Type.f32, ov.PartialShape([1, 2]))
+    total = op.add(state, x)
+    return compile_model(
+        ov.Model([op.result(total)], [op.assign(total, "sum")], [x], "sums"), threads=streams, streams=streams
+    )
+
+
+def inputs(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(300 if i % 3 == 0 else 1, 8)).astype(np.float32) for i in range(count)]
+
+
+class Watched:
+    """A compiled model that counts which of its requests run; one stream on a machine with one core."""
+
+    def __init__(self, compiled: ov.CompiledModel):
+        self._compiled = compiled
+        self.streams = int(compiled.get_property("NUM_STREAMS"))
+        self.outputs = compiled.outputs
+        self.running: set[int] = set()
+        self.started = 0
+
+    def get_property(self, name: str) -> Any:
+        return self._compiled.get_property(name)
+
+    def create_infer_request(self) -> WatchedRequest:
+        return WatchedRequest(self, self._compiled.create_infer_request())
+
+
+class WatchedRequest:
+    def __init__(self, owner: Watched, request: ov.InferRequest):
+        self._owner, self._request = owner, request
+        self.query_state, self.get_tensor = request.query_state, request.get_tensor
+
+    def start_async(self, feed: dict[int, np.ndarray]) -> None:
+        self._request.start_async(feed)
+        self._owner.running.add(id(self))
+        self._owner.started += 1
+
+    def wait(self) -> None:
+        self._owner.running.discard(id(self))
+        self._request.wait()
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_outputs_come_in_the_order_of_the_feeds(streams: int, count: int):
+    feeds = inputs(count)
+    outputs = [[y.copy() for y in one] for one in infer_all(squares(streams), ({0: x} for x in feeds))]
+    assert [one[0].shape for one in outputs] == [(len(x), len(x)) for x in feeds]
+    for x, (y,) in zip(feeds, outputs, strict=True):
+        np.testing.assert_allclose(y, x @ x.T, rtol=1e-5, atol=1e-4)
+
+
+def test_as_many_feeds_run_at_once_as_there_are_streams():
+    watched = Watched(squares(2))
+    outputs = infer_all(watched, ({0: x} for x in inputs(5)))  # pyright: ignore[reportArgumentType]
+    at_once = [watched.started - done for done, _ in enumerate(outputs)]
+    assert at_once == [min(watched.streams, 5 - done) for done in range(5)]
+
+
+def test_each_feed_starts_from_a_fresh_state():
+    feeds = [{0: np.full((1, 2), value, np.float32)} for value in (1, 2, 3, 4)]
+    assert [float(total[0, 0]) for (total,) in infer_all(sums(2), feeds)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("taken", [1, 3])
+def test_leaving_early_waits_for_what_still_runs(taken: int):
+    watched = Watched(squares(2))
+    outputs = infer_all(watched, ({0: x} for x in inputs(9)))  # pyright: ignore[reportArgumentType]
+    for _ in range(taken):
+        next(outputs)
+    assert len(watched.running) == watched.streams - 1
+    outputs.close()
+    assert not watched.running
+    assert watched.started == watched.streams - 1 + taken  # nothing more was started
+
+
+def test_an_error_in_the_loop_over_outputs_waits_for_what_still_runs():
+    watched = Watched(squares(2))
+    with pytest.raises(KeyError):
+        for _ in infer_all(watched, ({0: x} for x in inputs(5))):  # pyright: ignore[reportArgumentType]
+            raise KeyError("the caller's")
+    assert not watched.running
+
+
+def test_an_error_in_the_feeds_comes_out_after_what_still_runs():
+    def feeds() -> Iterator[dict[int, np.ndarray]]:
+        yield {0: inputs(1)[0]}
+        raise KeyError("no more")
+
+    watched = Watched(squares(2))
+    with pytest.raises(KeyError, match="no more"):
+        list(infer_all(watched, feeds()))  # pyright: ignore[reportArgumentType]
+    assert watched.started == 1
+    assert not watched.running
+
+
+def test_a_feed_that_does_not_fit_is_an_error_once_those_before_it_have_ended():
+    watched = Watched(squares(2))
+    feeds = [{0: inputs(1)[0]}, {0: np.zeros((1, 5), np.float32)}, {0: inputs(1)[0]}]
+    with pytest.raises(RuntimeError):
+        list(infer_all(watched, feeds))  # pyright: ignore[reportArgumentType]
+    assert not watched.running
