@@ -75,17 +75,25 @@ def notice_memory(error: Exception) -> None:
         raise MemoryError(str(error).strip().splitlines()[-1][:300]) from error
 
 
-def compile_model(model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int = 1, streams: int = 1):
+def compile_model(
+    model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int | None = None, streams: int = 1
+) -> ov.CompiledModel:
     """Compile for the CPU with ``streams`` streams of one thread each by default: bit-identical results.
 
     More than one thread in a stream changes the last bits of results, so parallelism goes over samples. Without
     low-precision transformations (a simulation), INT8 weights are made floating-point numbers first.
 
+    Args:
+        model: not edited.
+        config: compile properties beside these two.
+        threads: of all streams together: OpenVINO makes fewer streams where there are fewer threads, without a word.
+        streams: how many samples run at the same time, at most as many as the machine has cores.
+
     Raises:
         ModelError: the plug-in does not support the model.
         MemoryError: there is not enough memory for it.
     """
-    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams, **config}
+    settings = {"INFERENCE_NUM_THREADS": streams if threads is None else threads, "NUM_STREAMS": streams, **config}
     if settings.get("LP_TRANSFORMS_MODE") == "NO":
         model = _with_float_weights(model)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ op = ov.opset13
 def squares(streams: int) -> ov.CompiledModel:
     """x → x · xᵀ, for any number of rows, so that feeds take different times."""
     x = op.parameter([-1, 8], np.float32, name="x")
-    return compile_model(ov.Model([op.matmul(x, x, False, True)], [x], "squares"), threads=streams, streams=streams)
+    return compile_model(ov.Model([op.matmul(x, x, False, True)], [x], "squares"), streams=streams)
 
 
 def sums(streams: int) -> ov.CompiledModel:
@@ -64,6 +65,12 @@ class WatchedRequest:
     def wait(self) -> None:
         self._owner.running.discard(id(self))
         self._request.wait()
+
+
+def test_a_model_is_compiled_for_as_many_streams_as_were_asked_for():
+    cores = len(os.sched_getaffinity(0))
+    for streams in range(1, cores + 1):
+        assert Watched(squares(streams)).streams == streams
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3])
