@@ -31,7 +31,7 @@ from searches import SEARCHES, Search, counted_compilations
 
 from calib.runtime.executed import COMPUTING, executed_nodes
 from calib.runtime.session import F32, compile_model, core, ov
-from calib.runtime.timing import Candidate, time_models
+from calib.runtime.timing import TimedModel, time_models
 
 PROBLEMS = (
     "mobilenet:0.01,mobilenet:0.003,resnet:0.002,resnet:0.01,vit:0.001,ppocr recognition:0.02,efficientnet-lite0:0.05"
@@ -69,8 +69,8 @@ def measure(search: Search, control: Case, references: tuple[Reference, Referenc
         compiled = compilations[0]
     seen, unseen = (reference.score(found.model) for reference in references)
     quantized = int8_layers(everything)
-    models = [Candidate("f32", core().read_model(control.path), F32)]
-    models += [Candidate("everything", everything, F32), Candidate("kept", found.model, F32)]
+    models = [TimedModel("f32", core().read_model(control.path), F32)]
+    models += [TimedModel("everything", everything, F32), TimedModel("kept", found.model, F32)]
     times = time_models(models, [[feed] for feed in control.calibration[:4]], seconds=4.0)
     return {
         "within": found.within,

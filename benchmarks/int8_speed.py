@@ -33,23 +33,23 @@ from calib.engine.bench import executed_int8_share
 from calib.loading.load import load_model
 from calib.runtime.paired import Timings
 from calib.runtime.session import F32, core, default_precision, ov
-from calib.runtime.timing import Candidate, time_models
+from calib.runtime.timing import TimedModel, time_models
 
 QUANTIZED = ("calib", "nncf")
 BATCH_FEEDS = 4
 
 
-def candidates(path: Path, models: dict[str, ov.Model]) -> list[Candidate]:
+def timed_models(path: Path, models: dict[str, ov.Model]) -> list[TimedModel]:
     """Every model in f32, and in the default precision where that is another one."""
     both = [("f32", F32)] + ([] if default_precision() == "f32" else [(default_precision(), {})])
     every = {"fp32": core().read_model(path), **models}
-    return [Candidate(f"{name} {title}", model, config) for name, model in every.items() for title, config in both]
+    return [TimedModel(f"{name} {title}", model, config) for name, model in every.items() for title, config in both]
 
 
 def figures(times: Timings) -> dict[str, Any]:
     """Return the medians, and speed-ups over FP32 in f32 with their interval."""
     found: dict[str, Any] = {"basis": times.basis, "rounds": times.rounds, "noisy": times.noisy, "note": times.note}
-    for timing in times.candidates:
+    for timing in times.models:
         speedup = times.speedup(timing.name)
         found[timing.name] = {
             "wall ms": round(timing.wall_ms.value, 4),
@@ -60,7 +60,7 @@ def figures(times: Timings) -> dict[str, Any]:
     return found
 
 
-def against(pair: list[Candidate], inputs: list[Any], seconds: float, compilations: int) -> list[float]:
+def against(pair: list[TimedModel], inputs: list[Any], seconds: float, compilations: int) -> list[float]:
     """Return the speed-up of the second over the first: median, lowest and highest over fresh compilations of both."""
     ratios = []
     for _ in range(compilations):
@@ -76,12 +76,12 @@ def measure(subject: str, samples: int, seconds: float, compilations: int) -> di
         with contextlib.redirect_stdout(sys.stderr):  # NNCF's bars
             models = {name: PEERS[name]().quantize(path, feeds) for name in QUANTIZED}
         shares = {name: round(executed_int8_share(load_model(model)), 4) for name, model in models.items()}
-        every = candidates(path, models)
+        every = timed_models(path, models)
         inputs = [[feed] for feed in feeds[:BATCH_FEEDS]]
         latency = time_models(every, inputs, rounds=10_000, seconds=seconds)
         cores = len(os.sched_getaffinity(0))
         throughput = time_models(every, inputs, threads=cores, streams=cores, rounds=10_000, seconds=seconds)
-        named = {candidate.name: candidate for candidate in every}
+        named = {timed.name: timed for timed in every}
         direct = {
             title: against([named[f"nncf {title}"], named[f"calib {title}"]], inputs, seconds, compilations)
             for title in dict.fromkeys(("f32", default_precision()))

@@ -36,7 +36,7 @@ from calib.loading.ir_file import save_model
 from calib.progress import Stage
 from calib.runtime.executed import executed_layers
 from calib.runtime.session import core, default_precision, ov, precision_config
-from calib.runtime.timing import Candidate, time_models
+from calib.runtime.timing import TimedModel, time_models
 from calib.samples.identity import split_ids
 from calib.store import RunStore, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
@@ -269,9 +269,9 @@ class _Trials:
         return built, model, self._evaluator.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
-        found = [Candidate(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
+        found = [TimedModel(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
         times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
-        return [times.time_ms(candidate.name) for candidate in found]
+        return [times.time_ms(timed.name) for timed in found]
 
 
 def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:

@@ -26,13 +26,13 @@ from calib.runtime.executed import executed_layers
 from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
 from calib.runtime.session import F32, compile_model, default_precision, ov
-from calib.runtime.timing import Candidate, time_models
+from calib.runtime.timing import TimedModel, time_models
 from calib.samples.sample import InputSpec
 from calib.values.facts import Benchmark, BenchmarkEntry
 from calib.values.plan import QuantizationPlan
 from calib.values.version import __version__
 
-SAMPLES = 8  # of real data; every candidate gets the same one in each round
+SAMPLES = 8  # of real data; every model gets the same one in each round
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Run:
     title: str
     loaded: Loaded
     precision: str
-    candidate: Candidate
+    timed: TimedModel
 
 
 def bench(
@@ -87,7 +87,7 @@ def bench(
         source, feeds = _feeds(job, loaded, data)
         runs = _runs(loaded)
         shares = {id(one): executed_int8_share(one) for one in loaded}
-    timed = partial(time_models, [r.candidate for r in runs], feeds, batch=batch, rounds=10_000, seconds=seconds)
+    timed = partial(time_models, [r.timed for r in runs], feeds, batch=batch, rounds=10_000, seconds=seconds)
     with show("latency", None):
         latency = timed(threads=threads)
     with show("throughput", None):
@@ -129,9 +129,9 @@ def _runs(loaded: Sequence[Loaded]) -> list[_Run]:
     default = default_precision()
     runs = []
     for title, one in zip(_titles(loaded), loaded, strict=True):
-        runs.append(_Run(title, one, "f32", Candidate(f"{title} in f32", one.model, F32)))
+        runs.append(_Run(title, one, "f32", TimedModel(f"{title} in f32", one.model, F32)))
         if default != "f32":
-            runs.append(_Run(title, one, default, Candidate(f"{title} in {default}", one.model, {})))
+            runs.append(_Run(title, one, default, TimedModel(f"{title} in {default}", one.model, {})))
     return runs
 
 
@@ -185,9 +185,9 @@ def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:
 
 
 def _entry(run: _Run, latency: Timings, throughput: Timings | None, share: float) -> BenchmarkEntry:
-    timing = latency[run.candidate.name]
-    speedup = latency.speedup(run.candidate.name)
-    busy: Timing | None = throughput[run.candidate.name] if throughput else None
+    timing = latency[run.timed.name]
+    speedup = latency.speedup(run.timed.name)
+    busy: Timing | None = throughput[run.timed.name] if throughput else None
     return BenchmarkEntry(
         model=run.title,
         precision=run.precision,

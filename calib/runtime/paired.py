@@ -52,7 +52,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Timing:
-    """One candidate, timed beside the others.
+    """One model, timed beside the others.
 
     Attributes:
         wall_ms: of one inference (latency), or of one sample (throughput).
@@ -75,18 +75,18 @@ class Timing:
 
 @dataclass(frozen=True)
 class Timings:
-    """All candidates of one interleaved measurement.
+    """All models of one interleaved measurement.
 
     Attributes:
-        reference: the candidate that speed-ups are against.
-        rounds: how often each candidate was timed.
+        reference: the model that speed-ups are against.
+        rounds: how often each model was timed.
         basis: the time that a claim should use: ``cpu`` where one thread ran on a machine that others used too.
         noisy: whether a speed-up on that basis is too uncertain for a claim.
         note: plain sentence; empty where there is nothing to say.
-        layer_ms: candidate → layer → milliseconds of one inference, of those whose layers were counted.
+        layer_ms: model → layer → milliseconds of one inference, of those whose layers were counted.
     """
 
-    candidates: tuple[Timing, ...]
+    models: tuple[Timing, ...]
     reference: str
     rounds: int
     basis: Basis
@@ -95,15 +95,15 @@ class Timings:
     layer_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Timing:
-        return next(timing for timing in self.candidates if timing.name == name)
+        return next(timing for timing in self.models if timing.name == name)
 
     def time_ms(self, name: str) -> float:
-        """Return a candidate's median on the basis."""
+        """Return a model's median on the basis."""
         timing = self[name]
         return (timing.cpu_ms if self.basis == "cpu" else timing.wall_ms).value
 
     def speedup(self, name: str) -> Ratio:
-        """Return a candidate's speed-up over the reference on the basis."""
+        """Return a model's speed-up over the reference on the basis."""
         timing = self[name]
         return timing.speedup_cpu if self.basis == "cpu" else timing.speedup
 
@@ -149,9 +149,9 @@ def summarize(
     """Turn collected times into medians, speed-ups and a verdict.
 
     Args:
-        wall_ms: candidate → one time a round; round k of all candidates was measured back to back.
+        wall_ms: model → one time a round; round k of all models was measured back to back.
         cpu_ms: the same of CPU time.
-        reference: what speed-ups are against; the first candidate by default.
+        reference: what speed-ups are against; the first model by default.
         one_thread: whether one thread ran: only then does CPU time stand for wall time.
 
     Raises:
@@ -204,7 +204,7 @@ def slower_layers(
 ) -> list[Name]:
     """Return the layers that took longer in INT8 than in the fastest floating-point precision, in the order given.
 
-    A candidate list, not a verdict: the conversions around a layer are not in its own time, and giving a layer back
+    A list to look into, not a verdict: the conversions around a layer are not in its own time, and giving a layer back
     adds some. Whether the model gains has to be measured as a whole.
 
     Args:

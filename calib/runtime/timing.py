@@ -30,11 +30,11 @@ Feed = Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TimedModel:
     """A model to time.
 
     Attributes:
-        name: unique among the candidates.
+        name: unique among the models.
         config: compile properties beside threads and streams: ``F32``, or {} for the machine's own precision.
         aliases: layer → names that it may run under, as for ``executed_layers``: the time of each of these layers is
             counted too. The counters cost .06 µs a node (2 % of a network of 50 nodes that takes .14 ms).
@@ -63,7 +63,7 @@ class Speed:
 
 
 def time_models(
-    candidates: Sequence[Candidate],
+    models: Sequence[TimedModel],
     feeds: Sequence[Feed],
     *,
     threads: int = 1,
@@ -73,30 +73,30 @@ def time_models(
     seconds: float = 3.0,
     reference: str | None = None,
 ) -> Timings:
-    """Time the candidates, interleaved, until ``rounds`` are done or the time is up (never fewer than six).
+    """Time the models, interleaved, until ``rounds`` are done or the time is up (never fewer than six).
 
     With one stream the time is the latency of one inference; with several it is wall time a sample, all streams busy.
-    In round k every candidate gets feed k (modulo their number); the order turns around each round. State is reset
+    In round k every model gets feed k (modulo their number); the order turns around each round. State is reset
     before each inference.
 
     Args:
-        candidates: what to time; all stay compiled until the end.
+        models: what to time; all stay compiled until the end.
         feeds: one sample each, arrays in input order or by input index; at least one.
         threads: of one inference where there is one stream, of all streams together otherwise.
         streams: inferences that run at the same time.
         batch: samples stacked in one inference; the models are reshaped for it.
         rounds: at most so many.
         seconds: wall time to spend, compilation apart.
-        reference: what speed-ups are against; the first candidate by default.
+        reference: what speed-ups are against; the first model by default.
 
     Raises:
         UsageError: no feeds, names that aren't unique, or a model that can't take the batch.
     """
-    names = [candidate.name for candidate in candidates]
-    if not candidates or not feeds or len(set(names)) != len(names):
+    names = [timed.name for timed in models]
+    if not models or not feeds or len(set(names)) != len(names):
         raise UsageError(f"timing needs models with different names and at least one feed; got {names}, {len(feeds)}")
     stacked = [_stack(feed, batch) for feed in feeds]
-    runners = {c.name: _Runner(c, stacked, threads, streams, batch) for c in candidates}
+    runners = {timed.name: _Runner(timed, stacked, threads, streams, batch) for timed in models}
     wall, cpu = _measure(runners, rounds, seconds)
     times = summarize(wall, cpu, reference=reference, one_thread=threads == 1 and streams == 1)
     return replace(times, layer_ms={name: runner.layer_ms() for name, runner in runners.items()})
@@ -121,7 +121,7 @@ def measure_speed(
         feeds: one sample each, at least one.
         precision: what the layers that stay in floating point in the INT8 model run in: ``f32``, ``bf16``…, or
             ``default``; the figure for the default is in the note where it is another one.
-        aliases: of the layers to time, as for ``Candidate``; None for the models as a whole only.
+        aliases: of the layers to time, as for ``TimedModel``; None for the models as a whole only.
         threads: of one inference.
         rounds: at most so many.
         seconds: wall time to spend, compilation apart.
@@ -129,14 +129,14 @@ def measure_speed(
     default = default_precision()
     intended = {} if precision in ("default", default) else {**F32, "INFERENCE_PRECISION_HINT": precision}
     f32_name, default_name = "FP32 in f32", "FP32 without a hint" if default == "f32" else f"FP32 in {default}"
-    candidates = [
-        Candidate("INT8", int8_model, intended, aliases),
-        Candidate(f32_name, fp32_model, F32, aliases),
-        Candidate(default_name, fp32_model, {}, aliases),
+    models = [
+        TimedModel("INT8", int8_model, intended, aliases),
+        TimedModel(f32_name, fp32_model, F32, aliases),
+        TimedModel(default_name, fp32_model, {}, aliases),
     ]
     if intended:
-        candidates.append(Candidate(f"INT8 in {default}", int8_model, {}, aliases))
-    times = time_models(candidates, feeds, threads=threads, rounds=rounds, seconds=seconds)
+        models.append(TimedModel(f"INT8 in {default}", int8_model, {}, aliases))
+    times = time_models(models, feeds, threads=threads, rounds=rounds, seconds=seconds)
     notes = [times.note]
     if intended and default != precision:
         notes.append(
@@ -165,36 +165,36 @@ def _stack(feed: Feed, batch: int) -> dict[int, NDArray[Any]]:
     return {i: np.concatenate([array] * batch) if batch > 1 else np.asarray(array) for i, array in items.items()}
 
 
-def _batched(candidate: Candidate, batch: int) -> ov.Model:
+def _batched(timed: TimedModel, batch: int) -> ov.Model:
     """Return the model reshaped for a batch; itself for one sample."""
     if batch == 1:
-        return candidate.model
-    model = candidate.model.clone()
+        return timed.model
+    model = timed.model.clone()
     try:
         shapes = {i: [batch, *list(port.get_partial_shape())[1:]] for i, port in enumerate(model.inputs)}
         model.reshape({i: ov.PartialShape(shape) for i, shape in shapes.items()})
     except (RuntimeError, TypeError) as error:
         raise UsageError(
-            f"{candidate.name} can't be reshaped for a batch of {batch} ({str(error).splitlines()[0]}). "
+            f"{timed.name} can't be reshaped for a batch of {batch} ({str(error).splitlines()[0]}). "
             "Leave the batch at 1"
         ) from error
     return model
 
 
 class _Runner:
-    """A candidate compiled and warmed up; runs blocks of inferences, as many as fill ``BLOCK_SECONDS``."""
+    """A model compiled and warmed up; runs blocks of inferences, as many as fill ``BLOCK_SECONDS``."""
 
     def __init__(
         self,
-        candidate: Candidate,
+        timed: TimedModel,
         feeds: Sequence[Mapping[int, NDArray[Any]]],
         threads: int,
         streams: int,
         batch: int,
     ):
-        config = candidate.config if candidate.aliases is None else {**candidate.config, **PROFILED}
-        self._compiled = compile_model(_batched(candidate, batch), config, threads=threads, streams=streams)
-        self._aliases, self._batch, self._runs = candidate.aliases, batch, 0
+        config = timed.config if timed.aliases is None else {**timed.config, **PROFILED}
+        self._compiled = compile_model(_batched(timed, batch), config, threads=threads, streams=streams)
+        self._aliases, self._batch, self._runs = timed.aliases, batch, 0
         self._tensors = [{i: ov.Tensor(np.ascontiguousarray(a)) for i, a in feed.items()} for feed in feeds]
         self._run = _parallel(self._compiled, streams) if streams > 1 else _one_by_one(self._compiled)
         self._repeat(0, streams)

@@ -128,9 +128,9 @@ def _speed(*_: Any, **__: Any) -> Speed:
     return Speed(SpeedFacts(**facts, speedup_f32=2.0, speedup_default=2.0))
 
 
-def _times(candidates: Any, *_: Any, **__: Any) -> Any:
-    """Give the candidates the latencies 1, 2, 3… ms."""
-    order = {candidate.name: index + 1.0 for index, candidate in enumerate(candidates)}
+def _times(models: Any, *_: Any, **__: Any) -> Any:
+    """Give the models the latencies 1, 2, 3… ms."""
+    order = {timed.name: index + 1.0 for index, timed in enumerate(models)}
     return type("Times", (), {"time_ms": staticmethod(order.__getitem__)})
 
 

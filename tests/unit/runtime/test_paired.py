@@ -104,7 +104,7 @@ def test_one_model_alone_makes_no_claim_and_is_not_noisy():
 def test_speedups_can_be_against_any_candidate():
     wall = {"a": [4.0] * 6, "b": [2.0] * 6, "c": [1.0] * 6}
     times = summarize(wall, wall, reference="b")
-    assert [t.speedup.value for t in times.candidates] == [0.5, 1, 2]
+    assert [t.speedup.value for t in times.models] == [0.5, 1, 2]
 
 
 @pytest.mark.parametrize(("above", "below"), [([], []), ([1.0], [1.0, 2.0]), ([1.0], [0.0])])

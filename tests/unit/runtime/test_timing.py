@@ -1,4 +1,4 @@
-"""Timing runs every candidate on the same feeds, in any mode; no figure is asserted."""
+"""Timing runs every model on the same feeds, in any mode; no figure is asserted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from calib.errors import UsageError
 from calib.runtime.session import F32, default_precision, ov
-from calib.runtime.timing import Candidate, measure_speed, time_models
+from calib.runtime.timing import TimedModel, measure_speed, time_models
 
 op = ov.opset13
 WEIGHTS = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
@@ -28,27 +28,27 @@ def counter() -> ov.Model:
     return ov.Model([op.result(total)], [op.assign(total, "sum")], [x], "counter")
 
 
-def brief(candidates, feeds=FEEDS, **options):
-    return time_models(candidates, feeds, **{"rounds": 6, "seconds": 0.01, **options})
+def brief(models, feeds=FEEDS, **options):
+    return time_models(models, feeds, **{"rounds": 6, "seconds": 0.01, **options})
 
 
 @pytest.mark.parametrize("options", [{}, {"batch": 3}, {"streams": 2, "threads": 2}, {"streams": 2, "batch": 2}])
-def test_every_candidate_is_timed_equally_often(options):
-    times = brief([Candidate("a", network()), Candidate("b", network(), {})], **options)
-    assert [t.name for t in times.candidates] == ["a", "b"]
+def test_every_model_is_timed_equally_often(options):
+    times = brief([TimedModel("a", network()), TimedModel("b", network(), {})], **options)
+    assert [t.name for t in times.models] == ["a", "b"]
     assert times.rounds == 6
-    assert all(t.wall_ms.value > 0 and t.cpu_ms.value > 0 for t in times.candidates)
+    assert all(t.wall_ms.value > 0 and t.cpu_ms.value > 0 for t in times.models)
     assert times["a"].speedup.value == 1
 
 
 @pytest.mark.parametrize("streams", [1, 2])
 def test_stateful_models_are_timed(streams):
-    assert brief([Candidate("a", counter())], streams=streams).rounds == 6
+    assert brief([TimedModel("a", counter())], streams=streams).rounds == 6
 
 
 def test_a_model_is_not_changed_by_timing_it_in_batches():
     model = network()
-    brief([Candidate("a", model)], batch=4)
+    brief([TimedModel("a", model)], batch=4)
     assert list(model.inputs[0].get_partial_shape().to_shape()) == [1, 16]
 
 
@@ -57,13 +57,13 @@ def test_a_model_that_takes_no_batch_is_named():
     fixed = op.reshape(x, op.constant(np.array([4, 4], np.int64)), False)
     model = ov.Model([op.result(fixed)], [x], "fixed")
     with pytest.raises(UsageError, match="stubborn can't be reshaped for a batch of 2"):
-        brief([Candidate("stubborn", model)], batch=2)
+        brief([TimedModel("stubborn", model)], batch=2)
 
 
 @pytest.mark.parametrize(("names", "feeds"), [(["a", "a"], FEEDS), (["a"], []), ([], FEEDS)])
 def test_what_can_not_be_timed_is_refused(names, feeds):
     with pytest.raises(UsageError, match="different names and at least one feed"):
-        brief([Candidate(name, network()) for name in names], feeds)
+        brief([TimedModel(name, network()) for name in names], feeds)
 
 
 def test_speed_compares_with_f32_and_the_default_precision():
@@ -84,5 +84,5 @@ def test_layers_are_timed_beside_the_models_where_they_are_asked_for():
     assert measure_speed(model, network(512), feeds, rounds=6, seconds=0.01).f32_ms == {}
 
 
-def test_the_config_of_a_candidate_is_f32_unless_it_says_otherwise():
-    assert Candidate("a", network()).config == F32
+def test_the_config_of_a_model_is_f32_unless_it_says_otherwise():
+    assert TimedModel("a", network()).config == F32
