@@ -11,6 +11,7 @@ import json
 import math
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -93,10 +94,7 @@ class RunStore:
             raise OutputError(f"run store {self.path}: can't be opened ({error}); does its folder exist?") from error
         try:
             with self._translated():
-                self._check()
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=FULL")
-                self._migrate()
+                self._prepare(time.monotonic() + timeout)
         except BaseException:
             self._connection.close()
             raise
@@ -121,15 +119,8 @@ class RunStore:
             OutputError: the disk is full, or another process holds the file for too long.
             StatisticsError: the file is damaged.
         """
-        with self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk has rolled back already
-                    self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with self._translated(), self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a SELECT."""
@@ -215,8 +206,39 @@ class RunStore:
         rows = self.read("SELECT layers, damage, cost_ms FROM rankings WHERE run = ? ORDER BY position", (run,))
         return [(frozenset(self._parse(layers)), damage, cost) for layers, damage, cost in rows] or None
 
+    def _prepare(self, deadline: float) -> None:
+        """Check the file, write ahead in it and migrate it; again from the start while another process is at it.
+
+        The switch to WAL does not wait for another process as other statements do (SQLite reports SQLITE_BUSY at once
+        where a read lock would have to become a write lock), so that it is repeated here until the deadline.
+        """
+        while True:
+            try:
+                self._check()
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                self._migrate()
+                return
+            except sqlite3.OperationalError as error:
+                # Extended codes (SQLITE_BUSY_RECOVERY and others) hold the kind in their lowest byte.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.005)
+
     def _check(self) -> None:
-        """Refuse a file that is not ours, before anything in it is changed."""
+        """Refuse a file that is not ours, or damaged, before anything in it is changed."""
+        with self._transaction("BEGIN") as connection:
+            self._version()
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise self._damaged(str(verdict))
+
+    def _version(self) -> int:
+        """Return the file's format, 0 for a new file; call it in a transaction, so that all answers are of one moment.
+
+        Raises:
+            StatisticsError: the file is another program's or a newer calib's.
+        """
         owner = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         tables = int(self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
@@ -227,20 +249,29 @@ class RunStore:
                 f"run store {self.path}: made by a newer calib (format {version}, this one reads up to "
                 f"{len(MIGRATIONS)}); update calib or name another file"
             )
-        verdict = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise self._damaged(str(verdict))
+        return version
 
     def _migrate(self) -> None:
-        with self.transaction() as connection:
-            # Read inside the transaction: another process may have migrated in between.
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            version = self._version()  # again: another process may have migrated in between
             for script in MIGRATIONS[version:]:
                 for statement in filter(str.strip, script.split(";")):
                     connection.execute(statement)
             if version < len(MIGRATIONS):
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        """Give the connection between ``begin`` and COMMIT, or ROLLBACK after an error; SQLite's errors as they are."""
+        self._connection.execute(begin)
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:  # a full disk has rolled back already
+                self._connection.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

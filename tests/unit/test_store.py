@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -178,6 +179,51 @@ def test_empty_file_left_by_a_kill_at_creation_is_taken_over(path):
     path.touch()
     with RunStore(path) as store:
         store.put("run", "key", 1)
+
+
+# Eight processes open one new file at the same moment, many times: each says nothing, or what it met.
+STARTING = """
+    import os, sys
+    from pathlib import Path
+    from calib.store import RunStore
+    for number in range(12):
+        path, (gate, opened) = Path(sys.argv[1], f"{number}.sqlite"), os.pipe()
+        children = []
+        for _ in range(8):
+            if not (child := os.fork()):
+                os.close(opened)
+                os.read(gate, 1)  # ends for all at once, when the parent closes the other end
+                try:
+                    with RunStore(path) as store:
+                        store.put("run", str(os.getpid()), 1)
+                except BaseException as error:
+                    print(error, flush=True)
+                os._exit(0)
+            children.append(child)
+        os.close(gate)
+        os.close(opened)
+        for child in children:
+            os.waitpid(child, 0)
+        with RunStore(path) as store:
+            assert store.read("SELECT count(*) FROM facts") == [(8,)], number
+"""
+
+
+def test_processes_that_open_a_new_file_at_once_all_succeed(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(STARTING), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_opening_waits_for_a_writer_of_a_file_that_is_not_written_ahead_yet(path):
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.3, writer.execute, ["COMMIT"])
+    ends.start()
+    with RunStore(path, timeout=60) as store:
+        store.put("run", "key", 1)
+    ends.join()
+    writer.close()
 
 
 def test_foreign_file_is_refused_untouched(path):
