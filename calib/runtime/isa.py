@@ -182,7 +182,8 @@ def evaluate_as(
         argv += [] if config is None else ["--config", os.fspath(config)]
         argv += [part for text in sets for part in ("--set", text)]
         argv += [part for key, value in settings.items() if value is not None for part in ("--set", _set(key, value))]
-        program = [sys.executable, "-c", "from calib.cli import main; main()", "--quiet", "evaluate"]
+        # -P: without the current folder on the path, where a file called like a library would be run in its place.
+        program = [sys.executable, "-P", "-m", "calib", "--quiet", "evaluate"]
         done = run_as(isa, [*program, *argv])
     if done.returncode:
         text = done.stderr.strip().removeprefix("error: ") or f"it ended with exit code {done.returncode}"

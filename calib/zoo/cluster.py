@@ -7,6 +7,7 @@ worker is (a shared folder, or an fsspec URL); the result and the log come back 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -148,6 +149,8 @@ def connect(address: str, most: int | None = None) -> Dask:
     except ImportError as error:
         raise MissingExtraError(f"--cluster {address}", "distributed", "dask") from error
     if kind == "local":
+        # As -P for the workers' processes: Dask starts Python by multiprocessing, and again for a worker that died.
+        os.environ["PYTHONSAFEPATH"] = "1"
         cluster = LocalCluster(
             n_workers=int(rest),
             threads_per_worker=1,

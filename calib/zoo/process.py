@@ -16,7 +16,8 @@ import psutil
 from calib.zoo.owner import kill_tree, process_name
 from calib.zoo.task import TASK, Ended, Task
 
-COMMAND = (sys.executable, "-m", "calib.zoo.worker")
+# -P: without the current folder on the path, where a file called like a library would be run in its place.
+COMMAND = (sys.executable, "-P", "-m", "calib.zoo.worker")
 
 # Each library has its own word for how many threads it may start.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

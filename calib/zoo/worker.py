@@ -1,4 +1,4 @@
-"""One job in a process of its own: ``python -m calib.zoo.worker TASK``, started by the supervisor.
+"""One job in a process of its own: ``python -P -m calib.zoo.worker TASK``, started by the supervisor.
 
 stdin is a pipe that the supervisor holds open: when it is gone, so is the worker. stdout carries one line of JSON, the
 answer; whatever else is printed goes to the log, as stderr does.

@@ -101,14 +101,14 @@ class Forked:
 
 
 def _popen(command: Sequence[str], **given: Any) -> Any:
-    python = command[0] == sys.executable and (command[1] == "-m" or Path(command[1]).parent == FOLDER)
+    python = command[0] == sys.executable and (command[1:3] == ["-P", "-m"] or Path(command[1]).parent == FOLDER)
     return Forked(command, **given) if python else subprocess.Popen(command, **given)
 
 
 def _run(command: Sequence[str]) -> int:
     """Do in this process what a Python command would do in its own."""
-    if command[1] == "-m":
-        return importlib.import_module(command[2]).main(list(command[3:]))
+    if command[1:3] == ["-P", "-m"]:
+        return importlib.import_module(command[3]).main(list(command[4:]))
     return importlib.import_module(f"zoo_faults.{Path(command[1]).stem}").main(*command[2:])
 
 
