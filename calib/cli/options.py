@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import click
@@ -18,7 +18,7 @@ from calib.progress import Progress, bars, silent
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _METAVARS = {"ignore": "PATTERN", "metric": "NAME", "time_limit": "TIME", "memory_limit": "SIZE"}
-_DIRECTION = "--higher-is-better/--lower-is-better"
+_SWITCHES = {"higher_is_better": "--higher-is-better/--lower-is-better", "speed": "--speed/--no-speed"}
 
 
 class _Table(click.ParamType):
@@ -46,6 +46,12 @@ def setting_flags(*names: str) -> Decorator:
         return function
 
     return decorate
+
+
+def typed(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that stand on the command line, whatever their value: ``--no-speed`` is typed, too."""
+    line = click.core.ParameterSource.COMMANDLINE
+    return {name: value for name, value in options.items() if ctx.get_parameter_source(name) is line}
 
 
 def source_flags(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,8 +108,8 @@ def _flag(name: str) -> Decorator:
     field = Settings.model_fields[name]
     flag = "--" + name.replace("_", "-")
     text = f"{(field.description or '')[:1].upper()}{(field.description or '')[1:]}."
-    if name == "higher_is_better":
-        return click.option(_DIRECTION, name, default=None, help=text)
+    if name in _SWITCHES:
+        return click.option(_SWITCHES[name], name, default=None, help=text)
     if field.default not in (None, "", (), 0.0):
         text += f" [default: {field.default}]"
     if name == "estimator":

@@ -18,6 +18,7 @@ from calib.cli.options import (
     remark,
     setting_flags,
     source_flags,
+    typed,
     width,
 )
 from calib.cli.plan_table import plan_lines
@@ -38,16 +39,13 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")  # of --dry-run
 @click.option("--validation", metavar="DATA", help="Samples with targets that accuracy is measured on.")
 @click.option("-o", "--output", metavar="DIR", help="Folder for the model, report.json and report.html.")
 @setting_flags("metric", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision")
-@setting_flags("time_limit", "max_evaluations", "require_speedup")
-@click.option(
-    "--speed/--no-speed", default=True, show_default=True, help="Time INT8 against FP32, each layer too (a second)."
-)
+@setting_flags("time_limit", "max_evaluations", "require_speedup", "speed")
 @setting_flags("samples", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
 @source_flags
 @click.option("--statistics", metavar="FILE", help="Read the statistics from this .npz; it is made where it is not.")
 @click.option("--plan", metavar="FILE", help="Replay this plan instead of finding one.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run into the same DIR stopped.")
-@click.option("--report/--no-report", "page", default=True, help="Write report.html as well.")
+@click.option("--report/--no-report", "page", default=True, show_default=True, help="Write report.html as well.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; run nothing, write nothing.")
 @json_flag
 @click.pass_context
@@ -66,7 +64,7 @@ def command(
     Ends with exit code 3 where the accuracy budget or the speed-up asked for was missed; the best model is written
     then, too.
     """
-    given = {name: value for name, value in options.items() if value not in (None, False, ())}
+    given = typed(ctx, options)
     if dry_run:
         _dry_run(model, calibration, as_json, given)
         return

@@ -209,7 +209,8 @@ class Settings(_Checked):
     )
     speed: bool | None = Field(
         default=None,
-        description="time INT8 and its layers against f32 and the default precision (a second); None: with a budget",
+        description="time INT8 and its layers against f32 and the default precision (a second); "
+        "unless given, where there is a budget",
     )
     threads: Count | None = Field(
         default=None, description="samples run in parallel, one thread each; all cores unless given"

@@ -1,0 +1,88 @@
+"""A flag that is typed is obeyed whatever its value, and one that is not typed leaves the other sources their say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zoo_faults.nursery import Nursery
+from zoo_faults.tiny_zoo import FAST, run_undisturbed, write_zoo
+
+from calib.values.facts import Evaluation, Report
+
+BUDGET = ("--metric", "relative-l2", "--max-drop", "0.9", "--validation")
+METRIC = """import numpy as np
+
+images = np.load("data.npz")["image"]
+
+
+def error(predict):
+    return float(np.mean([np.abs(predict(image[None])[0]).mean() for image in images]))
+"""
+
+
+@pytest.fixture
+def own_metric(work: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A metric of the user's own in the current folder."""
+    (work / "typed_flags_metric.py").write_text(METRIC)
+    monkeypatch.chdir(work)
+    return "python:typed_flags_metric:error"
+
+
+def report(work: Path) -> Report:
+    return Report.model_validate_json((work / "out" / "report.json").read_text())
+
+
+@pytest.mark.parametrize("way", ["higher", "lower"])
+def test_the_direction_of_a_metric_is_the_one_typed(way: str, own_metric: str, quantize: Any, run: Any, work: Path):
+    metric = ("--metric", own_metric, f"--{way}-is-better")
+    ended = quantize(*metric, "--max-drop", "1e6", "--no-speed")
+    assert ended.code == 0, ended.err
+    accuracy = report(work).accuracy
+    assert accuracy is not None and accuracy.higher_is_better == (way == "higher")
+    evaluated = run("evaluate", work / "model.xml", "--validation", work / "data.npz", "--json", *metric)
+    assert Evaluation.model_validate_json(evaluated.out).higher_is_better == (way == "higher")
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "timed"),
+    [
+        ("", ("--no-speed",), False),
+        ("speed: false", (), False),
+        ("", ("--set", "speed=false"), False),
+        ("speed: false", ("--set", "speed=true"), True),
+        ("speed: false", ("--speed",), True),
+        ("speed: true", ("--no-speed",), False),
+        ("", (), True),
+    ],
+)
+def test_int8_is_timed_with_a_budget_unless_the_strongest_source_says_no(
+    config: str, flags: tuple[str, ...], timed: bool, quantize: Any, work: Path
+):
+    (work / "settings.yaml").write_text(config)
+    ended = quantize(*BUDGET, work / "data.npz", "--config", work / "settings.yaml", *flags)
+    assert ended.code == 0, ended.err
+    assert (report(work).speed is not None) == timed
+
+
+def test_int8_is_timed_without_a_budget_where_it_was_asked_for(quantize: Any, work: Path):
+    assert quantize().code == 0 and report(work).speed is None
+    assert quantize("--speed").code == 0 and report(work).speed is not None
+
+
+@pytest.mark.parametrize("flag", ["--report", "--no-report"])
+def test_the_page_is_written_unless_it_was_refused(flag: str, quantize: Any, work: Path):
+    assert quantize("--no-speed", flag).code == 0
+    assert (work / "out" / "report.html").exists() == (flag == "--report")
+
+
+@pytest.mark.parametrize("speed", ["false", "true"])
+def test_a_zoo_times_int8_as_its_manifest_says(speed: str, nursery: Nursery, tmp_path: Path):
+    budget = "validation: data.npz, metric: relative-l2, max_drop: 0.9"
+    manifest = write_zoo(tmp_path, "a", f"{FAST}, {budget}, speed: {speed}")
+    run_undisturbed(nursery, manifest, tmp_path / "zoo")
+    found = json.loads((tmp_path / "zoo" / "models" / "a" / "report.json").read_text())
+    assert (found["speed"] is not None) == (speed == "true")
+    assert {"key": "speed", "value": speed == "true", "origin": "flag"} in found["settings"]
