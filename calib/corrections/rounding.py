@@ -38,7 +38,8 @@ from calib.corrections.one_thread import one_blas_thread
 from calib.corrections.rounding_core import layer_error, nearest, round_weights
 from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
 from calib.corrections.scoring import Arrays, Draft
-from calib.graph.insert import Edits, clone_model, weights_of
+from calib.graph.insert import Edits, clone_model
+from calib.graph.layers import weights_of
 from calib.graph.view import GraphView
 from calib.ranges.affine import level_grid, quantize_weights, weight_scale
 from calib.runtime.session import compile_model, infer_all, make_model, ov

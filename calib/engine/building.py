@@ -17,7 +17,8 @@ from calib.corrections.scoring import Draft, Judge, Trial
 from calib.engine.job import CalibrationFeeds, Job
 from calib.errors import ExecutionError, ModelError, StatisticsError
 from calib.graph.finder import find
-from calib.graph.insert import INT8_WEIGHTS, Edits, reader_energies, weights_of
+from calib.graph.insert import INT8_WEIGHTS, Edits
+from calib.graph.layers import reader_energies, weights_of
 from calib.graph.operations import LAYERS
 from calib.graph.placement import place
 from calib.graph.taps import Need

@@ -15,7 +15,7 @@ from calib.engine.building import aliases
 from calib.engine.job import open_samples, prepare
 from calib.errors import DataError, UsageError
 from calib.graph.finder import already_quantized, find
-from calib.graph.insert import settled
+from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.loading.load import Loaded, input_specs, load_model, output_name
 from calib.loading.shapes import checked_shapes
@@ -209,18 +209,6 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
         chunk.append(pair)
         used += size
     yield chunk
-
-
-def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
-    """Return a clone whose outputs are the model's own, then those of the named layers."""
-    clone = model.clone()
-    nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
-    results = [
-        ov.opset13.result(nodes[settled(nodes, name)].output(0)) for name in names
-    ]  # also where there is a Result already
-    return ov.Model(  # pyright: ignore[reportGeneralTypeIssues]  # the stubs know Model by two names
-        [*clone.get_results(), *results], clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name()
-    )
 
 
 def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:

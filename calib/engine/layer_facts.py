@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from calib.graph.layers import multiply_accumulates
 from calib.graph.view import GraphView
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified
@@ -65,28 +66,6 @@ def _shape(view: GraphView, tensor: TensorId) -> str:
 def _weights(view: GraphView, name: str) -> str:
     fixed = [tensor for tensor in view.inputs.get(name, ())[:2] if view.is_constant(tensor)]
     return _shape(view, fixed[0]) if fixed else ""
-
-
-def multiply_accumulates(view: GraphView, name: str) -> int:
-    """Return the multiply-accumulates of one inference of a layer; 0 where a shape is dynamic or unknown."""
-    if name not in view.nodes or len(view.inputs[name]) < 2 or view.types[name] in ("If", "Loop", "TensorIterator"):
-        return 0
-    out, first, second = (view.shape(t) for t in (TensorId(name), *view.inputs[name][:2]))
-    if out is None or first is None or second is None or None in (*out, *first, *second):
-        return 0
-    kind = view.types[name]
-    elements = int(np.prod([size or 0 for size in out]))
-    weights = int(np.prod([size or 0 for size in second]))
-    if kind == "MatMul":
-        transposed = view.nodes[name].get_attributes()["transpose_a"]
-        return elements * int((first[-2] if transposed else first[-1]) or 0)
-    if kind == "Convolution":
-        return elements * weights // int(second[0] or 1)
-    if kind == "GroupConvolution":
-        return elements * weights // int((second[0] or 1) * (second[1] or 1))
-    if kind == "ConvolutionBackpropData":
-        return int(np.prod([size or 0 for size in first])) * weights // int(second[0] or 1)
-    return 0
 
 
 def quantizer_facts(

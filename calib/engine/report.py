@@ -17,13 +17,14 @@ from calib.corrections.rounding import bias_fact
 from calib.corrections.scoring import Draft, Judge, decibel, normalized_errors, output_names
 from calib.engine.accuracy_control import Kept
 from calib.engine.building import Built, Summaries
-from calib.engine.compare import LAYER_TYPES, layer_sqnr, tapped_model
+from calib.engine.compare import LAYER_TYPES, layer_sqnr
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts
 from calib.engine.result import Result
 from calib.engine.speedup import Paid
 from calib.errors import ExecutionError
-from calib.graph.insert import weights_of
+from calib.graph.layers import weights_of
+from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
 from calib.runtime.isa import cpu

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from calib.errors import UsageError
+from calib.graph.layers import depth_of
 from calib.graph.operations import (
     BODIES,
     ELEMENTWISE,
@@ -225,7 +226,7 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
         if rank < 2:
             return f"input {index} is a vector: there is no axis for a scale per channel"
         if fixed:
-            depth = _depth(view, name, index)
+            depth = depth_of(view, name, index)
             if depth < SHALLOW:
                 return (
                     f"it sums {depth} products an output, as box decoding does: quantizing its input costs more than "
@@ -235,13 +236,6 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
     if view.tensor(Port(name, 0)) == view.tensor(Port(name, 1)):
         return "it multiplies a tensor with itself: its two inputs need different levels"
     return QuantizableNode(name, "MatMul", (0, 1))
-
-
-def _depth(view: GraphView, name: str, index: int) -> int:
-    """Return how many products a MatMul sums: the length of the axis of its constant that is contracted."""
-    shape = tuple(view.nodes[name].input_value(index).get_shape())
-    transposed = view.nodes[name].get_attributes()["transpose_a" if index == 0 else "transpose_b"]
-    return shape[-1] if (index == 0) != transposed else shape[-2]
 
 
 def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
+from calib.graph.layers import channel_shape, following_bias, sums_without_padding, weights_of
 from calib.graph.view import GraphView
 from calib.ranges.affine import channel_limits, quantize_weights, range_limits
 from calib.runtime.session import ov
 from calib.values.plan import (
     ActivationQuantizer,
     Port,
-    QuantizableNode,
     QuantizationPlan,
     Scheme,
     TensorId,
@@ -180,15 +180,6 @@ def foldable(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, float]:
     return folded
 
 
-def sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
-    """Say whether a constant added to a layer's input adds a constant to each channel of its output."""
-    attributes = view.nodes[layer.name].get_attributes()
-    if layer.type == "MatMul":
-        return layer.weights == (1,) and len(view.shape(view.tensor(Port(layer.name, 1))) or ()) == 2
-    pads = (*attributes.get("pads_begin", ()), *attributes.get("pads_end", ()))
-    return layer.type == "Convolution" and attributes["auto_pad"] in ("explicit", "valid") and not any(pads)
-
-
 def settled(names: Container[str], layer: str) -> str:
     """Return the node whose output is the layer's own: the Add that undoes a folded zero point, if there is one."""
     return f"{layer}{ZERO_POINT}" if f"{layer}{ZERO_POINT}" in names else layer
@@ -233,58 +224,6 @@ def _dequantized(rounded: Int8Weights, name: str) -> ov.Output:
     return multiply.output(0)
 
 
-def weights_of(view: GraphView, port: Port) -> NDArray[np.float32]:
-    """Return the float weights behind a port, ``float32`` in the constant's shape."""
-    node: Any = view.nodes[view.tensor(port).node]
-    return np.asarray(node.data, dtype=np.float32)
-
-
-def reader_energies(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, tuple[int, NDArray[np.float64]]]:
-    """Return how much each channel of the quantized tensors counts for the layers that read it.
-
-    Returns:
-        tensor → the axis of its channels, and ``(channels,)`` the mean square of the weights that each of them meets,
-        scaled to 1 on average and averaged over the readers. Left out is what has no such axis: a factor of a product
-        of two activations, or a tensor that its readers see in another layout.
-    """
-    weights = {weight.port.node: weight.port for weight in plan.weights}
-    found = {}
-    for quantizer in plan.activations:
-        ports = sorted({route.layer for route in quantizer.routes})
-        parts = [_column_energy(view, port, weights[port.node]) for port in ports if port.node in weights]
-        shapes = [view.shape(tensor) for tensor in (quantizer.tensor, *(view.tensor(port) for port in ports))]
-        axes = {axis for axis, _ in parts}
-        if len(parts) < len(ports) or len(axes) != 1 or any(s is None or len(s) < 2 for s in shapes):
-            continue
-        axis = axes.pop()
-        if all(shape is not None and shape[axis] == len(energy) for shape in shapes for _, energy in parts):
-            found[quantizer.tensor] = (axis, np.mean([energy for _, energy in parts], axis=0))
-    return found
-
-
-def _column_energy(view: GraphView, port: Port, weights: Port) -> tuple[int, NDArray[np.float64]]:
-    """Return ``(axis, energies)`` of one layer's input; no energies where its weights are a stack of matrices."""
-    kind, squares = view.types[port.node], weights_of(view, weights).astype(np.float64) ** 2
-    axis, energy = 1, np.zeros(0)
-    if kind == "Convolution":
-        energy = squares.mean(axis=(0, *range(2, squares.ndim)))
-    elif kind == "GroupConvolution":
-        energy = squares.mean(axis=(1, *range(3, squares.ndim))).reshape(-1)
-    elif kind == "MatMul" and squares.ndim == 2:
-        swapped = [view.nodes[port.node].get_attributes()[name] for name in ("transpose_a", "transpose_b")]
-        axis = -2 if swapped[port.input] == (port.input == 0) else -1
-        energy = squares.mean(axis=1 if swapped[weights.input] == (weights.input == 0) else 0)
-    return axis, energy / max(energy.mean() if energy.size else 0.0, np.finfo(np.float64).tiny)
-
-
-def channel_axis(view: GraphView, layer: str) -> int:
-    """Return the axis of a layer's output that has one entry for each weight scale."""
-    if view.types[layer] != "MatMul":
-        return 1
-    rank = view.nodes[layer].output(0).get_partial_shape().rank.get_length()
-    return rank - 2 if view.is_constant(view.tensor(Port(layer, 0))) else rank - 1
-
-
 def add_bias(view: GraphView, layer: str, delta: NDArray[np.float32]) -> None:
     """Add ``(channels,)`` to a layer's output, into the bias that follows where there is one."""
     bias = following_bias(view, layer)
@@ -292,43 +231,17 @@ def add_bias(view: GraphView, layer: str, delta: NDArray[np.float32]) -> None:
         _add_behind(view, layer, delta, f"{layer}/biased")
         return
     port, values = bias
-    grown = (values.astype(np.float64) + delta.reshape(_channel_shape(view, layer))).astype(np.float32)
+    grown = (values.astype(np.float64) + delta.reshape(channel_shape(view, layer))).astype(np.float32)
     replacement = constant(grown, f"{view.tensor(port).node}/corrected")
     view.nodes[port.node].input(port.input).replace_source_output(replacement.output(0))
-
-
-def _channel_shape(view: GraphView, layer: str) -> list[int]:
-    """Return the shape of one number a channel of a layer's output: its rank, -1 on the axis of its channels."""
-    shape = [1] * view.nodes[layer].output(0).get_partial_shape().rank.get_length()
-    shape[channel_axis(view, layer)] = -1
-    return shape
 
 
 def _add_behind(view: GraphView, layer: str, delta: NDArray[np.floating], name: str) -> None:
     """Put an Add of ``(channels,)`` between a layer and everything that reads it."""
     output = view.nodes[layer].output(0)
     readers = list(output.get_target_inputs())
-    values = delta.reshape(_channel_shape(view, layer)).astype(np.float32)
+    values = delta.reshape(channel_shape(view, layer)).astype(np.float32)
     node = opset.add(output, constant(values, f"{name}/values"))
     node.set_friendly_name(name)
     for reader in readers:
         reader.replace_source_output(node.output(0))
-
-
-def following_bias(view: GraphView, layer: str) -> tuple[Port, NDArray[np.float32]] | None:
-    """Return the constant port of the Add that is a layer's only reader, with its values, if it is a bias."""
-    readers = view.consumers.get(TensorId(layer), [])
-    if len(readers) != 1 or view.types[readers[0].node] != "Add":
-        return None
-    port = Port(readers[0].node, 1 - readers[0].input)
-    tensor = view.tensor(port)
-    if not view.is_constant(tensor):
-        return None
-    values: Any = view.nodes[tensor.node]
-    data = np.asarray(values.data)
-    out = view.nodes[layer].output(0).get_partial_shape().rank.get_length()
-    axis = channel_axis(view, layer)
-    shape = (1,) * (out - data.ndim) + data.shape
-    if len(shape) != out or any(size != 1 for i, size in enumerate(shape) if i != axis):
-        return None
-    return port, data.reshape(shape).astype(np.float32)

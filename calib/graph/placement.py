@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from calib.graph.finder import Found
-from calib.graph.insert import sums_without_padding
+from calib.graph.layers import scale_shape, sums_without_padding
 from calib.graph.operations import ELEMENTWISE, LAYERS, SELECTING
 from calib.graph.view import GraphView
 from calib.values.plan import (
@@ -304,25 +304,3 @@ def _join(unified: dict[TensorId, str], tensor: TensorId, key: str) -> None:
             if group == old:
                 unified[member] = key
     unified[tensor] = key
-
-
-def scale_shape(view: GraphView, layer: QuantizableNode, index: int) -> tuple[int, ...]:
-    """Return the shape of the weight scales: one for each output channel, rank of the weights.
-
-    A grouped convolution with several outputs a group needs both axes: ``[G, 1, …]`` there fails to compile.
-    """
-    node = view.nodes[layer.name]
-    shape = tuple(node.input_value(index).get_shape())
-    if layer.type == "GroupConvolution":
-        axes = {0, 1}
-    elif layer.type == "ConvolutionBackpropData":
-        axes = {1}
-    elif layer.type == "MatMul":
-        transposed = node.get_attributes()["transpose_a" if index == 0 else "transpose_b"]
-        last = len(shape) - 1
-        # B is (…, K, N) or, transposed, (…, N, K); A is (…, M, K) or, transposed, (…, K, M).
-        channel = last - 1 if transposed == (index == 1) else last
-        axes = {*range(last - 1), channel}
-    else:
-        axes = {0}
-    return tuple(size if axis in axes else 1 for axis, size in enumerate(shape))

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.graph.insert import clone_model, constant, weights_of
+from calib.graph.insert import clone_model, constant
+from calib.graph.layers import weights_of
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
 from calib.values.plan import Port, TensorId

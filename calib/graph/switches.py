@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
-from calib.graph.insert import Edits, channel_axis, clone_model, fake_quantize, weights_of
+from calib.graph.insert import Edits, clone_model, fake_quantize
+from calib.graph.layers import channel_axis, weights_of
 from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
 from calib.runtime.session import ov

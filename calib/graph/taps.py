@@ -19,7 +19,7 @@ that can't hold NaN (ReduceMax swallows NaN, and Relu and Clamp turn it into a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
 from calib.graph.cuts import Cut, take
+from calib.graph.insert import settled
 from calib.graph.view import UNKNOWN, Sign, signs
 from calib.runtime.session import make_model, ov
 from calib.values.plan import TensorId
@@ -227,3 +228,15 @@ def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:
         return 0, 0
     axis = axis % len(shape)
     return (shape[axis].get_length() if shape[axis].is_static else 0), axis
+
+
+def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
+    """Return a clone whose outputs are the model's own, then those of the named layers."""
+    clone = model.clone()
+    nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
+    results = [
+        ov.opset13.result(nodes[settled(nodes, name)].output(0)) for name in names
+    ]  # also where there is a Result already
+    return ov.Model(  # pyright: ignore[reportGeneralTypeIssues]  # the stubs know Model by two names
+        [*clone.get_results(), *results], clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name()
+    )

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from calib.graph.insert import channel_axis, clone_model
+from calib.graph.insert import clone_model
+from calib.graph.layers import channel_axis
 from calib.graph.view import GraphView
 from calib.runtime.session import make_model, ov
 from calib.values.plan import QuantizationPlan

@@ -7,8 +7,8 @@ import pytest
 from building import Net, ints, max_pool, nchw, op
 from proof import error, needs_vnni, prove
 
-from calib.engine.compare import tapped_model
 from calib.graph.insert import foldable, insert
+from calib.graph.taps import tapped_model
 from calib.runtime.session import Session
 
 pytestmark = needs_vnni

@@ -6,7 +6,7 @@ import pytest
 from calib.engine.building import Base, gather, make_plan
 from calib.engine.job import prepare
 from calib.graph.finder import find
-from calib.graph.insert import reader_energies
+from calib.graph.layers import reader_energies
 from calib.graph.placement import place
 from calib.graph.view import GraphView
 from calib.progress import silent
