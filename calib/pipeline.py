@@ -12,9 +12,10 @@ from calib.engine.building import aliases, build, check_plan, correct, equalized
 from calib.engine.evaluation import evaluated, open_evaluator
 from calib.engine.job import Clock, check_conversion, prepare
 from calib.engine.layer_facts import layer_facts
-from calib.engine.report import Findings, finish, make_report
+from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Paid, pay_off
+from calib.engine.verify import make_result
 from calib.graph.finder import already_quantized, find
 from calib.progress import Progress
 from calib.runtime.executed import executed_layers
@@ -95,7 +96,7 @@ def quantize(
             paid = pay_off(job, built, kept, again, store, resume or evaluator is not None)
     with clock("report"):
         report = make_report(job, Findings(chosen, summaries, paid))
-    return finish(job, paid.built, report, clock.stages)
+    return make_result(job, paid.built, report, clock.stages)
 
 
 def plan(

@@ -1,49 +1,34 @@
-"""What a run proves: the report, with what each layer did, and that the written file does what it should."""
+"""The report: what was found out, put together, with what became of each layer and why."""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calib.corrections.recipes import Chosen
 from calib.corrections.rounding import bias_fact
-from calib.corrections.scoring import Draft, Judge, decibel, normalized_errors, output_names
+from calib.corrections.scoring import Draft, Judge, decibel
 from calib.engine.accuracy_control import Kept
 from calib.engine.building import Built, Summaries
-from calib.engine.compare import LAYER_TYPES, layer_sqnr
+from calib.engine.compare import layer_sqnr
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts
-from calib.engine.result import Result
 from calib.engine.speedup import Paid
-from calib.errors import ExecutionError
 from calib.graph.layers import weights_of
-from calib.graph.taps import tapped_model
-from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
 from calib.runtime.isa import cpu
-from calib.runtime.session import F32, Session, core, default_precision, ov
+from calib.runtime.session import default_precision, ov
 from calib.runtime.timing import Speed
-from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, StageFacts, Status
+from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
 from calib.values.version import __version__
 
-# INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and
-# grows with depth. Measured on ten networks (MobileNets, ResNets, ViTs, EfficientNet-Lite0, text detection and
-# recognition; 10 to 64 layers; min-max and auto; 12 samples each): medians of 29 to 143 dB; the worst single sample
-# had 9.9 dB, a text that INT8 itself hardly reads. Another number in a scale or a wrong kernel moves every sample,
-# to 0 dB or so: hence the median of a few samples, and a floor with 14 dB to spare.
-SIMULATION_FLOOR_DB = 15.0
-CHECKED = 5  # samples that a written file is checked on
 OF_ONE_LAYER = frozenset({"rounding", "bias"})  # corrections that go with their layer
 LOOKED_AT = 2  # samples that the SQNR of each layer is taken from: thousands of values of most layers
-SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}
 
 
 @dataclass(frozen=True)
@@ -224,73 +209,3 @@ def _output_sqnr(job: Job, built: Built, chosen: Chosen) -> dict[str, float]:
     if len(built.plan.layers) != len(chosen.draft.plan.layers) or not errors:  # layers were given back since
         errors = Judge(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)
     return {name: round(decibel({name: error}), 2) for name, error in errors.items()}
-
-
-def finish(job: Job, built: Built | None, report: Report, stages: Sequence[StageFacts]) -> Result:
-    """Return the result, with the check that its file will have to pass."""
-    model = built.model if built else job.loaded.model
-    plan = built.plan if built else QuantizationPlan((), (), ())
-    feeds = job.feeds((job.held or job.ids)[:CHECKED])
-
-    def verify(path: Path) -> None:
-        check_written(path, model, feeds, report.model.name, quantized=built is not None)
-
-    report = report.model_copy(update={"stages": list(stages)})
-    return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify)
-
-
-def check_written(path: Path, model: ov.Model, feeds: Sequence[Any], name: str, *, quantized: bool) -> None:
-    """Load a written model and compare it with the one in memory, and INT8 with its own simulation.
-
-    Both by the median over the samples; a message names the first layer that differs.
-
-    Raises:
-        ExecutionError: the file does something else, or INT8 execution is not what the quantizers say.
-    """
-    written = core().read_model(str(path), config={"ENABLE_MMAP": False})
-    names = output_names(model)
-    before, after = _outputs(model, F32, feeds), _outputs(written, F32, feeds)
-    moved = _median_db(names, before, after)
-    if moved < 40:  # half-precision storage of layers left in floating point is the only difference there may be
-        raise ExecutionError(
-            f"{name}: the written file differs from the model in memory ({moved:.1f} dB)"
-            f"{_where(model, written, feeds)}: it was not kept. Write to another disk, or report this with the model"
-        )
-    if not quantized:
-        return
-    agreement = _median_db(names, _outputs(written, SIMULATED, feeds), after)
-    if agreement < SIMULATION_FLOOR_DB:
-        raise ExecutionError(
-            f"{name}: INT8 execution differs from its simulation ({agreement:.1f} dB, at least "
-            f"{SIMULATION_FLOOR_DB:g} dB are expected){_where(written, written, feeds, SIMULATED)}: this CPU computes "
-            "a layer wrongly, and the model was not kept. Leave that layer out with --ignore"
-        )
-
-
-def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Any]) -> list[list[NDArray[Any]]]:
-    session = Session(model, config)
-    return [session(feed) for feed in feeds]
-
-
-def _median_db(names: Sequence[str], before: Sequence[Any], after: Sequence[Any]) -> float:
-    """Return the median over samples of how far two lists of outputs agree."""
-    found = [decibel(normalized_errors(names, [a], [b])) for a, b in zip(before, after, strict=True)]
-    return float(np.median(found)) if found else 200.0
-
-
-def _where(
-    model: ov.Model, other: ov.Model, feeds: Sequence[Any], config: Mapping[str, Any] = F32, floor: float = 20.0
-) -> str:
-    """Return ", first at layer 'x'": the first convolution or MatMul whose output differs; "" where none does.
-
-    Each layer's output is a result of both models then, so that a few layers may run in another way than before.
-    """
-    views = GraphView(model), GraphView(other)
-    layers = [name for name, kind in views[0].types.items() if kind in LAYER_TYPES and name in views[1].types]
-    tapped = _outputs(tapped_model(model, layers), config, feeds), _outputs(tapped_model(other, layers), F32, feeds)
-    first = len(model.outputs)
-    for position, layer in enumerate(layers, first):
-        column = [[[outputs[position]] for outputs in side] for side in tapped]
-        if _median_db([layer], column[0], column[1]) < floor:
-            return f", first at layer {layer!r}"
-    return ""

@@ -30,7 +30,7 @@ def quantizing(work: Path, *more: object, output: object = None) -> list[object]
 
 
 def never_agreeing(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    monkeypatch.setattr("calib.engine.report.SIMULATION_FLOOR_DB", 1e6)
+    monkeypatch.setattr("calib.engine.verify.SIMULATION_FLOOR_DB", 1e6)
     return quantizing(work)
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from trust_fixtures.tiny import left_behind
 
-from calib.engine import report as report_module
-from calib.engine import result
+from calib.engine import result, verify
 from calib.runtime.session import Session
 
 
@@ -59,7 +58,7 @@ class Miscomputing(Session):
 def test_execution_that_is_not_what_was_simulated_is_refused_with_the_layer(
     quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(report_module, "Session", Miscomputing)
+    monkeypatch.setattr(verify, "Session", Miscomputing)
     ended = quantize()
     assert (ended.code, ended.out) == (1, "") and "differs from its simulation" in ended.err
     assert "first at layer 'second'" in ended.err and "--ignore" in ended.err, ended.err
