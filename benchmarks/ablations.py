@@ -8,9 +8,10 @@ from pathlib import Path
 from peers import Samples
 
 from calib.corrections.bias_correction import correct_biases
+from calib.corrections.candidate import Candidate
 from calib.corrections.equalization import equalize, rescale
 from calib.corrections.rounding import round_all
-from calib.corrections.scoring import Draft, Judge
+from calib.corrections.scoring import Scorer
 from calib.engine.building import Base, build, gather, make_plan
 from calib.engine.job import Job, prepare
 from calib.graph.insert import Edits
@@ -46,40 +47,40 @@ class Ablation:
         """Return the INT8 model."""
         # balanced holds samples out for the guard
         flags = {"samples": len(samples), "effort": "balanced" if self.guarded else "fast", "estimator": self.estimator}
-        return build(self.draft(prepare(path, list(samples), flags=flags))).model
+        return build(self.candidate(prepare(path, list(samples), flags=flags))).model
 
-    def draft(self, job: Job) -> Draft:
-        """Return the draft that is built."""
+    def candidate(self, job: Job) -> Candidate:
+        """Return the candidate that is built."""
         placed = make_plan(job)
         base = Base(job.loaded.model, job.view)
-        judge = Judge(job.loaded.model, job.feeds(job.held), job.streams) if self.guarded else None
+        scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams) if self.guarded else None
         if "equalization" in self.corrections:
             scalings = equalize(job.loaded.model, job.view, placed, job.feeds(job.ids[:16])).scalings
             model = rescale(job.loaded.model, job.view, scalings)
             equal = self._ranged(job, replace(base, model=model, view=GraphView(model)), placed)
-            draft = equal if judge is None else _better(judge, self._ranged(job, base, placed), equal)
+            candidate = equal if scorer is None else _better(scorer, self._ranged(job, base, placed), equal)
         else:
-            draft = self._ranged(job, base, placed)
+            candidate = self._ranged(job, base, placed)
         for name in self.corrections:
             if name != "equalization":
-                done = _corrected(name, draft, job)
-                draft = done if judge is None else _better(judge, draft, done)
-        return draft
+                done = _corrected(name, candidate, job)
+                candidate = done if scorer is None else _better(scorer, candidate, done)
+        return candidate
 
-    def _ranged(self, job: Job, base: Base, placed: QuantizationPlan) -> Draft:
+    def _ranged(self, job: Job, base: Base, placed: QuantizationPlan) -> Candidate:
         with silent("statistics") as stage:
             summaries = gather(job, base, placed, stage)
-        return Draft(base.model, base.view, assign(placed, summaries, get_estimator(self.estimator)), Edits())
+        return Candidate(base.model, base.view, assign(placed, summaries, get_estimator(self.estimator)), Edits())
 
 
-def _corrected(name: str, draft: Draft, job: Job) -> Draft:
+def _corrected(name: str, candidate: Candidate, job: Job) -> Candidate:
     samples = job.feeds(job.ids[:LEARNT_FROM])
     if name == "bias":
-        return correct_biases(draft, samples) or draft
-    rounded, _ = round_all(draft, samples, streams=job.streams)
+        return correct_biases(candidate, samples) or candidate
+    rounded, _ = round_all(candidate, samples, streams=job.streams)
     # biases found before rounding, where that is the order asked for
-    return replace(rounded, edits=Edits(rounded.edits.rounded, draft.edits.biases))
+    return replace(rounded, edits=Edits(rounded.edits.rounded, candidate.edits.biases))
 
 
-def _better(judge: Judge, before: Draft, after: Draft) -> Draft:
-    return after if judge(after) > judge(before) else before
+def _better(scorer: Scorer, before: Candidate, after: Candidate) -> Candidate:
+    return after if scorer(after) > scorer(before) else before

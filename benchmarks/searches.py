@@ -142,7 +142,7 @@ class GreedyLoop:
     def run(self, case: Case, reference: Reference, max_drop: float) -> Found:
         """Quantize with one."""
         job = prepare(case.path, list(case.calibration), flags={"samples": len(case.calibration), "effort": "fast"})
-        built = build(Ablation("minmax").draft(job))
+        built = build(Ablation("minmax").candidate(job))
         everything = range(len(case.validation))
         images = len(everything)  # the FP32 pass
 
@@ -155,7 +155,7 @@ class GreedyLoop:
             return float(before - case.metric.aggregate(parts)) * (1 if case.metric.higher_is_better else -1)
 
         def reverted(layers: Iterable[str]) -> ov.Model:
-            return without(built.draft, sorted(layers)).quantized()
+            return without(built.candidate, sorted(layers)).quantized()
 
         model = built.model
         if drop(model, everything) <= max_drop:

@@ -79,7 +79,7 @@ def quantize(
         with clock("replay"):
             chosen = replayed(job, given)
     with clock("insert"):
-        built = build(chosen.draft, chosen.trial)
+        built = build(chosen.candidate, chosen.scored)
     kept = None
     if evaluator is not None:
         with clock("search") as stage:

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from calib.corrections.scoring import Arrays, Draft, Judge
+from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.scoring import Scorer
 from calib.errors import ModelError
 from calib.graph.insert import Edits
 from calib.graph.twin import batchable, twin
@@ -23,13 +24,13 @@ SAMPLES = 16  # 8 to 32 gave the same output error within 1 dB on four networks
 SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}  # the means in between would keep the layers from INT8 anyway
 
 
-def correct_biases(draft: Draft, samples: Sequence[Arrays]) -> Draft | None:
-    """Return the draft with a bias correction for every layer with weights; None where the network takes no batch."""
-    chosen = list(samples)[: batchable(draft.model, list(samples)[:SAMPLES])]
+def correct_biases(candidate: Candidate, samples: Sequence[Arrays]) -> Candidate | None:
+    """Return the candidate with a correction of every layer's bias; None where the network takes no batch."""
+    chosen = list(samples)[: batchable(candidate.model, list(samples)[:SAMPLES])]
     shapes = {tuple(array.shape for array in sample) for sample in chosen}
     if len(shapes) != 1 or any(not shape or shape[0] != 1 for shape in shapes.pop()):
         return None  # samples of different sizes do not stack
-    made = twin(draft.model, draft.quantized(), draft.plan, len(chosen))
+    made = twin(candidate.model, candidate.quantized(), candidate.plan, len(chosen))
     if made is None:
         return None
     model, layers = made
@@ -38,10 +39,10 @@ def correct_biases(draft: Draft, samples: Sequence[Arrays]) -> Draft | None:
     biases = {layer: delta.astype(np.float32) for layer, delta in zip(layers, deltas, strict=True)}
     if not all(np.isfinite(delta).all() for delta in biases.values()):
         return None
-    return replace(draft, edits=Edits(draft.edits.rounded, biases))
+    return replace(candidate, edits=Edits(candidate.edits.rounded, biases))
 
 
-class Resettled:
+class RefitBiases:
     """Sequential biases of a plan that has lost layers: measured again, for those layers' errors are gone.
 
     What stands in for them where that scores higher are the edits that the network had before its biases were
@@ -49,28 +50,28 @@ class Resettled:
 
     Args:
         samples: that biases are learnt from.
-        judge: scores on other samples.
+        scorer: scores on other samples.
         alone: the edits before.
     """
 
-    def __init__(self, samples: Sequence[Arrays], judge: Judge, alone: Edits):
-        self._samples, self._judge, self._alone = list(samples)[:SAMPLES], judge, alone
+    def __init__(self, samples: Sequence[Arrays], scorer: Scorer, alone: Edits):
+        self._samples, self._scorer, self._alone = list(samples)[:SAMPLES], scorer, alone
         self._found: dict[frozenset[str], Edits] = {}
-        self.mark = "sequential " + _hash([*self._samples, *judge.held])
+        self.mark = "sequential " + _hash([*self._samples, *scorer.held])
 
-    def __call__(self, draft: Draft) -> Draft:
-        """Return the draft with the biases that score higher on held-out samples."""
-        layers = frozenset(layer.name for layer in draft.plan.layers)
+    def __call__(self, candidate: Candidate) -> Candidate:
+        """Return the candidate with the biases that score higher on held-out samples."""
+        layers = frozenset(layer.name for layer in candidate.plan.layers)
         if layers not in self._found:
-            self._found[layers] = self._better(draft, layers)
-        return replace(draft, edits=self._found[layers])
+            self._found[layers] = self._better(candidate, layers)
+        return replace(candidate, edits=self._found[layers])
 
-    def _better(self, draft: Draft, layers: frozenset[str]) -> Edits:
+    def _better(self, candidate: Candidate, layers: frozenset[str]) -> Edits:
         edited = {*self._alone.biases, *(port.node for port in self._alone.rounded)}
-        alone = replace(draft, edits=self._alone.without(frozenset(edited - layers)), settle=None)
+        alone = replace(candidate, edits=self._alone.without(frozenset(edited - layers)), refit=None)
         try:
             again = correct_biases(replace(alone, edits=Edits(alone.edits.rounded)), self._samples)
-            better = again is not None and self._judge(again) >= self._judge(alone)
+            better = again is not None and self._scorer(again) >= self._scorer(alone)
         except ModelError:  # with these layers OpenVINO can't compile it: whoever builds it finds out which to leave
             return alone.edits
         return again.edits if again is not None and better else alone.edits

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.corrections.candidate import Arrays
 from calib.corrections.equalization_core import Readers, choose_strength, expected_db
-from calib.corrections.scoring import Arrays
 from calib.errors import StatisticsError
 from calib.graph.insert import clone_model
 from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from calib.corrections.bias_correction import Resettled, correct_biases
+from calib.corrections.bias_correction import RefitBiases, correct_biases
+from calib.corrections.candidate import Arrays, Candidate
 from calib.corrections.rounding import bias_fact, round_all
-from calib.corrections.scoring import Arrays, Draft, Judge, Trial
+from calib.corrections.scoring import Scored, Scorer
 from calib.graph.insert import Edits, insert
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
@@ -67,37 +68,37 @@ MARGIN_DB = 1.0
 
 @dataclass(frozen=True)
 class Chosen:
-    """The best draft and what it was chosen from.
+    """The best candidate and what it was chosen from.
 
     Attributes:
-        trial: the draft as it was scored; None where nothing was.
+        scored: the candidate as it was scored; None where nothing was.
     """
 
-    draft: Draft
+    candidate: Candidate
     candidates: tuple[CandidateFacts, ...] = ()
     corrections: tuple[CorrectionFacts, ...] = ()
-    trial: Trial | None = None
+    scored: Scored | None = None
 
     @property
     def errors(self) -> Mapping[str, float]:
         """Output name → normalized error on held-out samples; empty where nothing was scored."""
-        return self.trial.errors if self.trial else {}
+        return self.scored.errors if self.scored else {}
 
 
 @dataclass
 class _Tried:
-    """A scored draft.
+    """A scored candidate.
 
     Attributes:
-        trial: None once another one is ahead: compiled networks are large.
+        scored: None once another one is ahead: compiled networks are large.
         extra: whether only the thorough effort comes to it.
         sequential: whether biases were corrected one layer after the other.
     """
 
     name: str
-    draft: Draft
+    candidate: Candidate
     score: float
-    trial: Trial | None
+    scored: Scored | None
     notes: list[CorrectionFacts] = field(default_factory=list)
     extra: bool = False
     sequential: bool = False
@@ -106,34 +107,34 @@ class _Tried:
 class _Field:
     """All candidates so far, in the order they were tried, and who is ahead."""
 
-    def __init__(self, judge: Judge, told: Callable[[str], None]):
-        self.judge, self._told = judge, told
+    def __init__(self, scorer: Scorer, told: Callable[[str], None]):
+        self.scorer, self._told = scorer, told
         self.tried: list[_Tried] = []
 
     def add(
         self,
         name: str,
-        draft: Draft,
+        candidate: Candidate,
         notes: Sequence[CorrectionFacts] = (),
         *,
         parent: _Tried | None = None,
         extra: bool = False,
         sequential: bool = False,
     ) -> None:
-        """Score a draft; one that makes a model that was scored already is passed over.
+        """Score a candidate; one that makes a model that was scored already is passed over.
 
         Args:
             name: of the recipe, as the report shows it.
-            draft: to score.
+            candidate: to score.
             notes: what its corrections did layer by layer.
             parent: what it corrects.
             extra: whether only the thorough effort comes to it.
             sequential: whether biases were corrected one layer after the other.
         """
-        if any(_same(one.draft, draft) for one in self.tried):
+        if any(_same(one.candidate, candidate) for one in self.tried):
             return
-        trial = self.judge.trial(insert(draft.model, draft.plan, draft.edits, fold=True))  # as it ships
-        new = _Tried(name, draft, trial.score, trial, list(notes), extra, sequential)
+        scored = self.scorer.score(insert(candidate.model, candidate.plan, candidate.edits, fold=True))  # as it ships
+        new = _Tried(name, candidate, scored.score, scored, list(notes), extra, sequential)
         if parent:
             new.notes.append(_network_fact(parent, new))
         self.tried.append(new)
@@ -141,14 +142,14 @@ class _Field:
         ahead = self.best(self.tried)
         for one in self.tried:
             if one is not ahead:
-                one.trial = None
+                one.scored = None
 
     def rank(self, one: _Tried) -> float:
         """Return what candidates are compared by: the SQNR, with a head start for the first estimator, min-max.
 
         A few held-out samples can't show what clipping does to the one rare value in a thousand samples.
         """
-        plain = one.draft.plan.activations == self.tried[0].draft.plan.activations
+        plain = one.candidate.plan.activations == self.tried[0].candidate.plan.activations
         return one.score + (HEAD_START_DB if plain else 0.0) - (MARGIN_DB if one.extra else 0.0)
 
     @property
@@ -162,34 +163,34 @@ class _Field:
 
     def leaders(self, count: int, *, rounded: bool = False) -> list[_Tried]:
         """Return the best with rounded weights, or of those that nothing was done to; extras come last."""
-        fit = [one for one in self.tried if bool(one.draft.edits.rounded) == rounded and one.sequential is False]
+        fit = [one for one in self.tried if bool(one.candidate.edits.rounded) == rounded and one.sequential is False]
         return sorted(fit, key=lambda one: (one.extra, -self.rank(one)))[:count]
 
 
 def choose_recipe(
-    base: Draft,
+    base: Candidate,
     summaries: Mapping[TensorId, TensorSummary],
     recipe: Recipe,
     samples: Sequence[Arrays],
-    judge: Judge,
+    scorer: Scorer,
     *,
     streams: int = 1,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
-    """Score one draft for each estimator, the best of them with corrections too, and return the best.
+    """Score one candidate for each estimator, the best of them with corrections too, and return the best.
 
     Args:
         base: the network, equalized if that was kept; its plan has no ranges yet.
         summaries: of every quantized tensor.
         recipe: what is tried.
         samples: what corrections learn from.
-        judge: scores on other samples.
+        scorer: scores on other samples.
         streams: how many samples run at the same time.
         told: receives a remark for each candidate.
     """
-    candidates = _Field(judge, told)
+    candidates = _Field(scorer, told)
 
-    def ranged(name: str | object) -> Draft:
+    def ranged(name: str | object) -> Candidate:
         return replace(base, plan=assign(base.plan, summaries, get_estimator(name)), edits=Edits())  # pyright: ignore
 
     for position, name in enumerate(recipe.estimators):
@@ -201,11 +202,11 @@ def choose_recipe(
 
 
 def choose_corrections(
-    draft: Draft, recipe: Recipe, samples: Sequence[Arrays], judge: Judge, *, streams: int = 1
+    candidate: Candidate, recipe: Recipe, samples: Sequence[Arrays], scorer: Scorer, *, streams: int = 1
 ) -> Chosen:
-    """Score a draft that has its ranges with corrections and without, and return the best."""
-    candidates = _Field(judge, lambda note: None)
-    candidates.add("plan", draft)
+    """Score a candidate that has its ranges with corrections and without, and return the best."""
+    candidates = _Field(scorer, lambda note: None)
+    candidates.add("plan", candidate)
     return _corrected(candidates, recipe, samples, streams)
 
 
@@ -213,24 +214,24 @@ def _corrected(candidates: _Field, recipe: Recipe, samples: Sequence[Arrays], st
     """Correct the best so far, and return the best of all."""
     most = INPUTS_PER_SAMPLE * len(samples)
     for number, one in enumerate(candidates.leaders(recipe.rounded)):  # the first is the one that balanced would take
-        corrected, notes = round_all(one.draft, samples, max_inputs=most, streams=streams)
+        corrected, notes = round_all(one.candidate, samples, max_inputs=most, streams=streams)
         candidates.add(f"{one.name} + rounding + bias", corrected, notes, parent=one, extra=number > 0)
     for one in [*candidates.leaders(recipe.biased), *candidates.leaders(recipe.biased, rounded=True)]:
-        weights = replace(one.draft, edits=Edits(one.draft.edits.rounded))
+        weights = replace(one.candidate, edits=Edits(one.candidate.edits.rounded))
         corrected = correct_biases(weights, samples)
         if corrected is not None:
-            corrected = replace(corrected, settle=Resettled(samples, candidates.judge, one.draft.edits))
+            corrected = replace(corrected, refit=RefitBiases(samples, candidates.scorer, one.candidate.edits))
             notes = [note for note in one.notes if note.correction != "bias"]
             notes += [bias_fact(layer, delta) for layer, delta in corrected.edits.biases.items()]
             name = one.name.removesuffix(" + bias")
             candidates.add(f"{name} + sequential bias", corrected, notes, parent=one, extra=True, sequential=True)
     best = candidates.best(candidates.tried)
     shown = (CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best) for one in candidates.tried)
-    return Chosen(best.draft, tuple(shown), tuple(best.notes), best.trial)
+    return Chosen(best.candidate, tuple(shown), tuple(best.notes), best.scored)
 
 
 def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
-    """Return what corrections did to the outputs of the whole network; they are kept only where the draft is."""
+    """Return what corrections did to the outputs of the whole network; they are kept only where the candidate is."""
     return CorrectionFacts(
         correction="sequential bias" if after.sequential else "rounding and bias",
         layer="",
@@ -241,8 +242,8 @@ def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
     )
 
 
-def _same(one: Draft, other: Draft) -> bool:
-    """Whether two drafts make the same model, as far as that shows without a comparison of weights."""
+def _same(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates make the same model, as far as that shows without a comparison of weights."""
     edited = any(edit.rounded or edit.biases for edit in (one.edits, other.edits))
     return not edited and _same_ranges(one.plan, other.plan)
 

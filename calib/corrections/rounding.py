@@ -33,11 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.bias_correction_core import bias_delta, left_out_errors, standard_error
+from calib.corrections.candidate import Arrays, Candidate
 from calib.corrections.clip_core import choose_clip
 from calib.corrections.one_thread import one_blas_thread
 from calib.corrections.rounding_core import layer_error, nearest, round_weights
 from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
-from calib.corrections.scoring import Arrays, Draft
 from calib.graph.insert import Edits, clone_model
 from calib.graph.layers import weights_of
 from calib.graph.view import GraphView
@@ -127,20 +127,20 @@ def _levels(job: _Job, values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def round_all(
-    draft: Draft,
+    candidate: Candidate,
     samples: Sequence[Arrays],
     *,
     max_inputs: int = MAX_INPUTS,
     memory_limit: int = 1 << 30,
     streams: int = 1,
     told: Callable[[str], None] = lambda note: None,
-) -> tuple[Draft, list[CorrectionFacts]]:
+) -> tuple[Candidate, list[CorrectionFacts]]:
     """Choose clips, round the weights of every layer that gains from it on held-out samples, and correct its bias.
 
     The samples run once for each group of layers that fits in memory, usually one.
 
     Args:
-        draft: with ranges; its rounded weights and its biases, which belong to the old weights, are replaced.
+        candidate: with ranges; its rounded weights and its biases, which belong to the old weights, are replaced.
         samples: in the order of their ids: even ones choose, odd ones accept.
         max_inputs: of a layer whose whole H is used.
         memory_limit: bytes for inputs of layers at any time; a single layer may exceed it.
@@ -148,18 +148,18 @@ def round_all(
         told: receives a remark for each group of layers.
 
     Returns:
-        The draft with ``edits.rounded`` and ``edits.biases``, and the local output SQNR of each layer before and after,
+        The candidate with ``edits.rounded`` and ``edits.biases``, and the local output SQNR of each layer before and after,
         on the held-out half. Bytes do not depend on streams, BLAS threads or, for weights, on the order within each
         half of the samples.
     """
-    jobs, facts = _jobs(draft, max_inputs, len(samples))
+    jobs, facts = _jobs(candidate, max_inputs, len(samples))
     rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
     biases: dict[str, NDArray[np.float32]] = {}
     if len(samples) >= 2 and jobs:
         for group in _groups(jobs, memory_limit):
             told(f"rounding {len(group)} layers, {group[0].linear.port.node} and on")
-            for job, seen in zip(group, _collect(draft.model, group, samples, streams), strict=True):
-                weights, port = weights_of(draft.view, job.linear.port), job.linear.port
+            for job, seen in zip(group, _collect(candidate.model, group, samples, streams), strict=True):
+                weights, port = weights_of(candidate.view, job.linear.port), job.linear.port
                 with one_blas_thread():
                     values, fact = _round(job, weights, seen)
                     means = _means(job, weights, values, seen)
@@ -171,18 +171,18 @@ def round_all(
                     facts.append(local_bias_fact(port.node, delta, *means))
                     if facts[-1].kept:
                         biases[port.node] = delta
-    return replace(draft, edits=Edits(rounded, biases)), facts
+    return replace(candidate, edits=Edits(rounded, biases)), facts
 
 
-def _jobs(draft: Draft, max_inputs: int, samples: int) -> tuple[list[_Job], list[CorrectionFacts]]:
+def _jobs(candidate: Candidate, max_inputs: int, samples: int) -> tuple[list[_Job], list[CorrectionFacts]]:
     """List what can be rounded, in topological order, and a fact for each layer that can't."""
-    inputs = _input_quantizers(draft.plan)
+    inputs = _input_quantizers(candidate.plan)
     jobs: list[_Job] = []
     facts: list[CorrectionFacts] = []
-    for weight in sorted(draft.plan.weights, key=lambda w: (draft.view.order[w.port.node], w.port)):
+    for weight in sorted(candidate.plan.weights, key=lambda w: (candidate.view.order[w.port.node], w.port)):
         layer = weight.port.node
         quantizer = inputs.get(Port(layer, 1 - weight.port.input))
-        described = linear(draft.view, layer, weight.port) if quantizer else "its input is not quantized"
+        described = linear(candidate.view, layer, weight.port) if quantizer else "its input is not quantized"
         if isinstance(described, str) or quantizer is None or quantizer.range is None:
             facts.append(CorrectionFacts(correction="rounding", layer=layer, kept=False, detail=str(described)))
             continue

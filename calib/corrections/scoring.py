@@ -13,75 +13,21 @@ There the same recipes were at 26 to 31 dB, and at 26 to 30 dB on the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.graph.insert import Edits, insert
-from calib.graph.view import GraphView
+from calib.corrections.candidate import Arrays, Candidate
 from calib.loading.load import output_name
 from calib.runtime.session import compile_model, infer_all, ov
-from calib.values.plan import QuantizationPlan
-
-Arrays = Sequence[NDArray[Any]]
-
-
-class Settle(Protocol):
-    """Computes anew what depended on layers that have left the plan."""
-
-    mark: str
-    """What it is computed from, besides the draft: with the draft's own contents it identifies every result."""
-
-    def __call__(self, draft: Draft) -> Draft:
-        """Return the draft with edits that belong to its plan."""
-        ...
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A model on its way to INT8.
-
-    Attributes:
-        model: the floating-point network, equalized if that helped.
-        plan: with ranges.
-        edits: of weights and biases.
-        settle: finds the edits again for a plan with fewer layers; None where each layer's depend on nothing but
-            itself, and those of the layers that stay are as good as before.
-    """
-
-    model: ov.Model
-    view: GraphView
-    plan: QuantizationPlan
-    edits: Edits
-    settle: Settle | None = None
-
-    def without(self, reasons: Mapping[str, str]) -> Draft:
-        """Return the draft with layers back in floating point, as they are in the equalized network.
-
-        Args:
-            reasons: layer → why.
-        """
-        plan = self.plan
-        for reason in dict.fromkeys(reasons.values()):
-            plan = plan.without([layer for layer in reasons if reasons[layer] == reason], reason)
-        left = replace(self, plan=plan, edits=self.edits.without(frozenset(reasons)))
-        return self.settle(left) if self.settle else left
-
-    def quantized(self) -> ov.Model:
-        """Insert the plan and the edits."""
-        return insert(self.model, self.plan, self.edits)
-
-    def executable(self) -> ov.Model:
-        """Insert them in the form that runs fastest: the same numbers, zero points folded into biases."""
-        return insert(self.model, self.plan, self.edits, fold=True)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A draft as it was scored.
+class Scored:
+    """A candidate as it was scored.
 
     Attributes:
         compiled: ``model`` compiled, so that who wants to know what ran need not compile it again.
@@ -95,8 +41,8 @@ class Trial:
     score: float
 
 
-class Judge:
-    """Scores drafts by the SQNR of the network's outputs, of their logits where they are probabilities.
+class Scorer:
+    """Scores candidates by the SQNR of the network's outputs, of their logits where they are probabilities.
 
     Args:
         reference: the FP32 network as it came.
@@ -128,20 +74,20 @@ class Judge:
         """Whether there is a floating-point output to compare."""
         return any(array.dtype.kind == "f" for sample in self._reference[:1] for array in sample)
 
-    def __call__(self, draft: Draft) -> float:
+    def __call__(self, candidate: Candidate) -> float:
         """Return the SQNR of the typical sample in dB."""
-        return self.trial(draft.quantized()).score
+        return self.score(candidate.quantized()).score
 
     def errors(self, model: ov.Model) -> dict[str, float]:
         """Return output name → sum of squared errors over sum of squares, floating-point outputs only."""
-        return self.trial(model).errors
+        return self.score(model).errors
 
-    def trial(self, model: ov.Model) -> Trial:
+    def score(self, model: ov.Model) -> Scored:
         """Compile a model and score it."""
         compiled = self._compile(model)
         outputs = self._run(compiled)
         errors = normalized_errors(self._names, self._reference, outputs)
-        return Trial(model, compiled, errors, typical_db(self.logits, self._unbounded(outputs)))
+        return Scored(model, compiled, errors, typical_db(self.logits, self._unbounded(outputs)))
 
     def _unbounded(self, samples: Sequence[Arrays]) -> list[list[NDArray[Any]]]:
         return [[logits(y, bound) for y, bound in zip(sample, self._bounds, strict=True)] for sample in samples]

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from calib.corrections.scoring import Arrays, Draft
+from calib.corrections.candidate import Arrays, Candidate
 from calib.graph.comparable import comparable
 from calib.graph.switches import added_bytes, switch_model
 from calib.runtime.session import F32, compile_model, infer_all
@@ -24,7 +24,7 @@ SIMULATED: Mapping[str, Any] = {**F32, "LP_TRANSFORMS_MODE": "NO"}
 
 
 def one_in_damages(
-    draft: Draft,
+    candidate: Candidate,
     units: Sequence[frozenset[str]],
     samples: Sequence[Arrays],
     *,
@@ -39,7 +39,7 @@ def one_in_damages(
     has damage inf. The same samples give the same bits, whatever the number of streams.
 
     Args:
-        draft: the model, its plan with ranges, its edits.
+        candidate: the model, its plan with ranges, its edits.
         units: of the plan.
         samples: inputs in input order; four to eight will do.
         memory_limit: how many bytes the switches may add; above it, units are asked in several groups, each with a
@@ -51,19 +51,23 @@ def one_in_damages(
     sums = {unit: _Sums() for unit in units}
     done = 0
     for alike in _by_shapes(samples):
-        for group in groups_of(draft, units, limit):
-            asked = _ask(draft, group, alike, streams, lambda n, base=done: progress(base + n) if progress else None)
+        for group in groups_of(candidate, units, limit):
+            asked = _ask(
+                candidate, group, alike, streams, lambda n, base=done: progress(base + n) if progress else None
+            )
             done += len(group) * len(alike)
             for unit, errors in zip(group, asked, strict=True):
                 sums[unit].add(errors)
     return {unit: total.damage() for unit, total in sums.items()}
 
 
-def groups_of(draft: Draft, units: Sequence[frozenset[str]], memory_limit: int) -> list[tuple[frozenset[str], ...]]:
+def groups_of(
+    candidate: Candidate, units: Sequence[frozenset[str]], memory_limit: int
+) -> list[tuple[frozenset[str], ...]]:
     """Split the units, in order, into groups whose switches fit into ``memory_limit`` bytes; at least one in each."""
     groups: list[list[frozenset[str]]] = []
     used = 0
-    for unit, size in zip(units, added_bytes(draft.model, draft.plan, units), strict=True):
+    for unit, size in zip(units, added_bytes(candidate.model, candidate.plan, units), strict=True):
         if not groups or used + size > memory_limit:
             groups.append([])
             used = 0
@@ -91,7 +95,7 @@ class _Sums:
 
 
 def _ask(
-    draft: Draft,
+    candidate: Candidate,
     units: Sequence[frozenset[str]],
     samples: Sequence[Arrays],
     streams: int,
@@ -99,7 +103,7 @@ def _ask(
 ) -> list[NDArray[np.float64]]:
     """Return, for each unit, ``(outputs, 2)``: squared error and power, summed over the samples in their order."""
     shapes = [array.shape for array in samples[0]]
-    model = comparable(switch_model(draft.model, draft.plan, draft.edits, units, shapes))
+    model = comparable(switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes))
     compiled = compile_model(model, SIMULATED, streams=streams)
     parts = np.zeros((len(samples) * len(units), len(compiled.outputs), 2))
     off = (_feed(sample, np.zeros(len(units), np.float32)) for sample in samples)

@@ -25,7 +25,7 @@ from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
 from calib.config import Settings
-from calib.corrections.scoring import Draft
+from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.sensitivity import one_in_damages
 from calib.engine.building import Built, aliases, build, without
 from calib.engine.evaluation import Evaluator, SampleEvaluator
@@ -40,7 +40,6 @@ from calib.runtime.timing import TimedModel, time_models
 from calib.samples.identity import split_ids
 from calib.store import RunStore, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
-from calib.values.plan_file import plan_to_json
 
 Layers = frozenset[str]
 
@@ -75,11 +74,11 @@ def keep_promise(
         resume: go on from what the store holds.
         stage: told of every step.
     """
-    settings, draft = job.settings, whole.draft
+    settings, candidate = job.settings, whole.candidate
     with open_store(store, resume) as verdicts, Interrupts() as interrupts:
         evaluator = replace(evaluator, check=interrupts.check)  # between two samples, not while a verdict is written
         baseline = _baseline(verdicts, evaluator, stage)
-        run = _run(job, evaluator, draft, baseline)
+        run = _run(job, evaluator, candidate, baseline)
         if resume and (count := verdicts.verdicts(run)):
             stage.say(f"resumed: {count} verdicts of an earlier run hold for this one")
         check_baseline(
@@ -92,7 +91,7 @@ def keep_promise(
             reference=settings.reference,
             with_labels_shifted=labels_moved(evaluator.metric, baseline.moved) if baseline.moved else None,
         )
-        units, parts = draft.plan.units(), baseline.parts
+        units, parts = candidate.plan.units(), baseline.parts
         if baseline.margins is not None:
             evaluator = evaluator.with_margins()
             parts = list(zip(parts, baseline.margins.tolist(), strict=True))
@@ -117,7 +116,7 @@ def keep_promise(
         result = search(replace(problem, limits=Limits(max_evaluations=1)))
         ranking: tuple[RankedUnit, ...] = ()
         if settings.max_drop is not None and result.status != "within_budget" and not _over(problem, result):
-            ranking = _ranking(verdicts, run, job, draft, units)
+            ranking = _ranking(verdicts, run, job, candidate, units)
             result = search(replace(problem, ranked=ranking))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
@@ -182,7 +181,7 @@ def _baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
     )
 
 
-def _run(job: Job, evaluator: Evaluator, draft: Draft, baseline: _Baseline) -> str:
+def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: _Baseline) -> str:
     """Return what a verdict depends on and nothing else: the models of all plans, the samples, how they are judged.
 
     Budgets, limits and the split decide which plans are asked for, not what is answered.
@@ -190,7 +189,14 @@ def _run(job: Job, evaluator: Evaluator, draft: Draft, baseline: _Baseline) -> s
     precision = job.settings.float_precision or "f32"
     kept = "margins" if baseline.margins is not None else ""
     return _hash(
-        [kept, job.loaded.facts.fingerprint, identity_of(draft), baseline.contents, precision, *evaluator.identity()]
+        [
+            kept,
+            job.loaded.facts.fingerprint,
+            identity_of(candidate),
+            baseline.contents,
+            precision,
+            *evaluator.identity(),
+        ]
     )
 
 
@@ -213,18 +219,6 @@ def _nothing_known(why: str) -> BaseException:
 def _limit(settings: Settings) -> float:
     """Return the budget; without one, one that everything keeps: the drop is measured and nothing reverted."""
     return sys.float_info.max if settings.max_drop is None else settings.max_drop
-
-
-def identity_of(draft: Draft) -> str:
-    """Return a hash of what is evaluated: a replayed plan or other ranges make other models of the same settings."""
-    digest = hashlib.sha256(plan_to_json(draft.plan).encode())
-    for port, (weights, scale) in sorted(draft.edits.rounded.items(), key=lambda item: str(item[0])):
-        digest.update(str(port).encode() + weights.tobytes() + scale.tobytes())
-    for layer, delta in sorted(draft.edits.biases.items()):
-        digest.update(layer.encode("utf-8", "surrogatepass") + delta.tobytes())
-    if draft.settle is not None:  # then those of other plans come from more than the ones above
-        digest.update(draft.settle.mark.encode())
-    return digest.hexdigest()
 
 
 class _Trials:
@@ -253,16 +247,16 @@ class _Trials:
         return self._last
 
     def _reverted(self, layers: Layers) -> tuple[Built, ov.Model, Any]:
-        draft = without(self._whole.draft, sorted(layers))
+        candidate = without(self._whole.candidate, sorted(layers))
         try:
-            built, model, compiled = self._compiled(Built(draft.executable(), draft))
+            built, model, compiled = self._compiled(Built(candidate.executable(), candidate))
         except ModelError:
-            return self._compiled(build(draft))  # finds the layers that keep it from compiling
+            return self._compiled(build(candidate))  # finds the layers that keep it from compiling
         # What ran is asked of this compilation: `build`, which makes another, is for what did not run in INT8.
-        ran = executed_layers(compiled, aliases(draft.view, draft.plan))
-        if all(layer.name in ran and ran[layer.name].int8 for layer in draft.plan.layers):
+        ran = executed_layers(compiled, aliases(candidate.view, candidate.plan))
+        if all(layer.name in ran and ran[layer.name].int8 for layer in candidate.plan.layers):
             return replace(built, executed=ran), model, compiled
-        return self._compiled(build(draft))
+        return self._compiled(build(candidate))
 
     def _compiled(self, built: Built) -> tuple[Built, ov.Model, Any]:
         model = as_saved(built.model, self._job.loaded.fp16_stored)
@@ -283,13 +277,15 @@ def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
     return read
 
 
-def _ranking(store: RunStore, run: str, job: Job, draft: Draft, units: Sequence[Layers]) -> tuple[RankedUnit, ...]:
+def _ranking(
+    store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers]
+) -> tuple[RankedUnit, ...]:
     """Return the units, most damaging first, from the store where they were ranked before."""
     ids = job.ids[: job.settings.rank_samples]
     key = f"{run}/{_hash(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
-        damages = one_in_damages(draft, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
+        damages = one_in_damages(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
         store.keep_ranking(key, [(unit.layers, unit.damage, unit.cost_ms) for unit in rank(units, damages)])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())

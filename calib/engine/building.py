@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections import tried
+from calib.corrections.candidate import Candidate
 from calib.corrections.equalization import equalize, rescale
 from calib.corrections.recipes import RECIPES, Chosen, Recipe, choose_corrections, choose_recipe
-from calib.corrections.scoring import Draft, Judge, Trial
+from calib.corrections.scoring import Scored, Scorer
 from calib.engine.job import CalibrationFeeds, Job
 from calib.errors import ExecutionError, ModelError, StatisticsError
 from calib.graph.finder import find
@@ -177,26 +178,26 @@ def _with_energies(summaries: Summaries, energies: Mapping[TensorId, tuple[int, 
 def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]) -> Chosen:
     """Choose ranges and corrections by what they do to the network's output on held-out samples."""
     plan, wanted = replace(plan, scalings=base.scalings), recipe(job)
-    judge = None
+    scorer = None
     if tried("range choice", job.settings.effort):
-        judge = Judge(job.loaded.model, job.feeds(job.held), job.streams, base.outputs)
-    if judge is None or not judge.useful:
+        scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams, base.outputs)
+    if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
-        return Chosen(Draft(base.model, base.view, assign(plan, summaries, estimator), Edits()))
-    draft, samples = Draft(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
-    chosen = choose_recipe(draft, summaries, wanted, samples, judge, streams=job.streams, told=told)
+        return Chosen(Candidate(base.model, base.view, assign(plan, summaries, estimator), Edits()))
+    candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
+    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, streams=job.streams, told=told)
     return replace(chosen, corrections=(*base.facts, *chosen.corrections))
 
 
 def replayed(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return a plan from a file with its corrections computed anew for this model's weights."""
     base = _rescaled(job, plan.scalings)
-    draft, wanted = Draft(base.model, base.view, plan, Edits()), RECIPES[job.settings.effort]
+    candidate, wanted = Candidate(base.model, base.view, plan, Edits()), RECIPES[job.settings.effort]
     if not tried("rounding", job.settings.effort):
-        return Chosen(draft)
+        return Chosen(candidate)
     samples = job.feeds(job.ids[: wanted.samples])
-    judge = Judge(job.loaded.model, job.feeds(job.held), job.streams)
-    return choose_corrections(draft, wanted, samples, judge, streams=job.streams)
+    scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams)
+    return choose_corrections(candidate, wanted, samples, scorer, streams=job.streams)
 
 
 @dataclass(frozen=True)
@@ -204,54 +205,57 @@ class Built:
     """An INT8 model and what its layers really execute in."""
 
     model: ov.Model
-    draft: Draft
+    candidate: Candidate
     executed: Mapping[str, Executed] = field(default_factory=dict)
 
     @property
     def plan(self) -> QuantizationPlan:
         """What is quantized in it."""
-        return self.draft.plan
+        return self.candidate.plan
 
 
-def build(draft: Draft, trial: Trial | None = None) -> Built:
+def build(candidate: Candidate, scored: Scored | None = None) -> Built:
     """Insert, compile and ask what ran; layers that were planned as INT8 but ran otherwise are taken out again.
 
     A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing.
 
     Args:
-        draft: what to build.
-        trial: the same, inserted and compiled already.
+        candidate: what to build.
+        scored: the same, inserted and compiled already.
 
     Raises:
         ExecutionError: OpenVINO can't compile the model whatever is left out.
     """
     executed: Mapping[str, Executed] = {}
     for _ in range(3):  # a layer taken out can change how its neighbours run; once was all that was ever seen
-        draft, model, compiled = (draft, trial.model, trial.compiled) if trial else _compiling(draft)
-        trial = None
-        executed = executed_layers(compiled, aliases(draft.view, draft.plan))
-        ran = {layer.name: executed.get(layer.name) for layer in draft.plan.layers}
+        candidate, model, compiled = (candidate, scored.model, scored.compiled) if scored else _compiling(candidate)
+        scored = None
+        executed = executed_layers(compiled, aliases(candidate.view, candidate.plan))
+        ran = {layer.name: executed.get(layer.name) for layer in candidate.plan.layers}
         failed = {name: node.primitive if node else "" for name, node in ran.items() if node is None or not node.int8}
-        if not failed or len(failed) == len(draft.plan.layers):
-            return Built(model, draft, executed)
+        if not failed or len(failed) == len(candidate.plan.layers):
+            return Built(model, candidate, executed)
         whats = {n: f"ran it as {p}" if p else "dissolved it into other operations" for n, p in failed.items()}
-        draft = draft.without({n: f"OpenVINO {what} although its inputs were quantized" for n, what in whats.items()})
-    return Built(draft.executable(), draft, executed)
+        candidate = candidate.without(
+            {n: f"OpenVINO {what} although its inputs were quantized" for n, what in whats.items()}
+        )
+    return Built(candidate.executable(), candidate, executed)
 
 
-def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
-    """Return the draft, its model and the model compiled; layers that keep it from compiling are taken out.
+def _compiling(candidate: Candidate) -> tuple[Candidate, ov.Model, ov.CompiledModel]:
+    """Return the candidate, its model and the model compiled; layers that keep it from compiling are taken out.
 
     The first layers, in order, that make compilation fail are found by bisection, one after the other.
     """
     reason = ""
     for _ in range(8):
-        model = draft.executable()
+        model = candidate.executable()
         try:
-            return draft, model, compile_model(model)
+            return candidate, model, compile_model(model)
         except ModelError as error:
             reason = str(error)
-        names, bare = [layer.name for layer in draft.plan.layers], replace(draft, settle=None)  # biases decide nothing
+        names = [layer.name for layer in candidate.plan.layers]
+        bare = replace(candidate, refit=None)  # biases decide nothing
         fits, breaks = 0, len(names)
         while breaks - fits > 1:
             middle = (fits + breaks) // 2
@@ -260,16 +264,16 @@ def _compiling(draft: Draft) -> tuple[Draft, ov.Model, ov.CompiledModel]:
                 fits = middle
             except ModelError:
                 breaks = middle
-        draft = without(draft, names[breaks - 1 : breaks], f"OpenVINO could not compile it in INT8: {reason}")
+        candidate = without(candidate, names[breaks - 1 : breaks], f"OpenVINO could not compile it in INT8: {reason}")
     raise ExecutionError(
-        f"{draft.model.get_friendly_name()}: OpenVINO can't compile the quantized model, even without eight of its "
+        f"{candidate.model.get_friendly_name()}: OpenVINO can't compile the quantized model, even without eight of its "
         f"layers; leave more out with --ignore. It said: {reason}"
     )
 
 
-def without(draft: Draft, layers: Sequence[str], reason: str = "reverted") -> Draft:
-    """Return the draft with layers back in floating point; corrections that depended on them are computed anew."""
-    return draft.without(dict.fromkeys(layers, reason))
+def without(candidate: Candidate, layers: Sequence[str], reason: str = "reverted") -> Candidate:
+    """Return the candidate with layers back in floating point; corrections that depended on them are computed anew."""
+    return candidate.without(dict.fromkeys(layers, reason))
 
 
 def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...]]:

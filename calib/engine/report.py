@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
 from calib.corrections.rounding import bias_fact
-from calib.corrections.scoring import Draft, Judge, decibel
+from calib.corrections.scoring import Scorer, decibel
 from calib.engine.accuracy_control import Kept
 from calib.engine.building import Built, Summaries
 from calib.engine.compare import layer_sqnr
@@ -95,8 +96,8 @@ def _corrections(chosen: Chosen, built: Built | None) -> list[CorrectionFacts]:
     facts, left = list(chosen.corrections), frozenset[str]()
     if built:
         left = frozenset(layer.name for layer in built.plan.layers)
-        if built.draft.settle and len(left) < len(chosen.draft.plan.layers):
-            facts = [_settled(fact, built.draft) for fact in facts]
+        if built.candidate.refit and len(left) < len(chosen.candidate.plan.layers):
+            facts = [_refitted(fact, built.candidate) for fact in facts]
     for number, fact in enumerate(facts):
         if fact.kept and (built is None or (fact.correction in OF_ONE_LAYER and fact.layer not in left)):
             why = "the layer is in floating point in the end" if built else "the FP32 model was kept"
@@ -104,15 +105,15 @@ def _corrections(chosen: Chosen, built: Built | None) -> list[CorrectionFacts]:
     return facts
 
 
-def _settled(fact: CorrectionFacts, draft: Draft) -> CorrectionFacts:
+def _refitted(fact: CorrectionFacts, candidate: Candidate) -> CorrectionFacts:
     """Return the fact of a bias that was found again, or dropped, when layers went back to floating point."""
     if fact.correction == "sequential bias":
         detail = f"{fact.detail}; found again without the layers in floating point, or dropped where that scored higher"
         return fact.model_copy(update={"detail": detail})
-    if fact.correction != "bias" or fact.layer not in {layer.name for layer in draft.plan.layers}:
+    if fact.correction != "bias" or fact.layer not in {layer.name for layer in candidate.plan.layers}:
         return fact
-    if fact.layer in draft.edits.biases:
-        return bias_fact(fact.layer, draft.edits.biases[fact.layer])
+    if fact.layer in candidate.edits.biases:
+        return bias_fact(fact.layer, candidate.edits.biases[fact.layer])
     detail = f"{fact.detail}; without it the error was lower once other layers were in floating point"
     return fact.model_copy(update={"kept": False, "detail": detail})
 
@@ -124,13 +125,13 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     """
     built, kept, speed = found.paid.built, found.paid.kept, found.paid.speed
     measured_model = built or found.paid.refused
-    plan = measured_model.plan if measured_model else found.chosen.draft.plan
+    plan = measured_model.plan if measured_model else found.chosen.candidate.plan
     reverted = kept.result.reverted if built and kept and kept.result else frozenset()
     if built is None:
         plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
     facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, kept))
     if measured_model is not None:
-        rounding = weight_sqnr(measured_model.draft)
+        rounding = weight_sqnr(measured_model.candidate)
         facts = [fact.model_copy(update={"weight_sqnr_db": rounding.get(fact.name)}) for fact in facts]
     if speed is None or measured_model is None:
         return facts
@@ -141,12 +142,12 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     return [_measured_layer(fact, speed, sqnr) for fact in facts]
 
 
-def weight_sqnr(draft: Draft) -> dict[str, float]:
+def weight_sqnr(candidate: Candidate) -> dict[str, float]:
     """Return layer → SQNR in dB of its INT8 weights against what they round, the equalized weights."""
     found = {}
-    for weight in draft.plan.weights:
-        exact = weights_of(draft.view, weight.port)
-        integers, scale = draft.edits.rounded.get(weight.port) or quantize_weights(
+    for weight in candidate.plan.weights:
+        exact = weights_of(candidate.view, weight.port)
+        integers, scale = candidate.edits.rounded.get(weight.port) or quantize_weights(
             exact, weight.scale_shape, weight.levels, weight.clip
         )
         error = exact - integers * scale
@@ -206,6 +207,6 @@ def environment(job: Job) -> dict[str, str]:
 
 def _output_sqnr(job: Job, built: Built, chosen: Chosen) -> dict[str, float]:
     errors = chosen.errors
-    if len(built.plan.layers) != len(chosen.draft.plan.layers) or not errors:  # layers were given back since
-        errors = Judge(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)
+    if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were given back since
+        errors = Scorer(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)
     return {name: round(decibel({name: error}), 2) for name, error in errors.items()}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from calib.engine.accuracy_control import Kept, identity_of
+from calib.corrections.candidate import identity_of
+from calib.engine.accuracy_control import Kept
 from calib.engine.building import Built, aliases, build
 from calib.engine.job import Job
 from calib.report.numbers import plural
@@ -79,7 +80,7 @@ def pay_off(
         return Paid(
             None, kept, speed, built, f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
         )
-    lighter = build(built.draft.without(slow))
+    lighter = build(built.candidate.without(slow))
     faster = timed(job, lighter)
     if gain(faster) >= wanted and again is not None:
         kept = again(lighter)
@@ -127,7 +128,7 @@ def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
 def _remembered(store: str | Path, resume: bool, job: Job, built: Built) -> Speed:
     """Return what `_timed` measured of this model, from the store where it was timed before."""
     precision = job.settings.float_precision or "f32"
-    names = [job.loaded.facts.fingerprint, identity_of(built.draft), precision, *job.ids[:4], ov.get_version()]
+    names = [job.loaded.facts.fingerprint, identity_of(built.candidate), precision, *job.ids[:4], ov.get_version()]
     run = "speed/" + hashlib.sha256(json.dumps([*names, cpu().name]).encode("utf-8", "surrogatepass")).hexdigest()
     with open_store(store, resume) as verdicts:
         if (known := verdicts.get(run, "speed")) is None:

@@ -166,7 +166,7 @@ class Session:
         self._outputs = list(self.compiled.outputs)
         self._stateful = bool(self._request.query_state())
 
-    def _settle(self, shapes: dict[int, tuple[int, ...]]) -> None:
+    def _compile_for(self, shapes: dict[int, tuple[int, ...]]) -> None:
         """Compile for these input shapes, unless that was done last time; as it is where it can't be reshaped."""
         if self._dynamic is None or shapes == self._shapes:
             return
@@ -180,7 +180,7 @@ class Session:
     def __call__(self, feed: Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run one feed (arrays in input order) and return copies of all outputs in output order."""
         inputs = feed if isinstance(feed, Mapping) else dict(enumerate(feed))
-        self._settle({i: np.shape(array) for i, array in inputs.items()})
+        self._compile_for({i: np.shape(array) for i, array in inputs.items()})
         if self._stateful:
             self._request.reset_state()
         self._request.infer(inputs)

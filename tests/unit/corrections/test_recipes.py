@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from calib.corrections import recipes
+from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import HEAD_START_DB, RECIPES, Recipe, choose_corrections, choose_recipe
-from calib.corrections.scoring import Draft, Judge
+from calib.corrections.scoring import Scorer
 from calib.graph.finder import find
 from calib.graph.insert import Edits
 from calib.graph.placement import place
@@ -44,50 +45,50 @@ def ready():
     needs = {q.tensor: Need(histogram=True, channels=q.per_channel) for q in plan.activations}
     summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples)])
     held = [[np.abs(rng.normal(size=(1, 4, 8, 8))).astype(np.float32)] for _ in range(8)]
-    return Draft(model, view, plan, Edits()), summaries, samples, Judge(model, held)
+    return Candidate(model, view, plan, Edits()), summaries, samples, Scorer(model, held)
 
 
 @pytest.fixture(scope="module")
 def balanced(ready):
-    base, summaries, samples, judge = ready
-    return choose_recipe(base, summaries, RECIPES["balanced"], samples[:16], judge)
+    base, summaries, samples, scorer = ready
+    return choose_recipe(base, summaries, RECIPES["balanced"], samples[:16], scorer)
 
 
-def test_the_chosen_draft_is_the_one_that_was_scored(ready, balanced):
-    judge, chosen = ready[-1], balanced
+def test_the_chosen_candidate_is_the_one_that_was_scored(ready, balanced):
+    scorer, chosen = ready[-1], balanced
     (best,) = [candidate for candidate in chosen.candidates if candidate.chosen]
-    assert chosen.trial is not None
-    assert judge(chosen.draft) == pytest.approx(best.sqnr_db, abs=1e-3)
-    assert judge.errors(chosen.trial.model) == chosen.trial.errors == chosen.errors
+    assert chosen.scored is not None
+    assert scorer(chosen.candidate) == pytest.approx(best.sqnr_db, abs=1e-3)
+    assert scorer.errors(chosen.scored.model) == chosen.scored.errors == chosen.errors
 
 
 def test_a_clipping_estimator_has_to_win_by_more_than_its_head_start(ready):
-    base, summaries, samples, judge = ready
+    base, summaries, samples, scorer = ready
     recipe = Recipe(("minmax", "percentile-99.9"), rounded=0)
-    plain, clipped = choose_recipe(base, summaries, recipe, samples, judge).candidates
+    plain, clipped = choose_recipe(base, summaries, recipe, samples, scorer).candidates
     assert clipped.chosen == (clipped.sqnr_db > plain.sqnr_db + HEAD_START_DB)
     assert plain.chosen != clipped.chosen
 
 
 def test_the_third_estimator_is_left_out_where_the_second_lost(ready):
-    base, summaries, samples, judge = ready
+    base, summaries, samples, scorer = ready
     names = [
         c.name
         for c in choose_recipe(
-            base, summaries, Recipe(("minmax", "percentile-99.9", "kl"), rounded=0), samples, judge
+            base, summaries, Recipe(("minmax", "percentile-99.9", "kl"), rounded=0), samples, scorer
         ).candidates
     ]
     assert names == ["minmax", "percentile-99.9"]
     thorough = Recipe(("minmax", "percentile-99.9", "kl"), ("mean-minmax",), rounded=0)
-    more = [c.name for c in choose_recipe(base, summaries, thorough, samples, judge).candidates]
+    more = [c.name for c in choose_recipe(base, summaries, thorough, samples, scorer).candidates]
     assert more[:2] == names and more[-1] == "mean-minmax"
 
 
 def test_the_third_estimator_is_tried_where_the_second_scored_higher_by_however_little(ready):
-    base, summaries, samples, judge = ready
+    base, summaries, samples, scorer = ready
 
     def scored(*names):
-        return choose_recipe(base, summaries, Recipe(names, rounded=0), samples, judge).candidates
+        return choose_recipe(base, summaries, Recipe(names, rounded=0), samples, scorer).candidates
 
     worse, better = sorted(scored("minmax", "percentile-99.9"), key=lambda c: c.sqnr_db)
     assert better.sqnr_db > worse.sqnr_db
@@ -96,20 +97,20 @@ def test_the_third_estimator_is_tried_where_the_second_scored_higher_by_however_
 
 
 def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_scored(ready, balanced):
-    base, summaries, samples, judge = ready
+    base, summaries, samples, scorer = ready
     assert RECIPES["thorough"].estimators == RECIPES["balanced"].estimators
     one_more = replace(RECIPES["thorough"], more=RECIPES["thorough"].more[:1])  # the others are one compilation each
-    thorough = choose_recipe(base, summaries, one_more, samples[:16], judge)
+    thorough = choose_recipe(base, summaries, one_more, samples[:16], scorer)
     assert {c.name for c in balanced.candidates} <= {c.name for c in thorough.candidates}
     scores = [next(c.sqnr_db for c in one.candidates if c.chosen) for one in (balanced, thorough)]
     assert scores[1] >= scores[0]
 
 
 def test_corrections_of_a_given_plan_keep_its_ranges(ready):
-    base, summaries, samples, judge = ready
-    given = choose_recipe(base, summaries, Recipe(("minmax",), rounded=0), samples, judge).draft
-    chosen = choose_corrections(replace(given, edits=Edits()), RECIPES["balanced"], samples[:16], judge)
-    assert chosen.draft.plan == given.plan
+    base, summaries, samples, scorer = ready
+    given = choose_recipe(base, summaries, Recipe(("minmax",), rounded=0), samples, scorer).candidate
+    chosen = choose_corrections(replace(given, edits=Edits()), RECIPES["balanced"], samples[:16], scorer)
+    assert chosen.candidate.plan == given.plan
     assert [c.name for c in chosen.candidates] == ["plan", "plan + rounding + bias"]
 
 
@@ -124,15 +125,15 @@ def test_what_corrections_do_to_the_network_is_in_the_report_beside_what_they_do
 
 
 def test_corrections_that_harm_the_network_on_held_out_samples_are_dropped_whole(ready, monkeypatch):
-    base, summaries, samples, judge = ready
+    base, summaries, samples, scorer = ready
     real = recipes.round_all
 
-    def misled(draft, *rest, **more):
-        corrected, facts = real(draft, *rest, **more)
+    def misled(candidate, *rest, **more):
+        corrected, facts = real(candidate, *rest, **more)
         biases = {layer: delta + np.float32(5) for layer, delta in corrected.edits.biases.items()}
         return replace(corrected, edits=Edits(corrected.edits.rounded, biases)), facts
 
     monkeypatch.setattr(recipes, "round_all", misled)
-    chosen = choose_recipe(base, summaries, Recipe(("minmax",)), samples[:16], judge)
+    chosen = choose_recipe(base, summaries, Recipe(("minmax",)), samples[:16], scorer)
     assert [c.chosen for c in chosen.candidates] == [True, False]
-    assert chosen.draft.edits == Edits() and not chosen.corrections
+    assert chosen.candidate.edits == Edits() and not chosen.corrections

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from calib.corrections import rounding as wiring
+from calib.corrections.candidate import Candidate
 from calib.corrections.one_thread import _libraries, one_blas_thread
 from calib.corrections.rounding import local_bias_fact, round_all
 from calib.corrections.rows import linear, paddings
-from calib.corrections.scoring import Draft
 from calib.graph.finder import find
 from calib.graph.insert import Edits
 from calib.graph.placement import place
@@ -98,7 +98,7 @@ NETS = [dense, same_upper, depthwise, grouped]
 NETS += [matmul_b, matmul_b_transposed, matmul_a, matmul_a_crossed, matmul_batched, matmul_broadcast]
 
 
-def draft_of(build, levels=255, per_channel=False):
+def candidate_of(build, levels=255, per_channel=False):
     x, last = build()
     model = ov.Model([op.result(last)], [x], build.__name__)
     view = GraphView(model)
@@ -107,34 +107,34 @@ def draft_of(build, levels=255, per_channel=False):
     extent = 3.0 * np.sqrt(np.linspace(0.5, 2, x.get_shape()[1]))
     channels = tuple((-float(e), float(e)) for e in extent) if per_channel else ()
     ranged = tuple(replace(q, range=Range(-4.5, 4.5), channel_ranges=channels) for q in plan.activations)
-    return Draft(model, view, replace(plan, activations=ranged), Edits())
+    return Candidate(model, view, replace(plan, activations=ranged), Edits())
 
 
-def samples_for(draft, count=12):
+def samples_for(candidate, count=12):
     """Correlated inputs: what rounding to nearest leaves on the table."""
-    shape = tuple(draft.model.inputs[0].get_shape())
+    shape = tuple(candidate.model.inputs[0].get_shape())
     source = np.random.default_rng(11)
     mix = source.normal(size=(shape[-1], shape[-1])) / np.sqrt(shape[-1])
     return [(0.5 + source.normal(size=shape) @ mix).astype(np.float32).clip(-4, 4) for _ in range(count)]
 
 
-def fed(draft, count=12):
-    return [[sample] for sample in samples_for(draft, count)]
+def fed(candidate, count=12):
+    return [[sample] for sample in samples_for(candidate, count)]
 
 
 @pytest.mark.parametrize("build", NETS)
 def test_rows_times_matrices_are_the_layer(build):
-    draft = draft_of(build)
-    weight = draft.plan.weights[0]
-    form = linear(draft.view, "layer", weight.port)
+    candidate = candidate_of(build)
+    weight = candidate.plan.weights[0]
+    form = linear(candidate.view, "layer", weight.port)
     assert not isinstance(form, str)
-    x = samples_for(draft, 1)[0]
-    constant = draft.view.nodes[draft.view.tensor(weight.port).node].data
+    x = samples_for(candidate, 1)[0]
+    constant = candidate.view.nodes[candidate.view.tensor(weight.port).node].data
     matrices = form.matrices(constant)
     np.testing.assert_array_equal(form.constant(matrices), constant)
     rows = form.take(x, None).rows()
     ours = np.einsum("rgk,gok->rgo", rows.astype(np.float64), matrices.astype(np.float64))
-    y = Session(draft.model)([x])[0]
+    y = Session(candidate.model)([x])[0]
     assert ours.size == y.size
     # each output value once, in whatever order: the sums of squares and the values themselves agree
     np.testing.assert_allclose(np.sort(ours.ravel()), np.sort(y.ravel()), atol=2e-5)
@@ -174,58 +174,58 @@ def test_a_network_of_any_size_is_rounded_as_one_of_that_size():
         view = GraphView(model)
         plan = place(view, find(view))
         ranged = tuple(replace(q, range=Range(0.0, 3.0)) for q in plan.activations)
-        found.append(round_all(Draft(model, view, replace(plan, activations=ranged), Edits()), samples)[0].edits)
+        found.append(round_all(Candidate(model, view, replace(plan, activations=ranged), Edits()), samples)[0].edits)
     (q, _), (other, _) = (edits.rounded[Port("layer", 1)] for edits in found)
     assert q.tobytes() == other.tobytes()
 
 
 @pytest.mark.parametrize("build", NETS)
 def test_rounding_lowers_the_output_error_on_the_samples_it_came_from(build):
-    draft = draft_of(build)
-    samples = fed(draft)
-    rounded, facts = round_all(draft, samples)
+    candidate = candidate_of(build)
+    samples = fed(candidate)
+    rounded, facts = round_all(candidate, samples)
     fact = facts[0]
     assert fact.kept and fact.sqnr_after_db > fact.sqnr_before_db
 
     # the same layer in float, fed the quantized input: both halves of the samples, all rows
-    layer, weight = draft.model, draft.plan.weights[0]
-    before, after = error(layer, draft, None), error(layer, draft, rounded.edits.rounded[weight.port])
+    layer, weight = candidate.model, candidate.plan.weights[0]
+    before, after = error(layer, candidate, None), error(layer, candidate, rounded.edits.rounded[weight.port])
     assert after < before
 
 
-def error(model, draft, rounded):
+def error(model, candidate, rounded):
     """Sum of squared output errors of weights alone, over all samples, with the input quantized."""
-    weight = draft.plan.weights[0]
-    original = draft.view.nodes[draft.view.tensor(weight.port).node].data
+    weight = candidate.plan.weights[0]
+    original = candidate.view.nodes[candidate.view.tensor(weight.port).node].data
     q, scale = rounded or quantize_weights(original, weight.scale_shape, weight.levels)
     delta = (original - q * scale).astype(np.float32)
-    (job,), _ = wiring._jobs(draft, wiring.MAX_INPUTS, 12)
+    (job,), _ = wiring._jobs(candidate, wiring.MAX_INPUTS, 12)
     form = job.linear
-    rows = [wiring._levels(job, form.take(x, None).rows()).astype(np.float64) for x in samples_for(draft)]
+    rows = [wiring._levels(job, form.take(x, None).rows()).astype(np.float64) for x in samples_for(candidate)]
     return sum(float((np.einsum("rgk,gok->rgo", r, form.matrices(delta)) ** 2).sum()) for r in rows)
 
 
 @pytest.mark.parametrize("build", NETS)
 def test_the_int8_model_is_what_was_rounded(build):
-    draft = draft_of(build)
-    rounded, _ = round_all(draft, fed(draft))
+    candidate = candidate_of(build)
+    rounded, _ = round_all(candidate, fed(candidate))
     model = rounded.quantized()
     fast, exact = Session(model), Session(model, {**F32, "LP_TRANSFORMS_MODE": "NO"})
     assert executed_layers(fast.compiled, {"layer": ()})["layer"].int8
-    for (x,) in fed(draft, 2):
+    for (x,) in fed(candidate, 2):
         np.testing.assert_allclose(fast([x])[0], exact([x])[0], atol=1e-4 * np.abs(exact([x])[0]).max())
 
 
 def test_a_range_for_each_channel_is_a_scale_for_each_group():
-    draft = draft_of(depthwise, per_channel=True)
-    rounded, (fact, _) = round_all(draft, fed(draft))
+    candidate = candidate_of(depthwise, per_channel=True)
+    rounded, (fact, _) = round_all(candidate, fed(candidate))
     assert fact.kept
     assert rounded.edits.rounded[Port("layer", 1)][1].shape == (16, 1, 1, 1, 1)
 
 
 def test_half_range_weights_stay_in_half_the_range():
-    draft = draft_of(dense, levels=127)
-    rounded, _ = round_all(draft, fed(draft))
+    candidate = candidate_of(dense, levels=127)
+    rounded, _ = round_all(candidate, fed(candidate))
     q, _ = rounded.edits.rounded[Port("layer", 1)]
     assert q.dtype == np.int8
     assert np.abs(q.astype(int)).max() == 63
@@ -233,11 +233,11 @@ def test_half_range_weights_stay_in_half_the_range():
 
 @pytest.mark.parametrize("build", [dense, grouped, matmul_batched])
 def test_bytes_do_not_depend_on_streams_order_or_memory(build):
-    draft = draft_of(build)
-    samples = fed(draft)
-    first = round_all(draft, samples)[0].edits.rounded
+    candidate = candidate_of(build)
+    samples = fed(candidate)
+    first = round_all(candidate, samples)[0].edits.rounded
     shuffled = [samples[i] for i in (4, 1, 0, 5, 2, 3, 10, 11, 8, 9, 6, 7)]  # even ones stay even
-    runs = [round_all(draft, samples, streams=2, memory_limit=1), round_all(draft, shuffled)]
+    runs = [round_all(candidate, samples, streams=2, memory_limit=1), round_all(candidate, shuffled)]
     for other, _ in runs:
         for port, (q, scale) in first.items():
             assert q.tobytes() == other.edits.rounded[port][0].tobytes()
@@ -245,8 +245,8 @@ def test_bytes_do_not_depend_on_streams_order_or_memory(build):
 
 
 def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal():
-    draft = draft_of(dense)
-    _, (fact, _) = round_all(draft, fed(draft), max_inputs=10)
+    candidate = candidate_of(dense)
+    _, (fact, _) = round_all(candidate, fed(candidate), max_inputs=10)
     assert "by the diagonal" in fact.detail
     assert fact.sqnr_after_db >= fact.sqnr_before_db
 
@@ -259,11 +259,13 @@ def chain():
 
 
 def test_a_reverted_layer_takes_its_edits_along_and_those_behind_it_are_what_they_would_be_without_it():
-    draft = draft_of(chain)
-    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]  # with a mean: each layer has a shift to correct
-    rounded, _ = round_all(draft, samples)
+    candidate = candidate_of(chain)
+    samples = [
+        [np.abs(x) + np.float32(0.3)] for (x,) in fed(candidate)
+    ]  # with a mean: each layer has a shift to correct
+    rounded, _ = round_all(candidate, samples)
     assert {port.node for port in rounded.edits.rounded} == rounded.edits.biases.keys() == {"first", "second", "layer"}
-    left, anew = rounded.without({"first": "reverted"}), round_all(draft.without({"first": "reverted"}), samples)[0]
+    left, anew = rounded.without({"first": "reverted"}), round_all(candidate.without({"first": "reverted"}), samples)[0]
     for found in (left, anew):
         assert {port.node for port in found.edits.rounded} == found.edits.biases.keys() == {"second", "layer"}
     for port, (q, scale) in left.edits.rounded.items():
@@ -273,18 +275,18 @@ def test_a_reverted_layer_takes_its_edits_along_and_those_behind_it_are_what_the
     names = {node.get_friendly_name(): node for node in left.quantized().get_ordered_ops()}
     assert "first/biased" not in names and "second/biased" in names
     weights = names["first"].input_value(1).get_node()
-    np.testing.assert_array_equal(weights.data, names_of(draft)["first"].input_value(1).get_node().data)
+    np.testing.assert_array_equal(weights.data, names_of(candidate)["first"].input_value(1).get_node().data)
 
 
-def names_of(draft):
-    return {node.get_friendly_name(): node for node in draft.model.get_ordered_ops()}
+def names_of(candidate):
+    return {node.get_friendly_name(): node for node in candidate.model.get_ordered_ops()}
 
 
 def test_layers_in_several_groups_come_out_as_in_one():
-    draft = draft_of(chain)
-    samples, remarks = fed(draft), []
-    one, facts = round_all(draft, samples)
-    many, same = round_all(draft, samples, memory_limit=1, told=remarks.append)
+    candidate = candidate_of(chain)
+    samples, remarks = fed(candidate), []
+    one, facts = round_all(candidate, samples)
+    many, same = round_all(candidate, samples, memory_limit=1, told=remarks.append)
     assert [f.layer for f in facts if f.correction == "rounding"] == ["first", "second", "layer"]
     assert facts == same and len(remarks) == 3
     for port, (q, _) in one.edits.rounded.items():
@@ -297,28 +299,30 @@ def test_a_deconvolution_is_left_alone_with_a_reason():
         weights = op.constant(values(8, 4, 2, 2))
         return x, named(op.convolution_backprop_data(op.relu(x), weights, strides=[2, 2]))
 
-    draft = draft_of(deconvolution)
-    rounded, (fact,) = round_all(draft, fed(draft))
+    candidate = candidate_of(deconvolution)
+    rounded, (fact,) = round_all(candidate, fed(candidate))
     assert not fact.kept and "ConvolutionBackpropData" in fact.detail and not rounded.edits.rounded
 
 
 def test_biases_of_the_old_weights_are_replaced():
-    draft = draft_of(dense)
-    other = replace(draft, edits=Edits({}, {"layer": np.full(12, 100, np.float32)}))
-    found = [round_all(one, fed(draft))[0].edits.biases["layer"] for one in (draft, other)]
+    candidate = candidate_of(dense)
+    other = replace(candidate, edits=Edits({}, {"layer": np.full(12, 100, np.float32)}))
+    found = [round_all(one, fed(candidate))[0].edits.biases["layer"] for one in (candidate, other)]
     assert np.array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("build", [dense, depthwise, grouped, matmul_b, matmul_a])
 def test_bias_gives_back_the_mean_that_a_layer_lost(build):
-    draft = draft_of(build)
-    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]  # inputs with a mean: errors of weights have one
-    rounded, facts = round_all(draft, samples)
+    candidate = candidate_of(build)
+    samples = [
+        [np.abs(x) + np.float32(0.3)] for (x,) in fed(candidate)
+    ]  # inputs with a mean: errors of weights have one
+    rounded, facts = round_all(candidate, samples)
     alone = replace(rounded, edits=Edits(rounded.edits.rounded))
     axes = {"dense": 1, "depthwise": 1, "grouped": 1}.get(build.__name__)
 
     def shift(quantized):
-        one, other = Session(draft.model), Session(quantized, {**F32, "LP_TRANSFORMS_MODE": "NO"})
+        one, other = Session(candidate.model), Session(quantized, {**F32, "LP_TRANSFORMS_MODE": "NO"})
         lost = np.mean([one(sample)[0] - other(sample)[0] for sample in samples], axis=0)
         axis = axes if axes is not None else lost.ndim - (1 if build is matmul_b else 2)
         return float((lost.mean(axis=tuple(i for i in range(lost.ndim) if i != axis)) ** 2).sum())
@@ -335,18 +339,18 @@ def test_a_bias_that_samples_held_out_in_turn_speak_against_is_not_kept():
 
 
 def test_biases_that_are_not_kept_are_in_the_report_and_not_in_the_edits(monkeypatch):
-    draft = draft_of(dense)
-    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(draft)]
-    with_biases, _ = round_all(draft, samples)
+    candidate = candidate_of(dense)
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(candidate)]
+    with_biases, _ = round_all(candidate, samples)
     monkeypatch.setattr(wiring, "left_out_errors", lambda y, y_q: (y - y_q, y - y_q))
-    without, facts = round_all(draft, samples)
+    without, facts = round_all(candidate, samples)
     assert with_biases.edits.biases and not without.edits.biases
     assert not any(fact.kept for fact in facts if fact.correction == "bias")
 
 
 def test_one_sample_can_not_be_split_and_changes_nothing():
-    draft = draft_of(dense)
-    rounded, facts = round_all(draft, fed(draft, 1))
+    candidate = candidate_of(dense)
+    rounded, facts = round_all(candidate, fed(candidate, 1))
     assert not rounded.edits.rounded and not facts
 
 

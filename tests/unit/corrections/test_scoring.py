@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.corrections.scoring import Bound, Judge, decibel, logits, normalized_errors, typical_db
+from calib.corrections.scoring import Bound, Scorer, decibel, logits, normalized_errors, typical_db
 from calib.graph.insert import clone_model
 from calib.runtime.session import make_model, ov
 
@@ -67,10 +67,10 @@ def test_an_output_of_another_shape_is_all_wrong_and_integers_do_not_count():
 def test_probabilities_are_compared_by_their_logits_which_show_what_saturation_hides(last):
     model = ending_in(*last)
     held = samples(8)
-    judge = Judge(model, held)
-    powers = np.array([(sample[0] ** 2).sum() for sample in judge.logits])
+    scorer = Scorer(model, held)
+    powers = np.array([(sample[0] ** 2).sum() for sample in scorer.logits])
     expected = 20 - 20 * np.log10(np.sqrt(powers / powers.mean()).mean())  # a tenth of each logit
-    assert judge.trial(off(model, 1.1)).score == pytest.approx(expected, abs=1e-3)
+    assert scorer.score(off(model, 1.1)).score == pytest.approx(expected, abs=1e-3)
 
 
 def test_probabilities_of_zero_and_one_have_finite_logits():

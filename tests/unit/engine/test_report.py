@@ -19,23 +19,23 @@ def chosen(*layers: str) -> Chosen:
     for layer in layers:
         facts += [CorrectionFacts(correction=name, layer=layer, kept=True) for name in ("rounding", "bias")]
     facts += [CorrectionFacts(correction="sequential bias", layer="", kept=True)]
-    return Chosen(draft_of(*layers), corrections=tuple(facts))
+    return Chosen(candidate_of(*layers), corrections=tuple(facts))
 
 
-def draft_of(*layers: str, biases: tuple[str, ...] = (), settle: Any = None) -> Any:
+def candidate_of(*layers: str, biases: tuple[str, ...] = (), refit: Any = None) -> Any:
     edits = Edits({}, {layer: np.full(2, 0.5, np.float32) for layer in biases})
     return SimpleNamespace(
-        plan=SimpleNamespace(layers=[SimpleNamespace(name=n) for n in layers]), edits=edits, settle=settle
+        plan=SimpleNamespace(layers=[SimpleNamespace(name=n) for n in layers]), edits=edits, refit=refit
     )
 
 
-def kept_of(draft: Any) -> list[tuple[str, str]]:
-    built: Any = draft and SimpleNamespace(draft=draft, plan=draft.plan)
+def kept_of(candidate: Any) -> list[tuple[str, str]]:
+    built: Any = candidate and SimpleNamespace(candidate=candidate, plan=candidate.plan)
     return [(fact.correction, fact.layer) for fact in _corrections(chosen("a", "b"), built) if fact.kept]
 
 
 def test_corrections_of_a_layer_go_with_it_and_equalization_stays():
-    found = kept_of(draft_of("b"))
+    found = kept_of(candidate_of("b"))
     assert found == [("equalization", "x:0"), ("rounding", "b"), ("bias", "b"), ("sequential bias", "")]
 
 
@@ -44,11 +44,11 @@ def test_nothing_is_kept_of_a_model_that_is_not():
 
 
 def test_biases_found_again_are_those_of_the_model_and_those_dropped_are_given_back():
-    draft = draft_of("b", biases=("b",), settle="found again")
-    built: Any = SimpleNamespace(draft=draft, plan=draft.plan)
+    candidate = candidate_of("b", biases=("b",), refit="found again")
+    built: Any = SimpleNamespace(candidate=candidate, plan=candidate.plan)
     (bias,) = [f for f in _corrections(chosen("a", "b"), built) if (f.correction, f.layer) == ("bias", "b")]
     assert bias.kept and bias.detail == "2 of 2 channels, the largest change is 0.5"
-    assert ("bias", "b") not in kept_of(draft_of("b", settle="dropped"))
+    assert ("bias", "b") not in kept_of(candidate_of("b", refit="dropped"))
 
 
 def test_weight_sqnr_is_of_the_rounding_that_the_model_has():

@@ -58,11 +58,11 @@ def test_the_choice_depends_on_the_times_alone():
 
 
 class Stub:
-    """Stands for a model: its plan has these layers, and ``build`` of its draft gives another one."""
+    """Stands for a model: its plan has these layers, and ``build`` of its candidate gives another one."""
 
     def __init__(self, *layers: str, reasons: tuple[tuple[str, str], ...] = ()):
         self.reasons = reasons
-        self.draft = self
+        self.candidate = self
         self.plan = SimpleNamespace(
             layers=[SimpleNamespace(name=name) for name in layers],
             units=lambda: tuple(frozenset({name}) for name in layers),
@@ -79,7 +79,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> list[Speed]:
     waiting: list[Speed] = []
     queue: Iterator[Speed] = (waiting.pop(0) for _ in range(9))
     monkeypatch.setattr(module, "_timed", lambda job, built: next(queue))
-    monkeypatch.setattr(module, "build", lambda draft: draft)
+    monkeypatch.setattr(module, "build", lambda candidate: candidate)
     return waiting
 
 
@@ -105,7 +105,7 @@ def test_the_slow_layer_goes_back_where_that_reaches_the_wish(speeds: list[Speed
     speeds += [SLOW, FAST]
     found = paid(1.0, Stub("a", "b"))
     assert found.built is not None and [layer.name for layer in found.built.plan.layers] == ["a"]
-    assert found.built.draft.reasons == (("b", given_back(SLOW, [frozenset({"b"})])["b"]),)  # pyright: ignore
+    assert found.built.candidate.reasons == (("b", given_back(SLOW, [frozenset({"b"})])["b"]),)  # pyright: ignore
     assert found.speed is FAST and found.refused is None
     assert "INT8 was 0.40× as fast" in found.reason and "without the 1 layer" in found.reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.corrections.scoring import Draft
+from calib.corrections.candidate import Candidate
 from calib.corrections.sensitivity import SIMULATED, groups_of, one_in_damages
 from calib.errors import ExecutionError, ModelError
 from calib.graph.comparable import comparable
@@ -70,16 +70,18 @@ def pictures(count: int = 4, height: int = 8) -> list[tuple[np.ndarray, ...]]:
     return [(rng.normal(size=(1, 3, height, 8)).astype(np.float32),) for _ in range(count)]
 
 
-def draft_of(model: ov.Model, samples: list[tuple[np.ndarray, ...]], edits: Edits | None = None) -> Draft:
+def candidate_of(model: ov.Model, samples: list[tuple[np.ndarray, ...]], edits: Edits | None = None) -> Candidate:
     view = GraphView(model)
     plan = place(view, find(view))
     needs = {q.tensor: Need() for q in plan.activations}
     summaries = collect(model, needs, ((str(i), "", sample) for i, sample in enumerate(samples)), streams=1)
-    return Draft(model, view, assign(plan, summaries, get_estimator("minmax")), edits or Edits())
+    return Candidate(model, view, assign(plan, summaries, get_estimator("minmax")), edits or Edits())
 
 
-def switched(draft: Draft, sample: tuple[np.ndarray, ...], switches: list[float]) -> list[np.ndarray]:
-    model = switch_model(draft.model, draft.plan, draft.edits, draft.plan.units(), [a.shape for a in sample])
+def switched(candidate: Candidate, sample: tuple[np.ndarray, ...], switches: list[float]) -> list[np.ndarray]:
+    model = switch_model(
+        candidate.model, candidate.plan, candidate.edits, candidate.plan.units(), [a.shape for a in sample]
+    )
     return Session(model, SIMULATED)([*sample, np.array(switches, np.float32)])
 
 
@@ -87,41 +89,41 @@ def nmse(y: np.ndarray, other: np.ndarray) -> float:
     return float(((y.astype(np.float64) - other) ** 2).sum() / (y.astype(np.float64) ** 2).sum())
 
 
-def compiled_alone(draft: Draft, unit: frozenset[str], samples: list[tuple[np.ndarray, ...]]) -> float:
+def compiled_alone(candidate: Candidate, unit: frozenset[str], samples: list[tuple[np.ndarray, ...]]) -> float:
     """Return the damage of a unit the slow way: a model in which only it is quantized."""
-    others = frozenset(layer.name for layer in draft.plan.layers) - unit
-    alone = Draft(draft.model, draft.view, draft.plan.without(others), draft.edits.without(others))
-    plain, rough = Session(draft.model), Session(alone.quantized(), SIMULATED)
+    others = frozenset(layer.name for layer in candidate.plan.layers) - unit
+    alone = Candidate(candidate.model, candidate.view, candidate.plan.without(others), candidate.edits.without(others))
+    plain, rough = Session(candidate.model), Session(alone.quantized(), SIMULATED)
     pairs = [(plain(s)[0].astype(np.float64), rough(s)[0]) for s in samples]
     return sum(((a - b) ** 2).sum() for a, b in pairs) / sum((a**2).sum() for a, _ in pairs)
 
 
-def biased(draft: Draft) -> Draft:
-    biases = {layer.name: np.linspace(-0.2, 0.2, CHANNELS, dtype=np.float32) for layer in draft.plan.layers}
-    return Draft(draft.model, draft.view, draft.plan, Edits({}, biases))
+def biased(candidate: Candidate) -> Candidate:
+    biases = {layer.name: np.linspace(-0.2, 0.2, CHANNELS, dtype=np.float32) for layer in candidate.plan.layers}
+    return Candidate(candidate.model, candidate.view, candidate.plan, Edits({}, biases))
 
 
 @pytest.mark.parametrize("correct", [False, True])
 def test_all_switches_off_is_the_float_network_bit_for_bit(correct):
     samples = pictures()
-    draft = draft_of(chain(), samples)
-    draft = biased(draft) if correct else draft
+    candidate = candidate_of(chain(), samples)
+    candidate = biased(candidate) if correct else candidate
     for sample in samples:
-        np.testing.assert_array_equal(switched(draft, sample, [0, 0, 0])[0], Session(draft.model)(sample)[0])
+        np.testing.assert_array_equal(switched(candidate, sample, [0, 0, 0])[0], Session(candidate.model)(sample)[0])
 
 
 @pytest.mark.parametrize("correct", [False, True])
 def test_all_switches_on_is_the_quantized_network(correct):
     samples = pictures()
-    draft = draft_of(chain(), samples)
-    draft = biased(draft) if correct else draft
+    candidate = candidate_of(chain(), samples)
+    candidate = biased(candidate) if correct else candidate
     plain, simulated, real = (
-        Session(draft.model),
-        Session(draft.quantized(), SIMULATED),
-        Session(draft.quantized()),
+        Session(candidate.model),
+        Session(candidate.quantized(), SIMULATED),
+        Session(candidate.quantized()),
     )
     for sample in samples:
-        on = switched(draft, sample, [1, 1, 1])[0]
+        on = switched(candidate, sample, [1, 1, 1])[0]
         assert nmse(simulated(sample)[0], on) < 1e-6
         # INT8 kernels round ties of a few values otherwise: far below what quantizing does
         assert nmse(real(sample)[0], on) < 0.1 * max(nmse(plain(sample)[0], on), 1e-4)
@@ -129,47 +131,49 @@ def test_all_switches_on_is_the_quantized_network(correct):
 
 def test_each_damage_is_that_of_a_model_with_only_this_unit_quantized():
     samples = pictures()
-    draft = draft_of(chain(poison=20), samples)
-    damages = one_in_damages(draft, draft.plan.units(), samples)
+    candidate = candidate_of(chain(poison=20), samples)
+    damages = one_in_damages(candidate, candidate.plan.units(), samples)
     for unit, damage in damages.items():
-        assert damage == pytest.approx(compiled_alone(draft, unit, samples), rel=1e-3)
+        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_a_poisonous_layer_has_the_largest_damage():
     samples = pictures()
-    draft = draft_of(chain(poison=200), samples)
-    damages = one_in_damages(draft, draft.plan.units(), samples)
+    candidate = candidate_of(chain(poison=200), samples)
+    damages = one_in_damages(candidate, candidate.plan.units(), samples)
     assert max(damages, key=damages.__getitem__) == frozenset({"second"})
     assert damages[frozenset({"second"})] > 10 * damages[frozenset({"third"})]
 
 
 def test_layers_of_one_unit_switch_together():
     samples = pictures()
-    draft = draft_of(chain(), samples)
+    candidate = candidate_of(chain(), samples)
     pair = frozenset({"first", "third"})
-    damages = one_in_damages(draft, [pair], samples)
-    assert damages == {pair: pytest.approx(compiled_alone(draft, pair, samples), rel=1e-3)}
+    damages = one_in_damages(candidate, [pair], samples)
+    assert damages == {pair: pytest.approx(compiled_alone(candidate, pair, samples), rel=1e-3)}
 
 
 def test_damages_do_not_depend_on_streams_and_are_told_of():
     samples = pictures()
-    draft = draft_of(chain(), samples)
-    units = draft.plan.units()
+    candidate = candidate_of(chain(), samples)
+    units = candidate.plan.units()
     told: list[int] = []
-    one = one_in_damages(draft, units, samples, streams=1, progress=told.append)
-    assert one == one_in_damages(draft, units, samples, streams=2)
+    one = one_in_damages(candidate, units, samples, streams=1, progress=told.append)
+    assert one == one_in_damages(candidate, units, samples, streams=2)
     assert told == list(range(1, len(units) * len(samples) + 1))
 
 
 def test_groups_for_a_memory_limit_give_the_same_damages():
     samples = pictures()
-    draft = draft_of(chain(), samples)
-    units = draft.plan.units()
-    assert [len(group) for group in groups_of(draft, units, 0)] == [1, 1, 1]
-    assert [len(group) for group in groups_of(draft, units, sum(added_bytes(draft.model, draft.plan, units)))] == [3]
-    at_once = one_in_damages(draft, units, samples)
+    candidate = candidate_of(chain(), samples)
+    units = candidate.plan.units()
+    assert [len(group) for group in groups_of(candidate, units, 0)] == [1, 1, 1]
+    assert [
+        len(group) for group in groups_of(candidate, units, sum(added_bytes(candidate.model, candidate.plan, units)))
+    ] == [3]
+    at_once = one_in_damages(candidate, units, samples)
     told: list[int] = []
-    in_turn = one_in_damages(draft, units, samples, memory_limit=0, progress=told.append)
+    in_turn = one_in_damages(candidate, units, samples, memory_limit=0, progress=told.append)
     assert in_turn == pytest.approx(at_once, rel=1e-3)
     assert told[-1] == len(units) * len(samples)
 
@@ -179,9 +183,9 @@ def test_two_readers_of_one_tensor_switch_apart():
     trunk = conv(x, "trunk")
     model = model_of([op.add(conv(trunk, "left", poison=50), conv(trunk, "right"))], x)
     samples = pictures()
-    draft = draft_of(model, samples)
-    for unit, damage in one_in_damages(draft, draft.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(draft, unit, samples), rel=1e-3)
+    candidate = candidate_of(model, samples)
+    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
+        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_a_quantizer_in_front_of_a_concat_or_maxpool_serves_at_the_layer():
@@ -190,10 +194,10 @@ def test_a_quantizer_in_front_of_a_concat_or_maxpool_serves_at_the_layer():
     pooled = ov.opset1.max_pool(joined, [2, 2], [0, 0], [0, 0], [2, 2])
     model = model_of([conv(pooled, "behind")], x)
     samples = pictures()
-    draft = draft_of(model, samples)
-    assert any(q.unify for q in draft.plan.activations)
-    for unit, damage in one_in_damages(draft, draft.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(draft, unit, samples), rel=1e-3)
+    candidate = candidate_of(model, samples)
+    assert any(q.unify for q in candidate.plan.activations)
+    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
+        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_matrix_products_switch_their_weights_and_both_activations():
@@ -203,26 +207,29 @@ def test_matrix_products_switch_their_weights_and_both_activations():
     product = named(op.matmul(left, right, False, True), "product")
     model = model_of([product], x)
     samples = [(RNG.normal(size=(1, 6, 16)).astype(np.float32),) for _ in range(4)]
-    draft = draft_of(model, samples)
-    assert len(draft.plan.units()) == 3
-    off = switched(draft, samples[0], [0, 0, 0])[0]
+    candidate = candidate_of(model, samples)
+    assert len(candidate.plan.units()) == 3
+    off = switched(candidate, samples[0], [0, 0, 0])[0]
     assert nmse(Session(model)(samples[0])[0], off) < 1e-12  # the sums of another kernel
-    assert nmse(Session(draft.quantized(), SIMULATED)(samples[0])[0], switched(draft, samples[0], [1, 1, 1])[0]) < 1e-6
-    for unit, damage in one_in_damages(draft, draft.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(draft, unit, samples), rel=1e-3)
+    assert (
+        nmse(Session(candidate.quantized(), SIMULATED)(samples[0])[0], switched(candidate, samples[0], [1, 1, 1])[0])
+        < 1e-6
+    )
+    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
+        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_a_model_with_dynamic_shapes_gets_those_of_the_samples():
     x = named(op.parameter([-1, 3, -1, 8], np.float32, name="x"), "x")
     model = model_of([conv(conv(x, "first"), "second")], x)
     samples = [*pictures(2), *pictures(2, height=12)]
-    draft = draft_of(model, samples)
-    made = switch_model(model, draft.plan, draft.edits, draft.plan.units(), [samples[2][0].shape])
+    candidate = candidate_of(model, samples)
+    made = switch_model(model, candidate.plan, candidate.edits, candidate.plan.units(), [samples[2][0].shape])
     assert not made.is_dynamic()
     assert model.is_dynamic()
     assert tuple(made.output(0).shape) == (1, CHANNELS, 12, 8)
-    for unit, damage in one_in_damages(draft, draft.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(draft, unit, samples), rel=1e-3)
+    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
+        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_outputs_count_alike_whatever_their_size_and_indices_not_at_all():
@@ -232,10 +239,10 @@ def test_outputs_count_alike_whatever_their_size_and_indices_not_at_all():
     best = op.topk(op.reduce_mean(small, [2, 3], False), 1, 1, "max", "value").output(1)
     model = ov.Model([op.result(small), op.result(large), op.result(best)], [x], "outputs")
     samples = pictures()
-    draft = draft_of(model, samples)
-    damages = one_in_damages(draft, draft.plan.units(), samples)
+    candidate = candidate_of(model, samples)
+    damages = one_in_damages(candidate, candidate.plan.units(), samples)
     for name, output in (("small", small), ("large", large)):
-        alone = draft_of(ov.Model([op.result(output)], [x], "one"), samples)
+        alone = candidate_of(ov.Model([op.result(output)], [x], "one"), samples)
         unit = frozenset({name})  # the other output has no error, and counts as much
         assert damages[unit] == pytest.approx(compiled_alone(alone, unit, samples) / 2, rel=1e-3)
 
@@ -247,10 +254,10 @@ def test_a_model_that_returns_labels_only_is_judged_by_what_they_are_decided_fro
     as_float = op.convert(label, np.float32)  # an index stays one in a float's clothes
     model = ov.Model([op.result(label), op.result(as_float)], [x], "labels")
     samples = pictures()
-    draft = draft_of(model, samples)
-    damages = one_in_damages(draft, draft.plan.units(), samples)
-    scores = draft_of(ov.Model([op.result(means)], [x], "scores"), samples)
-    for unit in draft.plan.units():
+    candidate = candidate_of(model, samples)
+    damages = one_in_damages(candidate, candidate.plan.units(), samples)
+    scores = candidate_of(ov.Model([op.result(means)], [x], "scores"), samples)
+    for unit in candidate.plan.units():
         assert 0 < damages[unit] == pytest.approx(compiled_alone(scores, unit, samples), rel=1e-3)
 
 
@@ -259,9 +266,9 @@ def test_probabilities_are_judged_by_the_scores_before_their_softmax():
     scores = conv(conv(x, "first"), "second")
     flat = op.reshape(op.softmax(scores, 1), np.array([CHANNELS, -1]), False)
     samples = pictures()
-    draft = draft_of(ov.Model([op.result(flat)], [x], "probabilities"), samples)
-    damages = one_in_damages(draft, draft.plan.units(), samples)
-    plain = draft_of(ov.Model([op.result(scores)], [x], "scores"), samples)
+    candidate = candidate_of(ov.Model([op.result(flat)], [x], "probabilities"), samples)
+    damages = one_in_damages(candidate, candidate.plan.units(), samples)
+    plain = candidate_of(ov.Model([op.result(scores)], [x], "scores"), samples)
     assert damages == one_in_damages(plain, plain.plan.units(), samples)
 
 
@@ -275,8 +282,8 @@ def test_boxes_behind_nms_are_judged_by_the_boxes_and_scores_before_it():
     watched = comparable(model)
     assert {tuple(port.shape) for port in watched.outputs} == {(1, 64, 4), (1, 1, 64)}
     samples = pictures()
-    draft = draft_of(model, samples)
-    damages = one_in_damages(draft, draft.plan.units(), samples)
+    candidate = candidate_of(model, samples)
+    damages = one_in_damages(candidate, candidate.plan.units(), samples)
     assert len(damages) == 3
     assert all(damage > 0 for damage in damages.values())
 
@@ -297,14 +304,14 @@ def test_state_is_carried_and_starts_anew_for_each_sample():
     kept = ov.opset6.assign(mixed, "memory")
     model = ov.Model([op.result(conv(mixed, "second"))], [kept], [x], "stateful")
     samples = pictures()
-    draft = draft_of(model, samples)
-    units = draft.plan.units()
-    made = switch_model(model, draft.plan, draft.edits, units, [samples[0][0].shape])
+    candidate = candidate_of(model, samples)
+    units = candidate.plan.units()
+    made = switch_model(model, candidate.plan, candidate.edits, units, [samples[0][0].shape])
     assert compile_model(made, SIMULATED).create_infer_request().query_state()
-    damages = one_in_damages(draft, units, samples)
-    assert damages == one_in_damages(draft, units, samples, streams=2)
+    damages = one_in_damages(candidate, units, samples)
+    assert damages == one_in_damages(candidate, units, samples, streams=2)
     for unit in units:
-        assert damages[unit] == pytest.approx(compiled_alone(draft, unit, samples), rel=1e-3)
+        assert damages[unit] == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_infinite_outputs_are_the_greatest_damage():
@@ -312,14 +319,14 @@ def test_infinite_outputs_are_the_greatest_damage():
     same = op.convolution(x, np.eye(3, dtype=np.float32)[:, :, None, None], [1, 1], [0, 0], [0, 0], [1, 1])
     model = ov.Model([op.result(op.log(named(same, "only")))], [x], "logarithm")
     sample = (np.logspace(-6, 0, 3 * 64, dtype=np.float32).reshape(1, 3, 8, 8),)  # the small ones are rounded to 0
-    damages = one_in_damages(draft_of(model, [sample]), [frozenset({"only"})], [sample])
+    damages = one_in_damages(candidate_of(model, [sample]), [frozenset({"only"})], [sample])
     assert damages == {frozenset({"only"}): np.inf}
 
 
 def test_a_layer_in_two_units_and_no_units_are_refused():
     samples = pictures(1)
-    draft = draft_of(chain(), samples)
+    candidate = candidate_of(chain(), samples)
     with pytest.raises(ExecutionError, match="two units"):
-        switch_model(draft.model, draft.plan, draft.edits, [frozenset({"first"}), frozenset({"first"})])
+        switch_model(candidate.model, candidate.plan, candidate.edits, [frozenset({"first"}), frozenset({"first"})])
     with pytest.raises(ExecutionError, match="at least one"):
-        switch_model(draft.model, draft.plan, draft.edits, [])
+        switch_model(candidate.model, candidate.plan, candidate.edits, [])

@@ -1,0 +1,80 @@
+"""What corrections work on: a floating-point network, its plan and the edits of its weights and biases."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from calib.graph.insert import Edits, insert
+from calib.graph.view import GraphView
+from calib.runtime.session import ov
+from calib.values.plan import QuantizationPlan
+from calib.values.plan_file import plan_to_json
+
+Arrays = Sequence[NDArray[Any]]
+
+
+class Refit(Protocol):
+    """Computes anew what depended on layers that have left the plan."""
+
+    mark: str
+    """What it is computed from, besides the candidate: with the candidate's own contents it identifies every result."""
+
+    def __call__(self, candidate: Candidate) -> Candidate:
+        """Return the candidate with edits that belong to its plan."""
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may become the INT8 model: what it is made of, before anything is inserted.
+
+    Attributes:
+        model: the floating-point network, equalized if that helped.
+        plan: with ranges.
+        edits: of weights and biases.
+        refit: finds the edits again for a plan with fewer layers; None where each layer's depend on nothing but
+            itself, and those of the layers that stay are as good as before.
+    """
+
+    model: ov.Model
+    view: GraphView
+    plan: QuantizationPlan
+    edits: Edits
+    refit: Refit | None = None
+
+    def without(self, reasons: Mapping[str, str]) -> Candidate:
+        """Return the candidate with layers back in floating point, as they are in the equalized network.
+
+        Args:
+            reasons: layer → why.
+        """
+        plan = self.plan
+        for reason in dict.fromkeys(reasons.values()):
+            plan = plan.without([layer for layer in reasons if reasons[layer] == reason], reason)
+        left = replace(self, plan=plan, edits=self.edits.without(frozenset(reasons)))
+        return self.refit(left) if self.refit else left
+
+    def quantized(self) -> ov.Model:
+        """Insert the plan and the edits."""
+        return insert(self.model, self.plan, self.edits)
+
+    def executable(self) -> ov.Model:
+        """Insert them in the form that runs fastest: the same numbers, zero points folded into biases."""
+        return insert(self.model, self.plan, self.edits, fold=True)
+
+
+def identity_of(candidate: Candidate) -> str:
+    """Return a hash of what is evaluated: a replayed plan or other ranges make other models of the same settings."""
+    digest = hashlib.sha256(plan_to_json(candidate.plan).encode())
+    for port, (weights, scale) in sorted(candidate.edits.rounded.items(), key=lambda item: str(item[0])):
+        digest.update(str(port).encode() + weights.tobytes() + scale.tobytes())
+    for layer, delta in sorted(candidate.edits.biases.items()):
+        digest.update(layer.encode("utf-8", "surrogatepass") + delta.tobytes())
+    if candidate.refit is not None:  # then those of other plans come from more than the ones above
+        digest.update(candidate.refit.mark.encode())
+    return digest.hexdigest()
