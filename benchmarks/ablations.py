@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peers import Samples
 
-from calib.corrections.bias_correction import correct_biases
+from calib.corrections.bias_correction import sequential_correction
 from calib.corrections.candidate import Candidate
 from calib.corrections.equalization import equalize, rescale
 from calib.corrections.rounding import round_all
@@ -76,7 +76,7 @@ class Ablation:
 def _corrected(name: str, candidate: Candidate, job: Job) -> Candidate:
     samples = job.feeds(job.ids[:LEARNT_FROM])
     if name == "bias":
-        return correct_biases(candidate, samples) or candidate
+        return sequential_correction(candidate, samples) or candidate
     rounded, _ = round_all(candidate, samples, streams=job.streams)
     # biases found before rounding, where that is the order asked for
     return replace(rounded, edits=Edits(rounded.edits.rounded, candidate.edits.biases))

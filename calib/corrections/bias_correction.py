@@ -1,30 +1,101 @@
-"""Sequential bias correction of all layers in one inference of a twin network.
+"""Bias correction: each layer gets back the mean of its output that quantization took, in one of two ways.
 
-Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, §4.2; sequential
-as in Nagel et al., "A White Paper on Neural Network Quantization", 2021, §3.4: a layer's shift is measured with the
-layers before it quantized and corrected, so that nothing is counted twice.
+Locally: a layer's shift is what its own quantized weights and input lose, ``W E[x] - W_q E[x_q]`` with x the input in
+the floating-point network; each layer answers for its own error. Source: Nagel et al., "Data-Free Quantization Through
+Weight Equalization and Bias Correction", 2019, §4.2. The means come from the pass of :mod:`calib.corrections.rounding`.
+
+In sequence: a layer's shift is measured with the layers before it quantized and corrected, so that nothing is counted
+twice. Source: Nagel et al., "A White Paper on Neural Network Quantization", 2021, §3.4. All layers in one inference of
+a twin network.
+
+Both shrink a shift by how well the samples agree on it, see :mod:`calib.corrections.bias_correction_core`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from calib.corrections.bias_correction_core import bias_delta, left_out_errors, standard_error
 from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.rows import Linear
 from calib.corrections.scoring import Scorer
 from calib.errors import ModelError
 from calib.graph.insert import Edits
 from calib.graph.twin import batchable, twin
 from calib.runtime.session import F32, Session
+from calib.values.facts import CorrectionFacts
 
 SAMPLES = 16  # 8 to 32 gave the same output error within 1 dB on four networks
 SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}  # the means in between would keep the layers from INT8 anyway
 
 
-def correct_biases(candidate: Candidate, samples: Sequence[Arrays]) -> Candidate | None:
+def local_correction(
+    linear: Linear,
+    weights: NDArray[np.float32],
+    quantized: NDArray[np.float64],
+    means: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float32] | None, CorrectionFacts | None]:
+    """Return what to add to a layer's output, ``(channels,)``, and what the report says of it.
+
+    What a few samples can't tell from noise is not changed, and a layer keeps its correction only where it brings
+    samples that are held out in turn nearer to floating point: else there is None to add.
+
+    Args:
+        linear: the layer.
+        weights: in floating point, in the constant's shape.
+        quantized: the INT8 weights as real numbers, likewise.
+        means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
+
+    Returns:
+        None twice where the layer has no channels, or no channel a shift.
+    """
+    if linear.kind == "MatMul" and linear.groups > 1:
+        return None, None  # one bias for all groups would be wrong for each
+    x, x_q = (np.stack(each, axis=-1) for each in zip(*means, strict=True))
+    matrices = linear.matrices(weights).astype(np.float64), linear.matrices(quantized)
+    y, y_q = ((w @ mean).reshape(-1, mean.shape[-1]).T for w, mean in zip(matrices, (x, x_q), strict=True))
+    delta = bias_delta(y.mean(axis=0), y_q.mean(axis=0), standard_error(y - y_q)).astype(np.float32)
+    if not np.isfinite(delta).all() or not delta.any():
+        return None, None
+    fact = local_bias_fact(linear.port.node, delta, y, y_q)
+    return delta if fact.kept else None, fact
+
+
+def bias_fact(layer: str, delta: NDArray[np.float32]) -> CorrectionFacts:
+    """Return what a corrected bias says in the report."""
+    detail = f"{np.count_nonzero(delta)} of {delta.size} channels, the largest change is {abs(delta).max():.3g}"
+    return CorrectionFacts(correction="bias", layer=layer, kept=True, detail=detail)
+
+
+def local_bias_fact(
+    layer: str, delta: NDArray[np.float32], y: NDArray[np.float64], y_q: NDArray[np.float64]
+) -> CorrectionFacts:
+    """Return the same with what it does to the mean outputs of samples, each held out once: kept where that is less.
+
+    Args:
+        layer: whose bias it is.
+        delta: ``(channels,)`` what would be added.
+        y: ``(samples, channels)`` mean outputs in floating point.
+        y_q: the same with quantized weights and inputs.
+    """
+    fact, power = bias_fact(layer, delta), float((y**2).sum())
+    before, after = (float((errors**2).sum()) for errors in left_out_errors(y, y_q))
+    found = {
+        "kept": after < before,
+        "sqnr_before_db": _decibel(before, power),
+        "sqnr_after_db": _decibel(after, power),
+        "detail": f"{fact.detail}; SQNR is of each sample's mean output, corrected by what the other samples say",
+    }
+    return fact.model_copy(update=found)
+
+
+def sequential_correction(candidate: Candidate, samples: Sequence[Arrays]) -> Candidate | None:
     """Return the candidate with a correction of every layer's bias; None where the network takes no batch."""
     chosen = list(samples)[: batchable(candidate.model, list(samples)[:SAMPLES])]
     shapes = {tuple(array.shape for array in sample) for sample in chosen}
@@ -70,7 +141,7 @@ class RefitBiases:
         edited = {*self._alone.biases, *(port.node for port in self._alone.rounded)}
         alone = replace(candidate, edits=self._alone.without(frozenset(edited - layers)), refit=None)
         try:
-            again = correct_biases(replace(alone, edits=Edits(alone.edits.rounded)), self._samples)
+            again = sequential_correction(replace(alone, edits=Edits(alone.edits.rounded)), self._samples)
             better = again is not None and self._scorer(again) >= self._scorer(alone)
         except ModelError:  # with these layers OpenVINO can't compile it: whoever builds it finds out which to leave
             return alone.edits
@@ -82,3 +153,9 @@ def _hash(samples: Iterable[Arrays]) -> str:
     for array in (array for sample in samples for array in sample):
         digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _decibel(error: float, power: float) -> float | None:
+    if power <= 0:
+        return None
+    return round(min(200.0, -10 * math.log10(error / power)), 3) if error > 0 else 200.0

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from calib.corrections.bias_correction import RefitBiases, correct_biases
+from calib.corrections.bias_correction import RefitBiases, bias_fact, sequential_correction
 from calib.corrections.candidate import Arrays, Candidate
-from calib.corrections.rounding import bias_fact, round_all
+from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scored, Scorer
 from calib.graph.insert import Edits, insert
 from calib.ranges import get_estimator
@@ -218,7 +218,7 @@ def _corrected(candidates: _Field, recipe: Recipe, samples: Sequence[Arrays], st
         candidates.add(f"{one.name} + rounding + bias", corrected, notes, parent=one, extra=number > 0)
     for one in [*candidates.leaders(recipe.biased), *candidates.leaders(recipe.biased, rounded=True)]:
         weights = replace(one.candidate, edits=Edits(one.candidate.edits.rounded))
-        corrected = correct_biases(weights, samples)
+        corrected = sequential_correction(weights, samples)
         if corrected is not None:
             corrected = replace(corrected, refit=RefitBiases(samples, candidates.scorer, one.candidate.edits))
             notes = [note for note in one.notes if note.correction != "bias"]

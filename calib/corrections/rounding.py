@@ -1,22 +1,21 @@
-"""Weights and biases of a whole network, in one pass: what each layer makes of its quantized input, and what it loses.
+"""Rounding of all weights of a network in one pass, by what each layer makes of its quantized input.
 
-For each layer, with x its input in floating point and x_q the levels it is quantized to, on calibration samples::
+For each layer, with x_q the levels that its input is quantized to, on calibration samples::
 
-    H = E[x_q x_qᵀ]        clip = argmin Δ diag(H) Δᵀ        q = GPTQ rounding under H        bias = W E[x] - W_q E[x_q]
+    H = E[x_q x_qᵀ]        clip = argmin Δ diag(H) Δᵀ        q = GPTQ rounding under H
 
 Weights come from the samples with an even index, which choose, and those with an odd one accept: each output channel
-keeps the new weights only where its error falls on samples that had no say in them. A bias is shrunk by how well the
-samples agree on it, see :mod:`calib.corrections.bias_correction_core`.
+keeps the new weights only where its error falls on samples that had no say in them. The same pass knows the mean of
+each layer's input, and so hands the rounded weights on to the layer's own bias correction, see
+:func:`calib.corrections.bias_correction.local_correction`.
 
 The inputs are those of the floating-point network: each layer answers for its own error only, so that no two layers
 correct the same one. A layer's weights and bias therefore depend on no layer before it: where one goes back to
 floating point its own edits go with it, and those behind it are, to the last bit, what they would be without it.
 
-What is kept is decided for each part and then for the whole. Rounding: by each output channel, as above. Bias: what a
-few samples can't tell from noise is not changed, and a layer keeps its own only where it brings samples that are held
-out in turn nearer to floating point. Rounding and bias together: the INT8 network with them has to beat the one without
-on calibration samples that neither statistics nor corrections saw, in :mod:`calib.corrections.recipes`; else all of
-them are dropped.
+What is kept is decided for each output channel, as above, and then for the whole: the INT8 network with rounded weights
+and corrected biases has to beat the one without on calibration samples that neither statistics nor corrections saw, in
+:mod:`calib.corrections.recipes`; else all of them are dropped.
 
 Only the positions that the rows are made of leave the network, and only their levels are kept, two bytes each. The sums
 of products of levels are sums of integers, exact: H is the same to the last bit in whatever order samples arrive.
@@ -32,7 +31,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.bias_correction_core import bias_delta, left_out_errors, standard_error
+from calib.corrections.bias_correction import local_correction
 from calib.corrections.candidate import Arrays, Candidate
 from calib.corrections.clip_core import choose_clip
 from calib.corrections.one_thread import one_blas_thread
@@ -58,7 +57,7 @@ MAX_INPUTS = 2304
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Layer:
     """One constant to round.
 
     Attributes:
@@ -91,20 +90,20 @@ class _Seen:
         means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
     """
 
-    def __init__(self, job: _Job):
-        self._job = job
+    def __init__(self, layer: _Layer):
+        self._layer = layer
         self._levels: tuple[list[Taken], list[Taken]] = ([], [])
-        self._squares = np.zeros((2, job.linear.groups, job.linear.inputs))
+        self._squares = np.zeros((2, layer.linear.groups, layer.linear.inputs))
         self._counts = [0, 0]
         self.means: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
     def add(self, given: Taken, half: int) -> None:
         """Add one sample's values of the layer's input."""
-        levels = Taken(_levels(self._job, given.values), given.pick)
-        scale = self._job.scale.reshape(-1, 1)
+        levels = Taken(_levels(self._layer, given.values), given.pick)
+        scale = self._layer.scale.reshape(-1, 1)
         self.means.append((given.sums() / given.count, levels.sums() / given.count * scale))
         self._counts[half] += given.count
-        if self._job.whole:
+        if self._layer.whole:
             self._levels[half].append(Taken(levels.values.astype(np.int16), given.pick))
         else:
             self._squares[half] += Taken(levels.values**2, given.pick).sums()
@@ -112,18 +111,18 @@ class _Seen:
     def hessian(self, half: int) -> NDArray[np.float64]:
         """Return E[x_q x_qᵀ] in real numbers, ``(groups, inputs, inputs)`` or its diagonal ``(groups, inputs)``."""
         sums = self._squares[half]
-        if self._job.whole:
+        if self._layer.whole:
             sums = second_moments(self._levels[half])
-        factor = self._job.scale**2 / max(self._counts[half], 1)
+        factor = self._layer.scale**2 / max(self._counts[half], 1)
         return sums * factor.reshape(-1, *[1] * (sums.ndim - 1))
 
 
-def _levels(job: _Job, values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _levels(layer: _Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the integers that ``(…, groups, inputs)`` are quantized to; zero, padding too, is 0."""
-    scale, below = (v.astype(np.float32).reshape(1, -1, 1) for v in (job.scale, job.below))
+    scale, below = (v.astype(np.float32).reshape(1, -1, 1) for v in (layer.scale, layer.below))
     levels = values / scale
     np.rint(levels, out=levels)
-    return np.clip(levels, -below, job.levels - 1 - below, out=levels)
+    return np.clip(levels, -below, layer.levels - 1 - below, out=levels)
 
 
 def round_all(
@@ -152,32 +151,31 @@ def round_all(
         on the held-out half. Bytes do not depend on streams, BLAS threads or, for weights, on the order within each
         half of the samples.
     """
-    jobs, facts = _jobs(candidate, max_inputs, len(samples))
+    layers, facts = _layers(candidate, max_inputs, len(samples))
     rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
     biases: dict[str, NDArray[np.float32]] = {}
-    if len(samples) >= 2 and jobs:
-        for group in _groups(jobs, memory_limit):
+    if len(samples) >= 2 and layers:
+        for group in _groups(layers, memory_limit):
             told(f"rounding {len(group)} layers, {group[0].linear.port.node} and on")
-            for job, seen in zip(group, _collect(candidate.model, group, samples, streams), strict=True):
-                weights, port = weights_of(candidate.view, job.linear.port), job.linear.port
+            for layer, seen in zip(group, _collect(candidate.model, group, samples, streams), strict=True):
+                weights, port = weights_of(candidate.view, layer.linear.port), layer.linear.port
                 with one_blas_thread():
-                    values, fact = _round(job, weights, seen)
-                    means = _means(job, weights, values, seen)
-                    delta = _bias(*means) if means else None
-                facts.append(fact)
+                    values, fact = _round(layer, weights, seen)
+                    q, scale = values or _to_nearest(layer, weights)
+                    quantized = q * scale.astype(np.float64)
+                    delta, bias = local_correction(layer.linear, weights, quantized, seen.means)
+                facts += [fact, bias] if bias else [fact]
                 if values is not None:
                     rounded[port] = values
-                if means and delta is not None:
-                    facts.append(local_bias_fact(port.node, delta, *means))
-                    if facts[-1].kept:
-                        biases[port.node] = delta
+                if delta is not None:
+                    biases[port.node] = delta
     return replace(candidate, edits=Edits(rounded, biases)), facts
 
 
-def _jobs(candidate: Candidate, max_inputs: int, samples: int) -> tuple[list[_Job], list[CorrectionFacts]]:
+def _layers(candidate: Candidate, max_inputs: int, samples: int) -> tuple[list[_Layer], list[CorrectionFacts]]:
     """List what can be rounded, in topological order, and a fact for each layer that can't."""
     inputs = _input_quantizers(candidate.plan)
-    jobs: list[_Job] = []
+    layers: list[_Layer] = []
     facts: list[CorrectionFacts] = []
     for weight in sorted(candidate.plan.weights, key=lambda w: (candidate.view.order[w.port.node], w.port)):
         layer = weight.port.node
@@ -191,37 +189,37 @@ def _jobs(candidate: Candidate, max_inputs: int, samples: int) -> tuple[list[_Jo
         scale, below = level_grid(low, high, quantizer.scheme, quantizer.levels)
         whole = described.inputs <= max_inputs
         rows = min(ROWS, max(FEW_ROWS, math.ceil(ROWS_PER_INPUT * described.inputs / max(samples, 1))))
-        jobs.append(_Job(described, weight, scale, below, quantizer.levels, whole, rows, samples))
-    return jobs, facts
+        layers.append(_Layer(described, weight, scale, below, quantizer.levels, whole, rows, samples))
+    return layers, facts
 
 
 def _input_quantizers(plan: QuantizationPlan) -> Mapping[Port, ActivationQuantizer]:
     return {route.layer: quantizer for quantizer in plan.activations for route in quantizer.routes}
 
 
-def _groups(jobs: Sequence[_Job], memory_limit: int) -> Iterator[list[_Job]]:
+def _groups(layers: Sequence[_Layer], memory_limit: int) -> Iterator[list[_Layer]]:
     """Cut the layers into runs whose inputs fit in memory together."""
-    group: list[_Job] = []
-    for job in jobs:
-        if group and sum(j.bytes for j in group) + job.bytes > memory_limit:
+    group: list[_Layer] = []
+    for layer in layers:
+        if group and sum(j.bytes for j in group) + layer.bytes > memory_limit:
             yield group
             group = []
-        group.append(job)
+        group.append(layer)
     yield group
 
 
-def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], streams: int) -> list[_Seen]:
+def _collect(model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Arrays], streams: int) -> list[_Seen]:
     """Run the samples through the part of the network that leads to these layers."""
     clone = clone_model(model)
     view = GraphView(clone)
-    made = [_Seen(job) for job in jobs]
+    made = [_Seen(layer) for layer in layers]
     results: dict[ov.Output, ov.Node] = {}
-    readers: dict[ov.Output, list[tuple[_Job, _Seen, Pick | None]]] = defaultdict(list)
-    for job, seen in zip(jobs, made, strict=True):
-        port = job.linear.port
-        output, pick = job.linear.tap(view.output(view.tensor(Port(port.node, 1 - port.input))), job.rows)
+    readers: dict[ov.Output, list[tuple[_Layer, _Seen, Pick | None]]] = defaultdict(list)
+    for layer, seen in zip(layers, made, strict=True):
+        port = layer.linear.port
+        output, pick = layer.linear.tap(view.output(view.tensor(Port(port.node, 1 - port.input))), layer.rows)
         results.setdefault(output, op.result(output))
-        readers[output].append((job, seen, pick))
+        readers[output].append((layer, seen, pick))
     # the network's own Results stay away: what lies behind the last of these layers need not run
     tapped = make_model(list(results.values()), clone.get_parameters(), clone.get_sinks(), "inputs of layers")
 
@@ -229,28 +227,28 @@ def _collect(model: ov.Model, jobs: Sequence[_Job], samples: Sequence[Arrays], s
     for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), feeds)):
         with one_blas_thread():
             for x, waiting in zip(outputs, readers.values(), strict=True):
-                for job, seen, pick in waiting:
-                    seen.add(job.linear.take(x, job.rows, pick), index % 2)
+                for layer, seen, pick in waiting:
+                    seen.add(layer.linear.take(x, layer.rows, pick), index % 2)
     return made
 
 
 def _round(
-    job: _Job, weights: NDArray[np.float32], seen: _Seen
+    layer: _Layer, weights: NDArray[np.float32], seen: _Seen
 ) -> tuple[tuple[NDArray[np.int8], NDArray[np.float32]] | None, CorrectionFacts]:
     """Return the weights of one layer, None where no channel gains, and what that did to its output."""
-    quantizer, shape = job.quantizer, job.linear
+    quantizer, shape = layer.quantizer, layer.linear
     w = shape.matrices(weights).astype(np.float64)
-    plain, plain_scale = quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
+    plain, plain_scale = _to_nearest(layer, weights)
     old, old_scale = shape.matrices(plain), plain_scale.reshape(w.shape[:2])
     fit, held = seen.hessian(0), seen.hessian(1).astype(np.float32)  # single precision tells better from worse
     # by the diagonal, for rounding will make up for much of the rest: the whole of H took 1.2 times the time and left
     # .3 dB more error on held-out samples, of four networks
-    diagonal = np.einsum("gkk->gk", fit) if job.whole else fit
+    diagonal = np.einsum("gkk->gk", fit) if layer.whole else fit
     clip = choose_clip(w, diagonal, quantizer.levels)
     new_scale = weight_scale(weights, quantizer.scale_shape, quantizer.levels, clip.ravel().tolist()).reshape(
         w.shape[:2]
     )
-    new = round_weights(w, new_scale, fit, quantizer.levels) if job.whole else nearest(w, new_scale, quantizer.levels)
+    new = round_weights(w, new_scale, fit, quantizer.levels) if layer.whole else nearest(w, new_scale, quantizer.levels)
     before = layer_error(w - old * old_scale[..., None], held)
     after = layer_error(w - new * new_scale[..., None], held)
     better = after < before
@@ -263,7 +261,7 @@ def _round(
         sqnr_before_db=_decibel(float(before.sum()), power),
         sqnr_after_db=_decibel(total, power),
         detail=f"{better.sum()} of {better.size} channels gain, {int((clip < 1)[better].sum())} of them clipped"
-        + ("" if job.whole else f"; {shape.inputs} inputs: clip only, by the diagonal"),
+        + ("" if layer.whole else f"; {shape.inputs} inputs: clip only, by the diagonal"),
     )
     if not better.any():
         return None, fact
@@ -272,56 +270,10 @@ def _round(
     return (shape.constant(q), scale.reshape(quantizer.scale_shape)), fact
 
 
-def _means(
-    job: _Job,
-    weights: NDArray[np.float32],
-    rounded: tuple[NDArray[np.int8], NDArray[np.float32]] | None,
-    seen: _Seen,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the mean of y and of y_q in each sample, ``(samples, channels)``; None where a layer has no channels."""
-    quantizer, shape = job.quantizer, job.linear
-    if shape.kind == "MatMul" and shape.groups > 1:
-        return None  # one bias for all groups would be wrong for each
-    q, scale = rounded or quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
-    before = shape.matrices(weights).astype(np.float64)
-    after = shape.matrices(q * scale.astype(np.float64))
-    x, x_q = (np.stack(means, axis=-1) for means in zip(*seen.means, strict=True))
-    y, y_q = ((w @ means).reshape(-1, means.shape[-1]).T for w, means in ((before, x), (after, x_q)))
-    return y, y_q
-
-
-def _bias(y: NDArray[np.float64], y_q: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    """Return what to add to the layer's output, ``(channels,)``; None for nothing."""
-    delta = bias_delta(y.mean(axis=0), y_q.mean(axis=0), standard_error(y - y_q)).astype(np.float32)
-    return delta if np.isfinite(delta).all() and delta.any() else None
-
-
-def bias_fact(layer: str, delta: NDArray[np.float32]) -> CorrectionFacts:
-    """Return what a corrected bias says in the report."""
-    detail = f"{np.count_nonzero(delta)} of {delta.size} channels, the largest change is {abs(delta).max():.3g}"
-    return CorrectionFacts(correction="bias", layer=layer, kept=True, detail=detail)
-
-
-def local_bias_fact(
-    layer: str, delta: NDArray[np.float32], y: NDArray[np.float64], y_q: NDArray[np.float64]
-) -> CorrectionFacts:
-    """Return the same with what it does to the mean outputs of samples, each held out once: kept where that is less.
-
-    Args:
-        layer: whose bias it is.
-        delta: ``(channels,)`` what would be added.
-        y: ``(samples, channels)`` mean outputs in floating point.
-        y_q: the same with quantized weights and inputs.
-    """
-    fact, power = bias_fact(layer, delta), float((y**2).sum())
-    before, after = (float((errors**2).sum()) for errors in left_out_errors(y, y_q))
-    found = {
-        "kept": after < before,
-        "sqnr_before_db": _decibel(before, power),
-        "sqnr_after_db": _decibel(after, power),
-        "detail": f"{fact.detail}; SQNR is of each sample's mean output, corrected by what the other samples say",
-    }
-    return fact.model_copy(update=found)
+def _to_nearest(layer: _Layer, weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return the weights as they are without this correction."""
+    quantizer = layer.quantizer
+    return quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
 
 
 def _decibel(error: float, power: float) -> float | None:

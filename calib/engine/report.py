@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.corrections.bias_correction import bias_fact
 from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
-from calib.corrections.rounding import bias_fact
 from calib.corrections.scoring import Scorer, decibel
 from calib.engine.accuracy_control import Kept
 from calib.engine.building import Built, Summaries

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from trust_fixtures.tiny import convnet, images
 
-from calib.corrections.bias_correction import RefitBiases, correct_biases
+from calib.corrections.bias_correction import RefitBiases, local_bias_fact, sequential_correction
 from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scorer
@@ -21,6 +21,14 @@ from calib.graph.view import GraphView
 from calib.progress import silent
 from calib.runtime.session import Session
 from calib.values.plan import Range
+
+
+def test_a_bias_that_samples_held_out_in_turn_speak_against_is_not_kept():
+    fp32 = np.ones((4, 1))
+    for shifts, kept in (([3.0, 1.0, -0.5, 0.0], False), ([3.0, 1.0, 1.5, 2.0], True)):
+        fact = local_bias_fact("layer", np.ones(1, np.float32), fp32, fp32 - np.array(shifts)[:, None])
+        assert fact.sqnr_before_db is not None and fact.sqnr_after_db is not None
+        assert fact.kept == kept == (fact.sqnr_after_db > fact.sqnr_before_db)
 
 
 def stacked(count: int, seed: int = 3):
@@ -42,7 +50,7 @@ def ready():
 
 
 def sequential(alone: Candidate, scorer: Scorer, samples: list[list[np.ndarray]]) -> Candidate:
-    candidate = correct_biases(replace(alone, edits=Edits(alone.edits.rounded)), samples)
+    candidate = sequential_correction(replace(alone, edits=Edits(alone.edits.rounded)), samples)
     assert candidate is not None
     return replace(candidate, refit=RefitBiases(samples, scorer, alone.edits))
 
@@ -56,7 +64,7 @@ def test_a_layer_gone_takes_what_others_had_made_up_for_it_along(ready, candidat
     scorer = ready[1]
     carried = without(replace(candidate, refit=None), ["first"])
     found = without(candidate, ["first"])
-    anew = correct_biases(replace(carried, edits=Edits(carried.edits.rounded)), stacked(8))
+    anew = sequential_correction(replace(carried, edits=Edits(carried.edits.rounded)), stacked(8))
     assert anew is not None and found.edits.biases.keys() == {"second", "head"}
     for layer, delta in anew.edits.biases.items():
         np.testing.assert_array_equal(found.edits.biases[layer], delta)
