@@ -60,7 +60,7 @@ def run_search(model: SimulatedModel, kind: str, units: int, samples: int, seed:
         result.images_evaluated / samples,
         result.evaluations,
         result.compilations,
-        len(result.units),
+        len(result.reverted),  # each unit is one layer
         result.figure.drop if result.figure else float("nan"),
         result.status == "within_budget",
         bound_of(model.problem(BUDGET)),

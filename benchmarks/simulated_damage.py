@@ -107,7 +107,7 @@ class SimulatedModel:
         damages = {
             frozenset({name}): float((self.noise[i, :samples] ** 2).sum()) / power for i, name in enumerate(self.names)
         }
-        return rank(list(damages), damages, dict.fromkeys(damages, 0.6))
+        return rank(list(damages), damages)
 
     def _margins(self, outputs: NDArray[np.float32], indices: NDArray[np.int64]) -> list[float]:
         """Return how far each sample is from another verdict, in roots of its logits' power."""

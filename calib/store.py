@@ -70,6 +70,17 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     # Which samples a verdict is of, so that it serves where they are asked for in other portions.
     "ALTER TABLE verdicts ADD COLUMN samples TEXT NOT NULL DEFAULT '[]';",
+    # The error of a unit quantized alone is its sensitivity, and its time is not measured. The table is copied because
+    # SQLite before 3.35 can't drop a column.
+    """
+    ALTER TABLE rankings RENAME TO old_rankings;
+    CREATE TABLE rankings (
+        run TEXT NOT NULL, position INTEGER NOT NULL, layers TEXT NOT NULL, sensitivity REAL NOT NULL,
+        PRIMARY KEY (run, position)
+    );
+    INSERT INTO rankings SELECT run, position, layers, damage FROM old_rankings;
+    DROP TABLE old_rankings;
+    """,
 )
 
 
@@ -168,11 +179,6 @@ class RunStore:
             found.update(zip(samples, parts, strict=True))
         return found
 
-    def verdict(self, run: str, reverted: frozenset[str], block: NDArray[np.int64]) -> list[Any] | None:
-        """Return the parts of this plan on these samples, None where one of them is not known."""
-        known = self.known(run, reverted)
-        return [known[i] for i in block.tolist()] if known.keys() >= set(block.tolist()) else None
-
     def verdicts(self, run: str) -> int:
         """Return how many blocks of samples are known for this run."""
         return int(self.read("SELECT count(*) FROM verdicts WHERE run = ?", (run,))[0][0])
@@ -194,17 +200,17 @@ class RunStore:
         )
         return [float(row[0]) for row in rows] or None
 
-    def keep_ranking(self, run: str, ranking: Sequence[tuple[frozenset[str], float, float]]) -> None:
-        """Keep the units in order, each with its damage (finite or inf) and its cost in milliseconds."""
-        rows = [(run, position, _json(sorted(u)), _number(d), _number(c)) for position, (u, d, c) in enumerate(ranking)]
+    def keep_ranking(self, run: str, ranking: Sequence[tuple[frozenset[str], float]]) -> None:
+        """Keep the units in order, each with its sensitivity (finite or inf)."""
+        rows = [(run, position, _json(sorted(unit)), _number(s)) for position, (unit, s) in enumerate(ranking)]
         with self.transaction() as connection:
             connection.execute("DELETE FROM rankings WHERE run = ?", (run,))
-            connection.executemany("INSERT INTO rankings VALUES (?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO rankings VALUES (?, ?, ?, ?)", rows)
 
-    def ranking(self, run: str) -> list[tuple[frozenset[str], float, float]] | None:
+    def ranking(self, run: str) -> list[tuple[frozenset[str], float]] | None:
         """Return what `keep_ranking` kept, None where nothing was."""
-        rows = self.read("SELECT layers, damage, cost_ms FROM rankings WHERE run = ? ORDER BY position", (run,))
-        return [(frozenset(self._parse(layers)), damage, cost) for layers, damage, cost in rows] or None
+        rows = self.read("SELECT layers, sensitivity FROM rankings WHERE run = ? ORDER BY position", (run,))
+        return [(frozenset(self._parse(layers)), sensitivity) for layers, sensitivity in rows] or None
 
     def _prepare(self, deadline: float) -> None:
         """Check the file, write ahead in it and migrate it; again from the start while another process is at it.

@@ -102,7 +102,6 @@ def check_baseline(
     higher_is_better: bool = True,
     chance: float | None = None,
     reference: float | None = None,
-    tolerance: float | None = None,
     with_labels_shifted: Callable[[int], float] | None = None,
 ) -> None:
     """Stop before anything is spent where the FP32 baseline can't be right.
@@ -117,9 +116,8 @@ def check_baseline(
         samples: N, for the noise of a fraction.
         higher_is_better: the metric's direction.
         chance: what guessing gives (1/classes for top-1), where known.
-        reference: the published figure, where known.
-        tolerance: allowed distance from the reference in the metric's unit; by default the larger of 5 points and four
-            standard errors for a fraction, a tenth of |reference| otherwise.
+        reference: the published figure, where known; the baseline may differ by the larger of 5 points and four
+            standard errors for a fraction, by a tenth of |reference| otherwise.
         with_labels_shifted: gives the metric with every label moved by −1 or +1, where labels are class numbers.
 
     Raises:
@@ -127,7 +125,7 @@ def check_baseline(
     """
     if not math.isfinite(value):
         raise _implausible(f"the FP32 baseline of {metric} is {value}: a finite number is needed")
-    off = "" if reference is None else _off_reference(value, metric, unit, samples, reference, tolerance)
+    off = "" if reference is None else _off_reference(value, metric, unit, samples, reference)
     if reference is not None and not off:
         return
     if with_labels_shifted is not None and higher_is_better:
@@ -164,18 +162,15 @@ def _check_labels(value: float, metric: str, samples: int, with_labels_shifted: 
             )
 
 
-def _off_reference(
-    value: float, metric: str, unit: str, samples: int, reference: float, tolerance: float | None
-) -> str:
+def _off_reference(value: float, metric: str, unit: str, samples: int, reference: float) -> str:
     """Return how the baseline differs from the reference, "" where it agrees."""
     fraction = unit == "fraction"
     if fraction and 1 < reference <= 100:
         raise BaselineError(
             f"--reference {reference:g} looks like percent and {metric} is a fraction: pass {reference / 100:g}"
         )
-    if tolerance is None:
-        noise = 4 * _standard_error(min(max(reference, 0.0), 1.0), samples)
-        tolerance = max(FRACTION_TOLERANCE, noise) if fraction else RELATIVE_TOLERANCE * abs(reference)
+    noise = 4 * _standard_error(min(max(reference, 0.0), 1.0), samples)
+    tolerance = max(FRACTION_TOLERANCE, noise) if fraction else RELATIVE_TOLERANCE * abs(reference)
     if abs(value - reference) <= tolerance:
         return ""
     return (

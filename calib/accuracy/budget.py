@@ -6,14 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from calib.accuracy.interval import score_interval
 from calib.errors import MetricError, UsageError
 
 DropKind = Literal["absolute", "relative"]
-
-# Share of samples whose verdict differs between FP32 and INT8, seen on small convolutional networks at drops of
-# around a point; only used for the warning that comes before anything was evaluated.
-USUAL_DISCORDANT_SHARE = 0.04
 
 
 @dataclass(frozen=True)
@@ -66,20 +61,6 @@ class Budget:
         return drop <= self.max_drop + 1e-12 * max(1.0, self.max_drop)
 
 
-def noise_floor(samples: int, discordant: int) -> float:
-    """Return the half-width of the 95 % interval for a 0/1 metric that loses as many samples as it gains.
-
-    Args:
-        samples: N, 1 or more.
-        discordant: samples that exactly one of the two models gets right; 0 gives about 3.8/N.
-
-    Returns:
-        About 1.96·sqrt(discordant)/N, as a fraction.
-    """
-    low, high = score_interval(discordant / 2, discordant / 2, samples)
-    return (high - low) / 2
-
-
 def noise_note(budget: Budget, samples: int, half_width: float) -> str:
     """Return a plain sentence where the budget lies below what the samples can show, else "".
 
@@ -97,8 +78,3 @@ def noise_note(budget: Budget, samples: int, half_width: float) -> str:
         f"The budget of {budget.max_drop:g} lies below the noise of {samples} samples "
         f"(±{half_width:.2g} at 95 %): {advice}."
     )
-
-
-def expected_noise_note(budget: Budget, samples: int) -> str:
-    """Return `noise_note` before anything ran, for a metric that is a fraction of right samples."""
-    return noise_note(budget, samples, noise_floor(samples, round(USUAL_DISCORDANT_SHARE * samples)))

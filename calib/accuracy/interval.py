@@ -15,6 +15,8 @@ from calib.errors import MetricError
 
 Z = 1.959963984540054  # standard normal quantile of .975
 
+# Fixed beforehand, so that the result depends neither on the machine's speed nor on chance.
+RESAMPLES, SEED = 200, 0
 # A resample that has no value (AUC with one class only) is left out; below this share of survivors the percentiles
 # would describe something else than the metric.
 FEWEST_RESAMPLES = 0.5
@@ -111,25 +113,20 @@ def bootstrap_interval(
     drop_of: Callable[[Sequence[Any], Sequence[Any]], float],
     baseline: Sequence[Any],
     parts: Sequence[Any],
-    *,
-    resamples: int = 200,
-    seed: int = 0,
 ) -> Interval | None:
     """Return the percentile interval of a drop that is no mean over samples (AUC, mAP, Spearman).
 
     Args:
-        drop_of: ``(baseline parts, parts) → drop``; called ``resamples`` times with the same resample of both.
+        drop_of: ``(baseline parts, parts) → drop``; called `RESAMPLES` times with the same resample of both.
         baseline: FP32 parts.
         parts: INT8 parts of the same samples.
-        resamples: how many; fixed beforehand, so that the result does not depend on the machine's speed.
-        seed: of the resampling.
 
     Returns:
         None where more than half of the resamples have no finite value.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     drops: list[float] = []
-    for _ in range(resamples):
+    for _ in range(RESAMPLES):
         chosen = random.integers(0, len(parts), len(parts))
         try:
             drop = drop_of([baseline[i] for i in chosen], [parts[i] for i in chosen])
@@ -137,7 +134,7 @@ def bootstrap_interval(
             continue
         if math.isfinite(drop):
             drops.append(drop)
-    if len(drops) < max(1, FEWEST_RESAMPLES * resamples):
+    if len(drops) < max(1, FEWEST_RESAMPLES * RESAMPLES):
         return None
     low, high = np.quantile(drops, (0.025, 0.975))
-    return Interval(float(low), float(high), f"paired bootstrap ({resamples} resamples)")
+    return Interval(float(low), float(high), f"paired bootstrap ({RESAMPLES} resamples)")

@@ -15,7 +15,7 @@ from calib.accuracy.problem import MarginScoring, Problem
 from calib.accuracy.sequential import Indices, blocks, least_loss
 from calib.values.facts import SearchStepFacts
 
-Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill", "final"]
+Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill"]
 
 # A scouted plan is looked at to the end in portions that double, while it may fit, until this share of all.
 MOST_OF_ALL = 0.7
@@ -81,7 +81,7 @@ class Ledger:
         self.baseline = problem.baseline(self.indices)
         self.scale = problem.budget.scale(self.baseline)
         scores = problem.metric.per_sample([problem.baseline_parts[i] for i in self.indices])
-        self._blocks = blocks(self.indices, scores is not None, problem.seed)
+        self._blocks = blocks(self.indices, scores is not None)
         self.doubtful = problem.doubtful
         self._counted = 0 if scores is None else len(scores)  # a sample without a target does not count
         self.trials: dict[frozenset[str], Trial] = {}
@@ -168,10 +168,6 @@ class Ledger:
         self._keep(reverted, parts, kind, "", scouted=True)
         return self.trials[reverted]
 
-    def promising(self, trial: Trial) -> bool:
-        """Say whether a plan keeps the budget, or probably does after a scout."""
-        return trial.within or (trial.scouted and self.chance(trial.reverted) >= PROMISING)
-
     def expected(self, reverted: frozenset[str]) -> float:
         """Return the drop to expect of a plan."""
         assert self.outlook is not None
@@ -215,9 +211,8 @@ class Ledger:
         """Say whether so many more scouts, and scouted plans looked at to the end, stay within the allowance."""
         everything, scout = len(self.problem.baseline_parts), len(self.doubtful) or len(self.indices)
         allowed = self.problem.limits.allowance(len(self.problem.ranked))
-        put_aside = len(self.problem.held_out) + (everything if self.problem.limits.final_pass else 0)
         more = scouts * scout + evaluations * (len(self.indices) - scout)
-        return self.images + more + put_aside <= allowed * everything
+        return self.images + more + len(self.problem.held_out) <= allowed * everything
 
     def units_of(self, reverted: frozenset[str]) -> int:
         """Return how many units are reverted."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from calib.accuracy.budget import Budget
-from calib.accuracy.rank import Forecast, RankedUnit, invert, margin_forecast
+from calib.accuracy.rank import RankedUnit, invert, margin_forecast
 from calib.accuracy.sequential import Indices
 from calib.errors import UsageError
 from calib.values.facts import SearchStepFacts
@@ -60,19 +60,15 @@ class Limits:
         max_evaluations: plans put to the test, at most; None for the search's own bound.
         backfills: how many plans may be tried to give reverted units back to INT8 at the end.
         images: refining (bisection, back-filling) goes on only while the whole run stays within this many validation
-            sets, the FP32 pass and the final pass included; log2(units/50) more for larger networks. Finding a plan
+            sets, the FP32 pass included; log2(units/50) more for larger networks. Finding a plan
             within the budget is not limited by it.
-        final_pass: True where the saved file is going to be evaluated once more, so that one pass is put aside.
         finalists: how many plans within the budget are timed, at most.
-        keep_fp32: return the FP32 model where no plan keeps the budget; otherwise the best quantized one.
     """
 
     max_evaluations: int | None = None
     backfills: int = 6
     images: float = 4.3
-    final_pass: bool = False
     finalists: int = 4
-    keep_fp32: bool = False
 
     def __post_init__(self) -> None:
         if self.max_evaluations is not None and self.max_evaluations < 1:
@@ -97,7 +93,6 @@ class Problem:
         evaluate: ``(reverted layers, sample indices) → parts`` of the INT8 model compiled without these layers, in
             the order of the indices. Calls for one plan follow each other: keep the last compiled model.
         latency: measures finalists interleaved, milliseconds each; None takes the one with fewest units reverted.
-        forecast: shape of the drop over the damage that remains; by default what the margins give, else the root.
         held_out: indices that the search must not see; the plan chosen is confirmed on them.
         limits: what may be spent.
         expired: True when the time is up; asked before each evaluation and at each look.
@@ -105,7 +100,6 @@ class Problem:
             outputs; negative where FP32 is wrong. The nearer to 0, the sooner a small error changes the verdict: with
             margins plans are scouted on the doubtful samples before all are spent.
         progress: told every step as it is known.
-        seed: of the order in which samples are looked at.
     """
 
     ranked: tuple[RankedUnit, ...]
@@ -114,13 +108,11 @@ class Problem:
     budget: Budget
     evaluate: Evaluate
     latency: Latency | None = None
-    forecast: Forecast | None = None
     held_out: Indices = field(default_factory=lambda: np.empty(0, np.int64))
     limits: Limits = field(default_factory=Limits)
     expired: Callable[[], bool] = lambda: False
     margins: NDArray[np.floating] | None = None
     progress: Callable[[SearchStepFacts], None] = lambda step: None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.search_indices):

@@ -31,19 +31,13 @@ class RankedUnit:
     Attributes:
         layers: names.
         damage: NMSE of the outputs with only this unit quantized; inf where that gave no number.
-        cost_ms: latency that reverting it is expected to cost, 0 where unknown.
     """
 
     layers: frozenset[str]
     damage: float
-    cost_ms: float = 0.0
 
 
-def rank(
-    units: Sequence[frozenset[str]],
-    damages: Mapping[frozenset[str], float],
-    costs_ms: Mapping[frozenset[str], float] | None = None,
-) -> tuple[RankedUnit, ...]:
+def rank(units: Sequence[frozenset[str]], damages: Mapping[frozenset[str], float]) -> tuple[RankedUnit, ...]:
     """Return the units, the most damaging first; equal ones in the order given.
 
     Raises:
@@ -58,7 +52,7 @@ def rank(
             raise UsageError(f"layers {sorted(seen & unit)} are in two units: a layer belongs to exactly one")
         seen |= unit
         damage = float(damages[unit])
-        ranked.append(RankedUnit(unit, math.inf if math.isnan(damage) else damage, (costs_ms or {}).get(unit, 0.0)))
+        ranked.append(RankedUnit(unit, math.inf if math.isnan(damage) else damage))
     return tuple(sorted(ranked, key=lambda unit: -unit.damage))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,6 @@ from calib.accuracy.budget import noise_note
 from calib.accuracy.interval import Interval, bootstrap_interval, paired_interval
 from calib.accuracy.problem import Problem
 from calib.accuracy.sequential import Indices
-from calib.errors import UsageError
 from calib.values.facts import FinalistFacts, SearchStepFacts
 
 SearchStatus = Literal["within_budget", "over_budget", "fp32_kept"]
@@ -48,35 +46,29 @@ class SearchResult:
             that were looked at. fp32_kept: everything reverted.
         reason: one or two plain sentences.
         reverted: layers in floating point.
-        units: the same as units, most damaging first.
         figure: on the samples that the search saw; None where it was stopped before any result.
         held_out: on the samples that it never saw; None without a split, or stopped before.
         stopped: why it ended early, else "".
         note: plain sentence where the budget lies below the noise.
-        bound_evaluations: stated before; evaluations never exceeds it.
         evaluations: plans put to the test, confirmations included.
         images_evaluated: samples run through any model, the FP32 pass included.
         compilations: quantized models compiled.
         steps: every evaluation in order.
         finalists: plans within the budget that were timed; empty where there was no choice.
-        parts: sample index → part of the plan chosen, all samples it was looked at on.
     """
 
     status: SearchStatus
     reason: str
     reverted: frozenset[str]
-    units: tuple[frozenset[str], ...]
     figure: Figure | None
     held_out: Figure | None
     stopped: str
     note: str
-    bound_evaluations: int
     evaluations: int
     images_evaluated: int
     compilations: int
     steps: tuple[SearchStepFacts, ...]
     finalists: tuple[FinalistFacts, ...]
-    parts: Mapping[int, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> Figure | None:
@@ -109,7 +101,7 @@ def figure_of(problem: Problem, parts: Mapping[int, Any], indices: Indices, scal
         def drop_of(old: Sequence[Any], new: Sequence[Any]) -> float:
             return budget.loss(float(metric.aggregate(old)), float(metric.aggregate(new))) / divisor
 
-        interval = bootstrap_interval(drop_of, before, after, seed=problem.seed)
+        interval = bootstrap_interval(drop_of, before, after)
     return Figure(len(indices), baseline, value, budget.loss(baseline, value) / divisor, interval)
 
 
@@ -118,60 +110,3 @@ def note_of(problem: Problem, figure: Figure | None) -> str:
     if figure is None or figure.interval is None:
         return ""
     return noise_note(problem.budget, figure.samples, figure.interval.half_width)
-
-
-def rejudge(problem: Problem, result: SearchResult, parts: Sequence[Any], compilations: int = 1) -> SearchResult:
-    """Return the result with the figures of the saved file, loaded again and run over the whole validation dataset.
-
-    Not needed where the file has the very bytes that the search evaluated the plan with.
-
-    Args:
-        problem: the one that was searched.
-        result: what the search found.
-        parts: the saved model's parts, one per validation sample.
-        compilations: what it took.
-
-    Raises:
-        UsageError: not one part per sample.
-    """
-    if len(parts) != len(problem.baseline_parts):
-        raise UsageError(f"the final pass needs {len(problem.baseline_parts)} parts, one a sample, got {len(parts)}")
-    known = dict(enumerate(parts))
-    figure = figure_of(problem, known, problem.search_indices)
-    held_out = figure_of(problem, known, problem.held_out) if len(problem.held_out) else None
-    headline = held_out or figure
-    within = problem.budget.fits(figure.drop) and (held_out is None or problem.budget.fits(held_out.drop))
-    status: SearchStatus = "within_budget" if within else "over_budget"
-    reason = "the saved file keeps the budget" if within else _broken(result, headline.drop, problem.budget.max_drop)
-    if result.status == "fp32_kept":
-        status, reason = "fp32_kept", result.reason
-    step = SearchStepFacts(
-        step=len(result.steps) + 1,
-        kind="final",
-        reverted=sorted(result.reverted),
-        samples=len(parts),
-        value=headline.value,
-        drop=headline.drop,
-        within=within,
-        reason=reason,
-    )
-    problem.progress(step)
-    return replace(
-        result,
-        status=status,
-        reason=result.reason if status == result.status else reason,
-        figure=figure,
-        held_out=held_out,
-        note=note_of(problem, headline),
-        images_evaluated=result.images_evaluated + len(parts),
-        compilations=result.compilations + compilations,
-        steps=(*result.steps, step),
-        parts=known,
-    )
-
-
-def _broken(result: SearchResult, drop: float, max_drop: float) -> str:
-    if result.status != "within_budget":
-        return result.reason
-    shown = f"{drop:.4g}" if math.isfinite(drop) else "without a number"
-    return f"the saved file loses {shown}, over the budget of {max_drop:g}, though the search's model kept it"

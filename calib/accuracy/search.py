@@ -4,7 +4,7 @@
 2. Climb: revert the first k units of the ranking, k predicted from the drop just measured; after a miss more of them,
    in steps that triple, so that a network of n units is climbed in log3(n) evaluations.
 3. Bisect between the longest prefix that failed and the shortest that fits.
-4. Back-fill: quantize reverted units again, the least damage per millisecond first.
+4. Back-fill: quantize reverted units again, the least damaging first.
 5. Where margins are known, scouts replace 2 to 4: they look at the doubtful samples only, and each tells more about all
    plans (`Outlook`). The next one goes where most is to be gained: the chance to keep the budget times the units saved.
    The plan with fewest units that probably fits is looked at to the end; a safer one where that was wrong.
@@ -16,7 +16,7 @@ accepted only on all samples. Feasibility along the ranking is not monotone, so 
 was not evaluated itself, except to save work.
 
 Where no quantized model keeps the budget the result is over_budget with the quantized model of the smallest drop: a
-user who asked for INT8 can judge it, and the FP32 model is at hand anyway. It is returned only if asked for.
+user who asked for INT8 can judge it, and the FP32 model is at hand anyway.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from calib.accuracy.cost import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, bisections, bound_of, scouts
+from calib.accuracy.cost import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, bisections, scouts
 from calib.accuracy.ledger import CERTAIN, HOPELESS, PROMISING, SAFE, Ledger, Stopped, Trial
 from calib.accuracy.problem import Problem
-from calib.accuracy.rank import Curve, RankedUnit, forecast_by
+from calib.accuracy.rank import Curve, forecast_by
 from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of
 from calib.values.facts import FinalistFacts, SearchStepFacts
 
@@ -91,7 +91,7 @@ class _Search:
         self.problem = problem
         self.ledger = Ledger(problem)
         self.prefixes = list(accumulate((unit.layers for unit in problem.ranked), frozenset.union, initial=frozenset()))
-        self.forecast = problem.forecast or forecast_by(problem.margins)
+        self.forecast = forecast_by(problem.margins)
         self.backfills = problem.limits.backfills
         self.finalists: list[tuple[Trial, float]] = []
         self.chosen: Trial | None = None
@@ -174,7 +174,9 @@ class _Search:
         most = best.units if best else last
         plans = [self.prefixes[k] for k in thinned(range(most))]
         if best:
-            cheapest = sorted((u for u in self.problem.ranked if u.layers <= best.reverted), key=self.price)
+            cheapest = sorted(
+                (u for u in self.problem.ranked if u.layers <= best.reverted), key=lambda unit: unit.damage
+            )
             plans += [best.reverted - unit.layers for unit in cheapest[:CANDIDATES]]
             plans += [best.reverted.difference(*(u.layers for u in cheapest[: 2**j])) for j in range(1, 10)]
         plans = [plan for plan in dict.fromkeys(plans) if plan not in self.ledger.trials]
@@ -251,7 +253,7 @@ class _Search:
         """Return the next plan worth trying with fewer layers reverted than ``best``, None if there is none."""
         if (innocent := self.innocent(best)) is not None:
             return innocent
-        units = sorted((u for u in self.problem.ranked if u.layers <= best.reverted), key=self.price)
+        units = sorted((u for u in self.problem.ranked if u.layers <= best.reverted), key=lambda unit: unit.damage)
         curve, max_drop = self.curve(), self.problem.budget.max_drop
         failed = [t for t in self.ledger.trials.values() if not t.within]
         futile = max_drop + FUTILE * (self.ledger.trials[frozenset()].drop - max_drop)
@@ -280,12 +282,6 @@ class _Search:
             return None
         reverted = best.reverted - prefixes[failed[-1]]
         return None if reverted in trials else reverted
-
-    def price(self, unit: RankedUnit) -> float:
-        """Return the damage for each millisecond gained by quantizing this unit again."""
-        if not any(other.cost_ms > 0 for other in self.problem.ranked):
-            return unit.damage
-        return unit.damage / unit.cost_ms if unit.cost_ms > 0 else math.inf
 
     def feasible(self) -> list[Trial]:
         """Return the plans that keep the budget as far as is known, fewest units reverted first."""
@@ -341,7 +337,7 @@ class _Search:
         feasible = self.feasible()
         best = self.chosen or (feasible[0] if feasible else None)
         status: SearchStatus = "within_budget" if best else "over_budget"
-        if best is None and (problem.limits.keep_fp32 or not problem.ranked):
+        if best is None and not problem.ranked:
             status = "fp32_kept"
         elif best is None and ledger.trials:
             best = self.closest(complete_only=not stopped)
@@ -352,12 +348,10 @@ class _Search:
             status=status,
             reason=self.reason(status, best, held_out, stopped),
             reverted=reverted,
-            units=tuple(unit.layers for unit in problem.ranked if unit.layers <= reverted),
             figure=figure,
             held_out=held_out,
             stopped=stopped,
             note=note_of(problem, held_out or figure),
-            bound_evaluations=bound_of(problem),
             evaluations=ledger.evaluations,
             images_evaluated=ledger.images,
             compilations=ledger.compilations,
@@ -366,7 +360,6 @@ class _Search:
                 FinalistFacts(reverted=sorted(t.reverted), drop=t.drop, latency_ms=ms, chosen=t is best)
                 for t, ms in self.finalists
             ),
-            parts=best.parts if best else {},
         )
 
     def figure(self, best: Trial | None, status: SearchStatus) -> Figure | None:
@@ -388,8 +381,7 @@ class _Search:
                 " The held-out samples were not reached." * bool(unseen)
             )
         if status == "fp32_kept":
-            what = "no quantized model evaluated keeps it" if self.problem.ranked else "there is no layer to quantize"
-            return f"This is the FP32 model, the last resort: {what} (budget {budget:g}).{early}"
+            return f"This is the FP32 model: there is no layer to quantize (budget {budget:g}).{early}"
         if best is None:
             return f"No model was evaluated.{early}"
         if self.refused:

@@ -16,17 +16,19 @@ ALPHA = 0.02
 # Below this many samples the first looks say too little: they save next to nothing, and the rough drop of a plan
 # that was rejected early misleads the forecast.
 FEWEST_FOR_LOOKS = 400
+# Of the order in which samples are looked at.
+SEED = 0
 
 
-def blocks(indices: Indices, stop_early: bool, seed: int) -> list[Indices]:
+def blocks(indices: Indices, stop_early: bool) -> list[Indices]:
     """Return the samples in the portions in which they are looked at.
 
-    The order is a random one that depends on the seed and the count only: a listing sorted by class would make every
+    The order is a random one that depends on the count only: a listing sorted by class would make every
     early look a look at the first classes.
     """
     if not stop_early or len(indices) < FEWEST_FOR_LOOKS:
         return [indices]
-    shuffled = np.random.default_rng(seed).permutation(indices)
+    shuffled = np.random.default_rng(SEED).permutation(indices)
     cuts = [math.ceil(share * len(indices)) for share in LOOKS]
     return [np.sort(block) for block in np.split(shuffled, cuts)]
 

@@ -286,7 +286,7 @@ def _ranking(
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
         damages = one_in_damages(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
-        store.keep_ranking(key, [(unit.layers, unit.damage, unit.cost_ms) for unit in rank(units, damages)])
+        store.keep_ranking(key, [(unit.layers, unit.damage) for unit in rank(units, damages)])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())
 

@@ -137,7 +137,7 @@ class SearchStepFacts(Frozen):
     """One evaluation of the search."""
 
     step: int
-    kind: Literal["int8", "prefix", "bisect", "confirm", "backfill", "final"]
+    kind: Literal["int8", "prefix", "bisect", "confirm", "backfill"]
     reverted: list[str]
     samples: int
     value: float

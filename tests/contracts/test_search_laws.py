@@ -53,8 +53,8 @@ class Chaos:
         self.ranked = tuple(
             sorted(
                 (
-                    RankedUnit(frozenset(f"u{i}.{j}" for j in range(sizes[i])), float(d), float(c))
-                    for i, (d, c) in enumerate(zip(random.lognormal(-5, 3, units), random.random(units), strict=True))
+                    RankedUnit(frozenset(f"u{i}.{j}" for j in range(sizes[i])), float(damage))
+                    for i, damage in enumerate(random.lognormal(-5, 3, units))
                 ),
                 key=lambda unit: -unit.damage,
             )
@@ -92,7 +92,6 @@ def _check(problem: Problem, result: SearchResult, calls: list[tuple[frozenset[s
     """
     budget, everything = problem.budget, problem.search_indices
     limit = bound_of(problem)
-    assert result.bound_evaluations == limit
     assert result.evaluations <= limit
     assert result.images_evaluated <= bound_images(problem)
     assert result.images_evaluated == len(problem.baseline_parts) + sum(count for _, count in calls)
@@ -110,17 +109,18 @@ def _check(problem: Problem, result: SearchResult, calls: list[tuple[frozenset[s
         if len(problem.held_out) and not result.stopped:
             assert budget.fits(drop(result.reverted, problem.held_out))
     elif result.status == "over_budget" and not result.stopped:
-        complete = [s for s in result.steps if s.kind != "confirm" or not len(problem.held_out)]
-        seen = [s.drop for s in complete if s.samples == len(everything)]
+        assert len(problem.held_out) != len(everything)  # a step on all that the search sees is told by their number
+        seen = [s.drop for s in result.steps if s.samples == len(everything)]
         assert result.figure is not None and result.figure.samples == len(everything)
         assert result.figure.drop == pytest.approx(drop(result.reverted, everything))
         if result.held_out is None:
             assert not any(s.within for s in result.steps)
             assert result.figure.drop == pytest.approx(min(seen))
     elif result.status == "fp32_kept":
-        assert result.reverted == problem.layers and problem.limits.keep_fp32 | (not problem.ranked)
+        assert not problem.ranked and not result.reverted
     # A unit is reverted whole or not at all.
-    assert frozenset().union(*result.units) == result.reverted
+    whole = (unit.layers for unit in problem.ranked if unit.layers <= result.reverted)
+    assert frozenset().union(*whole) == result.reverted
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
@@ -139,9 +139,7 @@ def _check(problem: Problem, result: SearchResult, calls: list[tuple[frozenset[s
         max_evaluations=st.sampled_from([None, None, 1, 3]),
         backfills=st.integers(0, 3),
         images=st.sampled_from([2.0, 4.3, 12.0]),
-        final_pass=st.booleans(),
         finalists=st.integers(1, 4),
-        keep_fp32=st.booleans(),
     ),
 )
 def test_search_keeps_its_bound_its_word_and_its_account_in_chaos(
@@ -172,8 +170,7 @@ def test_images_stay_within_the_targets_for_networks_of_up_to_fifty_layers(kind,
     everything = np.arange(samples)
     _check(problem, result, list(model.evaluations), lambda plan: model.evaluate(plan, everything))
     if not result.reverted:
-        # One pass more leaves room for the saved file, should its bytes not be those that were evaluated.
-        assert result.images_evaluated + samples <= 3.2 * samples
+        assert result.images_evaluated <= 2.2 * samples
     else:
         assert result.images_evaluated <= 4.3 * samples
     if kind == "nothing fits":
@@ -183,7 +180,7 @@ def test_images_stay_within_the_targets_for_networks_of_up_to_fifty_layers(kind,
     if kind == "everything fits":
         assert not result.reverted
     if kind == "one poisonous":
-        assert len(result.units) == 1
+        assert len(result.reverted) == 1
 
 
 @pytest.mark.parametrize(("units", "samples", "seed"), [(27, 1250, 1), (27, 1250, 5), (35, 800, 4)])
@@ -197,7 +194,7 @@ def test_wrong_scout_costs_no_more_than_the_allowance(units, samples, seed):
 def test_one_poisonous_layer_among_a_thousand_is_found_with_three_models():
     model = simulated.one_poisonous(1000, 300, 5)
     result = search(model.problem(0.01))
-    assert result.status == "within_budget" and len(result.units) == 1
+    assert result.status == "within_budget" and len(result.reverted) == 1
     assert result.compilations <= 3 and result.images_evaluated <= 3 * 300
 
 
@@ -328,12 +325,12 @@ def test_search_survives_a_real_kill(tmp_path):
         assert model.evaluations
 
 
-def test_forecast_that_is_nonsense_costs_images_only():
+@pytest.mark.parametrize("forecast", [lambda damage: 0.0, lambda damage: 1e9 * damage, root_forecast])
+def test_forecast_that_is_nonsense_costs_images_only(monkeypatch, forecast):
+    monkeypatch.setattr("calib.accuracy.search.forecast_by", lambda margins: forecast)
     model = simulated.additive(30, 600, 1)
     everything = np.arange(600)
-    for forecast in (lambda damage: 0.0, lambda damage: 1e9 * damage, root_forecast):
-        problem = model.problem(0.01, forecast=forecast)
-        model.evaluations.clear()
-        result = search(problem)
-        assert result.status == "within_budget"
-        _check(problem, result, list(model.evaluations), lambda plan: model.evaluate(plan, everything))
+    problem = model.problem(0.01, margins=None)  # with margins plans are scouted, and nothing is forecast
+    result = search(problem)
+    assert result.status == "within_budget" and result.reverted
+    _check(problem, result, list(model.evaluations), lambda plan: model.evaluate(plan, everything))

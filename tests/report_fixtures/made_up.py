@@ -207,14 +207,14 @@ def _correction(layer: str, index: int, rng: np.random.Generator) -> CorrectionF
 
 def _search(reverted: list[str]) -> list[SearchStepFacts]:
     drops = [0.031, 0.0152, 0.0068, 0.0107, 0.0079, 0.0041]
-    kinds = ["int8", "prefix", "prefix", "bisect", "backfill", "final"]
+    kinds = ["int8", "prefix", "prefix", "bisect", "backfill", "confirm"]
     counts = [0, 1, len(reverted), 1, 2, 2]
     return [
         SearchStepFacts(
             step=i,
             kind=kind,  # pyright: ignore[reportArgumentType]
             reverted=reverted[:count],
-            samples=2500 if kind == "final" else 600,
+            samples=2500 if kind == "confirm" else 600,
             value=0.7612 - drop,
             drop=drop,
             within=drop <= 0.01,

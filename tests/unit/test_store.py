@@ -26,33 +26,32 @@ def path(tmp_path):
 
 def test_verdict_is_known_to_another_connection_at_once(path):
     with RunStore(path) as store, RunStore(path) as other:
-        assert other.verdict("run", A, BLOCK) is None
+        assert other.known("run", A) == {}
         store.keep_verdict("run", A, BLOCK, [1.0, 0.0, 1.0])
-        assert other.verdict("run", A, BLOCK) == [1.0, 0.0, 1.0]
+        assert other.known("run", A) == {3: 1.0, 1: 0.0, 2: 1.0}
         assert other.verdicts("run") == 1
 
 
 def test_verdicts_of_other_runs_plans_and_blocks_are_kept_apart(path):
     with RunStore(path) as store:
         store.keep_verdict("run", A, BLOCK, [1, 2, 3])
-        assert store.verdict("other", A, BLOCK) is None
-        assert store.verdict("run", B, BLOCK) is None
-        assert store.verdict("run", A, np.array([*BLOCK, 99])) is None
-        assert store.verdict("run", A, BLOCK.astype(np.int32)) == [1, 2, 3]  # the numbers count, not their type
+        store.keep_verdict("run", A, np.array([9], np.int32), [4])  # the numbers count, not their type
+        assert store.known("other", A) == store.known("run", B) == {}
+        assert store.known("run", A) == {3: 1, 1: 2, 2: 3, 9: 4}
 
 
 def test_floats_come_back_to_the_last_bit(path):
     values = [0.1, 1 / 3, 5e-324, -0.0, float("inf")]
     with RunStore(path) as store:
         store.keep_verdict("run", A, np.arange(5), values)
-        assert store.verdict("run", A, np.arange(5)) == values
+        assert list(store.known("run", A).values()) == values
         assert np.isnan(store.get("run", "nothing", float("nan")))
 
 
 def test_numpy_values_are_kept_as_numbers_and_lists(path):
     with RunStore(path) as store:
         store.keep_verdict("run", A, np.arange(2), [np.float32(0.5), [np.array([1, 2]), "text"]])
-        assert store.verdict("run", A, np.arange(2)) == [0.5, [[1, 2], "text"]]
+        assert store.known("run", A) == {0: 0.5, 1: [[1, 2], "text"]}
 
 
 def test_parts_that_do_not_fit_are_refused_and_nothing_is_kept(path):
@@ -73,10 +72,10 @@ def test_facts_replace_older_ones_and_default_where_unknown(path):
 
 
 def test_ranking_and_timings_come_back_in_order(path):
-    ranking = [(B, float("inf"), 0.25), (A, 1e-7, 0.0)]
+    ranking = [(B, float("inf")), (A, 1e-7)]
     with RunStore(path) as store:
         assert store.ranking("run") is None and store.timings("run", [A, B]) is None
-        store.keep_ranking("run", [(A, 1.0, 1.0)])
+        store.keep_ranking("run", [(A, 1.0)])
         store.keep_ranking("run", ranking)
         store.keep_timings("run", [B, A], [1.5, float("nan")])
     with RunStore(path) as store:
@@ -171,7 +170,7 @@ def test_killed_process_loses_only_what_was_in_flight(path):
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=dict(os.environ), check=False)
     assert ended.returncode == -signal.SIGKILL
     with RunStore(path) as store:
-        assert [store.verdict("run", frozenset([str(i)]), np.arange(2)) for i in range(3)] == [[0, 0], [1, 1], [2, 2]]
+        assert [store.known("run", frozenset([str(i)])) for i in range(3)] == [{0: i, 1: i} for i in range(3)]
         assert store.get("run", "in flight") is None
 
 
@@ -270,11 +269,11 @@ def test_damaged_row_is_found_when_it_is_read(path):
         with store.transaction() as connection:
             connection.execute("UPDATE verdicts SET parts = '[1, 2'")
         with pytest.raises(StatisticsError, match="damaged"):
-            store.verdict("run", A, BLOCK)
+            store.known("run", A)
         with store.transaction() as connection:
             connection.execute("UPDATE verdicts SET parts = '[1, 2]'")
         with pytest.raises(StatisticsError, match="3 parts"):
-            store.verdict("run", A, BLOCK)
+            store.known("run", A)
 
 
 def test_missing_folder_is_an_output_error(tmp_path):
@@ -299,3 +298,13 @@ def test_older_file_is_migrated_and_keeps_its_rows(path, monkeypatch):
             assert store.read("SELECT count(*) FROM added") == [(0,)]
             assert store.get("run", "key") == 1
             assert store.read("PRAGMA user_version") == [(before + 1,)]
+
+
+def test_ranking_of_an_older_file_is_kept(path, monkeypatch):
+    monkeypatch.setattr(module, "MIGRATIONS", module.MIGRATIONS[:3])
+    with RunStore(path) as store, store.transaction() as connection:
+        connection.execute("INSERT INTO rankings VALUES ('run', 0, '[\"a\"]', 0.5, 0.0)")
+        connection.execute("INSERT INTO rankings VALUES ('run', 1, '[\"b\"]', 1e-7, 0.0)")
+    monkeypatch.undo()
+    with RunStore(path) as store:
+        assert store.ranking("run") == [(frozenset("a"), 0.5), (frozenset("b"), 1e-7)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.accuracy.budget import Budget, expected_noise_note, noise_floor, noise_note
+from calib.accuracy.budget import Budget, noise_note
 from calib.errors import MetricError, UsageError
 
 numbers = st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-6)
@@ -58,23 +58,8 @@ def test_unknown_kind_is_refused():
         Budget(0.1, "percent")  # type: ignore[arg-type]
 
 
-def test_noise_floor_is_near_the_normal_approximation_and_stays_open_without_discordant_samples():
-    # The score interval is wider by a share of about z²/(2·discordant) plus terms of the next order.
-    for samples in (500, 1800, 5000):
-        discordant = round(0.04 * samples)
-        assert noise_floor(samples, discordant) == pytest.approx(
-            1.96 * math.sqrt(discordant) / samples, rel=1.96**2 / discordant
-        )
-    assert 3 / 1000 < noise_floor(1000, 0) < 4 / 1000
-
-
 def test_note_appears_only_where_the_budget_lies_below_the_noise():
     assert noise_note(Budget(0.01), 5000, 0.0055) == ""
     note = noise_note(Budget(0.01), 500, 0.0175)
     assert "500 samples" in note and "1532" in note  # 500 · 1.75²
     assert "no sample size" in noise_note(Budget(0.0), 500, 0.0175)
-
-
-def test_expected_note_warns_of_one_point_on_five_hundred_images():
-    assert expected_noise_note(Budget(0.01), 500)
-    assert not expected_noise_note(Budget(0.01), 5000)

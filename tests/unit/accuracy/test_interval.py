@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from calib.accuracy.interval import Z, bootstrap_interval, mean_interval, paired_interval, score_interval
+from calib.accuracy.interval import RESAMPLES, Z, bootstrap_interval, mean_interval, paired_interval, score_interval
 from calib.errors import MetricError
 
 
@@ -96,9 +96,9 @@ def test_bootstrap_is_deterministic_bounded_and_holds_the_drop():
         calls.append(len(before))
         return _drop_of_medians(before, after)
 
-    first = bootstrap_interval(drop, baseline, parts, resamples=100, seed=3)
-    assert first == bootstrap_interval(_drop_of_medians, baseline, parts, resamples=100, seed=3)
-    assert calls == [150] * 100
+    first = bootstrap_interval(drop, baseline, parts)
+    assert first == bootstrap_interval(_drop_of_medians, baseline, parts)
+    assert calls == [150] * RESAMPLES
     assert first is not None and first.low == pytest.approx(0.1) and first.high == pytest.approx(0.1)
 
 
