@@ -35,7 +35,6 @@ BLOCK = 8
 PASSES = {
     "min-max": {},
     "all estimators": {"histogram": True},
-    "all, channel means": {"histogram": True, "channel_mean": True},
 }
 COST = ("resnet18", "mobilenet_v2", "bert_base")
 MEMORY = ("unet", "chain", "resnet18")

@@ -7,7 +7,6 @@ channels, and its channels are transposed to the end, which then costs nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -20,38 +19,16 @@ op = ov.opset13
 _VECTOR = 16
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Part of a tensor's values.
+def take(output: ov.Output, values: int, channel_axis: int) -> tuple[ov.Node, int]:
+    """Return a flat tensor with about ``values`` of a tensor's, spread evenly, and their count.
 
-    Attributes:
-        values: about how many to take, spread evenly over the tensor; 0 for the run from ``start`` to ``stop``.
-        start, stop: positions among the values with channels last; -1 is the end.
+    The count is -1 where it depends on the sample.
     """
-
-    values: int = 0
-    start: int = 0
-    stop: int = -1
-
-
-def shape_of(output: ov.Output) -> tuple[int, ...] | None:
-    """Return a static shape, None for a dynamic one."""
     partial = output.get_partial_shape()
-    return tuple(partial.to_shape()) if partial.is_static else None
-
-
-def take(output: ov.Output, cut: Cut, channel_axis: int) -> tuple[ov.Node, int]:
-    """Return a flat tensor with the cut's values and how many they are, -1 where that depends on the sample."""
-    shape = shape_of(output)
-    if shape is None:
-        return _take_dynamic(output, cut, channel_axis), -1
-    if not cut.values:
-        flat = _flat(_channels_last(output, len(shape), channel_axis))
-        stop = prod(shape) if cut.stop < 0 else cut.stop
-        if stop - cut.start == prod(shape):
-            return flat, prod(shape)
-        return op.slice(flat, _int(cut.start), _int(stop), _int(1), _int(0)), stop - cut.start
-    strides = grid(shape, channel_axis, cut.values)
+    if partial.is_dynamic:
+        return _take_dynamic(output, values, channel_axis), -1
+    shape = tuple(partial.to_shape())
+    strides = grid(shape, channel_axis, values)
     counts = [-(-size // stride) for size, stride in zip(shape, strides, strict=True)]
     taken = _strided(output, shape, strides)
     return _flat(_channels_last(taken, len(shape), channel_axis)), prod(counts)
@@ -87,17 +64,15 @@ def grid(shape: tuple[int, ...], channel_axis: int, values: int) -> tuple[int, .
     return tuple(strides)
 
 
-def _take_dynamic(output: ov.Output, cut: Cut, channel_axis: int) -> ov.Node:
+def _take_dynamic(output: ov.Output, values: int, channel_axis: int) -> ov.Node:
     """Thin a tensor whose size is known only when it runs: every so many rows of channels, an odd number."""
     partial = output.get_partial_shape()
-    if not cut.values:
-        return _flat(output)
     width, rows = 1, _flat(output)
     if len(partial) >= 2 and partial[channel_axis % len(partial)].is_static:
         width = partial[channel_axis % len(partial)].get_length()
         rows = op.reshape(_channels_last(output, len(partial), channel_axis), _int(-1, width), False)
     count = op.gather(op.shape_of(rows, "i64"), _int(0), op.constant(np.int64(0)))
-    half = op.divide(count, _int(2 * max(cut.values // width, 1)))
+    half = op.divide(count, _int(2 * max(values // width, 1)))
     step = op.add(op.multiply(half, _int(2)), _int(1))
     return _flat(op.slice(rows, _int(0), count, step, _int(0)).output(0))
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
-from calib.graph.cuts import Cut, take
+from calib.graph.cuts import take
 from calib.graph.insert import settled
 from calib.graph.view import UNKNOWN, Sign, signs
 from calib.runtime.session import make_model, ov
@@ -45,13 +45,11 @@ class Need:
         histogram: a histogram of its values.
         channels: extremes of every channel.
         channel_axis: where the channels lie: 1 behind convolutions, -1 in front of a MatMul.
-        channel_mean: the mean of every channel.
     """
 
     histogram: bool = False
     channels: bool = False
     channel_axis: int = 1
-    channel_mean: bool = False
 
 
 class Kind(StrEnum):
@@ -60,7 +58,6 @@ class Kind(StrEnum):
     HIGH = "high"  # maximum, one value or one a channel
     LOW = "low"  # minimum, likewise; absent where the tensor is never negative
     CHECK = "check"  # a sum that is finite if the tensor is; absent where NaN is impossible
-    MEAN = "mean"  # mean of every channel; serves as the check too
     VALUES = "values"  # raw values for a histogram
 
 
@@ -113,9 +110,7 @@ class Taps:
         return None if -1 in sizes else np.cumsum([0, *sizes])
 
 
-def tap(
-    model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId, Cut], *, extremes: bool = True
-) -> tuple[ov.Model, Taps]:
+def tap(model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId, int]) -> tuple[ov.Model, Taps]:
     """Return a clone of ``model`` with a flat f32 output 0 put in front of its own, and the description of it.
 
     The model itself is not changed. Sinks are carried, so a stateful model keeps its state updates.
@@ -123,8 +118,7 @@ def tap(
     Args:
         model: what to instrument.
         needs: what to collect of which tensor.
-        cuts: which values of which tensors leave the model, for histograms.
-        extremes: False for a later pass, which brings the cuts alone.
+        cuts: about how many values of which tensors leave the model, for histograms.
 
     Raises:
         StatisticsError: a tensor isn't in the model.
@@ -147,8 +141,7 @@ def tap(
             skipped[tensor] = reason
             continue
         builder.tensors.append(tensor)
-        if extremes:
-            builder.reduce(output, needs[tensor], known.get(tensor.node, UNKNOWN))
+        builder.reduce(output, needs[tensor], known.get(tensor.node, UNKNOWN))
         if tensor in cuts:
             builder.cut(output, cuts[tensor], needs[tensor].channel_axis)
     if not builder.segments:
@@ -184,13 +177,11 @@ class _Builder:
         self._reduce(Kind.HIGH, op.reduce_max, output, channels if per_channel else 0, axis)
         if not sign.positive:
             self._reduce(Kind.LOW, op.reduce_min, output, channels if per_channel else 0, axis)
-        if need.channel_mean and channels > 0:
-            self._reduce(Kind.MEAN, op.reduce_mean, output, channels, axis)
-        elif not sign.clean:
+        if not sign.clean:
             self._reduce(Kind.CHECK, op.reduce_sum, output, 0, axis)
 
-    def cut(self, output: ov.Output, cut: Cut, channel_axis: int) -> None:
-        flat, size = take(output, cut, channel_axis)
+    def cut(self, output: ov.Output, values: int, channel_axis: int) -> None:
+        flat, size = take(output, values, channel_axis)
         if size < 0:
             count = op.convert(op.shape_of(flat, "i64"), "f32")  # at most 2^24 values: exact
             self._parts.append(count.output(0))

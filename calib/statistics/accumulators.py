@@ -20,14 +20,10 @@ class ExactSum:
     """Sums of float32 vectors without any rounding, so that no order of additions can matter.
 
     A fixed-point accumulator in pieces (Kulisch; Neal, "Fast exact summation using small and large
-    superaccumulators", 2015): each value goes, as an integer, to the piece of its exponent.
-
-    Attributes:
-        count: how many vectors were added; at most 2^24.
+    superaccumulators", 2015): each value goes, as an integer, to the piece of its exponent. It holds 2^24 vectors.
     """
 
     def __init__(self, size: int):
-        self.count = 0
         self._pieces = np.zeros((_BINS, size), np.int64)
 
     def add(self, rows: NDArray[np.float32], where: NDArray[np.bool_] | None = None) -> None:
@@ -45,12 +41,6 @@ class ExactSum:
         pieces = exponent >> _SHIFT
         for piece in np.flatnonzero(np.bincount(pieces.reshape(-1))):  # two or three of them, mostly
             self._pieces[piece] += np.where(pieces == piece, integer, 0).sum(axis=0)
-        self.count += len(rows)
-
-    def merge(self, other: ExactSum) -> None:
-        """Add the sums of another accumulator."""
-        self._pieces += other._pieces
-        self.count += other.count
 
     def total(self) -> NDArray[np.float64]:
         """Return the sums as float64; within 2^-52 relative of exact where the terms do not cancel."""
@@ -79,13 +69,6 @@ class CodeCounts:
         self._values += len(values)
         if self._values >= _GATHERED:
             self._flush()
-
-    def merge(self, other: CodeCounts) -> None:
-        """Add the counts of another accumulator."""
-        self._flush()
-        other._flush()
-        for own, its in zip(self._signs, other._signs, strict=True):
-            own.merge(its)
 
     def histogram(self) -> Histogram:
         """Return what was counted, sparse."""
@@ -127,10 +110,6 @@ class _Window:
         if low < len(counts):
             self._fit(low, len(counts))
             self.counts[low - self.low : len(counts) - self.low] += counts[low:]
-
-    def merge(self, other: _Window) -> None:
-        """Add the counts of another window."""
-        self.add(np.concatenate([[other.zero], np.zeros(other.low - 1, np.int64), other.counts]))
 
     def sparse(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return codes and counts where there are any; ``first`` is the code of this sign's zero."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, tap
 from calib.runtime.session import compile_model, infer_all, make_model, notice_memory, ov
-from calib.statistics.counting import Counting, exact, sampled, turn, turns
+from calib.statistics.counting import Counting, sampled, turn, turns
 from calib.statistics.extremes import Extremes
 from calib.values.plan import TensorId
 from calib.values.summary import TensorSummary
@@ -30,7 +30,6 @@ def collect(
     *,
     streams: int = 1,
     progress: Callable[[int], None] | None = None,
-    exact_histogram: bool = False,
 ) -> dict[TensorId, TensorSummary]:
     """Run every sample through an instrumented clone of ``model`` and return what was asked for.
 
@@ -44,39 +43,27 @@ def collect(
         feeds: the samples, one at a time, at the model's own batch. Without a length, histograms take more of each
             sample.
         streams: how many samples run at the same time, on one thread each.
-        progress: called with the number of samples finished so far, in each pass (there is one, except for exact
-            histograms of large tensors).
-        exact_histogram: count every value instead of a sample of them.
+        progress: called with the number of samples finished so far.
 
     Raises:
         DataError: there are no samples, or a tensor is not finite (names the sample and the first such tensor).
         StatisticsError: a tensor isn't in the model.
     """
     samples = len(feeds) if isinstance(feeds, Sized) else None
-    passes = exact(model, needs) if exact_histogram else [sampled(needs, samples)]
-    if len(passes) > 1 and iter(feeds) is feeds:
-        raise DataError(
-            f"exact histograms of this model take {len(passes)} passes, and the samples can be read only once: "
-            "give a list or another re-iterable, or leave exact histograms out"
-        )
-    counting = Counting(1 if exact_histogram else turns(samples))
-    extremes: Extremes | None = None
-    for cuts in passes:
-        first = extremes is None
-        tapped, taps = tap(model, needs, cuts, extremes=first)
-        if not taps.segments:
-            break
-        extremes = extremes or Extremes(taps)
-        flight = _Flight(model, taps, feeds, counting, extremes if first else None, progress)
-        try:
-            for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), flight)):
-                flight.landed(index, outputs)
-        except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
-            notice_memory(error)
-            reason = str(error).strip().splitlines()[-1]
-            raise DataError(f"the model can't run on the calibration samples: {reason}") from error
-        flight.judge()
-    return {} if extremes is None else _summaries(extremes, counting)
+    tapped, taps = tap(model, needs, sampled(needs, samples))
+    if not taps.segments:
+        return {}
+    counting, extremes = Counting(turns(samples)), Extremes(taps)
+    flight = _Flight(model, taps, feeds, counting, extremes, progress)
+    try:
+        for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), flight)):
+            flight.landed(index, outputs)
+    except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
+        notice_memory(error)
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(f"the model can't run on the calibration samples: {reason}") from error
+    flight.judge()
+    return _summaries(extremes, counting)
 
 
 def _summaries(extremes: Extremes, counting: Counting) -> dict[TensorId, TensorSummary]:
@@ -86,7 +73,7 @@ def _summaries(extremes: Extremes, counting: Counting) -> dict[TensorId, TensorS
 
 
 class _Flight:
-    """The samples of one pass on their way; iterating it starts them, and stops at one that is not finite."""
+    """The samples on their way; iterating it starts them, and stops at one that is not finite."""
 
     def __init__(
         self,
@@ -94,7 +81,7 @@ class _Flight:
         taps: Taps,
         feeds: Iterable[Feed],
         counting: Counting,
-        extremes: Extremes | None,
+        extremes: Extremes,
         progress: Callable[[int], None] | None,
     ):
         self._model = model
@@ -124,7 +111,7 @@ class _Flight:
     def landed(self, index: int, outputs: list[NDArray[Any]]) -> None:
         """Add a sample that has finished to the totals; one that doesn't look finite is kept for ``judge``."""
         flat = outputs[0]
-        suspects = self._extremes.add(flat) if self._extremes else ()
+        suspects = self._extremes.add(flat)
         self._counting.add(self._taps, flat, self._airborne[index][1])
         if suspects:
             self._suspects.append((index, suspects))

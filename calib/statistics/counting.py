@@ -1,18 +1,15 @@
-"""How many values of which tensor are counted for histograms, in how many passes; and the counting itself."""
+"""How many values of which tensor are counted for histograms, and the counting itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.graph.cuts import Cut, shape_of
-from calib.graph.taps import Kind, Need, Taps, why_not
-from calib.runtime.session import ov
+from calib.graph.taps import Kind, Need, Taps
 from calib.statistics.accumulators import CodeCounts
 from calib.values.plan import TensorId
 from calib.values.summary import TensorSummary
@@ -26,8 +23,6 @@ ENOUGH = 1 << 20
 MOST, LEAST = 1 << 18, 1 << 12
 # From 64 samples a tensor on, not every sample is counted for every tensor: a quarter at least.
 SAMPLES, TURNS = 64, 4
-# What a tensor of unknown shape is taken to hold where passes are shared out.
-GUESS = 1 << 18
 
 
 def turns(samples: int | None) -> int:
@@ -47,37 +42,14 @@ def turn(sample_id: str, occurrence: int, period: int) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") % period
 
 
-def sampled(needs: Mapping[TensorId, Need], samples: int | None) -> dict[TensorId, Cut]:
-    """Return the cuts of one pass that counts a sample of the values of every tensor that needs a histogram."""
+def sampled(needs: Mapping[TensorId, Need], samples: int | None) -> dict[TensorId, int]:
+    """Return about how many values of one sample are counted, for every tensor that needs a histogram."""
     wanted = [tensor for tensor, need in needs.items() if need.histogram]
     if not wanted:
         return {}
     counted = MOST if samples is None else ENOUGH * turns(samples) // max(samples, 1)
     values = min(max(counted, LEAST), MOST, PASS_VALUES // len(wanted))
-    return {tensor: Cut(values=max(values, 1)) for tensor in wanted}
-
-
-def exact(model: ov.Model, needs: Mapping[TensorId, Need]) -> list[dict[TensorId, Cut]]:
-    """Return the cuts of as many passes as it takes to count every value within the memory of one."""
-    outputs = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
-    passes: list[dict[TensorId, Cut]] = [{}]
-    room = PASS_VALUES
-    for tensor in (tensor for tensor, need in needs.items() if need.histogram and tensor.node in outputs):
-        output = outputs[tensor.node].output(tensor.output)
-        if why_not(output):
-            continue
-        shape = shape_of(output)
-        start, total = 0, GUESS if shape is None else prod(shape)
-        while True:
-            if room == 0 or (shape is None and room < GUESS):
-                passes.append({})
-                room = PASS_VALUES
-            stop = min(start + room, total)
-            passes[-1][tensor] = Cut(start=start, stop=-1 if shape is None else stop)
-            room, start = room - (stop - start), stop
-            if start >= total:
-                break
-    return passes
+    return dict.fromkeys(wanted, max(values, 1))
 
 
 class Counting:
@@ -120,6 +92,4 @@ class Counting:
         counts = self._counts.get(summary.tensor)
         if counts is None:
             return summary
-        # a tensor that takes several passes is counted once a pass
-        samples = min(self._samples[summary.tensor], summary.samples)
-        return replace(summary, histogram=counts.histogram(), histogram_samples=samples)
+        return replace(summary, histogram=counts.histogram(), histogram_samples=self._samples[summary.tensor])

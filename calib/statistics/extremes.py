@@ -29,13 +29,12 @@ class Extremes:
         self._row = _Row(taps)
         self._high = self._row.layout(Kind.HIGH)
         self._low = self._row.layout(Kind.LOW, like=self._high)
-        self._mean = self._row.layout(Kind.MEAN)
         self._check = self._row.layout(Kind.CHECK)
-        self._owner = np.concatenate([f.owner for f in (self._high, self._low, self._mean, self._check)])
+        self._owner = np.concatenate([f.owner for f in (self._high, self._low, self._check)])
         self._seen = np.zeros(tensors, np.int64)
         self._highest = np.full(self._high.size, -np.inf, np.float32)
         self._lowest = np.full(self._high.size, np.inf, np.float32)
-        self._sums = ExactSum(2 * tensors + self._mean.size)  # of highs, lows and channel means, in one addition
+        self._sums = ExactSum(2 * tensors)  # of highs and lows, in one addition
         rows = max(1, min(_ROWS, _BUFFER // len(self._owner)))
         self._buffer = np.empty((rows, len(self._owner)), np.float32)
         self._used = 0
@@ -58,8 +57,7 @@ class Extremes:
         self._used = 0
         if len(rows) == 0:
             return
-        cuts = np.cumsum([self._high.size, self._low.size, self._mean.size])
-        high, low, mean, _ = np.split(rows, cuts, axis=1)
+        high, low, _ = np.split(rows, np.cumsum([self._high.size, self._low.size]), axis=1)
         top = np.maximum.reduceat(high, self._high.first, axis=1)
         bottom = np.minimum.reduceat(low, self._high.first, axis=1)
         # An empty tensor has no extremes: the CPU plugin returns -FLT_MAX and FLT_MAX.
@@ -68,23 +66,20 @@ class Extremes:
         spread = seen[:, self._high.owner]
         np.maximum(self._highest, high.max(axis=0, where=spread, initial=-np.inf), out=self._highest)
         np.minimum(self._lowest, low.min(axis=0, where=spread, initial=np.inf), out=self._lowest)
-        terms = np.concatenate([top, bottom, mean], axis=1)
-        counted = np.concatenate([seen, seen, seen[:, self._mean.owner]], axis=1) & np.isfinite(terms)
+        terms = np.concatenate([top, bottom], axis=1)
+        counted = np.concatenate([seen, seen], axis=1) & np.isfinite(terms)
         self._sums.add(terms, None if counted.all() else counted)
 
     def summaries(self) -> list[TensorSummary]:
         """Return what was kept of each tensor that held a value in at least one sample; no histograms."""
         self._flush()
         counts = np.maximum(self._seen, 1)
-        totals = self._sums.total()
-        mean_high, mean_low = (part / counts for part in np.split(totals[: 2 * len(counts)], 2))
-        means = totals[2 * len(counts) :] / counts[self._mean.owner]
+        mean_high, mean_low = (part / counts for part in np.split(self._sums.total(), 2))
         found = []
         for index, tensor in enumerate(self._taps.tensors):
             if not self._seen[index]:
                 continue
             part, several = self._high.part(index), self._high.per_channel[index]
-            mean = self._mean.part(index)
             found.append(
                 TensorSummary(
                     tensor=tensor,
@@ -95,7 +90,6 @@ class Extremes:
                     mean_high=float(mean_high[index]),
                     channel_low=self._lowest[part].copy() if several else None,
                     channel_high=self._highest[part].copy() if several else None,
-                    channel_mean=means[mean].copy() if mean.stop > mean.start else None,
                 )
             )
         return found

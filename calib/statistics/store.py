@@ -15,10 +15,10 @@ from calib.errors import OutputError, StatisticsError
 from calib.values.plan import TensorId
 from calib.values.summary import Histogram, TensorSummary
 
-VERSION = 1
+VERSION = 2
 
 _SCALARS = ("samples", "low", "high", "mean_low", "mean_high", "histogram_samples")
-_VECTORS = ("channel_low", "channel_high", "channel_mean", "codes", "counts")
+_VECTORS = ("channel_low", "channel_high", "codes", "counts")
 
 
 def save_summaries(path: str | Path, summaries: Mapping[TensorId, TensorSummary], fingerprint: str) -> None:

@@ -70,7 +70,6 @@ class TensorSummary:
         mean_low, mean_high: means over samples of each sample's extremes.
         histogram: None where no estimator needs one.
         channel_low, channel_high: ``(channels,)`` exact extremes along axis 1 (last axis for MatMul inputs), or None.
-        channel_mean: ``(channels,)`` float64 mean over samples and positions, or None.
         histogram_samples: how many samples the histogram was taken from.
         channel_energy: ``(channels,)`` mean square of the weights that the tensor's readers multiply each channel
             with, 1 on average; of the model rather than the samples, so it is not saved. None where it is not known.
@@ -85,6 +84,5 @@ class TensorSummary:
     histogram: Histogram | None = None
     channel_low: NDArray[np.float32] | None = None
     channel_high: NDArray[np.float32] | None = None
-    channel_mean: NDArray[np.float64] | None = None
     histogram_samples: int = 0
     channel_energy: NDArray[np.float64] | None = None

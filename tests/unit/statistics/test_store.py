@@ -21,7 +21,6 @@ FULL = TensorSummary(
     Histogram.of(np.array([0.5, 0.25, -0.5], np.float32)),
     np.array([-1, -2], np.float32),
     np.array([1, 2], np.float32),
-    np.array([0.1, 0.2]),
     2,
 )
 
