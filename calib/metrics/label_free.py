@@ -93,31 +93,6 @@ class RelativeL2:
         return np.array(parts, np.float64)
 
 
-def energies(reference: NDArray[Any], output: NDArray[Any]) -> tuple[float, float]:
-    """Return (signal, noise): the sums of reference² and of (output − reference)², in float64."""
-    want = np.asarray(reference, np.float64).ravel()
-    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
-        noise = np.asarray(output, np.float64).ravel() - want
-        return float(want @ want), float(noise @ noise)
-
-
-def decibels(signal: float, noise: float) -> float:
-    """Return 10·log10(signal / noise): inf without noise, −inf for noise on silence, nan where one is not finite."""
-    if not math.isfinite(signal) or not math.isfinite(noise):
-        return math.nan
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
-
-
-def sqnr_db(reference: NDArray[Any], output: NDArray[Any]) -> float:
-    """Return the signal-to-quantization-noise ratio of an output against FP32, in dB; see ``decibels`` for its ends.
-
-    For a whole dataset add up the ``energies`` of the samples first.
-    """
-    return decibels(*energies(reference, output))
-
-
 def is_class_scores(shape: Sequence[int | None], dtype: np.dtype[Any]) -> bool:
     """Whether an output looks like the scores of one choice among classes: floating point [1 or ?, C, 1…], C ≥ 2."""
     trailing = list(shape[1:])
@@ -133,10 +108,18 @@ def _given(reference: Sequence[NDArray[Any]] | None, name: str) -> Sequence[NDAr
     return reference
 
 
+def _energies(reference: NDArray[Any], output: NDArray[Any]) -> tuple[float, float]:
+    """Return (signal, noise): the sums of reference² and of (output − reference)², in float64."""
+    want = np.asarray(reference, np.float64).ravel()
+    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
+        noise = np.asarray(output, np.float64).ravel() - want
+        return float(want @ want), float(noise @ noise)
+
+
 def _relative_error(output: NDArray[Any], reference: NDArray[Any]) -> float:
     if output.shape != reference.shape:
         return 1.0
-    signal, noise = energies(reference, output)
+    signal, noise = _energies(reference, output)
     if noise == 0:
         return 0.0
     error = math.sqrt(noise / signal) if signal > 0 and math.isfinite(noise) else _WORST_ERROR

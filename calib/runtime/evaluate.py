@@ -18,34 +18,6 @@ from calib.samples.sample import InputSpec, Sample
 Outputs = Sequence[NDArray[Any]]
 
 
-def evaluate(
-    predict: Callable[[Any], Outputs],
-    samples: Iterable[Sample],
-    metric: Metric,
-    references: Mapping[str, Outputs] | None = None,
-) -> list[Any]:
-    """Return the metric's parts, one a sample in the samples' order.
-
-    Args:
-        predict: takes a sample's feed (arrays in input order) and returns the outputs in output order.
-        samples: loaded one at a time.
-        metric: what to keep of each sample's outputs.
-        references: the FP32 outputs by sample id, for a metric that needs them.
-
-    Raises:
-        MetricError: the metric raised, or lacks a target or a reference; the message names the sample.
-        DataError: the model can't run on a sample.
-    """
-    parts = []
-    for number, sample in enumerate(samples):
-        try:
-            outputs = predict(sample.feed)
-        except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
-            raise DataError(f"the model can't run on {_where(sample, number)}: {_reason(error)}") from error
-        parts.append(measure_sample(metric, outputs, sample, references, number))
-    return parts
-
-
 def evaluate_compiled(
     compiled: ov.CompiledModel,
     samples: Iterable[Sample],
@@ -54,8 +26,14 @@ def evaluate_compiled(
 ) -> list[Any]:
     """Return the metric's parts, one a sample in the samples' order, run on all streams of a compiled model.
 
+    Args:
+        compiled: the model.
+        samples: loaded one at a time.
+        metric: what to keep of each sample's outputs.
+        references: the FP32 outputs by sample id, for a metric that needs them.
+
     Raises:
-        MetricError: as in ``evaluate``.
+        MetricError: the metric raised, or lacks a target or a reference; the message names the sample.
         DataError: the model can't run on a sample.
     """
     waiting: deque[Sample] = deque()

@@ -7,8 +7,8 @@ import pytest
 
 from calib.loading.load import input_specs
 from calib.metrics.resolve import resolve_metric
-from calib.runtime.evaluate import accept_any_feed, evaluate
-from calib.runtime.session import Session, ov
+from calib.runtime.evaluate import accept_any_feed, evaluate_compiled
+from calib.runtime.session import Session, compile_model, ov
 from calib.samples.open import open_dataset
 
 op = ov.opset13
@@ -36,7 +36,7 @@ def test_accuracy_is_that_of_numpy_however_the_samples_come(tmp_path, batch, dat
     }[data]
     dataset = open_dataset(given, inputs=input_specs(model))
     metric = resolve_metric("top-1")
-    parts = evaluate(Session(model), dataset.load(dataset.choose(None)), metric)
+    parts = evaluate_compiled(compile_model(model, streams=2), dataset.load(dataset.choose(None)), metric)
     assert len(parts) == 24
     assert metric.aggregate(parts) == pytest.approx(2 / 3)
 
@@ -49,7 +49,7 @@ def test_a_model_agrees_with_itself():
     references = {sample.id: session(sample.feed) for sample in samples}
     for name in ("agreement", "relative-l2"):
         metric = resolve_metric(name)
-        assert metric.aggregate(evaluate(session, samples, metric, references)) == 1.0
+        assert metric.aggregate(evaluate_compiled(compile_model(model), samples, metric, references)) == 1.0
 
 
 def test_users_predict_gives_what_numpy_gives():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import MetricError
-from calib.metrics.label_free import Agreement, RelativeL2, decibels, energies, is_class_scores, sqnr_db
+from calib.metrics.label_free import Agreement, RelativeL2, is_class_scores
 
 F32 = np.dtype(np.float32)
 
@@ -61,16 +61,6 @@ def test_without_fp32_outputs_there_is_no_value():
     for metric in (Agreement(), RelativeL2()):
         with pytest.raises(MetricError, match="FP32 outputs"):
             metric.measure(row(1, 2), None, None)
-
-
-def test_sqnr_in_decibels_and_its_ends():
-    ones = np.ones(10, np.float32)
-    assert sqnr_db(ones, ones * 1.1) == pytest.approx(20, abs=1e-4)
-    assert sqnr_db(ones, ones) == math.inf
-    assert sqnr_db(ones * 0, ones) == -math.inf
-    assert math.isnan(sqnr_db(ones, ones * np.nan))
-    signal, noise = energies(ones, ones * 0)
-    assert (signal, noise, decibels(signal, noise)) == (10, 10, 0)
 
 
 @pytest.mark.parametrize(
