@@ -12,8 +12,10 @@ from calib.corrections.candidate import Candidate
 from calib.corrections.equalization import equalize, rescale
 from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scorer
-from calib.engine.building import Base, build, gather, make_plan
+from calib.engine.building import build
+from calib.engine.correcting import Base, gather
 from calib.engine.job import Job, prepare
+from calib.engine.placing import make_plan
 from calib.graph.insert import Edits
 from calib.graph.view import GraphView
 from calib.progress import silent

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from calib.engine.accuracy_control import keep_promise
-from calib.engine.building import aliases, build, check_plan, correct, equalized, gather, make_plan, replayed
+from calib.engine.building import aliases, build
+from calib.engine.correcting import correct, equalized, gather, replayed
 from calib.engine.evaluation import evaluated, open_evaluator
 from calib.engine.job import Clock, check_conversion, prepare
 from calib.engine.layer_facts import layer_facts
+from calib.engine.placing import check_plan, make_plan
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Paid, pay_off

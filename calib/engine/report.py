@@ -14,7 +14,7 @@ from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
 from calib.corrections.scoring import Scorer, decibel
 from calib.engine.accuracy_control import Kept
-from calib.engine.building import Built, Summaries
+from calib.engine.building import Built
 from calib.engine.compare import layer_sqnr
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts
@@ -26,6 +26,7 @@ from calib.runtime.session import default_precision, ov
 from calib.runtime.timing import Speed
 from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
+from calib.values.summary import Summaries
 from calib.values.version import __version__
 
 OF_ONE_LAYER = frozenset({"rounding", "bias"})  # corrections that go with their layer

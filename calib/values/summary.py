@@ -7,6 +7,7 @@ and merging is order-independent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,3 +87,6 @@ class TensorSummary:
     channel_high: NDArray[np.float32] | None = None
     histogram_samples: int = 0
     channel_energy: NDArray[np.float64] | None = None
+
+
+Summaries = Mapping[TensorId, TensorSummary]

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.engine.building import Base, gather, make_plan
+from calib.engine.correcting import Base, gather
 from calib.engine.job import prepare
+from calib.engine.placing import make_plan
 from calib.graph.finder import find
 from calib.graph.layers import reader_energies
 from calib.graph.placement import place

@@ -24,6 +24,7 @@ from typing import Any
 
 import calib.engine.accuracy_control
 import calib.engine.building
+import calib.engine.correcting
 import calib.engine.evaluation
 import calib.engine.report
 import calib.engine.result
@@ -38,7 +39,7 @@ from calib.zoo.task import Task
 # stage → a step in its midst; the other stages tell of their steps themselves
 STEPS = {
     "load": (calib.pipeline, "open_evaluator"),
-    "equalize": (calib.engine.building, "rescale"),
+    "equalize": (calib.engine.correcting, "rescale"),
     "insert": (calib.engine.building, "executed_layers"),
     "speed": (calib.engine.speedup, "measure_speed"),
     "report": (calib.engine.report, "layer_facts"),
@@ -78,7 +79,7 @@ def main(faults: str, task_file: str) -> int:
             yield inside
         reached(f"{stage} ends")
 
-    _then(calib.engine.building, "collect", lambda: _count("statistics"))
+    _then(calib.engine.correcting, "collect", lambda: _count("statistics"))
     _then(calib.engine.evaluation.SampleEvaluator, "baseline", lambda: _count("baseline"))
     calib.engine.speedup.measure_speed = _speed
     calib.engine.accuracy_control.time_models = _times

@@ -1,0 +1,126 @@
+"""Equalize, collect statistics, and choose ranges and corrections by what they do to the network's output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.corrections import tried
+from calib.corrections.candidate import Candidate
+from calib.corrections.equalization import equalize, rescale
+from calib.corrections.recipes import RECIPES, Chosen, Recipe, choose_corrections, choose_recipe
+from calib.corrections.scoring import Scorer
+from calib.engine.job import CalibrationFeeds, Job
+from calib.errors import ModelError
+from calib.graph.insert import Edits
+from calib.graph.layers import reader_energies
+from calib.graph.taps import Need
+from calib.graph.view import GraphView
+from calib.progress import Stage
+from calib.ranges import get_estimator
+from calib.ranges.assign import assign
+from calib.runtime.session import ov
+from calib.statistics.collect import collect
+from calib.statistics.store import load_summaries, save_summaries
+from calib.values.facts import CorrectionFacts
+from calib.values.plan import QuantizationPlan, Scaling, TensorId
+from calib.values.summary import Summaries
+
+
+@dataclass(frozen=True)
+class Base:
+    """The floating-point network that is quantized: as it came, or equalized.
+
+    Attributes:
+        outputs: of the network as it came on the held-out samples, where they are known already.
+    """
+
+    model: ov.Model
+    view: GraphView
+    scalings: tuple[Scaling, ...] = ()
+    facts: tuple[CorrectionFacts, ...] = ()
+    outputs: Sequence[list[NDArray[Any]]] | None = None
+
+
+def equalized(job: Job, plan: QuantizationPlan) -> Base:
+    """Rescale channels where that lowers the expected error; the function stays the same."""
+    if not tried("equalization", job.settings.effort):
+        return Base(job.loaded.model, job.view)
+    samples, held = job.feeds(job.ids[:16]), job.feeds(job.held)
+    found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
+    return replace(_rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
+
+
+def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> Base:
+    model = rescale(job.loaded.model, job.view, scalings)
+    return Base(model, GraphView(model) if scalings else job.view, scalings)
+
+
+def recipe(job: Job) -> Recipe:
+    """Return what to try: what the effort does, with the estimator asked for in place of several."""
+    asked, usual = job.settings.estimator, RECIPES[job.settings.effort]
+    return usual if asked == "auto" and usual.estimators else replace(usual, estimators=(asked,), more=())
+
+
+def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None) -> Summaries:
+    """Collect the statistics of every quantized tensor in one pass, or read them from a file made by such a pass.
+
+    Raises:
+        ModelError: a quantized tensor was empty in every sample.
+        StatisticsError: the file belongs to another model or other settings.
+    """
+    wanted = recipe(job)
+    estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.more)]
+    # What goes to a file serves every estimator.
+    histogram = file is not None or any(estimator.needs_histogram for estimator in estimators)
+    channels = file is not None or any(getattr(estimator, "needs_channels", False) for estimator in estimators)
+    energies = reader_energies(base.view, plan) if channels else {}
+    needs = {q.tensor: Need(histogram, q.per_channel) for q in plan.activations}
+    needs |= {tensor: Need(histogram, True, channel_axis=axis) for tensor, (axis, _) in energies.items()}
+    asked = sorted((str(tensor), need.histogram, need.channels) for tensor, need in needs.items())
+    mark = job.statistics_mark(asked, [(str(s.tensor), s.factors) for s in base.scalings])
+    if file is not None and Path(file).exists():
+        return _with_energies(load_summaries(file, mark), energies)
+    summaries = collect(
+        base.model, needs, CalibrationFeeds(job), streams=job.streams, progress=lambda _: stage.update(1)
+    )
+    empty = [str(tensor) for tensor in needs if tensor not in summaries]
+    if empty:
+        raise ModelError(f"tensor {empty[0]} had no values in any calibration sample; use samples that reach it")
+    if file is not None:
+        save_summaries(file, summaries, mark)
+    return _with_energies(summaries, energies)
+
+
+def _with_energies(summaries: Summaries, energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]]) -> Summaries:
+    return {t: replace(s, channel_energy=energies[t][1]) if t in energies else s for t, s in summaries.items()}
+
+
+def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]) -> Chosen:
+    """Choose ranges and corrections by what they do to the network's output on held-out samples."""
+    plan, wanted = replace(plan, scalings=base.scalings), recipe(job)
+    scorer = None
+    if tried("range choice", job.settings.effort):
+        scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams, base.outputs)
+    if scorer is None or not scorer.useful:
+        estimator = get_estimator(job.settings.estimator)
+        return Chosen(Candidate(base.model, base.view, assign(plan, summaries, estimator), Edits()))
+    candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
+    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, streams=job.streams, told=told)
+    return replace(chosen, corrections=(*base.facts, *chosen.corrections))
+
+
+def replayed(job: Job, plan: QuantizationPlan) -> Chosen:
+    """Return a plan from a file with its corrections computed anew for this model's weights."""
+    base = _rescaled(job, plan.scalings)
+    candidate, wanted = Candidate(base.model, base.view, plan, Edits()), RECIPES[job.settings.effort]
+    if not tried("rounding", job.settings.effort):
+        return Chosen(candidate)
+    samples = job.feeds(job.ids[: wanted.samples])
+    scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams)
+    return choose_corrections(candidate, wanted, samples, scorer, streams=job.streams)

@@ -1,0 +1,80 @@
+"""Find the layers and place quantizers, or take a plan from a file that fits the model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calib.engine.job import Job
+from calib.errors import ModelError, StatisticsError
+from calib.graph.finder import find
+from calib.graph.layers import weights_of
+from calib.graph.placement import place
+from calib.values.plan import QuantizationPlan
+
+
+def make_plan(job: Job) -> QuantizationPlan:
+    """Find the layers and place quantizers; ranges are still missing.
+
+    Raises:
+        ModelError: there is nothing to quantize, with the reasons, or weights are not finite.
+    """
+    levels = 127 if job.settings.target == "cpu-no-vnni" else 255
+    plan = place(job.view, find(job.view, job.settings.ignore), weight_levels=levels)
+    if not plan.layers:
+        reasons = "; ".join(f"{s.name} ({s.type}): {s.reason}" for s in plan.skipped[:5])
+        more = f" and {len(plan.skipped) - 5} more" if len(plan.skipped) > 5 else ""
+        raise ModelError(
+            f"{job.loaded.facts.name}: there is nothing to quantize. "
+            + (f"Left in floating point: {reasons}{more}" if reasons else "It holds no convolution and no MatMul")
+        )
+    _require_finite_weights(job, plan)
+    return plan
+
+
+def _require_finite_weights(job: Job, plan: QuantizationPlan) -> None:
+    """Refuse weights that no scale can be found for, rather than write zeros in their place."""
+    for weight in plan.weights:
+        values = weights_of(job.view, weight.port)
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise ModelError(
+                f"{job.loaded.facts.name}: the weights of layer {weight.port.node!r} are not finite "
+                f"({int(values.size - finite.sum())} of {values.size}, the first is {values[~finite][0]}). "
+                "Export or train the model again"
+            )
+
+
+def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
+    """Return a plan read from a file if it fits the model.
+
+    Raises:
+        StatisticsError: it names a node or a port that the model does not have.
+        ModelError: weights are not finite.
+    """
+    wanted = [layer.name for layer in plan.layers] + [q.tensor.node for q in plan.activations]
+    missing = [name for name in wanted if name not in job.view.nodes]
+    if missing:
+        raise StatisticsError(f"the plan names {missing[0]!r}, which {job.loaded.facts.name} does not have: "
+                              "it was made for another model")  # fmt: skip
+    _require_ports(job, plan)
+    _require_finite_weights(job, plan)
+    return plan
+
+
+def _require_ports(job: Job, plan: QuantizationPlan) -> None:
+    """Refuse a plan whose quantizers sit elsewhere in this model: its layers have the same names and other inputs."""
+    view = job.view
+    wanted = [(port, q.tensor) for q in plan.activations for port in sorted(q.consumers)]
+    wanted += [(w.port, None) for w in plan.weights]
+    wanted += [(route.layer, None) for q in plan.activations for route in sorted(q.routes)]
+    for port, tensor in wanted:
+        inputs = view.inputs.get(port.node, ())
+        there = 0 <= port.input < len(inputs) and (tensor is None or inputs[port.input] == tensor)
+        if not there:
+            what = f"reads {tensor}" if tensor else "is there"
+            raise StatisticsError(f"the plan says that input {port.input} of {port.node!r} {what}, which is not so in "
+                                  f"{job.loaded.facts.name}: it was made for another model")  # fmt: skip
+    for weight in plan.weights:
+        if not view.is_constant(view.tensor(weight.port)):
+            raise StatisticsError(f"the plan quantizes weights of {weight.port.node!r}, whose input "
+                                  f"{weight.port.input} is no constant in {job.loaded.facts.name}")  # fmt: skip
