@@ -123,7 +123,8 @@ class SimulatedModel:
     def problem(self, max_drop: float = 0.01, limits: Limits | None = None, **settings: object) -> Problem:
         """Return the search problem."""
         return Problem(
-            ranked=self.ranking(),
+            units=tuple(frozenset({name}) for name in self.names),
+            rank=self.ranking,
             baseline_parts=self.baseline_parts(),
             metric=Fraction(),
             budget=Budget(max_drop),

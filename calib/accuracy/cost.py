@@ -60,8 +60,8 @@ def bound_images(problem: Problem) -> int:
     Usually far less: refining ends at `Limits.images` validation sets, and hopeless plans are rejected early.
     """
     everything, seen, unseen = len(problem.baseline_parts), len(problem.search_indices), len(problem.held_out)
-    up, scout = climbs(len(problem.ranked)), len(problem.doubtful)
-    allowed = math.floor(problem.limits.allowance(len(problem.ranked)) * everything)
+    up, scout = climbs(len(problem.units)), len(problem.doubtful)
+    allowed = math.floor(problem.limits.allowance(len(problem.units)) * everything)
     # With scouts everything in INT8 and one plan are looked at to the end, more within the allowance only. Without them
     # either nothing fits, and the best plan's figure is completed, or what fits is refined within the allowance.
     most = max(everything + seen * (2 if scout else 2 + up), allowed)
@@ -116,4 +116,4 @@ def _duration(seconds: float) -> str:
 def bound_of(problem: Problem) -> int:
     """Return `bound` for this problem."""
     held_out, scouted = bool(len(problem.held_out)), bool(len(problem.doubtful))
-    return bound(len(problem.ranked), problem.limits, held_out=held_out, scouted=scouted)
+    return bound(len(problem.units), problem.limits, held_out=held_out, scouted=scouted)

@@ -12,6 +12,7 @@ from scipy.special import ndtr
 
 from calib.accuracy.outlook import Outlook
 from calib.accuracy.problem import MarginScoring, Problem
+from calib.accuracy.rank import RankedUnit
 from calib.accuracy.sequential import Indices, blocks, least_loss
 from calib.values.facts import SearchStepFacts
 
@@ -23,6 +24,9 @@ MOST_OF_ALL = 0.7
 HOPELESS = 0.02
 # A plan with this chance is worth looking at to the end; after one that failed, only a safer one is.
 PROMISING, SAFE, CERTAIN = 0.5, 0.8, 0.9
+# Before units are ranked the network counts as one of them. Its damage cancels out when the error of everything in INT8
+# has been seen, and where none was seen there is none.
+UNRANKED = 1e-30
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Ledger:
     What the store remembers counts as if it were computed: a resumed search ends with the same account.
 
     Attributes:
+        ranking: the units, most damaging first; empty until `rank` was called.
         trials: every plan looked at.
         steps: the same as a story, for the report.
         images: samples run through a model, the FP32 pass included.
@@ -84,6 +89,7 @@ class Ledger:
         self._blocks = blocks(self.indices, scores is not None)
         self.doubtful = problem.doubtful
         self._counted = 0 if scores is None else len(scores)  # a sample without a target does not count
+        self.ranking: tuple[RankedUnit, ...] = ()
         self.trials: dict[frozenset[str], Trial] = {}
         self.steps: list[SearchStepFacts] = []
         self.images = len(problem.baseline_parts)
@@ -91,13 +97,30 @@ class Ledger:
         self.evaluations = 0
         self._compiled: frozenset[str] | None = None
         self.order, self.counts, self.outlook = self.indices, (), None
+        self._learned: list[tuple[frozenset[str], NDArray[np.float64], NDArray[np.float64] | None, int]] = []
         if problem.margins is not None and len(self.doubtful):
             margins = np.asarray(problem.margins, np.float64)[self.indices]
             nearest = np.argsort(np.abs(np.nan_to_num(margins)), kind="stable")
             self.order = self.indices[nearest]
             doubled = [len(self.doubtful) * 2**i for i in range(8)]
             self.counts = *(n for n in doubled if n < MOST_OF_ALL * len(self.indices)), len(self.indices)
-            self.outlook = Outlook(problem.ranked, margins[nearest], self.counts)
+            self._margins = margins[nearest]
+            self.outlook = Outlook((RankedUnit(problem.layers, UNRANKED),), self._margins, self.counts)
+
+    def rank(self) -> tuple[RankedUnit, ...]:
+        """Return the units, most damaging first; they are measured the first time.
+
+        Raises:
+            Stopped: there is no evaluation left that a ranking could be used for, or the time is up.
+        """
+        if not self.ranking:
+            self.check_limits()
+            self.ranking = self.problem.rank()
+            if self.outlook is not None:
+                self.outlook = Outlook(self.ranking, self._margins, self.counts)
+                for learned in self._learned:
+                    self.outlook.learn(*learned)
+        return self.ranking
 
     def run(self, reverted: frozenset[str], kind: Kind, *, to_the_end: bool = False) -> Trial:
         """Return the verdict on a plan: remembered, or on as many samples as it takes.
@@ -151,7 +174,8 @@ class Ledger:
         losses = self.losses(parts)
         if losses is not None and len(seen) == len(parts):
             after = metric.margins(seen) if isinstance(metric, MarginScoring) else None
-            self.outlook.learn(reverted, losses, after, len(parts))
+            self._learned.append((reverted, losses, after, len(parts)))
+            self.outlook.learn(*self._learned[-1])
 
     def scout(self, reverted: frozenset[str], kind: Kind) -> Trial:
         """Return what the doubtful samples say of a plan; without margins, `run` it.
@@ -196,11 +220,15 @@ class Ledger:
         Raises:
             Stopped: none is left, or the time is up.
         """
+        self.check_limits()
+        self.evaluations += 1
+
+    def check_limits(self) -> None:
+        """Raise Stopped when no evaluation is left, or the time is up."""
         self.check_time()
         limit = self.problem.limits.max_evaluations
         if limit is not None and self.evaluations >= limit:
             raise Stopped(f"the limit of {limit} evaluation{'s' if limit > 1 else ''} was reached")
-        self.evaluations += 1
 
     def check_time(self) -> None:
         """Raise Stopped when the time is up."""
@@ -210,13 +238,13 @@ class Ledger:
     def affords(self, scouts: int, evaluations: int = 0) -> bool:
         """Say whether so many more scouts, and scouted plans looked at to the end, stay within the allowance."""
         everything, scout = len(self.problem.baseline_parts), len(self.doubtful) or len(self.indices)
-        allowed = self.problem.limits.allowance(len(self.problem.ranked))
+        allowed = self.problem.limits.allowance(len(self.problem.units))
         more = scouts * scout + evaluations * (len(self.indices) - scout)
         return self.images + more + len(self.problem.held_out) <= allowed * everything
 
     def units_of(self, reverted: frozenset[str]) -> int:
         """Return how many units are reverted."""
-        return sum(unit.layers <= reverted for unit in self.problem.ranked)
+        return sum(unit <= reverted for unit in self.problem.units)
 
     def enter(self, step: SearchStepFacts) -> None:
         """Keep a step and tell the progress line."""

@@ -19,6 +19,7 @@ from calib.values.facts import SearchStepFacts
 
 Evaluate = Callable[[frozenset[str], Indices], Sequence[Any]]
 Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
+Ranking = Callable[[], tuple[RankedUnit, ...]]
 
 # A scout looks at those with the smallest margins, so many that this share of the samples that change near the budget
 # is among them; at least and at most these shares of all. (At drops below .02 on the demo MobileNet .95 and more of
@@ -86,7 +87,9 @@ class Problem:
     """Everything that a search needs to know; it knows no OpenVINO.
 
     Attributes:
-        ranked: the units that can be reverted, most damaging first (`rank`).
+        units: the smallest sets of layers that can be reverted, no layer in two of them.
+        rank: ``() → units, most damaging first`` (`rank.rank`); asked for once, where everything in INT8 has missed the
+            budget.
         baseline_parts: the FP32 model's parts, one per validation sample.
         metric: makes a number of parts.
         budget: what may be lost.
@@ -102,7 +105,8 @@ class Problem:
         progress: told every step as it is known.
     """
 
-    ranked: tuple[RankedUnit, ...]
+    units: tuple[frozenset[str], ...]
+    rank: Ranking
     baseline_parts: Sequence[Any]
     metric: Scoring
     budget: Budget
@@ -143,7 +147,7 @@ class Problem:
     @property
     def layers(self) -> frozenset[str]:
         """All layers that can be reverted."""
-        return frozenset(name for unit in self.ranked for name in unit.layers)
+        return frozenset[str]().union(*self.units)
 
     def baseline(self, indices: Indices) -> float:
         """Return the FP32 metric over these samples."""

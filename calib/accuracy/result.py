@@ -11,6 +11,7 @@ import numpy as np
 from calib.accuracy.budget import noise_note
 from calib.accuracy.interval import Interval, bootstrap_interval, paired_interval
 from calib.accuracy.problem import Problem
+from calib.accuracy.rank import RankedUnit
 from calib.accuracy.sequential import Indices
 from calib.values.facts import FinalistFacts, SearchStepFacts
 
@@ -46,6 +47,7 @@ class SearchResult:
             that were looked at. fp32_kept: everything reverted.
         reason: one or two plain sentences.
         reverted: layers in floating point.
+        ranking: the units, most damaging first; empty where everything in INT8 kept the budget.
         figure: on the samples that the search saw; None where it was stopped before any result.
         held_out: on the samples that it never saw; None without a split, or stopped before.
         stopped: why it ended early, else "".
@@ -60,6 +62,7 @@ class SearchResult:
     status: SearchStatus
     reason: str
     reverted: frozenset[str]
+    ranking: tuple[RankedUnit, ...]
     figure: Figure | None
     held_out: Figure | None
     stopped: str

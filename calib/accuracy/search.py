@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -90,7 +91,6 @@ class _Search:
     def __init__(self, problem: Problem):
         self.problem = problem
         self.ledger = Ledger(problem)
-        self.prefixes = list(accumulate((unit.layers for unit in problem.ranked), frozenset.union, initial=frozenset()))
         self.forecast = forecast_by(problem.margins)
         self.backfills = problem.limits.backfills
         self.finalists: list[tuple[Trial, float]] = []
@@ -98,11 +98,17 @@ class _Search:
         self.refused: dict[frozenset[str], Figure] = {}  # kept the budget in the search, not on the held-out samples
         self.confirmed: Figure | None = None
 
+    @cached_property
+    def prefixes(self) -> list[frozenset[str]]:
+        """The layers of the first k units of the ranking, for each k from 0 to all."""
+        return list(accumulate((unit.layers for unit in self.ledger.rank()), frozenset.union, initial=frozenset()))
+
     def go(self) -> None:
         """Run all stages; whatever was found is in the attributes, also after an exception."""
-        if not self.problem.ranked:
+        if not self.problem.units:
             return
-        if not self.everything():
+        # With one unit there is no other quantized model to look for.
+        if not self.everything() and len(self.problem.units) > 1:
             if self.ledger.outlook is not None:
                 self.scout()
             elif found := self.climb(frozenset()):
@@ -134,7 +140,7 @@ class _Search:
 
         After one that did not fit after all only a safer one is looked at, at last one that is nearly certain to fit.
         """
-        ledger, left = self.ledger, scouts(len(self.prefixes) - 1, self.problem.limits)
+        ledger, left = self.ledger, scouts(len(self.problem.units), self.problem.limits)
         for attempt in range(COMPLETIONS):
             fits, first, last = self.feasible(), attempt == 0, not ledger.affords(0, 2)
             share = PROMISING if first or fits else CERTAIN if last else SAFE
@@ -175,7 +181,7 @@ class _Search:
         plans = [self.prefixes[k] for k in thinned(range(most))]
         if best:
             cheapest = sorted(
-                (u for u in self.problem.ranked if u.layers <= best.reverted), key=lambda unit: unit.damage
+                (u for u in self.ledger.rank() if u.layers <= best.reverted), key=lambda unit: unit.damage
             )
             plans += [best.reverted - unit.layers for unit in cheapest[:CANDIDATES]]
             plans += [best.reverted.difference(*(u.layers for u in cheapest[: 2**j])) for j in range(1, 10)]
@@ -194,7 +200,7 @@ class _Search:
     def curve(self) -> Curve:
         """Return the forecast through everything measured so far."""
         measured = {reverted: trial.drop for reverted, trial in self.ledger.trials.items()}
-        return Curve.through(self.problem.ranked, self.forecast, measured)
+        return Curve.through(self.ledger.rank(), self.forecast, measured)
 
     def climb(self, base: frozenset[str], misses: int = 0) -> Trial | None:
         """Revert more and more of the ranking on top of ``base``, until it fits or only one unit is left quantized."""
@@ -220,7 +226,7 @@ class _Search:
         known = ((k, self.ledger.trials.get(self.prefixes[k])) for k in range(high))
         low = max(k for k, trial in known if trial and not trial.within)
         poor = 0
-        for _ in range(bisections(len(self.problem.ranked))):
+        for _ in range(bisections(len(self.problem.units))):
             gap = high - low
             if gap < 2 or not self.affords():
                 break
@@ -253,7 +259,7 @@ class _Search:
         """Return the next plan worth trying with fewer layers reverted than ``best``, None if there is none."""
         if (innocent := self.innocent(best)) is not None:
             return innocent
-        units = sorted((u for u in self.problem.ranked if u.layers <= best.reverted), key=lambda unit: unit.damage)
+        units = sorted((u for u in self.ledger.rank() if u.layers <= best.reverted), key=lambda unit: unit.damage)
         curve, max_drop = self.curve(), self.problem.budget.max_drop
         failed = [t for t in self.ledger.trials.values() if not t.within]
         futile = max_drop + FUTILE * (self.ledger.trials[frozenset()].drop - max_drop)
@@ -337,7 +343,7 @@ class _Search:
         feasible = self.feasible()
         best = self.chosen or (feasible[0] if feasible else None)
         status: SearchStatus = "within_budget" if best else "over_budget"
-        if best is None and not problem.ranked:
+        if best is None and not problem.units:
             status = "fp32_kept"
         elif best is None and ledger.trials:
             best = self.closest(complete_only=not stopped)
@@ -348,6 +354,7 @@ class _Search:
             status=status,
             reason=self.reason(status, best, held_out, stopped),
             reverted=reverted,
+            ranking=ledger.ranking,
             figure=figure,
             held_out=held_out,
             stopped=stopped,

@@ -97,7 +97,8 @@ def keep_promise(
             parts = list(zip(parts, baseline.margins.tolist(), strict=True))
         trials = _Trials(job, whole, evaluator)
         problem = Problem(
-            rank(units, dict.fromkeys(units, 0.0)),
+            tuple(units),
+            lambda: _ranking(verdicts, run, job, candidate, units),
             parts,
             evaluator.metric,
             Budget(_limit(settings), settings.drop, evaluator.metric.higher_is_better),
@@ -112,15 +113,10 @@ def keep_promise(
         if settings.max_drop is not None:
             stage.say(f"search: {expected.sentence}")
         problem = replace(problem, progress=lambda step: _tell(stage, step, problem, expected))
-        # Layers are ranked only where everything in INT8 misses the budget; its verdict is remembered, not asked twice.
-        result = search(replace(problem, limits=Limits(max_evaluations=1)))
-        ranking: tuple[RankedUnit, ...] = ()
-        if settings.max_drop is not None and result.status != "within_budget" and not _over(problem, result):
-            ranking = _ranking(verdicts, run, job, candidate, units)
-            result = search(replace(problem, ranked=ranking))
+        result = search(problem)
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
-        kept = _kept(job, evaluator, problem, result, trials, ranking)
+        kept = _kept(job, evaluator, problem, result, trials)
         facts = kept.facts.model_copy(update={"bound_evaluations": expected.evaluations, "bound_s": expected.most_s})
         if interrupts.noted:  # also where the search had ended already
             facts = facts.model_copy(update={"stopped": result.stopped or "it was interrupted"})
@@ -202,11 +198,6 @@ def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: _Baseli
 
 def _hash(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _over(problem: Problem, result: SearchResult) -> bool:
-    """Say whether the search has to end with its first evaluation: time is up, it was interrupted, or one is all."""
-    return problem.limits.max_evaluations == 1 or problem.expired() or "interrupted" in result.stopped
 
 
 def _nothing_known(why: str) -> BaseException:
@@ -316,7 +307,6 @@ def _kept(
     problem: Problem,
     result: SearchResult,
     trials: _Trials,
-    ranking: Sequence[RankedUnit],
 ) -> Kept:
     metric, figure = evaluator.metric, result.headline
     default, warnings, other = default_precision(), [], None
@@ -354,5 +344,5 @@ def _kept(
         compilations=result.compilations,
     )
     built = None if result.status == "fp32_kept" else trials.built(result.reverted)
-    ranked = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in ranking)
+    ranked = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in result.ranking)
     return Kept(built, facts, result, ranked, tuple(warnings))

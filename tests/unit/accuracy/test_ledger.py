@@ -13,6 +13,7 @@ from calib.accuracy.sequential import ALPHA, LOOKS, blocks, least_loss
 from calib.errors import MetricError, UsageError
 
 RANKED = tuple(RankedUnit(frozenset({name}), damage) for name, damage in (("a", 0.5), ("b", 0.1), ("c", 0.01)))
+UNITS = tuple(unit.layers for unit in RANKED)
 
 
 class Mean:
@@ -41,7 +42,7 @@ def _problem(samples, wrong_of, *, metric=None, **settings) -> Problem:
         return [0.0 if order[i] < wrong_of(reverted) else 1.0 for i in indices]
 
     settings.setdefault("budget", Budget(0.01))
-    return Problem(RANKED, [1.0] * samples, metric or Mean(), evaluate=evaluate, **settings)
+    return Problem(UNITS, lambda: RANKED, [1.0] * samples, metric or Mean(), evaluate=evaluate, **settings)
 
 
 def test_blocks_cover_every_sample_once_in_an_order_that_depends_on_their_count_only():
@@ -165,7 +166,12 @@ def test_model_without_a_number_is_not_within_any_budget():
 def test_relative_budget_is_judged_against_the_whole_baseline():
     parts = [1.0] * 50 + [0.0] * 50
     problem = Problem(
-        RANKED, parts, Mean(), Budget(0.05, "relative"), lambda r, i: [float(parts[k] and k >= 4) for k in i]
+        UNITS,
+        lambda: RANKED,
+        parts,
+        Mean(),
+        Budget(0.05, "relative"),
+        lambda r, i: [float(parts[k] and k >= 4) for k in i],
     )
     assert Ledger(problem).run(frozenset(), "int8").drop == pytest.approx(0.04 / 0.5)
 
@@ -178,4 +184,4 @@ def test_problems_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match="max_evaluations"):
         Limits(max_evaluations=0)
     with pytest.raises(MetricError, match="absolute"):
-        Ledger(Problem(RANKED, [0.0] * 5, Mean(), Budget(0.1, "relative"), lambda r, i: [0.0] * len(i)))
+        Ledger(Problem(UNITS, lambda: RANKED, [0.0] * 5, Mean(), Budget(0.1, "relative"), lambda r, i: [0.0] * len(i)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,11 @@ def _units(damages) -> tuple[RankedUnit, ...]:
     return tuple(sorted(found, key=lambda unit: -unit.damage))
 
 
+def _ranking(ranked):
+    """Return what a problem begins with: the units, and the function that ranks them."""
+    return tuple(unit.layers for unit in ranked), lambda: ranked
+
+
 def _problem(ranked, lost, samples=300, **settings) -> Problem:
     """``lost(reverted) → how many samples the plan loses``, the same ones first."""
     settings.setdefault("budget", Budget(0.01))
@@ -35,7 +41,7 @@ def _problem(ranked, lost, samples=300, **settings) -> Problem:
     def evaluate(reverted, indices):
         return [float(i >= lost(reverted)) for i in indices]
 
-    return Problem(ranked, [1.0] * samples, Mean(), evaluate=evaluate, **settings)
+    return Problem(*_ranking(ranked), [1.0] * samples, Mean(), evaluate=evaluate, **settings)
 
 
 def _additive(weights):
@@ -171,7 +177,12 @@ def test_held_out_samples_confirm_the_choice_or_send_the_search_on():
         return [float(i >= seen and (i < 300 or "l2" in reverted or i >= 350)) for i in indices]
 
     problem = Problem(
-        _units([0.5, 0.4, 0.3, 0.001, 0.001, 0.001]), [1.0] * 400, Mean(), Budget(0.01), evaluate, held_out=held_out
+        *_ranking(_units([0.5, 0.4, 0.3, 0.001, 0.001, 0.001])),
+        [1.0] * 400,
+        Mean(),
+        Budget(0.01),
+        evaluate,
+        held_out=held_out,
     )
     result = search(problem)
     assert result.status == "within_budget" and frozenset({"l0", "l1", "l2"}) <= result.reverted
@@ -185,7 +196,7 @@ def test_held_out_samples_confirm_the_choice_or_send_the_search_on():
 def test_plan_that_only_the_searched_samples_allow_is_not_called_within():
     held_out = np.arange(300, 400)
     problem = Problem(
-        _units([0.5, 0.4, 0.3]),
+        *_ranking(_units([0.5, 0.4, 0.3])),
         [1.0] * 400,
         Mean(),
         Budget(0.01),
@@ -248,7 +259,13 @@ def _scouted(weights, **settings):
 
     units = _units([w / 1000 for w in weights.values()])
     return Problem(
-        units, (margins > 0).astype(float).tolist(), Mean(), Budget(0.01), evaluate, margins=margins, **settings
+        *_ranking(units),
+        (margins > 0).astype(float).tolist(),
+        Mean(),
+        Budget(0.01),
+        evaluate,
+        margins=margins,
+        **settings,
     )
 
 
@@ -274,7 +291,7 @@ def test_scouts_that_are_wrong_are_not_believed():
         return [float(i < 200 or i > 200 + 700 * 0.6 ** len(reverted)) for i in indices]
 
     units = _units([0.5 * 0.8**i for i in range(12)])
-    problem = Problem(units, [1.0] * 1000, Mean(), Budget(0.01), evaluate, margins=margins)
+    problem = Problem(*_ranking(units), [1.0] * 1000, Mean(), Budget(0.01), evaluate, margins=margins)
     result = search(problem)
     assert result.status == "within_budget" and result.figure is not None and result.figure.samples == 1000
     assert result.evaluations <= bound_of(problem) and result.images_evaluated <= bound_images(problem)
@@ -300,3 +317,32 @@ def test_int8_far_over_the_budget_is_known_by_the_doubtful_samples_and_nearby_by
     assert [step.samples for step in near.steps] == [doubtful, 1000] and near.images_evaluated == 2000
     once = search(_scouted({"l0": 5, "l1": 5}, limits=Limits(max_evaluations=1)))
     assert once.status == "within_budget" and once.evaluations == 1
+
+
+@pytest.mark.parametrize(
+    "make", [_scouted, lambda weights: _problem(_units([0.1 * 0.9**i for i in range(12)]), _additive(weights))]
+)
+def test_units_are_ranked_once_and_only_where_everything_in_int8_misses_the_budget(make):
+    def asked(lost, late=False, **settings):
+        weights = {"l0": lost, "l1": lost} | {f"l{i}": 0 for i in range(2, 12)}
+        problem = make(weights)
+        calls, inner, evaluated, evaluate = [], problem.rank, [], problem.evaluate
+        problem = replace(problem, evaluate=lambda r, i: (evaluated.append(r), evaluate(r, i))[1])
+        if late:
+            settings["expired"] = lambda: bool(evaluated)
+        result = search(replace(problem, rank=lambda: (calls.append(1), inner())[1], **settings))
+        assert bool(result.ranking) == bool(calls)
+        return len(calls)
+
+    assert asked(1) == 0
+    assert asked(100) == 1
+    assert asked(100, limits=Limits(max_evaluations=1)) == 0  # nothing is left that it could be used for
+    assert asked(100, late=True) == 0
+
+
+def test_one_unit_needs_no_ranking():
+    def never():
+        raise AssertionError
+
+    result = search(replace(_problem(_units([0.3]), lambda reverted: 100), rank=never))
+    assert result.status == "over_budget" and not result.stopped and result.evaluations == 1
