@@ -144,7 +144,8 @@ class _Search:
         for attempt in range(COMPLETIONS):
             fits, first, last = self.feasible(), attempt == 0, not ledger.affords(0, 2)
             share = PROMISING if first or fits else CERTAIN if last else SAFE
-            more, keep = (1 + RETRIES, RETRIES * COMPLETIONS) if first else (1, 0)
+            # Of few units as many scouts as are put aside would be all there are: one is left in any case.
+            more, keep = (1 + RETRIES, min(RETRIES * COMPLETIONS, left - 1)) if first else (1, 0)
             aside = 1 if fits or last else 2
             while left > keep and ledger.affords(more, aside) and (plan := self.worthwhile(share)) is not None:
                 ledger.scout(plan, "prefix" if plan in self.prefixes else "backfill")

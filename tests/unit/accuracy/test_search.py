@@ -346,3 +346,9 @@ def test_one_unit_needs_no_ranking():
 
     result = search(replace(_problem(_units([0.3]), lambda reverted: 100), rank=never))
     assert result.status == "over_budget" and not result.stopped and result.evaluations == 1
+
+
+@pytest.mark.parametrize("units", [2, 3, 4, 5])
+def test_networks_of_few_units_are_searched_with_margins_too(units):
+    result = search(_scouted({f"l{i}": 100 if i == 1 else 1 for i in range(units)}))
+    assert result.status == "within_budget" and result.reverted == frozenset({"l1"})
