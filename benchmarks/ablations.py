@@ -13,9 +13,9 @@ from calib.corrections.equalization import equalize, rescale
 from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scorer
 from calib.engine.building import build
-from calib.engine.correcting import Base, gather
+from calib.engine.correcting import FloatNetwork, collect_statistics
 from calib.engine.job import Job, prepare
-from calib.engine.placing import make_plan
+from calib.engine.placing import place_quantizers
 from calib.graph.insert import Edits
 from calib.graph.view import GraphView
 from calib.progress import silent
@@ -53,8 +53,8 @@ class Ablation:
 
     def candidate(self, job: Job) -> Candidate:
         """Return the candidate that is built."""
-        placed = make_plan(job)
-        base = Base(job.loaded.model, job.view)
+        placed = place_quantizers(job)
+        base = FloatNetwork(job.loaded.model, job.view)
         scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams) if self.guarded else None
         if "equalization" in self.corrections:
             scalings = equalize(job.loaded.model, job.view, placed, job.feeds(job.ids[:16])).scalings
@@ -69,9 +69,9 @@ class Ablation:
                 candidate = done if scorer is None else _better(scorer, candidate, done)
         return candidate
 
-    def _ranged(self, job: Job, base: Base, placed: QuantizationPlan) -> Candidate:
+    def _ranged(self, job: Job, base: FloatNetwork, placed: QuantizationPlan) -> Candidate:
         with silent("statistics") as stage:
-            summaries = gather(job, base, placed, stage)
+            summaries = collect_statistics(job, base, placed, stage)
         return Candidate(base.model, base.view, assign(placed, summaries, get_estimator(self.estimator)), Edits())
 
 

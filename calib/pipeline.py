@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from calib.engine.accuracy_control import keep_promise
+from calib.engine.accuracy_control import control_accuracy
 from calib.engine.building import aliases, build
-from calib.engine.correcting import correct, equalized, gather, replayed
+from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, replay_corrections
 from calib.engine.evaluation import evaluated, open_evaluator
 from calib.engine.job import Clock, check_conversion, prepare
 from calib.engine.layer_facts import layer_facts
-from calib.engine.placing import check_plan, make_plan
+from calib.engine.placing import check_plan, place_quantizers
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
-from calib.engine.speedup import Paid, pay_off
+from calib.engine.speedup import Outcome, check_speedup
 from calib.engine.verify import make_result
 from calib.graph.finder import already_quantized, find
 from calib.progress import Progress
@@ -66,39 +65,33 @@ def quantize(
     with clock("load"):
         job = prepare(model, calibration, flags=settings, sets=sets, config=config)
         given = read_plan(plan) if isinstance(plan, str | Path) else plan
-        placed = make_plan(job) if given is None else check_plan(job, given)
+        placed = place_quantizers(job) if given is None else check_plan(job, given)
         job = check_conversion(job)
         evaluator = open_evaluator(job, validation)
     if given is None or not given.has_ranges:
         with clock("equalize"):
-            base = equalized(job, placed)
+            base = equalize_channels(job, placed)
         with clock("statistics", len(job.ids)) as stage:
-            summaries = gather(job, base, placed, stage, statistics)
+            summaries = collect_statistics(job, base, placed, stage, statistics)
         with clock("correct") as stage:
-            chosen = correct(job, base, placed, summaries, lambda note: stage.update(1, note))
+            chosen = choose_ranges(job, base, placed, summaries, lambda note: stage.update(1, note))
     else:
         summaries = {}
         with clock("replay"):
-            chosen = replayed(job, given)
+            chosen = replay_corrections(job, given)
     with clock("insert"):
         built = build(chosen.candidate, chosen.scored)
-    kept = None
+    controlled = None
     if evaluator is not None:
         with clock("search") as stage:
-            kept = keep_promise(job, built, evaluator, store=store, resume=resume, stage=stage)
-        built = kept.built
-    paid = Paid(built, kept)
+            controlled = control_accuracy(job, built, evaluator, store=store, resume=resume, stage=stage)
+    outcome = Outcome(controlled.built if controlled else built, controlled)
     if job.settings.measures_speed:
         with clock("speed") as stage:
-            again = (
-                partial(keep_promise, job, evaluator=evaluator, store=store, resume=True, stage=stage)
-                if evaluator
-                else None
-            )
-            paid = pay_off(job, built, kept, again, store, resume or evaluator is not None)
+            outcome = check_speedup(job, outcome, evaluator, store=store, resume=resume, stage=stage)
     with clock("report"):
-        report = make_report(job, Findings(chosen, summaries, paid))
-    return make_result(job, paid.built, report, clock.stages)
+        report = make_report(job, Findings(chosen, summaries, outcome))
+    return make_result(job, outcome.built, report, clock.stages)
 
 
 def plan(
@@ -110,7 +103,7 @@ def plan(
     **settings: Any,
 ) -> QuantizationPlan:
     """Find the layers and place quantizers; runs nothing, so ranges are missing."""
-    return make_plan(prepare(model, calibration, flags=settings, sets=sets, config=config))
+    return place_quantizers(prepare(model, calibration, flags=settings, sets=sets, config=config))
 
 
 def inspect(

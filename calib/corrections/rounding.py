@@ -147,9 +147,9 @@ def round_all(
         told: receives a remark for each group of layers.
 
     Returns:
-        The candidate with ``edits.rounded`` and ``edits.biases``, and the local output SQNR of each layer before and after,
-        on the held-out half. Bytes do not depend on streams, BLAS threads or, for weights, on the order within each
-        half of the samples.
+        The candidate with ``edits.rounded`` and ``edits.biases``, and the local output SQNR of each layer before and
+        after, on the held-out half. Bytes do not depend on streams, BLAS threads or, for weights, on the order within
+        each half of the samples.
     """
     layers, facts = _layers(candidate, max_inputs, len(samples))
     rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}

@@ -1,4 +1,4 @@
-"""The accuracy budget: FP32 baseline, INT8 candidates as they would ship, search, and the evidence."""
+"""Accuracy control: the FP32 baseline, the search for the fastest plan within the budget, and what it found."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 import json
 import math
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,46 +23,49 @@ from calib.accuracy.problem import Limits, Problem
 from calib.accuracy.rank import RankedUnit, rank
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
-from calib.config import Settings
 from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.sensitivity import one_in_damages
-from calib.engine.building import Built, aliases, build, without
+from calib.engine.building import Int8Model
+from calib.engine.candidates import Candidates, Layers
 from calib.engine.evaluation import Evaluator, SampleEvaluator
 from calib.engine.job import Job
-from calib.errors import ModelError, UsageError
+from calib.errors import UsageError
 from calib.interrupts import Interrupts
-from calib.loading.ir_file import save_model
 from calib.progress import Stage
-from calib.runtime.executed import executed_layers
-from calib.runtime.session import core, default_precision, ov, precision_config
-from calib.runtime.timing import TimedModel, time_models
+from calib.runtime.session import default_precision
 from calib.samples.identity import split_ids
 from calib.store import RunStore, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
 
-Layers = frozenset[str]
-
 
 @dataclass(frozen=True)
-class Kept:
-    """What the search left: the model to write (None for FP32), and what the report says of it."""
+class Controlled:
+    """What accuracy control left.
 
-    built: Built | None
+    Attributes:
+        built: the model to write, None for FP32.
+        facts: its accuracy, for the report.
+        result: of the search.
+        ranking: the layers by their sensitivity, where they had to be ranked.
+        warnings: sentences for the report.
+    """
+
+    built: Int8Model | None
     facts: AccuracyFacts
     result: SearchResult | None
     ranking: tuple[RankFacts, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def keep_promise(
+def control_accuracy(
     job: Job,
-    whole: Built,
+    whole: Int8Model,
     evaluator: Evaluator,
     *,
     store: str | Path | None = None,
     resume: bool = False,
     stage: Stage,
-) -> Kept:
+) -> Controlled:
     """Find the fastest plan within the budget, or the best one there is.
 
     Args:
@@ -73,54 +75,84 @@ def keep_promise(
         store: where every verdict is written the moment it is known; None for a temporary file.
         resume: go on from what the store holds.
         stage: told of every step.
+
+    Raises:
+        BaselineError: the FP32 baseline can't be right.
+        UsageError: time was up before a single INT8 model was evaluated.
     """
-    settings, candidate = job.settings, whole.candidate
     with open_store(store, resume) as verdicts, Interrupts() as interrupts:
         evaluator = replace(evaluator, check=interrupts.check)  # between two samples, not while a verdict is written
-        baseline = _baseline(verdicts, evaluator, stage)
-        run = _run(job, evaluator, candidate, baseline)
-        if resume and (count := verdicts.verdicts(run)):
+        baseline = _checked_baseline(verdicts, evaluator, stage)
+        asked = _asked(job, whole, evaluator, baseline, verdicts)
+        if resume and (count := verdicts.verdicts(asked.run)):
             stage.say(f"resumed: {count} verdicts of an earlier run hold for this one")
-        check_baseline(
-            float(evaluator.metric.aggregate(baseline.parts)),
-            evaluator.metric.name,
-            evaluator.metric.unit,
-            samples=len(evaluator.ids),
-            higher_is_better=evaluator.metric.higher_is_better,
-            chance=evaluator.chance,
-            reference=settings.reference,
-            with_labels_shifted=labels_moved(evaluator.metric, baseline.moved) if baseline.moved else None,
-        )
-        units, parts = candidate.plan.units(), baseline.parts
-        if baseline.margins is not None:
-            evaluator = evaluator.with_margins()
-            parts = list(zip(parts, baseline.margins.tolist(), strict=True))
-        trials = _Trials(job, whole, evaluator)
-        problem = Problem(
-            tuple(units),
-            lambda: _ranking(verdicts, run, job, candidate, units),
-            parts,
-            evaluator.metric,
-            Budget(_limit(settings), settings.drop, evaluator.metric.higher_is_better),
-            remembered(verdicts, run, trials.parts),
-            latency=remembered_latency(verdicts, run, trials.latency),
-            held_out=_held_out(evaluator, settings.confirm_split),
-            limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
-            expired=_deadline(settings.time_limit),
-            margins=baseline.margins,
-        )
-        expected = expected_cost(problem, baseline.seconds)
-        if settings.max_drop is not None:
-            stage.say(f"search: {expected.sentence}")
-        problem = replace(problem, progress=lambda step: _tell(stage, step, problem, expected))
-        result = search(problem)
+        result = search(_watched(asked, job, stage))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
-        kept = _kept(job, evaluator, problem, result, trials)
-        facts = kept.facts.model_copy(update={"bound_evaluations": expected.evaluations, "bound_s": expected.most_s})
+        controlled = _controlled(job, asked, result)
         if interrupts.noted:  # also where the search had ended already
-            facts = facts.model_copy(update={"stopped": result.stopped or "it was interrupted"})
-        return replace(kept, facts=facts, warnings=(*baseline.warnings, *kept.warnings))
+            stopped = {"stopped": result.stopped or "it was interrupted"}
+            controlled = replace(controlled, facts=controlled.facts.model_copy(update=stopped))
+        return replace(controlled, warnings=(*baseline.warnings, *controlled.warnings))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the search is asked, and what answers it.
+
+    Attributes:
+        run: what its verdicts are stored under.
+        problem: for the search.
+        expected: what it will cost at most.
+        candidates: the INT8 models.
+        evaluator: runs them; it keeps margins where the baseline has them.
+    """
+
+    run: str
+    problem: Problem
+    expected: Expected
+    candidates: Candidates
+    evaluator: Evaluator
+
+
+def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: _Baseline, verdicts: RunStore) -> _Asked:
+    settings, candidate = job.settings, whole.candidate
+    run = _run(job, evaluator, candidate, baseline)
+    units, parts = candidate.plan.units(), baseline.parts
+    if baseline.margins is not None:
+        evaluator = evaluator.with_margins()
+        parts = list(zip(parts, baseline.margins.tolist(), strict=True))
+    candidates = Candidates(job, whole, evaluator)
+    # Without a budget the drop is measured and nothing reverted: every plan keeps this one.
+    max_drop = sys.float_info.max if settings.max_drop is None else settings.max_drop
+    problem = Problem(
+        tuple(units),
+        lambda: _ranking(verdicts, run, job, candidate, units),
+        parts,
+        evaluator.metric,
+        Budget(max_drop, settings.drop, evaluator.metric.higher_is_better),
+        remembered(verdicts, run, candidates.parts),
+        latency=remembered_latency(verdicts, run, candidates.latency),
+        held_out=_held_out(evaluator, settings.confirm_split),
+        limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
+        expired=_deadline(settings.time_limit),
+        margins=baseline.margins,
+    )
+    return _Asked(run, problem, expected_cost(problem, baseline.seconds), candidates, evaluator)
+
+
+def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
+    """Return the problem with every step of its search told to the stage, after what it will cost at most."""
+    problem, budget = asked.problem, ""
+    if job.settings.max_drop is not None:
+        stage.say(f"search: {asked.expected.sentence}")
+        budget = f" of {job.settings.max_drop:g}"
+
+    def tell(step: SearchStepFacts) -> None:
+        drop = f"{step.step} of at most {asked.expected.evaluations}, drop {step.drop:.4g}{budget}"
+        stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
+
+    return replace(problem, progress=tell)
 
 
 @dataclass(frozen=True)
@@ -141,6 +173,22 @@ class _Baseline:
     contents: str
     seconds: float
     warnings: tuple[str, ...] = ()
+
+
+def _checked_baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
+    """Return FP32's accuracy, refused where it can't be right."""
+    baseline, metric = _baseline(store, evaluator, stage), evaluator.metric
+    check_baseline(
+        float(metric.aggregate(baseline.parts)),
+        metric.name,
+        metric.unit,
+        samples=len(evaluator.ids),
+        higher_is_better=metric.higher_is_better,
+        chance=evaluator.chance,
+        reference=evaluator.job.settings.reference,
+        with_labels_shifted=labels_moved(metric, baseline.moved) if baseline.moved else None,
+    )
+    return baseline
 
 
 def _baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
@@ -207,67 +255,6 @@ def _nothing_known(why: str) -> BaseException:
     return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
 
 
-def _limit(settings: Settings) -> float:
-    """Return the budget; without one, one that everything keeps: the drop is measured and nothing reverted."""
-    return sys.float_info.max if settings.max_drop is None else settings.max_drop
-
-
-class _Trials:
-    """Builds each plan as it would ship (written and read again), and runs it; keeps the last one compiled."""
-
-    def __init__(self, job: Job, whole: Built, evaluator: Evaluator):
-        self._job, self._whole, self._evaluator = job, whole, evaluator
-        self._last: tuple[Layers, Built, ov.Model, Any] | None = None
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return precision_config(self._job.settings.float_precision)
-
-    def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
-        return self._evaluator.run(self._at(reverted)[3], indices.tolist())
-
-    def built(self, reverted: Layers) -> Built:
-        return self._at(reverted)[1]
-
-    def shipped(self, reverted: Layers) -> ov.Model:
-        return self._at(reverted)[2]
-
-    def _at(self, reverted: Layers) -> tuple[Layers, Built, ov.Model, Any]:
-        if self._last is None or self._last[0] != reverted:
-            self._last = (reverted, *(self._reverted(reverted) if reverted else self._compiled(self._whole)))
-        return self._last
-
-    def _reverted(self, layers: Layers) -> tuple[Built, ov.Model, Any]:
-        candidate = without(self._whole.candidate, sorted(layers))
-        try:
-            built, model, compiled = self._compiled(Built(candidate.executable(), candidate))
-        except ModelError:
-            return self._compiled(build(candidate))  # finds the layers that keep it from compiling
-        # What ran is asked of this compilation: `build`, which makes another, is for what did not run in INT8.
-        ran = executed_layers(compiled, aliases(candidate.view, candidate.plan))
-        if all(layer.name in ran and ran[layer.name].int8 for layer in candidate.plan.layers):
-            return replace(built, executed=ran), model, compiled
-        return self._compiled(build(candidate))
-
-    def _compiled(self, built: Built) -> tuple[Built, ov.Model, Any]:
-        model = as_saved(built.model, self._job.loaded.fp16_stored)
-        return built, model, self._evaluator.compiled(model, self.config)
-
-    def latency(self, plans: Sequence[Layers]) -> list[float]:
-        found = [TimedModel(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
-        times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
-        return [times.time_ms(timed.name) for timed in found]
-
-
-def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
-    """Write a model and read it again: what ships is what is measured."""
-    with tempfile.TemporaryDirectory(prefix="calib-") as folder:
-        path = Path(folder) / "model.xml"
-        save_model(model, path, fp16_constants=fp16_stored)
-        read = core().read_model(str(path), config={"ENABLE_MMAP": False})
-    return read
-
-
 def _ranking(
     store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers]
 ) -> tuple[RankedUnit, ...]:
@@ -294,25 +281,14 @@ def _deadline(limit: float | None) -> Callable[[], bool]:
     return lambda: time.monotonic() > end
 
 
-def _tell(stage: Stage, step: SearchStepFacts, problem: Problem, expected: Expected) -> None:
-    limit = problem.budget.max_drop
-    budget = f" of {limit:g}" if limit < sys.float_info.max else ""
-    drop = f"{step.step} of at most {expected.evaluations}, drop {step.drop:.4g}{budget}"
-    stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
-
-
-def _kept(
-    job: Job,
-    evaluator: Evaluator,
-    problem: Problem,
-    result: SearchResult,
-    trials: _Trials,
-) -> Kept:
+def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
+    """Return the model that the search chose and its accuracy, at the machine's default precision too."""
+    problem, evaluator, candidates = asked.problem, asked.evaluator, asked.candidates
     metric, figure = evaluator.metric, result.headline
     default, warnings, other = default_precision(), [], None
     if figure is not None and default != (job.settings.float_precision or "f32") and result.status != "fp32_kept":
         indices = problem.held_out if result.held_out is not None else problem.search_indices
-        compiled = evaluator.compiled(trials.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
+        compiled = evaluator.compiled(candidates.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
         with suppress(KeyboardInterrupt):  # the best model is written all the same
             value = float(metric.aggregate(evaluator.run(compiled, indices.tolist())))
             other = problem.budget.drop(problem.baseline(indices), value)
@@ -342,7 +318,9 @@ def _kept(
         stopped=result.stopped,
         images_evaluated=result.images_evaluated,
         compilations=result.compilations,
+        bound_evaluations=asked.expected.evaluations,
+        bound_s=asked.expected.most_s,
     )
-    built = None if result.status == "fp32_kept" else trials.built(result.reverted)
+    built = None if result.status == "fp32_kept" else candidates.built(result.reverted)
     ranked = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in result.ranking)
-    return Kept(built, facts, result, ranked, tuple(warnings))
+    return Controlled(built, facts, result, ranked, tuple(warnings))

@@ -17,7 +17,7 @@ from calib.values.plan import QuantizationPlan, TensorId
 
 
 @dataclass(frozen=True)
-class Built:
+class Int8Model:
     """An INT8 model and what its layers really execute in."""
 
     model: ov.Model
@@ -30,7 +30,7 @@ class Built:
         return self.candidate.plan
 
 
-def build(candidate: Candidate, scored: Scored | None = None) -> Built:
+def build(candidate: Candidate, scored: Scored | None = None) -> Int8Model:
     """Insert, compile and ask what ran; layers that were planned as INT8 but ran otherwise are taken out again.
 
     A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing.
@@ -50,12 +50,12 @@ def build(candidate: Candidate, scored: Scored | None = None) -> Built:
         ran = {layer.name: executed.get(layer.name) for layer in candidate.plan.layers}
         failed = {name: node.primitive if node else "" for name, node in ran.items() if node is None or not node.int8}
         if not failed or len(failed) == len(candidate.plan.layers):
-            return Built(model, candidate, executed)
+            return Int8Model(model, candidate, executed)
         whats = {n: f"ran it as {p}" if p else "dissolved it into other operations" for n, p in failed.items()}
         candidate = candidate.without(
             {n: f"OpenVINO {what} although its inputs were quantized" for n, what in whats.items()}
         )
-    return Built(candidate.executable(), candidate, executed)
+    return Int8Model(candidate.executable(), candidate, executed)
 
 
 def _compiling(candidate: Candidate) -> tuple[Candidate, ov.Model, ov.CompiledModel]:

@@ -33,7 +33,7 @@ from calib.values.summary import Summaries
 
 
 @dataclass(frozen=True)
-class Base:
+class FloatNetwork:
     """The floating-point network that is quantized: as it came, or equalized.
 
     Attributes:
@@ -47,18 +47,18 @@ class Base:
     outputs: Sequence[list[NDArray[Any]]] | None = None
 
 
-def equalized(job: Job, plan: QuantizationPlan) -> Base:
+def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
     """Rescale channels where that lowers the expected error; the function stays the same."""
     if not tried("equalization", job.settings.effort):
-        return Base(job.loaded.model, job.view)
+        return FloatNetwork(job.loaded.model, job.view)
     samples, held = job.feeds(job.ids[:16]), job.feeds(job.held)
     found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
     return replace(_rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
 
 
-def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> Base:
+def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
     model = rescale(job.loaded.model, job.view, scalings)
-    return Base(model, GraphView(model) if scalings else job.view, scalings)
+    return FloatNetwork(model, GraphView(model) if scalings else job.view, scalings)
 
 
 def recipe(job: Job) -> Recipe:
@@ -67,7 +67,9 @@ def recipe(job: Job) -> Recipe:
     return usual if asked == "auto" and usual.estimators else replace(usual, estimators=(asked,), more=())
 
 
-def gather(job: Job, base: Base, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None) -> Summaries:
+def collect_statistics(
+    job: Job, base: FloatNetwork, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None
+) -> Summaries:
     """Collect the statistics of every quantized tensor in one pass, or read them from a file made by such a pass.
 
     Raises:
@@ -101,7 +103,9 @@ def _with_energies(summaries: Summaries, energies: Mapping[TensorId, tuple[int, 
     return {t: replace(s, channel_energy=energies[t][1]) if t in energies else s for t, s in summaries.items()}
 
 
-def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]) -> Chosen:
+def choose_ranges(
+    job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]
+) -> Chosen:
     """Choose ranges and corrections by what they do to the network's output on held-out samples."""
     plan, wanted = replace(plan, scalings=base.scalings), recipe(job)
     scorer = None
@@ -115,7 +119,7 @@ def correct(job: Job, base: Base, plan: QuantizationPlan, summaries: Summaries, 
     return replace(chosen, corrections=(*base.facts, *chosen.corrections))
 
 
-def replayed(job: Job, plan: QuantizationPlan) -> Chosen:
+def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return a plan from a file with its corrections computed anew for this model's weights."""
     base = _rescaled(job, plan.scalings)
     candidate, wanted = Candidate(base.model, base.view, plan, Edits()), RECIPES[job.settings.effort]

@@ -12,7 +12,7 @@ from calib.graph.placement import place
 from calib.values.plan import QuantizationPlan
 
 
-def make_plan(job: Job) -> QuantizationPlan:
+def place_quantizers(job: Job) -> QuantizationPlan:
     """Find the layers and place quantizers; ranges are still missing.
 
     Raises:

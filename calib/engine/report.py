@@ -13,12 +13,12 @@ from calib.corrections.bias_correction import bias_fact
 from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
 from calib.corrections.scoring import Scorer, decibel
-from calib.engine.accuracy_control import Kept
-from calib.engine.building import Built
+from calib.engine.accuracy_control import Controlled
+from calib.engine.building import Int8Model
 from calib.engine.compare import layer_sqnr
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts
-from calib.engine.speedup import Paid
+from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
 from calib.ranges.affine import quantize_weights
 from calib.runtime.isa import cpu
@@ -38,19 +38,19 @@ class Findings:
     """All that the report is made of.
 
     Attributes:
-        paid: what is kept in the end, and how fast it is.
+        outcome: what is kept in the end, and how fast it is.
     """
 
     chosen: Chosen
     summaries: Summaries
-    paid: Paid
+    outcome: Outcome
 
 
 def make_report(job: Job, found: Findings) -> Report:
     """Put everything that was found into the report."""
-    built, kept = found.paid.built, found.paid.kept
+    built, controlled = found.outcome.built, found.outcome.controlled
     plan = built.plan if built else QuantizationPlan((), (), ())
-    status, reason = _status(job, found.paid)
+    status, reason = _status(job, found.outcome)
     return Report(
         calib_version=__version__,
         status=status,
@@ -64,35 +64,35 @@ def make_report(job: Job, found: Findings) -> Report:
         quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
         corrections=_corrections(found.chosen, built),
         candidates=list(found.chosen.candidates),
-        ranking=list(kept.ranking) if kept else [],
-        search=list(kept.result.steps) if kept and kept.result else [],
-        finalists=list(kept.result.finalists) if kept and kept.result else [],
-        accuracy=_accuracy(found.paid),
+        ranking=list(controlled.ranking) if controlled else [],
+        search=list(controlled.result.steps) if controlled and controlled.result else [],
+        finalists=list(controlled.result.finalists) if controlled and controlled.result else [],
+        accuracy=_accuracy(found.outcome),
         output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.settings.effort != "fast" else {},
-        speed=found.paid.speed.facts if found.paid.speed else None,
+        speed=found.outcome.speed.facts if found.outcome.speed else None,
         warnings=[
             *job.warnings,
-            *(kept.warnings if kept else ()),
-            *([found.paid.reason] if built and found.paid.reason else []),
+            *(controlled.warnings if controlled else ()),
+            *([found.outcome.reason] if built and found.outcome.reason else []),
         ],
     )
 
 
-def _accuracy(paid: Paid) -> AccuracyFacts | None:
+def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
     """Return the accuracy of the model that is written: of a kept FP32 model its own, and what INT8 had lost."""
-    if paid.kept is None or paid.built is not None:
-        return paid.kept.facts if paid.kept else None
-    facts = paid.kept.facts
+    if outcome.controlled is None or outcome.built is not None:
+        return outcome.controlled.facts if outcome.controlled else None
+    facts = outcome.controlled.facts
     own = {"quantized": facts.baseline, "drop": 0.0, "interval": None, "interval_method": "", "note": ""}
-    given_up = facts.drop if paid.refused is not None else None
+    given_up = facts.drop if outcome.refused is not None else None
     return facts.model_copy(update={**own, "drop_default_precision": None, "given_up_drop": given_up})
 
 
-def _given_back(paid: Paid) -> list[str]:
-    return [paid.reason] if paid.built and paid.reason else []
+def _given_back(outcome: Outcome) -> list[str]:
+    return [outcome.reason] if outcome.built and outcome.reason else []
 
 
-def _corrections(chosen: Chosen, built: Built | None) -> list[CorrectionFacts]:
+def _corrections(chosen: Chosen, built: Int8Model | None) -> list[CorrectionFacts]:
     """Return what the corrections did, as far as the model that is kept still has them."""
     facts, left = list(chosen.corrections), frozenset[str]()
     if built:
@@ -124,13 +124,13 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
 
     Where the FP32 model is kept, times and SQNR are those of the INT8 model that was given up.
     """
-    built, kept, speed = found.paid.built, found.paid.kept, found.paid.speed
-    measured_model = built or found.paid.refused
+    built, controlled, speed = found.outcome.built, found.outcome.controlled, found.outcome.speed
+    measured_model = built or found.outcome.refused
     plan = measured_model.plan if measured_model else found.chosen.candidate.plan
-    reverted = kept.result.reverted if built and kept and kept.result else frozenset()
+    reverted = controlled.result.reverted if built and controlled and controlled.result else frozenset()
     if built is None:
         plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
-    facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, kept))
+    facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, controlled))
     if measured_model is not None:
         rounding = weight_sqnr(measured_model.candidate)
         facts = [fact.model_copy(update={"weight_sqnr_db": rounding.get(fact.name)}) for fact in facts]
@@ -158,9 +158,9 @@ def weight_sqnr(candidate: Candidate) -> dict[str, float]:
     return found
 
 
-def _why_reverted(reverted: Iterable[str], kept: Kept | None) -> dict[str, str]:
+def _why_reverted(reverted: Iterable[str], controlled: Controlled | None) -> dict[str, str]:
     """Return reverted layer → reason, with its place in the ranking."""
-    ranking = sorted(kept.ranking, key=lambda fact: -fact.damage) if kept else []
+    ranking = sorted(controlled.ranking, key=lambda fact: -fact.damage) if controlled else []
     places = {name: (place, fact) for place, fact in enumerate(ranking, 1) for name in fact.layers}
     reasons = {}
     for name in reverted:
@@ -185,10 +185,10 @@ def _measured_layer(fact: LayerFacts, speed: Speed, sqnr: Mapping[str, float]) -
     )
 
 
-def _status(job: Job, paid: Paid) -> tuple[Status, str]:
-    result = paid.kept.result if paid.kept else None
-    if paid.refused is not None:
-        return "fp32_kept", paid.reason
+def _status(job: Job, outcome: Outcome) -> tuple[Status, str]:
+    result = outcome.controlled.result if outcome.controlled else None
+    if outcome.refused is not None:
+        return "fp32_kept", outcome.reason
     if result is None or job.settings.max_drop is None:
         return "quantized", ""
     return result.status, result.reason
@@ -206,7 +206,7 @@ def environment(job: Job) -> dict[str, str]:
     }
 
 
-def _output_sqnr(job: Job, built: Built, chosen: Chosen) -> dict[str, float]:
+def _output_sqnr(job: Job, built: Int8Model, chosen: Chosen) -> dict[str, float]:
     errors = chosen.errors
     if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were given back since
         errors = Scorer(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)

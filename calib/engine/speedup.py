@@ -1,18 +1,20 @@
-"""Whether INT8 pays: it is timed against FP32, and what does not reach the speed-up asked for is given back."""
+"""The speed-up check: INT8 is timed against FP32, and layers are given back where a required speed-up is missed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from calib.corrections.candidate import identity_of
-from calib.engine.accuracy_control import Kept
-from calib.engine.building import Built, aliases, build
+from calib.engine.accuracy_control import Controlled, control_accuracy
+from calib.engine.building import Int8Model, aliases, build
+from calib.engine.evaluation import Evaluator
 from calib.engine.job import Job
+from calib.progress import Stage
 from calib.report.numbers import plural
 from calib.runtime.isa import cpu
 from calib.runtime.paired import slower_layers
@@ -25,32 +27,33 @@ SECONDS = 1.0  # of timing, compilation apart
 
 
 @dataclass(frozen=True)
-class Paid:
-    """What is kept, and how fast it is.
+class Outcome:
+    """What a run ends with.
 
     Attributes:
         built: the INT8 model; None where the FP32 model is kept.
-        kept: its accuracy.
+        controlled: its accuracy; None where none was measured.
         speed: of ``built`` or ``refused``; None where nothing was timed.
         refused: the INT8 model that was too slow.
         reason: plain sentences on what was given back and why; empty where nothing was.
     """
 
-    built: Built | None
-    kept: Kept | None = None
+    built: Int8Model | None
+    controlled: Controlled | None = None
     speed: Speed | None = None
-    refused: Built | None = None
+    refused: Int8Model | None = None
     reason: str = ""
 
 
-def pay_off(
+def check_speedup(
     job: Job,
-    built: Built | None,
-    kept: Kept | None,
-    again: Callable[[Built], Kept] | None,
+    outcome: Outcome,
+    evaluator: Evaluator | None,
+    *,
     store: str | Path | None = None,
-    resume: bool = True,
-) -> Paid:
+    resume: bool = False,
+    stage: Stage,
+) -> Outcome:
     """Time INT8, and, where a speed-up is required and missed, give back the layers that are slower in INT8.
 
     Where that is not enough, or where accuracy needs other layers back too and that costs the speed-up, the FP32
@@ -58,41 +61,40 @@ def pay_off(
 
     Args:
         job: with ``require_speedup`` in its settings, or without.
-        built: what is timed; None where the FP32 model is kept already.
-        kept: its accuracy, if there is a promise.
-        again: measures the accuracy of another model, and keeps the promise for it.
+        outcome: so far; nothing is timed where the FP32 model is kept already.
+        evaluator: measures the accuracy of a model without the slow layers; None where no accuracy was asked for.
         store: where the times are written that the choice depends on, so that a resumed run chooses the same.
         resume: go on from what the store holds.
+        stage: told of every step of the accuracy control.
     """
+    built, controlled, wanted = outcome.built, outcome.controlled, job.settings.require_speedup
     if built is None:
-        return Paid(None, kept)
-    wanted = job.settings.require_speedup
+        return outcome
     first, timed = _timed, _timed
     if wanted is not None and store is not None:
-        first, timed = partial(_remembered, store, resume), partial(_remembered, store, True)
+        first, timed = partial(_remembered, store, resume or evaluator is not None), partial(_remembered, store, True)
     speed = first(job, built)
     if wanted is None or gain(speed) >= wanted:
-        return Paid(built, kept, speed)
+        return replace(outcome, speed=speed)
     missed = f"INT8 was {_against(speed)}, and at least {wanted:g}× was asked for"
     slow = given_back(speed, built.plan.units())
     if not slow or len(slow) == len(built.plan.layers):
         which = "every layer was" if slow else "no layer was"
-        return Paid(
-            None, kept, speed, built, f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
-        )
+        why = f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
+        return Outcome(None, controlled, speed, built, why)
     lighter = build(built.candidate.without(slow))
     faster = timed(job, lighter)
-    if gain(faster) >= wanted and again is not None:
-        kept = again(lighter)
-        if kept.built is None:
-            return Paid(None, kept)
-        if kept.built is not lighter:
-            lighter, faster = kept.built, timed(job, kept.built)
+    if gain(faster) >= wanted and evaluator is not None:
+        controlled = control_accuracy(job, lighter, evaluator, store=store, resume=True, stage=stage)
+        if controlled.built is None:
+            return Outcome(None, controlled)
+        if controlled.built is not lighter:
+            lighter, faster = controlled.built, timed(job, controlled.built)
     now = f"without the {plural(len(slow), 'layer')} that took longer in INT8 it is {_against(faster)}"
     if gain(faster) >= wanted:
-        return Paid(lighter, kept, faster, reason=f"{missed}; {now}.")
+        return Outcome(lighter, controlled, faster, reason=f"{missed}; {now}.")
     # What is shown of INT8 is the whole of it: there one sees which layers were slow.
-    return Paid(None, kept, speed, built, f"{missed}; {now}, so the FP32 model was kept.")
+    return Outcome(None, controlled, speed, built, f"{missed}; {now}, so the FP32 model was kept.")
 
 
 def gain(speed: Speed) -> float:
@@ -125,7 +127,7 @@ def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
     return slow
 
 
-def _remembered(store: str | Path, resume: bool, job: Job, built: Built) -> Speed:
+def _remembered(store: str | Path, resume: bool, job: Job, built: Int8Model) -> Speed:
     """Return what `_timed` measured of this model, from the store where it was timed before."""
     precision = job.settings.float_precision or "f32"
     names = [job.loaded.facts.fingerprint, identity_of(built.candidate), precision, *job.ids[:4], ov.get_version()]
@@ -140,7 +142,7 @@ def _remembered(store: str | Path, resume: bool, job: Job, built: Built) -> Spee
     return Speed(SpeedFacts.model_validate(facts), *layers)
 
 
-def _timed(job: Job, built: Built) -> Speed:
+def _timed(job: Job, built: Int8Model) -> Speed:
     feeds = job.feeds(job.ids[:4])
     return measure_speed(
         job.loaded.model,

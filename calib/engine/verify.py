@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.scoring import decibel, normalized_errors, output_names
-from calib.engine.building import Built
+from calib.engine.building import Int8Model
 from calib.engine.compare import LAYER_TYPES
 from calib.engine.job import Job
 from calib.engine.result import Result
@@ -30,7 +30,7 @@ SIMULATION_FLOOR_DB = 15.0
 CHECKED = 5  # samples that a written file is checked on
 
 
-def make_result(job: Job, built: Built | None, report: Report, stages: Sequence[StageFacts]) -> Result:
+def make_result(job: Job, built: Int8Model | None, report: Report, stages: Sequence[StageFacts]) -> Result:
     """Return the result, with the check that its file will have to pass."""
     model = built.model if built else job.loaded.model
     plan = built.plan if built else QuantizationPlan((), (), ())

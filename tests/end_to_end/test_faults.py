@@ -18,7 +18,7 @@ from trust_fixtures.tiny import convnet, images, left_behind, opset, parameter, 
 
 import calib
 from calib.cli import quantize as quantize_command
-from calib.engine import accuracy_control
+from calib.engine import candidates
 from calib.runtime.session import ov
 from calib.values.facts import Report
 
@@ -128,13 +128,13 @@ def test_a_signal_during_the_search_still_writes_the_best_model_found(
 def test_a_signal_before_the_first_verdict_of_a_search_writes_nothing(
     hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    parts = accuracy_control._Trials.parts
+    parts = candidates.Candidates.parts
 
     def evaluating(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         return parts(*arguments)
 
-    monkeypatch.setattr(accuracy_control._Trials, "parts", evaluating)
+    monkeypatch.setattr(candidates.Candidates, "parts", evaluating)
     assert quantize(*SEARCH, hard / "validation.npz").code == 130
     assert not list((hard / "out").glob("*.xml")) and not (hard / "out" / "report.json").exists()
 
@@ -326,7 +326,7 @@ def timed(plans: list[Any], *_: Any, **__: Any) -> Any:
 
 KILLED = """
 import os, signal, sys
-from calib.engine import accuracy_control
+from calib.engine import candidates
 from calib.store import RunStore
 kept, last = RunStore.keep_verdict, int(sys.argv.pop(1))
 count = 0
@@ -340,7 +340,7 @@ RunStore.keep_verdict = keep
 class Times:
     def time_ms(self, name):
         return 1.0 + int(name)
-accuracy_control.time_models = lambda *a, **k: Times()
+candidates.time_models = lambda *a, **k: Times()
 from calib.cli import main
 main(sys.argv[1:])
 """
@@ -350,7 +350,7 @@ main(sys.argv[1:])
 def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
     verdicts: int, hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("calib.engine.accuracy_control.time_models", timed)
+    monkeypatch.setattr("calib.engine.candidates.time_models", timed)
     flags = ["--effort", "fast", "--estimator", "minmax", "--no-report", *SEARCH, str(hard / "validation.npz")]
     places = [str(hard / "model.xml"), "--calibration", str(hard / "data.npz"), "-o", str(hard / "out")]
     command = [sys.executable, "-c", KILLED, str(verdicts), "quantize", *places, *flags]
@@ -359,9 +359,9 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
     assert not (hard / "out" / "report.json").exists() and (hard / "out" / "run.sqlite").exists()
 
     evaluated = []
-    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    ask = calib.engine.candidates.Candidates.parts  # pyright: ignore
     monkeypatch.setattr(
-        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
+        "calib.engine.candidates.Candidates.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
     )
     assert quantize(*flags[5:], "--resume").code == 0
     resumed = len(evaluated)
@@ -375,11 +375,11 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[str], int]]:
     """What was really evaluated: layers reverted, and on how many samples."""
     found: list[tuple[frozenset[str], int]] = []
-    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    ask = calib.engine.candidates.Candidates.parts  # pyright: ignore
     monkeypatch.setattr(
-        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: found.append((r, len(i))) or ask(self, r, i)
+        "calib.engine.candidates.Candidates.parts", lambda self, r, i: found.append((r, len(i))) or ask(self, r, i)
     )
-    monkeypatch.setattr("calib.engine.accuracy_control.time_models", timed)
+    monkeypatch.setattr("calib.engine.candidates.time_models", timed)
     return found
 
 
@@ -418,9 +418,9 @@ def test_without_resume_old_verdicts_are_dropped(hard: Path, quantize: Any, monk
     flags = (*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
     assert quantize(*flags).code == 3
     evaluated = []
-    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    ask = calib.engine.candidates.Candidates.parts  # pyright: ignore
     monkeypatch.setattr(
-        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
+        "calib.engine.candidates.Candidates.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
     )
     assert quantize(*flags, "--resume").code == 3 and len(evaluated) == 0
     assert quantize(*flags).code == 3 and len(evaluated) == 1
@@ -433,9 +433,9 @@ def test_verdicts_of_other_ranges_are_not_taken_for_those_of_these(
     flags = (*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
     quantize(*flags)
     evaluated = []
-    ask = calib.engine.accuracy_control._Trials.parts  # pyright: ignore
+    ask = calib.engine.candidates.Candidates.parts  # pyright: ignore
     monkeypatch.setattr(
-        "calib.engine.accuracy_control._Trials.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
+        "calib.engine.candidates.Candidates.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
     )
     quantize(*flags, "--resume", "--samples", "5")
     quantize(*flags, "--resume", model=hard / "other.xml")

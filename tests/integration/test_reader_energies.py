@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.engine.correcting import Base, gather
+from calib.engine.correcting import FloatNetwork, collect_statistics
 from calib.engine.job import prepare
-from calib.engine.placing import make_plan
+from calib.engine.placing import place_quantizers
 from calib.graph.finder import find
 from calib.graph.layers import reader_energies
 from calib.graph.placement import place
@@ -94,7 +94,9 @@ def test_statistics_for_auto_bring_extremes_and_energies_of_channels(tmp_path):
     for _ in range(2):  # collected, then read from the file
         job = prepare(model, samples, flags={"effort": "fast", "estimator": "auto"})
         with silent("statistics") as stage:
-            (summary,) = gather(job, Base(job.loaded.model, job.view), make_plan(job), stage, file).values()
+            (summary,) = collect_statistics(
+                job, FloatNetwork(job.loaded.model, job.view), place_quantizers(job), stage, file
+            ).values()
         assert summary.channel_high is not None
         assert summary.channel_energy is not None
         assert summary.channel_high.tolist() == (4 * np.arange(16)).tolist()

@@ -12,7 +12,8 @@ from trust_fixtures.tiny import convnet, images
 
 import calib
 from calib.engine import speedup as module
-from calib.engine.speedup import Paid, given_back, pay_off
+from calib.engine.speedup import Outcome, check_speedup, given_back
+from calib.progress import silent
 from calib.report import digest
 from calib.runtime.timing import Speed
 from calib.values.facts import Report, SpeedFacts
@@ -80,6 +81,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> list[Speed]:
     queue: Iterator[Speed] = (waiting.pop(0) for _ in range(9))
     monkeypatch.setattr(module, "_timed", lambda job, built: next(queue))
     monkeypatch.setattr(module, "build", lambda candidate: candidate)
+    monkeypatch.setattr(module, "control_accuracy", lambda job, built, evaluator, **more: evaluator(built))
     return waiting
 
 
@@ -91,14 +93,15 @@ def asked(wanted: float | None) -> Any:
     return SimpleNamespace(settings=SimpleNamespace(require_speedup=wanted))
 
 
-def paid(wanted: float | None, built: Any, kept: Any = None, again: Any = None) -> Paid:
-    return pay_off(asked(wanted), built, kept, again)
+def paid(wanted: float | None, built: Any, controlled: Any = None, again: Any = None) -> Outcome:
+    with silent("speed") as stage:
+        return check_speedup(asked(wanted), Outcome(built, controlled), again, stage=stage)
 
 
 def test_without_a_wish_slow_int8_is_kept_and_timed(speeds: list[Speed]):
     speeds += [SLOW]
     model = Stub("a", "b")
-    assert paid(None, model) == Paid(model, None, SLOW)  # pyright: ignore[reportArgumentType]
+    assert paid(None, model) == Outcome(model, None, SLOW)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_slow_layer_goes_back_where_that_reaches_the_wish(speeds: list[Speed]):
@@ -136,7 +139,7 @@ def test_the_accuracy_is_that_of_the_model_with_layers_given_back(speeds: list[S
         return again
 
     found = paid(1.0, Stub("a", "b"), "accuracy of another model", measure)
-    assert found.kept is again and found.built is again.built
+    assert found.controlled is again and found.built is again.built
 
 
 def test_a_promise_that_costs_the_speedup_keeps_fp32(speeds: list[Speed]):
