@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from subjects import SUBJECTS
 
 from calib.accuracy.interval import Interval, paired_interval
-from calib.corrections.scoring import decibel, normalized_errors
+from calib.corrections.scoring import mean_db, normalized_errors
 from calib.demo import demo_folder
 from calib.metrics.metric import Metric
 from calib.metrics.resolve import resolve_metric
@@ -92,7 +92,7 @@ class Reference:
         before, after = metric.per_sample(self.parts), metric.per_sample(parts)
         pairs = before is not None and after is not None
         interval = paired_interval(before, after, metric.higher_is_better) if pairs else None
-        sqnr = decibel(normalized_errors(self._names, self.outputs, outputs))
+        sqnr = mean_db(normalized_errors(self._names, self.outputs, outputs))
         return Score(value, drop, interval, sqnr)
 
 

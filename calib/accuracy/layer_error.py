@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.values.sqnr import decibel
+
 # Undoing channel scales has to win this much before they are believed: noise alone looks like a scale only where it
 # is as large as the signal.
 RESCALED_GAIN_DB = 6.0
@@ -49,7 +51,7 @@ class LayerError:
     def plain_sqnr_db(self) -> float:
         """10·log10(Σa² / Σ(a − b)²)."""
         aa, ab, bb = self._sums.sum(1)
-        return _decibels(aa, aa - 2 * ab + bb)
+        return _decibel(aa, aa - 2 * ab + bb)
 
     @property
     def unscaled_sqnr_db(self) -> float:
@@ -58,7 +60,7 @@ class LayerError:
         used = (aa > 0) & (ab > 0)
         noise = np.where(used, 0.0, aa)
         noise[used] = bb[used] * (aa[used] / ab[used]) ** 2 - aa[used]
-        return _decibels(aa.sum(), noise.sum())
+        return _decibel(aa.sum(), noise.sum())
 
     @property
     def rescaled(self) -> bool:
@@ -109,10 +111,6 @@ def first_jump(order: Sequence[str], jump_db: Mapping[str, float]) -> str:
     return next((layer for layer in order if jump_db[layer] >= JUMP_DB), "")
 
 
-def _decibels(signal: float, noise: float) -> float:
+def _decibel(signal: float, noise: float) -> float:
     # Differences of sums of squares: below 1e-14 of the signal they are rounding, not noise.
-    if not math.isfinite(signal) or not math.isfinite(noise):
-        return math.nan
-    if noise <= 1e-14 * signal:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    return decibel(signal, 0.0 if noise <= 1e-14 * signal else noise)

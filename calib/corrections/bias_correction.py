@@ -14,7 +14,6 @@ Both shrink a shift by how well the samples agree on it, see :mod:`calib.correct
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.bias_correction_core import bias_delta, left_out_errors, standard_error
-from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.candidate import Arrays, Candidate, rounded_db
 from calib.corrections.rows import Linear
 from calib.corrections.scoring import Scorer
 from calib.errors import ModelError
@@ -88,8 +87,8 @@ def local_bias_fact(
     before, after = (float((errors**2).sum()) for errors in left_out_errors(y, y_q))
     found = {
         "kept": after < before,
-        "sqnr_before_db": _decibel(before, power),
-        "sqnr_after_db": _decibel(after, power),
+        "sqnr_before_db": rounded_db(power, before),
+        "sqnr_after_db": rounded_db(power, after),
         "detail": f"{fact.detail}; SQNR is of each sample's mean output, corrected by what the other samples say",
     }
     return fact.model_copy(update=found)
@@ -153,9 +152,3 @@ def _hash(samples: Iterable[Arrays]) -> str:
     for array in (array for sample in samples for array in sample):
         digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _decibel(error: float, power: float) -> float | None:
-    if power <= 0:
-        return None
-    return round(min(200.0, -10 * math.log10(error / power)), 3) if error > 0 else 200.0

@@ -14,6 +14,7 @@ from calib.graph.view import GraphView
 from calib.runtime.session import ov
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import plan_to_json
+from calib.values.sqnr import decibel
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -78,3 +79,8 @@ def identity_of(candidate: Candidate) -> str:
     if candidate.refit is not None:  # then those of other plans come from more than the ones above
         digest.update(candidate.refit.mark.encode())
     return digest.hexdigest()
+
+
+def rounded_db(signal: float, noise: float) -> float | None:
+    """Return an SQNR as a correction's facts show it; None on silence, where there is nothing to compare with."""
+    return round(decibel(signal, noise), 3) if signal > 0 else None

@@ -18,7 +18,6 @@ subnormals), which makes the equalized model comparable with the original bit by
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.ranges.affine import SCALE_FLOOR
+from calib.values.sqnr import decibel
 
 # No factor goes beyond 1/LIMIT … LIMIT: a channel that hardly ever fires on the calibration samples may fire later.
 LIMIT = 1024.0
@@ -178,7 +178,7 @@ def expected_db(
     same for all factors: the difference between two of them is exact as far as the error is.
     """
     signal, error = float(readers.squares @ power), migration_error(factors, low, high, power, readers)
-    return round(10 * math.log10(signal / error), 3) if signal > 0 and error > 0 else None
+    return round(decibel(signal, error), 3) if signal > 0 else None
 
 
 def choose_strength(

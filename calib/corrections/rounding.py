@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.bias_correction import local_correction
-from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.candidate import Arrays, Candidate, rounded_db
 from calib.corrections.clip_core import choose_clip
 from calib.corrections.one_thread import one_blas_thread
 from calib.corrections.rounding_core import layer_error, nearest, round_weights
@@ -258,8 +258,8 @@ def _round(
         correction="rounding",
         layer=shape.port.node,
         kept=bool(better.any()),
-        sqnr_before_db=_decibel(float(before.sum()), power),
-        sqnr_after_db=_decibel(total, power),
+        sqnr_before_db=rounded_db(power, float(before.sum())),
+        sqnr_after_db=rounded_db(power, total),
         detail=f"{better.sum()} of {better.size} channels gain, {int((clip < 1)[better].sum())} of them clipped"
         + ("" if layer.whole else f"; {shape.inputs} inputs: clip only, by the diagonal"),
     )
@@ -274,9 +274,3 @@ def _to_nearest(layer: _Layer, weights: NDArray[np.float32]) -> tuple[NDArray[np
     """Return the weights as they are without this correction."""
     quantizer = layer.quantizer
     return quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)
-
-
-def _decibel(error: float, power: float) -> float | None:
-    if power <= 0:
-        return None
-    return round(min(200.0, -10 * math.log10(error / power)), 3) if error > 0 else 200.0

@@ -13,7 +13,7 @@ There the same recipes were at 26 to 31 dB, and at 26 to 30 dB on the others.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Arrays, Candidate
 from calib.loading.load import output_name
 from calib.runtime.session import compile_model, infer_all, ov
+from calib.values.sqnr import decibel, squared_error
 
 
 @dataclass(frozen=True)
@@ -150,23 +151,10 @@ def typical_db(reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> float:
     for position in range(len(reference[0]) if reference else 0):
         pairs = [(y[position], y_q[position]) for y, y_q in zip(reference, outputs, strict=True)]
         if all(y.dtype.kind == "f" for y, _ in pairs):
-            errors, powers = np.array([_squares(y, y_q) for y, y_q in pairs]).T
+            powers, errors = np.array([squared_error(y, y_q) for y, y_q in pairs]).T
             if (power := powers.mean()) > 0:
                 parts.append(errors / power)
-    if not parts:
-        return 200.0
-    typical = float(np.sqrt(np.mean(parts, axis=0)).mean())
-    if not math.isfinite(typical):
-        return -200.0
-    return min(200.0, -20 * math.log10(typical)) if typical > 0 else 200.0
-
-
-def _squares(y: NDArray[Any], y_q: NDArray[Any]) -> tuple[float, float]:
-    """Return the sums of squared errors and of squares, float64, where ``y`` is finite."""
-    finite = np.isfinite(y)
-    y64 = np.where(finite, y, 0).astype(np.float64)
-    power = float((y64**2).sum())
-    return (float(((y64 - np.where(finite, y_q, 0)) ** 2).sum()) if y.shape == y_q.shape else power), power
+    return _relative_db(float(np.sqrt(np.mean(parts, axis=0)).mean()) ** 2 if parts else 0.0)
 
 
 def normalized_errors(names: Sequence[str], reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[str, float]:
@@ -182,19 +170,21 @@ def normalized_errors(names: Sequence[str], reference: Sequence[Arrays], outputs
             y, y_q = before[position], after[position]
             usable = usable and y.dtype.kind == "f" and y.shape == y_q.shape
             if usable and y.size:
-                one_wrong, one_power = _squares(y, y_q)
+                one_power, one_wrong = squared_error(y, y_q)
                 wrong, power = wrong + one_wrong, power + one_power
         if usable and power > 0:
             errors[name] = wrong / power
     return errors
 
 
-def decibel(errors: dict[str, float]) -> float:
-    """Return the SQNR of averaged normalized errors; 200 dB for none at all."""
-    mean = sum(errors.values()) / len(errors) if errors else 0.0
-    if not math.isfinite(mean):
-        return -200.0
-    return min(200.0, -10 * math.log10(mean)) if mean > 0 else 200.0
+def mean_db(errors: Mapping[str, float]) -> float:
+    """Return the SQNR of averaged normalized errors in dB; -inf where they are not finite."""
+    return _relative_db(sum(errors.values()) / len(errors) if errors else 0.0)
+
+
+def _relative_db(error: float) -> float:
+    """Return the SQNR of an error relative to the signal; one that is NaN is as bad as any."""
+    return decibel(1.0, math.inf if math.isnan(error) else error)
 
 
 def output_names(model: ov.Model) -> list[str]:

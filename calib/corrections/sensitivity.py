@@ -18,6 +18,7 @@ from calib.corrections.candidate import Arrays, Candidate
 from calib.graph.comparable import comparable
 from calib.graph.switches import added_bytes, switch_model
 from calib.runtime.session import F32, compile_model, infer_all
+from calib.values.sqnr import squared_error
 
 # Simulated: with switches in between no layer would run in INT8, and the plug-in would still rewrite the quantizers.
 SIMULATED: Mapping[str, Any] = {**F32, "LP_TRANSFORMS_MODE": "NO"}
@@ -77,7 +78,7 @@ def groups_of(
 
 
 class _Sums:
-    """Squared error and power of each output, ``(outputs, 2)``, summed in a fixed order."""
+    """Power and squared error of each output, ``(outputs, 2)``, summed in a fixed order."""
 
     def __init__(self) -> None:
         self.total: NDArray[np.float64] | None = None
@@ -89,7 +90,7 @@ class _Sums:
         """Return the ratios' mean over the outputs that aren't all zero."""
         if self.total is None:
             return 0.0
-        ratios = [wrong / power for wrong, power in self.total.tolist() if power > 0]
+        ratios = [wrong / power for power, wrong in self.total.tolist() if power > 0]
         damage = sum(ratios) / len(ratios) if ratios else 0.0
         return damage if math.isfinite(damage) else math.inf
 
@@ -101,7 +102,7 @@ def _ask(
     streams: int,
     tell: Callable[[int], None],
 ) -> list[NDArray[np.float64]]:
-    """Return, for each unit, ``(outputs, 2)``: squared error and power, summed over the samples in their order."""
+    """Return, for each unit, ``(outputs, 2)``: power and squared error, summed over the samples in their order."""
     shapes = [array.shape for array in samples[0]]
     model = comparable(switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes))
     compiled = compile_model(model, SIMULATED, streams=streams)
@@ -109,7 +110,7 @@ def _ask(
     off = (_feed(sample, np.zeros(len(units), np.float32)) for sample in samples)
     plain = [[output.copy() for output in outputs] for outputs in infer_all(compiled, off)]
     for index, outputs in enumerate(infer_all(compiled, _jobs(samples, len(units)))):
-        parts[index] = [_errors(y, y_u) for y, y_u in zip(plain[index // len(units)], outputs, strict=True)]
+        parts[index] = [squared_error(y, y_u) for y, y_u in zip(plain[index // len(units)], outputs, strict=True)]
         tell(index + 1)
     by_sample = parts.reshape(len(samples), len(units), -1, 2)
     return [by_sample[:, unit].sum(axis=0) for unit in range(len(units))]
@@ -122,16 +123,6 @@ def _feed(sample: Arrays, switches: NDArray[np.float32]) -> dict[int, NDArray[An
 def _jobs(samples: Sequence[Arrays], units: int) -> Iterator[dict[int, NDArray[Any]]]:
     single = np.eye(units, dtype=np.float32)
     return (_feed(sample, single[unit].copy()) for sample in samples for unit in range(units))
-
-
-def _errors(y: NDArray[Any], y_u: NDArray[Any]) -> tuple[float, float]:
-    """Return squared error and power in float64; where FP32 isn't finite nothing is compared."""
-    finite = np.isfinite(y)
-    y64 = np.where(finite, y, 0).astype(np.float64)
-    power = float((y64**2).sum())
-    if y.shape != y_u.shape:  # its length depends on the data, and came out differently: all wrong
-        return power, power
-    return float(((y64 - np.where(finite, y_u, 0)) ** 2).sum()), power
 
 
 def _by_shapes(samples: Sequence[Arrays]) -> list[list[Arrays]]:

@@ -12,7 +12,7 @@ import numpy as np
 from calib.corrections.bias_correction import bias_fact
 from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
-from calib.corrections.scoring import Scorer, decibel
+from calib.corrections.scoring import Scorer, mean_db
 from calib.engine.accuracy_control import Controlled
 from calib.engine.building import Int8Model
 from calib.engine.compare import layer_sqnr
@@ -26,6 +26,7 @@ from calib.runtime.session import default_precision, ov
 from calib.runtime.timing import Speed
 from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
+from calib.values.sqnr import decibel
 from calib.values.summary import Summaries
 from calib.values.version import __version__
 
@@ -154,7 +155,7 @@ def weight_sqnr(candidate: Candidate) -> dict[str, float]:
         error = exact - integers * scale
         signal, noise = float(np.vdot(exact, exact)), float(np.vdot(error, error))
         if math.isfinite(signal):
-            found[weight.port.node] = round(10 * math.log10(signal / noise), 2) if noise > 0 else math.inf
+            found[weight.port.node] = round(decibel(signal, noise), 2)
     return found
 
 
@@ -210,4 +211,4 @@ def _output_sqnr(job: Job, built: Int8Model, chosen: Chosen) -> dict[str, float]
     errors = chosen.errors
     if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were given back since
         errors = Scorer(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)
-    return {name: round(decibel({name: error}), 2) for name, error in errors.items()}
+    return {name: round(mean_db({name: error}), 2) for name, error in errors.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.scoring import decibel, normalized_errors, output_names
+from calib.corrections.scoring import mean_db, normalized_errors, output_names
 from calib.engine.building import Int8Model
 from calib.engine.compare import LAYER_TYPES
 from calib.engine.job import Job
@@ -78,8 +79,8 @@ def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Any]) -
 
 def _median_db(names: Sequence[str], before: Sequence[Any], after: Sequence[Any]) -> float:
     """Return the median over samples of how far two lists of outputs agree."""
-    found = [decibel(normalized_errors(names, [a], [b])) for a, b in zip(before, after, strict=True)]
-    return float(np.median(found)) if found else 200.0
+    found = [mean_db(normalized_errors(names, [a], [b])) for a, b in zip(before, after, strict=True)]
+    return float(np.median(found)) if found else math.inf
 
 
 def _where(

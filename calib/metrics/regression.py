@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from calib.errors import MetricError
 from calib.metrics.scores import first_output, mean_of_parts
+from calib.values.sqnr import decibel
 
 # Equal images would have an infinite PSNR, which no mean survives; 100 dB is less than half a step of 16 bits.
 HIGHEST_PSNR = 100.0
@@ -90,7 +91,7 @@ def _psnr(got: NDArray[np.float64], want: NDArray[np.float64], dtype: np.dtype[A
     if want.size and (want.min() < 0 or want.max() > peak):
         raise MetricError(f"psnr: a {dtype} target is in 0..{peak:g}, got {want.min():g}..{want.max():g}")
     error = float(np.square(got - want).mean())
-    return HIGHEST_PSNR if error == 0 else min(HIGHEST_PSNR, float(10 * np.log10(peak**2 / error)))
+    return min(HIGHEST_PSNR, decibel(peak**2, error))
 
 
 def _cosine(got: NDArray[np.float64], want: NDArray[np.float64]) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from calib.ranges.affine import level_grid
 from calib.ranges.bins import Bins, bins_of
 from calib.values.plan import Range, Scheme
+from calib.values.sqnr import decibel
 from calib.values.summary import TensorSummary
 
 # A bin narrower than this share of its value is a point: the difference of two integrals would be noise.
@@ -38,9 +39,7 @@ class ExpectedError:
     @property
     def sqnr(self) -> float:
         """Signal to quantization noise, dB; infinite without noise."""
-        if self.total <= 0.0:
-            return float("inf")
-        return float(10 * np.log10(max(self.power, np.finfo(np.float64).tiny) / self.total))
+        return decibel(self.power, self.total)
 
 
 def grid_errors(bins: Bins, scale: NDArray[np.float64], below: NDArray[np.float64], levels: int) -> NDArray[np.float64]:

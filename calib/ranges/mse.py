@@ -9,6 +9,7 @@ from calib.ranges.affine import level_grid, widen_to_zero
 from calib.ranges.bins import Bins, bins_of
 from calib.ranges.expected import grid_errors
 from calib.values.plan import Range, Scheme
+from calib.values.sqnr import decibel
 from calib.values.summary import TensorSummary
 
 _EDGES = 96  # ends tried on each side in the coarse search over both
@@ -48,7 +49,7 @@ class Mse:
         lows, highs = np.append(low, lows[order]), np.append(high, highs[order])
         errors = grid_errors(bins, *level_grid(lows, highs, scheme, levels), levels)
         best = int(np.lexsort((lows - highs, errors))[0])
-        gain = 10 * np.log10(errors[0] / errors[best]) if errors[best] > 0 else 0.0
+        gain = decibel(errors[0], errors[best])
         if best == 0 or gain <= 0.0:
             return Range(low, high, self.name, "min-max: no narrower range has a smaller expected squared error")
         reason = f"expected squared error {gain:.2f} dB below min-max's"
