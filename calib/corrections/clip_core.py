@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.rounding_core import layer_error, nearest
-from calib.ranges.affine import SCALE_FLOOR
+from calib.ranges.affine import SCALE_FLOOR, dequantized
 
 # 8-bit weights rarely gain from more; 1.0, no clipping, must come first: ties go to it
 GRID = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
@@ -52,7 +52,7 @@ def choose_clip(
 
 def _clip_error(weights, largest, share, hessian, levels: int) -> NDArray[np.floating]:
     scale = np.maximum(largest * share / ((levels - 1) // 2), SCALE_FLOOR)
-    return layer_error(weights - nearest(weights, scale, levels) * scale[..., None], hessian)
+    return layer_error(weights - dequantized(nearest(weights, scale, levels), scale[..., None]), hessian)
 
 
 def _diagonal_errors(weights, largest, shares, diagonal, levels: int) -> NDArray[np.float64]:

@@ -40,7 +40,7 @@ from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
 from calib.graph.insert import Edits, clone_model
 from calib.graph.layers import weights_of
 from calib.graph.view import GraphView
-from calib.ranges.affine import level_grid, quantize_weights, weight_scale
+from calib.ranges.affine import dequantized, level_grid, quantize_weights, weight_scale
 from calib.runtime.session import compile_model, infer_all, make_model, ov
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, WeightQuantizer
@@ -162,7 +162,7 @@ def round_all(
                 with one_blas_thread():
                     values, fact = _round(layer, weights, seen)
                     q, scale = values or _to_nearest(layer, weights)
-                    quantized = q * scale.astype(np.float64)
+                    quantized = dequantized(q, scale.astype(np.float64))
                     delta, bias = local_correction(layer.linear, weights, quantized, seen.means)
                 facts += [fact, bias] if bias else [fact]
                 if values is not None:
@@ -249,8 +249,8 @@ def _round(
         w.shape[:2]
     )
     new = round_weights(w, new_scale, fit, quantizer.levels) if layer.whole else nearest(w, new_scale, quantizer.levels)
-    before = layer_error(w - old * old_scale[..., None], held)
-    after = layer_error(w - new * new_scale[..., None], held)
+    before = layer_error(w - dequantized(old, old_scale[..., None]), held)
+    after = layer_error(w - dequantized(new, new_scale[..., None]), held)
     better = after < before
     power = float(layer_error(w, held).sum())
     total = float(np.where(better, after, before).sum())

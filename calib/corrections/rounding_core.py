@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky
 
+from calib.ranges.affine import dequantized
+
 DAMPING = 0.01  # share of the mean of diag(H) that is added to it, as in the GPTQ paper, §3.3
 _BLOCK = 64  # inputs between two matrix products; the GPTQ paper's 128 (§3.3) is for a GPU
 
@@ -114,7 +116,7 @@ def keep_better(
     With the second moments of held-out samples this is the acceptance test of a rounding, with no inference.
     """
     s = np.asarray(scale, np.float64)[..., None]
-    errors = [layer_error(weights - q * s, hessian) for q in (first, second)]
+    errors = [layer_error(weights - dequantized(q, s), hessian) for q in (first, second)]
     return np.where((errors[1] < errors[0])[..., None], second, first)
 
 

@@ -20,7 +20,7 @@ from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts
 from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
-from calib.ranges.affine import quantize_weights
+from calib.ranges.affine import dequantized, quantize_weights
 from calib.runtime.isa import cpu
 from calib.runtime.session import default_precision, ov
 from calib.runtime.timing import Speed
@@ -152,7 +152,7 @@ def weight_sqnr(candidate: Candidate) -> dict[str, float]:
         integers, scale = candidate.edits.rounded.get(weight.port) or quantize_weights(
             exact, weight.scale_shape, weight.levels, weight.clip
         )
-        error = exact - integers * scale
+        error = exact - dequantized(integers, scale)
         signal, noise = float(np.vdot(exact, exact)), float(np.vdot(error, error))
         if math.isfinite(signal):
             found[weight.port.node] = round(decibel(signal, noise), 2)

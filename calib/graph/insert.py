@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from calib.errors import ExecutionError
 from calib.graph.layers import channel_shape, following_bias, sums_without_padding, weights_of
 from calib.graph.view import GraphView
-from calib.ranges.affine import channel_limits, quantize_weights, range_limits
+from calib.ranges.affine import channel_limits, dequantized, quantize_weights, range_limits
 from calib.runtime.session import ov
 from calib.values.plan import (
     ActivationQuantizer,
@@ -188,7 +188,7 @@ def settled(names: Container[str], layer: str) -> str:
 def _take_away(view: GraphView, port: Port, shift: float, weights: Int8Weights) -> None:
     """Subtract what a shifted input adds to a layer's output: the shift times the sum of each output's weights."""
     layer, (values, scale) = port.node, weights
-    matrix = values * scale.astype(np.float64)
+    matrix = dequantized(values, scale.astype(np.float64))
     if view.types[layer] == "MatMul":
         sums = matrix.sum(axis=1 if view.nodes[layer].get_attributes()["transpose_b"] else 0)
     else:

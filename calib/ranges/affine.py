@@ -82,24 +82,6 @@ def range_limits(chosen: Range, scheme: Scheme, levels: int) -> tuple[np.float32
     return fake_quantize_limits(chosen.low, chosen.high, scheme, levels)
 
 
-def quantize_dequantize(x: ArrayLike, low: ArrayLike, high: ArrayLike, levels: int) -> NDArray[np.float32]:
-    """Compute FakeQuantize with equal input and output limits as the CPU plug-in does, in float32.
-
-    ``round((clip(x) - low) * (levels - 1) / (high - low)) * (high - low) / (levels - 1) + low``, halves to even.
-
-    Args:
-        x: values of any shape.
-        low: input_low, broadcast against x.
-        high: input_high, broadcast against x.
-        levels: how many levels.
-    """
-    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
-    steps = np.float32(levels - 1)
-    inverse, scale = steps / (high - low), (high - low) / steps
-    clipped = np.clip(np.asarray(x, np.float32), low, high)
-    return np.rint(clipped * inverse - low * inverse) * scale + low
-
-
 def weight_scale(
     weights: NDArray[np.floating], scale_shape: Sequence[int], levels: int = 255, clip: Sequence[float] = ()
 ) -> NDArray[np.float32]:
@@ -138,3 +120,13 @@ def round_to_levels(weights: NDArray[np.floating], scale: NDArray[np.float32], l
     """Return ``clip(round(weights / scale), -half, half)`` as int8, half = (levels - 1) // 2."""
     half = (levels - 1) // 2
     return np.clip(np.rint(weights / scale), -half, half).astype(np.int8)
+
+
+def dequantized(q: NDArray[np.generic], scale: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return ``q * scale`` in the scale's precision: in float32 what OpenVINO's layers multiply with.
+
+    Args:
+        q: integers, int8 or whole numbers in floating point.
+        scale: broadcast against q.
+    """
+    return np.multiply(q, scale, dtype=scale.dtype)

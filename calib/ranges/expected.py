@@ -98,16 +98,6 @@ def _clipping(bins: Bins, scale: float, below: float, levels: int) -> float:
     return total * scale**2 / bins.total
 
 
-def expected_error(summary: TensorSummary, chosen: Range, scheme: Scheme, levels: int) -> float:
-    """Return the mean squared error of quantizing a tensor with a range, in squared units of the tensor.
-
-    Raises:
-        StatisticsError: the tensor has no histogram.
-    """
-    bins = bins_of(summary)
-    return float(grid_errors(bins, *level_grid([chosen.low], [chosen.high], scheme, levels), levels)[0])
-
-
 def clipped_share(summary: TensorSummary, chosen: Range) -> float:
     """Return the share of a tensor's values outside of a range, 0 to 1.
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import expected_error
 
 from calib.errors import StatisticsError, UsageError
 from calib.ranges import ESTIMATORS, get_estimator
-from calib.ranges.expected import expected_error
 from calib.ranges.percentile import Percentile
 from calib.values.plan import Scheme, TensorId
 from calib.values.summary import Histogram, TensorSummary

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from oracles import quantize_dequantize
 
-from calib.ranges.affine import fake_quantize_limits, quantize_dequantize
+from calib.ranges.affine import fake_quantize_limits
 from calib.runtime.session import Session, ov
 from calib.values.plan import Scheme
 

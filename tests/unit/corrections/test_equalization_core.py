@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import quantize_dequantize
 
 from calib.corrections.equalization_core import (
     LIMIT,
@@ -14,7 +15,7 @@ from calib.corrections.equalization_core import (
     scale_channels,
     smooth_factors,
 )
-from calib.ranges.affine import fake_quantize_limits, quantize_dequantize, quantize_weights
+from calib.ranges.affine import fake_quantize_limits, quantize_weights
 from calib.values.plan import Scheme
 
 laws = settings(derandomize=True, deadline=None, max_examples=30)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import quantize_dequantize
 
 from calib.errors import UsageError
 from calib.ranges.affine import (
@@ -11,7 +12,6 @@ from calib.ranges.affine import (
     channel_limits,
     fake_quantize_limits,
     level_grid,
-    quantize_dequantize,
     quantize_weights,
     range_limits,
     round_to_levels,

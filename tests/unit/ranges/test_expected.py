@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import expected_error, quantize_dequantize
 
 from calib.errors import StatisticsError
-from calib.ranges.affine import quantize_dequantize, range_limits
-from calib.ranges.expected import clipped_share, expected_error, expected_parts
+from calib.ranges.affine import range_limits
+from calib.ranges.expected import clipped_share, expected_parts
 from calib.values.plan import Range, Scheme, TensorId
 from calib.values.summary import Histogram, TensorSummary
 

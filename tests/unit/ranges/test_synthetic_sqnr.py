@@ -9,9 +9,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+from oracles import quantize_dequantize
 
 from calib.ranges import get_estimator
-from calib.ranges.affine import quantize_dequantize, range_limits
+from calib.ranges.affine import range_limits
 from calib.values.plan import Range, Scheme, TensorId
 from calib.values.summary import Histogram, TensorSummary
 
