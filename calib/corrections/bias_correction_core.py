@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def bias_delta(
-    mean_fp32: NDArray[np.floating], mean_int8: NDArray[np.floating], standard_error: NDArray[np.floating] | None = None
+    mean_fp32: NDArray[np.floating], mean_int8: NDArray[np.floating], standard_error: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Return what to add to a layer's bias: ``E[y] - E[y_q]``, shrunk by how well it is known.
 
@@ -27,11 +27,9 @@ def bias_delta(
     Args:
         mean_fp32: ``(channels,)`` mean output in floating point.
         mean_int8: ``(channels,)`` mean output with quantized weights and inputs.
-        standard_error: ``(channels,)`` of the difference, from :func:`standard_error`; None corrects in full.
+        standard_error: ``(channels,)`` of the difference, from :func:`standard_error`; 0 corrects in full.
     """
     shift = np.asarray(mean_fp32, np.float64) - np.asarray(mean_int8, np.float64)
-    if standard_error is None:
-        return shift
     noise, square = np.asarray(standard_error, np.float64) ** 2, shift**2
     known = square > noise
     return np.where(known, shift * (1.0 - np.where(known, noise, 0.0) / np.where(known, square, 1.0)), 0.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +14,7 @@ _SHORTLIST = 3
 _CACHED = 1 << 16  # weights at a time: three arrays of 256 KiB
 
 
-def choose_clip(
-    weights: NDArray[np.floating], hessian: NDArray[np.float64], levels: int = 255, grid: Sequence[float] = GRID
-) -> NDArray[np.float64]:
+def choose_clip(weights: NDArray[np.floating], hessian: NDArray[np.float64], levels: int = 255) -> NDArray[np.float64]:
     """Choose the share of the largest magnitude, per output channel, with the smallest output error.
 
     A smaller scale rounds all weights more finely and clips the largest; the best is, in the notation of
@@ -32,14 +28,13 @@ def choose_clip(
         weights: ``(…, outputs, inputs)``.
         hessian: ``(…, inputs, inputs)``, or its diagonal ``(…, inputs)``, which costs a factor of inputs less.
         levels: odd: 255 for [-127, 127].
-        grid: shares to try; 1.0 is always tried.
 
     Returns:
         ``(…, outputs)``; flattened, a :class:`calib.values.plan.WeightQuantizer`'s ``clip``.
     """
     diagonal = np.einsum("...kk->...k", hessian) if hessian.ndim == weights.ndim else hessian
     largest = np.abs(weights).max(axis=-1).astype(np.float64)
-    shares = np.array(list(dict.fromkeys((1.0, *grid))))
+    shares = np.array(GRID)
     tried = [np.full_like(largest, share) for share in shares]
     errors = _diagonal_errors(weights, largest, shares, diagonal, levels)
     if diagonal is not hessian:

@@ -18,7 +18,6 @@ subnormals), which makes the equalized model comparable with the original bit by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,6 @@ def smooth_factors(
     weight_absmax: NDArray[np.floating],
     alpha: float = 0.5,
     power_of_two: bool = True,
-    limit: float = LIMIT,
 ) -> NDArray[np.float64]:
     """Return the factors that migrate a tensor's range into the weights that read it.
 
@@ -58,7 +56,6 @@ def smooth_factors(
             where each channel has a weight scale of its own (a depthwise reader).
         alpha: 0 evens out the weights, 1 the activations; .5 to .75 serves most networks.
         power_of_two: round the factors to powers of two: at most a factor of sqrt(2) off, and bit-exact.
-        limit: the largest factor, and one over the smallest.
     """
     activation, weight = (np.asarray(v, np.float64) for v in (activation_absmax, weight_absmax))
     live = (activation > 0) & (weight > 0)
@@ -66,44 +63,10 @@ def smooth_factors(
     if not live.any():
         return factors
     logs = alpha * np.log2(activation[live]) - (1 - alpha) * np.log2(weight[live])
-    bound = np.log2(limit)
+    bound = np.log2(LIMIT)
     logs = np.clip(logs - logs.mean(), -bound, bound)
     factors[live] = np.exp2(np.rint(logs) if power_of_two else logs)
     return factors
-
-
-def equalize(
-    range_out_1: NDArray[np.floating],
-    range_in_2: NDArray[np.floating],
-    strength: float = 0.5,
-    power_of_two: bool = True,
-    limit: float = LIMIT,
-) -> NDArray[np.float64]:
-    """Return the factors that even out the weights of two layers, with no data.
-
-    Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, eq. 11:
-    ``s_c = sqrt(r1_c / r2_c)`` at strength .5, with r1 the range of row c of the writer and r2 that of column c of the
-    reader. It is :func:`smooth_factors` with the writer's weights standing in for the activations that they make; where
-    activations were measured, use those.
-
-    Args:
-        range_out_1: ``(channels,)`` largest magnitude of the weights that write each channel.
-        range_in_2: ``(channels,)`` largest magnitude of the weights that read each channel.
-        strength: exponent of r1; that of r2 is one minus it.
-        power_of_two: as in smooth_factors.
-        limit: as in smooth_factors.
-    """
-    return smooth_factors(range_out_1, range_in_2, strength, power_of_two, limit)
-
-
-def scale_channels(array: NDArray[np.floating], factors: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
-    """Return ``array`` with each channel along ``axis`` multiplied by its factor, in the array's dtype.
-
-    Divide by passing ``1 / factors``, which is exact for powers of two.
-    """
-    shape = [1] * array.ndim
-    shape[axis] = -1
-    return (array * np.asarray(factors, np.float64).reshape(shape)).astype(array.dtype)
 
 
 @dataclass(frozen=True)
@@ -134,14 +97,12 @@ def migration_error(
     high: NDArray[np.floating],
     power: NDArray[np.floating],
     readers: Readers,
-    levels: int = 256,
-    weight_levels: int = 255,
 ) -> float:
     """Return the expected squared error of the reader's outputs, summed over them, after a migration.
 
     Rounding to a step d adds a variance of d²/12 to whatever it rounds, independently. With the tensor's one step
-    ``d_x = (max high_c / s_c - min low_c / s_c) / (levels - 1)`` and each output's weight step ``d_o = 2 max_c |W_oc|
-    s_c / (weight_levels - 1)``::
+    ``d_x = (max high_c / s_c - min low_c / s_c) / 255`` and each output's weight step ``d_o = 2 max_c |W_oc| s_c /
+    254``::
 
         E = d_x²/12 · sum of (s_c W_oc)²   +   sum over o of d_o²/12 · sum over c of n · E[x_c²] / s_c²
 
@@ -154,14 +115,12 @@ def migration_error(
         high: ``(channels,)`` largest.
         power: ``(channels,)`` mean square.
         readers: of all readers' weights.
-        levels: of the activation.
-        weight_levels: of the weights.
     """
     x_power = np.asarray(power, np.float64) / factors**2
     top, bottom = max(float((high / factors).max()), 0.0), min(float((low / factors).min()), 0.0)
-    noise = np.minimum((top - bottom) ** 2 / (levels - 1) ** 2 / 12, x_power)
+    noise = np.minimum((top - bottom) ** 2 / 255**2 / 12, x_power)
     from_inputs = float(noise @ (readers.squares * factors**2))
-    steps = np.maximum(2 * (readers.peaks * factors).max(axis=1) / (weight_levels - 1), SCALE_FLOOR)
+    steps = np.maximum(2 * (readers.peaks * factors).max(axis=1) / 254, SCALE_FLOOR)
     return from_inputs + float((steps**2).sum() / 12 * x_power.sum() * readers.kernel)
 
 
@@ -186,8 +145,6 @@ def choose_strength(
     high: NDArray[np.floating],
     power: NDArray[np.floating],
     readers: Readers,
-    strengths: Sequence[float] = STRENGTHS,
-    power_of_two: bool = True,
 ) -> tuple[NDArray[np.float64], float | None]:
     """Return the factors, and their strength, with the smallest :func:`migration_error`: ``(ones, None)`` for none.
 
@@ -198,15 +155,13 @@ def choose_strength(
         high: ``(channels,)`` largest.
         power: ``(channels,)`` mean square.
         readers: of all readers' weights.
-        strengths: values of alpha to try.
-        power_of_two: as in smooth_factors.
     """
     absmax = np.maximum(np.abs(low), np.abs(high))
     largest = readers.peaks.max(axis=0)
     best: tuple[NDArray[np.float64], float | None] = (np.ones(len(absmax)), None)
     least = WORTHWHILE * migration_error(best[0], low, high, power, readers)
-    for strength in strengths:
-        factors = smooth_factors(absmax, largest, strength, power_of_two)
+    for strength in STRENGTHS:
+        factors = smooth_factors(absmax, largest, strength)
         error = migration_error(factors, low, high, power, readers)
         if error < least:
             best, least = (factors, strength), error

@@ -57,8 +57,6 @@ RECIPES: dict[str, Recipe] = {
         biased=2,
     ),
 }
-# Each sample gives a layer 256 rows, and those of half the samples choose its weights: 1.8 times its inputs at least.
-INPUTS_PER_SAMPLE = 72
 # On one network MSE ranges scored .2 dB above min-max on 24 held-out samples and 4 to 6 dB below on 2,000 others.
 HEAD_START_DB = 1.0
 # The more candidates, the likelier that one of them is the best by chance: those that balanced would not try have to
@@ -212,9 +210,8 @@ def choose_corrections(
 
 def _corrected(candidates: _Field, recipe: Recipe, samples: Sequence[Arrays], streams: int) -> Chosen:
     """Correct the best so far, and return the best of all."""
-    most = INPUTS_PER_SAMPLE * len(samples)
     for number, one in enumerate(candidates.leaders(recipe.rounded)):  # the first is the one that balanced would take
-        corrected, notes = round_all(one.candidate, samples, max_inputs=most, streams=streams)
+        corrected, notes = round_all(one.candidate, samples, streams=streams)
         candidates.add(f"{one.name} + rounding + bias", corrected, notes, parent=one, extra=number > 0)
     for one in [*candidates.leaders(recipe.biased), *candidates.leaders(recipe.biased, rounded=True)]:
         weights = replace(one.candidate, edits=Edits(one.candidate.edits.rounded))

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,9 +51,12 @@ op = ov.opset13
 # rows as it has inputs, for each half of them has to tell the inputs apart.
 ROWS, FEW_ROWS = 256, 64
 ROWS_PER_INPUT = 6
-# Inputs of a layer whose whole H is used: beyond (a 3x3 convolution of 512 channels has 4,608) its factorization costs
-# seconds, and the rows above would leave it singular. Such a layer gets a clip, by the diagonal of H, and no more.
-MAX_INPUTS = 2304
+# The whole H is used of a layer with at most so many inputs for each sample: a sample gives 256 rows, and those of half
+# the samples choose, 1.8 times the inputs at least. Beyond, H would be singular, and its factorization costs seconds (a
+# 3x3 convolution of 512 channels has 4,608 inputs): such a layer gets a clip, by the diagonal of H, and no more.
+INPUTS_PER_SAMPLE = 72
+# Bytes for the inputs of layers at any time; a single layer may exceed it.
+MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,7 @@ def round_all(
     candidate: Candidate,
     samples: Sequence[Arrays],
     *,
-    max_inputs: int = MAX_INPUTS,
-    memory_limit: int = 1 << 30,
     streams: int = 1,
-    told: Callable[[str], None] = lambda note: None,
 ) -> tuple[Candidate, list[CorrectionFacts]]:
     """Choose clips, round the weights of every layer that gains from it on held-out samples, and correct its bias.
 
@@ -141,22 +141,18 @@ def round_all(
     Args:
         candidate: with ranges; its rounded weights and its biases, which belong to the old weights, are replaced.
         samples: in the order of their ids: even ones choose, odd ones accept.
-        max_inputs: of a layer whose whole H is used.
-        memory_limit: bytes for inputs of layers at any time; a single layer may exceed it.
         streams: how many samples run at the same time.
-        told: receives a remark for each group of layers.
 
     Returns:
         The candidate with ``edits.rounded`` and ``edits.biases``, and the local output SQNR of each layer before and
         after, on the held-out half. Bytes do not depend on streams, BLAS threads or, for weights, on the order within
         each half of the samples.
     """
-    layers, facts = _layers(candidate, max_inputs, len(samples))
+    layers, facts = _layers(candidate, len(samples))
     rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
     biases: dict[str, NDArray[np.float32]] = {}
     if len(samples) >= 2 and layers:
-        for group in _groups(layers, memory_limit):
-            told(f"rounding {len(group)} layers, {group[0].linear.port.node} and on")
+        for group in _groups(layers):
             for layer, seen in zip(group, _collect(candidate.model, group, samples, streams), strict=True):
                 weights, port = weights_of(candidate.view, layer.linear.port), layer.linear.port
                 with one_blas_thread():
@@ -172,7 +168,7 @@ def round_all(
     return replace(candidate, edits=Edits(rounded, biases)), facts
 
 
-def _layers(candidate: Candidate, max_inputs: int, samples: int) -> tuple[list[_Layer], list[CorrectionFacts]]:
+def _layers(candidate: Candidate, samples: int) -> tuple[list[_Layer], list[CorrectionFacts]]:
     """List what can be rounded, in topological order, and a fact for each layer that can't."""
     inputs = _input_quantizers(candidate.plan)
     layers: list[_Layer] = []
@@ -187,7 +183,7 @@ def _layers(candidate: Candidate, max_inputs: int, samples: int) -> tuple[list[_
         ends = quantizer.channel_ranges or ((quantizer.range.low, quantizer.range.high),)
         low, high = np.asarray(ends).T
         scale, below = level_grid(low, high, quantizer.scheme, quantizer.levels)
-        whole = described.inputs <= max_inputs
+        whole = described.inputs <= INPUTS_PER_SAMPLE * samples
         rows = min(ROWS, max(FEW_ROWS, math.ceil(ROWS_PER_INPUT * described.inputs / max(samples, 1))))
         layers.append(_Layer(described, weight, scale, below, quantizer.levels, whole, rows, samples))
     return layers, facts
@@ -197,11 +193,11 @@ def _input_quantizers(plan: QuantizationPlan) -> Mapping[Port, ActivationQuantiz
     return {route.layer: quantizer for quantizer in plan.activations for route in quantizer.routes}
 
 
-def _groups(layers: Sequence[_Layer], memory_limit: int) -> Iterator[list[_Layer]]:
+def _groups(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
     """Cut the layers into runs whose inputs fit in memory together."""
     group: list[_Layer] = []
     for layer in layers:
-        if group and sum(j.bytes for j in group) + layer.bytes > memory_limit:
+        if group and sum(one.bytes for one in group) + layer.bytes > MEMORY:
             yield group
             group = []
         group.append(layer)

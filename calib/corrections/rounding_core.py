@@ -58,7 +58,6 @@ def round_weights(
     scale: NDArray[np.floating],
     hessian: NDArray[np.float64],
     levels: int = 255,
-    damping: float = DAMPING,
 ) -> NDArray[np.int8]:
     """Round weights one input after the other, each making up for the errors of those before it.
 
@@ -68,7 +67,7 @@ def round_weights(
 
         q_k = round((w_k + (sum over j < k of Δ_j R_jk) / R_kk) / scale),     Δ = w - scale · q
 
-    which are GPTQ's numbers. Inputs go by falling diag(H). H is damped, by ``damping`` times its mean diagonal. An
+    which are GPTQ's numbers. Inputs go by falling diag(H). H is damped, by :data:`DAMPING` times its mean diagonal. An
     output channel whose error under the undamped H is not lower than with rounding to nearest keeps the latter, so no
     channel gets worse on the samples that H came from. Deterministic.
 
@@ -79,20 +78,19 @@ def round_weights(
         scale: ``(outputs,)`` or ``(groups, outputs)``.
         hessian: ``(inputs, inputs)`` or ``(groups, inputs, inputs)``, symmetric.
         levels: odd: 255 for [-127, 127], 127 for [-63, 63].
-        damping: of H.
 
     Returns:
         int8, shaped as the weights.
     """
     if weights.ndim == 2:
-        return round_weights(weights[None], scale[None], hessian[None], levels, damping)[0]
+        return round_weights(weights[None], scale[None], hessian[None], levels)[0]
     plain = nearest(weights, scale, levels)
     diagonal = np.einsum("gkk->gk", hessian)
     live = diagonal.mean(axis=1) > 0
     if not live.any():
         return plain
     order = np.argsort(-diagonal[live], axis=1, kind="stable")
-    factor = _factor(hessian[live] if len(live) > 1 else hessian, order, damping)
+    factor = _factor(hessian[live] if len(live) > 1 else hessian, order)
     # (groups, inputs, outputs): one input's weights lie side by side
     by_input = np.asarray(weights[live], np.float64).transpose(0, 2, 1)
     ordered = np.take_along_axis(by_input, order[:, :, None], axis=1)
@@ -120,12 +118,12 @@ def keep_better(
     return np.where((errors[1] < errors[0])[..., None], second, first)
 
 
-def _factor(hessian: NDArray[np.float64], order: NDArray[np.intp], damping: float) -> NDArray[np.float64]:
+def _factor(hessian: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the upper triangular R with R Rᵀ = H, damped, inputs in the given order, for each group."""
     backwards = order[:, ::-1]
     damped = hessian[np.arange(len(order))[:, None, None], backwards[:, :, None], backwards[:, None, :]]
     diagonal = np.einsum("gkk->gk", damped)
-    diagonal += max(damping, 1e-9) * diagonal.mean(axis=1, keepdims=True)
+    diagonal += DAMPING * diagonal.mean(axis=1, keepdims=True)
     # the Cholesky factor of H read backwards is R read backwards
     if len(damped) > 1:
         return np.asarray(np.linalg.cholesky(damped), np.float64)[:, ::-1, ::-1]

@@ -7,7 +7,7 @@ with four unlabelled samples), where leaving one out does not (.2 to .4): it doe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ def one_in_damages(
     *,
     memory_limit: int | None = None,
     streams: int = 1,
-    progress: Callable[[int], None] | None = None,
 ) -> dict[frozenset[str], float]:
     """Return unit → ``sum (y - y_u)² / sum y²`` over the samples, averaged over the outputs.
 
@@ -46,18 +45,12 @@ def one_in_damages(
         memory_limit: how many bytes the switches may add; above it, units are asked in several groups, each with a
             compilation of its own. A quarter of the memory that is free by default.
         streams: how many samples run at the same time.
-        progress: told how many of the ``len(units) · len(samples)`` runs are done.
     """
     limit = psutil.virtual_memory().available // 4 if memory_limit is None else memory_limit
     sums = {unit: _Sums() for unit in units}
-    done = 0
     for alike in _by_shapes(samples):
         for group in groups_of(candidate, units, limit):
-            asked = _ask(
-                candidate, group, alike, streams, lambda n, base=done: progress(base + n) if progress else None
-            )
-            done += len(group) * len(alike)
-            for unit, errors in zip(group, asked, strict=True):
+            for unit, errors in zip(group, _ask(candidate, group, alike, streams), strict=True):
                 sums[unit].add(errors)
     return {unit: total.damage() for unit, total in sums.items()}
 
@@ -100,7 +93,6 @@ def _ask(
     units: Sequence[frozenset[str]],
     samples: Sequence[Arrays],
     streams: int,
-    tell: Callable[[int], None],
 ) -> list[NDArray[np.float64]]:
     """Return, for each unit, ``(outputs, 2)``: power and squared error, summed over the samples in their order."""
     shapes = [array.shape for array in samples[0]]
@@ -111,7 +103,6 @@ def _ask(
     plain = [[output.copy() for output in outputs] for outputs in infer_all(compiled, off)]
     for index, outputs in enumerate(infer_all(compiled, _jobs(samples, len(units)))):
         parts[index] = [squared_error(y, y_u) for y, y_u in zip(plain[index // len(units)], outputs, strict=True)]
-        tell(index + 1)
     by_sample = parts.reshape(len(samples), len(units), -1, 2)
     return [by_sample[:, unit].sum(axis=0) for unit in range(len(units))]
 

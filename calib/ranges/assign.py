@@ -1,8 +1,8 @@
-"""plan + summaries → plan with ranges: one estimator for all, or one chosen for each tensor."""
+"""plan + summaries → plan with ranges."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -23,11 +23,9 @@ EVEN = 0.5
 # Where a convolution pads: 1.2 dB. A zero point made its stems (3 to 7 wide, stride 1 or 2) 1.03 to 2.7 times as slow.
 EVEN_PADDED = 0.75
 
-Choose = Callable[[ActivationQuantizer], RangeEstimator]
-
 
 def assign(
-    plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary], choose: RangeEstimator | Choose
+    plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary], estimator: RangeEstimator
 ) -> QuantizationPlan:
     """Return the plan with a range and a final scheme for every quantizer.
 
@@ -37,12 +35,11 @@ def assign(
     Args:
         plan: from placement; ranges it already has are replaced.
         summaries: of every quantized tensor.
-        choose: one estimator for all quantizers, or a function from quantizer to estimator.
+        estimator: of all quantizers.
 
     Raises:
         StatisticsError: a tensor has no summary.
     """
-    pick: Choose = choose if not hasattr(choose, "needs_histogram") else lambda _: choose  # pyright: ignore
     merged = merge_unified(plan.activations, summaries)
     types = {layer.name: layer.type for layer in plan.layers}
 
@@ -58,7 +55,7 @@ def assign(
             continue
         summary = merged[quantizer.tensor]
         scheme = final_scheme(quantizer, summary, matmul=kinds(quantizer) == {"MatMul"})
-        chosen = pick(quantizer)(summary, scheme, quantizer.levels)
+        chosen = estimator(summary, scheme, quantizer.levels)
         channels = channel_ranges(quantizer, summary, chosen)
         done = replace(quantizer, scheme=scheme, range=chosen, channel_ranges=channels)
         if quantizer.unify:
@@ -68,12 +65,12 @@ def assign(
 
 
 def channel_ranges(
-    quantizer: ActivationQuantizer, summary: TensorSummary, chosen: Range, headroom: float = HEADROOM
+    quantizer: ActivationQuantizer, summary: TensorSummary, chosen: Range
 ) -> tuple[tuple[float, float], ...]:
     """Return a range for each channel of a depthwise layer's input, empty where it has one for all.
 
     A channel's own extremes, seen on some hundred samples, are exceeded on the next: the limit is the weighted
-    geometric mean of the channel's extreme and the tensor's, ``c^(1 - headroom) · t^headroom``.
+    geometric mean of the channel's extreme and the tensor's, ``c^(1 - h) · t^h`` with h = :data:`HEADROOM`.
     """
     if not quantizer.per_channel or summary.channel_low is None or summary.channel_high is None:
         return ()
@@ -84,7 +81,7 @@ def channel_ranges(
     ):
         sign = -1.0 if extremes is summary.channel_low else 1.0
         own = np.clip(sign * extremes.astype(np.float64), limit * 2.0**-10, limit)
-        ends.append(sign * own ** (1 - headroom) * limit**headroom)
+        ends.append(sign * own ** (1 - HEADROOM) * limit**HEADROOM)
     return tuple(zip(ends[0].tolist(), ends[1].tolist(), strict=True))
 
 

@@ -11,7 +11,7 @@ numbers = st.floats(-1e6, 1e6)
 
 
 def test_without_noise_the_mean_is_given_back_in_full():
-    np.testing.assert_array_equal(bias_delta(np.array([1.0, 2.0]), np.array([0.5, 2.5])), [0.5, -0.5])
+    np.testing.assert_array_equal(bias_delta(np.array([1.0, 2.0]), np.array([0.5, 2.5]), np.zeros(2)), [0.5, -0.5])
 
 
 def test_a_shift_within_its_noise_is_left_alone_and_one_beyond_is_not():

@@ -200,7 +200,7 @@ def error(model, candidate, rounded):
     original = candidate.view.nodes[candidate.view.tensor(weight.port).node].data
     q, scale = rounded or quantize_weights(original, weight.scale_shape, weight.levels)
     delta = (original - q * scale).astype(np.float32)
-    (layer,), _ = wiring._layers(candidate, wiring.MAX_INPUTS, 12)
+    (layer,), _ = wiring._layers(candidate, 12)
     form = layer.linear
     rows = [wiring._levels(layer, form.take(x, None).rows()).astype(np.float64) for x in samples_for(candidate)]
     return sum(float((np.einsum("rgk,gok->rgo", r, form.matrices(delta)) ** 2).sum()) for r in rows)
@@ -233,21 +233,24 @@ def test_half_range_weights_stay_in_half_the_range():
 
 
 @pytest.mark.parametrize("build", [dense, grouped, matmul_batched])
-def test_bytes_do_not_depend_on_streams_order_or_memory(build):
+def test_bytes_do_not_depend_on_streams_order_or_memory(build, monkeypatch):
     candidate = candidate_of(build)
     samples = fed(candidate)
     first = round_all(candidate, samples)[0].edits.rounded
     shuffled = [samples[i] for i in (4, 1, 0, 5, 2, 3, 10, 11, 8, 9, 6, 7)]  # even ones stay even
-    runs = [round_all(candidate, samples, streams=2, memory_limit=1), round_all(candidate, shuffled)]
+    runs = [round_all(candidate, shuffled)]
+    monkeypatch.setattr(wiring, "MEMORY", 1)
+    runs.append(round_all(candidate, samples, streams=2))
     for other, _ in runs:
         for port, (q, scale) in first.items():
             assert q.tobytes() == other.edits.rounded[port][0].tobytes()
             assert scale.tobytes() == other.edits.rounded[port][1].tobytes()
 
 
-def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal():
+def test_layers_beyond_the_limit_get_a_clip_by_the_diagonal(monkeypatch):
     candidate = candidate_of(dense)
-    _, (fact, _) = round_all(candidate, fed(candidate), max_inputs=10)
+    monkeypatch.setattr(wiring, "INPUTS_PER_SAMPLE", 1)
+    _, (fact, _) = round_all(candidate, fed(candidate))
     assert "by the diagonal" in fact.detail
     assert fact.sqnr_after_db >= fact.sqnr_before_db
 
@@ -261,9 +264,8 @@ def chain():
 
 def test_a_reverted_layer_takes_its_edits_along_and_those_behind_it_are_what_they_would_be_without_it():
     candidate = candidate_of(chain)
-    samples = [
-        [np.abs(x) + np.float32(0.3)] for (x,) in fed(candidate)
-    ]  # with a mean: each layer has a shift to correct
+    # with a mean: each layer has a shift to correct
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(candidate)]
     rounded, _ = round_all(candidate, samples)
     assert {port.node for port in rounded.edits.rounded} == rounded.edits.biases.keys() == {"first", "second", "layer"}
     left, anew = rounded.without({"first": "reverted"}), round_all(candidate.without({"first": "reverted"}), samples)[0]
@@ -283,13 +285,16 @@ def names_of(candidate):
     return {node.get_friendly_name(): node for node in candidate.model.get_ordered_ops()}
 
 
-def test_layers_in_several_groups_come_out_as_in_one():
+def test_layers_in_several_groups_come_out_as_in_one(monkeypatch):
     candidate = candidate_of(chain)
-    samples, remarks = fed(candidate), []
+    samples = fed(candidate)
     one, facts = round_all(candidate, samples)
-    many, same = round_all(candidate, samples, memory_limit=1, told=remarks.append)
+    monkeypatch.setattr(wiring, "MEMORY", 1)
+    layers, _ = wiring._layers(candidate, len(samples))
+    assert len(list(wiring._groups(layers))) == 3
+    many, same = round_all(candidate, samples)
     assert [f.layer for f in facts if f.correction == "rounding"] == ["first", "second", "layer"]
-    assert facts == same and len(remarks) == 3
+    assert facts == same
     for port, (q, _) in one.edits.rounded.items():
         assert np.array_equal(q, many.edits.rounded[port][0])
 
@@ -315,9 +320,8 @@ def test_biases_of_the_old_weights_are_replaced():
 @pytest.mark.parametrize("build", [dense, depthwise, grouped, matmul_b, matmul_a])
 def test_bias_gives_back_the_mean_that_a_layer_lost(build):
     candidate = candidate_of(build)
-    samples = [
-        [np.abs(x) + np.float32(0.3)] for (x,) in fed(candidate)
-    ]  # inputs with a mean: errors of weights have one
+    # inputs with a mean: errors of weights have one
+    samples = [[np.abs(x) + np.float32(0.3)] for (x,) in fed(candidate)]
     rounded, facts = round_all(candidate, samples)
     alone = replace(rounded, edits=Edits(rounded.edits.rounded))
     axes = {"dense": 1, "depthwise": 1, "grouped": 1}.get(build.__name__)
