@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calib.ranges.affine import level_grid
-from calib.ranges.bins import bins_of
-from calib.ranges.expected import grid_errors
+from calib.ranges.bins import bins_of, grid_errors
 from calib.values.plan import Range, Scheme
 from calib.values.summary import TensorSummary
 

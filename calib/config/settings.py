@@ -227,7 +227,9 @@ class Settings(_Checked):
     def _estimator_is_in_the_table(cls, value: Any) -> Any:
         if isinstance(value, str):
             return _one_of(value, _estimators())
-        if not (callable(value) and hasattr(value, "name") and hasattr(value, "needs_histogram")):
+        from calib.ranges.estimator import RangeEstimator  # here: its package loads numpy and scipy
+
+        if not isinstance(value, RangeEstimator):
             raise ValueError("must be a name, or an object as calib.ranges.estimator.RangeEstimator describes it")
         return value
 

@@ -34,8 +34,7 @@ from numpy.typing import NDArray
 from calib.corrections.bias_correction import local_correction
 from calib.corrections.candidate import Arrays, Candidate, rounded_db
 from calib.corrections.clip_core import choose_clip
-from calib.corrections.one_thread import one_blas_thread
-from calib.corrections.rounding_core import layer_error, nearest, round_weights
+from calib.corrections.rounding_core import layer_error, nearest, one_blas_thread, round_weights
 from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
 from calib.graph.insert import Edits, clone_model
 from calib.graph.layers import weights_of

@@ -24,6 +24,7 @@ from calib.graph.view import GraphView
 from calib.progress import Stage
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
+from calib.ranges.estimator import ChannelEstimator
 from calib.runtime.session import ov
 from calib.statistics.collect import collect
 from calib.statistics.store import load_summaries, save_summaries
@@ -80,7 +81,7 @@ def collect_statistics(
     estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.more)]
     # What goes to a file serves every estimator.
     histogram = file is not None or any(estimator.needs_histogram for estimator in estimators)
-    channels = file is not None or any(getattr(estimator, "needs_channels", False) for estimator in estimators)
+    channels = file is not None or any(isinstance(estimator, ChannelEstimator) for estimator in estimators)
     energies = reader_energies(base.view, plan) if channels else {}
     needs = {q.tensor: Need(histogram, q.per_channel) for q in plan.activations}
     needs |= {tensor: Need(histogram, True, channel_axis=axis) for tensor, (axis, _) in energies.items()}

@@ -11,7 +11,7 @@ from calib.graph.layers import multiply_accumulates
 from calib.graph.view import GraphView
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified
-from calib.ranges.expected import clipped_share
+from calib.ranges.bins import clipped_share
 from calib.runtime.executed import Executed
 from calib.values.facts import LayerFacts, QuantizerFacts
 from calib.values.plan import ActivationQuantizer, QuantizableNode, QuantizationPlan, Range, Skipped, TensorId

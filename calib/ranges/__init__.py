@@ -37,9 +37,7 @@ def get_estimator(name_or_object: str | RangeEstimator) -> RangeEstimator:
         if name_or_object not in ESTIMATORS:
             raise UsageError(f"there is no range estimator {name_or_object!r}; choose one of {choices}")
         return ESTIMATORS[name_or_object]
-    if not (
-        callable(name_or_object) and hasattr(name_or_object, "name") and hasattr(name_or_object, "needs_histogram")
-    ):
+    if not isinstance(name_or_object, RangeEstimator):
         raise UsageError(
             f"a range estimator is called with (summary, scheme, levels) and has a name and needs_histogram; "
             f"got {name_or_object!r}. Pass such an object or one of {choices}"

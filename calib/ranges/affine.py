@@ -11,6 +11,7 @@ plug-in computes it, and zero comes back as exactly zero. It costs at most 2^-15
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,7 @@ from calib.values.plan import Range, Scheme
 SCALE_FLOOR = 2.0**-40
 
 _SIGNIFICANT_BITS = 16
+_Float = TypeVar("_Float", bound="np.floating[Any]")
 
 
 def widen_to_zero(low: float, high: float) -> tuple[float, float]:
@@ -122,7 +124,7 @@ def round_to_levels(weights: NDArray[np.floating], scale: NDArray[np.float32], l
     return np.clip(np.rint(weights / scale), -half, half).astype(np.int8)
 
 
-def dequantized(q: NDArray[np.generic], scale: NDArray[np.floating]) -> NDArray[np.floating]:
+def dequantized(q: NDArray[np.generic], scale: NDArray[_Float]) -> NDArray[_Float]:
     """Return ``q * scale`` in the scale's precision: in float32 what OpenVINO's layers multiply with.
 
     Args:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from calib.ranges.bins import bins_of
+from calib.ranges.bins import ExpectedError, bins_of, expected_parts
 from calib.ranges.estimator import RangeEstimator
-from calib.ranges.expected import ExpectedError, expected_parts
 from calib.ranges.minmax import MeanMinMax, MinMax
 from calib.ranges.mse import FEW_VALUES, Mse
 from calib.ranges.percentile import Percentile
@@ -44,7 +44,7 @@ class Auto:
 
     name = "auto"
     needs_histogram = True
-    needs_channels = True
+    needs_channels: Literal[True] = True
 
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
         """Return the range of the best estimator, with the figures of all in its reason."""

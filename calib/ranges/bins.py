@@ -1,4 +1,4 @@
-"""A tensor's histogram as intervals of real numbers, cut at its exact extremes."""
+"""A tensor's histogram as intervals of real numbers, and what a range would cost: the expected squared error."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
 from calib.ranges.affine import level_grid
-from calib.values.plan import Scheme
+from calib.values.plan import Range, Scheme
+from calib.values.sqnr import decibel
 from calib.values.summary import TensorSummary
 
+# A bin narrower than this share of its value is a point: the difference of two integrals would be noise.
+_POINT = 2.0**-20
 _REPEATS = 16  # how often a value is seen on average before it counts as repeated
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Values are taken as uniform within their bin.
+    """The histogram cut at the tensor's exact extremes; values are taken as uniform within their bin.
 
     Attributes:
         low: ``(bins,)`` float64, ascending lower ends.
@@ -89,3 +92,97 @@ def bins_of(summary: TensorSummary) -> Bins:
     # float32 rounding of a mean can't leave the data, so only the outermost bins are cut
     low, high = (np.clip(edge[order], summary.low, summary.high) for edge in (low, high))
     return Bins(low, high, summary.histogram.counts[order].astype(np.float64))
+
+
+@dataclass(frozen=True)
+class ExpectedError:
+    """Mean squared error of a quantized tensor, in squared units of the tensor.
+
+    Attributes:
+        rounding: from values within half a level of the levels.
+        clipping: from values beyond them.
+        power: the tensor's mean square, to compare with.
+    """
+
+    rounding: float
+    clipping: float
+    power: float
+
+    @property
+    def total(self) -> float:
+        """Rounding and clipping together."""
+        return self.rounding + self.clipping
+
+    @property
+    def sqnr(self) -> float:
+        """Signal to quantization noise, dB; infinite without noise."""
+        return decibel(self.power, self.total)
+
+
+def grid_errors(bins: Bins, scale: NDArray[np.float64], below: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
+    """Return the mean squared error of each of several level grids, exact for values uniform within their bins.
+
+    With u = x / scale and n = clip(round(u), -below, levels - 1 - below), the squared error (u - n)² has the
+    antiderivative n / 12 + (u - n)³ / 3, inside and outside of the levels alike; a bin's error is its difference
+    over the bin's width.
+
+    Args:
+        bins: of the tensor.
+        scale: ``(grids,)``.
+        below: ``(grids,)`` levels below zero.
+        levels: of each grid.
+    """
+    scale, below = scale[:, None], below[:, None]
+    low, high = bins.low / scale, bins.high / scale
+    width = high - low
+    point = width <= _POINT * np.abs(low + high)
+    upper, at_high = _antiderivative(high, below, levels)
+    lower, _ = _antiderivative(low, below, levels)
+    error = np.where(point, (high - at_high) ** 2, (upper - lower) / np.where(point, 1.0, width))
+    return (error @ bins.counts) * scale[:, 0] ** 2 / bins.total
+
+
+def _antiderivative(u: NDArray[np.float64], below: NDArray[np.float64], levels: int):
+    nearest = np.clip(np.rint(u), -below, levels - 1 - below)
+    off = u - nearest
+    return nearest / 12 + off * off * off / 3, nearest
+
+
+def expected_parts(summary: TensorSummary, chosen: Range, scheme: Scheme, levels: int) -> ExpectedError:
+    """Return the expected squared error of quantizing a tensor, split into rounding and clipping.
+
+    Raises:
+        StatisticsError: the tensor has no histogram.
+    """
+    bins = bins_of(summary)
+    scale, below = level_grid([chosen.low], [chosen.high], scheme, levels)
+    total = float(grid_errors(bins, scale, below, levels)[0])
+    clipping = min(_clipping(bins, float(scale[0]), float(below[0]), levels), total)
+    return ExpectedError(total - clipping, clipping, float(bins.second_moment.sum() / bins.total))
+
+
+def _clipping(bins: Bins, scale: float, below: float, levels: int) -> float:
+    """Mean of the squared errors of values more than half a level beyond the last one, by the same integral."""
+    total = 0.0
+    for sign, last in ((1.0, levels - 1 - below), (-1.0, below)):
+        beyond = bins.where((bins.high if sign > 0 else -bins.low) > (last + 0.5) * scale)
+        ends = np.sort(sign * np.stack([beyond.low, beyond.high]) / scale - last, axis=0)
+        low, high = np.maximum(ends[0], 0.5), ends[1]
+        whole = ends[1] - ends[0]
+        point = whole <= _POINT * (ends[1] + last)
+        cubes = (high**3 - low**3) / 3 / np.where(point, 1.0, whole)
+        total += float(np.where(point, high**2, cubes) @ beyond.counts)
+    return total * scale**2 / bins.total
+
+
+def clipped_share(summary: TensorSummary, chosen: Range) -> float:
+    """Return the share of a tensor's values outside of a range, 0 to 1.
+
+    Raises:
+        StatisticsError: the tensor has no histogram.
+    """
+    bins = bins_of(summary)
+    width = bins.high - bins.low
+    inside = np.minimum(bins.high, chosen.high) - np.maximum(bins.low, chosen.low)
+    part = np.where(width > 0, np.clip(inside / np.where(width > 0, width, 1.0), 0.0, 1.0), inside >= 0)
+    return max(0.0, 1.0 - float(part @ bins.counts) / bins.total)

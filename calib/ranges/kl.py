@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from calib.ranges.affine import level_grid, widen_to_zero
-from calib.ranges.bins import Bins, bins_of
-from calib.ranges.expected import grid_errors
+from calib.ranges.bins import Bins, bins_of, grid_errors
 from calib.values.plan import Range, Scheme
 from calib.values.summary import TensorSummary
 

@@ -8,8 +8,8 @@ import pytest
 from calib.corrections import bias_correction
 from calib.corrections import rounding as wiring
 from calib.corrections.candidate import Candidate
-from calib.corrections.one_thread import _libraries, one_blas_thread
 from calib.corrections.rounding import round_all
+from calib.corrections.rounding_core import _libraries, one_blas_thread
 from calib.corrections.rows import linear, paddings
 from calib.graph.finder import find
 from calib.graph.insert import Edits

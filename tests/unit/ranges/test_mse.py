@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from calib.ranges import get_estimator, mse
 from calib.ranges.affine import level_grid
-from calib.ranges.bins import Bins, bins_of
-from calib.ranges.expected import grid_errors
+from calib.ranges.bins import Bins, bins_of, grid_errors
 from calib.values.plan import Range, Scheme, TensorId
 from calib.values.summary import Histogram, TensorSummary
 

@@ -8,7 +8,7 @@ from oracles import expected_error, quantize_dequantize
 
 from calib.errors import StatisticsError
 from calib.ranges.affine import range_limits
-from calib.ranges.expected import clipped_share, expected_parts
+from calib.ranges.bins import clipped_share, expected_parts
 from calib.values.plan import Range, Scheme, TensorId
 from calib.values.summary import Histogram, TensorSummary
 
