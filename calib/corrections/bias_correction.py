@@ -27,11 +27,10 @@ from calib.corrections.scoring import Scorer
 from calib.errors import ModelError
 from calib.graph.insert import Edits
 from calib.graph.twin import batchable, twin
-from calib.runtime.session import F32, Session
+from calib.runtime.session import SIMULATED, Session
 from calib.values.facts import CorrectionFacts
 
 SAMPLES = 16  # 8 to 32 gave the same output error within 1 dB on four networks
-SIMULATED = {**F32, "LP_TRANSFORMS_MODE": "NO"}  # the means in between would keep the layers from INT8 anyway
 
 
 def local_correction(
@@ -105,7 +104,7 @@ def sequential_correction(candidate: Candidate, samples: Sequence[Arrays]) -> Ca
         return None
     model, layers = made
     stacked = [np.concatenate([sample[i] for sample in chosen]) for i in range(len(chosen[0]))]
-    deltas = Session(model, SIMULATED)(stacked)
+    deltas = Session(model, SIMULATED)(stacked)  # the means in between would keep the layers from INT8 anyway
     biases = {layer: delta.astype(np.float32) for layer, delta in zip(layers, deltas, strict=True)}
     if not all(np.isfinite(delta).all() for delta in biases.values()):
         return None

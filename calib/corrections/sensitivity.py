@@ -7,7 +7,7 @@ with four unlabelled samples), where leaving one out does not (.2 to .4): it doe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Arrays, Candidate
 from calib.graph.comparable import comparable
 from calib.graph.switches import added_bytes, switch_model
-from calib.runtime.session import F32, compile_model, infer_all
+from calib.runtime.session import SIMULATED, compile_model, infer_all
 from calib.values.sqnr import squared_error
-
-# Simulated: with switches in between no layer would run in INT8, and the plug-in would still rewrite the quantizers.
-SIMULATED: Mapping[str, Any] = {**F32, "LP_TRANSFORMS_MODE": "NO"}
 
 
 def one_in_damages(
@@ -97,6 +94,7 @@ def _ask(
     """Return, for each unit, ``(outputs, 2)``: power and squared error, summed over the samples in their order."""
     shapes = [array.shape for array in samples[0]]
     model = comparable(switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes))
+    # with switches in between no layer would run in INT8, and the plug-in would still rewrite the quantizers
     compiled = compile_model(model, SIMULATED, streams=streams)
     parts = np.zeros((len(samples) * len(units), len(compiled.outputs), 2))
     off = (_feed(sample, np.zeros(len(units), np.float32)) for sample in samples)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.sensitivity import SIMULATED, groups_of, one_in_damages
+from calib.corrections.sensitivity import groups_of, one_in_damages
 from calib.errors import ExecutionError, ModelError
 from calib.graph.comparable import comparable
 from calib.graph.finder import find
@@ -17,7 +17,7 @@ from calib.graph.taps import Need
 from calib.graph.view import GraphView
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
-from calib.runtime.session import Session, compile_model, ov
+from calib.runtime.session import SIMULATED, Session, compile_model, ov
 from calib.statistics.collect import collect
 
 op = ov.opset13
