@@ -53,7 +53,7 @@ def local_correction(
     Returns:
         None twice where the layer has no channels, or no channel a shift.
     """
-    if linear.kind == "MatMul" and linear.groups > 1:
+    if linear.axes.stack and linear.groups > 1:
         return None, None  # one bias for all groups would be wrong for each
     x, x_q = (np.stack(each, axis=-1) for each in zip(*means, strict=True))
     matrices = linear.matrices(weights).astype(np.float64), linear.matrices(quantized)

@@ -14,7 +14,7 @@ MatMul, constant A ``(…, M, K)``       product …  M                  K
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.graph.layers import LAYERS, Axes, axes_of
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
 from calib.values.plan import Port
@@ -39,49 +40,44 @@ class Linear:
     Attributes:
         port: of the constant.
         shape: of the constant.
-        transposed: MatMul: whether the contracted axis of the constant is not the last.
-        crossed: MatMul: whether the contracted axis of the other input is not the last.
-        attributes: of a convolution, as the operation has them; empty for a MatMul.
+        axes: of the constant.
+        attributes: as the operation has them.
     """
 
     port: Port
-    kind: str
     shape: tuple[int, ...]
-    transposed: bool
-    crossed: bool
-    attributes: dict[str, Any]
+    axes: Axes
+    attributes: Mapping[str, Any]
 
     @property
     def groups(self) -> int:
         """How many matrices there are."""
-        if self.kind == "MatMul":
-            return math.prod(self.shape[:-2])
-        return self.shape[0] if self.kind == "GroupConvolution" else 1
+        return math.prod(self.shape[axis] for axis in (*self.axes.groups, *self.axes.stack))
 
     @property
     def outputs(self) -> int:
         """Rows of a matrix."""
-        if self.kind == "MatMul":
-            return self.shape[-1 if self.transposed else -2]
-        return self.shape[1 if self.kind == "GroupConvolution" else 0]
+        return self.shape[self.axes.outputs]
 
     @property
     def inputs(self) -> int:
         """Columns of a matrix."""
-        return math.prod(self.shape) // max(self.groups * self.outputs, 1)
+        return math.prod(self.shape[axis] for axis in (self.axes.inputs, *self.axes.kernel))
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        """The constant's axes as those of matrices: groups, outputs, inputs."""
+        axes = self.axes
+        return (*axes.groups, *axes.stack, axes.outputs, axes.inputs, *axes.kernel)
 
     def matrices(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return ``(groups, outputs, inputs)`` of values in the constant's shape."""
-        if self.transposed:
-            values = np.swapaxes(values, -1, -2)
-        return values.reshape(self.groups, self.outputs, self.inputs)
+        return values.transpose(self._order).reshape(self.groups, self.outputs, self.inputs)
 
     def constant(self, matrices: NDArray[Any]) -> NDArray[Any]:
         """Return values in the constant's shape: undo ``matrices``."""
-        if not self.transposed:
-            return np.ascontiguousarray(matrices).reshape(self.shape)
-        *batch, last, first = self.shape
-        return np.ascontiguousarray(np.swapaxes(matrices.reshape(*batch, first, last), -1, -2))
+        ordered = matrices.reshape([self.shape[axis] for axis in self._order])
+        return np.ascontiguousarray(ordered.transpose(np.argsort(self._order)))
 
     def pick(self, shape: tuple[int, ...], limit: int | None) -> Pick | None:
         """Return which positions of an input of this shape make up the rows; None for a MatMul, which has them.
@@ -90,9 +86,9 @@ class Linear:
             shape: of the layer's other input.
             limit: at most this many rows, taken evenly; None for all.
         """
-        if self.kind == "MatMul":
+        kernel = tuple(self.shape[axis] for axis in self.axes.kernel)
+        if not kernel:
             return None
-        kernel = self.shape[3 if self.kind == "GroupConvolution" else 2 :]
         strides, dilations = (tuple(self.attributes[name]) for name in ("strides", "dilations"))
         begin, end = (tuple(pads) for pads in paddings(shape[2:], kernel, self.attributes))
         return pick_positions(shape, kernel, strides, begin, end, dilations, limit)
@@ -104,7 +100,7 @@ class Linear:
         it a reorder.
         """
         partial = x.get_partial_shape()
-        if partial.is_dynamic or self.kind == "MatMul" or x.get_node().get_type_name() == "Parameter":
+        if partial.is_dynamic or not self.axes.kernel or x.get_node().get_type_name() == "Parameter":
             return x, None
         shape = tuple(partial.to_shape())
         pick = self.pick(shape, limit)
@@ -125,7 +121,7 @@ class Linear:
             limit: as there.
             tapped: which positions these are; None for the whole of the layer's other input.
         """
-        if self.kind == "MatMul":
+        if not self.axes.kernel:
             rows = self._matmul_rows(x)
             return Taken(rows[evenly(len(rows), limit)])
         pick = tapped or self.pick(x.shape, limit)
@@ -134,7 +130,7 @@ class Linear:
         return Taken(values.reshape(len(values), self.groups, -1), pick)
 
     def _matmul_rows(self, x: NDArray[np.floating]) -> NDArray[np.floating]:
-        if self.crossed:
+        if self.axes.source == -2:
             x = np.swapaxes(x, -1, -2)
         batch = self.shape[:-2]
         own = (1,) * (len(batch) - (x.ndim - 2)) + x.shape[:-2]  # the batch axes of both, aligned from the right
@@ -149,19 +145,18 @@ class Linear:
 def linear(view: GraphView, layer: str, port: Port) -> Linear | str:
     """Describe a layer whose weights come in through ``port``, or say why rounding leaves it alone."""
     kind = view.types[layer]
-    if kind not in ("Convolution", "GroupConvolution", "MatMul"):
+    if LAYERS[kind].spreads:
         return f"rounding has no rows for a {kind}, whose outputs see different shares of the kernel"
     node = view.nodes[layer]
-    shape, attributes = tuple(node.input_value(port.input).get_shape()), dict(node.get_attributes())
-    if kind != "MatMul":
-        if any(pad < 0 for side in ("pads_begin", "pads_end") for pad in attributes[side]):
-            return "its padding is negative"
-        return Linear(port, kind, shape, False, False, attributes)
-    swapped = [attributes["transpose_a"], not attributes["transpose_b"]]  # whether the contracted axis is not the last
-    return Linear(port, kind, shape, swapped[port.input], swapped[1 - port.input], {})
+    attributes = node.get_attributes()
+    if any(pad < 0 for side in ("pads_begin", "pads_end") for pad in attributes.get(side, ())):
+        return "its padding is negative"
+    return Linear(port, tuple(node.input_value(port.input).get_shape()), axes_of(view, port), attributes)
 
 
-def paddings(size: tuple[int, ...], kernel: tuple[int, ...], attributes: dict[str, Any]) -> tuple[list[int], list[int]]:
+def paddings(
+    size: tuple[int, ...], kernel: tuple[int, ...], attributes: Mapping[str, Any]
+) -> tuple[list[int], list[int]]:
     """Return ``(begin, end)`` of a convolution's padding for an input of this spatial size.
 
     ``auto_pad`` is worked out here: a model of dynamic size has no numbers for it.

@@ -9,7 +9,7 @@ from calib.corrections.candidate import Candidate
 from calib.corrections.scoring import Scored
 from calib.errors import ExecutionError, ModelError
 from calib.graph.insert import INT8_WEIGHTS
-from calib.graph.operations import LAYERS
+from calib.graph.layers import LAYERS
 from calib.graph.view import GraphView
 from calib.runtime.executed import Executed, executed_layers
 from calib.runtime.session import compile_model, ov

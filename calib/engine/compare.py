@@ -15,6 +15,7 @@ from calib.engine.building import aliases
 from calib.engine.job import open_samples, prepare
 from calib.errors import DataError, UsageError
 from calib.graph.finder import already_quantized, find
+from calib.graph.layers import LAYERS, channel_axis
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.loading.load import Loaded, input_specs, load_model, output_name
@@ -27,7 +28,6 @@ from calib.values.facts import Comparison, LayerComparison
 from calib.values.plan import QuantizationPlan, TensorId
 from calib.values.version import __version__
 
-LAYER_TYPES = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 TAPPED_BYTES = 128 << 20  # of layer outputs at a time; larger networks take several passes
 TIMED_FEEDS = 8
 # Compiling element-wise chains to code of their own takes a third of a tapped FP32 model's compilation. A tapped INT8
@@ -121,7 +121,7 @@ def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:
     Returns:
         The pairs in topological order of the first model, and the names that stay alone.
     """
-    layers = [[name for name, kind in view.types.items() if kind in LAYER_TYPES] for view in (before, after)]
+    layers = [[name for name, kind in view.types.items() if kind in LAYERS] for view in (before, after)]
     names = [name for name in layers[0] if name in layers[1] and before.types[name] == after.types[name]]
     pairs = [_Pair(name, name, "name") for name in names]
     rest = [
@@ -185,7 +185,7 @@ def _errors(
             for model, which, config in zip(models, ("before", "after"), configs, strict=True)
         ]
         for pair in chunk:
-            errors[pair.before] = LayerError(-1 if view.types[pair.before] == "MatMul" else 1)
+            errors[pair.before] = LayerError(channel_axis(view, pair.before))
         targets = [*(outputs.values() if number == 0 else [None] * len(own)), *(errors[p.before] for p in chunk)]
         for feed in feeds():
             for target, a, b in zip(targets, *(session(feed) for session in sessions), strict=True):

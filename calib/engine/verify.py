@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from calib.corrections.scoring import mean_db, normalized_errors, output_names
 from calib.engine.building import Int8Model
-from calib.engine.compare import LAYER_TYPES
 from calib.engine.job import Job
 from calib.engine.result import Result
 from calib.errors import ExecutionError
+from calib.graph.layers import LAYERS
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.runtime.session import F32, SIMULATED, Session, core, ov
@@ -91,7 +91,7 @@ def _where(
     Each layer's output is a result of both models then, so that a few layers may run in another way than before.
     """
     views = GraphView(model), GraphView(other)
-    layers = [name for name, kind in views[0].types.items() if kind in LAYER_TYPES and name in views[1].types]
+    layers = [name for name, kind in views[0].types.items() if kind in LAYERS and name in views[1].types]
     tapped = _outputs(tapped_model(model, layers), config, feeds), _outputs(tapped_model(other, layers), F32, feeds)
     first = len(model.outputs)
     for position, layer in enumerate(layers, first):

@@ -6,18 +6,17 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from calib.errors import UsageError
-from calib.graph.layers import depth_of
+from calib.graph.layers import LAYERS, LayerRule, axes_of, is_depthwise, products, scale_shape
 from calib.graph.operations import (
     BODIES,
     ELEMENTWISE,
     EXTREMES,
-    LAYERS,
     LEFT_ALONE,
     RECTIFYING,
     SELECTING,
-    LayerRule,
 )
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
@@ -100,17 +99,16 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
     refused = _negated(view, TensorId(name)) or _miscompiled(view, name, rule)
     if refused:
         return refused
-    if rule.weights is None:
+    if len(rule.weights) > 1:
         return _examine_matmul(view, name, constant)
-    if not constant[rule.weights]:
+    (weights,) = rule.weights
+    if not constant[weights]:
         return "its weights are computed at run time"
-    node = view.nodes[name]
-    shape = tuple(node.input_value(rule.weights).get_shape())
-    if shape[0] == 1 and view.types[view.inputs[name][0].node] == "Softmax":
+    port = Port(name, weights)
+    if prod(scale_shape(view, port)) == 1 and view.types[view.inputs[name][0].node] == "Softmax":
         return "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift"
     # With several outputs a channel, ranges for each channel give wrong numbers (error 7x the quantization's).
-    depthwise = rule.type == "GroupConvolution" and shape[1] == shape[2] == 1
-    return QuantizableNode(name, rule.type, (0,), (rule.weights,), depthwise)
+    return QuantizableNode(name, rule.type, rule.activations, (weights,), is_depthwise(view, port))
 
 
 def _negated(view: GraphView, tensor: TensorId, rectified: bool = False) -> str:
@@ -170,7 +168,7 @@ def _wide_row(view: GraphView, name: str, rule: LayerRule) -> str:
     if not rule.type.endswith("Convolution") or not view.is_constant(view.inputs[name][1]):
         return ""
     shape, attributes = tuple(view.nodes[name].input_value(1).get_shape()), view.nodes[name].get_attributes()
-    width, channels = shape[-1], shape[-1 - len(attributes["strides"])]
+    width, channels = shape[-1], shape[axes_of(view, Port(name, 1)).inputs]
     row = width * channels
     if attributes["dilations"][-1] != 1 or channels % 4 or channels >= 32 or row % 64 or row <= 64:
         return ""
@@ -226,7 +224,7 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
         if rank < 2:
             return f"input {index} is a vector: there is no axis for a scale per channel"
         if fixed:
-            depth = depth_of(view, name, index)
+            depth = products(view, Port(name, index))
             if depth < SHALLOW:
                 return (
                     f"it sums {depth} products an output, as box decoding does: quantizing its input costs more than "

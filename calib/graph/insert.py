@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
-from calib.graph.layers import channel_shape, following_bias, sums_without_padding, weights_of
+from calib.graph.layers import axes_of, channel_shape, following_bias, sums_without_padding, weights_of
 from calib.graph.view import GraphView
 from calib.ranges.affine import channel_limits, dequantized, quantize_weights, range_limits
 from calib.runtime.session import ov
@@ -188,11 +188,8 @@ def settled(names: Container[str], layer: str) -> str:
 def _take_away(view: GraphView, port: Port, shift: float, weights: Int8Weights) -> None:
     """Subtract what a shifted input adds to a layer's output: the shift times the sum of each output's weights."""
     layer, (values, scale) = port.node, weights
-    matrix = dequantized(values, scale.astype(np.float64))
-    if view.types[layer] == "MatMul":
-        sums = matrix.sum(axis=1 if view.nodes[layer].get_attributes()["transpose_b"] else 0)
-    else:
-        sums = matrix.sum(axis=tuple(range(1, matrix.ndim)))
+    axes = axes_of(view, port)
+    sums = dequantized(values, scale.astype(np.float64)).sum(axis=(axes.inputs, *axes.kernel))
     _add_behind(view, layer, -shift * sums, f"{layer}{ZERO_POINT}")
 
 

@@ -1,14 +1,165 @@
-"""What a layer is: where its weights, its channels and its bias lie, and how much it multiplies."""
+"""What a layer is, as data: one row an operation, and what follows from it for a layer of a model.
+
+A new operation is a new row: where outputs, inputs and channels lie, how the plug-in wants its levels, and why it stays
+in floating point where it does. ``tests/contracts/test_operations.py`` asks of every row whether it is so.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.graph.view import GraphView
-from calib.values.plan import Port, QuantizableNode, QuantizationPlan, TensorId
+from calib.values.plan import Port, QuantizableNode, QuantizationPlan, Scheme, TensorId
+
+if TYPE_CHECKING:  # the zoo reads the table too, in a process that never loads OpenVINO
+    from calib.graph.view import GraphView
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Which axes of a layer's weights are what, and where its data holds the channels that they meet.
+
+    In the table axes may be counted from the back, and those left over are not filled in; for a layer of a model, axes
+    of weights are counted from the front.
+
+    Attributes:
+        outputs: of the output channels of a group.
+        inputs: of the input channels of a group; products are summed over it.
+        groups: of groups of channels, each with weights of its own.
+        kernel: of a window that moves over the data; products are summed over them too.
+        stack: of a stack of matrices, as the data has one.
+        channels: of the layer's output: its channels, groups and all.
+        source: of the layer's other input: its channels, groups and all.
+    """
+
+    outputs: int
+    inputs: int
+    groups: tuple[int, ...] = ()
+    kernel: tuple[int, ...] = ()
+    stack: tuple[int, ...] = ()
+    channels: int = 1
+    source: int = 1
+
+    @property
+    def scaled(self) -> tuple[int, ...]:
+        """Axes of the weights along which each entry has a scale of its own."""
+        return (*self.groups, *self.stack, self.outputs)
+
+    @property
+    def read(self) -> tuple[int, ...]:
+        """Axes of the weights that the input's channels lie along."""
+        return (*self.groups, self.inputs)
+
+
+@dataclass(frozen=True)
+class LayerRule:
+    """An operation that multiplies an input with weights, or two inputs, and may run in INT8.
+
+    Attributes:
+        weights: the input ports that may carry a constant, and how its axes are read.
+        others: what the axes of weights are that a row does not name.
+        transposed_by: for each input the attribute that swaps its last two axes; empty where there is none.
+        spreads: whether each position of the input is spread over a window of the output (a transposed convolution),
+            rather than each position of the output gathered from a window of the input.
+        activations: the input ports that may carry activations.
+        signed: how levels must lie for data with negative values.
+        never: why the plug-in never runs it in INT8; empty if it does.
+        unless_positive: why it stays in floating point unless its input is proved never to be negative.
+    """
+
+    type: str
+    weights: Mapping[int, Axes]
+    others: Literal["kernel", "stack"] = "kernel"
+    transposed_by: tuple[str, ...] = ()
+    spreads: bool = False
+    activations: tuple[int, ...] = (0,)
+    signed: Scheme = Scheme.ASYMMETRIC
+    never: str = ""
+    unless_positive: str = ""
+
+    def axes(self, port: int, rank: int, attributes: Mapping[str, Any]) -> Axes:
+        """Return the axes for weights of this rank (2 or more) at ``port`` of an operation with these attributes."""
+        row = self.weights[port]
+        outputs, inputs, source = row.outputs % rank, row.inputs % rank, row.source
+        if self.transposed_by:
+            own, other = (bool(attributes[self.transposed_by[index]]) for index in (port, 1 - port))
+            outputs, inputs = (inputs, outputs) if own else (outputs, inputs)
+            source = -3 - source if other else source  # the last and the one before it
+        left = tuple(axis for axis in range(rank) if axis not in (*row.groups, outputs, inputs))
+        filled = {"kernel": left} if self.others == "kernel" else {"stack": left}
+        return replace(row, outputs=outputs, inputs=inputs, source=source, **filled)
+
+    def products(self, port: int, shape: Sequence[int], attributes: Mapping[str, Any]) -> int:
+        """Return how many products are summed to one value of the output; one that spreads: that one input goes into.
+
+        Args:
+            port: of the weights, or of the second input where both are computed.
+            shape: of what it reads.
+            attributes: of the operation.
+        """
+        if len(shape) < 2:
+            return prod(shape)  # of a vector all is summed
+        axes = self.axes(port, len(shape), attributes)
+        return prod(shape[axis] for axis in (axes.outputs if self.spreads else axes.inputs, *axes.kernel))
+
+    def multiply_accumulates(
+        self, data: Sequence[int], weights: Sequence[int], output: Sequence[int], attributes: Mapping[str, Any]
+    ) -> int:
+        """Return how many products one inference sums, from the shapes of both inputs and of the output."""
+        return prod(data if self.spreads else output) * self.products(1, weights, attributes)
+
+
+LAYERS: dict[str, LayerRule] = {
+    rule.type: rule
+    for rule in (
+        LayerRule("Convolution", {1: Axes(outputs=0, inputs=1)}),
+        LayerRule("GroupConvolution", {1: Axes(groups=(0,), outputs=1, inputs=2)}),
+        # With a zero point it runs in f32, 3.6x slower than INT8. With signed levels oneDNN's brgconv gives other
+        # numbers than its own simulation for many kernels (4x4 with stride 2 and pad 1: error 5x the signal).
+        LayerRule(
+            "ConvolutionBackpropData",
+            {1: Axes(inputs=0, outputs=1)},
+            spreads=True,
+            signed=Scheme.SYMMETRIC,
+            unless_positive="its input can be negative, and INT8 deconvolution of signed data computes wrong results "
+            "for some kernels in OpenVINO 2026.4",
+        ),
+        LayerRule(
+            "GroupConvolutionBackpropData",
+            {1: Axes(groups=(0,), inputs=1, outputs=2)},
+            spreads=True,
+            never="the CPU plug-in has no INT8 primitive for grouped deconvolution",
+        ),
+        LayerRule(
+            "MatMul",  # (…, M, K) · (…, K, N)
+            {
+                0: Axes(outputs=-2, inputs=-1, channels=-2, source=-2),
+                1: Axes(outputs=-1, inputs=-2, channels=-1, source=-1),
+            },
+            others="stack",
+            transposed_by=("transpose_a", "transpose_b"),
+            activations=(0, 1),
+        ),
+    )
+}
+
+
+def weights_port(view: GraphView, layer: str) -> Port:
+    """Return the port of a layer's weights; the last that may carry them where none is constant."""
+    ports = [Port(layer, index) for index in LAYERS[view.types[layer]].weights]
+    return next((port for port in ports if view.is_constant(view.tensor(port))), ports[-1])
+
+
+def axes_of(view: GraphView, port: Port) -> Axes:
+    """Return the axes of a layer's weights, which come in through ``port``."""
+    rule, shape = LAYERS[view.types[port.node]], view.shape(view.tensor(port))
+    assert shape is not None
+    return rule.axes(port.input, len(shape), view.nodes[port.node].get_attributes())
 
 
 def weights_of(view: GraphView, port: Port) -> NDArray[np.float32]:
@@ -17,34 +168,25 @@ def weights_of(view: GraphView, port: Port) -> NDArray[np.float32]:
     return np.asarray(node.data, dtype=np.float32)
 
 
-def scale_shape(view: GraphView, layer: QuantizableNode, index: int) -> tuple[int, ...]:
+def scale_shape(view: GraphView, port: Port) -> tuple[int, ...]:
     """Return the shape of the weight scales: one for each output channel, rank of the weights.
 
     A grouped convolution with several outputs a group needs both axes: ``[G, 1, …]`` there fails to compile.
     """
-    node = view.nodes[layer.name]
-    shape = tuple(node.input_value(index).get_shape())
-    if layer.type == "GroupConvolution":
-        axes = {0, 1}
-    elif layer.type == "ConvolutionBackpropData":
-        axes = {1}
-    elif layer.type == "MatMul":
-        transposed = node.get_attributes()["transpose_a" if index == 0 else "transpose_b"]
-        last = len(shape) - 1
-        # B is (…, K, N) or, transposed, (…, N, K); A is (…, M, K) or, transposed, (…, K, M).
-        channel = last - 1 if transposed == (index == 1) else last
-        axes = {*range(last - 1), channel}
-    else:
-        axes = {0}
-    return tuple(size if axis in axes else 1 for axis, size in enumerate(shape))
+    shape, scaled = view.shape(view.tensor(port)) or (), axes_of(view, port).scaled
+    return tuple((size or 1) if axis in scaled else 1 for axis, size in enumerate(shape))
+
+
+def is_depthwise(view: GraphView, port: Port) -> bool:
+    """Say whether the weights at ``port`` make each output channel from one input channel of its own."""
+    shape, axes = view.shape(view.tensor(port)) or (), axes_of(view, port)
+    return bool(axes.groups) and shape[axes.outputs] == shape[axes.inputs] == 1
 
 
 def channel_axis(view: GraphView, layer: str) -> int:
-    """Return the axis of a layer's output that has one entry for each weight scale."""
-    if view.types[layer] != "MatMul":
-        return 1
-    rank = view.nodes[layer].output(0).get_partial_shape().rank.get_length()
-    return rank - 2 if view.is_constant(view.tensor(Port(layer, 0))) else rank - 1
+    """Return the axis of a layer's output that has one entry for each weight scale, 1 or counted from the back."""
+    port = weights_port(view, layer)
+    return LAYERS[view.types[layer]].weights[port.input].channels
 
 
 def channel_shape(view: GraphView, layer: str) -> list[int]:
@@ -55,12 +197,17 @@ def channel_shape(view: GraphView, layer: str) -> list[int]:
 
 
 def sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
-    """Say whether a constant added to a layer's input adds a constant to each channel of its output."""
-    attributes = view.nodes[layer.name].get_attributes()
-    if layer.type == "MatMul":
-        return layer.weights == (1,) and len(view.shape(view.tensor(Port(layer.name, 1))) or ()) == 2
+    """Say whether a constant added to a layer's input adds a constant to each channel of its output.
+
+    No for grouped convolutions and stacks of matrices: their zero points stay where they are.
+    """
+    rule, attributes = LAYERS[layer.type], view.nodes[layer.name].get_attributes()
+    if layer.weights != (1,) or rule.spreads:
+        return False
+    axes = axes_of(view, Port(layer.name, 1))
     pads = (*attributes.get("pads_begin", ()), *attributes.get("pads_end", ()))
-    return layer.type == "Convolution" and attributes["auto_pad"] in ("explicit", "valid") and not any(pads)
+    padded = any(pads) or attributes.get("auto_pad", "valid") not in ("explicit", "valid")
+    return not (axes.groups or axes.stack or padded)
 
 
 def following_bias(view: GraphView, layer: str) -> tuple[Port, NDArray[np.float32]] | None:
@@ -75,7 +222,7 @@ def following_bias(view: GraphView, layer: str) -> tuple[Port, NDArray[np.float3
     values: Any = view.nodes[tensor.node]
     data = np.asarray(values.data)
     out = view.nodes[layer].output(0).get_partial_shape().rank.get_length()
-    axis = channel_axis(view, layer)
+    axis = channel_axis(view, layer) % out
     shape = (1,) * (out - data.ndim) + data.shape
     if len(shape) != out or any(size != 1 for i, size in enumerate(shape) if i != axis):
         return None
@@ -94,7 +241,7 @@ def reader_energies(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, t
     found = {}
     for quantizer in plan.activations:
         ports = sorted({route.layer for route in quantizer.routes})
-        parts = [_column_energy(view, port, weights[port.node]) for port in ports if port.node in weights]
+        parts = [_column_energy(view, weights[port.node]) for port in ports if port.node in weights]
         shapes = [view.shape(tensor) for tensor in (quantizer.tensor, *(view.tensor(port) for port in ports))]
         axes = {axis for axis, _ in parts}
         if len(parts) < len(ports) or len(axes) != 1 or any(s is None or len(s) < 2 for s in shapes):
@@ -105,45 +252,28 @@ def reader_energies(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, t
     return found
 
 
-def _column_energy(view: GraphView, port: Port, weights: Port) -> tuple[int, NDArray[np.float64]]:
+def _column_energy(view: GraphView, weights: Port) -> tuple[int, NDArray[np.float64]]:
     """Return ``(axis, energies)`` of one layer's input; no energies where its weights are a stack of matrices."""
-    kind, squares = view.types[port.node], weights_of(view, weights).astype(np.float64) ** 2
-    axis, energy = 1, np.zeros(0)
-    if kind == "Convolution":
-        energy = squares.mean(axis=(0, *range(2, squares.ndim)))
-    elif kind == "GroupConvolution":
-        energy = squares.mean(axis=(1, *range(3, squares.ndim))).reshape(-1)
-    elif kind == "MatMul" and squares.ndim == 2:
-        swapped = [view.nodes[port.node].get_attributes()[name] for name in ("transpose_a", "transpose_b")]
-        axis = -2 if swapped[port.input] == (port.input == 0) else -1
-        energy = squares.mean(axis=1 if swapped[weights.input] == (weights.input == 0) else 0)
-    return axis, energy / max(energy.mean() if energy.size else 0.0, np.finfo(np.float64).tiny)
+    axes, squares = axes_of(view, weights), weights_of(view, weights).astype(np.float64) ** 2
+    if axes.stack:
+        return axes.source, np.zeros(0)
+    energy = squares.mean(axis=tuple(axis for axis in range(squares.ndim) if axis not in axes.read)).reshape(-1)
+    return axes.source, energy / max(energy.mean(), np.finfo(np.float64).tiny)
 
 
-def depth_of(view: GraphView, name: str, index: int) -> int:
-    """Return how many products a MatMul sums: the length of the axis of its constant that is contracted."""
-    shape = tuple(view.nodes[name].input_value(index).get_shape())
-    transposed = view.nodes[name].get_attributes()["transpose_a" if index == 0 else "transpose_b"]
-    return shape[-1] if (index == 0) != transposed else shape[-2]
+def products(view: GraphView, port: Port) -> int:
+    """Return how many products a layer sums to one value of its output; its weights come in through ``port``."""
+    rule, shape = LAYERS[view.types[port.node]], view.shape(view.tensor(port)) or ()
+    return rule.products(port.input, [size or 1 for size in shape], view.nodes[port.node].get_attributes())
 
 
 def multiply_accumulates(view: GraphView, name: str) -> int:
-    """Return the multiply-accumulates of one inference of a layer; 0 where a shape is dynamic or unknown."""
-    if name not in view.nodes or len(view.inputs[name]) < 2 or view.types[name] in ("If", "Loop", "TensorIterator"):
+    """Return the multiply-accumulates of one inference of a layer; 0 where a shape is dynamic, or for another node."""
+    rule = LAYERS.get(view.types.get(name, ""))
+    if rule is None:
         return 0
-    out, first, second = (view.shape(t) for t in (TensorId(name), *view.inputs[name][:2]))
-    if out is None or first is None or second is None or None in (*out, *first, *second):
+    shapes = [view.shape(tensor) for tensor in (*view.inputs[name][:2], TensorId(name))]
+    if any(shape is None or None in shape for shape in shapes):
         return 0
-    kind = view.types[name]
-    elements = int(np.prod([size or 0 for size in out]))
-    weights = int(np.prod([size or 0 for size in second]))
-    if kind == "MatMul":
-        transposed = view.nodes[name].get_attributes()["transpose_a"]
-        return elements * int((first[-2] if transposed else first[-1]) or 0)
-    if kind == "Convolution":
-        return elements * weights // int(second[0] or 1)
-    if kind == "GroupConvolution":
-        return elements * weights // int((second[0] or 1) * (second[1] or 1))
-    if kind == "ConvolutionBackpropData":
-        return int(np.prod([size or 0 for size in first])) * weights // int(second[0] or 1)
-    return 0
+    data, weights, output = ([size or 0 for size in shape or ()] for shape in shapes)
+    return rule.multiply_accumulates(data, weights, output, view.nodes[name].get_attributes())

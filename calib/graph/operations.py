@@ -1,54 +1,9 @@
-"""What the CPU plug-in does with each operation, as data: one row an operation.
+"""What the CPU plug-in does with the operations around layers, as data; the layers themselves are in ``layers``.
 
 The rows were found by compiling small graphs and asking the executed primitive; ``tests/integration`` asks again.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-
-from calib.values.plan import Scheme
-
-
-@dataclass(frozen=True)
-class LayerRule:
-    """An operation that can run in INT8.
-
-    Attributes:
-        activations: input ports that may carry activations.
-        weights: the input port that may carry a constant, None where both may.
-        signed: how levels must lie for data with negative values.
-        never: why the plug-in never runs it in INT8; empty if it does.
-        unless_positive: why it stays in floating point unless its input is proved never to be negative.
-    """
-
-    type: str
-    activations: tuple[int, ...] = (0,)
-    weights: int | None = 1
-    signed: Scheme = Scheme.ASYMMETRIC
-    never: str = ""
-    unless_positive: str = ""
-
-
-LAYERS: dict[str, LayerRule] = {
-    rule.type: rule
-    for rule in (
-        LayerRule("Convolution"),
-        LayerRule("GroupConvolution"),
-        # With a zero point it runs in f32, 3.6x slower than INT8. With signed levels oneDNN's brgconv gives other
-        # numbers than its own simulation for many kernels (4x4 with stride 2 and pad 1: error 5x the signal).
-        LayerRule(
-            "ConvolutionBackpropData",
-            signed=Scheme.SYMMETRIC,
-            unless_positive="its input can be negative, and INT8 deconvolution of signed data computes wrong results "
-            "for some kernels in OpenVINO 2026.4",
-        ),
-        LayerRule(
-            "GroupConvolutionBackpropData", never="the CPU plug-in has no INT8 primitive for grouped deconvolution"
-        ),
-        LayerRule("MatMul", activations=(0, 1), weights=None),
-    )
-}
 
 RECURRENT = "recurrent cells need one identical signed range on data and state and fail to compile otherwise"
 IN_FLOAT = "the CPU plug-in runs this recurrent cell in floating point, whatever its inputs are"

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.insert import clone_model, constant
-from calib.graph.layers import weights_of
+from calib.graph.layers import LAYERS, axes_of, weights_of, weights_port
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
 from calib.values.plan import Port, TensorId
@@ -27,10 +28,10 @@ HOMOGENEOUS = frozenset({"Relu", "PRelu", "MaxPool", "AvgPool", "LeakyRelu"})
 
 @dataclass(frozen=True)
 class Site:
-    """A constant that takes a factor for each channel along an axis; ``groups`` > 1: axis 0 and 1 flattened."""
+    """A constant that takes a factor for each channel; channels lie along these axes, flattened."""
 
     port: Port
-    axis: int
+    axes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.f
             for site in sites:
                 values = product.get(site.port)
                 values = weights_of(view, site.port).astype(np.float64) if values is None else values
-                product[site.port] = values * _along(values, site.axis, scale)
+                product[site.port] = values * _along(values, site.axes, scale)
     for port, values in product.items():
         source = view.tensor(port)
         readers = view.consumers[source]
@@ -88,14 +89,9 @@ def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.f
     return clone
 
 
-def _along(values: NDArray[np.float64], axis: int, scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape ``(channels,)`` for multiplication along an axis; a grouped weight's axes 0 and 1 hold the channels."""
-    shape = [1] * values.ndim
-    if values.shape[axis] == len(scale):
-        shape[axis] = len(scale)
-    else:  # (groups, outputs of a group, …)
-        shape[0], shape[1] = values.shape[0], values.shape[1]
-    return scale.reshape(shape)
+def _along(values: NDArray[np.float64], axes: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shape ``(channels,)`` for multiplication along axes, flattened."""
+    return scale.reshape([size if axis in axes else 1 for axis, size in enumerate(values.shape)])
 
 
 def _axes(view: GraphView, tensor: TensorId) -> list[int]:
@@ -114,7 +110,7 @@ def _examine(view: GraphView, tensor: TensorId, axis: int) -> Scalable | None:
     readers = _readers(view, tensor, axis, channels, frozenset())
     if not writers or not readers or any(view.tensor(a.port) == view.tensor(b.port) for a in writers for b in readers):
         return None
-    depthwise = all(view.types[site.port.node] == "GroupConvolution" for site in readers)
+    depthwise = all(axes_of(view, site.port).groups for site in readers)
     return Scalable(tensor, axis, channels, tuple(writers), tuple(readers), depthwise)
 
 
@@ -130,31 +126,34 @@ def _writers(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: 
             if not _per_channel(view, port, axis, channels, rank) or (kind == "Subtract" and index == 0):
                 continue
             if kind == "Multiply":
-                return [Site(port, view_axis(view, port, axis, rank))]
+                return [Site(port, _lined_up(view, port, axis, rank))]
             if view.value_consumers(other) != [Port(tensor.node, 1 - index)]:
                 return None
             above = _writers(view, other, axis, channels, rank)
-            return None if above is None else [*above, Site(port, view_axis(view, port, axis, rank))]
+            return None if above is None else [*above, Site(port, _lined_up(view, port, axis, rank))]
         return None
     return _weight_rows(view, tensor, axis, channels, rank)
 
 
+def _own_weights(view: GraphView, layer: str) -> Port | None:
+    """Return the port of a layer's weights if they are a constant that nobody else reads, and no stack of matrices."""
+    if view.types[layer] not in LAYERS:
+        return None
+    port = weights_port(view, layer)
+    tensor = view.tensor(port)
+    if not view.is_constant(tensor) or len(view.consumers[tensor]) != 1 or len(view.shape(tensor) or ()) < 2:
+        return None
+    return None if axes_of(view, port).stack else port
+
+
 def _weight_rows(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: int) -> list[Site] | None:
-    kind, port = view.types[tensor.node], Port(tensor.node, 1)
-    if kind not in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"):
+    port = _own_weights(view, tensor.node)
+    if port is None:
         return None
-    if not view.is_constant(view.tensor(port)) or len(view.consumers[view.tensor(port)]) != 1:
-        return None
-    shape = [size or 0 for size in view.shape(view.tensor(port)) or ()]
-    if kind == "MatMul":
-        if axis != rank - 1 or len(shape) != 2:
-            return None
-        return [Site(port, 0 if view.nodes[tensor.node].get_attributes()["transpose_b"] else 1)]
-    if axis != 1:
-        return None
-    if kind == "GroupConvolution":
-        return [Site(port, 0)] if shape[0] * shape[1] == channels else None
-    return [Site(port, 0 if kind == "Convolution" else 1)]
+    axes, shape = axes_of(view, port), view.shape(view.tensor(port)) or ()
+    site = Site(port, (*axes.groups, axes.outputs))
+    lined_up = axis == axes.channels % rank and prod(shape[a] or 0 for a in site.axes) == channels
+    return [site] if lined_up else None
 
 
 def _per_channel(view: GraphView, port: Port, axis: int, channels: int, rank: int) -> bool:
@@ -167,9 +166,9 @@ def _per_channel(view: GraphView, port: Port, axis: int, channels: int, rank: in
     return len(full) == rank and all(size == (channels if i == axis else 1) for i, size in enumerate(full))
 
 
-def view_axis(view: GraphView, port: Port, axis: int, rank: int) -> int:
+def _lined_up(view: GraphView, port: Port, axis: int, rank: int) -> tuple[int]:
     """Return the axis of a broadcast constant that lines up with an axis of the output."""
-    return axis - (rank - len(view.shape(view.tensor(port)) or ()))
+    return (axis - (rank - len(view.shape(view.tensor(port)) or ())),)
 
 
 def _readers(
@@ -185,40 +184,30 @@ def _readers(
         if kind in HOMOGENEOUS and port.input == 0:
             below = _readers(view, TensorId(port.node), axis, channels, seen | {tensor})
         else:
-            below = _weight_columns(view, port, kind, axis, channels)
+            below = _weight_columns(view, port, axis, channels)
         if below is None:
             return None
         sites.extend(below)
     return sites
 
 
-def _weight_columns(view: GraphView, port: Port, kind: str, axis: int, channels: int) -> list[Site] | None:
-    weights = Port(port.node, 1)
-    if port.input != 0 or kind not in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"):
+def _weight_columns(view: GraphView, port: Port, axis: int, channels: int) -> list[Site] | None:
+    weights = _own_weights(view, port.node)
+    if weights is None or weights.input == port.input:
         return None
-    if not view.is_constant(view.tensor(weights)) or len(view.consumers[view.tensor(weights)]) != 1:
-        return None
-    shape = [size or 0 for size in view.shape(view.tensor(weights)) or ()]
-    if kind == "MatMul":
-        attributes = view.nodes[port.node].get_attributes()
-        rank = len(view.shape(view.tensor(port)) or ())
-        if attributes["transpose_a"] or len(shape) != 2 or axis != rank - 1:
-            return None
-        return [Site(weights, 1 if attributes["transpose_b"] else 0)]
-    if axis != 1:
-        return None
-    if kind == "GroupConvolution":
-        return [Site(weights, 0)] if shape[2] == 1 and shape[0] == channels else None
-    return [Site(weights, 1 if kind == "Convolution" else 0)]
+    axes, shape = axes_of(view, weights), view.shape(view.tensor(weights)) or ()
+    rank = len(view.shape(view.tensor(port)) or ())
+    lined_up = rank > 1 and axis == axes.source % rank and prod(shape[a] or 0 for a in axes.read) == channels
+    apart = not axes.groups or shape[axes.inputs] == 1
+    return [Site(weights, axes.read)] if lined_up and apart else None
 
 
 def reader_weights(view: GraphView, scalable: Scalable, weights: Mapping[Port, NDArray[np.float32]] | None = None):
     """Return the readers' weights as ``(outputs, channels, kernel)``, all readers together (kernels padded with 0)."""
     parts = []
     for site in scalable.readers:
-        values = np.moveaxis(weights_of(view, site.port), site.axis, 1 if site.axis else 0)
-        if site.axis == 0:
-            values = np.moveaxis(values, 0, 1)
+        axes = axes_of(view, site.port)
+        values = weights_of(view, site.port).transpose(axes.outputs, *site.axes, *axes.kernel)
         parts.append(values.reshape(values.shape[0], scalable.channels, -1))
     widest = max(part.shape[2] for part in parts)
     return np.concatenate([np.pad(p, ((0, 0), (0, 0), (0, widest - p.shape[2]))) for p in parts])

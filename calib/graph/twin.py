@@ -68,7 +68,8 @@ def twin(model: ov.Model, quantized: ov.Model, plan: QuantizationPlan, batch: in
 
 def _correct(plain: GraphView, rough: GraphView, layer: str) -> ov.Node:
     y, y_q = plain.nodes[layer].output(0), rough.nodes[layer].output(0)
-    rank, axis = y.get_partial_shape().rank.get_length(), channel_axis(plain, layer)
+    rank = y.get_partial_shape().rank.get_length()
+    axis = channel_axis(plain, layer) % rank
     readers = list(y_q.get_target_inputs())
     delta = op.reduce_mean(op.subtract(y, y_q), [i for i in range(rank) if i != axis], keep_dims=True)
     corrected = op.add(y_q, delta)

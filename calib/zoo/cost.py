@@ -16,6 +16,7 @@ import numpy as np
 
 from calib.config import Settings
 from calib.errors import CalibError
+from calib.graph.layers import LAYERS, LayerRule
 from calib.samples.source import parse_source
 from calib.zoo.jobs import Attempt
 from calib.zoo.make_jobs import Job
@@ -28,8 +29,6 @@ LAYER_SECONDS = {"fast": 0.045, "balanced": 0.15, "thorough": 0.5}
 MULTIPLICATIONS_A_SECOND = 10e9
 START_BYTES = 150e6
 ACTIVATIONS_HELD = {"fast": 0.8, "balanced": 3.5, "thorough": 3.5}
-
-_CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ def size_of(path: str) -> Size | None:
         for _, element in ElementTree.iterparse(path):
             if element.tag == "layer":
                 kind, outputs = element.get("type", ""), [_shape(port) for port in element.findall("output/port")]
-                if kind in _CONVOLUTIONS or kind == "MatMul":
-                    multiplications += _multiplications(element, kind, outputs[0])
+                if kind in LAYERS:
+                    multiplications += _multiplications(element, LAYERS[kind], outputs[0])
                     layers += 1
                 if kind != "Const":
                     activations += 4.0 * sum(prod(shape) for shape in outputs)
@@ -112,14 +111,12 @@ def size_of(path: str) -> Size | None:
     return Size(multiplications, layers, activations)
 
 
-def _multiplications(layer: ElementTree.Element, kind: str, output: list[int]) -> float:
+def _multiplications(layer: ElementTree.Element, rule: LayerRule, output: list[int]) -> float:
     data, weights = (_shape(port) for port in layer.findall("input/port")[:2])
-    if kind == "MatMul":
-        options = layer.find("data")
-        across = options is not None and options.get("transpose_a") in ("true", "1")
-        return float(prod(output) * (data[-2] if across else data[-1]))
-    spread = data if "Backprop" in kind else output
-    return float(prod(spread) * prod(weights[2 if kind.startswith("Group") else 1 :]))
+    written = layer.find("data")
+    options = {} if written is None else written.attrib
+    swapped = {name: options.get(name) in ("true", "1") for name in rule.transposed_by}
+    return float(rule.multiply_accumulates(data, weights, output, swapped))
 
 
 def _shape(port: ElementTree.Element) -> list[int]:

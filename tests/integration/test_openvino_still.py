@@ -15,7 +15,8 @@ from proof import error, needs_vnni, prove, random_feeds
 
 from calib import quantize
 from calib.errors import CalibError
-from calib.graph.operations import LAYERS, SELECTING
+from calib.graph.layers import LAYERS
+from calib.graph.operations import SELECTING
 from calib.runtime.executed import executed_nodes
 from calib.runtime.isa import cpu
 from calib.runtime.session import Session, ov

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,3 +86,9 @@ def test_what_jobs_took_scales_the_guesses_by_the_median():
 def test_every_effort_has_its_figures(tmp_path: Path, effort: str):
     write_work(tmp_path)
     assert expected(Job("m", "", str(tmp_path / "model.xml"), str(tmp_path), "", settings={"effort": effort}))
+
+
+def test_what_a_job_costs_is_told_without_openvino():
+    # The supervisor reads the table of layers, and holds no inference engine in memory beside its workers.
+    code = "import sys, calib.zoo.cost; sys.exit('openvino' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
