@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +42,7 @@ from calib.graph.view import GraphView
 from calib.ranges.affine import dequantized, level_grid, quantize_weights, weight_scale
 from calib.runtime.session import compile_model, infer_all, make_model, ov
 from calib.values.facts import CorrectionFacts
-from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, WeightQuantizer
+from calib.values.plan import Port, WeightQuantizer
 
 op = ov.opset13
 
@@ -169,7 +169,7 @@ def round_all(
 
 def _layers(candidate: Candidate, samples: int) -> tuple[list[_Layer], list[CorrectionFacts]]:
     """List what can be rounded, in topological order, and a fact for each layer that can't."""
-    inputs = _input_quantizers(candidate.plan)
+    inputs = candidate.plan.input_quantizers()
     layers: list[_Layer] = []
     facts: list[CorrectionFacts] = []
     for weight in sorted(candidate.plan.weights, key=lambda w: (candidate.view.order[w.port.node], w.port)):
@@ -186,10 +186,6 @@ def _layers(candidate: Candidate, samples: int) -> tuple[list[_Layer], list[Corr
         rows = min(ROWS, max(FEW_ROWS, math.ceil(ROWS_PER_INPUT * described.inputs / max(samples, 1))))
         layers.append(_Layer(described, weight, scale, below, quantizer.levels, whole, rows, samples))
     return layers, facts
-
-
-def _input_quantizers(plan: QuantizationPlan) -> Mapping[Port, ActivationQuantizer]:
-    return {route.layer: quantizer for quantizer in plan.activations for route in quantizer.routes}
 
 
 def _groups(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:

@@ -18,7 +18,7 @@ from calib.graph.operations import (
     RECTIFYING,
     SELECTING,
 )
-from calib.graph.view import GraphView
+from calib.graph.view import GraphView, bodies
 from calib.runtime.session import ov
 from calib.values.plan import Port, QuantizableNode, Skipped, TensorId
 
@@ -238,20 +238,12 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
 
 def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:
     """List the layers inside the bodies of If, Loop and TensorIterator."""
-    count = node.get_internal_subgraphs_size() if hasattr(node, "get_internal_subgraphs_size") else 0
-    bodies = [node.get_function(i) for i in range(count)] if count else _bodies(node)
     return [
         Skipped(f"{name}/{op.get_friendly_name()}", op.get_type_name(), f"inside the body of a {kind}")
-        for body in bodies
+        for body in bodies(node)
         for op in body.get_ordered_ops()
         if op.get_type_name() in LAYERS or op.get_type_name() in LEFT_ALONE
     ]
-
-
-def _bodies(node: ov.Node) -> list[ov.Model]:
-    if hasattr(node, "get_then_body"):
-        return [node.get_then_body(), node.get_else_body()]  # pyright: ignore[reportAttributeAccessIssue]
-    return [node.get_function()] if hasattr(node, "get_function") else []  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Matcher:

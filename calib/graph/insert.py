@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
 from calib.graph.layers import axes_of, channel_shape, following_bias, sums_without_padding, weights_of
-from calib.graph.view import GraphView
+from calib.graph.view import GraphView, replace_readers
 from calib.ranges.affine import channel_limits, dequantized, quantize_weights, range_limits
 from calib.runtime.session import ov
 from calib.values.plan import (
@@ -235,10 +235,5 @@ def add_bias(view: GraphView, layer: str, delta: NDArray[np.float32]) -> None:
 
 def _add_behind(view: GraphView, layer: str, delta: NDArray[np.floating], name: str) -> None:
     """Put an Add of ``(channels,)`` between a layer and everything that reads it."""
-    output = view.nodes[layer].output(0)
-    readers = list(output.get_target_inputs())
-    values = delta.reshape(channel_shape(view, layer)).astype(np.float32)
-    node = opset.add(output, constant(values, f"{name}/values"))
-    node.set_friendly_name(name)
-    for reader in readers:
-        reader.replace_source_output(node.output(0))
+    values = constant(delta.reshape(channel_shape(view, layer)).astype(np.float32), f"{name}/values")
+    replace_readers(view.nodes[layer].output(0), lambda output: opset.add(output, values)).set_friendly_name(name)

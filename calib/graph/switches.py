@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
 from calib.graph.insert import Edits, clone_model, fake_quantize
-from calib.graph.layers import channel_axis, weights_of
-from calib.graph.view import GraphView
+from calib.graph.layers import channel_shape, weights_of
+from calib.graph.view import GraphView, replace_readers
 from calib.ranges.affine import quantize_weights
 from calib.runtime.session import ov
 from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
@@ -63,7 +63,7 @@ def switch_model(
     members = _members(units)
     switches = _Switches(len(units))
     fakes: dict[tuple[TensorId, TensorId], ov.Output] = {}
-    for port, quantizer in _ports(plan).items():
+    for port, quantizer in plan.input_quantizers().items():
         if port.node in members:
             _switch_activation(view, port, quantizer, switches, members[port.node], fakes)
     switched: dict[tuple[object, ...], ov.Output] = {}
@@ -132,15 +132,6 @@ def _members(units: Sequence[frozenset[str]]) -> dict[str, int]:
     return members
 
 
-def _ports(plan: QuantizationPlan) -> dict[Port, ActivationQuantizer]:
-    """Return layer port → its quantizer; the inputs of a Concat share one range, so the first of theirs will do."""
-    found: dict[Port, ActivationQuantizer] = {}
-    for quantizer in plan.activations:
-        for route in sorted(quantizer.routes):
-            found.setdefault(route.layer, quantizer)
-    return found
-
-
 def _switch_activation(
     view: GraphView,
     port: Port,
@@ -183,10 +174,6 @@ def _switch_weight(
 def _switch_bias(view: GraphView, layer: str, delta: NDArray[np.float32], switches: _Switches, unit: int) -> None:
     output = view.nodes[layer].output(0)
     rank = output.get_partial_shape().rank.get_length()
-    shape = [1] * rank
-    shape[channel_axis(view, layer)] = len(delta)
-    readers = list(output.get_target_inputs())
-    moved = op.multiply(op.constant(delta.astype(np.float32).reshape(shape)), switches(unit, rank))
-    biased = op.add(output, moved)
-    for reader in readers:
-        reader.replace_source_output(biased.output(0))
+    values = delta.astype(np.float32).reshape(channel_shape(view, layer))
+    moved = op.multiply(op.constant(values), switches(unit, rank))
+    replace_readers(output, lambda output: op.add(output, moved))

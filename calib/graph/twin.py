@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from calib.graph.insert import clone_model
 from calib.graph.layers import channel_axis
-from calib.graph.view import GraphView
+from calib.graph.view import GraphView, replace_readers
 from calib.runtime.session import make_model, ov
 from calib.values.plan import QuantizationPlan
 
@@ -60,8 +60,7 @@ def twin(model: ov.Model, quantized: ov.Model, plan: QuantizationPlan, batch: in
         return None
     one, other = GraphView(plain), GraphView(rough)
     for mine, theirs in zip(plain.get_parameters(), rough.get_parameters(), strict=True):
-        for reader in list(theirs.output(0).get_target_inputs()):
-            reader.replace_source_output(mine.output(0))
+        replace_readers(theirs.output(0), lambda _, mine=mine: mine)
     deltas = [_correct(one, other, layer) for layer in layers]
     return make_model([op.result(delta) for delta in deltas], plain.get_parameters(), name="twin"), layers
 
@@ -70,12 +69,9 @@ def _correct(plain: GraphView, rough: GraphView, layer: str) -> ov.Node:
     y, y_q = plain.nodes[layer].output(0), rough.nodes[layer].output(0)
     rank = y.get_partial_shape().rank.get_length()
     axis = channel_axis(plain, layer) % rank
-    readers = list(y_q.get_target_inputs())
-    delta = op.reduce_mean(op.subtract(y, y_q), [i for i in range(rank) if i != axis], keep_dims=True)
-    corrected = op.add(y_q, delta)
-    for reader in readers:
-        reader.replace_source_output(corrected.output(0))
-    return op.reshape(delta, [-1], special_zero=False)
+    others = [i for i in range(rank) if i != axis]
+    corrected = replace_readers(y_q, lambda y_q: op.add(y_q, op.reduce_mean(op.subtract(y, y_q), others, True)))
+    return op.reshape(corrected.input_value(1), [-1], special_zero=False)
 
 
 def batchable(model: ov.Model, samples: Sequence[object]) -> int:

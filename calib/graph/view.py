@@ -1,4 +1,4 @@
-"""One analysis of an ov.Model: names, producers and consumers as plain dictionaries.
+"""One analysis of an ov.Model: names, producers and consumers as plain dictionaries; and what all rewrites are made of.
 
 Calls into OpenVINO cost microseconds each and a network has tens of thousands of them, so the graph is read once.
 """
@@ -6,7 +6,7 @@ Calls into OpenVINO cost microseconds each and a network has tens of thousands o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from calib.errors import ModelError
+from calib.graph.operations import BODIES, SHAPE_ONLY
 from calib.runtime.session import ov
 from calib.values.plan import Port, TensorId
 
@@ -52,7 +53,7 @@ class GraphView:
 
     def value_consumers(self, tensor: TensorId) -> list[Port]:
         """Return the ports that read the tensor's values, not only its shape."""
-        return [port for port in self.consumers.get(tensor, []) if self.types[port.node] != "ShapeOf"]
+        return [port for port in self.consumers.get(tensor, []) if self.types[port.node] not in SHAPE_ONLY]
 
     def tensor(self, port: Port) -> TensorId:
         """Return what a port reads."""
@@ -139,3 +140,20 @@ def _sign(node: ov.Node, kind: str, found: dict[str, Sign]) -> Sign:
         given = [found.get(node.input_value(i).get_node().get_friendly_name(), UNKNOWN) for i in range(count)]
         return Sign(all(sign.positive for sign in given), all(sign.clean for sign in given))
     return UNKNOWN
+
+
+def bodies(node: ov.Node) -> list[ov.Model]:
+    """Return the bodies of an If, Loop or TensorIterator; empty for any other operation."""
+    kind = node.get_type_name()
+    if kind == "If":
+        return [node.get_function(0), node.get_function(1)]  # pyright: ignore[reportAttributeAccessIssue]
+    return [node.get_function()] if kind in BODIES else []  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def replace_readers(output: ov.Output, make: Callable[[ov.Output], ov.Node]) -> ov.Node:
+    """Let all that read an output read, in place, what ``make`` makes of it, which is returned."""
+    readers = list(output.get_target_inputs())  # before it is made: it reads the output itself
+    made = make(output)
+    for reader in readers:
+        reader.replace_source_output(made.output(0))
+    return made

@@ -18,6 +18,7 @@ from xml.parsers import expat
 import numpy as np
 
 from calib.errors import ModelError, OutputError
+from calib.graph.view import replace_readers
 from calib.loading.normalize import walk
 from calib.runtime.session import ov
 
@@ -272,5 +273,4 @@ def _compress(model: ov.Model, names: frozenset[str]) -> None:
         convert = opset.convert(half, "f32")
         convert.set_friendly_name(name)
         convert.get_rt_info()["decompression_0"] = ""
-        for target in node.output(0).get_target_inputs():
-            target.replace_source_output(convert.output(0))
+        replace_readers(node.output(0), lambda _, convert=convert: convert)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.errors import ModelError
+from calib.graph.view import bodies, replace_readers
 from calib.runtime.session import ov
 
 # From this size on a constant that was half precision in the file stays so, even where fusing changed its values;
@@ -164,9 +165,7 @@ def _replace_constant(node: ov.Node, values: np.ndarray) -> ov.Node:
     other = ov.op.Constant(values)
     other.set_friendly_name(node.get_friendly_name())
     other.get_rt_info()["fused_names_0"] = node.get_rt_info()["fused_names_0"].astype(str)
-    for target in node.output(0).get_target_inputs():
-        target.replace_source_output(other.output(0))
-    return other
+    return replace_readers(node.output(0), lambda _: other)
 
 
 def _forget_fused_names(model: ov.Model) -> None:
@@ -212,16 +211,6 @@ class Origin:
     type: str
     name: str
     half: bool = False
-
-
-def bodies(node: ov.Node) -> list[ov.Model]:
-    """Return the bodies of an If, Loop or TensorIterator; empty for any other operation."""
-    kind = node.get_type_name()
-    if kind == "If":
-        return [node.get_function(0), node.get_function(1)]  # pyright: ignore[reportAttributeAccessIssue]
-    if kind in ("Loop", "TensorIterator"):
-        return [node.get_function()]  # pyright: ignore[reportAttributeAccessIssue]
-    return []
 
 
 def walk(model: ov.Model) -> Iterator[tuple[ov.Model, list[ov.Node]]]:

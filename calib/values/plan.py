@@ -179,6 +179,14 @@ class QuantizationPlan:
         """Whether every quantizer has its range: a plan of a dry run has none yet."""
         return all(quantizer.range is not None for quantizer in self.activations)
 
+    def input_quantizers(self) -> dict[Port, ActivationQuantizer]:
+        """Return layer port → its quantizer; the inputs of a Concat share one range, so the first of theirs will do."""
+        found: dict[Port, ActivationQuantizer] = {}
+        for quantizer in self.activations:
+            for route in sorted(quantizer.routes):
+                found.setdefault(route.layer, quantizer)
+        return found
+
     def units(self) -> tuple[frozenset[str], ...]:
         """The smallest sets of layers that can be reverted, in layer order: groups and single layers."""
         found: list[frozenset[str]] = []

@@ -1,0 +1,72 @@
+"""What the analysed graph says of a model, and the small edits that all rewrites are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from building import Net, op
+
+from calib.errors import ModelError
+from calib.graph.finder import find
+from calib.graph.view import GraphView, bodies, replace_readers
+from calib.runtime.session import Session, ov
+from calib.values.plan import Port, Skipped, TensorId
+
+
+def named(node: ov.Node, name: str) -> ov.Node:
+    node.set_friendly_name(name)
+    return node
+
+
+def test_a_view_knows_who_reads_a_tensor_and_who_reads_its_values():
+    net = Net()
+    x = named(net.input(1, 4), "x")
+    model = net.model(named(op.relu(x), "relu"), named(op.shape_of(x), "shape"))
+    view, tensor = GraphView(model), TensorId("x")
+    assert sorted(view.consumers[tensor]) == [Port("relu", 0), Port("shape", 0)]
+    assert view.value_consumers(tensor) == [Port("relu", 0)]
+    assert view.positive == {"relu"}
+
+
+def test_two_nodes_of_one_name_are_refused():
+    net = Net()
+    model = net.model(named(op.relu(named(net.input(1, 4), "one")), "one"))
+    with pytest.raises(ModelError, match="two nodes are named 'one'"):
+        GraphView(model)
+
+
+def test_all_who_read_an_output_read_what_is_made_of_it_even_where_that_reads_it_twice():
+    net = Net()
+    x = net.input(1, 4)
+    y = op.relu(x)
+    model = net.model(op.negative(y), op.abs(y))
+    made = replace_readers(y.output(0), lambda y: op.add(y, op.multiply(y, np.float32(2))))
+    assert made.get_type_name() == "Add"
+    values = np.array([[-1, 0, 1, 2]], np.float32)
+    negative, positive = Session(model)([values])
+    np.testing.assert_array_equal(positive, 3 * np.maximum(values, 0))
+    np.testing.assert_array_equal(negative, -positive)
+
+
+def choice(net: Net) -> ov.Node:
+    """Return an If whose branches are a convolution and a Relu."""
+    x, flag = net.input(1, 4, 6, 6), net.input(dtype=np.bool_)
+    inner = [op.parameter([1, 4, 6, 6], np.float32) for _ in range(2)]
+    branches = [ov.Model([y], [p]) for y, p in zip((net.conv(inner[0], 4), op.relu(inner[1])), inner, strict=True)]
+    node = named(op.if_op(flag), "choice")
+    node.set_then_body(branches[0])
+    node.set_else_body(branches[1])
+    node.set_input(x.output(0), *inner)
+    node.set_output(branches[0].results[0], branches[1].results[0])
+    return node
+
+
+def test_layers_inside_the_bodies_of_an_operation_are_left_out_with_the_reason():
+    net = Net()
+    node = choice(net)
+    kinds = [{inner.get_type_name() for inner in body.get_ops()} for body in bodies(node)]
+    assert ["Convolution" in kind for kind in kinds] == [True, False] and "Relu" in kinds[1]
+    assert bodies(op.relu(net.inputs[0])) == []
+    (skipped,) = find(GraphView(net.model(node.output(0)))).skipped
+    assert isinstance(skipped, Skipped) and skipped.type == "Convolution"
+    assert skipped.name.startswith("choice/") and skipped.reason == "inside the body of a If"
