@@ -90,12 +90,6 @@ class Job:
         """Load the arrays of a few calibration samples."""
         return [sample.feed for sample in self.samples(ids)]
 
-    def fingerprint(self, *more: object) -> str:
-        """Return the identity of what this run would give: model bytes, samples, settings that matter."""
-        settings = {fact.key: fact.value for fact in self.resolved.facts() if fact.key not in NOT_IDENTITY}
-        parts = [self.loaded.facts.fingerprint, self.ids, self.held, settings, *more]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
     def statistics_mark(self, *more: object) -> str:
         """Return what statistics are valid for: model bytes, samples, preprocessing and what was asked of them."""
         blocks = {name: block.model_dump() for name, block in self.settings.preprocessing.items()}

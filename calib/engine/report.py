@@ -89,10 +89,6 @@ def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
     return facts.model_copy(update={**own, "drop_default_precision": None, "given_up_drop": given_up})
 
 
-def _given_back(outcome: Outcome) -> list[str]:
-    return [outcome.reason] if outcome.built and outcome.reason else []
-
-
 def _corrections(chosen: Chosen, built: Int8Model | None) -> list[CorrectionFacts]:
     """Return what the corrections did, as far as the model that is kept still has them."""
     facts, left = list(chosen.corrections), frozenset[str]()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -287,8 +286,3 @@ class Supervisor:
         self._runner.close()
         for task in list(self._running.values()):
             self._close(task, status="waiting", outcome="interrupted", counts=False)
-
-
-def counts(rows: Sequence[JobRow]) -> Counter[str]:
-    """Return how many jobs have each status."""
-    return Counter(row.status for row in rows)
