@@ -143,10 +143,10 @@ class RunStore:
         with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (run, key, _json(value)))
 
-    def get(self, run: str, key: str, default: Any = None) -> Any:
-        """Return a fact as JSON gives it back, or the default."""
+    def get(self, run: str, key: str) -> Any:
+        """Return a fact as JSON gives it back, None where there is none."""
         rows = self.read("SELECT value FROM facts WHERE run = ? AND key = ?", (run, key))
-        return self._parse(rows[0][0]) if rows else default
+        return self._parse(rows[0][0]) if rows else None
 
     def keep_verdict(self, run: str, reverted: frozenset[str], block: NDArray[np.int64], parts: Sequence[Any]) -> None:
         """Keep the parts of one plan on one block of samples.

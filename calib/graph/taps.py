@@ -83,12 +83,10 @@ class Taps:
 
     Attributes:
         tensors: what is tapped, in topological order.
-        skipped: what can't be tapped, and why.
     """
 
     tensors: tuple[TensorId, ...]
     segments: tuple[Segment, ...]
-    skipped: Mapping[TensorId, str]
 
     def starts(self, flat: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return where each segment starts in one sample's output, followed by where the last one stops."""
@@ -133,32 +131,24 @@ def tap(model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId,
         )
     known = signs(ordered)
     builder = _Builder()
-    skipped: dict[TensorId, str] = {}
     for tensor in sorted(needs, key=lambda t: (names[t.node], t.output)):
         output = ordered[names[tensor.node]].output(tensor.output)
-        reason = why_not(output)
-        if reason:
-            skipped[tensor] = reason
+        if not _tappable(output):
             continue
         builder.tensors.append(tensor)
         builder.reduce(output, needs[tensor], known.get(tensor.node, UNKNOWN))
         if tensor in cuts:
             builder.cut(output, cuts[tensor], needs[tensor].channel_axis)
     if not builder.segments:
-        return clone, Taps((), (), skipped)
+        return clone, Taps((), ())
     results = [op.result(builder.joined()), *clone.get_results()]
     tapped = make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
-    return tapped, Taps(tuple(builder.tensors), tuple(builder.segments), skipped)
+    return tapped, Taps(tuple(builder.tensors), tuple(builder.segments))
 
 
-def why_not(output: ov.Output) -> str:
-    """Return why no statistics can be collected of a tensor; empty where they can."""
-    kind = output.get_element_type()
-    if kind != ov.Type.f32:
-        return f"its values are {kind.get_type_name()}, and statistics are collected of f32 tensors only"
-    if output.get_partial_shape().rank.is_dynamic:
-        return "its rank is unknown until it runs"
-    return ""
+def _tappable(output: ov.Output) -> bool:
+    """Tell whether statistics can be collected of a tensor: of f32, its rank known before it runs."""
+    return output.get_element_type() == ov.Type.f32 and output.get_partial_shape().rank.is_static
 
 
 class _Builder:

@@ -28,20 +28,19 @@ def resolve_metric(
     *,
     higher_is_better: bool | None = None,
     outputs: Outputs | None = None,
-    base: Path | None = None,
     allow_python: bool = True,
 ) -> Metric | WholeSetMetric:
     """Return the metric that a name, an object or a function stands for.
 
     Args:
         metric: a name of the table, with ``?key=value`` where it has options; ``python:module:function``; a Metric;
-            a function ``evaluate(predict)``; or None for a label-free metric.
+            a function ``evaluate(predict)``; or None for a label-free metric. Modules, and files in options, are
+            looked for in the working folder.
         higher_is_better: the direction, for what does not declare one. A function given in Python as an object is a
             score (higher is better) unless this, or an attribute ``higher_is_better`` on it, says otherwise: that is
             its declared contract.
         outputs: (shape, dtype) of the model's outputs, which None goes by: ``agreement`` where the only output is
             class scores, else ``relative-l2``.
-        base: the folder that ``python:`` modules and files in options are looked for in; the working folder for None.
         allow_python: False where the text comes from a file that must not run code.
 
     Raises:
@@ -49,15 +48,14 @@ def resolve_metric(
         UsageError: a direction is missing or contradicts the metric's own, or it is no metric at all.
         MissingExtraError: the metric needs a package that is not installed.
     """
-    base = base or Path()
     if metric is None:
-        return _built_in(_label_free(outputs), base)
+        return _built_in(_label_free(outputs))
     if isinstance(metric, str):
         if not metric.startswith(_PYTHON):
-            return _agreeing(_built_in(metric, base), higher_is_better)
+            return _agreeing(_built_in(metric), higher_is_better)
         if not allow_python:
             raise UsageError(f"{metric}: runs code, and is read only from the command line or your own config")
-        loaded = load_object(metric.removeprefix(_PYTHON), metric, base)
+        loaded = load_object(metric.removeprefix(_PYTHON), metric, Path())
         return _from_object(loaded, higher_is_better, metric)
     if higher_is_better is None and not hasattr(metric, "measure"):
         higher_is_better = getattr(metric, "higher_is_better", True)
@@ -68,7 +66,7 @@ def _label_free(outputs: Outputs | None) -> str:
     return "agreement" if outputs and len(outputs) == 1 and is_class_scores(*outputs[0]) else "relative-l2"
 
 
-def _built_in(text: str, base: Path) -> Metric:
+def _built_in(text: str) -> Metric:
     name, _, query = text.partition("?")
     row = METRICS.get(name)
     if row is None:
@@ -82,8 +80,7 @@ def _built_in(text: str, base: Path) -> Metric:
         allowed = ", ".join(f"?{key}=" for key in row.options) or "none"
         raise UsageError(f"metric {text}: {name} has no option {unknown[0]!r}; its options: {allowed}")
     module, _, maker = row.maker.partition(":")
-    extra = {"base": base} if row.options else {}
-    return getattr(importlib.import_module(module), maker)(**row.arguments, **options, **extra)
+    return getattr(importlib.import_module(module), maker)(**row.arguments, **options)
 
 
 def _from_object(found: Any, higher_is_better: bool | None, name: str) -> Metric | WholeSetMetric:

@@ -29,12 +29,11 @@ class ErrorRate:
     needs_target = True
     needs_reference = False
 
-    def __init__(self, name: str, base: Path = Path(), vocabulary: str = "", blank: str = "0"):
+    def __init__(self, name: str, vocabulary: str = "", blank: str = "0"):
         """Make the metric.
 
         Args:
             name: "cer" or "wer".
-            base: the folder that the vocabulary's path starts from.
             vocabulary: a text file with one symbol a line, for the classes beside the blank in order.
             blank: the class that stands for nothing.
 
@@ -48,7 +47,7 @@ class ErrorRate:
             raise UsageError(f"metric {name}: blank is the number of a class, got {blank!r}")
         self.name = name
         self.blank = int(blank)
-        self._symbols = _read_vocabulary(base / vocabulary, self.blank, name) if vocabulary else None
+        self._symbols = _read_vocabulary(Path(vocabulary), self.blank, name) if vocabulary else None
         target = "a text (needs ?vocabulary=FILE, one symbol a line)"
         target += " or a list of class ids" if name == "cer" else ""
         self.reads = (

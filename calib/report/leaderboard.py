@@ -134,23 +134,23 @@ def render_leaderboard_json(rows: Sequence[LeaderboardRow]) -> str:
     return json.dumps(finite, indent=1, allow_nan=False) + "\n"
 
 
-def render_leaderboard_html(rows: Sequence[LeaderboardRow], version: str, title: str = "Zoo") -> str:
+def render_leaderboard_html(rows: Sequence[LeaderboardRow], version: str) -> str:
     """Return the leaderboard as one page that sorts and searches, each model a link to its report."""
     rows = ranked(rows)
     grid = leaderboard_table(rows)
     counts = Counter(row.status for row in rows)
     cards = [(_words(status), count, _TONES.get(status, "neutral")) for status, count in counts.items()]
-    context = {"title": f"{title} – calib leaderboard", "heading": title, "cards": cards, "summary": summary_of(rows)}
+    context = {"title": "Zoo – calib leaderboard", "heading": "Zoo", "cards": cards, "summary": summary_of(rows)}
     return render_page("leaderboard.html.j2", tables={"models": grid.data()}, version=version, rows=rows, **context)
 
 
-def write_leaderboard_html(rows: Sequence[LeaderboardRow], path: str | Path, version: str, title: str = "Zoo") -> Path:
+def write_leaderboard_html(rows: Sequence[LeaderboardRow], path: str | Path, version: str) -> Path:
     """Write the page atomically and return its path.
 
     Raises:
         OutputError: the file can't be written.
     """
-    return write_text(path, render_leaderboard_html(rows, version, title))
+    return write_text(path, render_leaderboard_html(rows, version))
 
 
 def leaderboard_table(rows: Sequence[LeaderboardRow]) -> Table:

@@ -23,7 +23,6 @@ class Executed:
         kind: OpenVINO's executed layer type (Convolution, FullyConnected, Subgraph…).
         primitive: as OpenVINO names it, such as ``brgconv_avx512_core_amx_I8``.
         precision: ``i8`` only if the primitive says so, else the run-time precision (f32, bf16, f16).
-        time_ms: average since compilation; 0 unless compiled with PERF_COUNT.
         constants: names of the constants that it reads.
     """
 
@@ -31,7 +30,6 @@ class Executed:
     kind: str
     primitive: str
     precision: str
-    time_ms: float
     originals: tuple[str, ...]
     constants: tuple[str, ...] = ()
 
@@ -55,14 +53,12 @@ def executed_nodes(compiled: ov.CompiledModel) -> list[Executed]:
         # runtimePrecision alone lies: a weight-only FullyConnected says i8 while an f32 kernel runs.
         precision = "i8" if primitive.lower().endswith("i8") else _text(info, "runtimePrecision")
         originals = tuple(n.strip().removesuffix("_original") for n in _text(info, "originalLayersNames").split(","))
-        time = _text(info, "execTimeMcs")
         found.append(
             Executed(
                 op.get_friendly_name(),
                 _text(info, "layerType"),
                 primitive,
                 precision,
-                float(time) / 1000 if time.replace(".", "", 1).isdigit() else 0.0,
                 originals,
                 tuple(v.get_node().get_friendly_name() for v in op.input_values() if not v.get_node().input_values()),
             )

@@ -123,19 +123,18 @@ def get_isa(name: str) -> Isa:
     return ISAS[key]
 
 
-def run_as(isa: str, argv: Sequence[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+def run_as(isa: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run a command on a CPU limited to an instruction set; return its exit code, stdout and stderr.
 
     Args:
         isa: one of ``ISAS``.
         argv: program and arguments.
-        timeout: seconds, None for as long as it takes.
 
     Raises:
         UsageError: see ``get_isa``.
     """
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": get_isa(isa).limit}
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
 
 
 def evaluate_as(

@@ -16,14 +16,14 @@ PROFILED: Mapping[str, Any] = {"PERF_COUNT": True}
 """What ``layer_times`` needs beside the other properties a model is compiled with."""
 
 WARM_UP = 4
-BLOCKS = 5
+BLOCKS, BLOCK = 5, 8  # their number, and inferences in each
 
 Averages = tuple[int, Mapping[str, float]]
 """How many runs there were, and each node's average time over all of them."""
 
 
 def layer_times(
-    compiled: ov.CompiledModel, feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]], *, runs: int = 40
+    compiled: ov.CompiledModel, feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]]
 ) -> dict[str, float]:
     """Return executed node → milliseconds of one inference; nodes that were fused or folded are absent.
 
@@ -32,20 +32,18 @@ def layer_times(
     Args:
         compiled: with ``PROFILED`` among its properties, and with no runs yet.
         feeds: at least one; arrays in input order or by input index.
-        runs: how many inferences are timed.
     """
     request = compiled.create_infer_request()
     stateful = bool(request.query_state())
-    size = max(1, runs // BLOCKS)
     snapshots: list[Averages] = []
-    for number in range(WARM_UP + size * BLOCKS):
-        if number >= WARM_UP and (number - WARM_UP) % size == 0:
+    for number in range(WARM_UP + BLOCK * BLOCKS):
+        if number >= WARM_UP and (number - WARM_UP) % BLOCK == 0:
             snapshots.append((number, averages(request)))
         if stateful:
             request.reset_state()
         feed = feeds[number % len(feeds)]
         request.infer(dict(feed) if isinstance(feed, Mapping) else dict(enumerate(feed)), share_outputs=True)
-    snapshots.append((WARM_UP + size * BLOCKS, averages(request)))
+    snapshots.append((WARM_UP + BLOCK * BLOCKS, averages(request)))
     return difference(snapshots)
 
 
@@ -53,22 +51,17 @@ def timed_layers(
     model: ov.Model,
     feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]],
     aliases: Mapping[str, Sequence[str]],
-    config: Mapping[str, Any] = F32,
-    *,
-    runs: int = 40,
 ) -> dict[str, tuple[Executed, float | None]]:
     """Return layer of the IR → the node that ran it, and its milliseconds; layers fused into one node share its time.
 
     Args:
-        model: compiled here, with counters.
+        model: compiled here, in f32, with counters.
         feeds: at least one.
         aliases: layer → names that it may run under, as for ``executed_layers``.
-        config: compile properties.
-        runs: how many inferences are timed.
     """
-    compiled = compile_model(model, {**config, **PROFILED})
+    compiled = compile_model(model, {**F32, **PROFILED})
     nodes = executed_layers(compiled, aliases)
-    times = layer_times(compiled, feeds, runs=runs)
+    times = layer_times(compiled, feeds)
     return {name: (node, times.get(node.name)) for name, node in nodes.items()}
 
 

@@ -20,6 +20,8 @@ Name = TypeVar("Name", bound=Hashable)
 # An interval wider than this share of its ratio on either side supports no claim of a few percent, which is what
 # separates two INT8 placements of one network.
 NOISY_HALF_WIDTH = 0.05
+# By which factor a layer has to be slower in INT8 to count as slower: the counters are noisy.
+SLOWER = 1.1
 # One undisturbed thread uses as much CPU as wall time; a machine shared with others shows more wall time.
 SHARED_CPU = 1.10
 
@@ -57,7 +59,7 @@ class Timing:
     Attributes:
         wall_ms: of one inference (latency), or of one sample (throughput).
         cpu_ms: CPU time of the whole process for one inference or sample.
-        speedup: the reference's time over this one's, paired round by round; 1 for the reference itself.
+        speedup: the first model's time over this one's, paired round by round; 1 for the first itself.
         speedup_cpu: the same of CPU time.
     """
 
@@ -78,7 +80,6 @@ class Timings:
     """All models of one interleaved measurement.
 
     Attributes:
-        reference: the model that speed-ups are against.
         rounds: how often each model was timed.
         basis: the time that a claim should use: ``cpu`` where one thread ran on a machine that others used too.
         noisy: whether a speed-up on that basis is too uncertain for a claim.
@@ -87,7 +88,6 @@ class Timings:
     """
 
     models: tuple[Timing, ...]
-    reference: str
     rounds: int
     basis: Basis
     noisy: bool
@@ -103,7 +103,7 @@ class Timings:
         return (timing.cpu_ms if self.basis == "cpu" else timing.wall_ms).value
 
     def speedup(self, name: str) -> Ratio:
-        """Return a model's speed-up over the reference on the basis."""
+        """Return a model's speed-up over the first on the basis."""
         timing = self[name]
         return timing.speedup_cpu if self.basis == "cpu" else timing.speedup
 
@@ -143,21 +143,20 @@ def summarize(
     wall_ms: Mapping[str, Sequence[float]],
     cpu_ms: Mapping[str, Sequence[float]],
     *,
-    reference: str | None = None,
     one_thread: bool = True,
 ) -> Timings:
     """Turn collected times into medians, speed-ups and a verdict.
 
     Args:
-        wall_ms: model → one time a round; round k of all models was measured back to back.
+        wall_ms: model → one time a round; round k of all models was measured back to back. Speed-ups are against the
+            first.
         cpu_ms: the same of CPU time.
-        reference: what speed-ups are against; the first model by default.
         one_thread: whether one thread ran: only then does CPU time stand for wall time.
 
     Raises:
         UsageError: see ``paired_ratio``.
     """
-    reference = reference or next(iter(wall_ms))
+    reference = next(iter(wall_ms))
     timings = tuple(
         Timing(
             name,
@@ -174,7 +173,7 @@ def summarize(
     rounds = len(wall_ms[reference])
     worst = max(timings, key=lambda t: _speedup(t, basis).half_width)
     noisy = len(timings) > 1 and _uncertain(_speedup(worst, basis))
-    return Timings(timings, reference, rounds, basis, noisy, _note(basis, noisy, worst, reference, rounds))
+    return Timings(timings, rounds, basis, noisy, _note(basis, noisy, worst, reference, rounds))
 
 
 def _speedup(timing: Timing, basis: Basis) -> Ratio:
@@ -199,9 +198,7 @@ def _note(basis: Basis, noisy: bool, worst: Timing, reference: str, rounds: int)
     return " ".join(sentences)
 
 
-def slower_layers(
-    int8_ms: Mapping[Name, float], float_ms: Sequence[Mapping[Name, float]], *, margin: float = 1.1
-) -> list[Name]:
+def slower_layers(int8_ms: Mapping[Name, float], float_ms: Sequence[Mapping[Name, float]]) -> list[Name]:
     """Return the layers that took longer in INT8 than in the fastest floating-point precision, in the order given.
 
     A list to look into, not a verdict: the conversions around a layer are not in its own time, and giving a layer back
@@ -210,7 +207,6 @@ def slower_layers(
     Args:
         int8_ms: layer → time in the INT8 model.
         float_ms: the same of the FP32 model, one mapping for each precision it was timed in (f32, the default).
-        margin: by which factor INT8 has to be slower: counters are noisy.
     """
     best = {name: min(times[name] for times in float_ms if name in times) for times in float_ms for name in times}
-    return [name for name, time in int8_ms.items() if name in best and time > margin * best[name]]
+    return [name for name, time in int8_ms.items() if name in best and time > SLOWER * best[name]]

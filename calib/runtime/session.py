@@ -142,8 +142,8 @@ class Session:
     FakeQuantize behind a factor or a bias for each channel wrongly where shapes are dynamic.
     """
 
-    def __init__(self, model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int = 1):
-        self._config, self._threads, self._dynamic = config, threads, None
+    def __init__(self, model: ov.Model, config: Mapping[str, Any] = F32):
+        self._config, self._dynamic = config, None
         if config.get("LP_TRANSFORMS_MODE") == "NO" and any(p.get_partial_shape().is_dynamic for p in model.inputs):
             self._dynamic, self._shapes = model.clone(), {}
         else:
@@ -158,7 +158,7 @@ class Session:
         return session
 
     def _compile(self, model: ov.Model) -> None:
-        self._use(compile_model(model, self._config, threads=self._threads))
+        self._use(compile_model(model, self._config))
 
     def _use(self, compiled: ov.CompiledModel) -> None:
         self.compiled = compiled

@@ -71,7 +71,6 @@ def time_models(
     batch: int = 1,
     rounds: int = 200,
     seconds: float = 3.0,
-    reference: str | None = None,
 ) -> Timings:
     """Time the models, interleaved, until ``rounds`` are done or the time is up (never fewer than six).
 
@@ -80,14 +79,13 @@ def time_models(
     before each inference.
 
     Args:
-        models: what to time; all stay compiled until the end.
+        models: what to time; all stay compiled until the end. Speed-ups are against the first.
         feeds: one sample each, arrays in input order or by input index; at least one.
         threads: of one inference where there is one stream, of all streams together otherwise.
         streams: inferences that run at the same time.
         batch: samples stacked in one inference; the models are reshaped for it.
         rounds: at most so many.
         seconds: wall time to spend, compilation apart.
-        reference: what speed-ups are against; the first model by default.
 
     Raises:
         UsageError: no feeds, names that aren't unique, or a model that can't take the batch.
@@ -98,7 +96,7 @@ def time_models(
     stacked = [_stack(feed, batch) for feed in feeds]
     runners = {timed.name: _Runner(timed, stacked, threads, streams, batch) for timed in models}
     wall, cpu = _measure(runners, rounds, seconds)
-    times = summarize(wall, cpu, reference=reference, one_thread=threads == 1 and streams == 1)
+    times = summarize(wall, cpu, one_thread=threads == 1 and streams == 1)
     return replace(times, layer_ms={name: runner.layer_ms() for name, runner in runners.items()})
 
 
@@ -109,8 +107,6 @@ def measure_speed(
     *,
     precision: str = "f32",
     aliases: Mapping[str, Sequence[str]] | None = None,
-    threads: int = 1,
-    rounds: int = 200,
     seconds: float = 3.0,
 ) -> Speed:
     """Time INT8 against the FP32 model in f32 and in the machine's default precision.
@@ -122,8 +118,6 @@ def measure_speed(
         precision: what the layers that stay in floating point in the INT8 model run in: ``f32``, ``bf16``…, or
             ``default``; the figure for the default is in the note where it is another one.
         aliases: of the layers to time, as for ``TimedModel``; None for the models as a whole only.
-        threads: of one inference.
-        rounds: at most so many.
         seconds: wall time to spend, compilation apart.
     """
     default = default_precision()
@@ -136,7 +130,7 @@ def measure_speed(
     ]
     if intended:
         models.append(TimedModel(f"INT8 in {default}", int8_model, {}, aliases))
-    times = time_models(models, feeds, threads=threads, rounds=rounds, seconds=seconds)
+    times = time_models(models, feeds, seconds=seconds)
     notes = [times.note]
     if intended and default != precision:
         notes.append(

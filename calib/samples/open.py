@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ def open_dataset(
     data: str | os.PathLike[str] | Iterable[Any],
     *,
     inputs: Sequence[InputSpec],
-    base: Path | None = None,
     allow_python: bool = True,
     preprocess: Preprocess | None = None,
 ) -> Dataset:
@@ -38,8 +36,8 @@ def open_dataset(
     Args:
         data: ``[format:]PATH[?key=value&…]``, a path, or a re-iterable of samples: each an array, a tuple in input
             order or a dict by input name; with one input a pair is (feed, target), with several ((…), target).
+            Paths and ``python:`` modules start from the working folder.
         inputs: what the model takes.
-        base: the folder that relative paths and ``python:`` modules start from; the working folder for None.
         allow_python: False where the text comes from a file that must not run code.
         preprocess: how images become feeds; what it leaves open follows from the model's input.
 
@@ -49,7 +47,7 @@ def open_dataset(
     """
     if not isinstance(data, str | os.PathLike):
         return open_iterable(data, inputs)
-    source = parse_source(os.fspath(data), inputs, base, preprocess)
+    source = parse_source(os.fspath(data), inputs, preprocess=preprocess)
     if source.format == "python" and not allow_python:
         raise DataError(
             f"{source.text}: python: sources run code, and are read only from the command line or your own config"
@@ -114,11 +112,11 @@ class _Indexed:
 
 
 class InMemory:
-    """Keeps the samples of a dataset once they were loaded; what does not fit in the limit is loaded anew each time."""
+    """Keeps the samples of a dataset once they were loaded; what does not fit in ``LIMIT`` is loaded anew each time."""
 
-    def __init__(self, dataset: Dataset, limit: int = LIMIT):
+    def __init__(self, dataset: Dataset):
         self._dataset = dataset
-        self._left = limit
+        self._left = LIMIT
         self._kept: dict[str, Sample] = {}
 
     @property

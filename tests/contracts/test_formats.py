@@ -67,6 +67,11 @@ def python(folder, order):
 WRITERS = {"npz": npz, "npy": npy, "images": images, "csv": csv, "jsonl": jsonl, "python": python}
 
 
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(params=list(FORMATS))
 def name(request):
     assert request.param in WRITERS, f"give {request.param} a writer here"
@@ -75,7 +80,7 @@ def name(request):
 
 @pytest.fixture
 def dataset(name, tmp_path):
-    return open_dataset(WRITERS[name](tmp_path, list(range(COUNT))), inputs=[INPUT], base=tmp_path)
+    return open_dataset(WRITERS[name](tmp_path, list(range(COUNT))), inputs=[INPUT])
 
 
 def test_feeds_are_what_the_model_takes(dataset):
@@ -113,37 +118,36 @@ def test_unknown_ids_are_refused(dataset):
         list(dataset.load(["nothing"]))
 
 
-def test_the_order_of_the_listing_changes_neither_ids_nor_choice(name, tmp_path):
+def test_the_order_of_the_listing_changes_neither_ids_nor_choice(name, tmp_path, monkeypatch):
     found = []
     for order in ([0, 1, 2, 3, 4, 5], [5, 2, 0, 4, 1, 3]):
         folder = tmp_path / str(order[0])
         folder.mkdir()
-        dataset = open_dataset(WRITERS[name](folder, order), inputs=[INPUT], base=folder)
+        monkeypatch.chdir(folder)
+        dataset = open_dataset(WRITERS[name](folder, order), inputs=[INPUT])
         found.append(({s.id: (s.target, s.feed[0].tobytes()) for s in dataset}, list(dataset.choose(3, "s"))))
     assert found[0] == found[1]
 
 
 def test_the_source_is_what_the_user_wrote(name, tmp_path):
     text = WRITERS[name](tmp_path, [0, 1])
-    assert open_dataset(text, inputs=[INPUT], base=tmp_path).source == text
+    assert open_dataset(text, inputs=[INPUT]).source == text
 
 
 def test_the_format_may_be_named(name, tmp_path):
     text = WRITERS[name](tmp_path, [0, 1])
-    assert len(open_dataset(f"{name}:{text.removeprefix('python:')}", inputs=[INPUT], base=tmp_path)) == 2
+    assert len(open_dataset(f"{name}:{text.removeprefix('python:')}", inputs=[INPUT])) == 2
 
 
 def test_unknown_options_are_refused(name, tmp_path):
     text = WRITERS[name](tmp_path, [0, 1])
     with pytest.raises(UsageError, match="no option 'strange'"):
-        open_dataset(f"{text.partition('?')[0]}?strange=1", inputs=[INPUT], base=tmp_path)
+        open_dataset(f"{text.partition('?')[0]}?strange=1", inputs=[INPUT])
 
 
 def test_a_missing_place_is_named(name, tmp_path):
     with pytest.raises((DataError, UsageError), match="nothing_here"):
-        open_dataset(
-            f"{name}:nothing_here:x" if name == "python" else f"{name}:nothing_here", inputs=[INPUT], base=tmp_path
-        )
+        open_dataset(f"{name}:nothing_here:x" if name == "python" else f"{name}:nothing_here", inputs=[INPUT])
 
 
 def test_every_format_says_what_it_reads():

@@ -212,7 +212,7 @@ def test_names_on_a_narrow_page_keep_what_tells_them_apart(browser: Browser, tmp
         assert [name.split("…")[1][-9:] for name in column(page, "layer")] == [".0.expand", ".1.expand", ".2.expand"]
         assert column(page, "SQNR") == ["0.0 dB"] * 3
     rows = [LeaderboardRow(f"net/estimator={e},effort=fast", "quantized", report="r.html") for e in ("auto", "minmax")]
-    board = write_leaderboard_html(rows, tmp_path / "index.html", "0.1.0", "zoo")
+    board = write_leaderboard_html(rows, tmp_path / "index.html", "0.1.0")
     with opened(browser, board, viewport={"width": 390, "height": 900}) as page:
         assert page.locator("[data-table=models] a").all_inner_texts() == ["net/auto,fast", "net/minmax,fast"]
 
@@ -229,7 +229,7 @@ def test_leaderboard_leads_to_the_reports_below_it(browser: Browser, forty: Path
         LeaderboardRow("good", "within_budget", drop=0.004, unit="fraction", report="models/good/report.html"),
         LeaderboardRow(EVIL, "failed", reason=EVIL),
     ]
-    path = write_leaderboard_html(rows, tmp_path / "index.html", "0.1.0", "zoo")
+    path = write_leaderboard_html(rows, tmp_path / "index.html", "0.1.0")
     target = tmp_path / "models" / "good" / "report.html"
     target.parent.mkdir(parents=True)
     shutil.copy(forty, target)

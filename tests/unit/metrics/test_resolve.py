@@ -55,39 +55,39 @@ NUMBER = 5
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     (tmp_path / "metrics_for_test.py").write_text(CODE)
-    return tmp_path
+    monkeypatch.chdir(tmp_path)
 
 
 def test_python_functions_have_to_declare_a_direction(folder):
     with pytest.raises(UsageError, match="--higher-is-better or --lower-is-better"):
-        resolve_metric("python:metrics_for_test:plain", base=folder)
-    metric = resolve_metric("python:metrics_for_test:plain", base=folder, higher_is_better=False)
+        resolve_metric("python:metrics_for_test:plain")
+    metric = resolve_metric("python:metrics_for_test:plain", higher_is_better=False)
     assert isinstance(metric, WholeSetMetric) and not metric.higher_is_better
     assert metric.name == "python:metrics_for_test:plain"
-    assert not resolve_metric("python:metrics_for_test:declared", base=folder).higher_is_better
+    assert not resolve_metric("python:metrics_for_test:declared").higher_is_better
 
 
 @pytest.mark.parametrize("name", ["Mine", "OBJECT"])
 def test_python_metrics_may_be_classes_or_objects(folder, name):
-    assert resolve_metric(f"python:metrics_for_test:{name}", base=folder).name == "mine"
+    assert resolve_metric(f"python:metrics_for_test:{name}").name == "mine"
 
 
 def test_what_is_no_metric_is_refused(folder):
     with pytest.raises(UsageError, match="neither a name"):
-        resolve_metric("python:metrics_for_test:NUMBER", base=folder, higher_is_better=True)
+        resolve_metric("python:metrics_for_test:NUMBER", higher_is_better=True)
     with pytest.raises(UsageError, match="has no name, higher_is_better"):
-        resolve_metric("python:metrics_for_test:HALF", base=folder)
+        resolve_metric("python:metrics_for_test:HALF")
     with pytest.raises(UsageError, match="has no 'nothing'"):
-        resolve_metric("python:metrics_for_test:nothing", base=folder)
+        resolve_metric("python:metrics_for_test:nothing")
     with pytest.raises(UsageError, match="neither a name"):
         resolve_metric(5)
 
 
 def test_python_text_from_elsewhere_runs_nothing(folder):
     with pytest.raises(UsageError, match="runs code"):
-        resolve_metric("python:metrics_for_test:plain", base=folder, allow_python=False)
+        resolve_metric("python:metrics_for_test:plain", allow_python=False)
 
 
 def test_objects_given_in_python():

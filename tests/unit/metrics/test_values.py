@@ -111,7 +111,7 @@ def steps(*ids, classes=6):
 @pytest.fixture
 def vocabulary(tmp_path):
     (tmp_path / "v.txt").write_text("a\nb\nc\nd\n \n")  # classes 1 to 5
-    return {"base": tmp_path, "vocabulary": "v.txt"}
+    return {"vocabulary": str(tmp_path / "v.txt")}
 
 
 def test_ctc_merges_repetitions_and_drops_blanks(vocabulary):
@@ -154,10 +154,10 @@ def test_the_blank_may_be_another_class(vocabulary):
 
 def test_a_missing_or_short_vocabulary_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"gone\.txt can't be read"):
-        ErrorRate("cer", tmp_path, "gone.txt")
+        ErrorRate("cer", str(tmp_path / "gone.txt"))
     (tmp_path / "v.txt").write_text("a\n")
     with pytest.raises(MetricError, match="no line for class 3"):
-        ErrorRate("cer", tmp_path, "v.txt").measure(steps(3), "c")
+        ErrorRate("cer", str(tmp_path / "v.txt")).measure(steps(3), "c")
     with pytest.raises(MetricError, match="vocabulary=FILE"):
         ErrorRate("cer").measure(steps(3), "c")
 

@@ -110,8 +110,7 @@ def test_markdown_keeps_its_columns_whatever_a_name_holds() -> None:
 
 @pytest.mark.parametrize("rows", [[], ROWS])
 def test_page_can_be_made_of_any_number_of_models(rows: list[LeaderboardRow]) -> None:
-    page = render_leaderboard_html(rows, "0.1.0", "my <zoo>")
-    assert "my &lt;zoo&gt;" in page
+    page = render_leaderboard_html(rows, "0.1.0")
     assert ("No models yet" in page) == (not rows)
 
 

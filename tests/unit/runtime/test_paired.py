@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import UsageError
-from calib.runtime.paired import paired_ratio, slower_layers, summarize
+from calib.runtime.paired import SLOWER, paired_ratio, slower_layers, summarize
 
 times = st.lists(st.floats(0.01, 100), min_size=1, max_size=40)
 
@@ -101,10 +101,9 @@ def test_one_model_alone_makes_no_claim_and_is_not_noisy():
     assert not times.noisy
 
 
-def test_speedups_can_be_against_any_candidate():
-    wall = {"a": [4.0] * 6, "b": [2.0] * 6, "c": [1.0] * 6}
-    times = summarize(wall, wall, reference="b")
-    assert [t.speedup.value for t in times.models] == [0.5, 1, 2]
+def test_speedups_are_against_the_first_model():
+    wall = {"b": [2.0] * 6, "a": [4.0] * 6, "c": [1.0] * 6}
+    assert [t.speedup.value for t in summarize(wall, wall).models] == [1, 0.5, 2]
 
 
 @pytest.mark.parametrize(("above", "below"), [([], []), ([1.0], [1.0, 2.0]), ([1.0], [0.0])])
@@ -114,7 +113,7 @@ def test_times_that_are_not_paired_or_not_positive_are_refused(above, below):
 
 
 def test_slower_layers_are_those_that_lose_against_the_fastest_precision():
-    int8 = {"conv": 1.0, "depthwise": 2.0, "head": 1.04, "new": 9.0}
-    f32, default = {"conv": 4.0, "depthwise": 2.5, "head": 1.0}, {"conv": 2.0, "depthwise": 1.5, "head": 3.0}
-    assert slower_layers(int8, [f32, default]) == ["depthwise"]
-    assert slower_layers(int8, [f32, default], margin=1.0) == ["depthwise", "head"]
+    int8 = {"conv": 1.0, "depthwise": 2.0, "level": 0.99 * SLOWER, "head": 1.01 * SLOWER, "new": 9.0}
+    f32 = {"conv": 4.0, "depthwise": 2.5, "level": 1.0, "head": 1.0}
+    default = {"conv": 2.0, "depthwise": 1.5, "level": 3.0, "head": 3.0}
+    assert slower_layers(int8, [f32, default]) == ["depthwise", "head"]

@@ -67,7 +67,7 @@ def test_what_can_not_be_timed_is_refused(names, feeds):
 
 
 def test_speed_compares_with_f32_and_the_default_precision():
-    facts = measure_speed(network(), network(), FEEDS, rounds=6, seconds=0.01).facts
+    facts = measure_speed(network(), network(), FEEDS, seconds=0.01).facts
     assert facts.default_precision == default_precision()
     assert min(facts.latency_f32_ms, facts.latency_default_ms, facts.latency_int8_ms) > 0
     assert facts.interval_f32 and facts.interval_f32[0] <= facts.speedup_f32 <= facts.interval_f32[1]
@@ -78,10 +78,10 @@ def test_speed_compares_with_f32_and_the_default_precision():
 def test_layers_are_timed_beside_the_models_where_they_are_asked_for():
     model, feeds = network(512), [[np.ones((1, 512), np.float32)]]  # smaller ones take 0 of the counters' microseconds
     layer = model.get_results()[0].input_value(0).get_node().get_friendly_name()
-    speed = measure_speed(model, network(512), feeds, rounds=6, seconds=0.01, aliases={layer: (), "nowhere": ()})
+    speed = measure_speed(model, network(512), feeds, seconds=0.01, aliases={layer: (), "nowhere": ()})
     assert speed.f32_ms.keys() == speed.default_ms.keys() == {layer}
     assert all(time >= 0 for time in (*speed.f32_ms.values(), *speed.default_ms.values()))
-    assert measure_speed(model, network(512), feeds, rounds=6, seconds=0.01).f32_ms == {}
+    assert measure_speed(model, network(512), feeds, seconds=0.01).f32_ms == {}
 
 
 def test_the_config_of_a_model_is_f32_unless_it_says_otherwise():

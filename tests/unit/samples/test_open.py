@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 
 from calib.errors import DataError, UsageError
+from calib.samples import open as opening
 from calib.samples.open import InputSpec, open_dataset
 
 IMAGE = InputSpec("x", ("x",), (1, 3, 4, 4), np.dtype(np.float32))
 IDS = InputSpec("ids", ("ids",), (None, None), np.dtype(np.int64))
 MASK = InputSpec("mask", ("mask",), (None, None), np.dtype(np.int64))
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 def images(count: int = 10) -> np.ndarray:
@@ -23,7 +29,7 @@ def images(count: int = 10) -> np.ndarray:
 def test_npz_rows_are_samples_with_or_without_the_batch_axis(tmp_path, save, kept):
     data = images()
     save(tmp_path / "d.npz", x=data[:, None] if kept else data, labels=np.arange(10))
-    dataset = open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+    dataset = open_dataset("d.npz", inputs=[IMAGE])
     samples = list(dataset)
     assert len(dataset) == 10
     for i, sample in enumerate(samples):
@@ -75,16 +81,16 @@ def test_several_inputs_by_name_and_labelled_pairs():
 def test_npz_without_an_array_for_each_input_lists_what_it_holds(tmp_path):
     np.savez(tmp_path / "d.npz", ids=np.zeros((2, 3), int), other=np.zeros((2, 3), int))
     with pytest.raises(DataError, match=r"no array for the input 'mask'.*'other'"):
-        open_dataset("d.npz", inputs=[IDS, MASK], base=tmp_path)
+        open_dataset("d.npz", inputs=[IDS, MASK])
 
 
 def test_labels_option_names_another_array(tmp_path):
     np.savez(tmp_path / "d.npz", x=images(3), y=[5, 6, 7])
-    assert [s.target for s in open_dataset("d.npz?labels=y", inputs=[IMAGE], base=tmp_path)] == [5, 6, 7]
+    assert [s.target for s in open_dataset("d.npz?labels=y", inputs=[IMAGE])] == [5, 6, 7]
     with pytest.raises(DataError, match="no array 'z'"):
-        open_dataset("d.npz?labels=z", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.npz?labels=z", inputs=[IMAGE])
     with pytest.raises(UsageError, match="no option 'label'"):
-        open_dataset("d.npz?label=y", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.npz?label=y", inputs=[IMAGE])
 
 
 def test_generators_are_refused_with_the_way_out():
@@ -146,7 +152,7 @@ def test_a_single_dict_is_not_a_dataset():
 def test_pickled_arrays_are_refused_without_loading_them(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match="pickled Python objects"):
-        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.npz", inputs=[IMAGE])
 
 
 def test_truncated_and_empty_npz_files_are_refused(tmp_path):
@@ -154,11 +160,11 @@ def test_truncated_and_empty_npz_files_are_refused(tmp_path):
     whole = (tmp_path / "d.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"not a readable .npz"):
-        open_dataset("cut.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("cut.npz", inputs=[IMAGE])
     with zipfile.ZipFile(tmp_path / "none.npz", "w"):
         pass
     with pytest.raises(DataError, match=r"empty .npz"):
-        open_dataset("none.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("none.npz", inputs=[IMAGE])
 
 
 def test_flipped_bits_are_found(tmp_path):
@@ -167,7 +173,7 @@ def test_flipped_bits_are_found(tmp_path):
     data[600] ^= 1
     (tmp_path / "d.npz").write_bytes(data)
     with pytest.raises(DataError, match=r"CRC|damaged"):
-        len(open_dataset("d.npz", inputs=[IMAGE], base=tmp_path))
+        len(open_dataset("d.npz", inputs=[IMAGE]))
 
 
 def header_only(shape: str, dtype: str = "<f4") -> bytes:
@@ -185,38 +191,38 @@ def test_claimed_shapes_cost_nothing(tmp_path, shape, message):
     with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
         archive.writestr("x.npy", header_only(shape))
     with pytest.raises(DataError, match=message):
-        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.npz", inputs=[IMAGE])
 
 
 def test_zip_bombs_are_refused_before_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr("calib.samples.array_file.LARGEST_UNCHECKED", 1 << 20)
     np.savez_compressed(tmp_path / "d.npz", x=np.zeros((1 << 20,), np.float32))
     with pytest.raises(DataError, match="zip bomb"):
-        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.npz", inputs=[IMAGE])
 
 
 def test_missing_files_and_unknown_formats(tmp_path):
     (tmp_path / "d.txt").write_text("")
     with pytest.raises(DataError, match="no such file"):
-        open_dataset("nothing.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("nothing.npz", inputs=[IMAGE])
     for empty in ("", "npz:"):
         with pytest.raises(UsageError, match="names no data"):
             open_dataset(empty, inputs=[IMAGE])
     with pytest.raises(UsageError, match="formats: npz, npy"):
-        open_dataset("d.txt", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.txt", inputs=[IMAGE])
 
 
 def test_python_sources_run_only_when_allowed(tmp_path):
     (tmp_path / "my_rows_for_test.py").write_text(
         "import numpy as np\ndef rows():\n    return [np.ones((3, 4, 4))] * 2\n"
     )
-    assert len(open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], base=tmp_path)) == 2
+    assert len(open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE])) == 2
     with pytest.raises(DataError, match="run code"):
-        open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], base=tmp_path, allow_python=False)
+        open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], allow_python=False)
     with pytest.raises(UsageError, match="has no 'nothing'"):
-        open_dataset("python:my_rows_for_test:nothing", inputs=[IMAGE], base=tmp_path)
+        open_dataset("python:my_rows_for_test:nothing", inputs=[IMAGE])
     with pytest.raises(UsageError, match="importing 'no_such_module_here' failed"):
-        open_dataset("python:no_such_module_here:rows", inputs=[IMAGE], base=tmp_path)
+        open_dataset("python:no_such_module_here:rows", inputs=[IMAGE])
 
 
 class Indexed:
@@ -241,7 +247,7 @@ def test_what_can_not_be_iterated_is_refused(data):
 
 def test_a_file_that_changes_while_in_use_is_refused(tmp_path):
     np.savez(tmp_path / "d.npz", x=images())
-    dataset = open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+    dataset = open_dataset("d.npz", inputs=[IMAGE])
     ids = dataset.choose(3)
     np.savez(tmp_path / "d.npz", x=images(12) + 1)
     with pytest.raises(DataError, match="changed while it was in use"):
@@ -252,18 +258,18 @@ def test_bytes_behind_an_array_and_other_packings_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
         archive.writestr("x.npy", header_only("(1, 3, 4, 4)") + b"\0" * (48 * 4 + 1))
     with pytest.raises(DataError, match="bytes behind the end"):
-        len(open_dataset("d.npz", inputs=[IMAGE], base=tmp_path))
+        len(open_dataset("d.npz", inputs=[IMAGE]))
     with zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("x.npy", header_only("(0, 3, 4, 4)"))
     with pytest.raises(DataError, match="numpy never writes"):
-        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.npz", inputs=[IMAGE])
 
 
 def test_a_directory_that_claims_more_than_there_is_is_found(tmp_path):
     with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
         archive.writestr("x.npy", header_only("(100, 3, 4, 4)"))
     with pytest.raises(DataError, match="truncated or damaged"):
-        open_dataset("d.npz", inputs=[IMAGE], base=tmp_path)
+        open_dataset("d.npz", inputs=[IMAGE])
 
 
 @pytest.mark.parametrize("kind", ["stored.npz", "packed.npz", "plain.npy"])
@@ -287,3 +293,31 @@ def test_damaged_files_only_ever_give_a_data_error(tmp_path, kind):
         except DataError:
             refused += 1
     assert refused > 30
+
+
+class Counted:
+    """A dataset that notes which samples were loaded."""
+
+    def __init__(self, dataset):
+        self.dataset, self.loaded = dataset, []
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def load(self, ids):
+        for sample in self.dataset.load(ids):
+            self.loaded.append(sample.id)
+            yield sample
+
+
+def test_what_fits_in_the_limit_is_loaded_once(monkeypatch):
+    dataset = open_dataset(images(4), inputs=[IMAGE])
+    whole = sum(sample.feed[0].nbytes for sample in dataset)
+    for share, loads in ((1.0, 4), (0.5, 6), (0.0, 8)):
+        monkeypatch.setattr(opening, "LIMIT", whole * share)
+        counted = Counted(dataset)
+        kept = opening.InMemory(counted)
+        ids = kept.choose(None)
+        for order in (ids, ids[::-1]):
+            assert [sample.id for sample in kept.load(order)] == list(order)
+        assert len(counted.loaded) == loads
