@@ -39,6 +39,7 @@ def quantize(
     resume: bool = False,
     config: str | Path | None = None,
     sets: Sequence[str] = (),
+    allow_python: bool | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Result:
@@ -55,6 +56,8 @@ def quantize(
         resume: go on from what ``store`` holds.
         config: a YAML or JSON file of settings.
         sets: ``"key=value"`` settings, stronger than the file and weaker than ``settings``.
+        allow_python: whether ``python:module:function`` is run: None for what is given as an argument and not for what
+            ``config`` names, True for both, False for neither.
         progress: told of each stage; silent by default.
         settings: any setting by name (``calib schema config`` lists them), such as ``metric`` and ``max_drop``.
 
@@ -63,7 +66,7 @@ def quantize(
     """
     clock = Clock(progress)
     with clock("load"):
-        job = prepare(model, calibration, flags=settings, sets=sets, config=config)
+        job = prepare(model, calibration, flags=settings, sets=sets, config=config, allow_python=allow_python)
         given = read_plan(plan) if isinstance(plan, str | Path) else plan
         placed = place_quantizers(job) if given is None else check_plan(job, given)
         job = check_conversion(job)
@@ -128,6 +131,7 @@ def evaluate(
     isa: str | None = None,
     config: str | Path | None = None,
     sets: Sequence[str] = (),
+    allow_python: bool | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -141,15 +145,17 @@ def evaluate(
         isa: run in a child process as a CPU limited to this instruction set would.
         config: a YAML or JSON file of settings.
         sets: ``"key=value"`` settings.
+        allow_python: as for ``quantize``.
         progress: told of each stage.
         settings: any setting by name.
     """
     if isa is not None:
-        return evaluate_as(isa, model, validation, metric, precision=precision, config=config, sets=sets, **settings)
+        flags = {"precision": precision, "allow_python": allow_python, **settings}
+        return evaluate_as(isa, model, validation, metric, config=config, sets=sets, **flags)
     flags = {**settings, "metric": metric if metric is not None else settings.get("metric")}
     clock = Clock(progress)
     with clock("load"):
-        job = prepare(model, None, flags=flags, sets=sets, config=config, need_float=False)
+        job = prepare(model, None, flags=flags, sets=sets, config=config, need_float=False, allow_python=allow_python)
         evaluator = open_evaluator(job, validation)
     with clock("evaluate"):
         return evaluated(job, evaluator, precision)

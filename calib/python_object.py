@@ -1,4 +1,4 @@
-"""``module:name``, imported: what the user named on the command line or in Python, and nothing else."""
+"""``python:module:name``, imported: what the user named on the command line or in Python, or allowed a file to name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import UsageError
+
+PREFIX = "python:"
+
+
+def names_code(text: Any) -> bool:
+    """Tell whether a value of a setting or a DATA argument is ``python:module:name``."""
+    return isinstance(text, str) and text.startswith(PREFIX)
+
+
+def refusal(text: str) -> str:
+    """Return why ``python:module:name`` is not run, and what to do about it."""
+    return (
+        f"{text} runs code, which is not allowed here; give --allow-python (in Python: allow_python=True) if you trust "
+        "where it comes from"
+    )
 
 
 def load_object(place: str, text: str, base: Path) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import calib
-from calib.cli.options import json_flag, print_json, print_lines, progress, setting_flags, source_flags
+from calib.cli.options import json_flag, print_json, print_lines, progress, python_flag, setting_flags, source_flags
 from calib.report import numbers
 from calib.report.escape import printable
 from calib.values.facts import Evaluation
@@ -26,6 +26,7 @@ from calib.values.facts import Evaluation
 @click.option("--isa", metavar="NAME", help="Run as a CPU limited to this instruction set would, such as avx2.")
 @setting_flags("metric", "higher_is_better", "reference", "threads")
 @source_flags
+@python_flag
 @json_flag
 @click.pass_context
 def command(ctx: click.Context, model: str, validation: str, metric: str | None, as_json: bool, **options: Any) -> None:

@@ -64,6 +64,15 @@ def source_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def python_flag(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--allow-python``."""
+    return click.option(
+        "--allow-python/--no-allow-python",
+        default=None,
+        help="Run python:module:function where --config names it too, or nowhere. [default: where it is an argument]",
+    )(function)
+
+
 def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")(function)

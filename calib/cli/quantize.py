@@ -15,6 +15,7 @@ from calib.cli.options import (
     print_json,
     print_lines,
     progress,
+    python_flag,
     remark,
     setting_flags,
     source_flags,
@@ -30,7 +31,7 @@ from calib.values.facts import Report
 from calib.values.plan_file import plan_to_json
 
 RUN_STORE = "run.sqlite"  # the verdicts of the search, in the output folder
-_NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")  # of --dry-run: it runs nothing
+_NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")  # of --dry-run: it runs nothing
 
 
 @click.command(short_help="FP32 IR or ONNX and samples in, INT8 IR out.")
@@ -42,6 +43,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume")  # of --dry-run
 @setting_flags("time_limit", "max_evaluations", "require_speedup", "speed")
 @setting_flags("samples", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
 @source_flags
+@python_flag
 @click.option("--statistics", metavar="FILE", help="Read the statistics from this .npz; it is made where it is not.")
 @click.option("--plan", metavar="FILE", help="Replay this plan instead of finding one.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run into the same DIR stopped.")

@@ -73,6 +73,7 @@ def _choosing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _running(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
+        click.option("--allow-python", is_flag=True, help="Run the code that MANIFEST names: python:module:function."),
         click.option("--cluster", metavar="ADDRESS", help="dask://HOST:PORT, or local:N workers on this machine."),
         click.option("--time-limit", metavar="TIME", help="Stop after this; the next run goes on."),
         click.option("-j", "--jobs", type=click.IntRange(1), help="Jobs at a time. [default: as cores allow]"),
@@ -108,6 +109,8 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
     cost = f", about {numbers.seconds(sum(known))} of one worker" if known else ""
     missing = f" ({len(todo) - len(known)} of them can't be told)" if known and len(known) < len(todo) else ""
     print_lines(["", f"{numbers.plural(len(planned), 'job')}, {len(todo)} to run{cost}{missing}"])
+    if any(zoos.code_of(one.job) for one in todo):
+        print_lines(["some run code that the manifest names (python:module:function), which needs --allow-python"])
     if any(one.guessed and one.seconds is not None for one in planned):
         basis = f"what {numbers.plural(learnt, 'job')} took here" if learnt else "another machine's speed"
         print_lines([f"~ guessed from the model's operations and {basis}; layers that have to go back cost more"])
@@ -202,12 +205,14 @@ def _run(
     jobs: int | None,
     time_limit: str | None,
     cluster: str | None,
+    allow_python: bool,
 ) -> None:
     zoo = open_zoo(manifest, output)
     chosen = select(zoo.jobs, only, shard)
     runner = _runner(cluster, jobs, zoo)
     seconds = _seconds(time_limit)
-    rows = zoos.run(zoo, chosen, lambda text: remark(ctx, text), runner=runner, time_limit=seconds, again=again)
+    given = {"runner": runner, "time_limit": seconds, "again": again, "allow_python": allow_python}
+    rows = zoos.run(zoo, chosen, lambda text: remark(ctx, text), **given)
     _conclude(ctx, zoo, rows)
 
 

@@ -28,11 +28,13 @@ class Resolved:
 
     Attributes:
         origins: dotted key → "flag", "--set", "--config FILE" or "rt_info"; a key that is not there has its default.
+        places: dotted key → file, line and key, for what the config file says and nothing overrides.
         notes: what rt_info said and was not listened to, one sentence each.
     """
 
     settings: Settings
     origins: dict[str, str]
+    places: dict[str, str]
     notes: tuple[str, ...] = ()
 
     def facts(self) -> list[SettingFacts]:
@@ -95,7 +97,8 @@ def resolve(
         mistakes += [_mistake(dict(one), given) for one in error.errors(include_url=False)]
     if settings is None or mistakes:
         raise _config_error(mistakes)
-    return Resolved(settings, {key: one.origin for key, one in given.items()}, notes)
+    places = {key: f"{one.document.source}: {one.where(())}" for key, one in given.items() if one.document}
+    return Resolved(settings, {key: one.origin for key, one in given.items()}, places, notes)
 
 
 def plain_value(value: Any) -> Any:

@@ -196,7 +196,9 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     if validation is None and metric is None and job.settings.max_drop is None:
         return None
     outputs = [(_shape(port), np.dtype(port.get_element_type().to_dtype())) for port in job.loaded.model.outputs]
-    found = resolve_metric(metric, higher_is_better=job.settings.higher_is_better, outputs=outputs)
+    direction, place = job.settings.higher_is_better, job.resolved.places.get("metric", "")
+    allowed = not place if job.allow_python is None else job.allow_python
+    found = resolve_metric(metric, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
     if isinstance(found, WholeSetMetric):
         return WholeSetEvaluator(job, found)
     if validation is None and found.needs_target:

@@ -60,6 +60,8 @@ class Job:
         held: calibration samples that corrections are judged on and nothing else sees; in id order.
         host: what turns images into feeds.
         warnings: sentences for the report.
+        allow_python: whether ``python:module:function`` is run: always, never, or, for None, where it was given as an
+            argument and not by the config file.
     """
 
     loaded: Loaded
@@ -70,6 +72,7 @@ class Job:
     held: tuple[str, ...] = ()
     host: Preprocess | None = None
     warnings: tuple[str, ...] = ()
+    allow_python: bool | None = None
 
     @property
     def settings(self) -> Settings:
@@ -118,6 +121,7 @@ def prepare(
     sets: Sequence[str] = (),
     config: str | Path | None = None,
     need_float: bool = True,
+    allow_python: bool | None = None,
 ) -> Job:
     """Load the model and check settings and data.
 
@@ -131,7 +135,9 @@ def prepare(
     found, doubts = found_preprocessing(loaded.rt_info)
     resolved = resolve(flags, sets, config, {"preprocessing": found} if found else {})
     loaded, host, sentences = _preprocessed(loaded, resolved.settings)
-    job = Job(loaded, resolved, GraphView(loaded.model), None, host=host, warnings=(*resolved.notes, *doubts))
+    warnings = (*resolved.notes, *doubts)
+    view = GraphView(loaded.model)
+    job = Job(loaded, resolved, view, None, host=host, warnings=warnings, allow_python=allow_python)
     if sentences:
         facts = loaded.facts.model_copy(update={"preprocessing": [*loaded.facts.preprocessing, *sentences]})
         job = replace(job, loaded=replace(loaded, facts=facts))
@@ -164,7 +170,10 @@ def open_samples(job: Job, data: Any) -> Dataset:
                 f"{job.loaded.facts.name}: the input {spec.name!r} has a dynamic rank, so that samples can't be told "
                 "from batches. Give it a number of dimensions: export it with a shape such as [?,3,?,?], or reshape it"
             )
-    return checked_shapes(open_dataset(data, inputs=input_specs(model), preprocess=job.host), model)
+    allowed = job.allow_python is not False
+    return checked_shapes(
+        open_dataset(data, inputs=input_specs(model), allow_python=allowed, preprocess=job.host), model
+    )
 
 
 def _with_calibration(job: Job, calibration: Any) -> Job:

@@ -16,11 +16,9 @@ from calib.metrics import METRICS
 from calib.metrics.label_free import is_class_scores
 from calib.metrics.metric import Metric
 from calib.metrics.whole_set import WholeSetMetric
-from calib.python_object import load_object
+from calib.python_object import PREFIX, load_object, names_code, refusal
 
 Outputs = Sequence[tuple[Sequence[int | None], np.dtype[Any]]]
-
-_PYTHON = "python:"
 
 
 def resolve_metric(
@@ -29,6 +27,7 @@ def resolve_metric(
     higher_is_better: bool | None = None,
     outputs: Outputs | None = None,
     allow_python: bool = True,
+    place: str = "",
 ) -> Metric | WholeSetMetric:
     """Return the metric that a name, an object or a function stands for.
 
@@ -41,21 +40,23 @@ def resolve_metric(
             its declared contract.
         outputs: (shape, dtype) of the model's outputs, which None goes by: ``agreement`` where the only output is
             class scores, else ``relative-l2``.
-        allow_python: False where the text comes from a file that must not run code.
+        allow_python: whether ``python:module:function`` is run.
+        place: the file and the key in it that name the metric, for messages; "" where it was given as an argument.
 
     Raises:
         MetricError: an unknown name.
-        UsageError: a direction is missing or contradicts the metric's own, or it is no metric at all.
+        UsageError: a direction is missing or contradicts the metric's own, it is no metric at all, or it runs code
+            and may not.
         MissingExtraError: the metric needs a package that is not installed.
     """
     if metric is None:
         return _built_in(_label_free(outputs))
     if isinstance(metric, str):
-        if not metric.startswith(_PYTHON):
+        if not names_code(metric):
             return _agreeing(_built_in(metric), higher_is_better)
         if not allow_python:
-            raise UsageError(f"{metric}: runs code, and is read only from the command line or your own config")
-        loaded = load_object(metric.removeprefix(_PYTHON), metric, Path())
+            raise UsageError(f"{place}: {refusal(metric)}" if place else refusal(metric))
+        loaded = load_object(metric.removeprefix(PREFIX), metric, Path())
         return _from_object(loaded, higher_is_better, metric)
     if higher_is_better is None and not hasattr(metric, "measure"):
         higher_is_better = getattr(metric, "higher_is_better", True)

@@ -146,6 +146,7 @@ def evaluate_as(
     precision: str = "f32",
     config: str | Path | None = None,
     sets: Sequence[str] = (),
+    allow_python: bool | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Run ``calib evaluate`` as a CPU limited to an instruction set would, and return what it found.
@@ -158,6 +159,7 @@ def evaluate_as(
         precision: of the layers in floating point.
         config: a file of settings.
         sets: ``"key=value"`` settings.
+        allow_python: as for ``calib.quantize``.
         settings: any setting by name; None is left out.
 
     Raises:
@@ -180,6 +182,7 @@ def evaluate_as(
         argv += [] if metric is None else ["--metric", os.fspath(metric)]
         argv += [] if config is None else ["--config", os.fspath(config)]
         argv += [part for text in sets for part in ("--set", text)]
+        argv += [] if allow_python is None else ["--allow-python" if allow_python else "--no-allow-python"]
         argv += [part for key, value in settings.items() if value is not None for part in ("--set", _set(key, value))]
         # -P: without the current folder on the path, where a file called like a library would be run in its place.
         program = [sys.executable, "-P", "-m", "calib", "--quiet", "evaluate"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from calib.errors import DataError
-from calib.python_object import load_object
+from calib.errors import DataError, UsageError
+from calib.python_object import load_object, refusal
 from calib.samples import FORMATS, data_formats
 from calib.samples.content import ContentDataset
 from calib.samples.preprocess import Preprocess
@@ -38,20 +38,18 @@ def open_dataset(
             order or a dict by input name; with one input a pair is (feed, target), with several ((…), target).
             Paths and ``python:`` modules start from the working folder.
         inputs: what the model takes.
-        allow_python: False where the text comes from a file that must not run code.
+        allow_python: whether a ``python:`` source is run.
         preprocess: how images become feeds; what it leaves open follows from the model's input.
 
     Raises:
         DataError: there is no such data, or it is no set of samples. What is inside may raise later, when it is read.
-        UsageError: the format or an option is unknown.
+        UsageError: the format or an option is unknown, or the source runs code and may not.
     """
     if not isinstance(data, str | os.PathLike):
         return open_iterable(data, inputs)
     source = parse_source(os.fspath(data), inputs, preprocess=preprocess)
     if source.format == "python" and not allow_python:
-        raise DataError(
-            f"{source.text}: python: sources run code, and are read only from the command line or your own config"
-        )
+        raise UsageError(refusal(source.text))
     module, _, function = FORMATS[source.format].opener.partition(":")
     return getattr(importlib.import_module(module), function)(source)
 
@@ -88,7 +86,7 @@ def open_python(source: Source) -> Dataset:
         DataError: the function raised, or does not return samples.
         UsageError: it is not written as module:function, or can't be imported.
     """
-    function = load_object(source.place, source.text, source.base)
+    function = load_object(source.place, source.text, Path())
     if not callable(function):
         raise DataError(f"{source.text}: {source.place} is no function")
     try:

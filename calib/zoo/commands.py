@@ -6,15 +6,17 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from calib.config.document import Document
 from calib.errors import OutputError, UsageError
+from calib.python_object import names_code, refusal
 from calib.report.numbers import plural
 from calib.zoo.cost import expected, learned, seconds_of
 from calib.zoo.jobs import DONE, JobRow, JobStore
 from calib.zoo.make_jobs import Job, make_jobs
-from calib.zoo.manifest import read_manifest
+from calib.zoo.manifest import mistakes, named_code, read_manifest
 from calib.zoo.output import Output
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Folders, Runner, Supervisor, enter
@@ -29,11 +31,13 @@ class Zoo:
         jobs: all of the manifest.
         folders: below OUT.
         output: where the models go.
+        document: the manifest as it was read.
     """
 
     jobs: list[Job]
     folders: Folders
     output: Output
+    document: Document
 
     @property
     def page(self) -> Path:
@@ -82,7 +86,7 @@ def open_zoo(manifest: str, out: str | None = None) -> Zoo:
     place = read.manifest.output
     if place is not None and not is_url(place):
         place = str(read.folder / Path(place).expanduser())
-    return Zoo(make_jobs(read), Folders(root), Output(place or str(root / "models")))
+    return Zoo(make_jobs(read), Folders(root), Output(place or str(root / "models")), read.document)
 
 
 def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> JobStore:
@@ -133,6 +137,7 @@ def run(
     runner: Runner | None = None,
     time_limit: float | None = None,
     again: bool = False,
+    allow_python: bool = False,
     lease: float | None = None,
 ) -> list[JobRow]:
     """Run jobs and return their rows afterwards.
@@ -144,18 +149,35 @@ def run(
         runner: where; as many workers on this machine as its cores allow for None.
         time_limit: seconds; what has not ended then waits for the next run.
         again: give those that failed all their tries again.
+        allow_python: run the code that the manifest names, ``python:module:name``.
         lease: see ``JobStore``.
 
     Raises:
+        ConfigError: the manifest names code for one of these jobs, and none may be run.
         OutputError: the store can't be written.
     """
-    runner = runner or Local(default_slots(chosen))
-    with closing(runner), open_store(zoo, lease=lease) as store:
-        enter(store, chosen, [job.name for job in zoo.jobs], zoo.output)
-        if again:
-            store.again([row.key for row in store.chosen("status = 'failed'")])
-        Supervisor(store, zoo.folders, zoo.output, runner, notice).run(time_limit)
-        return store.chosen()
+    with closing(runner or Local(default_slots(chosen))) as at:
+        if not allow_python:
+            _refuse_code(zoo.document, chosen)
+        with open_store(zoo, lease=lease) as store:
+            enter(store, chosen, [job.name for job in zoo.jobs], zoo.output)
+            if again:
+                store.again([row.key for row in store.chosen("status = 'failed'")])
+            Supervisor(store, zoo.folders, zoo.output, at, notice, allow_python=allow_python).run(time_limit)
+            return store.chosen()
+
+
+def code_of(job: Job) -> list[str]:
+    """Return each ``python:module:name`` that a job runs."""
+    given = (job.calibration, job.validation, job.settings.get("metric"))
+    return [str(text) for text in given if names_code(text)]
+
+
+def _refuse_code(document: Document, chosen: Sequence[Job]) -> None:
+    """Raise an error that names every place of code that these jobs would run."""
+    used = {text for job in chosen for text in code_of(job)}
+    if found := [(place, refusal(text)) for place, text in named_code(document) if text in used]:
+        raise mistakes(document, found)
 
 
 def default_slots(jobs: Sequence[Job]) -> int:
@@ -173,7 +195,7 @@ def merge(zoo: Zoo, shards: Sequence[str], notice: Callable[[str], None]) -> lis
     with open_store(zoo) as store:
         enter(store, zoo.jobs, [job.name for job in zoo.jobs], zoo.output)
         for shard in shards:
-            part = Zoo(zoo.jobs, Folders(Path(shard)), Output(str(Path(shard) / "models")))
+            part = replace(zoo, folders=Folders(Path(shard)), output=Output(str(Path(shard) / "models")))
             with open_store(part, new=False) as other:
                 taken = [row for row in other.rows("status != 'running'") if _take(zoo, store, part, other, row)]
             notice(f"{shard}: {plural(len(taken), 'job')}")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from calib.config.document import Document, Place, read_document
 from calib.config.settings import Bytes, Count, Patterns, Seconds, Settings
 from calib.errors import ConfigError
+from calib.python_object import names_code
 
 SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
@@ -60,7 +61,9 @@ class Resources(_Checked):
 class Defaults(Settings):
     """Settings of every job, and its data."""
 
-    calibration: str | None = Field(default=None, description="DATA as in calib quantize, from the manifest's folder")
+    calibration: str | None = Field(
+        default=None, description="DATA as in calib quantize, from the manifest's folder; python: needs --allow-python"
+    )
     validation: str | None = Field(default=None, description="DATA with targets that accuracy is measured on")
 
 
@@ -138,6 +141,17 @@ def mistakes(document: Document, found: Sequence[tuple[Place, str]]) -> ConfigEr
     """Return the error that names all mistakes of a document in the order of their lines."""
     ordered = sorted(found, key=lambda one: (_line(document, one[0]), str(one[0])))
     return ConfigError(document.source, list(dict.fromkeys(f"{document.where(p)}: {text}" for p, text in ordered)))
+
+
+def named_code(document: Document) -> Iterator[tuple[Place, str]]:
+    """Yield each ``python:module:name`` of a manifest, with its place."""
+    for place, block in _blocks(document.data):
+        for key in (*DATA, "metric"):
+            if names_code(block.get(key)):
+                yield (*place, key), block[key]
+    for index, value in enumerate((document.data.get("matrix") or {}).get("metric") or ()):
+        if names_code(value):
+            yield ("matrix", "metric", index), value
 
 
 def json_schema() -> dict[str, Any]:

@@ -102,14 +102,25 @@ class Supervisor:
         output: where results go.
         runner: where workers run.
         notice: told of each attempt that ended, a line each.
+        allow_python: whether workers may run ``python:module:name``.
     """
 
-    def __init__(self, store: JobStore, folders: Folders, output: Output, runner: Runner, notice: Notice):
+    def __init__(
+        self,
+        store: JobStore,
+        folders: Folders,
+        output: Output,
+        runner: Runner,
+        notice: Notice,
+        *,
+        allow_python: bool = False,
+    ):
         self._store = store
         self._folders = folders
         self._output = output
         self._runner = runner
         self._notice = notice
+        self._allow_python = allow_python
         self._running: dict[str, Task] = {}
         self._heartbeat = 0.0
         self._interrupts = Interrupts()
@@ -158,7 +169,7 @@ class Supervisor:
         statistics, verdicts = self._folders.shared(row.family)
         if not (self._store.shares(row.family) or needs_histogram(row.job)):
             statistics = ""  # nobody else needs them, and what is shared holds more than this job would collect
-        task = Task(row.key, number, row.job, str(folder), str(log), statistics, verdicts)
+        task = Task(row.key, number, row.job, str(folder), str(log), statistics, verdicts, self._allow_python)
         self._running[row.key] = task
         try:
             if task.job.model.startswith("memory://"):  # it is in no other process

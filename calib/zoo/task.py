@@ -34,6 +34,7 @@ class Task:
         log: file that the worker's stderr goes to.
         statistics: .npz that jobs of one model, data and choice of samples share; "" without one.
         verdicts: SQLite file of what was measured for this model and data, so that a retry goes on; "" without one.
+        allow_python: whether ``python:module:name`` may be run, which came from a manifest.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Task:
     log: str
     statistics: str = ""
     verdicts: str = ""
+    allow_python: bool = False
 
     def to_json(self) -> str:
         """Return what ``from_json`` reads."""

@@ -59,7 +59,7 @@ def quantize(task: Task, progress: Progress) -> Report:
     """Do the job and save its result; the one place where the zoo calls the engine."""
     job = task.job
     model = fetch(job.model, Path(task.folder) / "model") if is_url(job.model) else Path(job.model)
-    given: dict[str, Any] = {"threads": job.threads, **job.settings}
+    given: dict[str, Any] = {"threads": job.threads, **job.settings, "allow_python": task.allow_python}
     if job.validation:
         given["validation"] = job.validation
     if task.verdicts:

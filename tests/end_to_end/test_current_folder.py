@@ -65,9 +65,11 @@ def installed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return run(folder, [str(script)], *arguments)
 
 
-def test_workers_of_a_zoo_do_not_run_them(folder: Path):
+def test_workers_of_a_zoo_do_not_run_them_and_find_the_users_own_module(folder: Path):
     plant(folder, LIBRARIES + STANDARD)
-    assert "1 model: 1 quantized" in installed(folder, "zoo", "run", "zoo.yaml", "-j", "1").stdout
+    manifest = folder / "zoo.yaml"
+    manifest.write_text(manifest.read_text().replace("data.npz", "'python:my_rows:rows'"))
+    assert "1 model: 1 quantized" in installed(folder, "zoo", "run", "zoo.yaml", "--allow-python").stdout
 
 
 def test_machines_of_a_local_cluster_and_their_workers_do_not_run_them(folder: Path):

@@ -116,9 +116,15 @@ def test_a_model_file_can_say_nothing_but_its_preprocessing():
     ]
 
 
-def test_a_python_metric_is_fine_in_a_config_of_your_own(tmp_path: Path):
-    config = write(tmp_path, "metric: python:my.metrics:score\nhigher_is_better: true\n")
-    assert resolve(config=config).settings.metric == "python:my.metrics:score"
+def test_a_value_of_a_file_has_its_place_until_something_overrides_it(tmp_path: Path):
+    config = write(tmp_path, "higher_is_better: true\nmetric: python:my.metrics:score\npreprocessing: {mean: 0}\n")
+    resolved = resolve(config=config, sets=["higher_is_better=false"])
+    assert resolved.settings.metric == "python:my.metrics:score"  # nothing is imported here
+    assert resolved.places == {
+        "metric": f"{config}: line 2: metric",
+        "preprocessing.mean": f"{config}: line 3: preprocessing.mean",
+    }
+    assert "metric" not in resolve({"metric": "top-1"}, config=config).places
 
 
 def test_facts_show_an_object_by_its_name():

@@ -86,8 +86,8 @@ def test_what_is_no_metric_is_refused(folder):
 
 
 def test_python_text_from_elsewhere_runs_nothing(folder):
-    with pytest.raises(UsageError, match="runs code"):
-        resolve_metric("python:metrics_for_test:plain", allow_python=False)
+    with pytest.raises(UsageError, match=r"^c\.yaml: line 3: metric: python:metrics_for_test:plain runs code"):
+        resolve_metric("python:metrics_for_test:plain", allow_python=False, place="c.yaml: line 3: metric")
 
 
 def test_objects_given_in_python():

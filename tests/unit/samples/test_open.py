@@ -217,7 +217,7 @@ def test_python_sources_run_only_when_allowed(tmp_path):
         "import numpy as np\ndef rows():\n    return [np.ones((3, 4, 4))] * 2\n"
     )
     assert len(open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE])) == 2
-    with pytest.raises(DataError, match="run code"):
+    with pytest.raises(UsageError, match=r"^python:my_rows_for_test:rows runs code.*--allow-python"):
         open_dataset("python:my_rows_for_test:rows", inputs=[IMAGE], allow_python=False)
     with pytest.raises(UsageError, match="has no 'nothing'"):
         open_dataset("python:my_rows_for_test:nothing", inputs=[IMAGE])
