@@ -11,8 +11,9 @@ from typing import Any
 
 from calib.runtime.isa import cpu
 from calib.runtime.session import default_precision
+from calib.values.version import __version__
 
-PACKAGES = ("calib", "openvino", "nncf", "numpy", "onnxruntime")
+PACKAGES = ("openvino", "nncf", "numpy", "onnxruntime")
 
 
 def machine() -> dict[str, Any]:
@@ -24,6 +25,7 @@ def machine() -> dict[str, Any]:
         "default precision": default_precision(),
         "load": [round(load, 1) for load in os.getloadavg()],
         "python": platform.python_version(),
+        "calib": __version__,
         **{name: metadata.version(name) for name in PACKAGES},
     }
 

@@ -16,7 +16,6 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 
@@ -25,6 +24,7 @@ from simulated_damage import KINDS, Fraction, SimulatedModel
 
 from calib.accuracy.cost import bound_of
 from calib.accuracy.search import search
+from calib.values.version import __version__
 
 BUDGET = 0.01
 # 27 units and 1,250 samples: a wrong scout used to cost more than the allowance.
@@ -137,7 +137,7 @@ def main() -> None:
         report = {
             "question": "images evaluated by the search against a greedy loop, simulated damage",
             "machine": platform.processor() or platform.machine(),
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "calib": version("calib")},
+            "versions": {"python": platform.python_version(), "numpy": np.__version__, "calib": __version__},
             "budget": BUDGET,
         }
         # One row a line: readable as a table, and small as a change.

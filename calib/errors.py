@@ -20,6 +20,7 @@ A message names the thing, the rule, the value got and the way out. A missed bud
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -86,10 +87,16 @@ class ConfigError(UsageError):
 
 
 class MissingExtraError(CalibError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed and not installed.
+
+    Args:
+        what: that needs it.
+        package: its name.
+        requirement: what pip is told to install, with a version; see ``calib.values.distribution``.
+    """
 
     exit_code = 5
 
-    def __init__(self, what: str, package: str, extra: str = ""):
-        way_out = f"'calib[{extra}]'" if extra else package
-        super().__init__(f"{what} needs the package {package!r}, which is not installed. Run: pip install {way_out}")
+    def __init__(self, what: str, package: str, requirement: str = ""):
+        way_out = f"pip install {shlex.quote(requirement or package)}"
+        super().__init__(f"{what} needs the package {package!r}, which is not installed. Run: {way_out}")

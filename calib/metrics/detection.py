@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError, MissingExtraError
+from calib.values.distribution import requirement
 
 # COCO's own limit: of one image the 100 detections with the highest scores count.
 DETECTIONS = 100
@@ -31,7 +32,7 @@ class CocoMap:
 
     def __init__(self):
         if importlib.util.find_spec("faster_coco_eval") is None:
-            raise MissingExtraError(f"the metric {self.name}", "faster-coco-eval", "coco")
+            raise MissingExtraError(f"the metric {self.name}", "faster-coco-eval", requirement("faster-coco-eval"))
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calib.errors import MetricError, MissingExtraError, UsageError
 from calib.metrics.scores import first_output
+from calib.values.distribution import requirement
 
 # Class ids become characters for jiwer; from here upwards there are more unbroken code points than classes anywhere.
 _FIRST_CODE_POINT = 0x20000
@@ -42,7 +43,7 @@ class ErrorRate:
             UsageError: the blank is no number, or the vocabulary is missing, or wer has none.
         """
         if importlib.util.find_spec("jiwer") is None:
-            raise MissingExtraError(f"the metric {name}", "jiwer", "text")
+            raise MissingExtraError(f"the metric {name}", "jiwer", requirement("jiwer"))
         if not blank.isdecimal():
             raise UsageError(f"metric {name}: blank is the number of a class, got {blank!r}")
         self.name = name

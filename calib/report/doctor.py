@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 
 from calib.report import numbers
 from calib.report.console import pad, paint, rule, wrap
@@ -35,7 +36,9 @@ def render_doctor_text(found: Doctor, width: int = 100, color: bool = False) -> 
         *_pairs([("calib", found.calib_version, "neutral"), *_plain(found.versions)], color),
         "",
         rule("extras", width, color),
-        *_pairs([_extra(name, packages) for name, packages in found.extras.items()], color),
+        *_pairs(
+            [_extra(name, packages, found.missing.get(name, ())) for name, packages in found.extras.items()], color
+        ),
         "",
         rule("elsewhere", width, color),
         *(line for sentence in found.advice for line in wrap(sentence, width)),
@@ -47,10 +50,9 @@ def _plain(values: dict[str, str]) -> list[tuple[str, str, str]]:
     return [(name, value or "not installed", "neutral" if value else "bad") for name, value in values.items()]
 
 
-def _extra(name: str, packages: dict[str, str]) -> tuple[str, str, str]:
-    missing = [package for package, version in packages.items() if not version]
+def _extra(name: str, packages: dict[str, str], missing: Sequence[str]) -> tuple[str, str, str]:
     if missing:
-        return name, f"{', '.join(missing)} missing: pip install 'calib[{name}]'", "dim"
+        return name, f"missing: pip install {' '.join(map(shlex.quote, missing))}", "dim"
     return name, ", ".join(f"{package} {version}" for package, version in packages.items()), "good"
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-from collections import defaultdict
-from importlib import metadata
+from collections.abc import Mapping
 
 import psutil
 
 from calib.runtime.isa import FEATURES, ISAS, Cpu, cpu
 from calib.runtime.session import compile_model, default_precision, ov
+from calib.values.distribution import extras, version
 from calib.values.facts import Doctor
 from calib.values.version import __version__
 
 _REQUIRED = ("openvino", "numpy", "scipy", "onnx", "onnxruntime")
-_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
-_PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _LIMIT = "ONEDNN_MAX_CPU_ISA"
 
 
@@ -27,6 +24,7 @@ def diagnose() -> Doctor:
     limit = os.environ.get(_LIMIT, "")
     versions = {"python": platform.python_version(), **{name: version(name) for name in _REQUIRED}}
     precision = default_precision()
+    required = extras()
     return Doctor(
         calib_version=__version__,
         versions=versions,
@@ -39,30 +37,19 @@ def diagnose() -> Doctor:
         memory=psutil.virtual_memory().total,
         default_precision=precision,
         exact_int8=exact_int8(found, limit),
-        extras=extras(metadata.requires("calib") or []),
+        extras={extra: {package: version(package) for package in packages} for extra, packages in required.items()},
+        missing={extra: packages for extra in required if (packages := missing(required[extra]))},
         advice=advice(found, limit, precision),
     )
 
 
-def version(package: str) -> str:
-    """Return the installed version of a package, '' if there is none."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+def missing(packages: Mapping[str, str]) -> list[str]:
+    """Return the requirements of those of an extra's packages that are not installed.
 
-
-def extras(requirements: list[str]) -> dict[str, dict[str, str]]:
-    """Return extra → package → installed version, from a distribution's requirements.
-
-    Extras that stand for others (``calib[…]``) are left out: their packages are listed once.
+    Args:
+        packages: package → requirement.
     """
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for requirement in requirements:
-        extra, package = _EXTRA.search(requirement), _PACKAGE.match(requirement)
-        if extra and package and package[0] != "calib":
-            found[extra[1]][package[0]] = version(package[0])
-    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
+    return [requirement for package, requirement in packages.items() if not version(package)]
 
 
 def exact_int8(found: Cpu, limit: str) -> bool:

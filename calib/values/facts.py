@@ -362,4 +362,7 @@ class Doctor(Frozen):
     default_precision: str
     exact_int8: bool = Field(description="sums of INT8 products are exact with full 8-bit weights")
     extras: dict[str, dict[str, str]] = Field(description="extra → package → version; '' if it is not installed")
+    missing: dict[str, list[str]] = Field(
+        default={}, description="extra → what pip has to install for it, such as jiwer>=3.0; no extra that is complete"
+    )
     advice: list[str] = Field(default=[], description="whether what is made here holds elsewhere, one sentence each")

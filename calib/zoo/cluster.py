@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import CalibError, MissingExtraError, UsageError
+from calib.values.distribution import requirement
 from calib.zoo.process import Process
 from calib.zoo.task import RESULT, Ended, Task
 
@@ -147,7 +148,7 @@ def connect(address: str, most: int | None = None) -> Dask:
     try:
         from distributed import Client, LocalCluster  # pyright: ignore[reportPrivateImportUsage]
     except ImportError as error:
-        raise MissingExtraError(f"--cluster {address}", "distributed", "dask") from error
+        raise MissingExtraError(f"--cluster {address}", "distributed", requirement("distributed")) from error
     if kind == "local":
         # As -P for the workers' processes: Dask starts Python by multiprocessing, and again for a worker that died.
         os.environ["PYTHONSAFEPATH"] = "1"

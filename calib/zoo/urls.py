@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from calib.errors import MissingExtraError, ModelError, OutputError
+from calib.values.distribution import requirement
 
 
 def is_url(text: str) -> bool:
@@ -23,7 +24,7 @@ def open_place(url: str) -> tuple[Any, str]:
         ModelError: the URL can't be opened.
     """
     if importlib.util.find_spec("fsspec") is None:
-        raise MissingExtraError(url, "fsspec", "fsspec")
+        raise MissingExtraError(url, "fsspec", requirement("fsspec"))
     import fsspec.core
 
     try:

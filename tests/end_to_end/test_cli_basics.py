@@ -251,5 +251,5 @@ def test_a_package_that_is_not_installed_is_exit_code_5_with_the_line_to_type(wi
     done = subprocess.run(
         [*command, *flags], capture_output=True, text=True, timeout=120, env=without_jiwer, check=False
     )
-    assert (done.returncode, done.stdout) == (5, "") and "pip install 'calib[text]'" in done.stderr, done.stderr
+    assert (done.returncode, done.stdout) == (5, "") and "pip install 'jiwer>=3.0'" in done.stderr, done.stderr
     assert left_behind(work) == []

@@ -35,7 +35,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheels = tmp_path_factory.mktemp("wheels")
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
     run(*pip, "--wheel-dir", wheels, source, where=wheels)
-    (built,) = wheels.glob("calib-*.whl")
+    (built,) = wheels.glob("calib_openvino-*.whl")
     return built
 
 
@@ -49,6 +49,20 @@ def test_wheel_holds_one_top_level_package_and_shadows_no_other(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"calib"}
+
+
+def test_installed_wheel_advises_what_pip_can_install_from_its_own_metadata(wheel: Path, tmp_path: Path):
+    target = tmp_path / "site"
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, wheel, where=tmp_path)
+    code = f"""
+import sys
+sys.path.insert(0, {str(target)!r})
+from calib.errors import MissingExtraError
+from calib.values.distribution import requirement
+print(MissingExtraError("the metric wer", "jiwer", requirement("jiwer")))
+"""
+    said = run(sys.executable, "-S", "-E", "-c", code, where=tmp_path)
+    assert said.endswith("Run: pip install 'jiwer>=3.0'\n")
 
 
 def test_wheel_holds_every_module_of_the_package(source: Path, wheel: Path):

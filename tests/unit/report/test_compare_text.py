@@ -107,8 +107,10 @@ def test_doctor_names_what_is_missing_and_how_to_get_it():
         memory=1 << 30,
         default_precision="f32",
         exact_int8=False,
-        extras={"coco": {"faster-coco-eval": ""}},
+        extras={"coco": {"faster-coco-eval": ""}, "text": {"jiwer": "4.0"}},
+        missing={"coco": ["faster-coco-eval>=1.6"]},
         advice=["one sentence"],
     )
     text = render_doctor_text(found, 80)
-    assert "pip install 'calib[coco]'" in text and "can saturate" in text and "one sentence" in text
+    assert "missing: pip install 'faster-coco-eval>=1.6'" in text and "jiwer 4.0" in text
+    assert "can saturate" in text and "one sentence" in text

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from calib.runtime.isa import Cpu
-from calib.runtime.machine import advice, exact_int8, extras
+from calib.runtime.machine import advice, exact_int8, missing
 
 OLD = Cpu("old", ("sse4.1", "avx2"), ("FP32",))
 NEW = Cpu("new", ("sse4.1", "avx2", "avx512", "vnni", "bf16"), ("FP32", "BF16", "INT8"))
@@ -32,13 +32,5 @@ def test_advice_names_the_limit_and_the_default_precision():
     assert any("in bf16 here by default" in sentence for sentence in said)
 
 
-def test_extras_are_read_from_the_requirements():
-    requirements = [
-        "numpy>=2.0",
-        'no-such-package-9; extra == "coco"',
-        "pytest>=8.0; extra == 'test'",
-        'calib[coco]; extra == "test"',
-    ]
-    found = extras(requirements)
-    assert found["coco"] == {"no-such-package-9": ""}
-    assert list(found["test"]) == ["pytest"] and found["test"]["pytest"]
+def test_what_is_missing_is_named_as_pip_takes_it():
+    assert missing({"no-such-package-9": "no-such-package-9>=1", "pytest": "pytest>=8.0"}) == ["no-such-package-9>=1"]

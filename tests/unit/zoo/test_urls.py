@@ -21,7 +21,7 @@ def test_a_protocol_without_its_package_names_the_package(monkeypatch: pytest.Mo
         open_place("s3://bucket/model.xml")
 
 
-def test_a_url_without_fsspec_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+def test_a_url_without_fsspec_names_its_requirement(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'calib\[fsspec\]'$"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'fsspec>=[\d.]+'$"):
         open_place("s3://bucket/model.xml")

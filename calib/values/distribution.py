@@ -1,0 +1,58 @@
+"""What the installed distribution says of its extras: which packages they are, and how pip is told to install them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib import metadata
+
+# Not "calib": the package index has another project of that name.
+NAME = "calib-openvino"
+
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
+_PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def requirement(package: str) -> str:
+    """Return an optional package as pip is told to install it, such as ``jiwer>=3.0``.
+
+    That works wherever calib itself was installed from: a checkout, a wheel, a repository's address. An extra of ours
+    (``calib-openvino[text]``) can be named to pip only where an index has the distribution.
+    """
+    return next((packages[package] for packages in extras().values() if package in packages), package)
+
+
+def extras(requirements: Iterable[str] | None = None) -> dict[str, dict[str, str]]:
+    """Return extra → package → requirement, all in alphabetical order.
+
+    Extras that stand for others (``calib-openvino[…]``) are left out: their packages are listed once.
+
+    Args:
+        requirements: of a distribution, as its metadata lists them; None for ours, {} where calib is not installed.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for text in _installed() if requirements is None else requirements:
+        extra, package = _EXTRA.search(text), _PACKAGE.match(text)
+        if extra and package and _normal(package[0]) != NAME:
+            found.setdefault(extra[1], {})[package[0]] = text.partition(";")[0].strip()
+    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
+
+
+def version(package: str) -> str:
+    """Return the installed version of a package, "" if there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _installed() -> list[str]:
+    try:
+        return metadata.requires(NAME) or []
+    except metadata.PackageNotFoundError:  # run from its sources
+        return []
+
+
+def _normal(name: str) -> str:
+    """Return a distribution's name in the one spelling that counts (https://peps.python.org/pep-0503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
