@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.engine.accuracy_control import control_accuracy
-from calib.engine.building import aliases, build
+from calib.engine.building import aliases, build, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, replay_corrections
 from calib.engine.evaluation import evaluated, open_evaluator
 from calib.engine.job import Clock, check_conversion, prepare
@@ -17,7 +17,6 @@ from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Outcome, check_speedup
 from calib.engine.verify import make_result
-from calib.graph.finder import already_quantized, find
 from calib.progress import Progress
 from calib.runtime.executed import executed_layers
 from calib.runtime.isa import evaluate_as
@@ -115,10 +114,9 @@ def inspect(
     """List every layer: whether it would be quantized, why not, or, for a quantized model, what it executes in."""
     job = prepare(model, None, flags=settings, sets=sets, config=config, need_float=False)
     quantized = job.loaded.quantized or job.loaded.weight_compressed
-    found = already_quantized(job.view) if quantized else find(job.view, job.settings.ignore)
-    listed = QuantizationPlan(found.layers, (), (), found.skipped)
-    executed = executed_layers(compile_model(job.loaded.model), aliases(job.view, listed)) if quantized else {}
-    layers = layer_facts(job.view, listed, executed)
+    bare = listed(job.loaded, job.view, job.settings.ignore)
+    executed = executed_layers(compile_model(job.loaded.model), aliases(job.view, bare)) if quantized else {}
+    layers = layer_facts(job.view, bare, executed)
     return Inspection(calib_version=__version__, model=job.loaded.facts, layers=layers, quantized=quantized)
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.engine.building import aliases
+from calib.engine.building import aliases, listed
 from calib.engine.job import Job, open_samples, prepare
 from calib.engine.layer_facts import int8_share, layer_facts
 from calib.errors import DataError, UsageError
-from calib.graph.finder import already_quantized, find
 from calib.graph.view import GraphView
 from calib.loading.load import Loaded, input_specs, load_model
 from calib.loading.shapes import ShapeCheck
@@ -29,7 +28,6 @@ from calib.runtime.session import F32, compile_model, default_precision, ov
 from calib.runtime.timing import TimedModel, time_models
 from calib.samples.sample import InputSpec
 from calib.values.facts import Benchmark, BenchmarkEntry
-from calib.values.plan import QuantizationPlan
 from calib.values.version import __version__
 
 SAMPLES = 8  # of real data; every model gets the same one in each round
@@ -120,8 +118,7 @@ def executed_int8_share(one: Loaded) -> float:
     if not (one.quantized or one.weight_compressed):
         return 0.0
     view = GraphView(one.model)
-    found = already_quantized(view) if one.quantized else find(view, ())
-    plan = QuantizationPlan(found.layers, (), (), found.skipped)
+    plan = listed(one, view)
     return int8_share(layer_facts(view, plan, executed_layers(compile_model(one.model), aliases(view, plan))))
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from calib.corrections.candidate import Candidate
 from calib.corrections.scoring import Scored
 from calib.errors import ExecutionError, ModelError
+from calib.graph.finder import already_quantized, find
 from calib.graph.insert import INT8_WEIGHTS
 from calib.graph.layers import LAYERS
 from calib.graph.view import GraphView
+from calib.loading.load import Loaded
 from calib.runtime.executed import Executed, executed_layers
 from calib.runtime.session import compile_model, ov
 from calib.values.plan import QuantizationPlan, TensorId
@@ -90,6 +92,18 @@ def _compiling(candidate: Candidate) -> tuple[Candidate, ov.Model, ov.CompiledMo
 def without(candidate: Candidate, layers: Sequence[str], reason: str = "reverted") -> Candidate:
     """Return the candidate with layers back in floating point; corrections that depended on them are computed anew."""
     return candidate.without(dict.fromkeys(layers, reason))
+
+
+def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = ()) -> QuantizationPlan:
+    """List the layers of a model as it came, floating-point or quantized, in a plan without quantizers.
+
+    Args:
+        loaded: the model.
+        view: of it.
+        ignore: as for :func:`calib.graph.finder.find`; of no meaning for a model that is quantized already.
+    """
+    found = already_quantized(view) if loaded.quantized or loaded.weight_compressed else find(view, ignore)
+    return QuantizationPlan(found.layers, (), (), found.skipped)
 
 
 def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...]]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
-from calib.engine.building import aliases
+from calib.engine.building import aliases, listed
 from calib.engine.job import open_samples, prepare
 from calib.errors import DataError, UsageError
-from calib.graph.finder import already_quantized, find
 from calib.graph.layers import LAYERS, channel_axis
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
@@ -25,7 +24,7 @@ from calib.runtime.executed import Executed
 from calib.runtime.layer_times import timed_layers
 from calib.runtime.session import F32, Session, ov
 from calib.values.facts import Comparison, LayerComparison
-from calib.values.plan import QuantizationPlan, TensorId
+from calib.values.plan import TensorId
 from calib.values.version import __version__
 
 TAPPED_BYTES = 128 << 20  # of layer outputs at a time; larger networks take several passes
@@ -213,9 +212,7 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
 
 def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:
     """Return layer → the node that ran it and its milliseconds."""
-    found = already_quantized(side.view) if side.loaded.quantized else find(side.view, ())
-    plan = QuantizationPlan(found.layers, (), (), found.skipped)
-    return timed_layers(side.loaded.model, feeds, aliases(side.view, plan))
+    return timed_layers(side.loaded.model, feeds, aliases(side.view, listed(side.loaded, side.view)))
 
 
 def _layers(
