@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Arrays
 from calib.corrections.equalization_core import Readers, choose_strength, expected_db
 from calib.errors import StatisticsError
-from calib.graph.insert import clone_model
 from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights
+from calib.graph.taps import channel_moments, expose
 from calib.graph.view import GraphView
-from calib.runtime.session import compile_model, infer_all, make_model, ov
+from calib.runtime.session import compile_model, infer_all, ov
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, Scaling
 
 SAMPLES = 16
 # low, high and mean square of every channel of a tensor, (channels,) each
 Moments = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-op = ov.opset13
 
 
 @dataclass(frozen=True)
@@ -116,16 +115,7 @@ def _channel_moments(
     model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays], held: Sequence[Arrays], streams: int
 ) -> tuple[list[Moments], list[Moments], list[list[NDArray[Any]]]]:
     """Return what every tensor's channels hold, in samples and in held ones (the same if none), and held outputs."""
-    clone = clone_model(model)
-    view = GraphView(clone)
-    results = []
-    for scalable in scalables:
-        x = view.output(scalable.tensor)
-        rank = x.get_partial_shape().rank.get_length()
-        axes = [axis for axis in range(rank) if axis != scalable.axis]
-        parts = [op.reduce_min(x, axes), op.reduce_max(x, axes), op.reduce_mean(op.multiply(x, x), axes)]
-        results.append(op.result(op.concat([op.unsqueeze(part, 0) for part in parts], 0)))
-    tapped = make_model([*results, *clone.get_results()], clone.get_parameters(), clone.get_sinks(), "channels")
+    tapped = expose(model, lambda view: [channel_moments(view.output(s.tensor), s.axis) for s in scalables])
     seen: list[list[NDArray[np.float64]]] = []
     seen_held: list[list[NDArray[np.float64]]] = []
     outputs: list[list[NDArray[Any]]] = []

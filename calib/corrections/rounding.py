@@ -36,15 +36,14 @@ from calib.corrections.candidate import Arrays, Candidate, rounded_db
 from calib.corrections.clip_core import choose_clip
 from calib.corrections.rounding_core import layer_error, nearest, one_blas_thread, round_weights
 from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
-from calib.graph.insert import Edits, clone_model
+from calib.graph.insert import Edits
 from calib.graph.layers import weights_of
+from calib.graph.taps import expose
 from calib.graph.view import GraphView
 from calib.ranges.affine import dequantized, level_grid, quantize_weights, weight_scale
-from calib.runtime.session import compile_model, infer_all, make_model, ov
+from calib.runtime.session import compile_model, infer_all, ov
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import Port, WeightQuantizer
-
-op = ov.opset13
 
 # Rows of one sample at most, and at least; in between, all samples together give a layer ROWS_PER_INPUT times as many
 # rows as it has inputs, for each half of them has to tell the inputs apart.
@@ -201,19 +200,17 @@ def _groups(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
 
 def _collect(model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Arrays], streams: int) -> list[_Seen]:
     """Run the samples through the part of the network that leads to these layers."""
-    clone = clone_model(model)
-    view = GraphView(clone)
     made = [_Seen(layer) for layer in layers]
-    results: dict[ov.Output, ov.Node] = {}
     readers: dict[ov.Output, list[tuple[_Layer, _Seen, Pick | None]]] = defaultdict(list)
-    for layer, seen in zip(layers, made, strict=True):
-        port = layer.linear.port
-        output, pick = layer.linear.tap(view.output(view.tensor(Port(port.node, 1 - port.input))), layer.rows)
-        results.setdefault(output, op.result(output))
-        readers[output].append((layer, seen, pick))
-    # the network's own Results stay away: what lies behind the last of these layers need not run
-    tapped = make_model(list(results.values()), clone.get_parameters(), clone.get_sinks(), "inputs of layers")
 
+    def inputs(view: GraphView) -> list[ov.Output]:
+        for layer, seen in zip(layers, made, strict=True):
+            port = layer.linear.port
+            output, pick = layer.linear.tap(view.output(view.tensor(Port(port.node, 1 - port.input))), layer.rows)
+            readers[output].append((layer, seen, pick))
+        return list(readers)
+
+    tapped = expose(model, inputs, own=False)
     feeds = (dict(enumerate(arrays)) for arrays in samples)
     for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), feeds)):
         with one_blas_thread():

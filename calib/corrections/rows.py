@@ -23,14 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.layers import LAYERS, Axes, axes_of
+from calib.graph.taps import VECTOR, channel_rows
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
 from calib.values.plan import Port
-
-op = ov.opset13
-
-# Fewer channels than a vector holds would be padded by a reorder of the whole tensor.
-_VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -94,24 +90,18 @@ class Linear:
         return pick_positions(shape, kernel, strides, begin, end, dilations, limit)
 
     def tap(self, x: ov.Output, limit: int | None) -> tuple[ov.Output, Pick | None]:
-        """Return what has to leave the model for ``take``: x, or the picked positions of it, channels last.
-
-        Convolutions run channels-last: to take rows of channels costs next to nothing, the whole tensor as the IR has
-        it a reorder.
-        """
+        """Return what has to leave the model for ``take``: x, or the picked positions of it, channels last."""
         partial = x.get_partial_shape()
         if partial.is_dynamic or not self.axes.kernel or x.get_node().get_type_name() == "Parameter":
             return x, None
         shape = tuple(partial.to_shape())
         pick = self.pick(shape, limit)
-        if pick is None or shape[1] < _VECTOR:
+        if pick is None or shape[1] < VECTOR:
             return x, None
-        order = [0, *range(2, len(shape)), 1]
-        rows = op.reshape(op.transpose(x, np.array(order)), np.array([-1, shape[1]]), False)
-        count = rows.get_output_shape(0)[0]
+        count = math.prod(shape) // shape[1]
         if 2 * len(pick.positions) > count:
-            return rows.output(0), pick.among_all(count)
-        return op.gather(rows, pick.positions, np.int64(0)).output(0), pick
+            return channel_rows(x, None), pick.among_all(count)
+        return channel_rows(x, pick.positions), pick
 
     def take(self, x: NDArray[np.float32], limit: int | None, tapped: Pick | None = None) -> Taken:
         """Return one sample's values.

@@ -15,6 +15,10 @@ One Concat costs a fraction of one Result a value.
 
 What can be proved is not computed: the minimum of a tensor that is never negative, and the finiteness sum of one
 that can't hold NaN (ReduceMax swallows NaN, and Relu and Clamp turn it into a bound).
+
+Convolutions run channels-last in the CPU plugin, whatever the IR says: a raw NCHW output costs a reorder larger than
+the whole inference of a MobileNetV2. So what leaves for a histogram is sliced along the other axes first, which moves
+whole rows of channels, and its channels are transposed to the end, which then costs nothing.
 """
 
 from __future__ import annotations
@@ -23,18 +27,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
-from calib.graph.cuts import take
-from calib.graph.insert import settled
-from calib.graph.view import UNKNOWN, Sign, signs
+from calib.graph.insert import clone_model, settled
+from calib.graph.view import UNKNOWN, GraphView, Sign, signs
 from calib.runtime.session import make_model, ov
 from calib.values.plan import TensorId
 
 op = ov.opset13
+
+# Fewer channels than a vector holds would be padded by a reorder of the whole tensor.
+VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ class _Builder:
             self._reduce(Kind.CHECK, op.reduce_sum, output, 0, axis)
 
     def cut(self, output: ov.Output, values: int, channel_axis: int) -> None:
-        flat, size = take(output, values, channel_axis)
+        flat, size = _take(output, values, channel_axis)
         if size < 0:
             count = op.convert(op.shape_of(flat, "i64"), "f32")  # at most 2^24 values: exact
             self._parts.append(count.output(0))
@@ -211,13 +218,127 @@ def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:
     return (shape[axis].get_length() if shape[axis].is_static else 0), axis
 
 
+def _take(output: ov.Output, values: int, channel_axis: int) -> tuple[ov.Node, int]:
+    """Return a flat tensor with about ``values`` of a tensor's, spread evenly, and their count.
+
+    The count is -1 where it depends on the sample.
+    """
+    partial = output.get_partial_shape()
+    if partial.is_dynamic:
+        return _take_dynamic(output, values, channel_axis), -1
+    shape = tuple(partial.to_shape())
+    strides = _grid(shape, channel_axis, values)
+    counts = [-(-size // stride) for size, stride in zip(shape, strides, strict=True)]
+    taken = _strided(output, shape, strides)
+    return _flat(_channels_last(taken, len(shape), channel_axis)), prod(counts)
+
+
+def _strided(output: ov.Output, shape: tuple[int, ...], strides: tuple[int, ...]) -> ov.Output:
+    """Take every so many positions of each axis."""
+    if max(strides, default=1) == 1:
+        return output
+    if 3 <= len(shape) <= 5 and strides[:2] == (1, 1) and shape[1] >= VECTOR:
+        # a pooling of one position is vectorized over channels; Slice runs a reference implementation, half as fast
+        ones, none = [1] * (len(shape) - 2), [0] * (len(shape) - 2)
+        return op.max_pool(output, list(strides[2:]), ones, none, none, ones).output(0)
+    axes = [axis for axis, stride in enumerate(strides) if stride > 1]
+    stops, steps = [shape[axis] for axis in axes], [strides[axis] for axis in axes]
+    return op.slice(output, _int(*(0 for _ in axes)), _int(*stops), _int(*steps), _int(*axes)).output(0)
+
+
+def _grid(shape: tuple[int, ...], channel_axis: int, values: int) -> tuple[int, ...]:
+    """Return a stride for each axis so that at most about ``values`` of a tensor are left.
+
+    The longest axis is thinned first, channels only when nothing else is left: distributions differ from channel to
+    channel. Strides are odd, because what networks do at every second position (strides, upsampling) is even.
+    """
+    strides = [1] * len(shape)
+    channel = channel_axis % len(shape) if shape else 0
+    counts = list(shape)
+    while prod(counts) > values:
+        others = [axis for axis, count in enumerate(counts) if axis != channel and count > 1]
+        axis = max(others, key=lambda a: counts[a]) if others else channel
+        strides[axis] += 2
+        counts[axis] = -(-shape[axis] // strides[axis])
+    return tuple(strides)
+
+
+def _take_dynamic(output: ov.Output, values: int, channel_axis: int) -> ov.Node:
+    """Thin a tensor whose size is known only when it runs: every so many rows of channels, an odd number."""
+    partial = output.get_partial_shape()
+    width, rows = 1, _flat(output)
+    if len(partial) >= 2 and partial[channel_axis % len(partial)].is_static:
+        width = partial[channel_axis % len(partial)].get_length()
+        rows = op.reshape(_channels_last(output, len(partial), channel_axis), _int(-1, width), False)
+    count = op.gather(op.shape_of(rows, "i64"), _int(0), op.constant(np.int64(0)))
+    half = op.divide(count, _int(2 * max(values // width, 1)))
+    step = op.add(op.multiply(half, _int(2)), _int(1))
+    return _flat(op.slice(rows, _int(0), count, step, _int(0)).output(0))
+
+
+def _channels_last(output: ov.Output, rank: int, channel_axis: int) -> ov.Output:
+    plain = output.get_node().get_type_name() == "Parameter" or _sliced_parameter(output)
+    if rank < 3 or channel_axis % rank == rank - 1 or plain:
+        return output
+    axis = channel_axis % rank
+    return op.transpose(output, _int(*(a for a in range(rank) if a != axis), axis)).output(0)
+
+
+def _sliced_parameter(output: ov.Output) -> bool:
+    node = output.get_node()
+    return node.get_type_name() == "Slice" and node.input_value(0).get_node().get_type_name() == "Parameter"
+
+
+def _flat(output: ov.Output) -> ov.Node:
+    return op.reshape(output, _int(-1), False)
+
+
+def _int(*values: int) -> ov.Node:
+    return op.constant(np.array(values, np.int64))
+
+
+def expose(model: ov.Model, choose: Callable[[GraphView], Sequence[ov.Output]], *, own: bool = True) -> ov.Model:
+    """Return a clone that puts out what ``choose`` takes from it or puts behind it, and then its own outputs.
+
+    Args:
+        model: whose friendly names are unique.
+        choose: is given the clone.
+        own: False to leave the model's own outputs away, so that what nothing else needs does not run.
+    """
+    clone = clone_model(model)
+    results = [op.result(output) for output in choose(GraphView(clone))]
+    results += clone.get_results() if own else []
+    return make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
+
+
 def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
     """Return a clone whose outputs are the model's own, then those of the named layers."""
     clone = model.clone()
     nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
-    results = [
-        ov.opset13.result(nodes[settled(nodes, name)].output(0)) for name in names
-    ]  # also where there is a Result already
-    return ov.Model(  # pyright: ignore[reportGeneralTypeIssues]  # the stubs know Model by two names
-        [*clone.get_results(), *results], clone.get_sinks(), clone.get_parameters(), clone.get_friendly_name()
-    )
+    # also where there is a Result already
+    results = [op.result(nodes[settled(nodes, name)].output(0)) for name in names]
+    results = [*clone.get_results(), *results]
+    return make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
+
+
+def channel_moments(x: ov.Output, axis: int) -> ov.Output:
+    """Put the lowest, the highest and the mean square value of every channel behind a tensor: ``(3, channels)``."""
+    others = [other for other in range(x.get_partial_shape().rank.get_length()) if other != axis]
+    parts = [op.reduce_min(x, others), op.reduce_max(x, others), op.reduce_mean(op.multiply(x, x), others)]
+    return op.concat([op.unsqueeze(part, 0) for part in parts], 0).output(0)
+
+
+def channel_rows(x: ov.Output, positions: NDArray[np.int64] | None) -> ov.Output:
+    """Put the channels ``(positions, channels)`` at flat positions over batch and space behind a tensor; None for all.
+
+    Convolutions run channels-last: to take rows of channels costs next to nothing, the whole tensor as the IR has it
+    a reorder.
+
+    Args:
+        x: ``(batch, channels, *spatial)``, of static shape.
+        positions: ascending.
+    """
+    shape = x.get_shape()
+    order = [0, *range(2, len(shape)), 1]
+    rows = op.reshape(op.transpose(x, np.array(order)), np.array([-1, shape[1]]), False)
+    return (rows if positions is None else op.gather(rows, positions, np.int64(0))).output(0)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import DataError
-from calib.graph.taps import Need, Taps, tap
-from calib.runtime.session import compile_model, infer_all, make_model, notice_memory, ov
+from calib.graph.taps import Need, Taps, expose, tap
+from calib.runtime.session import compile_model, infer_all, notice_memory, ov
 from calib.statistics.counting import Counting, sampled, turn, turns
 from calib.statistics.extremes import Extremes
 from calib.values.plan import TensorId
@@ -137,11 +137,7 @@ class _Flight:
 
 def _values(model: ov.Model, tensor: TensorId, arrays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """Return one tensor of one sample; slow and small: compiles the model for this tensor alone."""
-    clone = model.clone()
-    node = next(n for n in clone.get_ordered_ops() if n.get_friendly_name() == tensor.node)
-    results = [ov.opset13.result(node.output(tensor.output)), *clone.get_results()]
-    single = make_model(results, clone.get_parameters(), clone.get_sinks(), "suspect")
-    request = compile_model(single).create_infer_request()
+    request = compile_model(expose(model, lambda view: [view.output(tensor)])).create_infer_request()
     request.infer(dict(enumerate(arrays)))
     return np.array(request.get_output_tensor(0).data)
 

@@ -29,6 +29,20 @@ LAYERS: tuple[frozenset[str], ...] = (
 
 NUMPY_ONLY = ("values", "ranges", "accuracy", "statistics.accumulators", "metrics")
 
+# What builds nodes or changes those of a model: two packages do and no other, so that whoever wants to know what was
+# done to a network has to look nowhere else.
+EDITING = frozenset(
+    {"opset13", "make_model", "Model", "clone_model", "replace_source_output", "replace_readers", "set_arguments"}
+    | {"set_argument", "set_friendly_name", "set_names", "set_rt_info", "add_parameters", "add_results", "add_outputs"}
+    | {"add_sinks", "remove_result", "remove_parameter", "validate_nodes_and_infer_types", "PrePostProcessor"}
+    | {"replace_node", "replace_parameter"}
+)
+EDITORS = ("graph", "loading")
+ALSO_EDIT = {
+    "calib.runtime.session": "makes a model of results for graph, and folds i8 constants of what a simulation compiles",
+    "calib.runtime.machine": "asks OpenVINO for its number of threads with a Relu of its own",
+}
+
 
 @cache
 def modules() -> dict[str, Path]:
@@ -153,3 +167,25 @@ def test_packages_of_one_layer_do_not_import_in_circles():
 def test_the_parts_of_scipy_that_take_a_second_to_load_are_not_needed(part: str):
     for module, path in modules().items():
         assert f"scipy.{part} import" not in path.read_text(encoding="utf-8"), module
+
+
+def edits(module: str) -> set[str]:
+    """Return the names by which a module builds or changes nodes: in calls, and of what it imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("opset"):
+            found.add("opset13")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            found.add(node.func.attr)
+            on = node.func.value
+            if node.func.attr == "replace" and isinstance(on, ast.Call) and isinstance(on.func, ast.Attribute):
+                found.update({"replace_node"} if on.func.attr == "output" else ())
+    return found & EDITING
+
+
+def test_models_are_edited_in_graph_and_loading_alone():
+    editing = {name: edits(name) for name in modules() if edits(name)}
+    inside = {name for name in editing if name.split(".")[1] in EDITORS}
+    assert inside and editing.keys() - inside == ALSO_EDIT.keys(), {n: editing[n] for n in editing.keys() - inside}
