@@ -24,8 +24,8 @@ MOST_OF_ALL = 0.7
 HOPELESS = 0.02
 # A plan with this chance is worth looking at to the end; after one that failed, only a safer one is.
 PROMISING, SAFE, CERTAIN = 0.5, 0.8, 0.9
-# Before units are ranked the network counts as one of them. Its damage cancels out when the error of everything in INT8
-# has been seen, and where none was seen there is none.
+# Before units are ranked the network counts as one of them. Its sensitivity cancels out when the error of everything in
+# INT8 has been seen, and where none was seen there is none.
 UNRANKED = 1e-30
 
 
@@ -72,7 +72,7 @@ class Ledger:
     What the store remembers counts as if it were computed: a resumed search ends with the same account.
 
     Attributes:
-        ranking: the units, most damaging first; empty until `rank` was called.
+        ranking: the units, most sensitive first; empty until `rank` was called.
         trials: every plan looked at.
         steps: the same as a story, for the report.
         images: samples run through a model, the FP32 pass included.
@@ -108,7 +108,7 @@ class Ledger:
             self.outlook = Outlook((RankedUnit(problem.layers, UNRANKED),), self._margins, self.counts)
 
     def rank(self) -> tuple[RankedUnit, ...]:
-        """Return the units, most damaging first; they are measured the first time.
+        """Return the units, most sensitive first; they are measured the first time.
 
         Raises:
             Stopped: there is no evaluation left that a ranking could be used for, or the time is up.

@@ -1,8 +1,8 @@
 """What plans are expected to lose on samples they were not run on, by what was seen of others.
 
-The error of a plan is taken to be the sum of its units' damages, scaled to the changes of margin that plans really
-showed, because real errors interact. A sample of margin m changes its verdict under an error of standard deviation
-sigma with the probability Phi(−|m|/sigma): right ones are lost, wrong ones gained.
+The error of a plan is taken to be the sum of its units' sensitivities, scaled to the changes of margin that plans
+really showed, because real errors interact. A sample of margin m changes its verdict under an error of standard
+deviation sigma with the probability Phi(−|m|/sigma): right ones are lost, wrong ones gained.
 
 The nearest plan that was looked at tells more than FP32: only the errors of the units by which the two differ move a
 sample from where that plan left it. So the outcome of a plan is expected to be that of its neighbour, and not an
@@ -66,7 +66,7 @@ class Outlook:
 
     def __init__(self, ranked: Sequence[RankedUnit], margins: Floats, counts: Sequence[int]):
         self._ranked, self._margins = ranked, _numbers(margins)
-        self._damages = np.array([min(unit.damage, 1.0) for unit in ranked])
+        self._sensitivities = np.array([min(unit.sensitivity, 1.0) for unit in ranked])
         fp32 = _Seen(np.zeros(len(ranked)), 0.0, 0.0, self._margins, len(margins))
         self._seen: dict[frozenset[str] | None, _Seen] = {None: fp32}
         self._scales: list[tuple[float, float]] = []  # log of an error as predicted, log of observed over predicted
@@ -148,8 +148,8 @@ class Outlook:
         return math.sqrt(2 * scale * self._joint(active - other))
 
     def _joint(self, active: Floats) -> float:
-        """Return the sum of the damages of units in INT8, or of those by which two plans differ."""
-        return float(active**2 @ self._damages)
+        """Return the sum of the sensitivities of units in INT8, or of those by which two plans differ."""
+        return float(active**2 @ self._sensitivities)
 
     def _others(self, count: int, active: Floats) -> Floats:
         """Return `_moments` of the samples behind the first ``count`` under a plan's error."""

@@ -88,7 +88,7 @@ class Problem:
 
     Attributes:
         units: the smallest sets of layers that can be reverted, no layer in two of them.
-        rank: ``() → units, most damaging first`` (`rank.rank`); asked for once, where everything in INT8 has missed the
+        rank: ``() → units, most sensitive first`` (`rank.rank`); called once, where everything in INT8 has missed the
             budget.
         baseline_parts: the FP32 model's parts, one per validation sample.
         metric: makes a number of parts.

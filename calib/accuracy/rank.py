@@ -1,8 +1,9 @@
-"""Which layer to revert first, and how many: damage of each unit, and a forecast of the drop.
+"""Which layer to revert first, and how many: the sensitivity of each unit, and a forecast of the drop.
 
-Damage is measured one-in: quantize one unit, leave the rest in FP32, take the normalized squared error (NMSE) of the
-outputs. Its order agrees with the true damage (Spearman .96–.99) where leaving one out does not (.2–.4), because it
-does not saturate on a model that is already broken.
+Sensitivity is measured one-in: quantize one unit, leave the rest in FP32, take the normalized squared error (NMSE) of
+the outputs. Its order agrees with the units' share in the drop (Spearman .96–.99), where that of leaving one out does
+not (.2–.4), because it does not saturate on a model that is already broken. The error of a plan is predicted as
+the sum of the sensitivities of its units in INT8.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from scipy.special import ndtr
 from calib.errors import UsageError
 
 Forecast = Callable[[float], float]
-"""Damage (NMSE of the outputs) → predicted drop: 0 at 0 and never falling.
+"""Error (NMSE of the outputs) → predicted drop: 0 at 0 and never falling.
 
-A factor on the damage does not matter: the search fits it to the drops that it has measured.
+A factor on the error does not matter: the search fits it to the drops that it has measured.
 """
 
 
@@ -30,41 +31,41 @@ class RankedUnit:
 
     Attributes:
         layers: names.
-        damage: NMSE of the outputs with only this unit quantized; inf where that gave no number.
+        sensitivity: NMSE of the outputs with only this unit quantized; inf where that gave no number.
     """
 
     layers: frozenset[str]
-    damage: float
+    sensitivity: float
 
 
-def rank(units: Sequence[frozenset[str]], damages: Mapping[frozenset[str], float]) -> tuple[RankedUnit, ...]:
-    """Return the units, the most damaging first; equal ones in the order given.
+def rank(units: Sequence[frozenset[str]], sensitivities: Mapping[frozenset[str], float]) -> tuple[RankedUnit, ...]:
+    """Return the units, the most sensitive first; equal ones in the order given.
 
     Raises:
-        UsageError: a unit has no damage, or units overlap.
+        UsageError: a unit has no sensitivity, or units overlap.
     """
     seen: set[str] = set()
     ranked = []
     for unit in units:
-        if unit not in damages:
-            raise UsageError(f"unit {sorted(unit)} has no damage: measure every unit before ranking")
+        if unit not in sensitivities:
+            raise UsageError(f"unit {sorted(unit)} has no sensitivity: measure every unit before ranking")
         if seen & unit:
             raise UsageError(f"layers {sorted(seen & unit)} are in two units: a layer belongs to exactly one")
         seen |= unit
-        damage = float(damages[unit])
-        ranked.append(RankedUnit(unit, math.inf if math.isnan(damage) else damage))
-    return tuple(sorted(ranked, key=lambda unit: -unit.damage))
+        sensitivity = float(sensitivities[unit])
+        ranked.append(RankedUnit(unit, math.inf if math.isnan(sensitivity) else sensitivity))
+    return tuple(sorted(ranked, key=lambda unit: -unit.sensitivity))
 
 
-def root_forecast(damage: float) -> float:
-    """Return sqrt(damage): the forecast for metrics about which nothing else is known.
+def root_forecast(error: float) -> float:
+    """Return sqrt(error): the forecast for metrics about which nothing else is known.
 
     A flip, a boundary pixel or a swapped rank happens where the error exceeds a margin. With margins that are spread
     evenly around zero the share of these is proportional to the standard deviation of the error, so to the root of
     NMSE; mean absolute errors grow like that too. For a squared error, which is linear in NMSE, it predicts too much
-    for small damages, which errs to the side where the first prefix is accepted.
+    for small errors, which errs to the side where the first prefix is accepted.
     """
-    return math.sqrt(damage)
+    return math.sqrt(error)
 
 
 def forecast_by(margins: NDArray[np.floating] | None) -> Forecast:
@@ -75,7 +76,7 @@ def forecast_by(margins: NDArray[np.floating] | None) -> Forecast:
 def margin_forecast(margins: NDArray[np.floating]) -> Forecast:
     """Return the forecast for classification, from the margins of some samples in FP32.
 
-    sigma² = 2·damage is the variance of the difference of two logits of variance 1, P(right_i) = Phi(margin_i/sigma),
+    sigma² = 2·error is the variance of the difference of two logits of variance 1, P(right_i) = Phi(margin_i/sigma),
     and the drop is the share of right samples minus the mean of P(right_i).
 
     Args:
@@ -86,28 +87,28 @@ def margin_forecast(margins: NDArray[np.floating]) -> Forecast:
     margins = np.nan_to_num(np.asarray(margins, np.float64), posinf=1e6, neginf=-1e6)
     right = float((margins > 0).mean())
 
-    def forecast(damage: float) -> float:
-        return max(right - float(ndtr(margins / math.sqrt(2 * damage)).mean()), 0.0) if damage > 0 else 0.0
+    def forecast(error: float) -> float:
+        return max(right - float(ndtr(margins / math.sqrt(2 * error)).mean()), 0.0) if error > 0 else 0.0
 
     # Wrong samples that turn right can make the forecast fall again where little is right: keep it rising.
     grid = np.concatenate(([0.0], np.logspace(-8, 1, 64)))
-    rising = np.maximum.accumulate([forecast(float(damage)) for damage in grid])
-    return lambda damage: float(np.interp(damage, grid, rising))
+    rising = np.maximum.accumulate([forecast(float(error)) for error in grid])
+    return lambda error: float(np.interp(error, grid, rising))
 
 
 @dataclass(frozen=True)
 class Curve:
     """A forecast fitted to what was measured: predicts the drop of any plan.
 
-    Every measured drop is turned into the damage that the forecast would need for it, the effective damage. Where
-    errors are independent the effective damage is proportional to the sum of the units' (their ratio is rho of the
-    margin forecast); where they point the same way it grows faster. So it is interpolated between the measured plans,
+    Every measured drop is turned into the error that the forecast would need for it, the effective error. Where
+    errors are independent it is proportional to the sum of the sensitivities (their ratio is rho of the margin
+    forecast); where they point the same way it grows faster. So it is interpolated between the measured plans,
     and proportional below them.
 
     Attributes:
-        ranked: the units, most damaging first.
-        forecast: drop over damage.
-        effective: (sum of the damages that remain, effective damage) of the plans evaluated so far, ascending.
+        ranked: the units, most sensitive first.
+        forecast: drop over error.
+        effective: (sum of the sensitivities that remain, effective error) of the plans evaluated so far, ascending.
     """
 
     ranked: tuple[RankedUnit, ...]
@@ -124,8 +125,8 @@ class Curve:
         return cls(ranked, forecast, tuple(sorted(points)))
 
     def remaining(self, reverted: frozenset[str]) -> float:
-        """Return the sum of the damages that are left when these layers are reverted; 1 is as broken as it gets."""
-        return min(sum(unit.damage for unit in self.ranked if not unit.layers <= reverted), 1.0)
+        """Return the sum of the sensitivities of what stays in INT8, at most 1: as broken as it gets."""
+        return min(sum(unit.sensitivity for unit in self.ranked if not unit.layers <= reverted), 1.0)
 
     def drop(self, reverted: frozenset[str]) -> float:
         """Return the predicted drop of the plan with these layers reverted."""
@@ -133,20 +134,20 @@ class Curve:
 
     def shortest(self, base: frozenset[str], allowed: float) -> int:
         """Return the least k for which ``base`` and the first k units reverted are predicted to lose ``allowed``."""
-        left = [0.0 if unit.layers <= base else unit.damage for unit in self.ranked]
-        # From the back, where the damages are small: a running difference would keep the rounding of the large ones.
+        left = [0.0 if unit.layers <= base else unit.sensitivity for unit in self.ranked]
+        # From the back, where they are small: a running difference would keep the rounding of the large ones.
         sums = [*np.cumsum(left[::-1])[::-1].tolist(), 0.0]
-        return next((k for k, damage in enumerate(sums) if self._drop(min(damage, 1.0)) <= allowed), len(left))
+        return next((k for k, error in enumerate(sums) if self._drop(min(error, 1.0)) <= allowed), len(left))
 
-    def _drop(self, damage: float) -> float:
+    def _drop(self, error: float) -> float:
         known = [0.0, *(point[0] for point in self.effective)]
         found = [0.0, *(point[1] for point in self.effective)]
-        return self.forecast(float(np.interp(damage, known, found)))
+        return self.forecast(float(np.interp(error, known, found)))
 
 
 def invert(forecast: Forecast, drop: float) -> float:
-    """Return the damage for which this drop is forecast; at 95 % of what the forecast can reach it ends."""
-    low, high = -12.0, 12.0  # decades of damage: beyond them everything is intact or broken
+    """Return the error for which this drop is forecast; at 95 % of what the forecast can reach it ends."""
+    low, high = -12.0, 12.0  # decades of error: beyond them everything is intact or broken
     drop = min(drop, 0.95 * forecast(10.0**high))
     if drop <= forecast(10.0**low):
         return 0.0

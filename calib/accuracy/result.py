@@ -47,7 +47,7 @@ class SearchResult:
             that were looked at. fp32_kept: everything reverted.
         reason: one or two plain sentences.
         reverted: layers in floating point.
-        ranking: the units, most damaging first; empty where everything in INT8 kept the budget.
+        ranking: the units, most sensitive first; empty where everything in INT8 kept the budget.
         figure: on the samples that the search saw; None where it was stopped before any result.
         held_out: on the samples that it never saw; None without a split, or stopped before.
         stopped: why it ended early, else "".

@@ -4,7 +4,7 @@
 2. Climb: revert the first k units of the ranking, k predicted from the drop just measured; after a miss more of them,
    in steps that triple, so that a network of n units is climbed in log3(n) evaluations.
 3. Bisect between the longest prefix that failed and the shortest that fits.
-4. Back-fill: quantize reverted units again, the least damaging first.
+4. Back-fill: quantize reverted units again, the least sensitive first.
 5. Where margins are known, scouts replace 2 to 4: they look at the doubtful samples only, and each tells more about all
    plans (`Outlook`). The next one goes where most is to be gained: the chance to keep the budget times the units saved.
    The plan with fewest units that probably fits is looked at to the end; a safer one where that was wrong.
@@ -182,7 +182,7 @@ class _Search:
         plans = [self.prefixes[k] for k in thinned(range(most))]
         if best:
             cheapest = sorted(
-                (u for u in self.ledger.rank() if u.layers <= best.reverted), key=lambda unit: unit.damage
+                (u for u in self.ledger.rank() if u.layers <= best.reverted), key=lambda unit: unit.sensitivity
             )
             plans += [best.reverted - unit.layers for unit in cheapest[:CANDIDATES]]
             plans += [best.reverted.difference(*(u.layers for u in cheapest[: 2**j])) for j in range(1, 10)]
@@ -260,7 +260,7 @@ class _Search:
         """Return the next plan worth trying with fewer layers reverted than ``best``, None if there is none."""
         if (innocent := self.innocent(best)) is not None:
             return innocent
-        units = sorted((u for u in self.ledger.rank() if u.layers <= best.reverted), key=lambda unit: unit.damage)
+        units = sorted((u for u in self.ledger.rank() if u.layers <= best.reverted), key=lambda unit: unit.sensitivity)
         curve, max_drop = self.curve(), self.problem.budget.max_drop
         failed = [t for t in self.ledger.trials.values() if not t.within]
         futile = max_drop + FUTILE * (self.ledger.trials[frozenset()].drop - max_drop)

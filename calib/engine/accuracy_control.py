@@ -258,13 +258,13 @@ def _nothing_known(why: str) -> BaseException:
 def _ranking(
     store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers]
 ) -> tuple[RankedUnit, ...]:
-    """Return the units, most damaging first, from the store where they were ranked before."""
+    """Return the units, most sensitive first, from the store where they were ranked before."""
     ids = job.ids[: job.settings.rank_samples]
     key = f"{run}/{_hash(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
-        damages = one_in_damages(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
-        store.keep_ranking(key, [(unit.layers, unit.damage) for unit in rank(units, damages)])
+        sensitivities = one_in_damages(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
+        store.keep_ranking(key, [(unit.layers, unit.sensitivity) for unit in rank(units, sensitivities)])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())
 
@@ -322,5 +322,5 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
         bound_s=asked.expected.most_s,
     )
     built = None if result.status == "fp32_kept" else candidates.built(result.reverted)
-    ranked = tuple(RankFacts(layers=sorted(unit.layers), damage=unit.damage) for unit in result.ranking)
+    ranked = tuple(RankFacts(layers=sorted(unit.layers), sensitivity=unit.sensitivity) for unit in result.ranking)
     return Controlled(built, facts, result, ranked, tuple(warnings))

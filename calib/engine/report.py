@@ -157,7 +157,7 @@ def weight_sqnr(candidate: Candidate) -> dict[str, float]:
 
 def _why_reverted(reverted: Iterable[str], controlled: Controlled | None) -> dict[str, str]:
     """Return reverted layer → reason, with its place in the ranking."""
-    ranking = sorted(controlled.ranking, key=lambda fact: -fact.damage) if controlled else []
+    ranking = sorted(controlled.ranking, key=lambda fact: -fact.sensitivity) if controlled else []
     places = {name: (place, fact) for place, fact in enumerate(ranking, 1) for name in fact.layers}
     reasons = {}
     for name in reverted:
@@ -165,7 +165,7 @@ def _why_reverted(reverted: Iterable[str], controlled: Controlled | None) -> dic
         if name in places:
             place, fact = places[name]
             reasons[name] += (
-                f": place {place} of {len(ranking)} by the damage of quantizing it alone, {fact.damage:.2g}"
+                f": place {place} of {len(ranking)} by the sensitivity to quantizing it alone, {fact.sensitivity:.2g}"
             )
     return reasons
 

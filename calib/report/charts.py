@@ -97,34 +97,37 @@ def sqnr_chart(report: Report) -> Spec:
 
 
 def ranking_chart(report: Report) -> Spec:
-    """Draw the damage of the worst units on a logarithmic scale; what stayed in floating point has its own shape."""
+    """Draw the most sensitive units on a logarithmic scale; what stayed in floating point has its own shape."""
     reverted = {layer.name for layer in report.layers if layer.reverted}
-    worst = [fact for fact in sorted(report.ranking, key=lambda f: -f.damage) if fact.damage > 0][:MOST_RANKED]
-    labels = _labels([" + ".join(fact.layers) for fact in worst])
+    ranked = sorted(report.ranking, key=lambda fact: -fact.sensitivity)
+    most = [fact for fact in ranked if fact.sensitivity > 0][:MOST_RANKED]
+    labels = _labels([" + ".join(fact.layers) for fact in most])
     rows = [
-        {"label": label, "damage": fact.damage, "kind": "reverted" if reverted & set(fact.layers) else "stays in INT8"}
-        for label, fact in zip(labels, worst, strict=True)
+        {
+            "label": label,
+            "sensitivity": fact.sensitivity,
+            "kind": "reverted" if reverted & set(fact.layers) else "stays in INT8",
+        }
+        for label, fact in zip(labels, most, strict=True)
     ]
     kinds = {"domain": ["stays in INT8", "reverted"]}
     encoding = {
         "x": {
-            "field": "damage",
+            "field": "sensitivity",
             "type": "quantitative",
             "scale": {"type": "log", "nice": False, "padding": 10},
-            "axis": {"format": "~e", "values": _log_ticks([row["damage"] for row in rows])},
-            "title": "damage (normalized squared error)",
+            "axis": {"format": "~e", "values": _log_ticks([row["sensitivity"] for row in rows])},
+            "title": "sensitivity (normalized squared error)",
         },
         "y": {"field": "label", "type": "nominal", "sort": None, "title": None, "axis": {"grid": True}},
         "color": {"field": "kind", "scale": kinds},
         "shape": {"field": "kind", "scale": {**kinds, "range": ["circle", "diamond"]}},
-        "tooltip": [{"field": "label"}, {"field": "damage", "format": ".3~g"}, {"field": "kind"}],
+        "tooltip": [{"field": "label"}, {"field": "sensitivity", "format": ".3~g"}, {"field": "kind"}],
     }
-    words = (
-        f"The {numbers.plural(len(rows), 'unit')} that do most damage when quantized alone, of {len(report.ranking)}"
-    )
-    words += f"; the worst is {rows[0]['label']} with {numbers.significant(rows[0]['damage'])}." if rows else "."
+    words = f"The {numbers.plural(len(rows), 'unit')} most sensitive to being quantized alone, of {len(report.ranking)}"
+    first = f"; the first is {rows[0]['label']} with {numbers.significant(rows[0]['sensitivity'])}" if rows else ""
     mark = {"type": "point", "filled": True, "size": 80, "opacity": 1}
-    return _chart(words, {"values": rows}, mark=mark, encoding=encoding, height=17 * len(rows))
+    return _chart(f"{words}{first}.", {"values": rows}, mark=mark, encoding=encoding, height=17 * len(rows))
 
 
 def search_chart(report: Report, accuracy: AccuracyFacts) -> Spec:
@@ -236,7 +239,7 @@ def report_charts(report: Report) -> dict[str, Spec]:
         found["latency"] = latency_chart(report)
     if any(layer.sqnr_db is not None and abs(layer.sqnr_db) != float("inf") for layer in report.layers):
         found["sqnr"] = sqnr_chart(report)
-    if any(fact.damage > 0 for fact in report.ranking):
+    if any(fact.sensitivity > 0 for fact in report.ranking):
         found["ranking"] = ranking_chart(report)
     if report.stages:
         found["stages"] = stage_chart(report)

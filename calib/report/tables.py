@@ -131,17 +131,17 @@ def _layer_row(layer: LayerFacts, inputs: list[QuantizerFacts]) -> list[Any]:
 
 
 def ranking_table(report: Report) -> Table:
-    """Return the units by the damage that quantizing each alone does, the worst first."""
+    """Return the units by their sensitivity to being quantized alone, the most sensitive first."""
     reverted = {layer.name for layer in report.layers if layer.reverted}
-    ranked = sorted(report.ranking, key=lambda fact: -fact.damage)
+    ranked = sorted(report.ranking, key=lambda fact: -fact.sensitivity)
     rows = [
-        [place, ", ".join(fact.layers), fact.damage, "float" if reverted & set(fact.layers) else "int8"]
+        [place, ", ".join(fact.layers), fact.sensitivity, "float" if reverted & set(fact.layers) else "int8"]
         for place, fact in enumerate(ranked, 1)
     ]
     columns = (
         Column("place", "count"),
         Column("layers that change together", width=60),
-        Column("damage", "number", help="normalized squared error of the outputs when only this is quantized"),
+        Column("sensitivity", "number", help="normalized squared error of the outputs when only this is quantized"),
         Column("in the end", "precision"),
     )
     return Table("unit", columns, rows)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["quantized", "within_budget", "over_budget", "fp32_kept", "planned"]
 
@@ -127,10 +127,10 @@ class CandidateFacts(Frozen):
 
 
 class RankFacts(Frozen):
-    """Damage of quantizing this unit alone."""
+    """How sensitive the outputs are to quantizing this unit alone."""
 
     layers: list[str]
-    damage: float = Field(description="normalized squared error of the outputs")
+    sensitivity: float = Field(description="normalized squared error of the outputs with only this unit in INT8")
 
 
 class SearchStepFacts(Frozen):

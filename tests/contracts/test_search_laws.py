@@ -53,10 +53,10 @@ class Chaos:
         self.ranked = tuple(
             sorted(
                 (
-                    RankedUnit(frozenset(f"u{i}.{j}" for j in range(sizes[i])), float(damage))
-                    for i, damage in enumerate(random.lognormal(-5, 3, units))
+                    RankedUnit(frozenset(f"u{i}.{j}" for j in range(sizes[i])), float(sensitivity))
+                    for i, sensitivity in enumerate(random.lognormal(-5, 3, units))
                 ),
-                key=lambda unit: -unit.damage,
+                key=lambda unit: -unit.sensitivity,
             )
         )
         self.baseline = ((random.random(samples) < 0.8) == higher_is_better).astype(float).tolist()
@@ -328,7 +328,7 @@ def test_search_survives_a_real_kill(tmp_path):
         assert model.evaluations
 
 
-@pytest.mark.parametrize("forecast", [lambda damage: 0.0, lambda damage: 1e9 * damage, root_forecast])
+@pytest.mark.parametrize("forecast", [lambda error: 0.0, lambda error: 1e9 * error, root_forecast])
 def test_forecast_that_is_nonsense_costs_images_only(monkeypatch, forecast):
     monkeypatch.setattr("calib.accuracy.search.forecast_by", lambda margins: forecast)
     model = simulated.additive(30, 600, 1)

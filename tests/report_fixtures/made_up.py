@@ -62,7 +62,7 @@ def made_up_report(layers: int = 40, **changes: Any) -> Report:
             CandidateFacts(name="plain", sqnr_db=19.1, chosen=False),
         ],
         "ranking": [
-            RankFacts(layers=[name], damage=float(d))
+            RankFacts(layers=[name], sensitivity=float(d))
             for name, d in zip(rng.permutation(names), np.sort(10 ** rng.uniform(-5, -1, layers))[::-1], strict=True)
         ],
         "search": _search(reverted),

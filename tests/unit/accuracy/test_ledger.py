@@ -12,7 +12,9 @@ from calib.accuracy.rank import RankedUnit
 from calib.accuracy.sequential import ALPHA, LOOKS, blocks, least_loss
 from calib.errors import MetricError, UsageError
 
-RANKED = tuple(RankedUnit(frozenset({name}), damage) for name, damage in (("a", 0.5), ("b", 0.1), ("c", 0.01)))
+RANKED = tuple(
+    RankedUnit(frozenset({name}), sensitivity) for name, sensitivity in (("a", 0.5), ("b", 0.1), ("c", 0.01))
+)
 UNITS = tuple(unit.layers for unit in RANKED)
 
 

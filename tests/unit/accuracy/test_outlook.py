@@ -7,13 +7,15 @@ from scipy.special import ndtr
 from calib.accuracy.outlook import Outlook
 from calib.accuracy.rank import RankedUnit
 
-RANKED = tuple(RankedUnit(frozenset({name}), damage) for name, damage in (("a", 0.04), ("b", 0.01), ("c", 0.0025)))
+RANKED = tuple(
+    RankedUnit(frozenset({name}), sensitivity) for name, sensitivity in (("a", 0.04), ("b", 0.01), ("c", 0.0025))
+)
 ALL = frozenset({"a", "b", "c"})
 MARGINS = np.sort(np.abs(np.random.default_rng(0).normal(size=400)))  # all of them right in FP32
 
 
-def _sigma(*damages: float) -> float:
-    return float(np.sqrt(2 * sum(damages)))
+def _sigma(*sensitivities: float) -> float:
+    return float(np.sqrt(2 * sum(sensitivities)))
 
 
 def _moved(sigma, seed=1):
@@ -22,7 +24,7 @@ def _moved(sigma, seed=1):
     return (after < 0).astype(float), after
 
 
-def test_before_anything_was_seen_samples_are_lost_as_their_margins_and_the_damages_say():
+def test_before_anything_was_seen_samples_are_lost_as_their_margins_and_the_sensitivities_say():
     outlook = Outlook(RANKED, MARGINS, (100, 400))
     assert outlook.lost(ALL) == (0.0, 0.0)
     expected = float(ndtr(-MARGINS / _sigma(0.0125)).sum())
@@ -42,7 +44,7 @@ def test_plan_looked_at_to_the_end_loses_what_was_seen():
     assert outlook.lost(frozenset("a")) == (5.0, 0.0)
 
 
-def test_errors_larger_than_the_damages_said_are_expected_of_other_plans_too():
+def test_errors_larger_than_the_sensitivities_said_are_expected_of_other_plans_too():
     outlook, plain = Outlook(RANKED, MARGINS, (100, 400)), Outlook(RANKED, MARGINS, (100, 400))
     outlook.learn(frozenset(), *_moved(3 * _sigma(0.0525)), 100)
     assert outlook.lost(frozenset("a"))[0] > 1.5 * plain.lost(frozenset("a"))[0]

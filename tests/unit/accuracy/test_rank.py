@@ -16,14 +16,14 @@ def _unit(*names: str) -> frozenset[str]:
 
 def test_most_damaging_comes_first_and_equals_keep_their_order():
     units = [_unit("a"), _unit("b", "c"), _unit("d"), _unit("e")]
-    damages = {units[0]: 1e-5, units[1]: 1e-2, units[2]: 1e-5, units[3]: math.nan}
-    ranked = rank(units, damages)
+    sensitivities = {units[0]: 1e-5, units[1]: 1e-2, units[2]: 1e-5, units[3]: math.nan}
+    ranked = rank(units, sensitivities)
     assert [unit.layers for unit in ranked] == [units[3], units[1], units[0], units[2]]
-    assert ranked[0].damage == math.inf  # no number is the worst that can be said
+    assert ranked[0].sensitivity == math.inf  # no number is the worst that can be said
 
 
-def test_unit_without_damage_and_overlapping_units_are_refused():
-    with pytest.raises(UsageError, match="no damage"):
+def test_unit_without_sensitivity_and_overlapping_units_are_refused():
+    with pytest.raises(UsageError, match="no sensitivity"):
         rank([_unit("a")], {})
     both = [_unit("a", "b"), _unit("b")]
     with pytest.raises(UsageError, match="two units"):
@@ -59,15 +59,17 @@ def test_margin_forecast_bears_samples_without_a_margin():
     assert margin_forecast(np.array([0.0, 1.0, np.nan, np.inf]))(0.1) >= 0
 
 
-def test_inverse_gives_back_the_damage_and_ends_where_the_forecast_saturates():
+def test_inverse_gives_back_the_error_and_ends_where_the_forecast_saturates():
     assert invert(root_forecast, root_forecast(0.03)) == pytest.approx(0.03)
     assert invert(root_forecast, -0.1) == 0
-    saturating = lambda damage: 0.8 * damage / (1 + damage)  # noqa: E731
+    saturating = lambda error: 0.8 * error / (1 + error)  # noqa: E731
     assert invert(saturating, 0.9) == pytest.approx(19, rel=1e-3)  # 95 % of what it can reach
     assert invert(saturating, math.inf) == invert(saturating, 0.9)
 
 
-RANKED = tuple(RankedUnit(_unit(name), damage) for name, damage in zip("abcd", (0.4, 0.04, 0.004, 0.0004), strict=True))
+RANKED = tuple(
+    RankedUnit(_unit(name), sensitivity) for name, sensitivity in zip("abcd", (0.4, 0.04, 0.004, 0.0004), strict=True)
+)
 
 
 def test_curve_goes_through_what_was_measured():

@@ -24,9 +24,9 @@ class Mean:
         return np.asarray(parts, float)
 
 
-def _units(damages) -> tuple[RankedUnit, ...]:
-    found = [RankedUnit(frozenset({f"l{i}"}), damage) for i, damage in enumerate(damages)]
-    return tuple(sorted(found, key=lambda unit: -unit.damage))
+def _units(sensitivities) -> tuple[RankedUnit, ...]:
+    found = [RankedUnit(frozenset({f"l{i}"}), sensitivity) for i, sensitivity in enumerate(sensitivities)]
+    return tuple(sorted(found, key=lambda unit: -unit.sensitivity))
 
 
 def _ranking(ranked):
@@ -64,9 +64,9 @@ def test_culprit_is_reverted_and_the_rest_stays_in_int8():
 
 def test_culprit_that_the_ranking_missed_is_still_found():
     # An output error that the metric does not mind: only l6 matters, and it is next to last.
-    damages = [0.1 * 0.9**i for i in range(8)]
+    sensitivities = [0.1 * 0.9**i for i in range(8)]
     lost = lambda reverted: 0 if "l6" in reverted else 200  # noqa: E731
-    result = search(_problem(_units(damages), lost, limits=Limits(images=20)))
+    result = search(_problem(_units(sensitivities), lost, limits=Limits(images=20)))
     assert result.status == "within_budget" and result.reverted == frozenset({"l6"})
 
 
@@ -160,9 +160,9 @@ def test_finalists_are_timed_together_and_reported():
         races.append([sorted(p) for p in plans])
         return [20.0 - len(p) for p in plans]  # scattered reverts can make fewer reverts slower
 
-    damages = [0.5 * 0.7**i for i in range(12)]
+    sensitivities = [0.5 * 0.7**i for i in range(12)]
     lost = _additive({f"l{i}": 60 * 0.6**i for i in range(12)})
-    result = search(_problem(_units(damages), lost, latency=latency, limits=Limits(images=20)))
+    result = search(_problem(_units(sensitivities), lost, latency=latency, limits=Limits(images=20)))
     assert len(races) == 1 and 2 <= len(races[0]) <= 4
     assert result.reverted == frozenset(max(races[0], key=len))
     assert [f.chosen for f in result.finalists].count(True) == 1

@@ -81,16 +81,16 @@ def test_search_chart_joins_every_step_in_order() -> None:
 
 def test_ranking_chart_shows_the_worst_first_and_never_zero_on_a_log_axis() -> None:
     report = made_up_report(layers=60)
-    nothing = report.ranking[0].model_copy(update={"damage": 0.0})
+    nothing = report.ranking[0].model_copy(update={"sensitivity": 0.0})
     report = report.model_copy(update={"ranking": [nothing, *reversed(report.ranking)]})
     rows = charts.ranking_chart(report)["data"]["values"]
     assert len(rows) == charts.MOST_RANKED
-    assert [row["damage"] for row in rows] == sorted((row["damage"] for row in rows), reverse=True)
-    assert all(row["damage"] > 0 for row in rows)
+    assert [row["sensitivity"] for row in rows] == sorted((row["sensitivity"] for row in rows), reverse=True)
+    assert all(row["sensitivity"] > 0 for row in rows)
 
 
 @pytest.mark.parametrize(
-    ("damages", "ticks"),
+    ("sensitivities", "ticks"),
     [
         ([0.3, 2e-4], [1e-3, 1e-2, 1e-1]),
         ([0.09, 0.03], [0.03, 0.05, 0.09]),  # the ends where there are no two round ones
@@ -98,9 +98,9 @@ def test_ranking_chart_shows_the_worst_first_and_never_zero_on_a_log_axis() -> N
         ([0.3], [0.3]),
     ],
 )
-def test_log_axis_has_ticks_inside_its_data(damages: list[float], ticks: list[float]) -> None:
+def test_log_axis_has_ticks_inside_its_data(sensitivities: list[float], ticks: list[float]) -> None:
     report = made_up_report(layers=3)
-    ranking = [report.ranking[0].model_copy(update={"damage": damage}) for damage in damages]
+    ranking = [report.ranking[0].model_copy(update={"sensitivity": sensitivity}) for sensitivity in sensitivities]
     spec = charts.ranking_chart(report.model_copy(update={"ranking": ranking}))
     assert spec["encoding"]["x"]["axis"]["values"] == ticks
 
@@ -109,7 +109,8 @@ def test_names_that_look_alike_when_shortened_stay_apart() -> None:
     report = made_up_report(layers=3)
     long = "a" * 60
     ranking = [
-        report.ranking[0].model_copy(update={"layers": [f"{long}{middle}{long}"], "damage": 0.5}) for middle in "xyz"
+        report.ranking[0].model_copy(update={"layers": [f"{long}{middle}{long}"], "sensitivity": 0.5})
+        for middle in "xyz"
     ]
     rows = charts.ranking_chart(report.model_copy(update={"ranking": ranking}))["data"]["values"]
     assert len({row["label"] for row in rows}) == 3

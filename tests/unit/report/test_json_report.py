@@ -56,15 +56,15 @@ def test_failed_write_keeps_the_old_report_and_leaves_no_temporary(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"schema_version": 1, "calib', "is no JSON"),
+        (b'{"schema_version": 2, "calib', "is no JSON"),
         (b"[1, 2]", "no report of calib"),
         (b"{}", "has no schema_version"),
         (
             b'{"schema_version": 99, "calib_version": "9.0"}',
-            r"schema_version 99, written by calib 9\.0; this calib reads 1",
+            r"schema_version 99, written by calib 9\.0; this calib reads 2",
         ),
-        (b'{"schema_version": 1, "calib_version": "0.1.0", "status": "great"}', "status"),
-        (b'{"schema_version": 1, "calib_version": "0.1.0", "status": "quantized", "model": {"nme": "x"}}', r"model\.n"),
+        (b'{"schema_version": 2, "calib_version": "0.1.0", "status": "great"}', "status"),
+        (b'{"schema_version": 2, "calib_version": "0.1.0", "status": "quantized", "model": {"nme": "x"}}', r"model\.n"),
         (b"\xff\xfe\x00", "can't be read"),
         (b"[" * 100_000, "is no JSON"),
     ],
