@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from calib.cli import Verbosity
 from calib.config import Settings
+from calib.config.efforts import EFFORTS
 from calib.progress import Progress, bars, silent
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -123,7 +124,7 @@ def _flag(name: str) -> Decorator:
         text += f" [default: {field.default}]"
     if name == "estimator":
         return click.option(flag, name, type=_Table(_estimators), help=text)
-    choices = _literals(field.annotation)
+    choices = list(EFFORTS) if name == "effort" else _literals(field.annotation)
     metavar = f"[{'|'.join(choices)}]" if choices else _METAVARS.get(name, "NUMBER")
     return click.option(flag, name, metavar=metavar, multiple=name == "ignore", help=text)
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.json_schema import WithJsonSchema
 
+from calib.config.efforts import EFFORTS, described
+
 if TYPE_CHECKING:
     from calib.samples.preprocess import Preprocess
 
@@ -172,10 +174,10 @@ class Settings(_Checked):
     target: Literal["cpu", "cpu-no-vnni"] = Field(
         default="cpu", description="device; cpu-no-vnni: weights in half range, for AVX2 CPUs"
     )
-    effort: Literal["fast", "balanced", "thorough"] = Field(
+    effort: str = Field(
         default="balanced",
-        description="which corrections are tried: none; equalization, ranges by output error, rounding and bias; "
-        "more ranges and sequential bias too",
+        description=f"how much is tried to keep accuracy. {described()}",
+        json_schema_extra=lambda s: _choices(s, lambda: list(EFFORTS)),
     )
 
     metric: Any = Field(
@@ -232,6 +234,11 @@ class Settings(_Checked):
         if not isinstance(value, RangeEstimator):
             raise ValueError("must be a name, or an object as calib.ranges.estimator.RangeEstimator describes it")
         return value
+
+    @field_validator("effort")
+    @classmethod
+    def _effort_is_in_the_table(cls, value: str) -> str:
+        return _one_of(value, list(EFFORTS))
 
     @field_validator("ignore")
     @classmethod

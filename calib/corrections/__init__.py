@@ -1,52 +1,63 @@
-"""Accuracy before any layer is given up: what each effort does, in order. One line a correction.
+"""Accuracy before any layer is given up: corrections of a candidate's weights and biases, one file and one line each.
 
-Each correction lives in a file of its own and is kept only where it lowers the output error on calibration samples
-held out for that; ``recipes`` weighs whole-model candidates against each other.
+A correction is a module with a function ``correct``, see :class:`Correction`. Each is tried on the best candidates so
+far, and what it makes is kept only where the INT8 network scores higher on samples held out for that: see ``recipes``.
+
+Not in the table: equalization, which rescales the network before its statistics are collected, for all ranges depend
+on it; it is a stage of its own. Nor is ``sensitivity``, which changes nothing: it ranks layers for the search.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from calib.corrections.candidate import Arrays, Candidate
+    from calib.corrections.scoring import Scorer
+    from calib.values.facts import CorrectionFacts
+
+
+class Correction(Protocol):
+    """Finds other weights or biases for a candidate that has its ranges."""
+
+    def __call__(
+        self, candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer
+    ) -> tuple[Candidate, list[CorrectionFacts]] | None:
+        """Return the corrected candidate and what was done layer by layer; None where it can't be applied.
+
+        Deterministic: the same bytes for any number of threads and streams. Only ``edits``, and ``refit`` where the
+        edits of one layer depend on another, differ from the candidate given, which stays as it is.
+
+        Args:
+            candidate: with ranges; it may have been corrected by those before in the table.
+            samples: to learn from, in the order of their ids.
+            scorer: scores candidates on other samples, for a :class:`calib.corrections.candidate.Refit`.
+        """
+        ...
 
 
 @dataclass(frozen=True)
-class Correction:
+class Row:
     """A row of the table.
 
     Attributes:
-        efforts: at which it is tried.
-        cost: in plain words.
-        module: where it is.
+        module: whose ``correct`` is the correction.
+        tried_on: effort → on how many candidates it is tried, best first, of each kind that earlier rows made.
     """
 
-    name: str
-    efforts: frozenset[str]
-    cost: str
     module: str
+    tried_on: Mapping[str, int] = field(default_factory=dict)
 
 
-ALWAYS = frozenset({"fast", "balanced", "thorough"})
-TRIED = frozenset({"balanced", "thorough"})
-
-CORRECTIONS: dict[str, Correction] = {
-    row.name: row
-    for row in (
-        Correction("equalization", TRIED, "16 samples and one compilation", "calib.corrections.equalization"),
-        Correction(
-            "range choice", TRIED, "24 to 48 samples and one compilation an estimator", "calib.corrections.recipes"
-        ),
-        Correction("rounding", TRIED, "16 to 32 samples and one compilation", "calib.corrections.rounding"),
-        Correction("bias", TRIED, "nothing: it comes with rounding", "calib.corrections.rounding"),
-        Correction(
-            "sequential bias",
-            frozenset({"thorough"}),
-            "16 samples through both networks at once, again for each plan of a search",
-            "calib.corrections.bias_correction",
-        ),
-    )
+CORRECTIONS: dict[str, Row] = {
+    "rounding and bias": Row("calib.corrections.rounding", {"balanced": 1, "thorough": 2}),
+    "sequential bias": Row("calib.corrections.bias_correction", {"thorough": 2}),
 }
 
 
-def tried(name: str, effort: str) -> bool:
-    """Say whether an effort tries a correction."""
-    return effort in CORRECTIONS[name].efforts
+def get_correction(name: str) -> Correction:
+    """Return the correction of that name in the table."""
+    return importlib.import_module(CORRECTIONS[name].module).correct

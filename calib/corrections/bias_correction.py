@@ -33,6 +33,17 @@ from calib.values.facts import CorrectionFacts
 SAMPLES = 16  # 8 to 32 gave the same output error within 1 dB on four networks
 
 
+def correct(
+    candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer
+) -> tuple[Candidate, list[CorrectionFacts]] | None:
+    """Correct all biases in sequence, in place of those that the candidate has; None where its network can't batch."""
+    found = sequential_correction(replace(candidate, edits=Edits(candidate.edits.rounded)), samples)
+    if found is None:
+        return None
+    found = replace(found, refit=RefitBiases(samples, scorer, candidate.edits))
+    return found, [bias_fact(layer, delta) for layer, delta in found.edits.biases.items()]
+
+
 def local_correction(
     linear: Linear,
     weights: NDArray[np.float32],

@@ -3,22 +3,22 @@
 No estimator and no correction wins everywhere: the best on one network is the worst on the next, and the error of a
 single tensor does not predict the network's. So the network is asked.
 
-That is also the guard of the corrections: a candidate with rounded weights and corrected biases is kept only where the
-INT8 network it makes scores higher on held-out samples than the one it corrects, which has the same ranges and stays in
-the field beside it.
+That is also the guard of the corrections: a corrected candidate is kept only where the INT8 network it makes scores
+higher on held-out samples than the one it corrects, which has the same ranges and stays in the field beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from calib.corrections.bias_correction import RefitBiases, bias_fact, sequential_correction
+from calib.config.efforts import EFFORTS
+from calib.corrections import CORRECTIONS, get_correction
 from calib.corrections.candidate import Arrays, Candidate
-from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scored, Scorer
-from calib.graph.insert import Edits, insert
-from calib.ranges import get_estimator
+from calib.graph.insert import Edits
+from calib.ranges import ESTIMATORS, RangeEstimator, get_estimator
 from calib.ranges.assign import assign
 from calib.values.facts import CandidateFacts, CorrectionFacts
 from calib.values.plan import QuantizationPlan, TensorId
@@ -27,36 +27,31 @@ from calib.values.summary import TensorSummary
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an effort tries.
+    """What a run tries.
 
     Attributes:
-        estimators: in order; the first is what the others have to beat, the second what the fast effort takes. Beyond
-            the second they are tried only where it scored higher than the first, unless there are ``more``: where one
-            that clips lost, so did the others.
+        estimators: in order, as in :class:`calib.config.efforts.Effort`: names, or objects of the user's.
         more: estimators tried after these; what only they lead to has to win by :data:`MARGIN_DB`.
-        samples: that rounding and bias correction learn from.
-        rounded: how many candidates, best first, get their weights rounded.
-        biased: how many, best first, of those with and of those without rounding, get their biases corrected.
+        samples: that corrections learn from.
+        corrections: name → on how many candidates it is tried, best first, of each kind that earlier ones made.
     """
 
-    estimators: tuple[str, ...] = ()
+    estimators: tuple[Any, ...] = ()
     more: tuple[str, ...] = ()
     samples: int = 16
-    rounded: int = 1
-    biased: int = 0
+    corrections: Mapping[str, int] = field(default_factory=dict)
 
 
-RECIPES: dict[str, Recipe] = {
-    "fast": Recipe(),
-    "balanced": Recipe(("minmax", "auto", "percentile")),
-    "thorough": Recipe(
-        ("minmax", "auto", "percentile"),
-        ("mse", "mean-minmax", "percentile-99.9", "kl"),
-        samples=32,
-        rounded=2,
-        biased=2,
-    ),
-}
+def recipe_of(effort: str, estimator: Any = "auto") -> Recipe:
+    """Return what an effort tries, with the estimator that was asked for in place of several."""
+    usual = EFFORTS[effort]
+    corrections = {name: row.tried_on[effort] for name, row in CORRECTIONS.items() if effort in row.tried_on}
+    if estimator != "auto" or not usual.estimators:
+        return Recipe((estimator,), (), usual.samples, corrections)
+    others = tuple(name for name in ESTIMATORS if name not in usual.estimators) if usual.every_estimator else ()
+    return Recipe(usual.estimators, others, usual.samples, corrections)
+
+
 # On one network MSE ranges scored .2 dB above min-max on 24 held-out samples and 4 to 6 dB below on 2,000 others.
 HEAD_START_DB = 1.0
 # The more candidates, the likelier that one of them is the best by chance: those that balanced would not try have to
@@ -89,17 +84,17 @@ class _Tried:
 
     Attributes:
         scored: None once another one is ahead: compiled networks are large.
-        extra: whether only the thorough effort comes to it.
-        sequential: whether biases were corrected one layer after the other.
+        corrections: what was done to it, in order.
+        extra: whether balanced would not come to it.
     """
 
     name: str
     candidate: Candidate
     score: float
     scored: Scored | None
-    notes: list[CorrectionFacts] = field(default_factory=list)
+    corrections: tuple[str, ...] = ()
+    facts: tuple[CorrectionFacts, ...] = ()
     extra: bool = False
-    sequential: bool = False
 
 
 class _Field:
@@ -109,35 +104,35 @@ class _Field:
         self.scorer, self._told = scorer, told
         self.tried: list[_Tried] = []
 
-    def add(
-        self,
-        name: str,
-        candidate: Candidate,
-        notes: Sequence[CorrectionFacts] = (),
-        *,
-        parent: _Tried | None = None,
-        extra: bool = False,
-        sequential: bool = False,
-    ) -> None:
-        """Score a candidate; one that makes a model that was scored already is passed over.
+    def add(self, name: str, candidate: Candidate, *, extra: bool = False) -> None:
+        """Score a candidate of an estimator; one that makes a model that was scored already is passed over."""
+        if not self._known(candidate):
+            self._add(_Tried(name, candidate, *self._score(candidate), extra=extra))
 
-        Args:
-            name: of the recipe, as the report shows it.
-            candidate: to score.
-            notes: what its corrections did layer by layer.
-            parent: what it corrects.
-            extra: whether only the thorough effort comes to it.
-            sequential: whether biases were corrected one layer after the other.
-        """
-        if any(_same(one.candidate, candidate) for one in self.tried):
+    def correct(self, one: _Tried, correction: str, samples: Sequence[Arrays], *, extra: bool) -> None:
+        """Score what a correction makes of a candidate, unless it can't be applied or changes nothing."""
+        found = get_correction(correction)(one.candidate, samples, self.scorer)
+        if found is None or self._known(found[0]):
             return
-        scored = self.scorer.score(insert(candidate.model, candidate.plan, candidate.edits, fold=True))  # as it ships
-        new = _Tried(name, candidate, scored.score, scored, list(notes), extra, sequential)
-        if parent:
-            new.notes.append(_network_fact(parent, new))
+        candidate, facts = found
+        new = _Tried(f"{one.name} + {correction}", candidate, *self._score(candidate), extra=extra)
+        new.corrections = (*one.corrections, correction)
+        anew = {fact.correction for fact in facts}
+        kept = (fact for fact in one.facts if fact.correction not in anew)
+        new.facts = (*kept, *facts, _network_fact(one, new))
+        self._add(new)
+
+    def _known(self, candidate: Candidate) -> bool:
+        return any(_same(one.candidate, candidate) for one in self.tried)
+
+    def _score(self, candidate: Candidate) -> tuple[float, Scored]:
+        scored = self.scorer.score(candidate.executable())  # as it ships
+        return scored.score, scored
+
+    def _add(self, new: _Tried) -> None:
         self.tried.append(new)
-        self._told(f"{name} {new.score:.1f} dB")
-        ahead = self.best(self.tried)
+        self._told(f"{new.name} {new.score:.1f} dB")
+        ahead = self.best()
         for one in self.tried:
             if one is not ahead:
                 one.scored = None
@@ -155,14 +150,16 @@ class _Field:
         """Say whether any candidate scored higher than the first, by however little."""
         return any(one.score > self.tried[0].score for one in self.tried[1:])
 
-    def best(self, some: Iterable[_Tried]) -> _Tried:
+    def best(self) -> _Tried:
         """Return the first of the highest rank."""
-        return max(some, key=self.rank)
+        return max(self.tried, key=self.rank)
 
-    def leaders(self, count: int, *, rounded: bool = False) -> list[_Tried]:
-        """Return the best with rounded weights, or of those that nothing was done to; extras come last."""
-        fit = [one for one in self.tried if bool(one.candidate.edits.rounded) == rounded and one.sequential is False]
-        return sorted(fit, key=lambda one: (one.extra, -self.rank(one)))[:count]
+    def leaders(self, count: int) -> list[tuple[int, _Tried]]:
+        """Return ``(place, candidate)`` of the best with each set of corrections so far; extras come last."""
+        kinds = dict.fromkeys(one.corrections for one in self.tried)
+        alike = ([one for one in self.tried if one.corrections == kind] for kind in kinds)
+        ranked = (sorted(some, key=lambda one: (one.extra, -self.rank(one)))[:count] for some in alike)
+        return [placed for some in ranked for placed in enumerate(some)]
 
 
 def choose_recipe(
@@ -172,7 +169,6 @@ def choose_recipe(
     samples: Sequence[Arrays],
     scorer: Scorer,
     *,
-    streams: int = 1,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
     """Score one candidate for each estimator, the best of them with corrections too, and return the best.
@@ -183,54 +179,43 @@ def choose_recipe(
         recipe: what is tried.
         samples: what corrections learn from.
         scorer: scores on other samples.
-        streams: how many samples run at the same time.
         told: receives a remark for each candidate.
     """
-    candidates = _Field(scorer, told)
+    tried = _Field(scorer, told)
 
-    def ranged(name: str | object) -> Candidate:
-        return replace(base, plan=assign(base.plan, summaries, get_estimator(name)), edits=Edits())  # pyright: ignore
+    def ranged(estimator: RangeEstimator) -> Candidate:
+        return replace(base, plan=assign(base.plan, summaries, estimator), edits=Edits())
 
-    for position, name in enumerate(recipe.estimators):
-        if position < 2 or recipe.more or candidates.clipping_pays:
-            candidates.add(get_estimator(name).name, ranged(name))  # pyright: ignore
-    for name in recipe.more:
-        candidates.add(name, ranged(name), extra=True)
-    return _corrected(candidates, recipe, samples, streams)
+    for position, estimator in enumerate(map(get_estimator, recipe.estimators)):
+        if position < 2 or recipe.more or tried.clipping_pays:
+            tried.add(estimator.name, ranged(estimator))
+    for estimator in map(get_estimator, recipe.more):
+        tried.add(estimator.name, ranged(estimator), extra=True)
+    return _corrected(tried, recipe, samples)
 
 
-def choose_corrections(
-    candidate: Candidate, recipe: Recipe, samples: Sequence[Arrays], scorer: Scorer, *, streams: int = 1
-) -> Chosen:
+def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[Arrays], scorer: Scorer) -> Chosen:
     """Score a candidate that has its ranges with corrections and without, and return the best."""
-    candidates = _Field(scorer, lambda note: None)
-    candidates.add("plan", candidate)
-    return _corrected(candidates, recipe, samples, streams)
+    tried = _Field(scorer, lambda note: None)
+    tried.add("plan", candidate)
+    return _corrected(tried, recipe, samples)
 
 
-def _corrected(candidates: _Field, recipe: Recipe, samples: Sequence[Arrays], streams: int) -> Chosen:
-    """Correct the best so far, and return the best of all."""
-    for number, one in enumerate(candidates.leaders(recipe.rounded)):  # the first is the one that balanced would take
-        corrected, notes = round_all(one.candidate, samples, streams=streams)
-        candidates.add(f"{one.name} + rounding + bias", corrected, notes, parent=one, extra=number > 0)
-    for one in [*candidates.leaders(recipe.biased), *candidates.leaders(recipe.biased, rounded=True)]:
-        weights = replace(one.candidate, edits=Edits(one.candidate.edits.rounded))
-        corrected = sequential_correction(weights, samples)
-        if corrected is not None:
-            corrected = replace(corrected, refit=RefitBiases(samples, candidates.scorer, one.candidate.edits))
-            notes = [note for note in one.notes if note.correction != "bias"]
-            notes += [bias_fact(layer, delta) for layer, delta in corrected.edits.biases.items()]
-            name = one.name.removesuffix(" + bias")
-            candidates.add(f"{name} + sequential bias", corrected, notes, parent=one, extra=True, sequential=True)
-    best = candidates.best(candidates.tried)
-    shown = (CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best) for one in candidates.tried)
-    return Chosen(best.candidate, tuple(shown), tuple(best.notes), best.scored)
+def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Arrays]) -> Chosen:
+    """Correct the best so far, one correction of the table after the other, and return the best of all."""
+    for name, count in recipe.corrections.items():
+        unusual = "balanced" not in CORRECTIONS[name].tried_on
+        for place, one in tried.leaders(count):  # the first is the one that balanced would take
+            tried.correct(one, name, samples, extra=unusual or place > 0)
+    best = tried.best()
+    shown = (CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best) for one in tried.tried)
+    return Chosen(best.candidate, tuple(shown), best.facts, best.scored)
 
 
 def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
     """Return what corrections did to the outputs of the whole network; they are kept only where the candidate is."""
     return CorrectionFacts(
-        correction="sequential bias" if after.sequential else "rounding and bias",
+        correction=after.corrections[-1],
         layer="",
         kept=True,
         sqnr_before_db=round(before.score, 3),

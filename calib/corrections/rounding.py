@@ -36,6 +36,7 @@ from calib.corrections.candidate import Arrays, Candidate, rounded_db
 from calib.corrections.clip_core import choose_clip
 from calib.corrections.rounding_core import layer_error, nearest, one_blas_thread, round_weights
 from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
+from calib.corrections.scoring import Scorer
 from calib.graph.insert import Edits
 from calib.graph.layers import weights_of
 from calib.graph.taps import expose
@@ -124,6 +125,11 @@ def _levels(layer: _Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
     levels = values / scale
     np.rint(levels, out=levels)
     return np.clip(levels, -below, layer.levels - 1 - below, out=levels)
+
+
+def correct(candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer) -> tuple[Candidate, list[CorrectionFacts]]:
+    """Round all weights and correct each layer's bias, see :func:`round_all`."""
+    return round_all(candidate, samples, streams=scorer.streams)
 
 
 def round_all(

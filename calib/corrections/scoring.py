@@ -53,6 +53,7 @@ class Scorer:
 
     Attributes:
         held: those samples.
+        streams: as given.
         logits: what the outputs of the reference are compared by.
     """
 
@@ -64,7 +65,7 @@ class Scorer:
         outputs: Sequence[list[NDArray[Any]]] | None = None,
     ):
         self.held = list(held)
-        self._streams = streams
+        self.streams = streams
         self._names = output_names(reference)
         self._reference = self._run(self._compile(reference)) if outputs is None else list(outputs)
         self._bounds = [_bound(port) for port in reference.outputs]
@@ -94,7 +95,7 @@ class Scorer:
         return [[logits(y, bound) for y, bound in zip(sample, self._bounds, strict=True)] for sample in samples]
 
     def _compile(self, model: ov.Model) -> ov.CompiledModel:
-        return compile_model(model, streams=self._streams)
+        return compile_model(model, streams=self.streams)
 
     def _run(self, compiled: ov.CompiledModel) -> list[list[NDArray[Any]]]:
         feeds = (dict(enumerate(arrays)) for arrays in self.held)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections import tried
 from calib.corrections.candidate import Candidate
 from calib.corrections.equalization import equalize, rescale
-from calib.corrections.recipes import RECIPES, Chosen, Recipe, choose_corrections, choose_recipe
+from calib.corrections.recipes import Chosen, choose_corrections, choose_recipe, recipe_of
 from calib.corrections.scoring import Scorer
 from calib.engine.job import CalibrationFeeds, Job
 from calib.errors import ModelError
@@ -50,7 +49,7 @@ class FloatNetwork:
 
 def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
     """Rescale channels where that lowers the expected error; the function stays the same."""
-    if not tried("equalization", job.settings.effort):
+    if not job.effort.equalizes:
         return FloatNetwork(job.loaded.model, job.view)
     samples, held = job.feeds(job.ids[:16]), job.feeds(job.held)
     found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
@@ -62,12 +61,6 @@ def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
     return FloatNetwork(model, GraphView(model) if scalings else job.view, scalings)
 
 
-def recipe(job: Job) -> Recipe:
-    """Return what to try: what the effort does, with the estimator asked for in place of several."""
-    asked, usual = job.settings.estimator, RECIPES[job.settings.effort]
-    return usual if asked == "auto" and usual.estimators else replace(usual, estimators=(asked,), more=())
-
-
 def collect_statistics(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None
 ) -> Summaries:
@@ -77,7 +70,7 @@ def collect_statistics(
         ModelError: a quantized tensor was empty in every sample.
         StatisticsError: the file belongs to another model or other settings.
     """
-    wanted = recipe(job)
+    wanted = recipe_of(job.settings.effort, job.settings.estimator)
     estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.more)]
     # What goes to a file serves every estimator.
     histogram = file is not None or any(estimator.needs_histogram for estimator in estimators)
@@ -108,24 +101,25 @@ def choose_ranges(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]
 ) -> Chosen:
     """Choose ranges and corrections by what they do to the network's output on held-out samples."""
-    plan, wanted = replace(plan, scalings=base.scalings), recipe(job)
+    plan = replace(plan, scalings=base.scalings)
+    wanted = recipe_of(job.settings.effort, job.settings.estimator)
     scorer = None
-    if tried("range choice", job.settings.effort):
+    if job.effort.held_out:
         scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams, base.outputs)
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
         return Chosen(Candidate(base.model, base.view, assign(plan, summaries, estimator), Edits()))
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
-    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, streams=job.streams, told=told)
+    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, told=told)
     return replace(chosen, corrections=(*base.facts, *chosen.corrections))
 
 
 def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return a plan from a file with its corrections computed anew for this model's weights."""
     base = _rescaled(job, plan.scalings)
-    candidate, wanted = Candidate(base.model, base.view, plan, Edits()), RECIPES[job.settings.effort]
-    if not tried("rounding", job.settings.effort):
+    candidate, wanted = Candidate(base.model, base.view, plan, Edits()), recipe_of(job.settings.effort)
+    if not job.effort.held_out:
         return Chosen(candidate)
     samples = job.feeds(job.ids[: wanted.samples])
     scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams)
-    return choose_corrections(candidate, wanted, samples, scorer, streams=job.streams)
+    return choose_corrections(candidate, wanted, samples, scorer)

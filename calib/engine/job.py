@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.config import Resolved, Settings, resolve
+from calib.config.efforts import EFFORTS, Effort
 from calib.errors import DataError, ModelError
 from calib.graph.view import GraphView
 from calib.loading.load import Loaded, input_specs, load_model, require_float
@@ -29,9 +30,6 @@ from calib.values.facts import StageFacts
 
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
 NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit", "speed"})
-# Calibration samples at most that corrections are judged on, a fifth of few: the more candidates, the more samples it
-# takes to tell them apart.
-HELD_OUT = {"balanced": 24, "thorough": 48}
 
 
 class Clock:
@@ -57,7 +55,7 @@ class Job:
     Attributes:
         view: the analysed model.
         ids: calibration samples that statistics are collected of, in id order.
-        held: calibration samples that corrections are judged on and nothing else sees; in id order.
+        held: calibration samples that candidates are scored on and nothing else sees; in id order.
         host: what turns images into feeds.
         warnings: sentences for the report.
         allow_python: whether ``python:module:function`` is run: always, never, or, for None, where it was given as an
@@ -78,6 +76,11 @@ class Job:
     def settings(self) -> Settings:
         """The settings, each checked."""
         return self.resolved.settings
+
+    @property
+    def effort(self) -> Effort:
+        """What the effort asked for does."""
+        return EFFORTS[self.settings.effort]
 
     @property
     def streams(self) -> int:
@@ -185,8 +188,8 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
     if len(ids) < settings.samples and "samples" in job.resolved.origins:
         warnings.append(f"{settings.samples} calibration samples were asked for, {len(ids)} are there")
     kept, held = list(ids), list(ids)
-    if settings.effort != "fast" and len(ids) >= 8:
-        kept, held = split_ids(ids, min(HELD_OUT[settings.effort] / len(ids), 0.2), "held")
+    if job.effort.held_out and len(ids) >= 8:
+        kept, held = split_ids(ids, min(job.effort.held_out / len(ids), 0.2), "held")
     return replace(job, calibration=dataset, ids=tuple(kept), held=tuple(held), warnings=tuple(warnings))
 
 

@@ -30,7 +30,6 @@ from calib.values.sqnr import decibel
 from calib.values.summary import Summaries
 from calib.values.version import __version__
 
-OF_ONE_LAYER = frozenset({"rounding", "bias"})  # corrections that go with their layer
 LOOKED_AT = 2  # samples that the SQNR of each layer is taken from: thousands of values of most layers
 
 
@@ -69,7 +68,7 @@ def make_report(job: Job, found: Findings) -> Report:
         search=list(controlled.result.steps) if controlled and controlled.result else [],
         finalists=list(controlled.result.finalists) if controlled and controlled.result else [],
         accuracy=_accuracy(found.outcome),
-        output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.settings.effort != "fast" else {},
+        output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.effort.reports_sqnr else {},
         speed=found.outcome.speed.facts if found.outcome.speed else None,
         warnings=[
             *job.warnings,
@@ -91,13 +90,14 @@ def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
 
 def _corrections(chosen: Chosen, built: Int8Model | None) -> list[CorrectionFacts]:
     """Return what the corrections did, as far as the model that is kept still has them."""
-    facts, left = list(chosen.corrections), frozenset[str]()
+    facts, gone = list(chosen.corrections), frozenset[str]()
     if built:
-        left = frozenset(layer.name for layer in built.plan.layers)
-        if built.candidate.refit and len(left) < len(chosen.candidate.plan.layers):
+        left = {layer.name for layer in built.plan.layers}
+        gone = frozenset(layer.name for layer in chosen.candidate.plan.layers) - left
+        if built.candidate.refit and gone:
             facts = [_refitted(fact, built.candidate) for fact in facts]
     for number, fact in enumerate(facts):
-        if fact.kept and (built is None or (fact.correction in OF_ONE_LAYER and fact.layer not in left)):
+        if fact.kept and (built is None or fact.layer in gone):
             why = "the layer is in floating point in the end" if built else "the FP32 model was kept"
             facts[number] = fact.model_copy(update={"kept": False, "detail": f"{fact.detail}; {why}"})
     return facts
@@ -134,7 +134,7 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     if speed is None or measured_model is None:
         return facts
     sqnr: Mapping[str, float] = {}
-    if job.settings.effort != "fast":
+    if job.effort.reports_sqnr:
         feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
         sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
     return [_measured_layer(fact, speed, sqnr) for fact in facts]

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from calib.config import Settings
+from calib.config.efforts import EFFORTS
 from calib.errors import CalibError
 from calib.graph.layers import LAYERS, LayerRule
 from calib.samples.source import parse_source
@@ -25,10 +26,8 @@ from calib.zoo.urls import is_url, parts
 # Measured on one core of a Xeon of 2023 (AVX-512) with networks of 3 to 700 million multiplications and 10 to 62
 # layers; off by a factor of two for some of them, and by more on another machine. Jobs that have ended correct it.
 START_SECONDS = 2.5  # loading OpenVINO and calib, writing the result
-LAYER_SECONDS = {"fast": 0.045, "balanced": 0.15, "thorough": 0.5}
 MULTIPLICATIONS_A_SECOND = 10e9
 START_BYTES = 150e6
-ACTIVATIONS_HELD = {"fast": 0.8, "balanced": 3.5, "thorough": 3.5}
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,14 @@ def expected(job: Job) -> Expected | None:
     size = None if is_url(job.model) else size_of(job.model)
     if size is None:
         return None
-    effort = str(_setting(job, "effort"))
+    effort = EFFORTS[str(_setting(job, "effort"))]
     asked = int(_setting(job, "samples"))
     samples = min(asked, count(job.calibration, job.base) or asked) + 2 * (count(job.validation, job.base) or 0)
     seconds = size.multiplications * samples / MULTIPLICATIONS_A_SECOND / job.threads
     weights = bytes_of(job)
     return Expected(
-        START_SECONDS + LAYER_SECONDS[effort] * size.layers + seconds,
-        START_BYTES + 2 * weights + ACTIVATIONS_HELD[effort] * size.activations,
+        START_SECONDS + effort.layer_seconds * size.layers + seconds,
+        START_BYTES + 2 * weights + effort.activations_held * size.activations,
     )
 
 

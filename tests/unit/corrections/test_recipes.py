@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calib.corrections import recipes
+from calib.corrections import rounding
 from calib.corrections.candidate import Candidate
-from calib.corrections.recipes import HEAD_START_DB, RECIPES, Recipe, choose_corrections, choose_recipe
+from calib.corrections.recipes import HEAD_START_DB, Recipe, choose_corrections, choose_recipe, recipe_of
 from calib.corrections.scoring import Scorer
 from calib.graph.finder import find
 from calib.graph.insert import Edits
@@ -51,7 +51,7 @@ def ready():
 @pytest.fixture(scope="module")
 def balanced(ready):
     base, summaries, samples, scorer = ready
-    return choose_recipe(base, summaries, RECIPES["balanced"], samples[:16], scorer)
+    return choose_recipe(base, summaries, recipe_of("balanced"), samples[:16], scorer)
 
 
 def test_the_chosen_candidate_is_the_one_that_was_scored(ready, balanced):
@@ -64,7 +64,7 @@ def test_the_chosen_candidate_is_the_one_that_was_scored(ready, balanced):
 
 def test_a_clipping_estimator_has_to_win_by_more_than_its_head_start(ready):
     base, summaries, samples, scorer = ready
-    recipe = Recipe(("minmax", "percentile-99.9"), rounded=0)
+    recipe = Recipe(("minmax", "percentile-99.9"))
     plain, clipped = choose_recipe(base, summaries, recipe, samples, scorer).candidates
     assert clipped.chosen == (clipped.sqnr_db > plain.sqnr_db + HEAD_START_DB)
     assert plain.chosen != clipped.chosen
@@ -74,12 +74,10 @@ def test_the_third_estimator_is_left_out_where_the_second_lost(ready):
     base, summaries, samples, scorer = ready
     names = [
         c.name
-        for c in choose_recipe(
-            base, summaries, Recipe(("minmax", "percentile-99.9", "kl"), rounded=0), samples, scorer
-        ).candidates
+        for c in choose_recipe(base, summaries, Recipe(("minmax", "percentile-99.9", "kl")), samples, scorer).candidates
     ]
     assert names == ["minmax", "percentile-99.9"]
-    thorough = Recipe(("minmax", "percentile-99.9", "kl"), ("mean-minmax",), rounded=0)
+    thorough = Recipe(("minmax", "percentile-99.9", "kl"), ("mean-minmax",))
     more = [c.name for c in choose_recipe(base, summaries, thorough, samples, scorer).candidates]
     assert more[:2] == names and more[-1] == "mean-minmax"
 
@@ -88,7 +86,7 @@ def test_the_third_estimator_is_tried_where_the_second_scored_higher_by_however_
     base, summaries, samples, scorer = ready
 
     def scored(*names):
-        return choose_recipe(base, summaries, Recipe(names, rounded=0), samples, scorer).candidates
+        return choose_recipe(base, summaries, Recipe(names), samples, scorer).candidates
 
     worse, better = sorted(scored("minmax", "percentile-99.9"), key=lambda c: c.sqnr_db)
     assert better.sqnr_db > worse.sqnr_db
@@ -98,8 +96,9 @@ def test_the_third_estimator_is_tried_where_the_second_scored_higher_by_however_
 
 def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_scored(ready, balanced):
     base, summaries, samples, scorer = ready
-    assert RECIPES["thorough"].estimators == RECIPES["balanced"].estimators
-    one_more = replace(RECIPES["thorough"], more=RECIPES["thorough"].more[:1])  # the others are one compilation each
+    assert recipe_of("thorough").estimators == recipe_of("balanced").estimators
+    whole = recipe_of("thorough")
+    one_more = replace(whole, more=whole.more[:1])  # the others are one compilation each
     thorough = choose_recipe(base, summaries, one_more, samples[:16], scorer)
     assert {c.name for c in balanced.candidates} <= {c.name for c in thorough.candidates}
     scores = [next(c.sqnr_db for c in one.candidates if c.chosen) for one in (balanced, thorough)]
@@ -108,10 +107,10 @@ def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_sc
 
 def test_corrections_of_a_given_plan_keep_its_ranges(ready):
     base, summaries, samples, scorer = ready
-    given = choose_recipe(base, summaries, Recipe(("minmax",), rounded=0), samples, scorer).candidate
-    chosen = choose_corrections(replace(given, edits=Edits()), RECIPES["balanced"], samples[:16], scorer)
+    given = choose_recipe(base, summaries, Recipe(("minmax",)), samples, scorer).candidate
+    chosen = choose_corrections(replace(given, edits=Edits()), recipe_of("balanced"), samples[:16], scorer)
     assert chosen.candidate.plan == given.plan
-    assert [c.name for c in chosen.candidates] == ["plan", "plan + rounding + bias"]
+    assert [c.name for c in chosen.candidates] == ["plan", "plan + rounding and bias"]
 
 
 def test_what_corrections_do_to_the_network_is_in_the_report_beside_what_they_do_to_layers(balanced):
@@ -126,14 +125,15 @@ def test_what_corrections_do_to_the_network_is_in_the_report_beside_what_they_do
 
 def test_corrections_that_harm_the_network_on_held_out_samples_are_dropped_whole(ready, monkeypatch):
     base, summaries, samples, scorer = ready
-    real = recipes.round_all
+    real = rounding.correct
 
-    def misled(candidate, *rest, **more):
-        corrected, facts = real(candidate, *rest, **more)
+    def misled(candidate, *rest):
+        corrected, facts = real(candidate, *rest)
         biases = {layer: delta + np.float32(5) for layer, delta in corrected.edits.biases.items()}
         return replace(corrected, edits=Edits(corrected.edits.rounded, biases)), facts
 
-    monkeypatch.setattr(recipes, "round_all", misled)
-    chosen = choose_recipe(base, summaries, Recipe(("minmax",)), samples[:16], scorer)
+    monkeypatch.setattr(rounding, "correct", misled)
+    recipe = Recipe(("minmax",), corrections={"rounding and bias": 1})
+    chosen = choose_recipe(base, summaries, recipe, samples[:16], scorer)
     assert [c.chosen for c in chosen.candidates] == [True, False]
     assert chosen.candidate.edits == Edits() and not chosen.corrections
