@@ -26,8 +26,7 @@ import record
 from calib.graph.taps import Need, tap
 from calib.runtime.session import compile_model, infer_all, ov
 from calib.statistics.collect import collect
-from calib.statistics.counting import Counting, sampled, turns
-from calib.statistics.extremes import Extremes
+from calib.statistics.totals import Counting, Extremes, sampled, turns
 from calib.values.plan import TensorId
 
 SAMPLES = 300  # what the passes are set up for; a block runs a few of them

@@ -9,7 +9,7 @@ from typing import Any
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.building import aliases, build, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, replay_corrections
-from calib.engine.evaluation import evaluated, open_evaluator
+from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator
 from calib.engine.job import Clock, check_conversion, prepare
 from calib.engine.layer_facts import layer_facts
 from calib.engine.placing import check_plan, place_quantizers
@@ -19,7 +19,6 @@ from calib.engine.speedup import Outcome, check_speedup
 from calib.engine.verify import make_result
 from calib.progress import Progress
 from calib.runtime.executed import executed_layers
-from calib.runtime.isa import evaluate_as
 from calib.runtime.session import compile_model, ov
 from calib.values.facts import Evaluation, Inspection
 from calib.values.plan import QuantizationPlan

@@ -33,7 +33,7 @@ from calib.errors import UsageError
 from calib.interrupts import Interrupts
 from calib.progress import Stage
 from calib.runtime.session import default_precision
-from calib.samples.identity import split_ids
+from calib.samples.content import split_ids
 from calib.store import RunStore, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
 

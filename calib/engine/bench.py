@@ -18,8 +18,8 @@ from calib.engine.job import Job, open_samples, prepare
 from calib.engine.layer_facts import int8_share, layer_facts
 from calib.errors import DataError, UsageError
 from calib.graph.view import GraphView
+from calib.loading.inputs import ShapeCheck
 from calib.loading.load import Loaded, input_specs, load_model
-from calib.loading.shapes import ShapeCheck
 from calib.progress import Progress, silent
 from calib.runtime.executed import executed_layers
 from calib.runtime.isa import cpu

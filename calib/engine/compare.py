@@ -17,8 +17,8 @@ from calib.errors import DataError, UsageError
 from calib.graph.layers import LAYERS, channel_axis
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
+from calib.loading.inputs import checked_shapes
 from calib.loading.load import Loaded, input_specs, load_model, output_name
-from calib.loading.shapes import checked_shapes
 from calib.progress import Progress, silent
 from calib.runtime.executed import Executed
 from calib.runtime.layer_times import timed_layers

@@ -16,13 +16,12 @@ from calib.config import Resolved, Settings, resolve
 from calib.config.efforts import EFFORTS, Effort
 from calib.errors import DataError, ModelError
 from calib.graph.view import GraphView
+from calib.loading.inputs import checked_shapes, embed, found_preprocessing
 from calib.loading.load import Loaded, input_specs, load_model, require_float
 from calib.loading.onnx_check import compare_with_onnxruntime
-from calib.loading.preprocess import embed, found_preprocessing
-from calib.loading.shapes import checked_shapes
 from calib.progress import Progress, Stage, silent
 from calib.runtime.session import ov
-from calib.samples.identity import split_ids
+from calib.samples.content import split_ids
 from calib.samples.open import InMemory, open_dataset
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Sample

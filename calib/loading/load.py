@@ -14,10 +14,10 @@ import numpy as np
 import psutil
 
 from calib.errors import ModelError, UsageError
+from calib.loading.inputs import describe_preprocessing
 from calib.loading.ir_file import SECTION, check_ir, save_model
 from calib.loading.normalize import normalize, walk
 from calib.loading.onnx_file import check_onnx
-from calib.loading.preprocess import describe_preprocessing
 from calib.runtime.session import core, notice_memory, ov
 from calib.samples.sample import InputSpec
 from calib.values.facts import ModelFacts, TensorFacts

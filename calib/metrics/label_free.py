@@ -79,7 +79,10 @@ class RelativeL2:
         pairs = list(zip(outputs, _given(reference, self.name), strict=False))
         if len(outputs) != len(_given(reference, self.name)):
             raise MetricError(f"{self.name}: {len(outputs)} outputs, FP32 gave {len(_given(reference, self.name))}")
-        errors = [_relative_error(np.asarray(o), np.asarray(r)) for o, r in pairs if np.asarray(r).dtype.kind == "f"]
+        errors: list[float] = []
+        for output, expected in pairs:
+            if np.asarray(expected).dtype.kind == "f":
+                errors.append(_relative_error(np.asarray(output), np.asarray(expected)))
         if not errors:
             raise MetricError(f"{self.name}: the model has no floating-point output; give a metric of your own")
         return 1.0 - float(np.mean(errors))
@@ -108,18 +111,14 @@ def _given(reference: Sequence[NDArray[Any]] | None, name: str) -> Sequence[NDAr
     return reference
 
 
-def _energies(reference: NDArray[Any], output: NDArray[Any]) -> tuple[float, float]:
-    """Return (signal, noise): the sums of reference² and of (output − reference)², in float64."""
-    want = np.asarray(reference, np.float64).ravel()
-    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
-        noise = np.asarray(output, np.float64).ravel() - want
-        return float(want @ want), float(noise @ noise)
-
-
 def _relative_error(output: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Return ‖output − reference‖ / ‖reference‖, computed in float64."""
     if output.shape != reference.shape:
         return 1.0
-    signal, noise = _energies(reference, output)
+    want = np.asarray(reference, np.float64).ravel()
+    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
+        off = np.asarray(output, np.float64).ravel() - want
+        signal, noise = float(want @ want), float(off @ off)
     if noise == 0:
         return 0.0
     error = math.sqrt(noise / signal) if signal > 0 and math.isfinite(noise) else _WORST_ERROR

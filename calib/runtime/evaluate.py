@@ -70,7 +70,7 @@ def accept_any_feed(
     Args:
         predict: takes one sample's arrays in input order, with the batch axis.
         inputs: what the model takes.
-        check: refuses a feed, such as :class:`calib.loading.shapes.ShapeCheck`.
+        check: refuses a feed, such as :class:`calib.loading.inputs.ShapeCheck`.
     """
 
     def accepting(feed: Any) -> list[Any]:

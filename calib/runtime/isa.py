@@ -8,21 +8,16 @@ Control"), so a machine with VNNI can run a model as one without would, in a pro
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from calib.errors import CalibError, UsageError
-from calib.runtime.session import core, ov
-from calib.values.facts import Evaluation
+from calib.errors import UsageError
+from calib.runtime.session import core
 
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "sse4.1": ("sse4_1",),
@@ -135,65 +130,3 @@ def run_as(isa: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": get_isa(isa).limit}
     return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
-
-
-def evaluate_as(
-    isa: str,
-    model: str | Path | ov.Model,
-    validation: Any,
-    metric: Any = None,
-    *,
-    precision: str = "f32",
-    config: str | Path | None = None,
-    sets: Sequence[str] = (),
-    allow_python: bool | None = None,
-    **settings: Any,
-) -> Evaluation:
-    """Run ``calib evaluate`` as a CPU limited to an instruction set would, and return what it found.
-
-    Args:
-        isa: one of ``ISAS``.
-        model: a file, or a model in memory, which is written to a temporary folder.
-        validation: a DATA string: a child process can't read Python objects.
-        metric: by name; None for the one of the settings.
-        precision: of the layers in floating point.
-        config: a file of settings.
-        sets: ``"key=value"`` settings.
-        allow_python: as for ``calib.quantize``.
-        settings: any setting by name; None is left out.
-
-    Raises:
-        UsageError: no such instruction set on this machine, or data or metric that only this process has.
-        CalibError: what the evaluation itself raised.
-    """
-    get_isa(isa)  # before anything is written
-    for name, value in (("validation", validation), ("metric", metric)):
-        if value is not None and not isinstance(value, str | os.PathLike):
-            raise UsageError(
-                f"isa {isa} runs in a process of its own, which can't take {name} as a {type(value).__name__}; "
-                f"give it as text (data: a file or python:module:function)"
-            )
-    with TemporaryDirectory(prefix="calib-isa-") as folder:
-        if isinstance(model, ov.Model):
-            path = Path(folder, "model.xml")
-            ov.save_model(model, path, compress_to_fp16=False)
-            model = path
-        argv = [str(model), "--validation", os.fspath(validation), "--precision", precision, "--json"]
-        argv += [] if metric is None else ["--metric", os.fspath(metric)]
-        argv += [] if config is None else ["--config", os.fspath(config)]
-        argv += [part for text in sets for part in ("--set", text)]
-        argv += [] if allow_python is None else ["--allow-python" if allow_python else "--no-allow-python"]
-        argv += [part for key, value in settings.items() if value is not None for part in ("--set", _set(key, value))]
-        # -P: without the current folder on the path, where a file called like a library would be run in its place.
-        program = [sys.executable, "-P", "-m", "calib", "--quiet", "evaluate"]
-        done = run_as(isa, [*program, *argv])
-    if done.returncode:
-        text = done.stderr.strip().removeprefix("error: ") or f"it ended with exit code {done.returncode}"
-        kind = UsageError if done.returncode == UsageError.exit_code else CalibError
-        raise kind(f"evaluating as a CPU with {isa}: {text}")
-    return Evaluation.model_validate_json(done.stdout).model_copy(update={"isa": isa})
-
-
-def _set(key: str, value: Any) -> str:
-    """Return a setting as ``--set`` takes it: text as it is, everything else as JSON, which is YAML too."""
-    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"

@@ -179,7 +179,11 @@ def _batched(shape: Sequence[int | None]) -> bool:
 
 
 def _fits(shape: Sequence[int], spec: Sequence[int | None]) -> bool:
-    return len(shape) == len(spec) and all(want is None or got == want for got, want in zip(shape, spec, strict=True))
+    if len(shape) != len(spec):
+        return False
+    return [got for got, want in zip(shape, spec, strict=True) if want is not None] == [
+        w for w in spec if w is not None
+    ]
 
 
 def _by_sample(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:

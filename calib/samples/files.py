@@ -12,8 +12,8 @@ import numpy as np
 
 from calib.errors import DataError
 from calib.samples.array_file import open_npy_file, open_npz_members
+from calib.samples.content import choose_ids
 from calib.samples.feed import normalize_feed
-from calib.samples.identity import choose_ids
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import InputSpec, Sample
 from calib.samples.source import Source

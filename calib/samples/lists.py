@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import DataError
+from calib.samples.content import number_duplicates, target_id
 from calib.samples.files import FeedReader, FileDataset, FileEntry, confined, read_classes
-from calib.samples.identity import number_duplicates, target_id
 from calib.samples.sample import Dataset
 from calib.samples.source import Source
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, expose, tap
 from calib.runtime.session import compile_model, infer_all, notice_memory, ov
-from calib.statistics.counting import Counting, sampled, turn, turns
-from calib.statistics.extremes import Extremes
+from calib.statistics.totals import Counting, Extremes, sampled, turn, turns
 from calib.values.plan import TensorId
 from calib.values.summary import TensorSummary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ _MOST_BYTES = 256 << 20  # a plan of 10,000 layers has about 10 MiB
 
 def plan_to_json(plan: QuantizationPlan) -> str:
     """Return the plan as JSON; sets are sorted, so that equal plans give equal text."""
-    return json.dumps({"plan_version": PLAN_VERSION, "plan": _plain(plan)}, indent=1, ensure_ascii=False) + "\n"
+    content = {"plan_version": PLAN_VERSION, "plan": plan}
+    return json.dumps(content, default=_plain, indent=1, ensure_ascii=False) + "\n"
 
 
 def plan_from_json(text: str, source: str) -> QuantizationPlan:
@@ -92,11 +93,7 @@ def _adapter() -> TypeAdapter[QuantizationPlan]:
 
 
 def _plain(value: Any) -> Any:
-    """Return dataclasses as mappings and sets as sorted lists."""
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    """Return a dataclass as a mapping and a set as a sorted list, one level at a time, as ``json.dumps`` asks."""
     if isinstance(value, frozenset):
-        return [_plain(item) for item in sorted(value)]
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
+        return sorted(value)
+    return {field.name: getattr(value, field.name) for field in fields(value)}

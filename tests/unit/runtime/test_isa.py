@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from calib.engine.evaluation import evaluate_as
 from calib.errors import UsageError
-from calib.runtime.isa import FEATURES, ISAS, cpu, evaluate_as, get_isa, run_as
+from calib.runtime.isa import FEATURES, ISAS, cpu, get_isa, run_as
 
 # Every product pair is 2 · 255 · top: 64,770 for 127 and 32,130 for 63; i16 ends at 32,767.
 SATURATING = """

@@ -5,7 +5,7 @@ import pytest
 
 from calib.errors import DataError, StatisticsError
 from calib.runtime.session import Session, ov
-from calib.statistics import counting
+from calib.statistics import totals as counting
 from calib.statistics.collect import Need, collect
 from calib.values.plan import TensorId
 from calib.values.summary import Histogram

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from calib.graph.taps import Need
-from calib.statistics.counting import LEAST, MOST, PASS_VALUES, sampled, turn, turns
+from calib.statistics.totals import LEAST, MOST, PASS_VALUES, sampled, turn, turns
 from calib.values.plan import TensorId
 
 NEEDS = {TensorId(f"t{i}"): Need(histogram=True) for i in range(300)}

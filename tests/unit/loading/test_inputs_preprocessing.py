@@ -6,8 +6,8 @@ from openvino import opset13 as opset
 from PIL import Image
 
 from calib.errors import ModelError
+from calib.loading.inputs import embed, found_preprocessing
 from calib.loading.load import input_specs, load_model
-from calib.loading.preprocess import embed, found_preprocessing
 from calib.runtime.session import Session, ov
 from calib.samples.preprocess import Preprocess
 

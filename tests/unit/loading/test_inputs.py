@@ -9,7 +9,7 @@ import pytest
 
 import calib
 from calib.errors import DataError, MetricError
-from calib.loading.shapes import ShapeCheck
+from calib.loading.inputs import ShapeCheck
 from calib.runtime.session import ov
 
 op = ov.opset13

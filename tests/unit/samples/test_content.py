@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.samples.identity import choose_ids, content_id, number_duplicates, split_ids
+from calib.samples.content import choose_ids, content_id, number_duplicates, split_ids
 
 IDS = st.lists(st.text(max_size=5), unique=True, max_size=30)
 LAW = settings(derandomize=True, deadline=None, max_examples=50)
