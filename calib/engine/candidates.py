@@ -71,7 +71,11 @@ class Candidates:
         return self._compiled(build(candidate))
 
     def _compiled(self, built: Int8Model) -> tuple[Int8Model, ov.Model, Any]:
-        model = as_saved(built.model, self._job.loaded.fp16_stored)
+        """Write a model, read it again and compile it: what ships is what is measured."""
+        with tempfile.TemporaryDirectory(prefix="calib-") as folder:
+            path = Path(folder) / "model.xml"
+            save_model(built.model, path, fp16_constants=self._job.loaded.fp16_stored)
+            model = core().read_model(str(path), config={"ENABLE_MMAP": False})
         return built, model, self._evaluator.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
@@ -79,12 +83,3 @@ class Candidates:
         found = [TimedModel(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
         times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
         return [times.time_ms(timed.name) for timed in found]
-
-
-def as_saved(model: ov.Model, fp16_stored: frozenset[str]) -> ov.Model:
-    """Write a model and read it again: what ships is what is measured."""
-    with tempfile.TemporaryDirectory(prefix="calib-") as folder:
-        path = Path(folder) / "model.xml"
-        save_model(model, path, fp16_constants=fp16_stored)
-        read = core().read_model(str(path), config={"ENABLE_MMAP": False})
-    return read

@@ -152,7 +152,10 @@ LAYERS: dict[str, LayerRule] = {
 def weights_port(view: GraphView, layer: str) -> Port:
     """Return the port of a layer's weights; the last that may carry them where none is constant."""
     ports = [Port(layer, index) for index in LAYERS[view.types[layer]].weights]
-    return next((port for port in ports if view.is_constant(view.tensor(port))), ports[-1])
+    for port in ports:
+        if view.is_constant(view.tensor(port)):
+            return port
+    return ports[-1]
 
 
 def axes_of(view: GraphView, port: Port) -> Axes:

@@ -107,7 +107,9 @@ class _Scan:
     def _end(self, tag: str) -> None:
         self.stack.pop()
         if tag in ("net", "body", "then_body", "else_body"):
-            self._check_edges(self.graphs.pop())
+            graph = self.graphs.pop()
+            self._check_edges(graph)
+            self._check_order(graph)
 
     def _layer(self, attributes: dict[str, str]) -> None:
         self.layer, self.layer_id = attributes.get("type", ""), attributes.get("id", "")
@@ -156,7 +158,6 @@ class _Scan:
                     f"{target_port!r}, and there is no such layer or port",
                     "The file is damaged; export the model again",
                 )
-        self._check_order(graph)
 
     def _check_order(self, graph: _Graph) -> None:
         """Refuse a cycle: OpenVINO's reader recurses along the edges."""

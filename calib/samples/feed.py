@@ -52,7 +52,9 @@ def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str) -> list[A
         _as_dtype(_as_array(a, spec, where), spec, where)
         for a, spec in zip(_in_order(feed, inputs, where), inputs, strict=True)
     ]
-    stacks = [_by_sample(array, spec, where) for array, spec in zip(arrays, inputs, strict=True)]
+    stacks: list[NDArray[Any]] = []
+    for array, spec in zip(arrays, inputs, strict=True):
+        stacks.append(_by_sample(array, spec, where))
     count = max((len(stack) for stack in stacks), default=0)
     stacks = [_stretch(stack, count, spec, where) for stack, spec in zip(stacks, inputs, strict=True)]
     return [tuple(np.asarray(stack[i], order="C") for stack in stacks) for i in range(count)]
@@ -181,9 +183,10 @@ def _batched(shape: Sequence[int | None]) -> bool:
 def _fits(shape: Sequence[int], spec: Sequence[int | None]) -> bool:
     if len(shape) != len(spec):
         return False
-    return [got for got, want in zip(shape, spec, strict=True) if want is not None] == [
-        w for w in spec if w is not None
-    ]
+    for got, want in zip(shape, spec, strict=True):
+        if want is not None and got != want:
+            return False
+    return True
 
 
 def _by_sample(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
