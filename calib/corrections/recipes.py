@@ -17,7 +17,7 @@ from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS, get_correction
 from calib.corrections.candidate import Arrays, Candidate
 from calib.corrections.scoring import Scored, Scorer
-from calib.graph.insert import Edits
+from calib.graph.insert import Edits, insert
 from calib.ranges import ESTIMATORS, RangeEstimator, get_estimator
 from calib.ranges.assign import assign
 from calib.values.facts import CandidateFacts, CorrectionFacts
@@ -104,32 +104,35 @@ class _Field:
         self.scorer, self._told = scorer, told
         self.tried: list[_Tried] = []
 
-    def add(self, name: str, candidate: Candidate, *, extra: bool = False) -> None:
-        """Score a candidate of an estimator; one that makes a model that was scored already is passed over."""
-        if not self._known(candidate):
-            self._add(_Tried(name, candidate, *self._score(candidate), extra=extra))
+    def add(
+        self,
+        name: str,
+        candidate: Candidate,
+        facts: Sequence[CorrectionFacts] = (),
+        *,
+        parent: _Tried | None = None,
+        correction: str = "",
+        extra: bool = False,
+    ) -> None:
+        """Score a candidate; one that makes a model that was scored already is passed over.
 
-    def correct(self, one: _Tried, correction: str, samples: Sequence[Arrays], *, extra: bool) -> None:
-        """Score what a correction makes of a candidate, unless it can't be applied or changes nothing."""
-        found = get_correction(correction)(one.candidate, samples, self.scorer)
-        if found is None or self._known(found[0]):
+        Args:
+            name: of the estimator, and of what was done since, as the report shows it.
+            candidate: to score.
+            facts: what the correction did layer by layer.
+            parent: what it corrects.
+            correction: its name.
+            extra: whether balanced would not come to it.
+        """
+        if any(_same(one.candidate, candidate) for one in self.tried):
             return
-        candidate, facts = found
-        new = _Tried(f"{one.name} + {correction}", candidate, *self._score(candidate), extra=extra)
-        new.corrections = (*one.corrections, correction)
-        anew = {fact.correction for fact in facts}
-        kept = (fact for fact in one.facts if fact.correction not in anew)
-        new.facts = (*kept, *facts, _network_fact(one, new))
-        self._add(new)
-
-    def _known(self, candidate: Candidate) -> bool:
-        return any(_same(one.candidate, candidate) for one in self.tried)
-
-    def _score(self, candidate: Candidate) -> tuple[float, Scored]:
-        scored = self.scorer.score(candidate.executable())  # as it ships
-        return scored.score, scored
-
-    def _add(self, new: _Tried) -> None:
+        scored = self.scorer.score(insert(candidate.model, candidate.plan, candidate.edits, fold=True))  # as it ships
+        new = _Tried(name, candidate, scored.score, scored, extra=extra)
+        if parent:
+            anew = {fact.correction for fact in facts}
+            kept = (fact for fact in parent.facts if fact.correction not in anew)
+            new.corrections = (*parent.corrections, correction)
+            new.facts = (*kept, *facts, _network_fact(parent, new))
         self.tried.append(new)
         self._told(f"{new.name} {new.score:.1f} dB")
         ahead = self.best()
@@ -204,9 +207,12 @@ def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[A
 def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Arrays]) -> Chosen:
     """Correct the best so far, one correction of the table after the other, and return the best of all."""
     for name, count in recipe.corrections.items():
-        unusual = "balanced" not in CORRECTIONS[name].tried_on
-        for place, one in tried.leaders(count):  # the first is the one that balanced would take
-            tried.correct(one, name, samples, extra=unusual or place > 0)
+        correct, usual = get_correction(name), "balanced" in CORRECTIONS[name].tried_on
+        for place, one in tried.leaders(count):
+            found = correct(one.candidate, samples, tried.scorer)
+            if found is not None:  # balanced would correct the first alone
+                extra = place > 0 or not usual
+                tried.add(f"{one.name} + {name}", *found, parent=one, correction=name, extra=extra)
     best = tried.best()
     shown = (CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best) for one in tried.tried)
     return Chosen(best.candidate, tuple(shown), best.facts, best.scored)

@@ -33,8 +33,7 @@ from numpy.typing import NDArray
 
 from calib.corrections.bias_correction import local_correction
 from calib.corrections.candidate import Arrays, Candidate, rounded_db
-from calib.corrections.clip_core import choose_clip
-from calib.corrections.rounding_core import layer_error, nearest, one_blas_thread, round_weights
+from calib.corrections.rounding_core import choose_clip, layer_error, nearest, one_blas_thread, round_weights
 from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
 from calib.corrections.scoring import Scorer
 from calib.graph.insert import Edits

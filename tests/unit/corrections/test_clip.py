@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.corrections.clip_core import choose_clip
-from calib.corrections.rounding_core import layer_error
+from calib.corrections.rounding_core import choose_clip, layer_error
 from calib.ranges.affine import quantize_weights
 
 laws = settings(derandomize=True, deadline=None, max_examples=25)
