@@ -61,7 +61,7 @@ def collect(
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"the model can't run on the calibration samples: {reason}") from error
-    flight.judge()
+    flight.check_suspects()
     return _summaries(extremes, counting)
 
 
@@ -96,7 +96,7 @@ class _Flight:
     def __iter__(self) -> Iterator[Mapping[int, NDArray[Any]]]:
         occurrences: Counter[str] = Counter()
         for index, feed in enumerate(self._feeds):
-            self.judge()
+            self.check_suspects()
             name, where, arrays = feed
             for number, array in enumerate(arrays):
                 if array.dtype.kind == "f" and np.isnan(array).any():
@@ -108,7 +108,7 @@ class _Flight:
             yield dict(enumerate(arrays))
 
     def landed(self, index: int, outputs: list[NDArray[Any]]) -> None:
-        """Add a sample that has finished to the totals; one that doesn't look finite is kept for ``judge``."""
+        """Add a sample that has finished to the totals; one that doesn't look finite is kept for ``check_suspects``."""
         flat = outputs[0]
         suspects = self._extremes.add(flat)
         self._counting.add(self._taps, flat, self._airborne[index][1])
@@ -120,7 +120,7 @@ class _Flight:
         if self._progress is not None:
             self._progress(self._done)
 
-    def judge(self) -> None:
+    def check_suspects(self) -> None:
         """Look at suspects closely: raise DataError if a tensor is really not finite.
 
         A sum of large finite numbers overflows too: such a sample is acquitted.
