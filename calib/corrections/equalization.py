@@ -22,7 +22,7 @@ from calib.graph.taps import channel_moments, expose
 from calib.graph.view import GraphView
 from calib.runtime.session import compile_model, infer_all, ov
 from calib.values.facts import CorrectionFacts
-from calib.values.plan import QuantizationPlan, Scaling
+from calib.values.plan import QuantizationPlan, Scaling, TensorId
 
 SAMPLES = 16
 # low, high and mean square of every channel of a tensor, (channels,) each
@@ -103,12 +103,17 @@ def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov
     """
     if not scalings:
         return model
-    found = {scalable.tensor: scalable for scalable in find_scalable(view, [s.tensor for s in scalings])}
+    there = [s.tensor for s in scalings if _has(view, s.tensor)]
+    found = {scalable.tensor: scalable for scalable in find_scalable(view, there)}
     for scaling in scalings:
         if scaling.tensor not in found or found[scaling.tensor].channels != len(scaling.factors):
             raise StatisticsError(f"the plan rescales {scaling.tensor}, which this model does not allow: "
                                   "it was made for another model")  # fmt: skip
     return apply_factors(model, [(found[s.tensor], np.array(s.factors)) for s in scalings])
+
+
+def _has(view: GraphView, tensor: TensorId) -> bool:
+    return tensor.node in view.nodes and tensor.output < view.nodes[tensor.node].get_output_size()
 
 
 def _channel_moments(

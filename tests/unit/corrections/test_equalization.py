@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from trust_fixtures.tiny import convnet, images
 
-from calib.corrections.equalization import equalize
+from calib.corrections.equalization import equalize, rescale
+from calib.errors import StatisticsError
 from calib.graph.finder import find
 from calib.graph.placement import place
 from calib.graph.view import GraphView
+from calib.runtime.session import Session
+from calib.values.plan import Scaling, TensorId
 
 
-def equalized(held):
-    model = convnet(imbalance=64.0)
+def equalized(held, samples=None, streams=1, model=None):
+    model = model or convnet(imbalance=64.0)
     view = GraphView(model)
-    return equalize(model, view, place(view, find(view, ())), [[image[None]] for image in images(8)], held)
+    samples = samples or [[image[None]] for image in images(8)]
+    return equalize(model, view, place(view, find(view, ())), samples, held, streams)
 
 
 def test_equalization_says_by_how_much_on_samples_that_had_no_say():
@@ -26,3 +32,39 @@ def test_equalization_says_by_how_much_on_samples_that_had_no_say():
 def test_without_held_samples_the_others_say_it():
     found = equalized([])
     assert found.outputs == [] and found.facts and all(f.sqnr_after_db is not None for f in found.facts)
+
+
+def test_the_rescaled_network_is_the_same_function_to_the_bit_and_the_one_given_stays():
+    model = convnet(imbalance=64.0)
+    view, sample = GraphView(model), [images(1, 9)[0][None]]
+    before = Session(model)(sample)[0]
+    scalings = equalized([], model=model).scalings
+    assert scalings
+    other = rescale(model, view, scalings)
+    assert other is not model
+    np.testing.assert_array_equal(Session(other)(sample)[0], before)
+    np.testing.assert_array_equal(Session(model)(sample)[0], before)
+    changed = [
+        not np.array_equal(one.data, two.data)
+        for one, two in zip(model.get_ordered_ops(), other.get_ordered_ops(), strict=True)
+        if one.get_type_name() == two.get_type_name() == "Constant"
+    ]
+    assert sum(changed) >= 2  # a writer and a reader at least
+
+
+def test_scalings_do_not_depend_on_streams_or_on_the_order_of_samples():
+    samples, held = ([[image[None]] for image in images(*which)] for which in ((8,), (4, 5)))
+    model = convnet(imbalance=64.0)
+    expected = equalized(held, samples, model=model).scalings
+    assert expected == equalized(held, samples, streams=2, model=model).scalings
+    assert expected == equalized(held, samples[::-1], model=model).scalings
+
+
+@pytest.mark.parametrize(("other", "channels"), [("", 1), ("elsewhere", 0)])
+def test_a_scaling_of_another_model_is_refused(other: str, channels: int):
+    model = convnet(imbalance=64.0)
+    scaling = equalized([], model=model).scalings[0]
+    tensor = TensorId(other or scaling.tensor.node, scaling.tensor.output)
+    for wrong in (tensor, TensorId(scaling.tensor.node, 1)):
+        with pytest.raises(StatisticsError, match="made for another model"):
+            rescale(model, GraphView(model), [Scaling(wrong, (*scaling.factors, *[1.0] * channels))])
