@@ -9,7 +9,7 @@ operations, ends in weights whose columns can be multiplied by it::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -202,7 +202,7 @@ def _weight_columns(view: GraphView, port: Port, axis: int, channels: int) -> li
     return [Site(weights, axes.read)] if lined_up and apart else None
 
 
-def reader_weights(view: GraphView, scalable: Scalable, weights: Mapping[Port, NDArray[np.float32]] | None = None):
+def reader_weights(view: GraphView, scalable: Scalable) -> NDArray[np.float32]:
     """Return the readers' weights as ``(outputs, channels, kernel)``, all readers together (kernels padded with 0)."""
     parts = []
     for site in scalable.readers:

@@ -31,8 +31,8 @@ class Embedded:
     sentences: list[str]
 
 
-def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec, index: int = 0) -> Embedded:
-    """Return a copy of ``model`` whose input takes u8 NHWC images and does color order, mean, scale and layout itself.
+def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> Embedded:
+    """Return a copy of ``model`` whose first input takes u8 NHWC images; it does color, mean, scale and layout itself.
 
     As Model Optimizer's ``--mean_values``, ``--scale_values`` and ``--reverse_input_channels`` did:
     u8 NHWC RGB → Convert f32 → (reverse channels) → (x − mean) / scale → the model's layout. Resizing and cropping
@@ -41,8 +41,7 @@ def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec, index: int =
     Args:
         model: not edited.
         preprocess: mean and scale are for values 0..255, in the order of ``color``.
-        spec: of the input that is to take images.
-        index: the position of that input.
+        spec: of the model's first input.
 
     Raises:
         UsageError: mean or scale do not fit the channels.
@@ -62,7 +61,7 @@ def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec, index: int =
     from openvino.preprocess import ColorFormat, PrePostProcessor
 
     processor = PrePostProcessor(model.clone())
-    image = processor.input(index)
+    image = processor.input(0)
     image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     image.model().set_layout(ov.Layout(wanted.layout or "NCHW"))
     steps = image.preprocess().convert_element_type(ov.Type(spec.dtype))
