@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ class Job:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+_feed = attrgetter("id", "where", "feed")  # of a sample, as statistics take it
+
+
 @dataclass(frozen=True)
 class CalibrationFeeds:
     """The calibration samples as statistics take them: sized and iterable again, loaded one at a time."""
@@ -112,7 +116,7 @@ class CalibrationFeeds:
         return len(self.job.ids)
 
     def __iter__(self) -> Iterator[tuple[str, str, Any]]:
-        return ((sample.id, sample.where, sample.feed) for sample in self.job.samples(self.job.ids))
+        return map(_feed, self.job.samples(self.job.ids))
 
 
 def prepare(

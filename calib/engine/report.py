@@ -21,7 +21,7 @@ from calib.engine.layer_facts import layer_facts, quantizer_facts
 from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
 from calib.ranges.affine import dequantized, quantize_weights
-from calib.runtime.isa import cpu
+from calib.runtime.isa import SATURATION, cpu, saturates
 from calib.runtime.session import default_precision, ov
 from calib.runtime.timing import Speed
 from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, Status
@@ -74,6 +74,7 @@ def make_report(job: Job, found: Findings) -> Report:
             *job.warnings,
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
+            *([SATURATION] if saturates(plan) else []),
         ],
     )
 

@@ -18,6 +18,7 @@ from calib.errors import ExecutionError
 from calib.graph.layers import LAYERS
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
+from calib.runtime.isa import saturates
 from calib.runtime.session import F32, SIMULATED, Session, core, ov
 from calib.values.facts import Report, StageFacts
 from calib.values.plan import QuantizationPlan
@@ -28,6 +29,11 @@ from calib.values.plan import QuantizationPlan
 # had 9.9 dB, a text that INT8 itself hardly reads. Another number in a scale or a wrong kernel moves every sample,
 # to 0 dB or so: hence the median of a few samples, and a floor with 14 dB to spare.
 SIMULATION_FLOOR_DB = 15.0
+MISCOMPUTED = "this CPU computes a layer wrongly, and the model was not kept. Leave that layer out with --ignore"
+SATURATED = (
+    "sums of INT8 products saturate here, without VNNI, and the model was not kept. Quantize with --target cpu-no-vnni "
+    "for CPUs like this one, or on a CPU with VNNI for those"
+)
 CHECKED = 5  # samples that a written file is checked on
 
 
@@ -38,16 +44,25 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
     feeds = job.feeds((job.held or job.ids)[:CHECKED])
 
     def verify(path: Path) -> None:
-        check_written(path, model, feeds, report.model.name, quantized=built is not None)
+        check_written(path, model, feeds, report.model.name, plan if built else None)
 
     report = report.model_copy(update={"stages": list(stages)})
     return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify)
 
 
-def check_written(path: Path, model: ov.Model, feeds: Sequence[Any], name: str, *, quantized: bool) -> None:
+def check_written(
+    path: Path, model: ov.Model, feeds: Sequence[Any], name: str, plan: QuantizationPlan | None = None
+) -> None:
     """Load a written model and compare it with the one in memory, and INT8 with its own simulation.
 
     Both by the median over the samples; a message names the first layer that differs.
+
+    Args:
+        path: of the written model.
+        model: what was written.
+        feeds: a few samples.
+        name: of the model, for messages.
+        plan: what is quantized in it; None for an FP32 model, which has no simulation.
 
     Raises:
         ExecutionError: the file does something else, or INT8 execution is not what the quantizers say.
@@ -61,14 +76,14 @@ def check_written(path: Path, model: ov.Model, feeds: Sequence[Any], name: str, 
             f"{name}: the written file differs from the model in memory ({moved:.1f} dB)"
             f"{_where(model, written, feeds)}: it was not kept. Write to another disk, or report this with the model"
         )
-    if not quantized:
+    if plan is None:
         return
     agreement = _median_db(names, _outputs(written, SIMULATED, feeds), after)
     if agreement < SIMULATION_FLOOR_DB:
         raise ExecutionError(
             f"{name}: INT8 execution differs from its simulation ({agreement:.1f} dB, at least "
-            f"{SIMULATION_FLOOR_DB:g} dB are expected){_where(written, written, feeds, SIMULATED)}: this CPU computes "
-            "a layer wrongly, and the model was not kept. Leave that layer out with --ignore"
+            f"{SIMULATION_FLOOR_DB:g} dB are expected){_where(written, written, feeds, SIMULATED)}: "
+            + (SATURATED if saturates(plan) else MISCOMPUTED)
         )
 
 

@@ -18,6 +18,16 @@ from pathlib import Path
 
 from calib.errors import UsageError
 from calib.runtime.session import core
+from calib.values.plan import HALF_RANGE, QuantizationPlan
+
+LIMIT = "ONEDNN_MAX_CPU_ISA"
+"""The environment variable that limits oneDNN."""
+
+SATURATION = (
+    "INT8 sums can saturate here with 8-bit weights: accuracy measured here may be lower than on a CPU with VNNI. "
+    "Quantize with --target cpu-no-vnni for machines like this one."
+)
+"""What a user has to know on a CPU whose INT8 sums are not exact."""
 
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "sse4.1": ("sse4_1",),
@@ -100,6 +110,19 @@ def _cpu_flags() -> frozenset[str]:
     return next((frozenset(v.split()) for key, _, v in lines if key.strip() in ("flags", "Features")), frozenset())
 
 
+def exact_int8(found: Cpu, limit: str) -> bool:
+    """Say whether sums of INT8 products are exact on a CPU, unless oneDNN is limited to an older one."""
+    limited = next((isa for isa in ISAS.values() if isa.limit == limit.upper()), None)
+    return found.exact_int8 and not (limited and limited.saturates)
+
+
+def saturates(plan: QuantizationPlan) -> bool:
+    """Say whether sums of a plan's INT8 products can saturate in this process."""
+    return any(weight.levels > HALF_RANGE for weight in plan.weights) and not exact_int8(
+        cpu(), os.environ.get(LIMIT, "")
+    )
+
+
 def get_isa(name: str) -> Isa:
     """Return the instruction set of that name.
 
@@ -128,5 +151,5 @@ def run_as(isa: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     Raises:
         UsageError: see ``get_isa``.
     """
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": get_isa(isa).limit}
+    environment = {**os.environ, LIMIT: get_isa(isa).limit}
     return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)

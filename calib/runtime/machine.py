@@ -8,20 +8,18 @@ from collections.abc import Mapping
 
 import psutil
 
-from calib.runtime.isa import FEATURES, ISAS, Cpu, cpu
+from calib.runtime.isa import FEATURES, LIMIT, SATURATION, Cpu, cpu, exact_int8
 from calib.runtime.session import compile_model, default_precision, ov
 from calib.values.distribution import extras, version
 from calib.values.facts import Doctor
 from calib.values.version import __version__
 
 _REQUIRED = ("openvino", "numpy", "scipy", "onnx", "onnxruntime")
-_LIMIT = "ONEDNN_MAX_CPU_ISA"
 
 
 def diagnose() -> Doctor:
     """Ask the CPU, OpenVINO and the installed packages."""
-    found = cpu()
-    limit = os.environ.get(_LIMIT, "")
+    found, limit = cpu(), os.environ.get(LIMIT, "")
     versions = {"python": platform.python_version(), **{name: version(name) for name in _REQUIRED}}
     precision = default_precision()
     required = extras()
@@ -52,17 +50,11 @@ def missing(packages: Mapping[str, str]) -> list[str]:
     return [requirement for package, requirement in packages.items() if not version(package)]
 
 
-def exact_int8(found: Cpu, limit: str) -> bool:
-    """Say whether sums of INT8 products are exact in this process: the CPU's, unless oneDNN is limited."""
-    limited = next((isa for isa in ISAS.values() if isa.limit == limit.upper()), None)
-    return found.exact_int8 and not (limited and limited.saturates)
-
-
 def advice(found: Cpu, limit: str, precision: str) -> list[str]:
     """Return, one sentence each, whether what is calibrated here holds elsewhere."""
     said = []
     if limit:
-        said.append(f"{_LIMIT} is {limit}: oneDNN uses no newer instructions in this process than that.")
+        said.append(f"{LIMIT} is {limit}: oneDNN uses no newer instructions in this process than that.")
     if exact_int8(found, limit):
         said.append(
             "INT8 sums are exact here, as on every CPU with VNNI, AMX or ARM dot products. On an x86 CPU without "
@@ -70,10 +62,7 @@ def advice(found: Cpu, limit: str, precision: str) -> list[str]:
             "check with calib evaluate --isa avx2."
         )
     else:
-        said.append(
-            "INT8 sums can saturate here with 8-bit weights: accuracy measured here may be lower than on a CPU with "
-            "VNNI. Quantize with --target cpu-no-vnni for machines like this one."
-        )
+        said.append(SATURATION)
     if precision == "f32":
         said.append(
             "Layers in floating point run in f32 here; on CPUs with AVX512_BF16 or AMX they run in bf16 by default."

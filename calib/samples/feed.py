@@ -181,12 +181,7 @@ def _batched(shape: Sequence[int | None]) -> bool:
 
 
 def _fits(shape: Sequence[int], spec: Sequence[int | None]) -> bool:
-    if len(shape) != len(spec):
-        return False
-    for got, want in zip(shape, spec, strict=True):
-        if want is not None and got != want:
-            return False
-    return True
+    return len(shape) == len(spec) and all(want is None or got == want for got, want in zip(shape, spec, strict=True))
 
 
 def _by_sample(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:

@@ -114,6 +114,9 @@ class ActivationQuantizer:
         return frozenset(route.layer.node for route in self.routes)
 
 
+FULL_RANGE, HALF_RANGE = 255, 127  # levels of weights; without VNNI, sums of products saturate in full range
+
+
 @dataclass(frozen=True)
 class WeightQuantizer:
     """Symmetric per-channel quantization of a constant input.
@@ -126,7 +129,7 @@ class WeightQuantizer:
 
     port: Port
     scale_shape: tuple[int, ...]
-    levels: int = 255
+    levels: int = FULL_RANGE
     clip: tuple[float, ...] = ()
 
 

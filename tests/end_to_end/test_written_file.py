@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from trust_fixtures.tiny import left_behind
+from cpu_features import EXACT_INT8
+from trust_fixtures.tiny import left_behind, opset, write_ir
 
 from calib.engine import result, verify
-from calib.runtime.session import Session
+from calib.runtime.isa import SATURATION
+from calib.runtime.session import Session, ov
 
 
 def damage(xml: Path, shape: str) -> None:
@@ -55,11 +58,48 @@ class Miscomputing(Session):
         return [-output if i in wrong else output for i, output in enumerate(outputs)]
 
 
-def test_execution_that_is_not_what_was_simulated_is_refused_with_the_layer(
-    quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("exact", "target", "advice"),
+    [(True, "cpu", "--ignore"), (False, "cpu", "--target cpu-no-vnni"), (False, "cpu-no-vnni", "--ignore")],
+    ids=["exact sums", "saturating sums", "weights in half range"],
+)
+def test_execution_that_is_not_what_was_simulated_is_refused_with_the_layer_and_the_advice_that_helps(
+    quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch, exact: bool, target: str, advice: str
 ):
     monkeypatch.setattr(verify, "Session", Miscomputing)
-    ended = quantize()
+    monkeypatch.setattr("calib.runtime.isa.exact_int8", lambda found, limit: exact)
+    ended = quantize("--target", target)
     assert (ended.code, ended.out) == (1, "") and "differs from its simulation" in ended.err
-    assert "first at layer 'second'" in ended.err and "--ignore" in ended.err, ended.err
+    assert "first at layer 'second'" in ended.err, ended.err
+    assert [words for words in ("--ignore", "--target cpu-no-vnni") if words in ended.err] == [advice]
     assert left_behind(work) == []
+
+
+def saturating(path: Path) -> Path:
+    """Write a 1x1 convolution whose sums of pairs take twice the 16 bits that they have without VNNI."""
+    x = opset.parameter([1, 16, 8, 8], np.float32, name="x")
+    unit = [[1, 1], [0, 0], [0, 0], [1, 1]]
+    layer = opset.convolution(x, opset.constant(np.ones((16, 16, 1, 1), np.float32)), *unit)
+    layer.set_friendly_name("layer")
+    return write_ir(ov.Model([layer], [x], "saturating"), path)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu-no-vnni"])
+def test_a_model_whose_sums_saturate_is_refused_here_and_written_where_they_do_not(
+    quantize: Any, tmp_path: Path, target: str
+):
+    model, data = saturating(tmp_path / "saturating.xml"), tmp_path / "ones.npz"
+    np.savez(data, x=np.ones((4, 16, 8, 8), np.float32))
+    ended = quantize("--target", target, model=model, data=data)
+    refused = target == "cpu" and not EXACT_INT8
+    assert ended.code == (1 if refused else 0), ended.err
+    assert ("sums of INT8 products saturate here" in ended.err) == refused
+
+
+def test_the_report_says_where_sums_of_int8_products_can_saturate(quantize: Any, work: Path):
+    warned = {}
+    for target in ("cpu", "cpu-no-vnni"):
+        assert quantize("--target", target, output=work / target).code == 0
+        report = json.loads((work / target / "report.json").read_text())
+        warned[target] = SATURATION in report["warnings"]
+    assert warned == {"cpu": not EXACT_INT8, "cpu-no-vnni": False}

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from calib.runtime.isa import Cpu
-from calib.runtime.machine import advice, exact_int8, missing
+from calib.runtime.isa import Cpu, exact_int8
+from calib.runtime.machine import advice, missing
 
 OLD = Cpu("old", ("sse4.1", "avx2"), ("FP32",))
 NEW = Cpu("new", ("sse4.1", "avx2", "avx512", "vnni", "bf16"), ("FP32", "BF16", "INT8"))
