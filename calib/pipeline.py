@@ -113,7 +113,7 @@ def inspect(
     """List every layer: whether it would be quantized, why not, or, for a quantized model, what it executes in."""
     job = prepare(model, None, flags=settings, sets=sets, config=config, need_float=False)
     quantized = job.loaded.quantized or job.loaded.weight_compressed
-    bare = listed(job.loaded, job.view, job.settings.ignore)
+    bare = listed(job.loaded, job.view, job.settings.ignore, exact_int8=job.settings.exact_int8)
     executed = executed_layers(compile_model(job.loaded.model), aliases(job.view, bare)) if quantized else {}
     layers = layer_facts(job.view, bare, executed)
     return Inspection(calib_version=__version__, model=job.loaded.facts, layers=layers, quantized=quantized)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pytest
+from cpu_features import TARGET
 from numpy.typing import NDArray
 
+from calib.config import Settings
 from calib.engine.building import aliases
 from calib.graph.finder import find
 from calib.graph.insert import insert
@@ -20,18 +21,11 @@ from calib.loading.load import input_specs, load_model
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.executed import Executed, executed_layers, executed_nodes
-from calib.runtime.isa import cpu
 from calib.runtime.session import F32, Session, ov
 from calib.statistics.collect import collect
-from calib.values.plan import ActivationQuantizer, QuantizationPlan
+from calib.values.plan import FULL_RANGE, HALF_RANGE, ActivationQuantizer, QuantizationPlan
 
 Arrays = Sequence[NDArray[Any]]
-
-# Where the expectations on executed precision were measured: oneDNN picks other primitives without these.
-needs_vnni = pytest.mark.skipif(
-    not {"avx512", "vnni"} <= set(cpu().features),
-    reason=f"expectations on executed precision hold for AVX512 with VNNI; this CPU has {', '.join(cpu().features)}",
-)
 
 
 @dataclass(frozen=True)
@@ -123,12 +117,19 @@ def random_feeds(model: ov.Model, count: int = 4, seed: int = 0, size: int = 8) 
     return feeds
 
 
-def prove(model: Any, feeds: Sequence[Arrays] | None = None, ignore: Sequence[str] = ()) -> Proof:
-    """Quantize with min-max ranges as the pipeline does, compile, and ask what ran."""
+def prove(
+    model: Any, feeds: Sequence[Arrays] | None = None, ignore: Sequence[str] = (), *, target: str = TARGET
+) -> Proof:
+    """Quantize with min-max ranges as the pipeline does, compile, and ask what ran.
+
+    Without VNNI, what was made for a CPU with it (``target="cpu"``) runs in INT8, and its sums may saturate.
+    """
+    exact = Settings.model_validate({"target": target}).exact_int8
     original = load_model(model).model
     feeds = random_feeds(original) if feeds is None else feeds
     view = GraphView(original)
-    plan = place(view, find(view, ignore))
+    found = find(view, ignore, exact_int8=exact)
+    plan = place(view, found, weight_levels=FULL_RANGE if exact else HALF_RANGE)
     needs = {q.tensor: Need(channels=q.per_channel) for q in plan.activations}
     summaries = collect(original, needs, [(f"{i:04d}", f"sample {i}", feed) for i, feed in enumerate(feeds)])
     plan = assign(plan, summaries, get_estimator("minmax"))

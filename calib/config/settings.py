@@ -285,6 +285,11 @@ class Settings(_Checked):
         return value
 
     @property
+    def exact_int8(self) -> bool:
+        """Whether the target adds products of full 8-bit factors exactly; without VNNI they saturate."""
+        return self.target != "cpu-no-vnni"
+
+    @property
     def measures_speed(self) -> bool:
         """Whether INT8 is timed: where it was asked for, or where a budget or a speed-up was."""
         return bool(self.require_speedup or (self.max_drop is not None if self.speed is None else self.speed))

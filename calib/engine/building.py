@@ -94,15 +94,19 @@ def without(candidate: Candidate, layers: Sequence[str], reason: str = "reverted
     return candidate.without(dict.fromkeys(layers, reason))
 
 
-def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = ()) -> QuantizationPlan:
+def listed(
+    loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True
+) -> QuantizationPlan:
     """List the layers of a model as it came, floating-point or quantized, in a plan without quantizers.
 
     Args:
         loaded: the model.
         view: of it.
         ignore: as for :func:`calib.graph.finder.find`; of no meaning for a model that is quantized already.
+        exact_int8: likewise.
     """
-    found = already_quantized(view) if loaded.quantized or loaded.weight_compressed else find(view, ignore)
+    quantized = loaded.quantized or loaded.weight_compressed
+    found = already_quantized(view) if quantized else find(view, ignore, exact_int8=exact_int8)
     return QuantizationPlan(found.layers, (), (), found.skipped)
 
 

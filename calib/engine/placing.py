@@ -9,7 +9,7 @@ from calib.errors import ModelError, StatisticsError
 from calib.graph.finder import find
 from calib.graph.layers import weights_of
 from calib.graph.placement import place
-from calib.values.plan import QuantizationPlan
+from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan
 
 
 def place_quantizers(job: Job) -> QuantizationPlan:
@@ -18,8 +18,9 @@ def place_quantizers(job: Job) -> QuantizationPlan:
     Raises:
         ModelError: there is nothing to quantize, with the reasons, or weights are not finite.
     """
-    levels = 127 if job.settings.target == "cpu-no-vnni" else 255
-    plan = place(job.view, find(job.view, job.settings.ignore), weight_levels=levels)
+    exact = job.settings.exact_int8
+    found = find(job.view, job.settings.ignore, exact_int8=exact)
+    plan = place(job.view, found, weight_levels=FULL_RANGE if exact else HALF_RANGE)
     if not plan.layers:
         reasons = "; ".join(f"{s.name} ({s.type}): {s.reason}" for s in plan.skipped[:5])
         more = f" and {len(plan.skipped) - 5} more" if len(plan.skipped) > 5 else ""

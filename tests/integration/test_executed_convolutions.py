@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from building import Net, max_pool, nchw, nhwc, op, resize
-from proof import error, needs_vnni, prove
+from proof import error, prove
 
 from calib.loading.load import load_model
 from calib.runtime.session import ov
 from calib.values.plan import Scheme
-
-pytestmark = needs_vnni
 
 
 def resnet():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from building import Net, integer, ints, op
-from proof import error, needs_vnni, prove
+from cpu_features import EXACT_INT8, TARGET
+from proof import error, prove
 
-from calib import quantize
+from calib import inspect, plan, quantize
 from calib.runtime.session import Session, ov
 from calib.values.plan import Scheme
-
-pytestmark = needs_vnni
 
 
 def block(tokens=16, size=32, heads=4, batch=1):
@@ -43,19 +42,22 @@ def test_the_dense_layers_of_a_transformer_block_run_in_int8_and_fused_attention
     assert len(q_k_v) == 1  # one quantizer in front of three layers
 
 
+@pytest.mark.parametrize("target", ["cpu", "cpu-no-vnni"])
 @pytest.mark.parametrize("shape", [(64, 1), (-1, -1)])
-def test_attention_over_many_keys_is_not_fused_and_runs_in_int8(shape):
-    proof = prove(block(tokens=shape[0], batch=shape[1]), None)
-    assert len(proof.planned) == 8
+def test_attention_over_many_keys_is_not_fused_and_runs_in_int8_where_its_sums_are_exact(shape, target):
+    proof = prove(block(tokens=shape[0], batch=shape[1]), None, target=target)
+    assert len(proof.planned) == (8 if target == "cpu" else 6)
+    assert len(proof.reasons) == (0 if target == "cpu" else 2)
+    assert all("saturate on CPUs without VNNI" in reason for reason in proof.reasons.values())
     assert not proof.broken
-    assert proof.computes_what_it_says()
     assert proof.keeps_the_interface()
-    assert proof.reasons == {}
+    if EXACT_INT8 or target == "cpu-no-vnni":
+        assert proof.computes_what_it_says()
 
 
-def one(make, *shapes):
+def one(make, *shapes, target=TARGET):
     net = Net()
-    return prove(net.model(make(net, *(net.input(*shape) for shape in shapes))))
+    return prove(net.model(make(net, *(net.input(*shape) for shape in shapes))), target=target)
 
 
 FORMS = {
@@ -64,6 +66,8 @@ FORMS = {
     "A transposed": (lambda net, x: op.matmul(x, net.weights(8, 12), True, False), [(2, 8, 16)]),
     "B batched": (lambda net, x: op.matmul(x, net.weights(4, 16, 12), False, False), [(4, 8, 16)]),
     "B batched and transposed": (lambda net, x: op.matmul(x, net.weights(4, 12, 16), False, True), [(4, 8, 16)]),
+}
+BY_AN_ACTIVATION = {
     "constant A": (lambda net, x: op.matmul(net.weights(4, 16), x, False, False), [(1, 16, 8)]),
     "constant A transposed": (lambda net, x: op.matmul(net.weights(16, 4), x, True, False), [(1, 16, 8)]),
     "two activations": (lambda net, x, y: op.matmul(x, y, False, False), [(1, 4, 8, 16), (1, 4, 16, 8)]),
@@ -76,7 +80,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_each_form_of_matmul_runs_in_int8(name):
+def test_each_form_of_matmul_by_weights_runs_in_int8(name):
     make, shapes = FORMS[name]
     proof = one(make, *shapes)
     assert len(proof.planned) == 1
@@ -85,8 +89,61 @@ def test_each_form_of_matmul_runs_in_int8(name):
     assert error(proof.int8_outputs, proof.float_outputs) < 0.03
 
 
+@pytest.mark.parametrize("name", BY_AN_ACTIVATION)
+def test_each_form_of_matmul_by_an_activation_runs_in_int8(name):
+    make, shapes = BY_AN_ACTIVATION[name]
+    proof = one(make, *shapes, target="cpu")
+    assert len(proof.planned) == 1
+    assert not proof.broken
+    if EXACT_INT8:
+        assert proof.computes_what_it_says()
+        assert error(proof.int8_outputs, proof.float_outputs) < 0.03
+
+
+@pytest.mark.parametrize("name", BY_AN_ACTIVATION)
+def test_a_matmul_by_an_activation_stays_in_floating_point_for_cpus_without_vnni(name):
+    make, shapes = BY_AN_ACTIVATION[name]
+    proof = one(make, *shapes, target="cpu-no-vnni")
+    assert not proof.planned
+    assert "its second factor is an activation" in " ".join(proof.reasons.values())
+
+
+@pytest.mark.parametrize(("target", "planned"), [("cpu", "int8"), ("cpu-no-vnni", "float")])
+def test_plan_and_inspection_follow_the_target(target, planned):
+    net = Net()
+    model = net.model(net.dense(op.matmul(net.input(1, 4, 16), net.input(1, 16, 8), False, False), 4))
+    layers = inspect(model, target=target).layers
+    assert [layer.planned for layer in layers] == [planned, "int8"]
+    assert {layer.name for layer in plan(model, target=target).layers} == {
+        layer.name for layer in layers if layer.planned == "int8"
+    }
+
+
+def full(*shape):
+    """Return samples that are as large as the second factor gets wherever it can be, of one sign a sample."""
+    return [np.full(shape, sign, np.float32) for sign in (1, -1)]
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu-no-vnni"])
+def test_sums_of_the_largest_products_are_exact_for_the_target_and_saturate_without_vnni(target):
+    """All factors at their limits: on AVX2 pairs of products take twice the 16 bits that they are added in."""
+    net = Net()
+    x, y = net.input(1, 4, 8, 16), net.input(1, 4, 16, 8)
+    weights = op.constant(np.ones((8, 12), np.float32))
+    model = net.model(op.matmul(op.matmul(x, y, False, False), weights, False, False))
+    feeds = [list(pair) for pair in zip(full(1, 4, 8, 16), full(1, 4, 16, 8), strict=True)]
+    proof = prove(model, feeds, target=target)
+    assert not proof.broken
+    assert proof.planned == ({"MatMul_0", "MatMul_1"} if target == "cpu" else {"MatMul_1"})
+    saturated = error(proof.int8_outputs, proof.float_outputs) > 0.25
+    assert saturated == (target == "cpu" and not EXACT_INT8)
+
+
 def test_the_second_of_two_activations_has_signed_levels_and_the_first_may_be_unsigned():
-    proof = one(lambda net, x, y: op.matmul(op.softmax(x, -1), op.relu(y), False, False), (1, 4, 8, 16), (1, 4, 16, 8))
+    def product(net, x, y):
+        return op.matmul(op.softmax(x, -1), op.relu(y), False, False)
+
+    proof = one(product, (1, 4, 8, 16), (1, 4, 16, 8), target="cpu")
     assert [q.scheme for q in proof.plan.activations] == [Scheme.UNSIGNED, Scheme.SYMMETRIC]
     assert not proof.broken
 
@@ -210,7 +267,7 @@ def test_inputs_without_names_are_fed_by_position():
     assert len(proof.planned) == 3
     assert not proof.broken
     assert proof.computes_what_it_says()
-    result = quantize(model, [tuple(feed) for feed in feeds], effort="fast")
+    result = quantize(model, [tuple(feed) for feed in feeds], effort="fast", target=TARGET)
     assert error([Session(result.model)(f) for f in feeds], proof.float_outputs) < 0.05
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from building import Net, ints, max_pool, nchw, op
-from proof import error, needs_vnni, prove
+from proof import error, prove
 
 from calib.graph.insert import foldable, insert
 from calib.graph.taps import tapped_model
 from calib.runtime.session import Session
-
-pytestmark = needs_vnni
 
 
 def signed(x):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from proof import error, faults, needs_vnni, prove
+from proof import error, faults, prove
 from strategies_networks import Generated, networks, seeded_network
 
 from calib.errors import ModelError
@@ -26,7 +26,6 @@ def _check(network: Generated) -> None:
     assert distance <= network.distance(len(proof.planned)), network.steps
 
 
-@needs_vnni
 @settings(derandomize=True, deadline=None, max_examples=200, suppress_health_check=list(HealthCheck), print_blob=False)
 @given(network=networks())
 def test_a_random_network_compiles_computes_what_it_says_and_runs_as_planned(network):
@@ -49,7 +48,6 @@ FOUND = {
 }
 
 
-@needs_vnni
 @pytest.mark.parametrize("seed", FOUND)
 def test_a_network_that_was_wrong_once_is_right(seed):
     _check(seeded_network(seed))
