@@ -22,11 +22,14 @@ WEIGHTS = np.random.default_rng(0).normal(0, 1 / 12, (2, 16, 16, 3, 3)).astype(n
 
 
 def convolution(x: ov.Node, weights: np.ndarray, name: str, high: float | None, low: float | None = None) -> ov.Node:
-    """A convolution; with ``high`` it is quantized, its input to [low, high], −high where there is no ``low``."""
+    """A convolution; with ``high`` it is quantized, its input to [low, high], −high where there is no ``low``.
+
+    Weights have half range: sums of their products are exact on every CPU.
+    """
     if high is not None:
         ends = [np.float32(-high if low is None else low), np.float32(high)] * 2
         x = op.fake_quantize(x, *ends, 256)
-        scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
+        scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 63
         integers = op.constant(np.round(weights / scale).astype(np.int8))
         kernel = op.multiply(op.convert(integers, "f32"), op.constant(scale))
     else:
