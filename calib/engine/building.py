@@ -94,9 +94,7 @@ def without(candidate: Candidate, layers: Sequence[str], reason: str = "reverted
     return candidate.without(dict.fromkeys(layers, reason))
 
 
-def listed(
-    loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True
-) -> QuantizationPlan:
+def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True) -> QuantizationPlan:
     """List the layers of a model as it came, floating-point or quantized, in a plan without quantizers.
 
     Args:
