@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from subjects import SUBJECTS
 
-from calib.accuracy.interval import Interval, paired_interval
+from calib.accuracy.budget import Interval, paired_interval
 from calib.corrections.scoring import mean_db, normalized_errors
 from calib.demo import demo_folder
 from calib.metrics.metric import Metric

@@ -22,7 +22,7 @@ from statistics import mean
 import numpy as np
 from simulated_damage import KINDS, Fraction, SimulatedModel
 
-from calib.accuracy.cost import bound_of
+from calib.accuracy.problem import bound_of
 from calib.accuracy.search import search
 from calib.values.version import __version__
 

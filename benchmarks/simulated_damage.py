@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy.budget import Budget
+from calib.accuracy.prediction import RankedUnit, rank
 from calib.accuracy.problem import Limits, Problem
-from calib.accuracy.rank import RankedUnit, rank
 
 CLASSES = 10
 

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from calib.accuracy.outlook import Outlook
+from calib.accuracy.budget import Indices, blocks, least_loss
+from calib.accuracy.prediction import Outlook, RankedUnit
 from calib.accuracy.problem import MarginScoring, Problem
-from calib.accuracy.rank import RankedUnit
-from calib.accuracy.sequential import Indices, blocks, least_loss
 from calib.values.facts import SearchStepFacts
 
 Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill"]

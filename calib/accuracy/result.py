@@ -8,11 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calib.accuracy.budget import noise_note
-from calib.accuracy.interval import Interval, bootstrap_interval, paired_interval
+from calib.accuracy.budget import Indices, Interval, bootstrap_interval, noise_note, paired_interval
+from calib.accuracy.prediction import RankedUnit
 from calib.accuracy.problem import Problem
-from calib.accuracy.rank import RankedUnit
-from calib.accuracy.sequential import Indices
 from calib.values.facts import FinalistFacts, SearchStepFacts
 
 SearchStatus = Literal["within_budget", "over_budget", "fp32_kept"]

@@ -28,10 +28,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from calib.accuracy.cost import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, bisections, scouts
 from calib.accuracy.ledger import CERTAIN, HOPELESS, PROMISING, SAFE, Ledger, Stopped, Trial
-from calib.accuracy.problem import Problem
-from calib.accuracy.rank import Curve, forecast_by
+from calib.accuracy.prediction import Curve, forecast_by
+from calib.accuracy.problem import COMPLETIONS, CONFIRMATIONS, STRIDE, TRUST, Problem, bisections, scouts
 from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of
 from calib.values.facts import FinalistFacts, SearchStepFacts
 

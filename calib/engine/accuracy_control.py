@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
-from calib.accuracy.cost import Expected, expected_cost
-from calib.accuracy.problem import Limits, Problem
-from calib.accuracy.rank import RankedUnit, rank
+from calib.accuracy.prediction import RankedUnit, rank
+from calib.accuracy.problem import Expected, Limits, Problem, expected_cost
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
 from calib.corrections.candidate import Candidate, identity_of

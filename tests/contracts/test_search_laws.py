@@ -19,9 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.accuracy.budget import Budget
-from calib.accuracy.cost import bound, bound_images, bound_of
-from calib.accuracy.problem import Limits, Problem
-from calib.accuracy.rank import RankedUnit, root_forecast
+from calib.accuracy.prediction import RankedUnit, root_forecast
+from calib.accuracy.problem import Limits, Problem, bound, bound_images, bound_of
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
 from calib.store import RunStore, remembered, remembered_latency

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from calib.accuracy.interval import RESAMPLES, Z, bootstrap_interval, mean_interval, paired_interval, score_interval
+from calib.accuracy.budget import RESAMPLES, Z, bootstrap_interval, mean_interval, paired_interval, score_interval
 from calib.errors import MetricError
 
 

@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from calib.accuracy.budget import Budget
+from calib.accuracy.budget import ALPHA, LOOKS, Budget, blocks, least_loss
 from calib.accuracy.ledger import Ledger, Stopped
+from calib.accuracy.prediction import RankedUnit
 from calib.accuracy.problem import Limits, Problem
-from calib.accuracy.rank import RankedUnit
-from calib.accuracy.sequential import ALPHA, LOOKS, blocks, least_loss
 from calib.errors import MetricError, UsageError
 
 RANKED = tuple(

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from calib.accuracy.budget import Budget
-from calib.accuracy.cost import bound, bound_images, bound_of, climbs
 from calib.accuracy.ledger import Trial
-from calib.accuracy.problem import Limits, Problem
-from calib.accuracy.rank import RankedUnit
+from calib.accuracy.prediction import RankedUnit
+from calib.accuracy.problem import Limits, Problem, bound, bound_images, bound_of, climbs
 from calib.accuracy.search import fastest, search
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from calib.accuracy.rank import Curve, RankedUnit, invert, margin_forecast, rank, root_forecast
+from calib.accuracy.prediction import Curve, RankedUnit, invert, margin_forecast, rank, root_forecast
 from calib.errors import UsageError
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from calib.accuracy.outlook import Outlook
-from calib.accuracy.rank import RankedUnit
+from calib.accuracy.prediction import Outlook, RankedUnit
 
 RANKED = tuple(
     RankedUnit(frozenset({name}), sensitivity) for name, sensitivity in (("a", 0.04), ("b", 0.01), ("c", 0.0025))
