@@ -256,13 +256,14 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
 
 
 def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:
-    """List the layers inside the bodies of If, Loop and TensorIterator."""
-    return [
-        Skipped(f"{name}/{op.get_friendly_name()}", op.get_type_name(), f"inside the body of a {kind}")
-        for body in bodies(node)
-        for op in body.get_ordered_ops()
-        if op.get_type_name() in LAYERS or op.get_type_name() in LEFT_ALONE
-    ]
+    """List the layers inside the bodies of If, Loop and TensorIterator, and of those inside them."""
+    found: list[Skipped] = []
+    for op in (op for body in bodies(node) for op in body.get_ordered_ops()):
+        inner, inner_kind = f"{name}/{op.get_friendly_name()}", op.get_type_name()
+        if inner_kind in LAYERS or inner_kind in LEFT_ALONE:
+            found.append(Skipped(inner, inner_kind, f"inside the body of {'an' if kind == 'If' else 'a'} {kind}"))
+        found += _inside(inner, inner_kind, op)
+    return found
 
 
 class _Matcher:

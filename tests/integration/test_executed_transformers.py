@@ -222,7 +222,7 @@ def test_layers_in_the_body_of_an_if_are_left_alone():
     y = branch.set_output(then.get_results()[0], other.get_results()[0])
     feeds = [[np.ones((1, 8), np.float32) * i, np.array([i % 2 == 0])] for i in range(1, 4)]
     proof = prove(net.model(net.dense(y, 4)), feeds)
-    assert len([reason for reason in proof.reasons.values() if reason == "inside the body of a If"]) == 2
+    assert len([reason for reason in proof.reasons.values() if reason == "inside the body of an If"]) == 2
     assert len(proof.planned) == 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from building import Net, op
@@ -48,12 +50,11 @@ def test_all_who_read_an_output_read_what_is_made_of_it_even_where_that_reads_it
     np.testing.assert_array_equal(negative, -positive)
 
 
-def choice(net: Net) -> ov.Node:
-    """Return an If whose branches are a convolution and a Relu."""
-    x, flag = net.input(1, 4, 6, 6), net.input(dtype=np.bool_)
+def choice(x: ov.Node, name: str, branch: Callable[[ov.Node], ov.Node]) -> ov.Node:
+    """Return an If that makes of ``x`` what ``branch`` makes of it, or its Relu."""
     inner = [op.parameter([1, 4, 6, 6], np.float32) for _ in range(2)]
-    branches = [ov.Model([y], [p]) for y, p in zip((net.conv(inner[0], 4), op.relu(inner[1])), inner, strict=True)]
-    node = named(op.if_op(flag), "choice")
+    branches = [ov.Model([y], [p]) for y, p in zip((branch(inner[0]), op.relu(inner[1])), inner, strict=True)]
+    node = named(op.if_op(op.constant(np.array(True))), name)
     node.set_then_body(branches[0])
     node.set_else_body(branches[1])
     node.set_input(x.output(0), *inner)
@@ -63,10 +64,20 @@ def choice(net: Net) -> ov.Node:
 
 def test_layers_inside_the_bodies_of_an_operation_are_left_out_with_the_reason():
     net = Net()
-    node = choice(net)
+    node = choice(net.input(1, 4, 6, 6), "choice", lambda x: named(net.conv(x, 4), "conv"))
     kinds = [{inner.get_type_name() for inner in body.get_ops()} for body in bodies(node)]
     assert ["Convolution" in kind for kind in kinds] == [True, False] and "Relu" in kinds[1]
     assert bodies(op.relu(net.inputs[0])) == []
-    (skipped,) = find(GraphView(net.model(node.output(0)))).skipped
-    assert isinstance(skipped, Skipped) and skipped.type == "Convolution"
-    assert skipped.name.startswith("choice/") and skipped.reason == "inside the body of a If"
+    skipped = Skipped("choice/conv", "Convolution", "inside the body of an If")
+    assert find(GraphView(net.model(node.output(0)))).skipped == (skipped,)
+
+
+def test_layers_inside_a_body_inside_a_body_are_left_out_too():
+    net = Net()
+
+    def inner(x: ov.Node) -> ov.Node:
+        return choice(x, "inner", lambda x: named(net.conv(x, 4), "conv"))
+
+    outer = choice(net.input(1, 4, 6, 6), "outer", inner)
+    (skipped,) = find(GraphView(net.model(outer.output(0)))).skipped
+    assert skipped.name == "outer/inner/conv"
