@@ -27,7 +27,7 @@ from calib.accuracy.search import search
 from calib.values.version import __version__
 
 BUDGET = 0.01
-# 27 units and 1,250 samples: a wrong scout used to cost more than the allowance.
+# 27 units and 1,250 samples: a wrong screening used to cost more than the allowance.
 CASES = [(units, samples) for units in (16, 50) for samples in (400, 2000)] + [(27, 1250), (300, 600), (1000, 600)]
 
 

@@ -12,17 +12,20 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # scipy.stats and scipy.optimize would cost a second of CPU in every process
+
+# scipy.stats and scipy.optimize would cost a second of CPU in every process. It has no type stubs.
+from scipy.special import ndtr, stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
 from calib.errors import MetricError, UsageError
 
+Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 DropKind = Literal["absolute", "relative"]
 
 Z = 1.959963984540054  # standard normal quantile of .975
 
 # Fixed beforehand, so that the result depends neither on the machine's speed nor on chance.
-RESAMPLES, SEED = 200, 0
+RESAMPLES, SEED = 200, 0  # the seed is also that of the order in which samples are looked at
 # A resample that has no value (AUC with one class only) is left out; below this share of survivors the percentiles
 # would describe something else than the metric.
 FEWEST_RESAMPLES = 0.5
@@ -33,8 +36,6 @@ ALPHA = 0.02
 # Below this many samples the first looks say too little: they save next to nothing, and the rough drop of a plan
 # that was rejected early misleads the forecast.
 FEWEST_FOR_LOOKS = 400
-# Of the order in which samples are looked at.
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,12 @@ def _crossing(excess: Callable[[float], float], inside: float, outside: float) -
     return outside
 
 
-def mean_interval(losses: NDArray[np.float64]) -> tuple[float, float] | None:
+def normal_cdf(x: float | Floats) -> Floats:
+    """Return the distribution function of the standard normal, Phi."""
+    return np.asarray(ndtr(x), np.float64)
+
+
+def mean_interval(losses: Floats) -> tuple[float, float] | None:
     """Return Student's interval for the mean of paired losses ``(N,)``; None for fewer than two."""
     if len(losses) < 2:
         return None
@@ -168,9 +174,7 @@ def mean_interval(losses: NDArray[np.float64]) -> tuple[float, float] | None:
     return float(losses.mean()) - half, float(losses.mean()) + half
 
 
-def paired_interval(
-    baseline: NDArray[np.float64], scores: NDArray[np.float64], higher_is_better: bool
-) -> Interval | None:
+def paired_interval(baseline: Floats, scores: Floats, higher_is_better: bool) -> Interval | None:
     """Return the interval of the loss from the scores of each sample, in the metric's unit.
 
     Args:
@@ -237,7 +241,7 @@ def blocks(indices: Indices, stop_early: bool) -> list[Indices]:
     return [np.sort(block) for block in np.split(shuffled, cuts)]
 
 
-def least_loss(losses: NDArray[np.float64], total: int) -> float:
+def least_loss(losses: Floats, total: int) -> float:
     """Return the lower bound of the mean loss over ``total`` samples after a look at some of them.
 
     One-sided Student bound with the finite-population correction sqrt((N − m)/(N − 1)), at ALPHA over the looks. The

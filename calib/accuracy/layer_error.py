@@ -98,7 +98,7 @@ def jumps(sqnr_db: Mapping[str, float], upstream: Mapping[str, Iterable[str]]) -
         sqnr_db: layer → SQNR of its output.
         upstream: layer → the layers whose outputs reach it through no other layer; ``INPUT_DB`` stands for none.
     """
-    found = {}
+    found: dict[str, float] = {}
     for layer, value in sqnr_db.items():
         before = min((sqnr_db[name] for name in upstream.get(layer, ())), default=INPUT_DB)
         lost = min(before, INPUT_DB) - value  # below an exact layer, what a first layer may lose is no jump

@@ -1,28 +1,25 @@
-"""One plan put to the test on real samples: stopped early where hopeless, accepted only on all of them."""
+"""Plans are evaluated on real samples: stopped early where the budget is out of reach, accepted only on all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from calib.accuracy.budget import Indices, blocks, least_loss
-from calib.accuracy.prediction import Outlook, RankedUnit
+from calib.accuracy.budget import Floats, Indices, blocks, least_loss, normal_cdf
+from calib.accuracy.prediction import LossPosterior, RankedUnit
 from calib.accuracy.problem import MarginScoring, Problem
 from calib.values.facts import SearchStepFacts
 
 Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill"]
 
-# A scouted plan is looked at to the end in portions that double, while it may fit, until this share of all.
+# A screened plan is evaluated on portions that double, while it may fit, until this share of all.
 MOST_OF_ALL = 0.7
-# INT8 and plans with less of a chance to keep the budget are not looked at to the end.
-HOPELESS = 0.02
-# A plan with this chance is worth looking at to the end; after one that failed, only a safer one is.
-PROMISING, SAFE, CERTAIN = 0.5, 0.8, 0.9
+# Plans, everything in INT8 too, that keep the budget with less than this probability are not evaluated on all samples.
+IMPROBABLE = 0.02
 # Before units are ranked the network counts as one of them. Its sensitivity cancels out when the error of everything in
 # INT8 has been seen, and where none was seen there is none.
 UNRANKED = 1e-30
@@ -35,13 +32,13 @@ class Trial:
     Attributes:
         reverted: its layers in floating point.
         units: how many units that is.
-        parts: sample index → part, for the samples looked at.
+        parts: sample index → part, for the samples it was evaluated on.
         value: metric over these samples.
-        drop: against FP32 on the same samples, in the budget's scale; +inf without a number. Of a scout: expected on
-            all samples.
-        complete: every sample that the search may see was looked at.
+        drop: against FP32 on the same samples, in the budget's scale; +inf without a number. Of a screened plan:
+            expected on all samples.
+        complete: it was evaluated on every sample that the search may see.
         within: complete, and the drop fits the budget.
-        scouted: looked at on the doubtful samples only.
+        screened: evaluated on the doubtful samples only.
         reason: of a rejection.
     """
 
@@ -53,7 +50,7 @@ class Trial:
     complete: bool
     within: bool
     reason: str = ""
-    scouted: bool = False
+    screened: bool = False
 
     @property
     def order(self) -> tuple[int, float, list[str]]:
@@ -66,17 +63,23 @@ class Stopped(Exception):
 
 
 class Ledger:
-    """Puts plans to the test and keeps account of everything that was spent.
+    """Evaluates plans and keeps account of everything that was spent.
 
     What the store remembers counts as if it were computed: a resumed search ends with the same account.
 
     Attributes:
+        indices: the samples that the search may see, ascending.
+        baseline: FP32 on them.
+        scale: what a loss is divided by to become a drop.
+        doubtful: the samples that plans are screened on; empty where there is no screening.
+        posterior: what screening says of plans; None where there is none.
         ranking: the units, most sensitive first; empty until `rank` was called.
-        trials: every plan looked at.
+        trials: every plan evaluated.
+        unconfirmed: plans that kept the budget in the search, but not on the held-out samples.
         steps: the same as a story, for the report.
         images: samples run through a model, the FP32 pass included.
         compilations: quantized models compiled.
-        evaluations: plans put to the test.
+        evaluations: of plans, on all samples or a part of them.
     """
 
     def __init__(self, problem: Problem):
@@ -86,25 +89,27 @@ class Ledger:
         self.scale = problem.budget.scale(self.baseline)
         scores = problem.metric.per_sample([problem.baseline_parts[i] for i in self.indices])
         self._blocks = blocks(self.indices, scores is not None)
-        self.doubtful = problem.doubtful
         self._counted = 0 if scores is None else len(scores)  # a sample without a target does not count
         self.ranking: tuple[RankedUnit, ...] = ()
         self.trials: dict[frozenset[str], Trial] = {}
+        self.unconfirmed: set[frozenset[str]] = set()
         self.steps: list[SearchStepFacts] = []
         self.images = len(problem.baseline_parts)
         self.compilations = 0
         self.evaluations = 0
         self._compiled: frozenset[str] | None = None
-        self.order, self.counts, self.outlook = self.indices, (), None
-        self._learned: list[tuple[frozenset[str], NDArray[np.float64], NDArray[np.float64] | None, int]] = []
+        self.doubtful = problem.doubtful
+        self.posterior: LossPosterior | None = None
+        self._order, self._margins = self.indices, np.empty(0)  # of the samples, those of the smallest margins first
+        self._counts: tuple[int, ...] = ()  # how many of them a plan may be evaluated on
+        self._observed: list[tuple[frozenset[str], Floats, Floats | None, int]] = []
         if problem.margins is not None and len(self.doubtful):
             margins = np.asarray(problem.margins, np.float64)[self.indices]
             nearest = np.argsort(np.abs(np.nan_to_num(margins)), kind="stable")
-            self.order = self.indices[nearest]
+            self._order, self._margins = self.indices[nearest], margins[nearest]
             doubled = [len(self.doubtful) * 2**i for i in range(8)]
-            self.counts = *(n for n in doubled if n < MOST_OF_ALL * len(self.indices)), len(self.indices)
-            self._margins = margins[nearest]
-            self.outlook = Outlook((RankedUnit(problem.layers, UNRANKED),), self._margins, self.counts)
+            self._counts = *(n for n in doubled if n < MOST_OF_ALL * len(self.indices)), len(self.indices)
+            self.posterior = LossPosterior((RankedUnit(problem.layers, UNRANKED),), self._margins, self._counts)
 
     def rank(self) -> tuple[RankedUnit, ...]:
         """Return the units, most sensitive first; they are measured the first time.
@@ -115,33 +120,37 @@ class Ledger:
         if not self.ranking:
             self.check_limits()
             self.ranking = self.problem.rank()
-            if self.outlook is not None:
-                self.outlook = Outlook(self.ranking, self._margins, self.counts)
-                for learned in self._learned:
-                    self.outlook.learn(*learned)
+            if self.posterior is not None:
+                self.posterior = LossPosterior(self.ranking, self._margins, self._counts)
+                for observed in self._observed:
+                    self.posterior.observe(*observed)
         return self.ranking
 
+    def prefixes(self) -> list[frozenset[str]]:
+        """Return the layers of the first k units of the ranking, for each k from none to all."""
+        return list(accumulate((unit.layers for unit in self.rank()), frozenset[str].union, initial=frozenset[str]()))
+
     def run(self, reverted: frozenset[str], kind: Kind, *, to_the_end: bool = False) -> Trial:
-        """Return the verdict on a plan: remembered, or on as many samples as it takes.
+        """Evaluate a plan on as many samples as it takes, or return what is known of it.
 
         Args:
             reverted: layers in floating point.
             kind: of the step.
-            to_the_end: look at every sample, even where the plan is hopeless already.
+            to_the_end: evaluate it on every sample, even where it can't keep the budget any more.
 
         Raises:
             Stopped: no evaluation is left or the time is up.
         """
         known = self.trials.get(reverted)
-        if known is not None and (known.complete or not (to_the_end or known.scouted)):
+        if known is not None and (known.complete or not (to_the_end or known.screened)):
             return known
         self.spend()
         parts: dict[int, Any] = dict(known.parts) if known else {}
-        scouted = known is not None and known.scouted
+        screened = known is not None and known.screened
         reason = ""
         try:
-            # The sequential test needs random samples; a scouted plan is looked at on ever less doubtful ones.
-            for block in self._doubling() if scouted else self._blocks:
+            # The sequential test needs random samples; a screened plan is evaluated on ever less doubtful ones.
+            for block in self._doubling() if screened else self._blocks:
                 block = block[[i not in parts for i in block.tolist()]]
                 if not len(block):
                     continue
@@ -149,60 +158,47 @@ class Ledger:
                 parts.update(zip(block.tolist(), self.evaluate(reverted, block), strict=True))
                 if to_the_end or len(parts) == len(self.indices):
                     continue
-                if self._lost(reverted, parts) if scouted else (reason := self._hopeless(parts)):
+                if self._improbable(reverted, parts) if screened else (reason := self._rejection(parts)):
                     break
         finally:
             # Also after Ctrl-C or the time limit: what was seen of the plan counts for "best seen".
             if parts:
-                self._keep(reverted, parts, kind, reason, scouted and len(parts) in self.counts)
+                self._keep(reverted, parts, kind, reason, screened and len(parts) in self._counts)
         return self.trials[reverted]
 
-    def _doubling(self) -> list[Indices]:
-        return [np.sort(block) for block in np.split(self.order, self.counts[:-1])]
-
-    def _lost(self, reverted: frozenset[str], parts: dict[int, Any]) -> bool:
-        """Say whether a plan that is looked at in portions has next to no chance left."""
-        self._learn(reverted, parts)
-        return self.chance(reverted) < HOPELESS
-
-    def _learn(self, reverted: frozenset[str], parts: dict[int, Any]) -> None:
-        """Tell the outlook, if these are the samples that plans are looked at on."""
-        if self.outlook is None or len(parts) not in self.counts:
-            return
-        metric, seen = self.problem.metric, [parts[i] for i in self.order[: len(parts)].tolist() if i in parts]
-        losses = self.losses(parts)
-        if losses is not None and len(seen) == len(parts):
-            after = metric.margins(seen) if isinstance(metric, MarginScoring) else None
-            self._learned.append((reverted, losses, after, len(parts)))
-            self.outlook.learn(*self._learned[-1])
-
-    def scout(self, reverted: frozenset[str], kind: Kind) -> Trial:
-        """Return what the doubtful samples say of a plan; without margins, `run` it.
+    def screen(self, reverted: frozenset[str], kind: Kind) -> Trial:
+        """Evaluate a plan on the doubtful samples only, or return what is known of it.
 
         Raises:
             Stopped: no evaluation is left or the time is up.
         """
         if reverted in self.trials:
             return self.trials[reverted]
-        if not len(self.doubtful):
-            return self.run(reverted, kind)
         self.spend()
         parts = dict(zip(self.doubtful.tolist(), self.evaluate(reverted, self.doubtful), strict=True))
-        self._keep(reverted, parts, kind, "", scouted=True)
+        self._keep(reverted, parts, kind, "", screened=True)
         return self.trials[reverted]
 
-    def expected(self, reverted: frozenset[str]) -> float:
-        """Return the drop to expect of a plan."""
-        assert self.outlook is not None
-        return self.outlook.lost(reverted)[0] / max(self._counted, 1) / self.scale
-
-    def chance(self, reverted: frozenset[str]) -> float:
+    def probability(self, reverted: frozenset[str]) -> float:
         """Return the probability that a plan keeps the budget."""
-        assert self.outlook is not None
-        lost, deviation = self.outlook.lost(reverted)
+        assert self.posterior is not None
+        lost, deviation = self.posterior.lost(reverted)
         # Half a sample more: the drop comes in steps of one.
         allowed = self.problem.budget.max_drop * self.scale * self._counted + 0.5
-        return float(ndtr((allowed - lost) / max(deviation, 1e-9)))
+        return float(normal_cdf((allowed - lost) / max(deviation, 1e-9)))
+
+    def feasible(self) -> list[Trial]:
+        """Return the plans that keep the budget as far as is known, fewest units reverted first."""
+        fit = [t for t in self.trials.values() if t.within and not any(t.reverted <= r for r in self.unconfirmed)]
+        return sorted(fit, key=lambda trial: trial.order)
+
+    def units_of(self, reverted: frozenset[str]) -> int:
+        """Return how many units are reverted."""
+        return sum(unit <= reverted for unit in self.problem.units)
+
+    def reverted_units(self, trial: Trial) -> list[RankedUnit]:
+        """Return the units that a plan reverts, least sensitive first."""
+        return sorted((u for u in self.rank() if u.layers <= trial.reverted), key=lambda unit: unit.sensitivity)
 
     def evaluate(self, reverted: frozenset[str], indices: Indices) -> Sequence[Any]:
         """Return the parts of these samples, and enter the cost."""
@@ -234,25 +230,47 @@ class Ledger:
         if self.problem.expired():
             raise Stopped("the time limit was reached")
 
-    def affords(self, scouts: int, evaluations: int = 0) -> bool:
-        """Say whether so many more scouts, and scouted plans looked at to the end, stay within the allowance."""
-        everything, scout = len(self.problem.baseline_parts), len(self.doubtful) or len(self.indices)
+    def affords(self, first: int, completed: int = 0) -> bool:
+        """Say whether more evaluations stay within the allowance of samples.
+
+        Args:
+            first: of plans not seen yet; each is a screening where there are doubtful samples, else all samples.
+            completed: of screened plans, on the samples that are left of all.
+        """
+        everything, screened = len(self.problem.baseline_parts), len(self.doubtful) or len(self.indices)
         allowed = self.problem.limits.allowance(len(self.problem.units))
-        more = scouts * scout + evaluations * (len(self.indices) - scout)
+        more = first * screened + completed * (len(self.indices) - screened)
         return self.images + more + len(self.problem.held_out) <= allowed * everything
 
-    def units_of(self, reverted: frozenset[str]) -> int:
-        """Return how many units are reverted."""
-        return sum(unit <= reverted for unit in self.problem.units)
-
-    def enter(self, step: SearchStepFacts) -> None:
-        """Keep a step and tell the progress line."""
+    def enter(
+        self, kind: Kind, reverted: frozenset[str], samples: int, value: float, drop: float, within: bool, reason: str
+    ) -> None:
+        """Keep a step of the search and tell the progress line."""
+        step = SearchStepFacts(
+            step=len(self.steps) + 1,
+            kind=kind,
+            reverted=sorted(reverted),
+            samples=samples,
+            value=value,
+            drop=drop,
+            within=within,
+            reason=reason,
+        )
         self.steps.append(step)
         self.problem.progress(step)
 
-    def _hopeless(self, parts: dict[int, Any]) -> str:
-        """Return why the plan can't keep the budget, "" while it may."""
-        losses = self.losses(parts)
+    def _doubling(self) -> list[Indices]:
+        """Return all samples, those of the smallest margins first, in portions that double."""
+        return [np.sort(block) for block in np.split(self._order, self._counts[:-1])]
+
+    def _improbable(self, reverted: frozenset[str], parts: dict[int, Any]) -> bool:
+        """Say whether a plan that is evaluated in doubling portions is too improbable to go on."""
+        self._observe(reverted, parts)
+        return self.probability(reverted) < IMPROBABLE
+
+    def _rejection(self, parts: dict[int, Any]) -> str:
+        """Return why the plan can't keep the budget by the sequential test, "" while it may."""
+        losses = self._losses(parts)
         if losses is None or len(losses) < 2 or not np.isfinite(losses).all():
             return ""
         least = least_loss(losses, len(self.indices)) / self.scale
@@ -260,7 +278,18 @@ class Ledger:
             return ""
         return f"a drop of at least {least:.4g} is certain enough after {len(losses)} of {len(self.indices)} samples"
 
-    def losses(self, parts: dict[int, Any]) -> NDArray[np.float64] | None:
+    def _observe(self, reverted: frozenset[str], parts: dict[int, Any]) -> None:
+        """Tell the posterior, if these are the samples that plans are screened on, or a portion more."""
+        if self.posterior is None or len(parts) not in self._counts:
+            return
+        metric, seen = self.problem.metric, [parts[i] for i in self._order[: len(parts)].tolist() if i in parts]
+        losses = self._losses(parts)
+        if losses is not None and len(seen) == len(parts):
+            after = metric.margins(seen) if isinstance(metric, MarginScoring) else None
+            self._observed.append((reverted, losses, after, len(parts)))
+            self.posterior.observe(*self._observed[-1])
+
+    def _losses(self, parts: dict[int, Any]) -> Floats | None:
         """Return the paired losses of these samples in index order, None where the metric is no mean."""
         chosen = sorted(parts)
         metric = self.problem.metric
@@ -270,8 +299,13 @@ class Ledger:
             return None
         return before - after if metric.higher_is_better else after - before
 
+    def _expected(self, reverted: frozenset[str]) -> float:
+        """Return the drop that the posterior expects of a plan."""
+        assert self.posterior is not None
+        return self.posterior.lost(reverted)[0] / max(self._counted, 1) / self.scale
+
     def _keep(
-        self, reverted: frozenset[str], parts: dict[int, Any], kind: Kind, reason: str, scouted: bool = False
+        self, reverted: frozenset[str], parts: dict[int, Any], kind: Kind, reason: str, screened: bool = False
     ) -> None:
         problem = self.problem
         chosen = np.array(sorted(parts), np.int64)
@@ -280,24 +314,13 @@ class Ledger:
         # A part of the samples is compared with FP32 on the same part; the scale stays that of the whole.
         drop = problem.budget.loss(problem.baseline(chosen), value) / self.scale
         within = complete and problem.budget.fits(drop)
-        self._learn(reverted, parts)
-        if scouted and not complete:
-            drop = self.expected(reverted)
+        self._observe(reverted, parts)
+        if screened and not complete:
+            drop = self._expected(reverted)
             reason = f"expected after the {len(chosen)} most doubtful of {len(self.indices)} samples"
         elif complete and not within:
             reason = f"the drop of {drop:.4g} is over the budget of {problem.budget.max_drop:g}"
         units = self.units_of(reverted)
-        trial = Trial(reverted, units, parts, value, drop, complete, within, reason, scouted and not complete)
+        trial = Trial(reverted, units, parts, value, drop, complete, within, reason, screened and not complete)
         self.trials[reverted] = trial
-        self.enter(
-            SearchStepFacts(
-                step=len(self.steps) + 1,
-                kind=kind,
-                reverted=sorted(reverted),
-                samples=len(chosen),
-                value=value,
-                drop=drop,
-                within=within,
-                reason=reason,
-            )
-        )
+        self.enter(kind, reverted, len(chosen), value, drop, within, reason)

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
+from calib.accuracy.budget import Floats, normal_cdf
 from calib.errors import UsageError
 
-Floats = NDArray[np.float64]
 Forecast = Callable[[float], float]
 """Error (NMSE of the outputs) → predicted drop: 0 at 0 and never falling.
 
@@ -28,14 +27,14 @@ A factor on the error does not matter: the search fits it to the drops that it h
 # Margins beyond this are those of samples that can't change: without a target, or with one class only.
 FAR = 1e6
 # The error of a plan is known to about this share from the others.
-UNSURE = 0.2
+RELATIVE_ERROR = 0.2
 # So many times more samples change far from the boundary than a normal error says, where any of many classes may win:
 # near it there is one rival. (Simulated with ten classes 1.2 to 2.3 times.)
-RIVALS = 2.0
+MOST_RIVALS = 2.0
 # Variance of what a plan changes there against all expectations, in samples.
-ODD = 0.1
+UNEXPECTED = 0.1
 # Mean of |x| → standard deviation of a normal x: less moved by single samples than the root of the mean square.
-SPREAD = math.sqrt(math.pi / 2)
+MEAN_TO_SIGMA = math.sqrt(math.pi / 2)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def rank(units: Sequence[frozenset[str]], sensitivities: Mapping[frozenset[str],
         UsageError: a unit has no sensitivity, or units overlap.
     """
     seen: set[str] = set()
-    ranked = []
+    ranked: list[RankedUnit] = []
     for unit in units:
         if unit not in sensitivities:
             raise UsageError(f"unit {sorted(unit)} has no sensitivity: measure every unit before ranking")
@@ -101,7 +100,7 @@ def margin_forecast(margins: NDArray[np.floating]) -> Forecast:
     right = float((margins > 0).mean())
 
     def forecast(error: float) -> float:
-        return max(right - float(ndtr(margins / math.sqrt(2 * error)).mean()), 0.0) if error > 0 else 0.0
+        return max(right - float(normal_cdf(margins / math.sqrt(2 * error)).mean()), 0.0) if error > 0 else 0.0
 
     # Wrong samples that turn right can make the forecast fall again where little is right: keep it rising.
     grid = np.concatenate(([0.0], np.logspace(-8, 1, 64)))
@@ -171,15 +170,15 @@ def invert(forecast: Forecast, drop: float) -> float:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A plan that was looked at, on some of the most doubtful samples or on all.
+class _Observed:
+    """What a plan did on some of the most doubtful samples, or on all.
 
     Attributes:
         active: ``(units,)`` 1 where the unit is in INT8.
         lost: samples lost minus samples gained.
         changed: samples lost plus samples gained.
-        margins: ``(count,)`` after quantization, of those looked at; None where nobody knows them.
-        count: how many were looked at.
+        margins: ``(count,)`` after quantization, of those evaluated; None where nobody knows them.
+        count: how many samples that is.
     """
 
     active: Floats
@@ -189,36 +188,36 @@ class _Seen:
     count: int
 
 
-class Outlook:
-    """Expectations of what plans lose on samples they were not run on, sharper with each plan that is looked at.
+class LossPosterior:
+    """Expectations of what plans lose on samples they were not run on, sharper with each plan that is observed.
 
     A sample of margin m changes its verdict under an error of standard deviation sigma with the probability
-    Phi(−|m|/sigma): right ones are lost, wrong ones gained. The nearest plan that was looked at tells more than FP32:
+    Phi(−|m|/sigma): right ones are lost, wrong ones gained. The nearest plan that was observed tells more than FP32:
     only the errors of the units by which the two differ move a sample from where that plan left it. So the outcome of
     a plan is expected to be that of its neighbour, and not an average over all plans of its size.
 
     Args:
         ranked: the units.
         margins: ``(samples,)`` of FP32, negative where it is wrong, those nearest to 0 first.
-        counts: how many of the first samples a plan may be looked at on, ascending; the last is all.
+        counts: how many of the first samples a plan may be evaluated on, ascending; the last is all.
     """
 
     def __init__(self, ranked: Sequence[RankedUnit], margins: Floats, counts: Sequence[int]):
         self._ranked, self._margins = ranked, _numbers(margins)
         self._sensitivities = np.array([min(unit.sensitivity, 1.0) for unit in ranked])
-        fp32 = _Seen(np.zeros(len(ranked)), 0.0, 0.0, self._margins, len(margins))
-        self._seen: dict[frozenset[str] | None, _Seen] = {None: fp32}
+        fp32 = _Observed(np.zeros(len(ranked)), 0.0, 0.0, self._margins, len(margins))
+        self._plans: dict[frozenset[str] | None, _Observed] = {None: fp32}
         self._scales: list[tuple[float, float]] = []  # log of an error as predicted, log of observed over predicted
         sizes = np.abs(self._margins[np.abs(self._margins) < FAR])
         # From an error that reaches next to nobody to one that decides alone, in steps of a quarter.
         self._sigmas = max(float(sizes.max(initial=0.0)), 1e-30) * 1.25 ** np.arange(-40, 31)
         self._inside = {n: self._table(self._margins[:n])[0] for n in counts}
         self._outside = {n: self._table(self._margins[n:]) for n in counts}
-        # Of samples that plans were looked at on only later: changes expected, those seen, how many samples.
+        # Of samples that plans were evaluated on only later: changes expected, those seen, how many samples.
         self._later = np.zeros(3)
 
-    def learn(self, reverted: frozenset[str], losses: Floats, margins: Floats | None, count: int) -> None:
-        """Take in a plan that was looked at on the first ``count`` samples.
+    def observe(self, reverted: frozenset[str], losses: Floats, margins: Floats | None, count: int) -> None:
+        """Take in a plan that was evaluated on the first ``count`` samples.
 
         Args:
             reverted: its layers in floating point.
@@ -230,8 +229,8 @@ class Outlook:
             losses, margins = np.full(1, float(len(self._margins))), None
         active = self._active(reverted)
         after = None if margins is None else _numbers(margins)
-        seen = _Seen(active, float(losses.sum()), float(np.abs(losses).sum()), after, count)
-        known, self._seen[reverted] = self._seen.get(reverted), seen
+        seen = _Observed(active, float(losses.sum()), float(np.abs(losses).sum()), after, count)
+        known, self._plans[reverted] = self._plans.get(reverted), seen
         if known is not None:
             expected = self._others(known.count, active)[0] - self._others(count, active)[0]
             self._later += expected, seen.changed - known.changed, count - known.count
@@ -240,7 +239,7 @@ class Outlook:
         if after is None:
             sigma = float(np.interp(max(seen.changed, 0.5), self._inside[count], self._sigmas))
         else:
-            sigma = SPREAD * float(np.abs(after - self._margins[:count])[near].mean()) if near.any() else 0.0
+            sigma = MEAN_TO_SIGMA * float(np.abs(after - self._margins[:count])[near].mean()) if near.any() else 0.0
         if predicted > 0 and sigma > 0:
             self._scales = sorted([*self._scales, (math.log(predicted), math.log(sigma**2 / 2 / predicted))])
 
@@ -251,32 +250,32 @@ class Outlook:
         variance = shift = 0.0
         if near.margins is not None:
             _, variance, shift = _moments(near.margins, self._sigma(active, near.active))
-        _, more, others = self._others(near.count, active) * self.surprise
+        _, more, others = self._others(near.count, active) * self.change_ratio
         unseen = len(self._margins) - near.count
-        anyhow, shift = self.anyhow * unseen, shift + others
-        variance += more + anyhow + ODD * (unseen > 0)
-        return near.lost + shift + anyhow, math.sqrt(variance + (UNSURE * shift) ** 2)
+        base_rate, shift = self.base_rate * unseen, shift + others
+        variance += more + base_rate + UNEXPECTED * (unseen > 0)
+        return near.lost + shift + base_rate, math.sqrt(variance + (RELATIVE_ERROR * shift) ** 2)
 
     @property
-    def surprise(self) -> float:
-        """How many times more samples changed than expected, of those that plans were looked at on only later.
+    def change_ratio(self) -> float:
+        """How many times more samples changed than expected, of those that plans were evaluated on only later.
 
-        It begins at `RIVALS`.
+        It begins at `MOST_RIVALS`.
         """
         expected, seen, _ = self._later
-        return max(1.0, float((seen + RIVALS) / (expected + 1)))
+        return max(1.0, float((seen + MOST_RIVALS) / (expected + 1)))
 
     @property
-    def anyhow(self) -> float:
+    def base_rate(self) -> float:
         """The share of these samples that changed beyond that, whatever their margins and the plan."""
         expected, seen, samples = self._later
-        return max(0.0, float(seen - self.surprise * expected) / max(float(samples), 1.0))
+        return max(0.0, float(seen - self.change_ratio * expected) / max(float(samples), 1.0))
 
-    def _nearest(self, reverted: frozenset[str], active: Floats) -> _Seen:
+    def _nearest(self, reverted: frozenset[str], active: Floats) -> _Observed:
         """Return what was seen of this plan, or of the one whose errors differ least from its own."""
-        if reverted in self._seen:
-            return self._seen[reverted]
-        known = [seen for seen in self._seen.values() if seen.margins is not None]
+        if reverted in self._plans:
+            return self._plans[reverted]
+        known = [seen for seen in self._plans.values() if seen.margins is not None]
         return min(known, key=lambda seen: self._joint(active - seen.active))
 
     def _sigma(self, active: Floats, other: Floats | float = 0.0) -> float:
@@ -293,21 +292,28 @@ class Outlook:
     def _others(self, count: int, active: Floats) -> Floats:
         """Return `_moments` of the samples behind the first ``count`` under a plan's error."""
         sigma = self._sigma(active)
-        return np.array([np.interp(sigma, self._sigmas, row) for row in self._outside[count]])
+        return np.array([float(np.interp(sigma, self._sigmas, moment)) for moment in self._outside[count]])
 
-    def _table(self, margins: Floats) -> Floats:
-        return np.array([_moments(margins, sigma) for sigma in self._sigmas]).T
+    def _table(self, margins: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return `_moments` of these samples, each for all of the standard deviations."""
+        changed, variance, shift = zip(*(_moments(margins, sigma) for sigma in self._sigmas.tolist()), strict=True)
+        return np.array(changed), np.array(variance), np.array(shift)
 
     def _active(self, reverted: frozenset[str]) -> Floats:
         return np.array([not unit.layers <= reverted for unit in self._ranked], np.float64)
+
+
+def change_probability(margins: Floats, sigma: float) -> Floats:
+    """Return how probably each sample changes its verdict, Phi(−|m|/sigma), under an error of this deviation."""
+    return normal_cdf(-np.abs(margins) / sigma)
 
 
 def _moments(margins: Floats, sigma: float) -> tuple[float, float, float]:
     """Return how many samples change under an error, the variance of that, and how many more are lost than gained."""
     if sigma <= 0:
         return 0.0, 0.0, 0.0
-    chance = ndtr(-np.abs(margins) / sigma)
-    return float(chance.sum()), float((chance * (1 - chance)).sum()), float((chance * np.sign(margins)).sum())
+    share = change_probability(margins, sigma)
+    return float(share.sum()), float((share * (1 - share)).sum()), float((share * np.sign(margins)).sum())
 
 
 def _numbers(margins: Floats) -> Floats:

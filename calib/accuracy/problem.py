@@ -9,10 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from calib.accuracy.budget import Budget, Indices
-from calib.accuracy.prediction import RankedUnit, invert, margin_forecast
+from calib.accuracy.prediction import RankedUnit, change_probability, invert, margin_forecast
 from calib.errors import UsageError
 from calib.values.facts import SearchStepFacts
 
@@ -20,21 +19,21 @@ Evaluate = Callable[[frozenset[str], Indices], Sequence[Any]]
 Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
 Ranking = Callable[[], tuple[RankedUnit, ...]]
 
-# A scout looks at those with the smallest margins, so many that this share of the samples that change near the budget
-# is among them; at least and at most these shares of all. (At drops below .02 on the demo MobileNet .95 and more of
+# Screening is on those with the smallest margins, so many that this share of the samples that change near the budget is
+# among them; at least and at most these shares of all. (At drops below .02 on the demo MobileNet .95 and more of
 # those that change are among a fifth.)
 CAUGHT = 0.95
 DOUBTFUL = (0.05, 0.2)
-FEWEST_TO_SCOUT = 100
+FEWEST_TO_SCREEN = 100
 FEWEST_DOUBTFUL = 20
 
-# Climbing reverts at least 1, 3, 9… more units a step.
+# Each step along the ranking reverts at least 1, 3, 9… units more.
 STRIDE = 3
 # So many times the forecast may fail to halve the gap in bisection before the middle is taken.
 TRUST = 2
 # Each look at the held-out samples makes them a little less unseen.
 CONFIRMATIONS = 3
-# Scouted plans that are looked at to the end, or until they are hopeless; the scouts are right nearly always.
+# Screened plans that are evaluated on all samples, or until they are improbable; screening is right nearly always.
 COMPLETIONS = 6
 
 
@@ -66,7 +65,7 @@ class Limits:
     """What a search may spend.
 
     Attributes:
-        max_evaluations: plans put to the test, at most; None for the search's own bound.
+        max_evaluations: most evaluations of plans, on all samples or a part of them; None for the search's own bound.
         backfills: how many plans may be tried to give reverted units back to INT8 at the end.
         images: refining (bisection, back-filling) goes on only while the whole run stays within this many validation
             sets, the FP32 pass included; log2(units/50) more for larger networks. Finding a plan
@@ -109,7 +108,7 @@ class Problem:
         expired: True when the time is up; asked before each evaluation and at each look.
         margins: ``(samples,)`` how far each sample is from another verdict in FP32, in standard deviations of its
             outputs; negative where FP32 is wrong. The nearer to 0, the sooner a small error changes the verdict: with
-            margins plans are scouted on the doubtful samples before all are spent.
+            margins plans are screened on the doubtful samples before all are spent.
         progress: told every step as it is known.
     """
 
@@ -139,16 +138,19 @@ class Problem:
 
     @property
     def doubtful(self) -> Indices:
-        """The samples a scout looks at, ascending: none where nobody knows the margins, or no sample counts alone."""
+        """The samples that plans are screened on, ascending.
+
+        None where nobody knows the margins, or no sample counts alone.
+        """
         seen = self.search_indices
         parts = [self.baseline_parts[i] for i in seen]
-        if self.margins is None or len(seen) < FEWEST_TO_SCOUT or self.metric.per_sample(parts) is None:
+        if self.margins is None or len(seen) < FEWEST_TO_SCREEN or self.metric.per_sample(parts) is None:
             return np.empty(0, np.int64)
         signed = np.nan_to_num(np.asarray(self.margins, np.float64)[seen], posinf=1e6, neginf=-1e6)
         nearest = np.argsort(np.abs(signed), kind="stable")
         sigma = math.sqrt(2 * invert(margin_forecast(signed), self.budget.max_drop)) or 1e-300
-        reached = np.cumsum(ndtr(-np.abs(signed[nearest]) / sigma))
-        count = int(np.searchsorted(reached, CAUGHT * reached[-1])) + 1
+        reached = np.cumsum(change_probability(signed[nearest], sigma))
+        count = int(np.searchsorted(reached, CAUGHT * float(reached[-1]))) + 1
         least, most = (math.ceil(share * len(seen)) for share in DOUBTFUL)
         return np.sort(seen[nearest[: min(max(count, least, FEWEST_DOUBTFUL), most)]])
 
@@ -162,8 +164,8 @@ class Problem:
         return float(self.metric.aggregate([self.baseline_parts[i] for i in indices]))
 
 
-def climbs(units: int) -> int:
-    """Return the most evaluations that climbing a network of so many units takes, about log3(2·units)."""
+def reversions(units: int) -> int:
+    """Return the most evaluations that reverting along the ranking takes for so many units, about log3(2·units)."""
     count = reached = 0
     while reached < units - 1:
         reached += STRIDE**count
@@ -176,42 +178,42 @@ def bisections(units: int) -> int:
     return math.ceil(math.log2(units)) + TRUST if units > 2 else 0
 
 
-def scouts(units: int, limits: Limits) -> int:
+def plans_tried(units: int, limits: Limits) -> int:
     """Return the most plans that are tried between everything in INT8 and the last one."""
-    return climbs(units) + bisections(units) + limits.backfills
+    return reversions(units) + bisections(units) + limits.backfills
 
 
-def bound(units: int, limits: Limits | None = None, *, held_out: bool = False, scouted: bool = False) -> int:
+def bound(units: int, limits: Limits | None = None, *, held_out: bool = False, screened: bool = False) -> int:
     """Return the most evaluations that `search` takes for so many units: grows with the logarithm.
 
-    An evaluation is one plan on at most all validation samples; a scout, looking at a scouted plan to the end, and
-    confirming on held-out samples count as one each.
+    An evaluation is one plan on at most all validation samples; screening a plan, evaluating a screened one on
+    all samples, and confirming on held-out samples count as one each.
     """
     limits = limits or Limits()
     if not units:
         return 0
-    # Everything in INT8, the climb, its bisection, back-filling, and completing an over-budget plan's figure.
-    most = 1 + scouts(units, limits) + 1
-    if scouted:  # of everything in INT8, and plans looked at to the end
+    # Everything in INT8, plans along the ranking, bisection, back-filling, and completing an over-budget plan's figure.
+    most = 1 + plans_tried(units, limits) + 1
+    if screened:  # of everything in INT8, and of plans on all samples
         most += 1 + COMPLETIONS
     if held_out:
-        most += CONFIRMATIONS + (CONFIRMATIONS - 1) * climbs(units)
+        most += CONFIRMATIONS + (CONFIRMATIONS - 1) * reversions(units)
     return most if limits.max_evaluations is None else min(most, limits.max_evaluations)
 
 
 def bound_images(problem: Problem) -> int:
     """Return the most samples that `search` runs through any model, the FP32 pass included.
 
-    Usually far less: refining ends at `Limits.images` validation sets, and hopeless plans are rejected early.
+    Usually far less: refining ends at `Limits.images` validation sets, and plans are rejected early.
     """
     everything, seen, unseen = len(problem.baseline_parts), len(problem.search_indices), len(problem.held_out)
-    up, scout = climbs(len(problem.units)), len(problem.doubtful)
+    most_reversions, screened = reversions(len(problem.units)), len(problem.doubtful)
     allowed = math.floor(problem.limits.allowance(len(problem.units)) * everything)
-    # With scouts everything in INT8 and one plan are looked at to the end, more within the allowance only. Without them
-    # either nothing fits, and the best plan's figure is completed, or what fits is refined within the allowance.
-    most = max(everything + seen * (2 if scout else 2 + up), allowed)
+    # With screening everything in INT8 and one plan are evaluated on all samples, more within the allowance only.
+    # Without it either nothing fits, and the best plan's figure is completed, or what fits is refined within it.
+    most = max(everything + seen * (2 if screened else 2 + most_reversions), allowed)
     if unseen:
-        most += CONFIRMATIONS * unseen + (CONFIRMATIONS - 1) * up * seen
+        most += CONFIRMATIONS * unseen + (CONFIRMATIONS - 1) * most_reversions * seen
     limit = problem.limits.max_evaluations
     return most if limit is None else min(most, everything + limit * max(seen, unseen))
 
@@ -260,5 +262,5 @@ def _duration(seconds: float) -> str:
 
 def bound_of(problem: Problem) -> int:
     """Return `bound` for this problem."""
-    held_out, scouted = bool(len(problem.held_out)), bool(len(problem.doubtful))
-    return bound(len(problem.units), problem.limits, held_out=held_out, scouted=scouted)
+    held_out, screened = bool(len(problem.held_out)), bool(len(problem.doubtful))
+    return bound(len(problem.units), problem.limits, held_out=held_out, screened=screened)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from calib.accuracy.budget import Indices, Interval, bootstrap_interval, noise_note, paired_interval
+from calib.accuracy.ledger import Trial
 from calib.accuracy.prediction import RankedUnit
 from calib.accuracy.problem import Problem
 from calib.values.facts import FinalistFacts, SearchStepFacts
@@ -40,9 +41,9 @@ class SearchResult:
     """The best plan found.
 
     Attributes:
-        status: within_budget: looked at on every sample, and it fits (on the held-out samples too, where there are any
+        status: within_budget: evaluated on every sample, and it fits (on the held-out samples too, where there are any
             and the search was not stopped before). over_budget: the quantized model with the smallest drop of all
-            that were looked at. fp32_kept: everything reverted.
+            that were evaluated. fp32_kept: everything reverted.
         reason: one or two plain sentences.
         reverted: layers in floating point.
         ranking: the units, most sensitive first; empty where everything in INT8 kept the budget.
@@ -50,7 +51,7 @@ class SearchResult:
         held_out: on the samples that it never saw; None without a split, or stopped before.
         stopped: why it ended early, else "".
         note: plain sentence where the budget lies below the noise.
-        evaluations: plans put to the test, confirmations included.
+        evaluations: of plans, on all samples or a part of them, confirmations included.
         images_evaluated: samples run through any model, the FP32 pass included.
         compilations: quantized models compiled.
         steps: every evaluation in order.
@@ -111,3 +112,28 @@ def note_of(problem: Problem, figure: Figure | None) -> str:
     if figure is None or figure.interval is None:
         return ""
     return noise_note(problem.budget, figure.samples, figure.interval.half_width)
+
+
+def reason_of(problem: Problem, status: SearchStatus, best: Trial | None, held_out: Figure | None, stopped: str) -> str:
+    """Return what happened in one or two plain sentences.
+
+    Args:
+        problem: that was searched.
+        status: of the result.
+        best: the plan returned; None where there is none.
+        held_out: its figure on the held-out samples; None where it was not evaluated on any.
+        stopped: why the search ended early, else "".
+    """
+    budget, samples = problem.budget.max_drop, len(problem.search_indices)
+    early = f" The search ended early: {stopped}." if stopped else ""
+    if status == "within_budget":
+        unseen = " The held-out samples were not reached." if len(problem.held_out) and held_out is None else ""
+        return f"The budget of {budget:g} is kept.{early}{unseen}"
+    if status == "fp32_kept":
+        return f"This is the FP32 model: there is no layer to quantize (budget {budget:g}).{early}"
+    if best is None:
+        return f"No model was evaluated.{early}"
+    if held_out is not None:
+        return f"The budget of {budget:g} was kept on the samples searched, not on the held-out ones.{early}"
+    part = "" if best.complete else f", on {len(best.parts)} of {samples} samples"
+    return f"No quantized model evaluated keeps the budget of {budget:g}; the best loses {best.drop:.4g}{part}.{early}"

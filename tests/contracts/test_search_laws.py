@@ -41,7 +41,7 @@ simulated = _simulated()
 KINDS = sorted(simulated.KINDS)
 
 
-class Chaos:
+class Unpredictable:
     """Every plan has a drop of its own that nothing predicts: no monotony, no additivity, a useless ranking."""
 
     def __init__(self, units, samples, seed, level, higher_is_better=True):
@@ -132,7 +132,7 @@ def _check(problem: Problem, result: SearchResult, calls: list[tuple[frozenset[s
     kind=st.sampled_from(["absolute", "relative"]),
     held_out=st.booleans(),
     higher=st.booleans(),
-    scouts=st.booleans(),
+    screened=st.booleans(),
     limits=st.builds(
         Limits,
         max_evaluations=st.sampled_from([None, None, 1, 3]),
@@ -141,21 +141,21 @@ def _check(problem: Problem, result: SearchResult, calls: list[tuple[frozenset[s
         finalists=st.integers(1, 4),
     ),
 )
-def test_search_keeps_its_bound_its_word_and_its_account_in_chaos(
-    units, samples, seed, level, max_drop, kind, held_out, higher, scouts, limits
+def test_search_keeps_its_bound_its_word_and_its_account_for_unpredictable_models(
+    units, samples, seed, level, max_drop, kind, held_out, higher, screened, limits
 ):
-    chaos = Chaos(units, samples, seed, level, higher)
-    problem = chaos.problem(
+    model = Unpredictable(units, samples, seed, level, higher)
+    problem = model.problem(
         budget=Budget(max_drop, kind, higher),
         limits=limits,
         held_out=np.flatnonzero(np.arange(samples) % 3 == 1) if held_out and samples > 3 else np.empty(0, np.int64),
-        margins=np.random.default_rng(seed).normal(size=samples) if scouts else None,
+        margins=np.random.default_rng(seed).normal(size=samples) if screened else None,
         latency=lambda plans: [1.0 + (zlib.crc32(repr(sorted(p)).encode()) % 100) / 50 for p in plans],
     )
     if kind == "relative" and problem.baseline(problem.search_indices) == 0:
         return
     result = search(problem)
-    _check(problem, result, [(plan, len(indices)) for plan, indices in chaos.calls], chaos.truth)
+    _check(problem, result, [(plan, len(indices)) for plan, indices in model.calls], model.truth)
     assert search(problem) == result
 
 
@@ -183,7 +183,7 @@ def test_images_stay_within_the_targets_for_networks_of_up_to_fifty_layers(kind,
 
 
 @pytest.mark.parametrize(("units", "samples", "seed"), [(27, 1250, 1), (27, 1250, 5), (35, 800, 4)])
-def test_wrong_scout_costs_no_more_than_the_allowance(units, samples, seed):
+def test_wrong_screening_costs_no_more_than_the_allowance(units, samples, seed):
     # Samples that are decided anew by every plan change anywhere, not among the doubtful ones alone: these took 5 sets.
     result = search(simulated.KINDS["noisy"](units, samples, seed).problem(0.01))
     assert any(len(step.reverted) and step.samples == samples and not step.within for step in result.steps)
@@ -199,23 +199,21 @@ def test_one_poisonous_layer_among_a_thousand_is_found_with_three_models():
 
 def test_one_poisonous_layer_that_the_ranking_does_not_see_costs_a_logarithm():
     counts = []
-    for units in (10, 100, 1000):
-        names = [f"u{i}" for i in range(units)]
-        ranked = tuple(RankedUnit(frozenset({name}), 1.0 - i / units / 2) for i, name in enumerate(names))
-        poison = names[int(0.7 * units)]
+    for count in (10, 100, 1000):
+        names = [f"u{i}" for i in range(count)]
+        ranked = tuple(RankedUnit(frozenset({name}), 1.0 - i / count / 2) for i, name in enumerate(names))
+        poison = names[int(0.7 * count)]
 
         def evaluate(reverted, indices, poison=poison):
             return [float(poison in reverted or i % 2) for i in indices]
 
-        limits, rank = Limits(images=30), [ranked].pop  # asked for once
-        problem = Problem(
-            tuple(u.layers for u in ranked), rank, [1.0] * 200, Chaos(0, 1, 0, 0), Budget(0.01), evaluate, limits=limits
-        )
-        result = search(problem)
+        units, rank = tuple(unit.layers for unit in ranked), [ranked].pop  # asked for once
+        mean, limits = Unpredictable(0, 1, 0, 0), Limits(images=30)
+        result = search(Problem(units, rank, [1.0] * 200, mean, Budget(0.01), evaluate, limits=limits))
         assert result.reverted == frozenset({poison})
         counts.append(result.evaluations)
-        assert result.evaluations <= bound(units)
-    # Climbing and bisecting: log3 + log2 more for each factor of ten.
+        assert result.evaluations <= bound(count)
+    # Reverting along the ranking and bisecting: log3 + log2 more for each factor of ten.
     assert counts[2] - counts[1] <= math.log(10, 3) + math.log2(10) + 2
 
 
@@ -227,23 +225,24 @@ def test_bound_is_logarithmic():
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 12))
 def test_time_limit_at_any_moment_gives_the_best_seen(seed, allowed):
-    chaos = Chaos(20, 700, seed, 0.3)
+    model = Unpredictable(20, 700, seed, 0.3)
     asked = iter(range(10**6))
-    problem = chaos.problem(budget=Budget(0.001), expired=lambda: next(asked) >= allowed)
+    problem = model.problem(budget=Budget(0.001), expired=lambda: next(asked) >= allowed)
     result = search(problem)
-    _check(problem, result, [(plan, len(indices)) for plan, indices in chaos.calls], chaos.truth)
+    _check(problem, result, [(plan, len(indices)) for plan, indices in model.calls], model.truth)
     if result.status == "over_budget" and result.steps:
-        assert result.figure is not None and result.figure.drop == pytest.approx(min(s.drop for s in result.steps))
+        seen = {tuple(step.reverted): step.drop for step in result.steps}  # of each plan what was seen last
+        assert result.figure is not None and result.figure.drop == pytest.approx(min(seen.values()))
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 12))
-def test_time_limit_at_any_moment_of_a_search_with_scouts_keeps_the_account(seed, allowed):
-    chaos = Chaos(20, 700, seed, 0.1)
+def test_time_limit_at_any_moment_of_a_search_with_screening_keeps_the_account(seed, allowed):
+    model = Unpredictable(20, 700, seed, 0.1)
     asked, margins = iter(range(10**6)), np.random.default_rng(seed).normal(size=700)
-    problem = chaos.problem(budget=Budget(0.02), expired=lambda: next(asked) >= allowed, margins=margins)
+    problem = model.problem(budget=Budget(0.02), expired=lambda: next(asked) >= allowed, margins=margins)
     result = search(problem)
-    _check(problem, result, [(plan, len(indices)) for plan, indices in chaos.calls], chaos.truth)
+    _check(problem, result, [(plan, len(indices)) for plan, indices in model.calls], model.truth)
 
 
 class Killed(BaseException):
@@ -329,10 +328,10 @@ def test_search_survives_a_real_kill(tmp_path):
 
 @pytest.mark.parametrize("forecast", [lambda error: 0.0, lambda error: 1e9 * error, root_forecast])
 def test_forecast_that_is_nonsense_costs_images_only(monkeypatch, forecast):
-    monkeypatch.setattr("calib.accuracy.search.forecast_by", lambda margins: forecast)
+    monkeypatch.setattr("calib.accuracy.bisect.forecast_by", lambda margins: forecast)
     model = simulated.additive(30, 600, 1)
     everything = np.arange(600)
-    problem = model.problem(0.01, margins=None)  # with margins plans are scouted, and nothing is forecast
+    problem = model.problem(0.01, margins=None)  # with margins plans are screened, and nothing is forecast
     result = search(problem)
     assert result.status == "within_budget" and result.reverted
     _check(problem, result, list(model.evaluations), lambda plan: model.evaluate(plan, everything))

@@ -57,7 +57,7 @@ def test_blocks_cover_every_sample_once_in_an_order_that_depends_on_their_count_
     assert portions[0].max() > 900
 
 
-def test_few_samples_and_metrics_over_the_whole_set_are_looked_at_in_one_go():
+def test_few_samples_and_metrics_over_the_whole_set_are_evaluated_in_one_go():
     assert len(blocks(np.arange(399), True)) == 1
     assert len(blocks(np.arange(5000), False)) == 1
 
@@ -77,7 +77,7 @@ def test_plan_exactly_at_the_budget_is_rejected_less_often_than_promised(total, 
     assert wrong <= ALPHA * draws + 3 * math.sqrt(ALPHA * (1 - ALPHA) * draws)
 
 
-def test_hopeless_plan_is_rejected_early_and_only_its_looks_are_charged():
+def test_plan_far_over_the_budget_is_rejected_early_and_only_its_looks_are_charged():
     ledger = Ledger(_problem(2000, lambda reverted: 600))
     trial = ledger.run(frozenset(), "int8")
     assert not trial.within and not trial.complete
@@ -85,7 +85,7 @@ def test_hopeless_plan_is_rejected_early_and_only_its_looks_are_charged():
     assert trial.drop == pytest.approx(0.3, abs=0.1) and "at least" in trial.reason
 
 
-def test_plan_within_the_budget_is_always_looked_at_on_every_sample():
+def test_plan_within_the_budget_is_always_evaluated_on_every_sample():
     ledger = Ledger(_problem(2000, lambda reverted: 20))
     trial = ledger.run(frozenset(), "int8")
     assert trial.within and trial.complete and trial.drop == pytest.approx(0.01)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from calib.accuracy.prediction import Outlook, RankedUnit
+from calib.accuracy.prediction import LossPosterior, RankedUnit
 
 RANKED = tuple(
     RankedUnit(frozenset({name}), sensitivity) for name, sensitivity in (("a", 0.04), ("b", 0.01), ("c", 0.0025))
@@ -24,68 +24,68 @@ def _moved(sigma, seed=1):
 
 
 def test_before_anything_was_seen_samples_are_lost_as_their_margins_and_the_sensitivities_say():
-    outlook = Outlook(RANKED, MARGINS, (100, 400))
-    assert outlook.lost(ALL) == (0.0, 0.0)
+    posterior = LossPosterior(RANKED, MARGINS, (100, 400))
+    assert posterior.lost(ALL) == (0.0, 0.0)
     expected = float(ndtr(-MARGINS / _sigma(0.0125)).sum())
-    assert outlook.lost(frozenset("a"))[0] == pytest.approx(expected)
-    assert outlook.lost(frozenset())[0] > outlook.lost(frozenset("b"))[0] > outlook.lost(frozenset("a"))[0]
+    assert posterior.lost(frozenset("a"))[0] == pytest.approx(expected)
+    assert posterior.lost(frozenset())[0] > posterior.lost(frozenset("b"))[0] > posterior.lost(frozenset("a"))[0]
 
 
 def test_samples_wrong_in_fp32_are_gained():
-    right, wrong = (Outlook(RANKED, sign * MARGINS, (100, 400)).lost(frozenset()) for sign in (1, -1))
+    right, wrong = (LossPosterior(RANKED, sign * MARGINS, (100, 400)).lost(frozenset()) for sign in (1, -1))
     assert wrong == pytest.approx((-right[0], right[1]))
 
 
-def test_plan_looked_at_to_the_end_loses_what_was_seen():
-    outlook = Outlook(RANKED, MARGINS, (100, 400))
+def test_plan_evaluated_on_all_samples_loses_what_was_seen():
+    posterior = LossPosterior(RANKED, MARGINS, (100, 400))
     losses = np.repeat([1.0, -1.0, 0.0], [7, 2, 391])
-    outlook.learn(frozenset("a"), losses, MARGINS, 400)
-    assert outlook.lost(frozenset("a")) == (5.0, 0.0)
+    posterior.observe(frozenset("a"), losses, MARGINS, 400)
+    assert posterior.lost(frozenset("a")) == (5.0, 0.0)
 
 
 def test_errors_larger_than_the_sensitivities_said_are_expected_of_other_plans_too():
-    outlook, plain = Outlook(RANKED, MARGINS, (100, 400)), Outlook(RANKED, MARGINS, (100, 400))
-    outlook.learn(frozenset(), *_moved(3 * _sigma(0.0525)), 100)
-    assert outlook.lost(frozenset("a"))[0] > 1.5 * plain.lost(frozenset("a"))[0]
+    posterior, plain = LossPosterior(RANKED, MARGINS, (100, 400)), LossPosterior(RANKED, MARGINS, (100, 400))
+    posterior.observe(frozenset(), *_moved(3 * _sigma(0.0525)), 100)
+    assert posterior.lost(frozenset("a"))[0] > 1.5 * plain.lost(frozenset("a"))[0]
     # Without margins the samples that changed say the same, if less sharply.
-    counted = Outlook(RANKED, MARGINS, (100, 400))
-    counted.learn(frozenset(), _moved(3 * _sigma(0.0525))[0], None, 100)
+    counted = LossPosterior(RANKED, MARGINS, (100, 400))
+    counted.observe(frozenset(), _moved(3 * _sigma(0.0525))[0], None, 100)
     assert counted.lost(frozenset("b"))[0] > 1.3 * plain.lost(frozenset("b"))[0]
 
 
 def test_neighbour_of_a_plan_is_expected_to_end_like_it():
-    lucky, unlucky = Outlook(RANKED, MARGINS, (100, 400)), Outlook(RANKED, MARGINS, (100, 400))
+    lucky, unlucky = LossPosterior(RANKED, MARGINS, (100, 400)), LossPosterior(RANKED, MARGINS, (100, 400))
     sigma = _sigma(0.0125)
     losses, after = _moved(sigma)
-    lucky.learn(frozenset("a"), np.zeros(100), np.abs(after), 100)
-    unlucky.learn(frozenset("a"), losses, after, 100)
+    lucky.observe(frozenset("a"), np.zeros(100), np.abs(after), 100)
+    unlucky.observe(frozenset("a"), losses, after, 100)
     neighbour = frozenset("ac")
     assert unlucky.lost(neighbour)[0] > lucky.lost(neighbour)[0] + losses.sum() / 2
     # Their difference is one small unit, so that they are known better than a plan that nothing is known of.
-    assert lucky.lost(neighbour)[1] < Outlook(RANKED, MARGINS, (100, 400)).lost(frozenset("a"))[1]
+    assert lucky.lost(neighbour)[1] < LossPosterior(RANKED, MARGINS, (100, 400)).lost(frozenset("a"))[1]
 
 
 def test_changes_behind_the_doubtful_samples_that_nobody_expected_are_expected_from_then_on():
-    outlook = Outlook(RANKED, MARGINS, (100, 400))
+    posterior = LossPosterior(RANKED, MARGINS, (100, 400))
     losses, after = _moved(_sigma(0.0125))
-    outlook.learn(frozenset("a"), losses, after, 100)
-    before = outlook.lost(frozenset("ab"))[0]
+    posterior.observe(frozenset("a"), losses, after, 100)
+    before = posterior.lost(frozenset("ab"))[0]
     rest = np.repeat([1.0, 0.0], [60, 240])
-    outlook.learn(frozenset("a"), np.concatenate([losses, rest]), np.concatenate([after, MARGINS[100:]]), 400)
-    outlook.learn(frozenset("ab"), np.zeros(100), MARGINS[:100], 100)
+    posterior.observe(frozenset("a"), np.concatenate([losses, rest]), np.concatenate([after, MARGINS[100:]]), 400)
+    posterior.observe(frozenset("ab"), np.zeros(100), MARGINS[:100], 100)
     # Even a plan of the smallest error is not expected to leave the others alone.
-    assert outlook.surprise > 2 and outlook.lost(frozenset("ab"))[0] > before + 20
+    assert posterior.change_ratio > 2 and posterior.lost(frozenset("ab"))[0] > before + 20
 
 
 def test_model_that_gives_no_numbers_loses_everything():
-    outlook = Outlook(RANKED, MARGINS, (100, 400))
-    outlook.learn(frozenset(), np.full(100, np.nan), None, 100)
-    assert outlook.lost(frozenset())[0] >= 400
-    assert np.isfinite(outlook.lost(frozenset("a"))).all()
+    posterior = LossPosterior(RANKED, MARGINS, (100, 400))
+    posterior.observe(frozenset(), np.full(100, np.nan), None, 100)
+    assert posterior.lost(frozenset())[0] >= 400
+    assert np.isfinite(posterior.lost(frozenset("a"))).all()
 
 
 def test_sample_that_can_not_change_never_does():
-    outlook = Outlook(RANKED, np.append(MARGINS, np.inf), (100, 401))
-    assert outlook.lost(frozenset()) == pytest.approx(Outlook(RANKED, MARGINS, (100, 400)).lost(frozenset()))
-    outlook.learn(frozenset(), np.zeros(400), np.append(MARGINS, np.inf), 401)
-    assert outlook.lost(frozenset()) == (0.0, 0.0)
+    posterior = LossPosterior(RANKED, np.append(MARGINS, np.inf), (100, 401))
+    assert posterior.lost(frozenset()) == pytest.approx(LossPosterior(RANKED, MARGINS, (100, 400)).lost(frozenset()))
+    posterior.observe(frozenset(), np.zeros(400), np.append(MARGINS, np.inf), 401)
+    assert posterior.lost(frozenset()) == (0.0, 0.0)

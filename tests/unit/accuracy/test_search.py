@@ -9,7 +9,7 @@ import pytest
 from calib.accuracy.budget import Budget
 from calib.accuracy.ledger import Trial
 from calib.accuracy.prediction import RankedUnit
-from calib.accuracy.problem import Limits, Problem, bound, bound_images, bound_of, climbs
+from calib.accuracy.problem import Limits, Problem, bound, bound_images, bound_of, reversions
 from calib.accuracy.search import fastest, search
 
 
@@ -212,8 +212,8 @@ def test_bound_grows_with_the_logarithm():
     assert bound(0) == 0
     for units in (1, 2, 10, 50, 1000, 100_000):
         assert bound(units) <= 13 + math.log2(units) + math.log(2 * units, 3)
-        assert bound(units) < bound(units, scouted=True) <= 20 + math.log2(units) + math.log(2 * units, 3)
-        assert climbs(units) <= max(0, math.ceil(math.log(2 * units, 3)))
+        assert bound(units) < bound(units, screened=True) <= 20 + math.log2(units) + math.log(2 * units, 3)
+        assert reversions(units) <= max(0, math.ceil(math.log(2 * units, 3)))
     assert bound(1000, Limits(max_evaluations=5)) == 5
     assert bound(50, held_out=True) > bound(50)
 
@@ -247,7 +247,7 @@ def _doubtful(samples=1000, right=0.9) -> np.ndarray:
     return np.where(np.arange(samples) % 10 < 10 * right, margins, -margins)
 
 
-def _scouted(weights, **settings):
+def _screened(weights, **settings):
     """Each unit in INT8 flips its weight's number of the most doubtful right samples."""
     margins = _doubtful()
     right = np.flatnonzero(margins > 0)
@@ -270,19 +270,19 @@ def _scouted(weights, **settings):
 
 def test_doubtful_samples_tell_plans_apart_before_all_are_spent():
     weights = {f"l{i}": 60 * 0.6**i for i in range(12)}
-    problem = _scouted(weights)
+    problem = _screened(weights)
     result = search(problem)
-    scouts = [step for step in result.steps if "doubtful" in step.reason]
-    assert result.status == "within_budget" and len(scouts) >= 3
-    assert all(step.samples >= len(problem.doubtful) and not step.within for step in scouts)
-    assert [step.samples for step in scouts].count(len(problem.doubtful)) >= 3 and len(problem.doubtful) <= 200
-    assert {tuple(step.reverted) for step in result.steps if step.within} <= {tuple(s.reverted) for s in scouts}
+    screenings = [step for step in result.steps if "doubtful" in step.reason]
+    assert result.status == "within_budget" and len(screenings) >= 3
+    assert all(step.samples >= len(problem.doubtful) and not step.within for step in screenings)
+    assert [step.samples for step in screenings].count(len(problem.doubtful)) >= 3 and len(problem.doubtful) <= 200
+    assert {tuple(step.reverted) for step in result.steps if step.within} <= {tuple(s.reverted) for s in screenings}
     # The fewest that keep it, for a fraction of what evaluating them one after the other takes.
     fewest = next(k for k in range(12) if round(sum(list(weights.values())[k:])) <= 10)
     assert len(result.reverted) <= fewest + 1 and result.images_evaluated <= 4.3 * 1000
 
 
-def test_scouts_that_are_wrong_are_not_believed():
+def test_screening_that_is_wrong_is_not_believed():
     # The doubtful samples never change: it is the others that are lost.
     margins = _doubtful(right=1.0)
 
@@ -309,17 +309,17 @@ def test_margins_are_of_no_use_to_a_metric_over_the_whole_set_or_with_few_sample
 
 
 def test_int8_far_over_the_budget_is_known_by_the_doubtful_samples_and_nearby_by_all():
-    doubtful = len(_scouted({"l0": 5, "l1": 5}).doubtful)
-    far, near = search(_scouted({"l0": 100, "l1": 1})), search(_scouted({"l0": 5, "l1": 5}))
+    doubtful = len(_screened({"l0": 5, "l1": 5}).doubtful)
+    far, near = search(_screened({"l0": 100, "l1": 1})), search(_screened({"l0": 5, "l1": 5}))
     assert far.steps[0].kind == "int8" and far.steps[0].samples == doubtful < 200
     assert near.status == "within_budget" and not near.reverted
     assert [step.samples for step in near.steps] == [doubtful, 1000] and near.images_evaluated == 2000
-    once = search(_scouted({"l0": 5, "l1": 5}, limits=Limits(max_evaluations=1)))
+    once = search(_screened({"l0": 5, "l1": 5}, limits=Limits(max_evaluations=1)))
     assert once.status == "within_budget" and once.evaluations == 1
 
 
 @pytest.mark.parametrize(
-    "make", [_scouted, lambda weights: _problem(_units([0.1 * 0.9**i for i in range(12)]), _additive(weights))]
+    "make", [_screened, lambda weights: _problem(_units([0.1 * 0.9**i for i in range(12)]), _additive(weights))]
 )
 def test_units_are_ranked_once_and_only_where_everything_in_int8_misses_the_budget(make):
     def asked(lost, late=False, **settings):
@@ -349,5 +349,5 @@ def test_one_unit_needs_no_ranking():
 
 @pytest.mark.parametrize("units", [2, 3, 4, 5])
 def test_networks_of_few_units_are_searched_with_margins_too(units):
-    result = search(_scouted({f"l{i}": 100 if i == 1 else 1 for i in range(units)}))
+    result = search(_screened({f"l{i}": 100 if i == 1 else 1 for i in range(units)}))
     assert result.status == "within_budget" and result.reverted == frozenset({"l1"})
