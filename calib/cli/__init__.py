@@ -25,27 +25,27 @@ from calib.report.escape import printable
 from calib.values.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "quantize": ("calib.cli.quantize", "FP32 IR or ONNX and samples in, INT8 IR out, under an accuracy budget."),
-    "inspect": ("calib.cli.inspect", "Which layers would be quantized, which not, and why."),
+    "quantize": ("calib.cli.quantize", "Quantize a model to INT8 under an accuracy budget."),
+    "inspect": ("calib.cli.inspect", "Show which layers would be quantized, which would not, and why."),
     "evaluate": ("calib.cli.evaluate", "Measure a model with a metric on a validation dataset."),
     "report": ("calib.cli.report", "Write the HTML report of a run."),
-    "compare": ("calib.cli.compare", "Two models layer by layer: error, executed precision, time."),
-    "bench": ("calib.cli.bench", "Latency and throughput of several models, interleaved."),
+    "compare": ("calib.cli.compare", "Compare two models layer by layer: error, precision, time."),
+    "bench": ("calib.cli.bench", "Measure latency and throughput of several models."),
     "zoo": ("calib.cli.zoo", "Quantize hundreds of models from one manifest."),
-    "demo": ("calib.cli.demo", "The shipped model and data through the whole job."),
+    "demo": ("calib.cli.demo", "Quantize a shipped model with shipped data."),
     "data": ("calib.cli.data", "List the data formats."),
     "metrics": ("calib.cli.metrics", "List the metrics."),
-    "schema": ("calib.cli.schema", "Print the JSON Schema of a config, report or manifest."),
-    "doctor": ("calib.cli.doctor", "What this machine can run: CPU features, precision, extras."),
+    "schema": ("calib.cli.schema", "Print the JSON Schema of a config file, report or manifest."),
+    "doctor": ("calib.cli.doctor", "Show what this machine can run: CPU features, precision, extras."),
 }
 
 EXIT_CODES = """\b
 Exit codes:
-  0  ok
+  0  success
   1  error
-  2  usage or config
-  3  budget missed: the best model was written
-  4  zoo partly failed
+  2  wrong usage or configuration
+  3  budget missed; the best model was written
+  4  some jobs of the zoo failed
   5  an optional package is not installed
   130  interrupted (Ctrl-C or SIGTERM)
 """
@@ -55,12 +55,12 @@ INTERRUPTED = 130
 
 
 _DEBUG = (["--debug"], "Show the traceback of an error.")
-_QUIET = (["-q", "--quiet"], "No progress and no remarks on stderr.")
+_QUIET = (["-q", "--quiet"], "Show no progress and no remarks on stderr.")
 
 
 @dataclass
 class Verbosity:
-    """What the global options said; lives in ``ctx.obj``."""
+    """Values of the global options; kept in ``ctx.obj``."""
 
     debug: bool = False
     quiet: bool = False
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command's module and return its ``command``; None where there is no such row."""
+        """Import the command's module and return its ``command``; None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
@@ -91,7 +91,7 @@ class LazyGroup(click.Group):
         for before, argument in zip(("", *args), args, strict=False):
             empty = before if not argument else argument[:-1] if re.fullmatch("--[a-z-]+=", argument) else None
             if empty is not None:
-                where = f" behind {empty}" if empty.startswith("-") else f" behind {empty!r}" if empty else ""
+                where = f" after {empty}" if empty.startswith("-") else f" after {empty!r}" if empty else ""
                 raise click.UsageError(f"An argument{where} is empty. Was a variable of the shell not set?", ctx)
         return super().parse_args(ctx, args)
 
@@ -106,11 +106,15 @@ class LazyGroup(click.Group):
             _fail(ctx, error.exit_code, *error.lines)
         except MemoryError as error:
             what = f"there was not enough memory{f' ({error})' if str(error) else ''}"
-            _fail(ctx, 1, f"{what}. Give it more, or ask for less: fewer --samples, one of --threads")
+            _fail(ctx, 1, f"{what}. Free some, or use less: fewer --samples, or --threads 1")
         except KeyboardInterrupt:
             _fail(ctx, INTERRUPTED, "interrupted")
         except SystemExit as error:  # nothing of calib's ends a command so; a metric or data source of the user's did
-            _fail(ctx, 1, f"the code that was called ended the process with sys.exit({error.code!r}); let it raise")
+            _fail(
+                ctx,
+                1,
+                f"code of a metric or data source called sys.exit({error.code!r}); let it raise an error instead",
+            )
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except OSError as error:
@@ -123,11 +127,11 @@ class LazyGroup(click.Group):
     def _unexpected(self, ctx: click.Context, error: Exception) -> None:
         detail = f": {error}" if str(error) else ""
         what = f"unexpected {type(error).__name__}{detail}"
-        _fail(ctx, 1, what, "Run again with 'calib --debug …' to see where.")
+        _fail(ctx, 1, what, "Run again with 'calib --debug …' to see where it happened.")
 
 
 def _accept_verbosity(command: click.Command) -> None:
-    """Let ``--debug`` and ``--quiet`` stand behind a command's name too, where people look for them."""
+    """Accept ``--debug`` and ``--quiet`` after a command's name too, where people look for them."""
 
     def note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
         verbosity = ctx.find_object(Verbosity)
@@ -146,7 +150,7 @@ def _accept_verbosity(command: click.Command) -> None:
 def _fail(ctx: click.Context, code: int, *lines: str) -> None:
     """Print a message on stderr, the traceback before it with ``--debug``, and exit.
 
-    What is not printable in a line, an end of line too, is written as an escape: names come from anywhere.
+    Characters that are not printable, ends of lines too, are written as escapes: names come from anywhere.
     """
     verbosity = ctx.find_object(Verbosity)
     if verbosity and verbosity.debug:

@@ -15,28 +15,32 @@ def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
     return value
 
 
-@click.command(short_help="Latency and throughput of several models, interleaved.")
+@click.command(short_help="Measure latency and throughput of several models.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL [MODEL]...")
-@click.option("--data", metavar="DATA", help="Samples: [format:]PATH[?key=value]. [default: random numbers]")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of one inference, for latency.")
-@click.option("--streams", type=click.IntRange(0), help="For throughput; 0 leaves it out. [default: one a CPU]")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples in one inference.")
+@click.option("--data", metavar="DATA", help="Samples to feed, as [format:]PATH[?key=value]. [default: random numbers]")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of one inference.")
+@click.option(
+    "--streams",
+    type=click.IntRange(0),
+    help="Parallel streams when throughput is measured; 0 skips it. [default: one per CPU]",
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Samples per inference.")
 @click.option(
     "--seconds",
     type=click.FloatRange(0.01, 86400),
     callback=_a_number,
     default=5.0,
     show_default=True,
-    help="For latency, and for throughput.",
+    help="Seconds to spend on latency, and again on throughput.",
 )
 @source_flags
 @json_flag
 @click.pass_context
 def command(ctx: click.Context, models: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Time each MODEL in f32 and in this machine's default precision, all interleaved.
+    """Time each MODEL in f32 and in this machine's default precision.
 
-    Speed-ups are against the first MODEL in f32, with their 95 % interval. Where the machine is too noisy for a claim,
-    it says so.
+    The runs are interleaved, so that what disturbs the machine disturbs all models alike. Speed-ups are relative to the
+    first MODEL in f32 and have a 95 % interval. If the machine is too noisy for a conclusion, a note says so.
     """
     from calib.engine.bench import bench  # here: --help needs no OpenVINO
     from calib.report.bench import render_benchmark_text

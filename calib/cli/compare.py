@@ -10,12 +10,12 @@ from calib.cli.options import color, json_flag, print_json, progress, remark, so
 from calib.report.escape import printable
 
 
-@click.command(short_help="Two models layer by layer: error, executed precision, time.")
+@click.command(short_help="Compare two models layer by layer.")
 @click.argument("fp32")
 @click.argument("int8")
-@click.option("--data", metavar="DATA", required=True, help="Samples: [format:]PATH[?key=value].")
-@click.option("--samples", type=click.IntRange(1), default=16, show_default=True, help="How many samples to run.")
-@click.option("--html", "page", metavar="FILE", help="Write the comparison as one HTML page too.")
+@click.option("--data", metavar="DATA", required=True, help="Samples to run, as [format:]PATH[?key=value].")
+@click.option("--samples", type=click.IntRange(1), default=16, show_default=True, help="Number of samples to run.")
+@click.option("--html", "page", metavar="FILE", help="Also write the comparison to this HTML page.")
 @source_flags
 @json_flag
 @click.pass_context
@@ -24,8 +24,9 @@ def command(
 ) -> None:
     """Compare INT8 with FP32 (any two models of the same network) on real samples.
 
-    For each convolution and MatMul: how much of its output is left (SQNR, cosine), how much was lost there, what
-    precision really executed, and the time of both. The first layer where the error jumps is marked.
+    For each convolution and MatMul it shows how close the two outputs are (SQNR and cosine), how much SQNR is lost in
+    that layer, the precision that was executed, and the time in both models. The first layer where the error jumps is
+    marked.
     """
     from calib.engine.compare import compare  # here: --help needs no OpenVINO
     from calib.report.compare import render_comparison_text, write_comparison_html

@@ -7,10 +7,13 @@ import click
 from calib.cli.options import color, json_flag, print_json, width
 
 
-@click.command(short_help="What this machine can run: CPU features, precision, extras.")
+@click.command(short_help="Show what this machine can run.")
 @json_flag
 def command(as_json: bool) -> None:
-    """Show CPU features, versions, default precision and extras, and whether models calibrated here hold elsewhere."""
+    """Show what this machine can run: CPU features, versions, default precision and extras.
+
+    It also says whether results measured here hold on other machines.
+    """
     from calib.report.doctor import render_doctor_text
     from calib.runtime.machine import diagnose  # here: --help needs no OpenVINO
 

@@ -15,15 +15,15 @@ from calib.values.facts import Evaluation
 
 @click.command(short_help="Measure a model with a metric.")
 @click.argument("model")
-@click.option("--validation", metavar="DATA", required=True, help="Samples with targets: [format:]PATH[?key=value].")
+@click.option("--validation", metavar="DATA", required=True, help="Samples with targets, as [format:]PATH[?key=value].")
 @click.option(
     "--precision",
     type=click.Choice(["f32", "bf16", "default"]),
     default="f32",
     show_default=True,
-    help="Of the layers in floating point; default: what this machine takes by itself.",
+    help="Precision of the layers in floating point; default is the one this machine chooses by itself.",
 )
-@click.option("--isa", metavar="NAME", help="Run as a CPU limited to this instruction set would, such as avx2.")
+@click.option("--isa", metavar="NAME", help="Run as on a CPU limited to this instruction set, such as avx2.")
 @setting_flags("metric", "higher_is_better", "reference", "threads")
 @source_flags
 @python_flag

@@ -1,4 +1,4 @@
-"""``calib inspect``: what would be quantized, and what a quantized model really executes in."""
+"""``calib inspect``: which layers would be quantized, and what a quantized model executes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from calib.report.escape import printable
 from calib.values.facts import Inspection, LayerFacts, TensorFacts
 
 
-@click.command(short_help="Which layers would be quantized, and why not.")
+@click.command(short_help="Show which layers would be quantized, and why others would not.")
 @click.argument("model")
 @json_flag
 def command(model: str, as_json: bool) -> None:
     """Show every Convolution, GroupConvolution, ConvolutionBackpropData and MatMul of MODEL.
 
-    For an FP32 model: whether it would run in INT8, and if not exactly why. For a quantized model: what each layer
-    really executes in.
+    For an FP32 model it says whether each layer would run in INT8, and if not, exactly why. For a quantized model it
+    says which precision each layer is executed in.
     """
     found = calib.inspect(model)
     if as_json:
@@ -57,7 +57,7 @@ def _tensors(title: str, tensors: list[TensorFacts]) -> list[str]:
 def _summary(found: Inspection) -> str:
     """Return one line: how many layers run, or would run, in INT8."""
     if not found.layers:
-        return "no layer that INT8 is for"
+        return "no layers that could run in INT8"
     if found.quantized:
         ran = Counter(layer.executed or "unknown" for layer in found.layers)
         return "executed: " + ", ".join(f"{count} in {what}" for what, count in ran.most_common())

@@ -15,9 +15,9 @@ from calib.report.console import table
 @click.command(short_help="List the metrics.")
 @json_flag
 def command(as_json: bool) -> None:
-    """List the metrics: direction, unit, and the output format that each one reads.
+    """List the metrics with their direction, unit and the output format that each one reads.
 
-    Anything else is a Python function: --metric python:module:function.
+    Any other metric can be given as a Python function: --metric python:module:function.
     """
     rows = [_row(name) for name in METRICS]
     if as_json:
@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
 
 
 def _row(name: str) -> dict[str, str]:
-    """Return what a metric says of itself; one whose package is missing says what to install."""
+    """Return a metric's description of itself, or what to install if its package is missing."""
     from calib.metrics.resolve import resolve_metric  # here: it loads numpy
 
     try:

@@ -1,4 +1,4 @@
-"""What several commands share: settings as flags, and how results and progress reach the terminal."""
+"""Shared by several commands: settings as flags, and how results and progress reach the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SWITCHES = {"higher_is_better": "--higher-is-better/--lower-is-better", "speed"
 
 
 class _Table(click.ParamType):
-    """Text; the table that holds its choices is loaded for ``--help`` alone and checked with all the other settings."""
+    """Text whose choices are loaded for ``--help`` only; it is checked with all the other settings."""
 
     name = "text"
 
@@ -36,7 +36,7 @@ class _Table(click.ParamType):
 
 
 def setting_flags(*names: str) -> Decorator:
-    """Return a decorator that adds a flag for each setting; meaning and default are those of ``Settings``.
+    """Return a decorator that adds a flag for each setting, with the description and default in ``Settings``.
 
     The values stay text: they are checked with those of ``--set`` and ``--config``, and all mistakes come at once.
     """
@@ -50,19 +50,19 @@ def setting_flags(*names: str) -> Decorator:
 
 
 def typed(ctx: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that stand on the command line, whatever their value: ``--no-speed`` is typed, too."""
+    """Return the options that were given on the command line, whatever their value; ``--no-speed`` counts too."""
     line = click.core.ParameterSource.COMMANDLINE
     return {name: value for name, value in options.items() if ctx.get_parameter_source(name) is line}
 
 
 def source_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--config`` and ``--set``."""
-    function = click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any setting; VALUE is YAML.")(
-        function
-    )
-    return click.option("--config", metavar="FILE", help="Settings in YAML or JSON; see 'calib schema config'.")(
-        function
-    )
+    function = click.option(
+        "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set any setting; VALUE is YAML."
+    )(function)
+    return click.option(
+        "--config", metavar="FILE", help="File of settings in YAML or JSON; see 'calib schema config'."
+    )(function)
 
 
 def python_flag(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +70,7 @@ def python_flag(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--allow-python/--no-allow-python",
         default=None,
-        help="Run python:module:function where --config names it too, or nowhere. [default: where it is an argument]",
+        help="Whether python:module:function may run. By default an argument may, and --config may not.",
     )(function)
 
 
@@ -87,7 +87,7 @@ def print_json(value: BaseModel) -> None:
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Print text that is safe already."""
+    """Print lines that are already printable."""
     click.echo("\n".join(lines))
 
 
@@ -97,7 +97,7 @@ def width() -> int:
 
 
 def color() -> bool:
-    """Return whether stdout shows colours and nobody asked for none (https://no-color.org)."""
+    """Return whether stdout shows colours and ``NO_COLOR`` is not set (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -108,7 +108,7 @@ def progress(ctx: click.Context) -> Progress:
 
 
 def remark(ctx: click.Context, text: str) -> None:
-    """Say something beside the result on stderr, but not with ``--quiet``. The text must be printable."""
+    """Write a remark to stderr, unless ``--quiet`` is given. The text must be printable."""
     verbosity = ctx.find_object(Verbosity)
     if not (verbosity and verbosity.quiet):
         click.echo(text, err=True)

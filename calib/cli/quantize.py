@@ -1,4 +1,4 @@
-"""``calib quantize``: a thin skin over ``calib.quantize``."""
+"""``calib quantize``: the command around ``calib.quantize``."""
 
 from __future__ import annotations
 
@@ -34,21 +34,27 @@ RUN_STORE = "run.sqlite"  # the verdicts of the search, in the output folder
 _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")  # of --dry-run: it runs nothing
 
 
-@click.command(short_help="FP32 IR or ONNX and samples in, INT8 IR out.")
+@click.command(short_help="Quantize a model to INT8 under an accuracy budget.")
 @click.argument("model")
-@click.option("--calibration", metavar="DATA", help="Samples that ranges are taken from: [format:]PATH[?key=value].")
-@click.option("--validation", metavar="DATA", help="Samples with targets that accuracy is measured on.")
-@click.option("-o", "--output", metavar="DIR", help="Folder for the model, report.json and report.html.")
+@click.option(
+    "--calibration", metavar="DATA", help="Samples to calibrate with, as [format:]PATH[?key=value]; see 'calib data'."
+)
+@click.option("--validation", metavar="DATA", help="Samples with targets to measure accuracy on, in the same form.")
+@click.option("-o", "--output", metavar="DIR", help="Folder to write the model, report.json and report.html to.")
 @setting_flags("metric", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision")
 @setting_flags("time_limit", "max_evaluations", "require_speedup", "speed")
 @setting_flags("samples", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
 @source_flags
 @python_flag
-@click.option("--statistics", metavar="FILE", help="Read the statistics from this .npz; it is made where it is not.")
-@click.option("--plan", metavar="FILE", help="Replay this plan instead of finding one.")
-@click.option("--resume", is_flag=True, help="Go on where an interrupted run into the same DIR stopped.")
-@click.option("--report/--no-report", "page", default=True, show_default=True, help="Write report.html as well.")
-@click.option("--dry-run", is_flag=True, help="Print the plan; run nothing, write nothing.")
+@click.option(
+    "--statistics",
+    metavar="FILE",
+    help="Read the statistics from this .npz file, or write them to it if it does not exist.",
+)
+@click.option("--plan", metavar="FILE", help="Apply this plan file instead of making a plan.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run into the same DIR.")
+@click.option("--report/--no-report", "page", default=True, show_default=True, help="Whether to write report.html.")
+@click.option("--dry-run", is_flag=True, help="Print the plan without running or writing anything.")
 @json_flag
 @click.pass_context
 def command(
@@ -63,8 +69,7 @@ def command(
 ) -> None:
     """Quantize MODEL, an OpenVINO IR or an ONNX file, to INT8.
 
-    Ends with exit code 3 where the accuracy budget or the speed-up asked for was missed; the best model is written
-    then, too.
+    The exit code is 3 if the accuracy budget or the required speed-up was missed; the best model is written even so.
     """
     given = typed(ctx, options)
     if dry_run:
@@ -74,7 +79,7 @@ def command(
         raise click.UsageError(f"Missing option {' and '.join(missing)} (or give --dry-run).")
     report = run(ctx, model, str(calibration), str(output), page, as_json, given)
     if report.accuracy and "interrupted" in report.accuracy.stopped:
-        remark(ctx, "interrupted: this is the best model until then; --resume goes on from here")
+        remark(ctx, "interrupted: this is the best model found so far; continue with --resume")
         ctx.exit(INTERRUPTED)
     if report.status in ("over_budget", "fp32_kept"):
         ctx.exit(BUDGET_MISSED)
@@ -83,7 +88,7 @@ def command(
 def run(
     ctx: click.Context, model: str, calibration: str, output: str, page: bool, as_json: bool, given: dict[str, Any]
 ) -> Report:
-    """Quantize, write the folder, print the result; ``given`` is what else ``calib.quantize`` takes."""
+    """Quantize, write the folder and print the result; ``given`` holds further arguments of ``calib.quantize``."""
     from calib.engine.result import check_output
     from calib.loading.load import find_model  # here: --help needs no OpenVINO
 
@@ -98,7 +103,7 @@ def run(
         print_json(report)
     else:
         print_lines([render_text(report, width(), color()).rstrip("\n")])
-    remark(ctx, f"written to {printable(output)}{', see report.html there' if page else ''}")
+    remark(ctx, f"written to {printable(output)}{'; see report.html there' if page else ''}")
     return report
 
 

@@ -1,4 +1,4 @@
-"""``calib report``: the page of a run, made again from its report.json."""
+"""``calib report``: write the HTML page of a run again from its report.json."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from calib.report.json_report import read_report
 
 @click.command(short_help="Write the HTML report of a run.")
 @click.argument("folder", metavar="DIR")
-@click.option("-o", "--output", metavar="FILE", help=f"Where to write the page. [default: DIR/{FILE_NAME}]")
+@click.option("-o", "--output", metavar="FILE", help=f"File to write the page to. [default: DIR/{FILE_NAME}]")
 @click.pass_context
 def command(ctx: click.Context, folder: str, output: str | None) -> None:
-    """Write the HTML report of the run in DIR: one file that needs no network.
+    """Write the HTML report of the run in DIR as one file that needs no network.
 
-    DIR is a folder that 'calib quantize' wrote, or its report.json.
+    DIR is a folder written by 'calib quantize', or its report.json.
     """
     source = Path(folder)
     report = read_report(source)

@@ -21,7 +21,7 @@ SCHEMAS = {
 @click.command(short_help="Print a JSON Schema.")
 @click.argument("name", type=click.Choice(list(SCHEMAS)))
 def command(name: str) -> None:
-    """Print the JSON Schema of a config file, of report.json, of a zoo manifest, or of what --json prints."""
+    """Print the JSON Schema of a config file, report.json, a zoo manifest, or the JSON of inspect or evaluate."""
     module, _, path = SCHEMAS[name].partition(":")
     found: Any = importlib.import_module(module)
     for part in path.split("."):

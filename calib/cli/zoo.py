@@ -37,7 +37,7 @@ from calib.zoo.process import Local
 from calib.zoo.supervisor import Runner
 
 PARTLY_FAILED = 4
-LEFT = "its supervisor is gone; the next run goes on with it"
+LEFT = "its supervisor is gone; the next run continues it"
 
 _GOOD = ("within_budget", "quantized")
 
@@ -55,28 +55,43 @@ _SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".html": "html",
 
 @click.group(short_help="Quantize hundreds of models from one manifest.")
 def command() -> None:
-    """Quantize the models that a manifest names; what is done is not done again.
+    """Quantize the models that a manifest names; finished jobs are not run again.
 
     The output folder holds zoo.sqlite, logs/ and models/.
     """
 
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option("-o", "--output", metavar="OUT", help="Folder. [default: beside the manifest]")(function)
+    function = click.option("-o", "--output", metavar="OUT", help="Output folder. [default: next to the manifest]")(
+        function
+    )
     return click.argument("manifest")(function)
 
 
 def _choosing(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option("--shard", default="", metavar="I/N", help="Every N-th model, from the I-th.")(function)
-    return click.option("--only", multiple=True, metavar="GLOB", help="Models or jobs of such names.")(function)
+    function = click.option(
+        "--shard", default="", metavar="I/N", help="Take only every N-th model, starting with the I-th."
+    )(function)
+    return click.option("--only", multiple=True, metavar="GLOB", help="Take only models or jobs whose names match.")(
+        function
+    )
 
 
 def _running(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--allow-python", is_flag=True, help="Run the code that MANIFEST names: python:module:function."),
-        click.option("--cluster", metavar="ADDRESS", help="dask://HOST:PORT, or local:N workers on this machine."),
-        click.option("--time-limit", metavar="TIME", help="Stop after this; the next run goes on."),
-        click.option("-j", "--jobs", type=click.IntRange(1), help="Jobs at a time. [default: as cores allow]"),
+        click.option("--allow-python", is_flag=True, help="Allow the manifest to run code, as python:module:function."),
+        click.option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Dask cluster to run on: dask://HOST:PORT, or local:N for N workers on this machine.",
+        ),
+        click.option("--time-limit", metavar="TIME", help="Stop after this time; the next run continues."),
+        click.option(
+            "-j",
+            "--jobs",
+            type=click.IntRange(1),
+            help="Jobs to run at the same time. [default: as many as fit the cores]",
+        ),
     ):
         function = option(function)
     return _common(_choosing(function))
@@ -86,9 +101,10 @@ def _running(function: Callable[..., Any]) -> Callable[..., Any]:
 @_common
 @_choosing
 def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -> None:
-    """List the jobs of MANIFEST, what a run would do with each, and the time and memory to expect.
+    """List the jobs of MANIFEST, their state, and the time and memory to expect.
 
-    Times and memory are those of the last run in this output folder; with ~ they are guesses from a model's operations.
+    Times and memory come from the last run in this output folder. Those marked ~ are estimates from the operations of
+    the model.
     """
     zoo = open_zoo(manifest, output)
     with open_store(zoo) as store:
@@ -106,42 +122,52 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
     print_lines(table(("job", "size", "time", "memory", "state"), rows, width(), right=(1, 2, 3), color=color()))
     todo = [one for one in planned if one.status == "run"]
     known = [one.seconds for one in todo if one.seconds is not None]
-    cost = f", about {numbers.seconds(sum(known))} of one worker" if known else ""
-    missing = f" ({len(todo) - len(known)} of them can't be told)" if known and len(known) < len(todo) else ""
+    cost = f", about {numbers.seconds(sum(known))} for one worker" if known else ""
+    missing = f" (without {len(todo) - len(known)} of unknown cost)" if known and len(known) < len(todo) else ""
     print_lines(["", f"{numbers.plural(len(planned), 'job')}, {len(todo)} to run{cost}{missing}"])
     if any(zoos.code_of(one.job) for one in todo):
-        print_lines(["some run code that the manifest names (python:module:function), which needs --allow-python"])
+        print_lines(["some jobs run code that the manifest names (python:module:function), which needs --allow-python"])
     if any(one.guessed and one.seconds is not None for one in planned):
-        basis = f"what {numbers.plural(learnt, 'job')} took here" if learnt else "another machine's speed"
-        print_lines([f"~ guessed from the model's operations and {basis}; layers that have to go back cost more"])
+        basis = (
+            f"the cost of {numbers.plural(learnt, 'finished job')} here" if learnt else "the speed of another machine"
+        )
+        print_lines(
+            [f"~ estimated from the model's operations and {basis}; a search for layers to revert takes longer"]
+        )
 
 
-@command.command("run", short_help="Run what is not done yet.")
+@command.command("run", short_help="Run the jobs that are not finished.")
 @_running
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
-    """Run the jobs of MANIFEST that are not done yet.
+    """Run the jobs of MANIFEST that are not finished.
 
-    Exit code 4: some failed, are over their budget, or are left over after --time-limit.
+    The exit code is 4 if some jobs failed, missed their budget or are left after --time-limit.
     """
     _run(ctx, again=False, **options)
 
 
-@command.command("retry", short_help="Run those that failed again, and what is left.")
+@command.command("retry", short_help="Run failed and unfinished jobs again.")
 @_running
 @click.pass_context
 def retry(ctx: click.Context, **options: Any) -> None:
-    """Give the failed jobs of MANIFEST all their tries again, and run."""
+    """Run the failed jobs of MANIFEST again with all their attempts, and the unfinished ones too."""
     _run(ctx, again=True, **options)
 
 
-@command.command("status", short_help="How far it is, and the leaderboard.")
+@command.command("status", short_help="Show the progress and the leaderboard.")
 @_common
-@click.option("--only", multiple=True, metavar="GLOB", help="Models or jobs of such names.")
-@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Such as failed or over_budget.")
-@click.option("--watch", is_flag=True, help="Again every two seconds until nothing runs.")
+@click.option("--only", multiple=True, metavar="GLOB", help="Take only models or jobs whose names match.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    metavar="STATUS",
+    help="Show only jobs with this status, such as failed or over_budget.",
+)
+@click.option("--watch", is_flag=True, help="Refresh every two seconds until no job is running.")
 def status(manifest: str, output: str | None, only: tuple[str, ...], statuses: tuple[str, ...], watch: bool) -> None:
-    """Show the leaderboard of MANIFEST, and what runs at this moment."""
+    """Show the leaderboard of MANIFEST and the jobs that are running."""
     zoo = open_zoo(manifest, output)
     with open_store(zoo, new=False) as store:
         while True:
@@ -155,12 +181,23 @@ def status(manifest: str, output: str | None, only: tuple[str, ...], statuses: t
             time.sleep(2)
 
 
-@command.command("export", short_help="The leaderboard as CSV, JSON, Markdown or HTML.")
+@command.command("export", short_help="Write the leaderboard as CSV, JSON, Markdown or HTML.")
 @_common
 @click.argument("file", required=False)
-@click.option("--format", "form", type=click.Choice(list(EXPORTS)), help="[default: of FILE's suffix, else csv]")
-@click.option("--only", multiple=True, metavar="GLOB", help="Models or jobs of such names.")
-@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Such as failed or over_budget.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(EXPORTS)),
+    help="Format to write. [default: from the suffix of FILE, else csv]",
+)
+@click.option("--only", multiple=True, metavar="GLOB", help="Take only models or jobs whose names match.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    metavar="STATUS",
+    help="Show only jobs with this status, such as failed or over_budget.",
+)
 def export(
     manifest: str,
     output: str | None,
@@ -171,7 +208,7 @@ def export(
 ) -> None:
     """Write the leaderboard of MANIFEST to FILE, or to stdout.
 
-    The links of a page lead to reports below its folder: write it into the output folder.
+    The links of an HTML page are relative to its folder, so write the page into the output folder.
     """
     zoo = open_zoo(manifest, output)
     with open_store(zoo, new=False) as store:
@@ -184,12 +221,12 @@ def export(
         click.echo(text, nl=False)
 
 
-@command.command("merge", short_help="Join the stores of shards.")
+@command.command("merge", short_help="Merge the results of shards.")
 @_common
 @click.argument("shards", nargs=-1, required=True, metavar="SHARD_OUT...")
 @click.pass_context
 def merge(ctx: click.Context, manifest: str, output: str | None, shards: tuple[str, ...]) -> None:
-    """Copy what runs with --shard into SHARD_OUT... have done into the output folder."""
+    """Merge the results of runs with --shard, in the folders SHARD_OUT..., into the output folder."""
     zoo = open_zoo(manifest, output)
     rows = zoos.merge(zoo, shards, lambda text: remark(ctx, printable(text)))
     _conclude(ctx, zoo, rows)
@@ -232,14 +269,14 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _conclude(ctx: click.Context, zoo: Zoo, rows: Sequence[JobRow]) -> None:
-    """Print the leaderboard, write its page, and end with the exit code that the jobs deserve."""
+    """Print the leaderboard, write its page, and exit with the code for the jobs' states."""
     with open_store(zoo) as store:
         page = filtered(store.rows(), reports=zoo.reports_from(zoo.page.parent))
     write_leaderboard_html(page, zoo.page, __version__)
     print_lines([render_leaderboard_text(filtered(rows), width(), color()).rstrip("\n")])
     left = sum(row.status == "waiting" for row in rows)
-    more = [f"{numbers.plural(left, 'job')} left; run again to go on"] if left else []
-    print_lines(["", *more, f"with all reports: {printable(str(zoo.page))}"])
+    more = [f"{numbers.plural(left, 'job')} left; run again to continue"] if left else []
+    print_lines(["", *more, f"leaderboard with all reports: {printable(str(zoo.page))}"])
     if any(row.status not in _GOOD for row in rows):
         ctx.exit(PARTLY_FAILED)
 

@@ -1,8 +1,7 @@
-"""The efforts: what each does, holds out, reports and costs, one row each.
+"""The efforts, one row each: what an effort does, holds out, reports and costs.
 
-Plain facts, below everything that reads them: the choices of the setting, the engine, the corrections and the zoo's
-estimates all come from here. Which corrections an effort tries stands in the corrections' own table,
-``calib.corrections.CORRECTIONS``.
+The choices of the setting, the engine, the corrections and the zoo's estimates all read this table. Which corrections
+an effort tries is in ``calib.corrections.CORRECTIONS``.
 """
 
 from __future__ import annotations
@@ -12,21 +11,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """A row of the table.
+    """One row of the table.
 
     Attributes:
-        does: what the help says of it.
-        layer_seconds: what a layer costs on the machine that ``calib.zoo.cost`` speaks of.
-        activations_held: how many times the bytes of all activations are in memory at the worst.
-        estimators: whose ranges are scored by the network's outputs, in order: the first is what the others have to
-            beat, the second what the fast effort takes, and those beyond are tried only where the second scored higher
-            than the first: where one that clips lost, so did the others. Empty for the one of the setting, unscored.
-        every_estimator: whether all of ``calib.ranges.ESTIMATORS`` are tried, the others after those.
-        samples: that corrections learn from.
-        held_out: calibration samples at most, a fifth of few, that candidates are scored on and nothing else sees: the
-            more candidates, the more samples it takes to tell them apart; 0 where nothing is scored.
-        equalizes: whether channels are rescaled before statistics are collected.
-        reports_sqnr: whether the report has the SQNR of layers and outputs, which costs two compilations.
+        does: Description of the effort in the help and the schema.
+        layer_seconds: Seconds a layer takes on the machine described in ``calib.zoo.cost``.
+        activations_held: Peak memory as a multiple of the bytes of all activations.
+        estimators: Range estimators to score by the network's outputs, in order. The first is the one to beat, the
+            second is that of the fast effort, and the rest are tried only if the second scored higher than the first:
+            where one estimator that clips loses, the others lose too. Empty to take the estimator of the setting
+            without scoring it.
+        every_estimator: Whether the rest of ``calib.ranges.ESTIMATORS`` is tried after ``estimators``.
+        samples: Number of calibration samples that corrections learn from.
+        held_out: Most calibration samples set aside to score candidates, never more than a fifth of all; the more
+            candidates there are, the more samples it takes to tell them apart. 0 where nothing is scored.
+        equalizes: Whether channels are equalized before statistics are collected.
+        reports_sqnr: Whether the report has the SQNR of layers and outputs, which costs two compilations.
     """
 
     does: str
@@ -42,12 +42,13 @@ class Effort:
 
 EFFORTS: dict[str, Effort] = {
     "fast": Effort(
-        "the ranges of one estimator and no correction",
+        "ranges from one estimator, no corrections",
         layer_seconds=0.045,
         activations_held=0.8,
     ),
     "balanced": Effort(
-        "equalization, up to three estimators compared by the network's outputs, weight rounding and bias correction",
+        "equalization, the best of up to three estimators by the error of the network's outputs, weight rounding and "
+        "bias correction",
         layer_seconds=0.15,
         activations_held=3.5,
         estimators=("minmax", "auto", "percentile"),
@@ -57,7 +58,7 @@ EFFORTS: dict[str, Effort] = {
         reports_sqnr=True,
     ),
     "thorough": Effort(
-        "the same with every estimator, rounding of the best two and sequential bias correction",
+        "like balanced, with every estimator, weight rounding for the best two of them and sequential bias correction",
         layer_seconds=0.5,
         activations_held=3.5,
         estimators=("minmax", "auto", "percentile"),
@@ -71,5 +72,5 @@ EFFORTS: dict[str, Effort] = {
 
 
 def described() -> str:
-    """Return what the efforts do, as the help and the schema say it."""
+    """Return the description of all efforts for the help and the schema."""
     return "; ".join(f"{name}: {effort.does}" for name, effort in EFFORTS.items())

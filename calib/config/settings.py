@@ -119,26 +119,37 @@ class _Checked(BaseModel):
 
 
 class Preprocessing(_Checked):
-    """From an image to what the model reads: colour, resize, crop, (x − mean) / scale, layout; in that order."""
+    """How an image becomes the model's input: colour, resize, crop, (x − mean) / scale and layout, in that order."""
 
     layout: Literal["NCHW", "NHWC"] | None = Field(
-        default=None, description="of the model's input; None: seen from its shape"
+        default=None, description="Layout of the model's input; read from its shape unless given"
     )
     color: Annotated[Literal["rgb", "bgr", "gray"], BeforeValidator(_lower)] | None = Field(
         default=None,
-        description="order of channels that the model reads; None: rgb, or gray where there is one channel",
+        description="Order of the colour channels in the model's input; rgb unless given, or gray for one channel",
     )
     resize_short: _Side | None = Field(
-        default=None, description="size of the shorter side, the ratio kept; before resize"
+        default=None,
+        description="Length of the shorter side after a resize that keeps the aspect ratio; done before resize",
     )
-    resize: Size | None = Field(default=None, description="[height, width]; one number for both")
-    crop: Size | None = Field(default=None, description="[height, width] out of the middle, after resizing")
+    resize: Size | None = Field(
+        default=None, description="Size to resize to, as [height, width] or one number for both"
+    )
+    crop: Size | None = Field(
+        default=None,
+        description="Size of the centre crop taken after resizing, as [height, width] or one number for both",
+    )
     filter: Annotated[Literal["nearest", "bilinear", "bicubic", "lanczos"], BeforeValidator(_lower)] = Field(
-        default="bilinear", description="of resizing, as Pillow does it, with antialiasing"
+        default="bilinear", description="Resampling filter, as in Pillow, with antialiasing"
     )
-    mean: Channels | None = Field(default=None, description="subtracted from values 0..255, in the order of color")
-    scale: Channels | None = Field(default=None, description="divided by, after mean; torchvision's figures times 255")
-    embed: bool = Field(default=False, description="put mean and scale into the written model")
+    mean: Channels | None = Field(
+        default=None,
+        description="Mean to subtract from pixel values of 0 to 255, one number per channel in the order of color",
+    )
+    scale: Channels | None = Field(
+        default=None, description="Divisor applied after mean, one number per channel; torchvision's std times 255"
+    )
+    embed: bool = Field(default=False, description="Whether mean and scale become part of the written model")
 
     @field_validator("scale")
     @classmethod
@@ -159,65 +170,97 @@ class Preprocessing(_Checked):
 
 
 class Settings(_Checked):
-    """Every setting of ``quantize``; frozen."""
+    """Settings of ``quantize``."""
 
-    samples: Count = Field(default=DEFAULT_SAMPLES, description="calibration samples, chosen by a hash of their ids")
-    salt: str = Field(default="", description="goes into that hash: another salt chooses other samples")
+    samples: Count = Field(
+        default=DEFAULT_SAMPLES, description="Number of calibration samples, chosen by a hash of their ids"
+    )
+    salt: str = Field(
+        default="",
+        description="Text mixed into the hash that chooses calibration samples; another salt chooses other samples",
+    )
     preprocessing: dict[str, Preprocessing] = Field(
         default={},
-        description="a block for the model's only input, or a mapping of input name to block ('' is the only input)",
+        description="Preprocessing of images: one block for the only input, or a mapping from input name to block",
     )
     estimator: Any = Field(
-        default="auto", description="how ranges are chosen", json_schema_extra=lambda s: _choices(s, _estimators)
+        default="auto",
+        description="Method that chooses the quantization ranges of activations",
+        json_schema_extra=lambda s: _choices(s, _estimators),
     )
-    ignore: Patterns = Field(default=(), description="layers left in floating point: NAME, type:TYPE or re:REGEX")
+    ignore: Patterns = Field(
+        default=(), description="Layers to leave in floating point, as NAME, type:TYPE or re:REGEX"
+    )
     target: Literal["cpu", "cpu-no-vnni"] = Field(
-        default="cpu", description="device; cpu-no-vnni: weights in half range, for AVX2 CPUs"
+        default="cpu",
+        description="Kind of device that runs the model; cpu-no-vnni halves the range of weights for CPUs without VNNI",
     )
     effort: str = Field(
         default="balanced",
-        description=f"how much is tried to keep accuracy. {described()}",
+        description=f"How much work is put into accuracy. {described()}",
         json_schema_extra=lambda s: _choices(s, lambda: list(EFFORTS)),
     )
 
     metric: Any = Field(
-        default=None, description="a name, or python:module:function", json_schema_extra={"type": ["string", "null"]}
+        default=None,
+        description="Metric that measures accuracy: a name from 'calib metrics', or python:module:function",
+        json_schema_extra={"type": ["string", "null"]},
     )
     higher_is_better: bool | None = Field(
-        default=None, description="direction of a metric of your own, which can't be guessed", validate_default=True
+        default=None,
+        description="Whether higher values of your own metric are better; required for python:module:function",
+        validate_default=True,
     )
     max_drop: Annotated[Number, Field(ge=0)] | None = Field(
-        default=None, description="the accuracy budget; without it nothing is reverted"
+        default=None,
+        description="Accuracy budget: the largest drop allowed. Without it no layer is returned to floating point",
     )
     drop: Literal["absolute", "relative"] = Field(
-        default="absolute", description="in the metric's unit, or divided by |baseline|"
+        default="absolute", description="Whether the drop is in the metric's unit or a fraction of the FP32 baseline"
     )
     reference: Number | None = Field(
-        default=None, description="the published FP32 figure; a baseline far from it stops the run"
+        default=None,
+        description="Published FP32 value of the metric; the run stops if the measured baseline is far from it",
     )
     confirm_split: Annotated[Number, Field(ge=0, le=0.9)] = Field(
-        default=0.0, description="share of the validation dataset that the search never sees"
+        default=0.0,
+        description="Share of the validation samples kept from the search and used only to confirm its result",
     )
     float_precision: Literal["f32", "bf16"] | None = Field(
         default=None,
-        description="that the budget is judged in; f32 unless given, and the drop at the machine's default is reported",
+        description="Floating-point precision in which the budget is checked; f32 unless given. The drop in the "
+        "machine's default precision is reported as well",
     )
 
-    time_limit: Seconds | None = Field(default=None, description="for the search, in seconds or as 30m, 2h")
-    max_evaluations: Count | None = Field(default=None, description="of the search, each over the validation dataset")
-    rank_samples: Count = Field(default=8, description="calibration samples that layers are ranked with")
+    time_limit: Seconds | None = Field(
+        default=None, description="Longest time the search may take, in seconds or as 30m or 2h"
+    )
+    max_evaluations: Count | None = Field(
+        default=None,
+        description="Most evaluations the search may make, each of them a pass over the validation samples",
+    )
+    rank_samples: Count = Field(
+        default=8,
+        description="Number of calibration samples used to measure how sensitive the outputs are to each layer",
+    )
     require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
-        default=None, description="against the faster of f32 and default FP32; layers that do not pay go back"
+        default=None,
+        description="Smallest speed-up accepted over FP32, in f32 or the machine's default precision, whichever is "
+        "faster. Where it is missed, layers that are slower in INT8 return to floating point",
     )
     speed: bool | None = Field(
         default=None,
-        description="time INT8 and its layers against f32 and the default precision (a second); "
-        "unless given, where there is a budget",
+        description="Whether to time INT8, layer by layer, against FP32 in f32 and in the machine's default precision, "
+        "which takes about a second; by default only when there is an accuracy budget",
     )
     threads: Count | None = Field(
-        default=None, description="samples run in parallel, one thread each; all cores unless given"
+        default=None, description="Number of samples run in parallel, one thread each; one per core unless given"
     )
-    memory_limit: Bytes | None = Field(default=None, description="above it the ranking works in groups; bytes or 2GiB")
+    memory_limit: Bytes | None = Field(
+        default=None,
+        description="Memory that measuring the sensitivity of layers may add, in bytes or as 2GiB; layers are measured "
+        "in groups that fit. A quarter of the free memory unless given",
+    )
 
     @field_validator("preprocessing", mode="before")
     @classmethod
@@ -298,9 +341,9 @@ class Settings(_Checked):
         """Return the block of an input: that of its name (or another of its names), over the nameless one.
 
         Args:
-            name: of the input.
-            aliases: its other names.
-            only: the model has no other input, so that the nameless block is meant for it.
+            name: Name of the input.
+            aliases: Other names of the same input.
+            only: Whether the model has no other input, so that the nameless block is meant for it.
         """
         fields: dict[str, Any] = {}
         for key in (("",) if only else ()) + (*aliases, name):

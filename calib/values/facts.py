@@ -1,6 +1,6 @@
-"""What a run found and decided: the values that report.json is, and every other report is made from.
+"""What a run found and decided: the content of report.json, from which every other report is made.
 
-Times are seconds unless the name ends in ``_ms``. Text may come from a model file: escape it wherever it becomes
+Times are in seconds unless the name ends in ``_ms``. Text may come from a model file: escape it wherever it becomes
 markup.
 """
 
@@ -16,7 +16,7 @@ Status = Literal["quantized", "within_budget", "over_budget", "fp32_kept", "plan
 
 
 class Frozen(BaseModel):
-    """Base of all values here."""
+    """Base class of all facts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
@@ -25,68 +25,76 @@ class TensorFacts(Frozen):
     """An input or output of the model."""
 
     name: str
-    shape: str = Field(description="as OpenVINO prints it, ? for dynamic dimensions")
+    shape: str = Field(description="Shape as OpenVINO prints it, with ? for dynamic dimensions")
     type: str
 
 
 class ModelFacts(Frozen):
-    """The model as it came."""
+    """The model before quantization."""
 
     name: str
     source: str = ""
     format: Literal["ir", "onnx", "memory"] = "ir"
-    fingerprint: str = Field(default="", description="sha256 of the file bytes")
+    fingerprint: str = Field(default="", description="SHA-256 of the bytes of the model files")
     inputs: list[TensorFacts] = []
     outputs: list[TensorFacts] = []
     operations: int = 0
-    bytes_before: int = Field(default=0, description="size of the weights file (.bin, .onnx) as it came")
-    bytes_after: int = Field(default=0, description="size of the .bin written; 0 before it is written")
-    normalization: list[str] = Field(default=[], description="what was changed on load, one sentence each")
+    bytes_before: int = Field(
+        default=0, description="Size in bytes of the weights file (.bin or .onnx) before quantization"
+    )
+    bytes_after: int = Field(default=0, description="Size in bytes of the .bin file written; 0 before it is written")
+    normalization: list[str] = Field(default=[], description="Changes made while loading, one sentence each")
     preprocessing: list[str] = Field(
-        default=[], description="preprocessing found in the IR or embedded, one sentence each"
+        default=[], description="Preprocessing found in the IR or embedded into it, one sentence each"
     )
 
 
 class SettingFacts(Frozen):
-    """A setting and where its value came from."""
+    """A setting and where its value comes from."""
 
     key: str
     value: Any
-    origin: str = Field(description="flag, --set, --config FILE, rt_info or default")
+    origin: str = Field(description="Where the value comes from: flag, --set, --config FILE, rt_info or default")
 
 
 class LayerFacts(Frozen):
-    """One Convolution, GroupConvolution, ConvolutionBackpropData, MatMul or fused Add."""
+    """One Convolution, GroupConvolution, ConvolutionBackpropData or MatMul, or an Add fused into one."""
 
     name: str
     type: str
     output_shape: str = ""
     weight_shape: str = ""
-    macs: int = Field(default=0, description="multiply-accumulates for one inference; 0 where unknown (dynamic)")
+    macs: int = Field(
+        default=0, description="Multiply-accumulates per inference; 0 if unknown because shapes are dynamic"
+    )
     planned: Literal["int8", "float"]
     executed: str = Field(
-        default="", description="precision of the primitive that ran: i8, f32, bf16…; '' if not asked"
+        default="",
+        description="Precision of the primitive that was executed: i8, f32, bf16…; empty if it was not looked up",
     )
-    primitive: str = Field(default="", description="the executed primitive as OpenVINO names it")
+    primitive: str = Field(default="", description="Name that OpenVINO gives to the executed primitive")
     reason: str = Field(
-        default="", description="why it stays in floating point, was reverted, or did not run as planned"
+        default="", description="Why the layer stays in floating point, was reverted or did not run as planned"
     )
     reverted: bool = False
     sqnr_db: float | None = Field(
-        default=None, description="of its output in the INT8 model, the error of all layers before it included"
+        default=None,
+        description="SQNR in dB of the layer's output in the INT8 model, with the error of all layers before it",
     )
     weight_sqnr_db: float | None = Field(
-        default=None, description="of its INT8 weights against those they round, equalized where that was kept"
+        default=None,
+        description="SQNR in dB of the INT8 weights against the weights they are rounded from, after any equalization",
     )
-    time_fp32_ms: float | None = Field(default=None, description="of one inference, in the FP32 model run in f32")
+    time_fp32_ms: float | None = Field(default=None, description="Time per inference in the FP32 model run in f32")
     time_default_ms: float | None = Field(
-        default=None, description="in the FP32 model run in the machine's default precision; None where that is f32"
+        default=None,
+        description="Time per inference in the FP32 model run in the machine's default precision; null if that is f32",
     )
-    time_int8_ms: float | None = Field(default=None, description="in the INT8 model")
+    time_int8_ms: float | None = Field(default=None, description="Time per inference in the INT8 model")
 
 
 class QuantizerFacts(Frozen):
-    """One activation FakeQuantize."""
+    """One FakeQuantize on an activation."""
 
     tensor: str
     layers: list[str]
@@ -99,38 +107,45 @@ class QuantizerFacts(Frozen):
     estimator: str
     reason: str = ""
     clipped: float | None = Field(
-        default=None, description="share of values outside the range; None without a histogram"
+        default=None, description="Share of values outside the range; null without a histogram"
     )
-    candidates: dict[str, tuple[float, float]] = Field(default={}, description="the range each estimator would choose")
-    histogram_edges: list[float] = Field(default=[], description="at most 65 edges, for drawing")
+    candidates: dict[str, tuple[float, float]] = Field(default={}, description="Range that each estimator would choose")
+    histogram_edges: list[float] = Field(default=[], description="Edges of the histogram that is drawn, at most 65")
     histogram_counts: list[int] = []
 
 
 class CorrectionFacts(Frozen):
-    """What one correction changed on one layer, kept or not."""
+    """What one correction changed in one layer, whether kept or not."""
 
     correction: str
-    layer: str = Field(description="or tensor; empty for the whole network, whose outputs the SQNR is of then")
+    layer: str = Field(
+        description="Layer or tensor corrected; empty for the whole network, with the SQNR of its outputs"
+    )
     kept: bool
-    sqnr_before_db: float | None = Field(default=None, description="on samples that had no say; of what: see detail")
-    sqnr_after_db: float | None = None
+    sqnr_before_db: float | None = Field(
+        default=None,
+        description="SQNR in dB before the correction, on samples it did not learn from; detail says of what",
+    )
+    sqnr_after_db: float | None = Field(default=None, description="The same SQNR after the correction")
     detail: str = ""
 
 
 class CandidateFacts(Frozen):
-    """A complete recipe, scored on held-out calibration samples."""
+    """A quantized model scored on held-out calibration samples."""
 
     name: str
-    sqnr_db: float = Field(description="of the typical sample; of the logits where an output is probabilities")
+    sqnr_db: float = Field(
+        description="SQNR in dB of the outputs for a typical sample; of the logits where an output holds probabilities"
+    )
     chosen: bool
     detail: str = ""
 
 
 class RankFacts(Frozen):
-    """How sensitive the outputs are to quantizing this unit alone."""
+    """How sensitive the outputs are to quantizing this unit alone; a unit is the smallest set of layers to revert."""
 
     layers: list[str]
-    sensitivity: float = Field(description="normalized squared error of the outputs with only this unit in INT8")
+    sensitivity: float = Field(description="Normalized squared error of the outputs with only this unit in INT8")
 
 
 class SearchStepFacts(Frozen):
@@ -147,7 +162,7 @@ class SearchStepFacts(Frozen):
 
 
 class FinalistFacts(Frozen):
-    """A plan within the budget whose latency was measured."""
+    """A plan within the budget whose latency was measured to choose the fastest."""
 
     reverted: list[str]
     drop: float
@@ -156,40 +171,46 @@ class FinalistFacts(Frozen):
 
 
 class AccuracyFacts(Frozen):
-    """The promise and how it was kept."""
+    """The accuracy budget, and the accuracy of the model that was written."""
 
     metric: str
     higher_is_better: bool
     unit: str = ""
     baseline: float
     quantized: float
-    drop: float = Field(description="positive is worse, in the metric's unit, or relative")
+    drop: float = Field(
+        description="Drop from the baseline, positive if worse, in the metric's unit or as a fraction of the baseline"
+    )
     drop_kind: Literal["absolute", "relative"] = "absolute"
-    interval: tuple[float, float] | None = Field(default=None, description="95 % interval of the drop")
+    interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the drop")
     interval_method: str = ""
     budget: float | None = None
     samples: int = 0
     confirmed_samples: int = Field(
-        default=0, description="samples the search never saw; 0 without a confirmation split"
+        default=0, description="Samples used only for confirmation; 0 without a confirmation split"
     )
     precision: str = "f32"
     drop_default_precision: float | None = Field(
-        default=None, description="drop when run with the machine's default hint"
+        default=None, description="Drop of the INT8 model run in the machine's default precision"
     )
     default_precision: str = ""
     given_up_drop: float | None = Field(
-        default=None, description="drop of the INT8 model that was given up, where the FP32 model was kept"
+        default=None, description="Drop of the INT8 model that was rejected, where the FP32 model was kept"
     )
-    note: str = Field(default="", description="plain sentence, such as a budget below what the samples can show")
-    stopped: str = Field(default="", description="why the search ended early, such as an interruption")
-    bound_evaluations: int = Field(default=0, description="most evaluations of the search, stated before it began")
-    bound_s: float = Field(default=0.0, description="most seconds they were expected to take, stated before")
+    note: str = Field(default="", description="Remark, such as that the budget is smaller than the samples can resolve")
+    stopped: str = Field(default="", description="Why the search ended early, such as an interruption")
+    bound_evaluations: int = Field(
+        default=0, description="Upper bound on the evaluations of the search, known before it began"
+    )
+    bound_s: float = Field(
+        default=0.0, description="Upper bound on the seconds of the search, estimated before it began"
+    )
     images_evaluated: int = 0
     compilations: int = 0
 
 
 class SpeedFacts(Frozen):
-    """Medians of interleaved runs."""
+    """Latencies and speed-ups, from medians of interleaved runs."""
 
     latency_f32_ms: float
     latency_default_ms: float
@@ -197,14 +218,20 @@ class SpeedFacts(Frozen):
     default_precision: str = ""
     speedup_f32: float
     speedup_default: float
-    interval_f32: tuple[float, float] | None = Field(default=None, description="95 % interval of speedup_f32")
-    interval_default: tuple[float, float] | None = Field(default=None, description="95 % interval of speedup_default")
-    noisy: bool = Field(default=False, description="too noisy for a claim; the note says why")
+    interval_f32: tuple[float, float] | None = Field(
+        default=None, description="95 % confidence interval of speedup_f32"
+    )
+    interval_default: tuple[float, float] | None = Field(
+        default=None, description="95 % confidence interval of speedup_default"
+    )
+    noisy: bool = Field(
+        default=False, description="Whether the machine was too noisy for a conclusion; the note says why"
+    )
     note: str = ""
 
 
 class StageFacts(Frozen):
-    """What a stage of the pipeline cost."""
+    """Time that a stage of the pipeline took."""
 
     name: str
     wall: float
@@ -212,16 +239,16 @@ class StageFacts(Frozen):
 
 
 class Report(Frozen):
-    """report.json."""
+    """Everything a run found and decided; the content of report.json."""
 
     schema_version: int = SCHEMA_VERSION
     calib_version: str
     status: Status
-    status_reason: str = Field(default="", description="plain sentence")
+    status_reason: str = Field(default="", description="Sentence that explains the status; may be empty")
     model: ModelFacts
     environment: dict[str, str] = {}
     settings: list[SettingFacts] = []
-    calibration: str = Field(default="", description="source of the calibration data")
+    calibration: str = Field(default="", description="Where the calibration samples come from")
     calibration_samples: int = 0
     validation: str = ""
     layers: list[LayerFacts] = []
@@ -233,7 +260,7 @@ class Report(Frozen):
     finalists: list[FinalistFacts] = []
     accuracy: AccuracyFacts | None = None
     output_sqnr_db: dict[str, float] = Field(
-        default={}, description="output name → SQNR against FP32 on calibration samples"
+        default={}, description="Mapping from output name to its SQNR in dB against FP32 on calibration samples"
     )
     speed: SpeedFacts | None = None
     stages: list[StageFacts] = []
@@ -241,18 +268,20 @@ class Report(Frozen):
 
 
 class Inspection(Frozen):
-    """What ``calib inspect`` found: every layer that could run in INT8, and what becomes of it."""
+    """What ``calib inspect`` found: every layer that could run in INT8, and what it will run in."""
 
     schema_version: int = SCHEMA_VERSION
     calib_version: str
     model: ModelFacts
-    quantized: bool = Field(description="the model holds FakeQuantize already; layers say what they execute in")
+    quantized: bool = Field(
+        description="Whether the model holds FakeQuantize already; if so, its layers say what they execute in"
+    )
     layers: list[LayerFacts] = []
     notes: list[str] = []
 
 
 class Evaluation(Frozen):
-    """One model measured with one metric."""
+    """The value of one metric for one model."""
 
     schema_version: int = SCHEMA_VERSION
     calib_version: str
@@ -262,34 +291,40 @@ class Evaluation(Frozen):
     higher_is_better: bool
     unit: str = ""
     value: float
-    interval: tuple[float, float] | None = Field(default=None, description="95 % interval of the value")
+    interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the value")
     interval_method: str = ""
     samples: int
-    precision: str = Field(description="that layers in floating point ran in")
-    isa: str = Field(default="", description="the instruction set it was limited to; '' for the machine's own")
-    reference: float | None = Field(default=None, description="the published figure it was checked against")
+    precision: str = Field(description="Precision of the layers in floating point")
+    isa: str = Field(default="", description="Instruction set that the run was limited to; empty if it was not limited")
+    reference: float | None = Field(default=None, description="Published value that the result was checked against")
     notes: list[str] = []
 
 
 class LayerComparison(Frozen):
-    """One layer of two models on the same samples."""
+    """One layer in two models, on the same samples."""
 
     name: str
-    other_name: str = Field(default="", description="in the second model, where it is another one")
+    other_name: str = Field(default="", description="Name of the layer in the second model, if it differs")
     type: str
     output_shape: str = ""
     matched: Literal["name", "position"] = "name"
     sqnr_db: float = Field(
-        description="of the second model's output against the first's; the error of all layers before is in it"
+        description="SQNR in dB of the layer's output in the second model against the first, with the error of all "
+        "layers before it"
     )
     cosine: float
     rescaled: bool = Field(
-        default=False, description="its channels have other scales (equalization), undone before comparing"
+        default=False,
+        description="Whether its channels are scaled differently by equalization, which is undone before comparing",
     )
-    jump_db: float = Field(default=0.0, description="SQNR lost between the layers before and this one")
-    executed_before: str = Field(default="", description="precision of the primitive that ran in the first model")
-    executed_after: str = ""
-    primitive: str = Field(default="", description="that ran in the second model")
+    jump_db: float = Field(default=0.0, description="SQNR in dB lost from the layers before to this one")
+    executed_before: str = Field(
+        default="", description="Precision of the primitive that was executed in the first model"
+    )
+    executed_after: str = Field(
+        default="", description="Precision of the primitive that was executed in the second model"
+    )
+    primitive: str = Field(default="", description="Primitive that was executed in the second model")
     time_before_ms: float | None = None
     time_after_ms: float | None = None
 
@@ -303,28 +338,28 @@ class Comparison(Frozen):
     after: ModelFacts
     data: str
     samples: int
-    layers: list[LayerComparison] = Field(default=[], description="in topological order")
-    first_jump: str = Field(default="", description="first layer where the error jumps; '' where it never does")
+    layers: list[LayerComparison] = Field(default=[], description="Layers in topological order")
+    first_jump: str = Field(default="", description="First layer where the error jumps; empty if there is none")
     output_sqnr_db: dict[str, float] = {}
     output_cosine: dict[str, float] = {}
-    unmatched: list[str] = Field(default=[], description="layers that only one of the models has")
+    unmatched: list[str] = Field(default=[], description="Layers that only one of the models has")
     notes: list[str] = []
 
 
 class BenchmarkEntry(Frozen):
-    """One model in one precision. Speed-ups are against the first entry."""
+    """One model in one precision. Speed-ups are relative to the first entry."""
 
     model: str
-    precision: str = Field(description="of the layers in floating point")
-    default: bool = Field(description="the precision that this machine takes by itself")
+    precision: str = Field(description="Precision of the layers in floating point")
+    default: bool = Field(description="Whether this is the precision that this machine chooses by itself")
     quantized: bool
-    int8_share: float = Field(description="share of the multiply-accumulates that executed in INT8")
-    latency_ms: float = Field(description="wall time of one inference, median")
-    latency_spread_ms: float = Field(description="half the distance between the quartiles")
+    int8_share: float = Field(description="Share of the multiply-accumulates executed in INT8")
+    latency_ms: float = Field(description="Median wall time of one inference")
+    latency_spread_ms: float = Field(description="Half of the interquartile range of the latency")
     latency_cpu_ms: float
     speedup: float
     speedup_interval: tuple[float, float]
-    throughput: float | None = Field(default=None, description="samples a second with all streams busy")
+    throughput: float | None = Field(default=None, description="Samples per second with all streams busy")
     throughput_gain: float | None = None
     throughput_interval: tuple[float, float] | None = None
 
@@ -335,14 +370,18 @@ class Benchmark(Frozen):
     schema_version: int = SCHEMA_VERSION
     calib_version: str
     environment: dict[str, str] = {}
-    data: str = Field(default="", description="'' for random numbers")
-    threads: int = Field(description="of one inference, for latency")
-    streams: int = Field(description="inferences at the same time, for throughput; 0 if it was not measured")
+    data: str = Field(default="", description="Where the samples come from; empty for random numbers")
+    threads: int = Field(description="Threads of one inference when latency is measured")
+    streams: int = Field(description="Parallel streams when throughput is measured; 0 if it was not measured")
     batch: int
     rounds: int
     entries: list[BenchmarkEntry]
-    basis: Literal["wall", "cpu"] = Field(default="wall", description="the time that speedup compares")
-    noisy: bool = Field(default=False, description="too noisy for a claim; the notes say why")
+    basis: Literal["wall", "cpu"] = Field(
+        default="wall", description="Time that the speed-ups compare: wall time or CPU time"
+    )
+    noisy: bool = Field(
+        default=False, description="Whether the machine was too noisy for a conclusion; the notes say why"
+    )
     notes: list[str] = []
 
 
@@ -354,15 +393,19 @@ class Doctor(Frozen):
     versions: dict[str, str]
     cpu: str
     features: dict[str, bool]
-    capabilities: list[str] = Field(default=[], description="as OpenVINO lists them")
-    limit: str = Field(default="", description="ONEDNN_MAX_CPU_ISA of this process")
-    cores: int = Field(description="that this process may use")
-    threads: int = Field(description="that OpenVINO takes for one inference by itself")
-    memory: int = Field(description="bytes")
+    capabilities: list[str] = Field(default=[], description="Capabilities of the CPU device as OpenVINO lists them")
+    limit: str = Field(default="", description="Value of ONEDNN_MAX_CPU_ISA in this process")
+    cores: int = Field(description="Number of cores that this process may use")
+    threads: int = Field(description="Number of threads that OpenVINO uses for one inference by default")
+    memory: int = Field(description="Memory of this machine in bytes")
     default_precision: str
-    exact_int8: bool = Field(description="sums of INT8 products are exact with full 8-bit weights")
-    extras: dict[str, dict[str, str]] = Field(description="extra → package → version; '' if it is not installed")
-    missing: dict[str, list[str]] = Field(
-        default={}, description="extra → what pip has to install for it, such as jiwer>=3.0; no extra that is complete"
+    exact_int8: bool = Field(description="Whether sums of INT8 products are exact with full 8-bit weights")
+    extras: dict[str, dict[str, str]] = Field(
+        description="Mapping from extra to package to version; the version is empty if it is not installed"
     )
-    advice: list[str] = Field(default=[], description="whether what is made here holds elsewhere, one sentence each")
+    missing: dict[str, list[str]] = Field(
+        default={}, description="Mapping from an incomplete extra to what pip has to install for it, such as jiwer>=3.0"
+    )
+    advice: list[str] = Field(
+        default=[], description="Whether results of this machine hold on others, one sentence each"
+    )

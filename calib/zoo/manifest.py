@@ -1,4 +1,4 @@
-"""The manifest of a zoo: which models, which data and settings, what a job may use; all its mistakes at once."""
+"""The manifest of a zoo: models, data, settings and resources of jobs. All mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -29,17 +29,23 @@ class _Checked(BaseModel):
 
 
 class Source(_Checked):
-    """Where models are; exactly one of the kinds, and what to leave out."""
+    """Where to find models: exactly one of glob, onnx, omz, huggingface and list, and what to exclude."""
 
-    glob: Patterns | None = Field(default=None, description="IRs (.xml) below root; ** stands for any folders")
-    onnx: Patterns | None = Field(default=None, description="ONNX files below root")
-    omz: str | None = Field(
-        default=None, description="folder in Open Model Zoo's layout: <model>/<precision>/<model>.xml"
+    glob: Patterns | None = Field(
+        default=None, description="Patterns of IR files (.xml) below root; ** matches any folders"
     )
-    precision: str = Field(default="FP32", description="which of Open Model Zoo's folders")
-    huggingface: str | None = Field(default=None, description="folder of folders that hold openvino_model.xml")
-    list: str | None = Field(default=None, description="text file with one model a line, relative to root; # comments")
-    exclude: Patterns = Field(default=(), description="patterns of models to leave out")
+    onnx: Patterns | None = Field(default=None, description="Patterns of ONNX files below root")
+    omz: str | None = Field(
+        default=None, description="Folder in the layout of Open Model Zoo, <model>/<precision>/<model>.xml"
+    )
+    precision: str = Field(default="FP32", description="Precision folder to read in the layout of Open Model Zoo")
+    huggingface: str | None = Field(
+        default=None, description="Folder with every openvino_*model.xml below it, as Optimum exports them"
+    )
+    list: str | None = Field(
+        default=None, description="Text file with one model path per line, relative to root; # starts a comment"
+    )
+    exclude: Patterns = Field(default=(), description="Patterns of models to exclude")
 
     def kinds(self) -> tuple[str, ...]:
         """Return which kinds were given; exactly one is right."""
@@ -48,44 +54,49 @@ class Source(_Checked):
 
 
 class Resources(_Checked):
-    """What one job may use."""
+    """Resources of one job."""
 
-    threads: Count = Field(default=1, description="of one job")
-    memory: Bytes | None = Field(default=None, description="resident memory above which a job is ended: bytes or 2GiB")
-    timeout: Seconds | None = Field(default=None, description="of one attempt: seconds, 30m or 2h")
+    threads: Count = Field(default=1, description="Number of threads of one job")
+    memory: Bytes | None = Field(
+        default=None, description="Resident memory above which a job is stopped, in bytes or as 2GiB"
+    )
+    timeout: Seconds | None = Field(default=None, description="Longest time of one attempt, in seconds or as 30m or 2h")
     retries: Annotated[int, Field(ge=0, le=100)] = Field(
-        default=2, description="further attempts after a worker was killed or lost"
+        default=2, description="Number of further attempts after a worker was killed or lost"
     )
 
 
 class Defaults(Settings):
-    """Settings of every job, and its data."""
+    """Settings and data of every job."""
 
     calibration: str | None = Field(
-        default=None, description="DATA as in calib quantize, from the manifest's folder; python: needs --allow-python"
+        default=None,
+        description="Samples to calibrate with, as DATA of 'calib quantize'; paths are relative to the manifest",
     )
-    validation: str | None = Field(default=None, description="DATA with targets that accuracy is measured on")
+    validation: str | None = Field(
+        default=None, description="Samples with targets to measure accuracy on, in the same form"
+    )
 
 
 class Override(Defaults):
-    """Settings of the models that a pattern names; a later override is stronger."""
+    """Settings for the models that match a pattern; later overrides win over earlier ones."""
 
-    match: Patterns = Field(description="models: patterns of their paths below root, with or without suffix")
+    match: Patterns = Field(description="Patterns of model paths below root, with or without suffix")
     resources: Resources = Resources()
 
 
 class Manifest(_Checked):
-    """A zoo."""
+    """A zoo: models to quantize with their settings."""
 
     version: Literal[1] = 1
-    root: str = Field(default=".", description="folder that patterns start from and never leave; relative to the file")
+    root: str = Field(default=".", description="Folder that all models lie below, relative to the manifest")
     output: str | None = Field(
-        default=None, description="folder or fsspec URL for the models; beside the store unless given"
+        default=None, description="Folder or fsspec URL to write the models to; next to zoo.sqlite unless given"
     )
     defaults: Defaults = Defaults()
     sources: Annotated[list[Source], Field(min_length=1)]
     matrix: dict[str, list[Any]] = Field(
-        default={}, description="setting → values; every combination is a job for each model"
+        default={}, description="Mapping from a setting to a list of values; each combination is one job per model"
     )
     overrides: list[Override] = []
     resources: Resources = Resources()

@@ -156,7 +156,7 @@ def test_an_empty_path_is_wrong_usage_and_not_the_current_folder(
 ):
     monkeypatch.chdir(tmp_path)
     ended = run(*(word.strip("∅") for word in line.split()))
-    assert (ended.code, ended.out) == (2, "") and f"argument behind {EMPTY[line]} is empty" in ended.err
+    assert (ended.code, ended.out) == (2, "") and f"argument after {EMPTY[line]} is empty" in ended.err
     assert not list(tmp_path.iterdir())
 
 

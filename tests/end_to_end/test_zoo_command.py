@@ -37,11 +37,11 @@ def test_plan_run_status_and_export_tell_of_the_same_jobs(calib: Calib, tmp_path
     manifest = write_zoo(tmp_path, "ab")
     code, out, _ = calib("plan", manifest)
     assert code == 0 and "2 jobs, 2 to run, about" in out and out.count("~") == 5  # two jobs' times and memories
-    assert "operations and another machine's speed" in out
+    assert "operations and the speed of another machine" in out
     code, out, err = calib("run", manifest, "-j", "2", "--only", "b")
     assert code == 0 and "b: quantized" in err and "1 model: 1 quantized" in out
     code, out, _ = calib("plan", manifest)
-    assert "2 jobs, 1 to run, about" in out and "what 1 job took here" in out and out.count("~") == 3
+    assert "2 jobs, 1 to run, about" in out and "the cost of 1 finished job here" in out and out.count("~") == 3
     assert calib("status", manifest)[1].splitlines()[0].startswith("── 2 models: 1 quantized, 1 waiting")
     assert calib("run", manifest)[0] == 0
 
@@ -74,7 +74,7 @@ def test_shards_with_stores_of_their_own_are_merged(calib: Calib, tmp_path: Path
 def test_what_is_left_after_the_time_limit_is_exit_code_4_and_the_next_run_goes_on(calib: Calib, tmp_path: Path):
     manifest = write_zoo(tmp_path, "a")
     code, out, _ = calib("run", manifest, "--time-limit", "0.1s")
-    assert code == 4 and "1 waiting" in out and "1 job left; run again to go on" in out
+    assert code == 4 and "1 waiting" in out and "1 job left; run again to continue" in out
     assert calib("retry", manifest)[0] == 0
 
 
