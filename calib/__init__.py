@@ -1,6 +1,6 @@
 """calib: INT8 calibration of OpenVINO IR under an accuracy budget.
 
-``PUBLIC`` is the whole public surface; each name is imported when it is first used, so that ``import calib`` is cheap.
+``PUBLIC`` lists every public name. Each is imported when it is first used, so that ``import calib`` is cheap.
 """
 
 from __future__ import annotations

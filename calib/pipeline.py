@@ -44,23 +44,24 @@ def quantize(
     """Quantize a model to INT8, within an accuracy budget if there is one.
 
     Args:
-        model: an IR, an ONNX file, or a model in memory (not edited).
-        calibration: a DATA string, or a re-iterable of samples: an array, a tuple in input order, or a dict by input
-            name; with one input a pair is (feed, target).
-        validation: the same, with targets where the metric needs them; the calibration samples by default.
-        plan: replay this plan (a file or a value) instead of finding one; its ranges are kept.
-        statistics: an .npz that statistics are read from, or written to where it is not there yet.
-        store: an SQLite file for the verdicts of the search, so that it can be resumed.
-        resume: go on from what ``store`` holds.
-        config: a YAML or JSON file of settings.
-        sets: ``"key=value"`` settings, stronger than the file and weaker than ``settings``.
-        allow_python: whether ``python:module:function`` is run: None for what is given as an argument and not for what
-            ``config`` names, True for both, False for neither.
-        progress: told of each stage; silent by default.
-        settings: any setting by name (``calib schema config`` lists them), such as ``metric`` and ``max_drop``.
+        model: Path of an IR or ONNX file, or a model in memory, which is not edited.
+        calibration: Calibration samples: a DATA string, or an iterable that can be read more than once. A sample is an
+            array, a tuple in input order or a dict by input name; for a model with one input a pair is (feed, target).
+        validation: Validation samples in the same form, with targets if the metric needs them; the calibration samples
+            by default.
+        plan: Plan to apply instead of making one, as a file or a value; its ranges are kept.
+        statistics: Path of an .npz file to read the statistics from, or to write them to if it does not exist.
+        store: Path of an SQLite file for the results of the search, so that it can be resumed.
+        resume: Whether to continue from the results in ``store``.
+        config: Path of a YAML or JSON file of settings.
+        sets: Settings as ``"key=value"``; they override the file and are overridden by ``settings``.
+        allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is given as an
+            argument but not if ``config`` names it.
+        progress: Receives the progress of each stage; silent by default.
+        settings: Settings by name, such as ``metric`` and ``max_drop``; ``calib schema config`` lists them all.
 
     Raises:
-        CalibError: see ``calib.errors`` for the kinds. A missed budget is a result: see ``report.status``.
+        CalibError: Any error; ``calib.errors`` lists the kinds. A missed budget is a result, see ``report.status``.
     """
     clock = Clock(progress)
     with clock("load"):
@@ -103,14 +104,14 @@ def plan(
     sets: Sequence[str] = (),
     **settings: Any,
 ) -> QuantizationPlan:
-    """Find the layers and place quantizers; runs nothing, so ranges are missing."""
+    """Find the layers and place quantizers without running the model; ranges are still missing."""
     return place_quantizers(prepare(model, calibration, flags=settings, sets=sets, config=config))
 
 
 def inspect(
     model: str | Path | ov.Model, *, config: str | Path | None = None, sets: Sequence[str] = (), **settings: Any
 ) -> Inspection:
-    """List every layer: whether it would be quantized, why not, or, for a quantized model, what it executes in."""
+    """List every layer: whether it would be quantized and if not why, or what it executes in if it is quantized."""
     job = prepare(model, None, flags=settings, sets=sets, config=config, need_float=False)
     quantized = job.loaded.quantized or job.loaded.weight_compressed
     bare = listed(job.loaded, job.view, job.settings.ignore, exact_int8=job.settings.exact_int8)
@@ -135,16 +136,16 @@ def evaluate(
     """Measure a model, FP32 or INT8, with a metric.
 
     Args:
-        model: as for ``quantize``; may be quantized already.
-        validation: DATA or samples.
-        metric: a name, Metric or function; it has to be one that needs no FP32 outputs.
-        precision: of the layers in floating point: f32, bf16, or default for what the machine takes by itself.
-        isa: run in a child process as a CPU limited to this instruction set would.
-        config: a YAML or JSON file of settings.
-        sets: ``"key=value"`` settings.
-        allow_python: as for ``quantize``.
-        progress: told of each stage.
-        settings: any setting by name.
+        model: Model as for ``quantize``; it may be quantized already.
+        validation: Validation samples, as for ``quantize``.
+        metric: Name of a metric, a Metric or a function; one that compares with FP32 outputs is refused.
+        precision: Precision of the layers in floating point: f32, bf16, or default for the machine's own choice.
+        isa: Instruction set to limit the CPU to, such as avx2; the model then runs in a child process.
+        config: Path of a YAML or JSON file of settings.
+        sets: Settings as ``"key=value"``.
+        allow_python: Whether ``python:module:function`` may run, as for ``quantize``.
+        progress: Receives the progress of each stage.
+        settings: Settings by name.
     """
     if isa is not None:
         flags = {"precision": precision, "allow_python": allow_python, **settings}

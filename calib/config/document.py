@@ -33,9 +33,9 @@ class Document:
     """What a file says.
 
     Attributes:
-        source: the file, for messages.
-        data: mappings, lists and scalars; None for an empty file.
-        lines: place (keys and indices from the root) → line number from 1; empty for JSON.
+        source: The file, for messages.
+        data: Mappings, lists and scalars; None for an empty file.
+        lines: Place (keys and indices from the root) → line number from 1; empty for JSON.
     """
 
     source: str
@@ -55,7 +55,7 @@ def read_document(path: str | Path) -> Document:
     """Read a file: JSON where the name ends in ``.json``, else YAML 1.2.
 
     Raises:
-        ConfigError: it can't be read, or holds what the module's first lines refuse; every such place is named.
+        ConfigError: It can't be read, or holds what the module's first lines refuse; every such place is named.
     """
     source = str(path)
     try:

@@ -27,9 +27,9 @@ class Resolved:
     """Settings, and where each of them came from.
 
     Attributes:
-        origins: dotted key → "flag", "--set", "--config FILE" or "rt_info"; a key that is not there has its default.
-        places: dotted key → file, line and key, for what the config file says and nothing overrides.
-        notes: what rt_info said and was not listened to, one sentence each.
+        origins: Dotted key → "flag", "--set", "--config FILE" or "rt_info"; a key that is not there has its default.
+        places: Dotted key → file, line and key, for what the config file says and nothing overrides.
+        notes: What rt_info said and was not listened to, one sentence each.
     """
 
     settings: Settings
@@ -69,13 +69,13 @@ def resolve(
     """Merge the sources of settings, setting by setting, and check the result once.
 
     Args:
-        flags: dotted key → value; None means not given.
+        flags: Dotted key → value; None means not given.
         sets: "key=value", the value being YAML.
-        config: a YAML or JSON file.
-        rt_info: dotted key → value; only ``preprocessing`` with RT_INFO_FIELDS is listened to.
+        config: A YAML or JSON file.
+        rt_info: Dotted key → value; only ``preprocessing`` with RT_INFO_FIELDS is listened to.
 
     Raises:
-        ConfigError: all the mistakes of all sources, each with its place.
+        ConfigError: All the mistakes of all sources, each with its place.
     """
     given, notes = _from_rt_info(rt_info or {})
     mistakes: list[_Mistake] = []

@@ -29,7 +29,7 @@ def parse_duration(value: Any) -> Any:
     """Return seconds for "90s", "30m", "2h" or "1h30m"; a number is seconds already.
 
     Raises:
-        ValueError: the text is no duration.
+        ValueError: The text is no duration.
     """
     if not isinstance(value, str) or re.fullmatch(r"\d+(\.\d+)?", value.strip()):
         return value
@@ -43,7 +43,7 @@ def parse_memory(value: Any) -> Any:
     """Return bytes for "512MiB", "2GiB" or "1.5 GB"; a number is bytes already.
 
     Raises:
-        ValueError: the text is no amount of memory.
+        ValueError: The text is no amount of memory.
     """
     if not isinstance(value, str):
         return value
@@ -193,7 +193,7 @@ class Settings(_Checked):
     )
     target: Literal["cpu", "cpu-no-vnni"] = Field(
         default="cpu",
-        description="Kind of device that runs the model; cpu-no-vnni halves the range of weights for CPUs without VNNI",
+        description="Kind of CPU that runs the model; cpu-no-vnni keeps INT8 sums from saturating on CPUs without VNNI",
     )
     effort: str = Field(
         default="balanced",

@@ -1,5 +1,5 @@
-"""What one run does, step by step: the modules that join the other packages, in the order of ``calib/pipeline.py``.
+"""The steps of a run, in the order of ``calib/pipeline.py``: the modules that join the other packages.
 
-Here belong steps that need a model, samples and settings at once. Maths belongs in ``ranges``, ``accuracy`` and the
-``*_core`` modules of ``corrections``; edits of a model in ``graph``; what a page or a terminal shows in ``report``.
+Steps that need a model, samples and settings at once belong here. Maths belongs in ``ranges``, ``accuracy`` and the
+``*_core`` modules of ``corrections``, edits of a model in ``graph``, and pages and terminal output in ``report``.
 """

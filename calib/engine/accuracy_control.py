@@ -1,4 +1,4 @@
-"""Accuracy control: the FP32 baseline, the search for the fastest plan within the budget, and what it found."""
+"""Accuracy control: measure the FP32 baseline and search for the fastest plan within the budget."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
 
 @dataclass(frozen=True)
 class Controlled:
-    """What accuracy control left.
+    """The result of accuracy control.
 
     Attributes:
-        built: the model to write, None for FP32.
-        facts: its accuracy, for the report.
-        result: of the search.
-        ranking: the layers by their sensitivity, where they had to be ranked.
-        warnings: sentences for the report.
+        built: Model to write; None for the FP32 model.
+        facts: Accuracy of that model, for the report.
+        result: Result of the search; None where there was no search.
+        ranking: Layers by their sensitivity; empty if they did not have to be ranked.
+        warnings: Sentences for the report.
     """
 
     built: Int8Model | None
@@ -68,16 +68,16 @@ def control_accuracy(
     """Find the fastest plan within the budget, or the best one there is.
 
     Args:
-        job: with ``max_drop`` in its settings; without one the drop is measured and nothing is reverted.
-        whole: everything in INT8.
-        evaluator: measures.
-        store: where every verdict is written the moment it is known; None for a temporary file.
-        resume: go on from what the store holds.
-        stage: told of every step.
+        job: Run with ``max_drop`` in its settings; without it the drop is measured and nothing is reverted.
+        whole: Model with everything in INT8.
+        evaluator: Evaluator that measures each model.
+        store: Path of the file that every result is written to at once; None for a temporary file.
+        resume: Whether to continue from the results in the store.
+        stage: Receives the progress of every step.
 
     Raises:
-        BaselineError: the FP32 baseline can't be right.
-        UsageError: time was up before a single INT8 model was evaluated.
+        BaselineError: The FP32 baseline can't be right.
+        UsageError: The time was up before a single INT8 model was evaluated.
     """
     with open_store(store, resume) as verdicts, Interrupts() as interrupts:
         evaluator = replace(evaluator, check=interrupts.check)  # between two samples, not while a verdict is written
@@ -97,14 +97,14 @@ def control_accuracy(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the search is asked, and what answers it.
+    """The problem for the search and the objects that evaluate its plans.
 
     Attributes:
-        run: what its verdicts are stored under.
-        problem: for the search.
-        expected: what it will cost at most.
-        candidates: the INT8 models.
-        evaluator: runs them; it keeps margins where the baseline has them.
+        run: Key under which results are stored.
+        problem: Problem for the search.
+        expected: Upper bound on the cost of the search.
+        candidates: INT8 models of the plans.
+        evaluator: Evaluator of the models; it keeps margins if the baseline has them.
     """
 
     run: str
@@ -141,7 +141,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: _Baseline
 
 
 def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
-    """Return the problem with every step of its search told to the stage, after what it will cost at most."""
+    """Return the problem with progress reports to the stage: first the most it can cost, then every step."""
     problem, budget = asked.problem, ""
     if job.settings.max_drop is not None:
         stage.say(f"search: {asked.expected.sentence}")
@@ -156,14 +156,14 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
 
 @dataclass(frozen=True)
 class _Baseline:
-    """What the FP32 model did on the validation samples.
+    """Results of the FP32 model on the validation samples.
 
     Attributes:
-        parts: the metric's, one a sample.
-        moved: the same with labels moved by −1 and +1; empty where the metric has no labels to move.
-        margins: ``(samples,)`` how far each is from another verdict; None where the metric does not know.
-        contents: hash of all samples and their targets.
-        seconds: what the pass took.
+        parts: Parts of the metric, one per sample.
+        moved: The same with labels moved by −1 and +1; empty if the metric has no labels to move.
+        margins: Distance of each sample from another result, ``(samples,)``; None if the metric does not give it.
+        contents: Hash of all samples and their targets.
+        seconds: Duration of the pass.
     """
 
     parts: Sequence[Any]
@@ -175,7 +175,7 @@ class _Baseline:
 
 
 def _checked_baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
-    """Return FP32's accuracy, refused where it can't be right."""
+    """Return the accuracy of FP32; raise an error if it can't be right."""
     baseline, metric = _baseline(store, evaluator, stage), evaluator.metric
     check_baseline(
         float(metric.aggregate(baseline.parts)),
@@ -191,7 +191,7 @@ def _checked_baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _B
 
 
 def _baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
-    """Run FP32, or take what the store knows, which holds as long as samples and targets are what they were."""
+    """Run FP32, or take its results from the store if samples and targets are unchanged."""
     key = "fp32/" + _hash([evaluator.job.loaded.facts.fingerprint, *evaluator.identity()])
     everything = np.arange(len(evaluator.ids), dtype=np.int64)
     known, warnings = store.get(key, "baseline"), []
@@ -225,9 +225,9 @@ def _baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
 
 
 def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: _Baseline) -> str:
-    """Return what a verdict depends on and nothing else: the models of all plans, the samples, how they are judged.
+    """Return a hash of everything that a stored result depends on: the models of all plans, the samples and the metric.
 
-    Budgets, limits and the split decide which plans are asked for, not what is answered.
+    Budgets, limits and the split are left out: they decide which plans are evaluated, not with what result.
     """
     precision = job.settings.float_precision or "f32"
     kept = "margins" if baseline.margins is not None else ""
@@ -248,7 +248,7 @@ def _hash(parts: Any) -> str:
 
 
 def _nothing_known(why: str) -> BaseException:
-    """Return how a search ends that was stopped before its first verdict: there is no best model then."""
+    """Return the error of a search that was stopped before its first result: there is no best model then."""
     if "interrupted" in why:
         return KeyboardInterrupt()
     return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
@@ -257,7 +257,7 @@ def _nothing_known(why: str) -> BaseException:
 def _ranking(
     store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers]
 ) -> tuple[RankedUnit, ...]:
-    """Return the units, most sensitive first, from the store where they were ranked before."""
+    """Return the units, most sensitive first; read them from the store if they were ranked before."""
     ids = job.ids[: job.settings.rank_samples]
     key = f"{run}/{_hash(ids)}"
     if (known := store.ranking(key)) is None:
@@ -281,7 +281,7 @@ def _deadline(limit: float | None) -> Callable[[], bool]:
 
 
 def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
-    """Return the model that the search chose and its accuracy, at the machine's default precision too."""
+    """Return the model that the search chose with its accuracy, in the machine's default precision too."""
     problem, evaluator, candidates = asked.problem, asked.evaluator, asked.candidates
     metric, figure = evaluator.metric, result.headline
     default, warnings, other = default_precision(), [], None

@@ -1,4 +1,4 @@
-"""Several models side by side: latency and throughput, in f32 and in the machine's default precision."""
+"""Measure latency and throughput of several models, in f32 and in the machine's default precision."""
 
 from __future__ import annotations
 
@@ -58,23 +58,23 @@ def bench(
 ) -> Benchmark:
     """Time models interleaved (A B, B A, …), each in f32 and in the machine's default precision.
 
-    Speed-ups are against the first model in f32, paired round by round, with the 95 % interval of their median.
+    Speed-ups are relative to the first model in f32, paired round by round, with the 95 % interval of their median.
 
     Args:
-        models: one or more; the first is what the others are compared with.
-        data: a DATA string or a re-iterable of samples; random numbers for None.
-        threads: of one inference, for latency.
-        streams: inferences at the same time, for throughput: as many as CPUs for None; 0 leaves throughput out.
-        batch: samples stacked in one inference.
-        seconds: to spend on latency, and again on throughput.
-        config: a YAML or JSON file of settings; preprocessing is what matters here.
-        sets: ``"key=value"`` settings.
-        progress: told of each stage; silent by default.
-        settings: any setting by name.
+        models: Models to time; the others are compared with the first.
+        data: Samples as a DATA string or an iterable that can be read more than once; None for random numbers.
+        threads: Number of threads of one inference when latency is measured.
+        streams: Number of parallel streams when throughput is measured; None for one per CPU, 0 to skip throughput.
+        batch: Number of samples in one inference.
+        seconds: Time to spend on latency, and again on throughput.
+        config: Path of a YAML or JSON file of settings, such as preprocessing.
+        sets: Settings as ``"key=value"``.
+        progress: Receives the progress of each stage; silent by default.
+        settings: Settings by name.
 
     Raises:
-        UsageError: a number is out of range, the models' inputs differ, or random numbers don't fit them.
-        DataError: there are no samples.
+        UsageError: A number is out of range, the models' inputs differ, or random numbers don't fit them.
+        DataError: There are no samples.
     """
     streams = len(os.sched_getaffinity(0)) if streams is None else streams
     _check_numbers(len(models), seconds, threads=threads, streams=streams, batch=batch)
@@ -114,7 +114,7 @@ def _check_numbers(models: int, seconds: float, *, threads: int, streams: int, b
 
 
 def executed_int8_share(one: Loaded) -> float:
-    """Return the share of a model's multiply-accumulates that executes in INT8, asked of the compiled model."""
+    """Compile a model and return the share of its multiply-accumulates that executes in INT8."""
     if not (one.quantized or one.weight_compressed):
         return 0.0
     view = GraphView(one.model)
@@ -133,7 +133,7 @@ def _runs(loaded: Sequence[Loaded]) -> list[_Run]:
 
 
 def _titles(loaded: Sequence[Loaded]) -> list[str]:
-    """Return names that tell the models apart: with their folder, then with a number, where they have to be."""
+    """Return a distinct name for each model, with its folder or a number added where names are equal."""
     names = [one.facts.name for one in loaded]
     if len(set(names)) < len(names):
         names = [
@@ -145,7 +145,7 @@ def _titles(loaded: Sequence[Loaded]) -> list[str]:
 
 
 def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any]]:
-    """Return where the feeds come from and at most ``SAMPLES`` of them."""
+    """Return the source of the feeds and at most ``SAMPLES`` of them."""
     specs = [input_specs(one.model) for one in loaded]
     for one, other in zip(loaded, specs, strict=True):
         if [(s.shape, s.dtype) for s in other] != [(s.shape, s.dtype) for s in specs[0]]:
@@ -169,7 +169,7 @@ def _samples(job: Job, data: Any) -> tuple[str, list[Any]]:
 
 
 def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:
-    """Return uniform numbers in [0, 1), zeros for integers; a dynamic batch is 1."""
+    """Return uniform random numbers in [0, 1), zeros for integer inputs; a dynamic batch is 1."""
     generator = np.random.default_rng(0)
     feed = []
     for spec in specs:

@@ -1,4 +1,4 @@
-"""Build the INT8 model of a candidate and ask what its layers really execute in."""
+"""Build the INT8 model of a candidate and look up the precision that its layers execute in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from calib.values.plan import QuantizationPlan, TensorId
 
 @dataclass(frozen=True)
 class Int8Model:
-    """An INT8 model and what its layers really execute in."""
+    """An INT8 model and the primitives that its layers execute."""
 
     model: ov.Model
     candidate: Candidate
@@ -28,21 +28,21 @@ class Int8Model:
 
     @property
     def plan(self) -> QuantizationPlan:
-        """What is quantized in it."""
+        """Plan of what is quantized in the model."""
         return self.candidate.plan
 
 
 def build(candidate: Candidate, scored: Scored | None = None) -> Int8Model:
-    """Insert, compile and ask what ran; layers that were planned as INT8 but ran otherwise are taken out again.
+    """Insert the quantizers, compile, and take out layers that were planned as INT8 but do not run in INT8.
 
     A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing.
 
     Args:
-        candidate: what to build.
-        scored: the same, inserted and compiled already.
+        candidate: Candidate to build.
+        scored: The same candidate if it was already inserted and compiled.
 
     Raises:
-        ExecutionError: OpenVINO can't compile the model whatever is left out.
+        ExecutionError: OpenVINO can't compile the model, whichever layers are left out.
     """
     executed: Mapping[str, Executed] = {}
     for _ in range(3):  # a layer taken out can change how its neighbours run; once was all that was ever seen
@@ -61,9 +61,9 @@ def build(candidate: Candidate, scored: Scored | None = None) -> Int8Model:
 
 
 def _compiling(candidate: Candidate) -> tuple[Candidate, ov.Model, ov.CompiledModel]:
-    """Return the candidate, its model and the model compiled; layers that keep it from compiling are taken out.
+    """Return the candidate, its model and the compiled model, without layers that make compilation fail.
 
-    The first layers, in order, that make compilation fail are found by bisection, one after the other.
+    Those layers are found by bisection, the first in order and then the next.
     """
     reason = ""
     for _ in range(8):
@@ -90,18 +90,18 @@ def _compiling(candidate: Candidate) -> tuple[Candidate, ov.Model, ov.CompiledMo
 
 
 def without(candidate: Candidate, layers: Sequence[str], reason: str = "reverted") -> Candidate:
-    """Return the candidate with layers back in floating point; corrections that depended on them are computed anew."""
+    """Return the candidate with layers back in floating point; corrections that depended on them are computed again."""
     return candidate.without(dict.fromkeys(layers, reason))
 
 
 def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True) -> QuantizationPlan:
-    """List the layers of a model as it came, floating-point or quantized, in a plan without quantizers.
+    """List the layers of a floating-point or quantized model in a plan without quantizers.
 
     Args:
-        loaded: the model.
-        view: of it.
-        ignore: as for :func:`calib.graph.finder.find`; of no meaning for a model that is quantized already.
-        exact_int8: likewise.
+        loaded: The model.
+        view: View of the model.
+        ignore: Patterns as for :func:`calib.graph.finder.find`; unused for a model that is quantized already.
+        exact_int8: Likewise.
     """
     quantized = loaded.quantized or loaded.weight_compressed
     found = already_quantized(view) if quantized else find(view, ignore, exact_int8=exact_int8)
@@ -109,10 +109,10 @@ def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact
 
 
 def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...]]:
-    """Return, for each layer, the names that may stand for it in the executed graph.
+    """Return, for each layer, the names it may have in the executed graph.
 
-    Its INT8 weights, where nobody shares them, then what may be fused behind it: a MatMul runs under the name of its
-    bias, or under one that OpenVINO invents.
+    These are its INT8 weights, if no other layer shares them, then the operations that may be fused after it: a MatMul
+    runs under the name of its bias, or under a name that OpenVINO makes up.
     """
     found = {}
     for layer in (*plan.layers, *plan.skipped):
@@ -128,7 +128,7 @@ def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...
 
 
 def _own_weights(view: GraphView, layer: str) -> list[str]:
-    """Return what the INT8 weights that only this layer reads are called, in a model before insertion or behind it."""
+    """Return the names of the INT8 weights that only this layer reads, before or after insertion."""
     for tensor in view.inputs.get(layer, ())[:2]:
         for kind in ("Multiply", "Convert"):  # Constant → Convert → Multiply, or the Constant alone
             if view.types[tensor.node] == kind:

@@ -1,4 +1,4 @@
-"""The INT8 models that a search asks for, each as it would ship: written, read again, compiled, run."""
+"""The INT8 models that a search evaluates, each as it would ship: written, read again, compiled and run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Layers = frozenset[str]
 
 
 class Candidates:
-    """The INT8 model of every plan, built when it is asked for; the last one stays compiled.
+    """INT8 models of plans, built on demand; the last one stays compiled.
 
     Args:
-        job: whose settings say in which precision layers in floating point run.
-        whole: everything in INT8; a plan is named by the layers that are reverted in it.
-        evaluator: runs them.
+        job: Run whose settings give the precision of layers in floating point.
+        whole: Model with everything in INT8; a plan is given by the layers that are reverted in it.
+        evaluator: Evaluator of the models.
     """
 
     def __init__(self, job: Job, whole: Int8Model, evaluator: Evaluator):
@@ -38,7 +38,7 @@ class Candidates:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """How they are compiled."""
+        """Properties that the models are compiled with."""
         return precision_config(self._job.settings.float_precision)
 
     def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
@@ -46,11 +46,11 @@ class Candidates:
         return self._evaluator.run(self._at(reverted)[3], indices.tolist())
 
     def built(self, reverted: Layers) -> Int8Model:
-        """Return the model in memory."""
+        """Return the model of a plan in memory."""
         return self._at(reverted)[1]
 
     def shipped(self, reverted: Layers) -> ov.Model:
-        """Return the model as it is read from its file."""
+        """Return the model of a plan as it is read from its file."""
         return self._at(reverted)[2]
 
     def _at(self, reverted: Layers) -> tuple[Layers, Int8Model, ov.Model, Any]:
@@ -71,7 +71,7 @@ class Candidates:
         return self._compiled(build(candidate))
 
     def _compiled(self, built: Int8Model) -> tuple[Int8Model, ov.Model, Any]:
-        """Write a model, read it again and compile it: what ships is what is measured."""
+        """Write a model, read it again and compile it, so that what is measured is what ships."""
         with tempfile.TemporaryDirectory(prefix="calib-") as folder:
             path = Path(folder) / "model.xml"
             save_model(built.model, path, fp16_constants=self._job.loaded.fp16_stored)
@@ -79,7 +79,7 @@ class Candidates:
         return built, model, self._evaluator.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
-        """Return the milliseconds that one inference takes, of each plan, interleaved on one thread."""
+        """Return the latency of each plan in milliseconds, timed interleaved on one thread."""
         found = [TimedModel(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
         times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
         return [times.time_ms(timed.name) for timed in found]

@@ -1,4 +1,4 @@
-"""Two models layer by layer on the same samples: where the error comes from, what ran in which precision, how fast."""
+"""Compare two models layer by layer on the same samples: error, executed precision and time."""
 
 from __future__ import annotations
 
@@ -64,21 +64,21 @@ def compare(
 
     Layers are matched by name, and where names differ, by type and shape in order. Both models run with their
     floating-point layers in f32. An output carries the error of all layers before it; channels that equalization
-    has rescaled are compared at FP32's scales.
+    has rescaled are compared at the scales of FP32.
 
     Args:
-        fp32: what is compared with: an IR, an ONNX file or a model in memory.
-        int8: what became of it.
-        data: a DATA string or a re-iterable of samples.
-        samples: how many to run.
-        config: a YAML or JSON file of settings; preprocessing is what matters here.
-        sets: ``"key=value"`` settings.
-        progress: told of each stage; silent by default.
-        settings: any setting by name.
+        fp32: Model to compare with: path of an IR or ONNX file, or a model in memory.
+        int8: The same network after quantization.
+        data: Samples as a DATA string or an iterable that can be read more than once.
+        samples: Number of samples to run.
+        config: Path of a YAML or JSON file of settings, such as preprocessing.
+        sets: Settings as ``"key=value"``.
+        progress: Receives the progress of each stage; silent by default.
+        settings: Settings by name.
 
     Raises:
-        UsageError: the models take different inputs, or no samples are asked for.
-        DataError: there are no samples.
+        UsageError: The models take different inputs, or no samples are asked for.
+        DataError: There are no samples.
     """
     if samples < 1:
         raise UsageError(f"samples has to be at least 1, got {samples}")
@@ -115,10 +115,10 @@ _feed = attrgetter("feed")  # of a sample
 
 
 def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:
-    """Pair the layers of two models by name, the rest by type and output shape where both have equally many.
+    """Pair the layers of two models by name, and the rest by type and output shape if both have equally many.
 
     Returns:
-        The pairs in topological order of the first model, and the names that stay alone.
+        The pairs in topological order of the first model, and the names without a partner.
     """
     layers = [[name for name, kind in view.types.items() if kind in LAYERS] for view in (before, after)]
     names = [name for name in layers[0] if name in layers[1] and before.types[name] == after.types[name]]
@@ -153,13 +153,13 @@ def _require_same_inputs(before: Loaded, after: Loaded) -> None:
 
 
 def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Any]) -> dict[str, float]:
-    """Return layer → SQNR in dB of its output in the second model, the error of all layers before it included.
+    """Return layer → SQNR in dB of its output in the second model, with the error of all layers before it.
 
     Args:
-        before: what is compared with.
-        view: of that model.
-        after: another form of it, whose layers have the same names.
-        feeds: a few samples.
+        before: Model to compare with.
+        view: View of that model.
+        after: Another form of the model, whose layers have the same names.
+        feeds: A few samples.
     """
     pairs = [pair for pair in match(view, GraphView(after))[0] if pair.matched == "name"]
     errors, _ = _errors((before, after), view, pairs, lambda: feeds, lambda count: None, (QUICK, F32))
@@ -174,7 +174,7 @@ def _errors(
     update: Callable[[int], None],
     configs: tuple[Mapping[str, Any], Mapping[str, Any]] = (F32, F32),
 ) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
-    """Return the error of every layer and every output, layer outputs in passes that fit ``TAPPED_BYTES``."""
+    """Return the error of every layer and output, running in passes whose layer outputs fit ``TAPPED_BYTES``."""
     own = [output_name(port) for port in models[0].outputs]
     outputs = {name: LayerError(channel_axis=None) for name in own}
     errors: dict[str, LayerError] = {}
@@ -195,7 +195,7 @@ def _errors(
 
 
 def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
-    """Split the layers so that their outputs in f32 stay below ``TAPPED_BYTES``; one empty chunk for no layers."""
+    """Split the layers into chunks whose outputs in f32 stay below ``TAPPED_BYTES``; one empty chunk for no layers."""
     chunk: list[_Pair] = []
     used = 0
     for pair in pairs:
@@ -211,7 +211,7 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
 
 
 def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:
-    """Return layer → the node that ran it and its milliseconds."""
+    """Return layer → the executed node and its time in milliseconds."""
     return timed_layers(side.loaded.model, feeds, aliases(side.view, listed(side.loaded, side.view)))
 
 
@@ -251,7 +251,7 @@ def _layers(
 
 
 def _upstream(view: GraphView, names: Sequence[str]) -> dict[str, set[str]]:
-    """Return, for each layer, the layers whose outputs reach it through no other layer."""
+    """Return, for each layer, the layers whose outputs reach it without passing through another layer."""
     known = set(names)
     reaching: dict[str, set[str]] = {}  # node → layers that its output comes from, nearest only
     for node in view.nodes:

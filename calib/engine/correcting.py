@@ -1,4 +1,4 @@
-"""Equalize, collect statistics, and choose ranges and corrections by what they do to the network's output."""
+"""Equalize, collect statistics, and choose ranges and corrections by the error of the network's outputs."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from calib.values.summary import Summaries
 
 @dataclass(frozen=True)
 class FloatNetwork:
-    """The floating-point network that is quantized: as it came, or equalized.
+    """The floating-point network to quantize, equalized or not.
 
     Attributes:
-        outputs: of the network as it came on the held-out samples, where they are known already.
+        outputs: Outputs of the network before equalization on the held-out samples, if known already.
     """
 
     model: ov.Model
@@ -48,7 +48,7 @@ class FloatNetwork:
 
 
 def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
-    """Rescale channels where that lowers the expected error; the function stays the same."""
+    """Rescale channels where that lowers the expected error; the network computes the same function."""
     if not job.effort.equalizes:
         return FloatNetwork(job.loaded.model, job.view)
     samples, held = job.feeds(job.ids[:16]), job.feeds(job.held)
@@ -64,11 +64,11 @@ def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
 def collect_statistics(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None
 ) -> Summaries:
-    """Collect the statistics of every quantized tensor in one pass, or read them from a file made by such a pass.
+    """Collect the statistics of every quantized tensor in one pass, or read them from the file of an earlier pass.
 
     Raises:
-        ModelError: a quantized tensor was empty in every sample.
-        StatisticsError: the file belongs to another model or other settings.
+        ModelError: A quantized tensor was empty in every sample.
+        StatisticsError: The file belongs to another model or other settings.
     """
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.more)]
@@ -100,7 +100,7 @@ def _with_energies(summaries: Summaries, energies: Mapping[TensorId, tuple[int, 
 def choose_ranges(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]
 ) -> Chosen:
-    """Choose ranges and corrections by what they do to the network's output on held-out samples."""
+    """Choose ranges and corrections by the error of the network's outputs on held-out samples."""
     plan = replace(plan, scalings=base.scalings)
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     scorer = None
@@ -115,7 +115,7 @@ def choose_ranges(
 
 
 def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
-    """Return a plan from a file with its corrections computed anew for this model's weights."""
+    """Return the candidate of a plan from a file, with its corrections computed again for this model's weights."""
     base = _rescaled(job, plan.scalings)
     candidate, wanted = Candidate(base.model, base.view, plan, Edits()), recipe_of(job.settings.effort)
     if not job.effort.held_out:

@@ -1,4 +1,4 @@
-"""How a model is measured: the metric over the validation samples, with the FP32 outputs where it compares."""
+"""Measure models with a metric over the validation samples, and against the FP32 outputs if the metric needs them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class SampleEvaluator:
     """Measures a model one validation sample at a time.
 
     Attributes:
-        ids: validation samples in id order.
+        ids: Ids of the validation samples, in order.
         references: FP32 outputs by sample id, for metrics that compare with them.
-        check: called between two samples; raises where the run has to end.
+        check: Function called between two samples; it raises an error if the run has to end.
     """
 
     job: Job
@@ -53,12 +53,12 @@ class SampleEvaluator:
 
     @property
     def source(self) -> str:
-        """Where the samples come from, in words."""
+        """Description of where the samples come from."""
         return self.dataset.source
 
     @property
     def chance(self) -> float | None:
-        """What guessing gives, None where nobody knows."""
+        """Value of the metric for random guesses; None if unknown."""
         sizes = list(_shape(self.job.loaded.model.outputs[0])[1:])
         while len(sizes) > 1 and sizes[-1] == 1:
             sizes.pop()
@@ -66,11 +66,11 @@ class SampleEvaluator:
         return self.metric.chance(classes) if isinstance(self.metric, WithChance) and classes else None
 
     def with_margins(self) -> Self:
-        """Return the same evaluator whose parts hold, beside the metric's own, how near each verdict was."""
+        """Return the same evaluator with parts that also hold the margin of each sample."""
         return replace(self, metric=MarginMetric(self.metric))
 
     def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
-        """Compile a model for `run`, with as many streams as samples run at the same time."""
+        """Compile a model for `run`, with one stream for each sample that runs at the same time."""
         return compile_model(model, config, streams=self.job.streams)
 
     def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
@@ -79,9 +79,9 @@ class SampleEvaluator:
         return evaluate_compiled(compiled, samples, self.metric, self.references)
 
     def baseline(self) -> tuple[list[Any], list[str]]:
-        """Run FP32 once; return what `BaselineMetric` keeps of each sample, and each sample's `mark`.
+        """Run FP32 once; return the row of `BaselineMetric` and the `mark` of each sample.
 
-        FP32 outputs that the metric compares with are the baseline's own: no second pass is made for it.
+        If the metric compares with FP32 outputs, those outputs serve as the baseline's and there is no second pass.
         """
         marks: list[str] = []
         samples = self._checked(_marked(self.dataset.load(self.ids), marks))
@@ -93,14 +93,14 @@ class SampleEvaluator:
         return rows, marks
 
     def marks(self) -> list[str]:
-        """Return each sample's `mark`; loads every sample, runs no model."""
+        """Return each sample's `mark`; this loads every sample but runs no model."""
         marks: list[str] = []
         for _ in _marked(self.dataset.load(self.ids), marks):
             pass
         return marks
 
     def identity(self) -> list[Any]:
-        """Return what the metric's parts depend on besides the model and the samples' contents."""
+        """Return everything that the parts depend on besides the model and the contents of the samples."""
         return [self.source, self.ids, *_identity(self.job, self.metric, _code(type(self.metric)))]
 
     def _checked(self, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -113,10 +113,10 @@ class SampleEvaluator:
 class WholeSetEvaluator:
     """Measures a model by one call of the user's function, which runs it over samples of its own.
 
-    To a search this is a dataset of one sample: nothing less can be asked for, and nothing can be held out.
+    A search sees it as a dataset of one sample: there is no way to run it on fewer samples or to hold some out.
 
     Attributes:
-        check: called before the function; raises where the run has to end.
+        check: Function called before the metric; it raises an error if the run has to end.
     """
 
     job: Job
@@ -128,7 +128,7 @@ class WholeSetEvaluator:
     chance = None
 
     def with_margins(self) -> Self:
-        """Return the evaluator itself: a function over the whole set knows no margins."""
+        """Return the evaluator itself: a function over the whole set gives no margins."""
         return self
 
     def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
@@ -136,7 +136,7 @@ class WholeSetEvaluator:
         return compile_model(model, config)
 
     def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
-        """Return the one part: the function's value, with the scores that it gave along."""
+        """Return the only part: the function's value and its scores per sample, if it returned any."""
         self.check()
         model = self.job.loaded.model
         value, scores = self.metric.evaluate(
@@ -145,16 +145,16 @@ class WholeSetEvaluator:
         return [(value, None if scores is None else scores.tolist())]
 
     def baseline(self) -> tuple[list[Any], list[str]]:
-        """Run FP32 once; return the one row (part, no moved labels, no margin) and no marks."""
+        """Run FP32 once; return the only row (part, no moved labels, no margin) and no marks."""
         parts = self.run(self.compiled(self.job.loaded.model, F32), [0])
         return [[part, None, None] for part in parts], []
 
     def marks(self) -> list[str]:
-        """Return no marks: what the function reads is not known."""
+        """Return no marks: the samples that the function reads are not known."""
         return []
 
     def identity(self) -> list[Any]:
-        """Return what the function's value depends on besides the model."""
+        """Return everything that the function's value depends on besides the model."""
         return [self.source, self.ids, *_identity(self.job, self.metric, _code(self.metric.function))]
 
 
@@ -167,7 +167,7 @@ def _identity(job: Job, metric: Any, code: str) -> list[Any]:
 
 
 def mark(sample: Sample) -> str:
-    """Return a hash of a sample's feed and target: another one where a label or a pixel has changed."""
+    """Return a hash of a sample's feed and target, which changes if a label or a pixel changes."""
     feed = sample.feed if isinstance(sample.feed, tuple) else (np.asarray(sample.feed),)
     return f"{content_id(feed)[:16]}{target_id(sample.target)}"
 
@@ -179,7 +179,7 @@ def _marked(samples: Iterable[Sample], marks: list[str]) -> Iterator[Sample]:
 
 
 def _code(own: Any) -> str:
-    """Return a hash of the file that a metric of the user's own is written in, "" for what ships with calib."""
+    """Return a hash of the source file of a user's own metric; "" for a metric of calib."""
     if getattr(own, "__module__", "").startswith("calib."):
         return ""
     try:
@@ -189,13 +189,13 @@ def _code(own: Any) -> str:
 
 
 def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
-    """Resolve the metric and the validation dataset; None where no accuracy was asked for.
+    """Resolve the metric and the validation dataset; return None if no accuracy is to be measured.
 
-    FP32 outputs are computed only for metrics that compare with them.
+    The FP32 outputs are computed only for metrics that compare with them.
 
     Raises:
-        UsageError: the metric needs labels and there is no validation dataset.
-        MetricError: there is no such metric, or it does not fit the outputs.
+        UsageError: The metric needs labels and there is no validation dataset.
+        MetricError: There is no such metric, or it does not fit the outputs.
     """
     metric = job.settings.metric
     if validation is None and metric is None and job.settings.max_drop is None:
@@ -220,10 +220,10 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
 
 
 def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluation:
-    """Run one model over the validation dataset.
+    """Measure one model on the validation dataset.
 
     Raises:
-        UsageError: there is neither a validation dataset nor a metric.
+        UsageError: There is neither a validation dataset nor a metric.
     """
     if evaluator is None:
         raise UsageError("evaluate needs a validation dataset or a metric")
@@ -273,19 +273,19 @@ def evaluate_as(
     """Run ``calib evaluate`` as a CPU limited to an instruction set would, and return what it found.
 
     Args:
-        isa: one of ``ISAS``.
-        model: a file, or a model in memory, which is written to a temporary folder.
-        validation: a DATA string: a child process can't read Python objects.
-        metric: by name; None for the one of the settings.
-        precision: of the layers in floating point.
-        config: a file of settings.
+        isa: One of ``ISAS``.
+        model: A file, or a model in memory, which is written to a temporary folder.
+        validation: A DATA string: a child process can't read Python objects.
+        metric: By name; None for the one of the settings.
+        precision: Of the layers in floating point.
+        config: A file of settings.
         sets: ``"key=value"`` settings.
-        allow_python: as for ``calib.quantize``.
-        settings: any setting by name; None is left out.
+        allow_python: As for ``calib.quantize``.
+        settings: Any setting by name; None is left out.
 
     Raises:
-        UsageError: no such instruction set on this machine, or data or metric that only this process has.
-        CalibError: what the evaluation itself raised.
+        UsageError: No such instruction set on this machine, or data or metric that only this process has.
+        CalibError: What the evaluation itself raised.
     """
     get_isa(isa)  # before anything is written
     for name, value in (("validation", validation), ("metric", metric)):

@@ -1,4 +1,4 @@
-"""What a run works on, checked before anything is spent: the model, its settings, its samples."""
+"""The inputs of a run, checked before any work is done: model, settings and samples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit", "speed"})
 
 
 class Clock:
-    """Wall and CPU seconds of each stage, shown as progress while it runs."""
+    """Measures wall and CPU seconds of each stage and shows its progress."""
 
     def __init__(self, progress: Progress | None = None):
         self._progress = progress or silent
@@ -50,16 +50,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Job:
-    """A checked run.
+    """The checked inputs of a run.
 
     Attributes:
-        view: the analysed model.
-        ids: calibration samples that statistics are collected of, in id order.
-        held: calibration samples that candidates are scored on and nothing else sees; in id order.
-        host: what turns images into feeds.
-        warnings: sentences for the report.
-        allow_python: whether ``python:module:function`` is run: always, never, or, for None, where it was given as an
-            argument and not by the config file.
+        view: View of the model.
+        ids: Ids of the calibration samples for statistics, in order.
+        held: Ids of the calibration samples set aside to score candidates, in order.
+        host: Preprocessing that turns images into feeds.
+        warnings: Sentences for the report.
+        allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is an argument
+            but not if the config file names it.
     """
 
     loaded: Loaded
@@ -74,17 +74,17 @@ class Job:
 
     @property
     def settings(self) -> Settings:
-        """The settings, each checked."""
+        """Checked settings."""
         return self.resolved.settings
 
     @property
     def effort(self) -> Effort:
-        """What the effort asked for does."""
+        """Row of the effort in the settings."""
         return EFFORTS[self.settings.effort]
 
     @property
     def streams(self) -> int:
-        """How many samples run at the same time."""
+        """Number of samples that run at the same time."""
         return self.settings.threads or len(os.sched_getaffinity(0))
 
     def samples(self, ids: Sequence[str]) -> Iterator[Sample]:
@@ -97,7 +97,7 @@ class Job:
         return [sample.feed for sample in self.samples(ids)]
 
     def statistics_mark(self, *more: object) -> str:
-        """Return what statistics are valid for: model bytes, samples, preprocessing and what was asked of them."""
+        """Return everything that statistics depend on: model bytes, samples, preprocessing and what is collected."""
         blocks = {name: block.model_dump() for name, block in self.settings.preprocessing.items()}
         parts = [self.loaded.facts.fingerprint, self.ids, blocks, *more]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -108,7 +108,7 @@ _feed = attrgetter("id", "where", "feed")  # of a sample, as statistics take it
 
 @dataclass(frozen=True)
 class CalibrationFeeds:
-    """The calibration samples as statistics take them: sized and iterable again, loaded one at a time."""
+    """Feeds of the calibration samples, loaded one at a time; sized, and can be iterated more than once."""
 
     job: Job
 
@@ -132,7 +132,7 @@ def prepare(
     """Load the model and check settings and data.
 
     Raises:
-        CalibError: whatever is wrong with any of them.
+        CalibError: Anything is wrong with any of them.
     """
     resolve(flags, sets, config)  # mistakes in settings come before the cost of reading a model
     loaded = load_model(model)
@@ -151,7 +151,7 @@ def prepare(
 
 
 def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preprocess | None, list[str]]:
-    """Embed what the settings ask for; return what is left to the host."""
+    """Embed the preprocessing that the settings ask for; return the rest, which the host does."""
     specs = input_specs(loaded.model)
     if not settings.preprocessing or not specs:
         return loaded, None, []
@@ -166,8 +166,8 @@ def open_samples(job: Job, data: Any) -> Dataset:
     """Open a dataset for the job's model.
 
     Raises:
-        ModelError: an input has no fixed number of dimensions, so that nothing can be said of samples.
-        DataError: the data can't be opened.
+        ModelError: An input has no fixed number of dimensions, so that samples can't be checked.
+        DataError: The data can't be opened.
     """
     model = job.loaded.model
     for port, spec in zip(model.inputs, input_specs(model), strict=True):
@@ -197,12 +197,12 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
 
 
 def check_conversion(job: Job) -> Job:
-    """Run an ONNX model in onnxruntime too, on two samples; return the job with a warning where the outputs differ.
+    """Run an ONNX model in onnxruntime too, on two samples; return the job with a warning if the outputs differ.
 
-    The first inference of a run: ask what can be asked of the graph alone before it.
+    This is the first inference of a run, so everything that needs only the graph is checked before it.
 
     Raises:
-        ModelError: they differ too much.
+        ModelError: The outputs differ too much.
     """
     if job.loaded.facts.format != "onnx" or job.loaded.path is None:
         return job

@@ -1,4 +1,4 @@
-"""What a run decided → the facts of its report. Reads values and the analysed graph; decides nothing."""
+"""Turn the decisions of a run into the layer and quantizer facts of its report; nothing is decided here."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def layer_facts(
     executed: Mapping[str, Executed],
     reverted: Mapping[str, str] = MappingProxyType({}),
 ) -> list[LayerFacts]:
-    """Describe every layer of the plan and every one left out, in topological order.
+    """Describe every layer, quantized or not, in topological order.
 
     Args:
-        view: of the floating-point model.
-        plan: in its last form.
-        executed: layer → what ran.
-        reverted: layer → why the search gave it back.
+        view: View of the floating-point model.
+        plan: Final plan.
+        executed: Mapping from layer to the executed node.
+        reverted: Mapping from layer to the reason why the search reverted it.
     """
     last = len(view.order)
     nodes = sorted((*plan.layers, *plan.skipped), key=lambda node: (view.order.get(node.name, last), node.name))
@@ -71,7 +71,7 @@ def _weights(view: GraphView, name: str) -> str:
 def quantizer_facts(
     plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary], *, candidates: bool = True
 ) -> list[QuantizerFacts]:
-    """Describe every activation quantizer: range, what it clips, what each estimator would have chosen."""
+    """Describe every activation quantizer: its range, the share it clips, and the range of each estimator."""
     merged = merge_unified(plan.activations, summaries)
     return [_quantizer(quantizer, merged[quantizer.tensor], candidates) for quantizer in plan.activations]
 
@@ -106,14 +106,14 @@ def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidate
 
 
 def _estimator(chosen: Range, others: Mapping[str, tuple[float, float]]) -> str:
-    """Return who gave the range: for ``auto``, which takes one of the others', the one it took."""
+    """Return the estimator that chose the range; for ``auto`` the one whose range it took."""
     if chosen.estimator != "auto":
         return chosen.estimator
     return next((name for name, ends in others.items() if ends == (chosen.low, chosen.high)), chosen.estimator)
 
 
 def _drawn(summary: TensorSummary) -> tuple[list[float], list[int]]:
-    """Return at most 64 equal bins for drawing."""
+    """Return the edges and counts of at most 64 equal bins for drawing."""
     if summary.histogram is None or summary.high <= summary.low:
         return [], []
     values, weights = summary.histogram.distribution()
@@ -122,7 +122,7 @@ def _drawn(summary: TensorSummary) -> tuple[list[float], list[int]]:
 
 
 def int8_share(facts: Iterable[LayerFacts]) -> float:
-    """Return the share of multiply-accumulates that executed in INT8."""
+    """Return the share of multiply-accumulates executed in INT8."""
     facts = list(facts)
     total = sum(layer.macs for layer in facts)
     return sum(layer.macs for layer in facts if layer.executed == "i8") / total if total else 0.0

@@ -1,4 +1,4 @@
-"""Find the layers and place quantizers, or take a plan from a file that fits the model."""
+"""Find the layers and place quantizers, or check that a plan from a file fits the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def place_quantizers(job: Job) -> QuantizationPlan:
     """Find the layers and place quantizers; ranges are still missing.
 
     Raises:
-        ModelError: there is nothing to quantize, with the reasons, or weights are not finite.
+        ModelError: There is nothing to quantize, or weights are not finite; the message says why.
     """
     exact = job.settings.exact_int8
     found = find(job.view, job.settings.ignore, exact_int8=exact)
@@ -33,7 +33,7 @@ def place_quantizers(job: Job) -> QuantizationPlan:
 
 
 def _require_finite_weights(job: Job, plan: QuantizationPlan) -> None:
-    """Refuse weights that no scale can be found for, rather than write zeros in their place."""
+    """Refuse weights that are not finite: they have no scale, and would be written as zeros."""
     for weight in plan.weights:
         values = weights_of(job.view, weight.port)
         finite = np.isfinite(values)
@@ -49,8 +49,8 @@ def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
     """Return a plan read from a file if it fits the model.
 
     Raises:
-        StatisticsError: it names a node or a port that the model does not have.
-        ModelError: weights are not finite.
+        StatisticsError: The plan names a node or a port that the model does not have.
+        ModelError: Weights are not finite.
     """
     wanted = [layer.name for layer in plan.layers] + [q.tensor.node for q in plan.activations]
     missing = [name for name in wanted if name not in job.view.nodes]
@@ -63,7 +63,7 @@ def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
 
 
 def _require_ports(job: Job, plan: QuantizationPlan) -> None:
-    """Refuse a plan whose quantizers sit elsewhere in this model: its layers have the same names and other inputs."""
+    """Refuse a plan whose layers have the same names in this model but other inputs."""
     view = job.view
     wanted = [(port, q.tensor) for q in plan.activations for port in sorted(q.consumers)]
     wanted += [(w.port, None) for w in plan.weights]

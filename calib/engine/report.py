@@ -1,4 +1,4 @@
-"""The report: what was found out, put together, with what became of each layer and why."""
+"""Make the report of a run: what was found and what became of each layer and why."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ LOOKED_AT = 2  # samples that the SQNR of each layer is taken from: thousands of
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the report is made of.
+    """Everything the report is made from.
 
     Attributes:
-        outcome: what is kept in the end, and how fast it is.
+        chosen: Candidate that was chosen, and those it was chosen from.
+        summaries: Statistics of every quantized tensor.
+        outcome: Model that is kept, with its accuracy and speed.
     """
 
     chosen: Chosen
@@ -47,7 +49,7 @@ class Findings:
 
 
 def make_report(job: Job, found: Findings) -> Report:
-    """Put everything that was found into the report."""
+    """Make the report from everything that was found."""
     built, controlled = found.outcome.built, found.outcome.controlled
     plan = built.plan if built else QuantizationPlan((), (), ())
     status, reason = _status(job, found.outcome)
@@ -80,7 +82,7 @@ def make_report(job: Job, found: Findings) -> Report:
 
 
 def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
-    """Return the accuracy of the model that is written: of a kept FP32 model its own, and what INT8 had lost."""
+    """Return the accuracy of the model that is written; for FP32 also the drop of the rejected INT8 model."""
     if outcome.controlled is None or outcome.built is not None:
         return outcome.controlled.facts if outcome.controlled else None
     facts = outcome.controlled.facts
@@ -90,7 +92,7 @@ def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
 
 
 def _corrections(chosen: Chosen, built: Int8Model | None) -> list[CorrectionFacts]:
-    """Return what the corrections did, as far as the model that is kept still has them."""
+    """Return what the corrections did; those that the final model no longer has are marked as not kept."""
     facts, gone = list(chosen.corrections), frozenset[str]()
     if built:
         left = {layer.name for layer in built.plan.layers}
@@ -105,7 +107,7 @@ def _corrections(chosen: Chosen, built: Int8Model | None) -> list[CorrectionFact
 
 
 def _refitted(fact: CorrectionFacts, candidate: Candidate) -> CorrectionFacts:
-    """Return the fact of a bias that was found again, or dropped, when layers went back to floating point."""
+    """Return the fact of a bias that was measured again or dropped when layers were reverted."""
     if fact.correction == "sequential bias":
         detail = f"{fact.detail}; found again without the layers in floating point, or dropped where that scored higher"
         return fact.model_copy(update={"detail": detail})
@@ -118,9 +120,9 @@ def _refitted(fact: CorrectionFacts, candidate: Candidate) -> CorrectionFacts:
 
 
 def _layers(job: Job, found: Findings) -> list[LayerFacts]:
-    """Return what became of every layer, with its time and, where that is worth two compilations, its SQNR.
+    """Return what became of every layer, with its time and, if the effort reports it, its SQNR.
 
-    Where the FP32 model is kept, times and SQNR are those of the INT8 model that was given up.
+    If the FP32 model is kept, times and SQNR are those of the rejected INT8 model.
     """
     built, controlled, speed = found.outcome.built, found.outcome.controlled, found.outcome.speed
     measured_model = built or found.outcome.refused
@@ -142,7 +144,7 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
 
 
 def weight_sqnr(candidate: Candidate) -> dict[str, float]:
-    """Return layer → SQNR in dB of its INT8 weights against what they round, the equalized weights."""
+    """Return layer → SQNR in dB of its INT8 weights against the equalized weights they are rounded from."""
     found = {}
     for weight in candidate.plan.weights:
         exact = weights_of(candidate.view, weight.port)
@@ -193,7 +195,7 @@ def _status(job: Job, outcome: Outcome) -> tuple[Status, str]:
 
 
 def environment(job: Job) -> dict[str, str]:
-    """Describe what a figure depends on besides the settings."""
+    """Describe the machine and the versions that figures depend on."""
     return {
         "cpu": cpu().name,
         "openvino": ov.get_version(),
@@ -206,6 +208,6 @@ def environment(job: Job) -> dict[str, str]:
 
 def _output_sqnr(job: Job, built: Int8Model, chosen: Chosen) -> dict[str, float]:
     errors = chosen.errors
-    if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were given back since
+    if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were reverted since
         errors = Scorer(job.loaded.model, job.feeds(job.held[:8]), job.streams).errors(built.model)
     return {name: round(mean_db({name: error}), 2) for name, error in errors.items()}

@@ -1,4 +1,4 @@
-"""What a run hands back: the INT8 model, its report, and the way to disk."""
+"""The result of a run: the INT8 model and its report, and how they are written."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Result:
     """The outcome of ``quantize``.
 
     Attributes:
-        model: the INT8 model (or, as the last resort, the FP32 one: see ``report.status``).
-        plan: what was quantized, replayable on a retrained IR.
+        model: INT8 model, or the FP32 model if ``report.status`` says so.
+        plan: Plan of the model; it can be applied again to a retrained IR.
     """
 
     model: ov.Model
@@ -40,13 +40,13 @@ class Result:
     def save(self, folder: str | Path) -> Report:
         """Write ``<model>.xml``, ``.bin``, ``plan.json`` and ``report.json`` into a folder, the report last.
 
-        A sibling temporary folder is filled and checked first: what is loaded from it must do what the model in
-        memory does. A folder without report.json is incomplete.
+        The files are first written to a temporary folder beside it and checked: the model loaded from there must give
+        the outputs of the model in memory. A folder without report.json is incomplete.
 
         Raises:
-            UsageError: the input would be overwritten.
-            OutputError: the folder can't be written.
-            ExecutionError: the written model does not do what it should.
+            UsageError: The input would be overwritten.
+            OutputError: The folder can't be written.
+            ExecutionError: The written model does not give the outputs it should.
         """
         folder = Path(folder)
         name = self.report.model.name
@@ -89,11 +89,11 @@ class Result:
 
 
 def check_output(folder: Path, name: str, source: Path | None) -> None:
-    """Refuse a folder that is a file, that can't be written, or where the result would overwrite the input.
+    """Refuse an output folder that is a file, can't be written or holds the input.
 
     Raises:
-        UsageError: the folder is a file, or holds the input.
-        OutputError: it can't be made, or nothing can be written there.
+        UsageError: The folder is a file, or holds the input.
+        OutputError: The folder can't be made or written.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; the output has to be a folder")

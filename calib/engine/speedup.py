@@ -1,4 +1,4 @@
-"""The speed-up check: INT8 is timed against FP32, and layers are given back where a required speed-up is missed."""
+"""The speed-up check: time INT8 against FP32 and revert slow layers if a required speed-up is missed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SECONDS = 1.0  # of timing, compilation apart
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run ends with.
+    """The model that a run ends with, its accuracy and its speed.
 
     Attributes:
-        built: the INT8 model; None where the FP32 model is kept.
-        controlled: its accuracy; None where none was measured.
-        speed: of ``built`` or ``refused``; None where nothing was timed.
-        refused: the INT8 model that was too slow.
-        reason: plain sentences on what was given back and why; empty where nothing was.
+        built: INT8 model; None if the FP32 model is kept.
+        controlled: Result of accuracy control; None if no accuracy was measured.
+        speed: Speed of ``built`` or ``refused``; None if nothing was timed.
+        refused: INT8 model that was rejected because it was too slow.
+        reason: Sentences on the layers that were reverted for speed and why; empty if none were.
     """
 
     built: Int8Model | None
@@ -54,18 +54,18 @@ def check_speedup(
     resume: bool = False,
     stage: Stage,
 ) -> Outcome:
-    """Time INT8, and, where a speed-up is required and missed, give back the layers that are slower in INT8.
+    """Time INT8; if a speed-up is required and missed, revert the layers that are slower in INT8.
 
-    Where that is not enough, or where accuracy needs other layers back too and that costs the speed-up, the FP32
-    model is kept.
+    The FP32 model is kept if that is not enough, or if the speed-up is lost again because accuracy needs other layers
+    reverted too.
 
     Args:
-        job: with ``require_speedup`` in its settings, or without.
-        outcome: so far; nothing is timed where the FP32 model is kept already.
-        evaluator: measures the accuracy of a model without the slow layers; None where no accuracy was asked for.
-        store: where the times are written that the choice depends on, so that a resumed run chooses the same.
-        resume: go on from what the store holds.
-        stage: told of every step of the accuracy control.
+        job: Run, with or without ``require_speedup`` in its settings.
+        outcome: Outcome so far; nothing is timed if the FP32 model is kept already.
+        evaluator: Evaluator of a model without the slow layers; None if no accuracy is measured.
+        store: Path of the file for the times that the choice depends on, so that a resumed run chooses the same.
+        resume: Whether to continue from the times in the store.
+        stage: Receives the progress of accuracy control.
     """
     built, controlled, wanted = outcome.built, outcome.controlled, job.settings.require_speedup
     if built is None:
@@ -98,18 +98,18 @@ def check_speedup(
 
 
 def gain(speed: Speed) -> float:
-    """Return the speed-up over the faster of f32 and default FP32."""
+    """Return the speed-up over FP32 in f32 or the default precision, whichever is faster."""
     return min(speed.facts.speedup_f32, speed.facts.speedup_default)
 
 
 def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
-    """Return layer → reason for the layers that were slower in INT8 than in the faster of f32 and default FP32.
+    """Return layer → reason for the layers that were slower in INT8 than in f32 or the default precision.
 
     A pure function of the times. Layers that can only change together count as one, with the sum of their times.
 
     Args:
-        speed: with the times of layers.
-        units: the smallest sets of layers that can be reverted.
+        speed: Speed with the times of layers.
+        units: Smallest sets of layers that can be reverted.
     """
     columns = {"INT8": speed.int8_ms, "f32": speed.f32_ms, speed.facts.default_precision: speed.default_ms}
     timed = [unit for unit in units if all(unit <= times.keys() for times in columns.values())]
@@ -120,7 +120,7 @@ def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
         precision = min(sums, key=lambda name: sums[name][unit])
         together = "" if len(unit) == 1 else f" with the {len(unit) - 1} that change with it"
         reason = (
-            f"slower in INT8 and given back: it took {int8[unit]:.3g} ms in INT8 and {sums[precision][unit]:.3g} ms "
+            f"slower in INT8 and reverted: it took {int8[unit]:.3g} ms in INT8 and {sums[precision][unit]:.3g} ms "
             f"in {precision}{together}"
         )
         slow |= dict.fromkeys(sorted(unit), reason)
@@ -128,7 +128,7 @@ def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
 
 
 def _remembered(store: str | Path, resume: bool, job: Job, built: Int8Model) -> Speed:
-    """Return what `_timed` measured of this model, from the store where it was timed before."""
+    """Return the speed of this model; read it from the store if it was timed before."""
     precision = job.settings.float_precision or "f32"
     names = [job.loaded.facts.fingerprint, identity_of(built.candidate), precision, *job.ids[:4], ov.get_version()]
     run = "speed/" + hashlib.sha256(json.dumps([*names, cpu().name]).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""The written file is checked: it does what the model in memory does, and INT8 what its quantizers say."""
+"""Check the written file: it computes what the model in memory does, and INT8 what its quantizers say."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHECKED = 5  # samples that a written file is checked on
 
 
 def make_result(job: Job, built: Int8Model | None, report: Report, stages: Sequence[StageFacts]) -> Result:
-    """Return the result, with the check that its file will have to pass."""
+    """Return the result with the check that its file has to pass."""
     model = built.model if built else job.loaded.model
     plan = built.plan if built else QuantizationPlan((), (), ())
     feeds = job.feeds((job.held or job.ids)[:CHECKED])
@@ -53,19 +53,19 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
 def check_written(
     path: Path, model: ov.Model, feeds: Sequence[Any], name: str, plan: QuantizationPlan | None = None
 ) -> None:
-    """Load a written model and compare it with the one in memory, and INT8 with its own simulation.
+    """Compare a written model with the one in memory, and INT8 execution with its simulation.
 
-    Both by the median over the samples; a message names the first layer that differs.
+    Both compare the median over the samples; the message names the first layer that differs.
 
     Args:
-        path: of the written model.
-        model: what was written.
-        feeds: a few samples.
-        name: of the model, for messages.
-        plan: what is quantized in it; None for an FP32 model, which has no simulation.
+        path: Of the written model.
+        model: What was written.
+        feeds: A few samples.
+        name: Of the model, for messages.
+        plan: What is quantized in it; None for an FP32 model, which has no simulation.
 
     Raises:
-        ExecutionError: the file does something else, or INT8 execution is not what the quantizers say.
+        ExecutionError: The outputs differ.
     """
     written = core().read_model(str(path), config={"ENABLE_MMAP": False})
     names = output_names(model)
@@ -93,7 +93,7 @@ def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Any]) -
 
 
 def _median_db(names: Sequence[str], before: Sequence[Any], after: Sequence[Any]) -> float:
-    """Return the median over samples of how far two lists of outputs agree."""
+    """Return the median over samples of the SQNR in dB between two lists of outputs."""
     found = [mean_db(normalized_errors(names, [a], [b])) for a, b in zip(before, after, strict=True)]
     return float(np.median(found)) if found else math.inf
 
@@ -101,9 +101,9 @@ def _median_db(names: Sequence[str], before: Sequence[Any], after: Sequence[Any]
 def _where(
     model: ov.Model, other: ov.Model, feeds: Sequence[Any], config: Mapping[str, Any] = F32, floor: float = 20.0
 ) -> str:
-    """Return ", first at layer 'x'": the first convolution or MatMul whose output differs; "" where none does.
+    """Return ", first at layer 'x'" for the first convolution or MatMul whose output differs; "" if none does.
 
-    Each layer's output is a result of both models then, so that a few layers may run in another way than before.
+    To compare them, each layer's output becomes a result of both models, so a few layers may run differently.
     """
     views = GraphView(model), GraphView(other)
     layers = [name for name, kind in views[0].types.items() if kind in LAYERS and name in views[1].types]

@@ -107,9 +107,9 @@ class Read:
     """A manifest that is right, and where each of its places is.
 
     Attributes:
-        manifest: checked.
-        document: for the lines of mistakes that show later, such as a pattern that names no file.
-        folder: of the file, absolute: what relative paths start from.
+        manifest: Checked.
+        document: For the lines of mistakes that show later, such as a pattern that names no file.
+        folder: Of the file, absolute: what relative paths start from.
     """
 
     manifest: Manifest
@@ -128,7 +128,7 @@ def read_manifest(path: str | Path) -> Read:
     """Read and check a manifest.
 
     Raises:
-        ConfigError: all its mistakes, each with its line.
+        ConfigError: All its mistakes, each with its line.
     """
     document = read_document(path)
     if not isinstance(document.data, Mapping):

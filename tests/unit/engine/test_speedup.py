@@ -1,4 +1,4 @@
-"""What is given back is a pure function of the times, and what is kept is what was measured."""
+"""What is reverted is a pure function of the times, and what is kept is what was measured."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_layers_slower_than_the_faster_precision_are_given_back_with_their_times
     f32 = {"conv": 3.0, "depthwise": 2.5, "left": 0.5, "right": 4.0}
     default = {"conv": 2.0, "depthwise": 1.5, "left": 0.6, "right": 3.0}
     found = given_back(timed(int8, f32, default), UNITS)
-    assert found == {"depthwise": "slower in INT8 and given back: it took 2 ms in INT8 and 1.5 ms in bf16"}
+    assert found == {"depthwise": "slower in INT8 and reverted: it took 2 ms in INT8 and 1.5 ms in bf16"}
 
 
 def test_layers_that_change_together_count_as_one():
