@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("calib.cli.metrics", "List the metrics."),
     "schema": ("calib.cli.schema", "Print the JSON Schema of a config file, report or manifest."),
     "doctor": ("calib.cli.doctor", "Show what this machine can run: CPU features, precision, extras."),
+    "help": ("calib.cli.help", "Explain a topic: settings, efforts, estimators, exit-codes, …"),
 }
 
 EXIT_CODES = """\b

@@ -25,8 +25,13 @@ def command(as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
+    print_lines(data_lines(width(), color()))
+
+
+def data_lines(width: int, color: bool) -> list[str]:
+    """Return the table for a terminal of that width."""
     lines: list[str] = []
     for name, row in FORMATS.items():
         suffixes = f" ({', '.join(row.suffixes)})" if row.suffixes else ""
-        lines += [rule(f"{name}{suffixes}", width(), color()), *wrap(row.sentence, width()), ""]
-    print_lines(lines[:-1])
+        lines += [rule(f"{name}{suffixes}", width, color), *wrap(row.sentence, width), ""]
+    return lines[:-1]

@@ -9,7 +9,7 @@ import click
 from calib.cli.options import color, json_flag, print_lines, width
 from calib.errors import MissingExtraError
 from calib.metrics import METRICS
-from calib.report.console import table
+from calib.report.console import rule, wrap
 
 
 @click.command(short_help="List the metrics.")
@@ -19,12 +19,23 @@ def command(as_json: bool) -> None:
 
     Any other metric can be given as a Python function: --metric python:module:function.
     """
-    rows = [_row(name) for name in METRICS]
     if as_json:
+        rows = [_row(name) for name in METRICS]
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    cells = [tuple(row.values()) for row in rows]
-    print_lines(table(tuple(rows[0]), cells, width(), color=color()))
+    print_lines(metric_lines(width(), color()))
+
+
+def metric_lines(width: int, color: bool) -> list[str]:
+    """Return the table for a terminal of that width."""
+    lines: list[str] = []
+    for row in map(_row, METRICS):
+        better, compares = row["better"], row["compares with"]
+        facts = [f"{better} is better" if better else "", row["unit"], f"compares with {compares}" if compares else ""]
+        title = ", ".join(filter(None, facts))
+        lines += [rule(f"{row['name']}: {title}" if title else row["name"], width, color)]
+        lines += [*wrap(row["reads"], width), ""]
+    return lines[:-1]
 
 
 def _row(name: str) -> dict[str, str]:
