@@ -75,7 +75,7 @@ class SampleEvaluator:
 
     def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
         """Return the metric's parts of these samples, in their order."""
-        samples = self._checked(self.dataset.load([self.ids[i] for i in indices]))
+        samples = map(self._checked, self.dataset.load([self.ids[i] for i in indices]))
         return evaluate_compiled(compiled, samples, self.metric, self.references)
 
     def baseline(self) -> tuple[list[Any], list[str]]:
@@ -84,7 +84,7 @@ class SampleEvaluator:
         If the metric compares with FP32 outputs, those outputs serve as the baseline's and there is no second pass.
         """
         marks: list[str] = []
-        samples = self._checked(_marked(self.dataset.load(self.ids), marks))
+        samples = map(self._checked, _marked(self.dataset.load(self.ids), marks))
         metric: Any = BaselineMetric(self.metric)
         if not self.references:
             return evaluate_compiled(self.compiled(self.job.loaded.model, F32), samples, metric), marks
@@ -103,10 +103,9 @@ class SampleEvaluator:
         """Return everything that the parts depend on besides the model and the contents of the samples."""
         return [self.source, self.ids, *_identity(self.job, self.metric, _code(type(self.metric)))]
 
-    def _checked(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        for sample in samples:
-            self.check()
-            yield sample
+    def _checked(self, sample: Sample) -> Sample:
+        self.check()
+        return sample
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,10 @@ def quantizer_facts(
 ) -> list[QuantizerFacts]:
     """Describe every activation quantizer: its range, the share it clips, and the range of each estimator."""
     merged = merge_unified(plan.activations, summaries)
-    return [_quantizer(quantizer, merged[quantizer.tensor], candidates) for quantizer in plan.activations]
+    facts: list[QuantizerFacts] = []
+    for quantizer in plan.activations:
+        facts.append(_quantizer(quantizer, merged[quantizer.tensor], candidates))
+    return facts
 
 
 def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidates: bool) -> QuantizerFacts:
@@ -81,12 +84,11 @@ def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidate
     edges, counts = _drawn(summary)
     chosen = quantizer.range
     known = {chosen.estimator: chosen} if chosen.estimator in ESTIMATORS else {}  # not estimated twice
-    others: dict[str, tuple[float, float]] = {
-        name: (other.low, other.high)
-        for name, estimator in ESTIMATORS.items()
-        if candidates and name != "auto" and (summary.histogram is not None or not estimator.needs_histogram)
-        for other in [known.get(name) or estimator(summary, quantizer.scheme, quantizer.levels)]
-    }
+    others: dict[str, tuple[float, float]] = {}
+    for name, estimator in ESTIMATORS.items() if candidates else ():
+        if name != "auto" and (summary.histogram is not None or not estimator.needs_histogram):
+            other = known.get(name) or estimator(summary, quantizer.scheme, quantizer.levels)
+            others[name] = (other.low, other.high)
     return QuantizerFacts(
         tensor=str(quantizer.tensor),
         layers=sorted(quantizer.layers | {fused.port.node for fused in quantizer.fused}),

@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,6 @@ class ContentDataset:
         self._inputs = tuple(inputs)
         self._at = at
         self._word = item_word
-        self._index: dict[str, _Entry] | None = None
 
     @property
     def source(self) -> str:
@@ -68,16 +68,14 @@ class ContentDataset:
         return self._source
 
     def __len__(self) -> int:
-        return len(self._entries())
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Sample]:
-        return self.load(
-            sorted(self._entries(), key=lambda one: (self._entries()[one].item, self._entries()[one].offset))
-        )
+        return self.load(sorted(self._entries, key=lambda one: (self._entries[one].item, self._entries[one].offset)))
 
     def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
         """Return the ids of ``count`` samples (all for None, fewer where there are fewer), chosen by hash, sorted."""
-        return choose_ids(self._entries(), count, salt)
+        return choose_ids(self._entries, count, salt)
 
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order.
@@ -85,24 +83,24 @@ class ContentDataset:
         Raises:
             DataError: an id is unknown, or the contents changed since the first pass.
         """
-        entries = self._entries()
+        entries = self._entries
         if unknown := [one for one in ids if one not in entries]:
             raise DataError(f"{self._source}: no sample with the id {unknown[0]!r} ({len(entries)} samples)")
         return self._load_at(ids) if self._at else self._load_in_passes(ids)
 
+    @cached_property
     def _entries(self) -> dict[str, _Entry]:
-        if self._index is None:
-            entries: list[_Entry] = []
-            for item, samples in self._walk():
-                for offset, sample in enumerate(samples):
-                    arrays = _arrays(sample)
-                    size = sum(array.nbytes for array in arrays)
-                    entries.append(_Entry(content_id(arrays), target_id(sample.target), item, offset, size))
-            if not entries:
-                raise DataError(f"{self._source}: no samples in it. Give at least one")
-            ids = number_duplicates([(entry.content, entry.target) for entry in entries])
-            self._index = dict(zip(ids, entries, strict=True))
-        return self._index
+        """Where each sample is, by its id: the first use makes one pass over the items."""
+        entries: list[_Entry] = []
+        for item, samples in self._walk():
+            for offset, sample in enumerate(samples):
+                arrays = _arrays(sample)
+                size = sum(array.nbytes for array in arrays)
+                entries.append(_Entry(content_id(arrays), target_id(sample.target), item, offset, size))
+        if not entries:
+            raise DataError(f"{self._source}: no samples in it. Give at least one")
+        ids = number_duplicates([(entry.content, entry.target) for entry in entries])
+        return dict(zip(ids, entries, strict=True))
 
     def _walk(self) -> Iterator[tuple[int, list[Sample]]]:
         iterator = iter(self._items)
@@ -135,7 +133,7 @@ class ContentDataset:
     def _load_at(self, ids: Sequence[str]) -> Iterator[Sample]:
         assert self._at is not None
         for one in ids:
-            entry = self._entries()[one]
+            entry = self._entries[one]
             try:
                 item = self._at(entry.item)
             except CalibError:
@@ -150,16 +148,16 @@ class ContentDataset:
         remaining = deque(ids)
         while remaining:
             window, size = [], 0
-            while remaining and (not window or size + self._entries()[remaining[0]].bytes <= _WAITING_BYTES):
+            while remaining and (not window or size + self._entries[remaining[0]].bytes <= _WAITING_BYTES):
                 window.append(remaining.popleft())
-                size += self._entries()[window[-1]].bytes
+                size += self._entries[window[-1]].bytes
             yield from self._one_pass(window)
 
     def _one_pass(self, window: Sequence[str]) -> Iterator[Sample]:
         """Yield the window's samples in order, holding back those that arrive before their turn."""
         wanted: dict[int, list[str]] = {}
         for one in dict.fromkeys(window):
-            wanted.setdefault(self._entries()[one].item, []).append(one)
+            wanted.setdefault(self._entries[one].item, []).append(one)
         turn = deque(window)
         last = {one: position for position, one in enumerate(window)}
         arrived: dict[str, Sample] = {}
@@ -176,7 +174,7 @@ class ContentDataset:
         raise self._changed(f"it ended before the sample {turn[0]}")
 
     def _pick(self, samples: Sequence[Sample], one: str) -> Sample:
-        entry = self._entries()[one]
+        entry = self._entries[one]
         sample = samples[entry.offset] if entry.offset < len(samples) else None
         if sample is None or content_id(_arrays(sample)) != entry.content:
             raise self._changed(f"{self._name(entry.item)} is not what it was")
