@@ -307,7 +307,9 @@ def second_moments(taken: Sequence[Taken]) -> NDArray[np.float64]:
         if not batches or sum(other.count for other in batches[-1]) + one.count > most:
             batches.append([])
         batches[-1].append(one)
-    moments = [_moments(np.concatenate([one.by_group() for one in batch], axis=1)) for batch in batches]
+    moments: list[NDArray[np.float64]] = []
+    for batch in batches:
+        moments.append(_moments(np.concatenate([one.by_group() for one in batch], axis=1)))
     return np.sum(moments, axis=0)
 
 

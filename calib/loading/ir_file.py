@@ -265,6 +265,8 @@ def _compress(model: ov.Model, names: frozenset[str]) -> None:
     """Turn, in place, each named f32 Constant into f16 Constant → Convert, as OpenVINO's own compression does."""
     from openvino import opset13 as opset
 
+    if not names:
+        return
     for node in [node for _, nodes in walk(model) for node in nodes]:
         name = node.get_friendly_name()
         if name not in names or node.get_type_name() != "Constant" or node.get_output_element_type(0) != ov.Type.f32:
