@@ -37,7 +37,7 @@ class _SilentStage:
 
 
 @contextmanager
-def silent(stage: str, total: int | None = None) -> Iterator[Stage]:
+def silent(stage: str, total: int | None = None) -> Iterator[Stage]:  # noqa: ARG001  # Progress says what it takes
     """Show nothing: what the Python API uses unless it is given something else."""
     yield _SilentStage()
 

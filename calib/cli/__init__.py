@@ -15,7 +15,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import click
@@ -164,7 +163,7 @@ def _fail(ctx: click.Context, code: int, *lines: str) -> None:
 def _sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM end a run the way Ctrl-C does: best model written, nothing half-written, exit 130."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals

@@ -68,24 +68,22 @@ def _weights(view: GraphView, name: str) -> str:
     return _shape(view, fixed[0]) if fixed else ""
 
 
-def quantizer_facts(
-    plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary], *, candidates: bool = True
-) -> list[QuantizerFacts]:
+def quantizer_facts(plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary]) -> list[QuantizerFacts]:
     """Describe every activation quantizer: its range, the share it clips, and the range of each estimator."""
     merged = merge_unified(plan.activations, summaries)
     facts: list[QuantizerFacts] = []
     for quantizer in plan.activations:
-        facts.append(_quantizer(quantizer, merged[quantizer.tensor], candidates))
+        facts.append(_quantizer(quantizer, merged[quantizer.tensor]))
     return facts
 
 
-def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary, candidates: bool) -> QuantizerFacts:
+def _quantizer(quantizer: ActivationQuantizer, summary: TensorSummary) -> QuantizerFacts:
     assert quantizer.range is not None
     edges, counts = _drawn(summary)
     chosen = quantizer.range
     known = {chosen.estimator: chosen} if chosen.estimator in ESTIMATORS else {}  # not estimated twice
     others: dict[str, tuple[float, float]] = {}
-    for name, estimator in ESTIMATORS.items() if candidates else ():
+    for name, estimator in ESTIMATORS.items():
         if name != "auto" and (summary.histogram is not None or not estimator.needs_histogram):
             other = known.get(name) or estimator(summary, quantizer.scheme, quantizer.levels)
             others[name] = (other.low, other.high)

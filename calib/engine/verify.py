@@ -29,6 +29,8 @@ from calib.values.plan import QuantizationPlan
 # had 9.9 dB, a text that INT8 itself hardly reads. Another number in a scale or a wrong kernel moves every sample,
 # to 0 dB or so: hence the median of a few samples, and a floor with 14 dB to spare.
 SIMULATION_FLOOR_DB = 15.0
+# A layer whose outputs agree less than this has another result, not another rounding.
+LAYER_FLOOR_DB = 20.0
 MISCOMPUTED = "this CPU computes a layer wrongly, and the model was not kept. Leave that layer out with --ignore"
 SATURATED = (
     "sums of INT8 products saturate here, without VNNI, and the model was not kept. Quantize with --target cpu-no-vnni "
@@ -98,9 +100,7 @@ def _median_db(names: Sequence[str], before: Sequence[Any], after: Sequence[Any]
     return float(np.median(found)) if found else math.inf
 
 
-def _where(
-    model: ov.Model, other: ov.Model, feeds: Sequence[Any], config: Mapping[str, Any] = F32, floor: float = 20.0
-) -> str:
+def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Any], config: Mapping[str, Any] = F32) -> str:
     """Return ", first at layer 'x'" for the first convolution or MatMul whose output differs; "" if none does.
 
     To compare them, each layer's output becomes a result of both models, so a few layers may run differently.
@@ -111,6 +111,6 @@ def _where(
     first = len(model.outputs)
     for position, layer in enumerate(layers, first):
         column = [[[outputs[position]] for outputs in side] for side in tapped]
-        if _median_db([layer], column[0], column[1]) < floor:
+        if _median_db([layer], column[0], column[1]) < LAYER_FLOOR_DB:
             return f", first at layer {layer!r}"
     return ""

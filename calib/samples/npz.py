@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from calib.errors import DataError
@@ -52,7 +51,7 @@ def open_npz(source: Source) -> Dataset:
     labels = _labels(source, members)
     keys = _keys(source, {name: array for name, array in members.items() if name != labels})
     arrays = [members[key] for key in keys]
-    return _dataset(source, path, arrays, members[labels] if labels else None)
+    return _dataset(source, arrays, members[labels] if labels else None)
 
 
 def open_npy(source: Source) -> Dataset:
@@ -68,10 +67,10 @@ def open_npy(source: Source) -> Dataset:
         )
     label_file = source.options.get("labels")
     labels = open_npy_file(source.existing(label_file)) if label_file else None
-    return _dataset(source, source.path, [open_npy_file(source.path)], labels)
+    return _dataset(source, [open_npy_file(source.path)], labels)
 
 
-def _dataset(source: Source, path: Path, arrays: Sequence[ArrayFile], labels: ArrayFile | None) -> Dataset:
+def _dataset(source: Source, arrays: Sequence[ArrayFile], labels: ArrayFile | None) -> Dataset:
     everything = [*arrays, labels] if labels else list(arrays)
     for array in everything:
         if not array.shape:

@@ -69,7 +69,7 @@ def make_jobs(read: Read) -> list[Job]:
     for model in models:
         for cell in cells:
             jobs.append(_job(read, model, cell))
-            wrong += _settings_mistakes(read, jobs[-1], cell)
+            wrong += _settings_mistakes(jobs[-1], cell)
     wrong += _data_mistakes(jobs)
     if wrong:
         raise mistakes(read.document, wrong)
@@ -171,7 +171,7 @@ def _text(value: Any) -> str:
     return text.replace("/", "_").replace("\0", "_")
 
 
-def _settings_mistakes(read: Read, job: Job, cell: dict[str, Any]) -> list[tuple[Place, str]]:
+def _settings_mistakes(job: Job, cell: dict[str, Any]) -> list[tuple[Place, str]]:
     """Check what only the whole of a job shows: settings that need each other."""
     found: list[tuple[Place, str]] = []
     place: Place = ("matrix",) if cell else ("defaults",)

@@ -1,0 +1,26 @@
+"""Names that vulture takes for unused and that are used all the same; behind each, who uses it.
+
+vulture reads this file beside the package (pyproject.toml says so): a name that stands here counts as used.
+"""
+
+# Python, click, pydantic
+__getattr__, __dir__  # Python asks a module for names that it lacks, and for all of them
+_.list_commands, _.get_command, _.format_commands  # click asks the group for its commands
+_.get_metavar, param  # click asks a type how its values are written in a help text
+_.obj  # click keeps the global options there, and ``find_object`` gives them back
+_.model_config  # pydantic reads it
+_.needs_channels  # isinstance looks for it: the protocol ChannelEstimator can be checked at run time
+
+# What tables name as text, "module:name"
+TopK, F1, MeanIoU, CocoMap, ErrorRate, Spearman, AreaUnderCurve, Agreement, RelativeL2  # calib.metrics.METRICS
+mae, mse, psnr  # calib.metrics.METRICS
+open_npz, open_npy, open_images, open_csv, open_jsonl, open_python  # calib.samples.FORMATS
+
+# What other programs read of what calib writes
+_.schema_version  # whoever reads report.json or what --json prints
+_.bound_s, _.interval_f32, _.interval_default  # whoever reads report.json
+_.hidden, _.help  # the page's script reads the columns of a table
+
+# Set on objects of libraries
+_.StartElementHandler, _.EndElementHandler, _.StartDoctypeDeclHandler, _.EntityDeclHandler  # expat calls them
+_.inter_op_num_threads, _.intra_op_num_threads, _.log_severity_level  # onnxruntime's session options
