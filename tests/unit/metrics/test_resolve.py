@@ -1,3 +1,8 @@
+"""From what a user calls a metric to a metric.
+
+covers: calib.metrics.whole_set
+"""
+
 from __future__ import annotations
 
 import numpy as np
