@@ -1,6 +1,8 @@
 """What every correction of the table promises; a new line of it is tested by these before it has a test of its own.
 
 The samples are in one order, that of their ids: no correction has to give the same bytes for another.
+
+covers: calib.config.efforts, calib.corrections, calib.corrections.candidate
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What every range estimator of the table promises; a newcomer is tested before its author writes a test."""
+"""What every range estimator of the table promises; a newcomer is tested before its author writes a test.
+
+covers: calib.ranges, calib.ranges.estimator, calib.ranges.minmax
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What holds for every data format in the table."""
+"""What holds for every data format in the table.
+
+covers: calib.samples, calib.samples.npz
+"""
 
 from __future__ import annotations
 

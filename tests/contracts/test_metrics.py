@@ -1,4 +1,7 @@
-"""What holds for every metric in the table."""
+"""What holds for every metric in the table.
+
+covers: calib.metrics, calib.metrics.metric, calib.metrics.scores
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Every row of the table of layers against what OpenVINO computes: axes, scales, products, INT8 where the CPU has it.
 
 A new row has to be in ``CASES`` with at least one network; everything else is asked of it as of the others.
+
+covers: calib.graph.layers, calib.graph.operations, calib.graph.scalable
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""``calib bench``, ``calib doctor`` and ``calib compare`` as a user runs them, on tiny real IRs."""
+"""``calib bench``, ``calib doctor`` and ``calib compare`` as a user runs them, on tiny real IRs.
+
+covers: calib.cli.bench, calib.cli.compare, calib.cli.doctor, calib.engine.bench, calib.engine.compare
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What holds for every command: help, exit codes, and how errors and interruptions reach the terminal."""
+"""What holds for every command: help, exit codes, and how errors and interruptions reach the terminal.
+
+covers: calib.cli, calib.cli.data, calib.cli.metrics, calib.cli.schema, calib.values.version
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,8 @@
+"""``calib report`` makes the page of a run again.
+
+covers: calib.cli.report
+"""
+
 from __future__ import annotations
 
 from pathlib import Path

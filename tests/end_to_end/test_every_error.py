@@ -1,4 +1,7 @@
-"""Each class of error ends a command that people type, with its exit code and one message."""
+"""Each class of error ends a command that people type, with its exit code and one message.
+
+covers: calib.errors
+"""
 
 from __future__ import annotations
 

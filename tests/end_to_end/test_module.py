@@ -1,4 +1,7 @@
-"""``python -m calib`` is the command, too."""
+"""``python -m calib`` is the command, too.
+
+covers: calib.__main__
+"""
 
 from __future__ import annotations
 

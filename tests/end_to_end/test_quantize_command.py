@@ -1,4 +1,7 @@
-"""``calib quantize`` and ``calib inspect`` as a user runs them, on a tiny real IR."""
+"""``calib quantize`` and ``calib inspect`` as a user runs them, on a tiny real IR.
+
+covers: calib.cli.quantize, calib.pipeline
+"""
 
 from __future__ import annotations
 

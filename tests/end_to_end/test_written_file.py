@@ -1,4 +1,7 @@
-"""Wrong models never leave quietly: the written file is run against the model in memory and its own simulation."""
+"""Wrong models never leave quietly: the written file is run against the model in memory and its own simulation.
+
+covers: calib.engine.verify
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The zoo on a Dask cluster on loopback: same bytes as at home, and what is killed loses nothing."""
+"""The zoo on a Dask cluster on loopback: same bytes as at home, and what is killed loses nothing.
+
+covers: calib.zoo.cluster
+"""
 
 from __future__ import annotations
 

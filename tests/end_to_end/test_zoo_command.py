@@ -1,4 +1,7 @@
-"""``calib zoo`` as a user runs it: plan, run, status, export, shards that are merged, models behind URLs."""
+"""``calib zoo`` as a user runs it: plan, run, status, export, shards that are merged, models behind URLs.
+
+covers: calib.cli.zoo, calib.zoo.commands
+"""
 
 from __future__ import annotations
 

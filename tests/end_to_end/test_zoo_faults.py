@@ -1,4 +1,7 @@
-"""A zoo under kill -9, full disks, broken files, too little memory and time: nothing lost, nothing done twice."""
+"""A zoo under kill -9, full disks, broken files, too little memory and time: nothing lost, nothing done twice.
+
+covers: calib.zoo.process, calib.zoo.worker
+"""
 
 from __future__ import annotations
 

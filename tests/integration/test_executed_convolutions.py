@@ -1,4 +1,7 @@
-"""Convolutional networks: what the plan promises is what OpenVINO runs, and it computes what it says."""
+"""Convolutional networks: what the plan promises is what OpenVINO runs, and it computes what it says.
+
+covers: calib.graph.insert
+"""
 
 from __future__ import annotations
 

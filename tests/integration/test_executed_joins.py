@@ -1,4 +1,7 @@
-"""Concat, Split and what values pass through on their way to a layer."""
+"""Concat, Split and what values pass through on their way to a layer.
+
+covers: calib.ranges.assign
+"""
 
 from __future__ import annotations
 

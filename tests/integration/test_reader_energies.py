@@ -1,3 +1,8 @@
+"""What the readers of a tensor multiply it with reaches its summary.
+
+covers: calib.engine.correcting, calib.engine.placing
+"""
+
 from __future__ import annotations
 
 import numpy as np

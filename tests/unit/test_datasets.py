@@ -1,3 +1,8 @@
+"""The shipped data is what its sources say.
+
+covers: calib.demo
+"""
+
 from __future__ import annotations
 
 import hashlib

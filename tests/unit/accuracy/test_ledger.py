@@ -1,3 +1,8 @@
+"""What was evaluated is remembered, and hopeless plans are stopped early.
+
+covers: calib.accuracy.sequential
+"""
+
 from __future__ import annotations
 
 import math

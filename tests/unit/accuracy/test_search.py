@@ -1,3 +1,8 @@
+"""The search keeps its budget, spends no more than it may, and says what it did.
+
+covers: calib.accuracy.cost, calib.accuracy.problem, calib.accuracy.result
+"""
+
 from __future__ import annotations
 
 import math

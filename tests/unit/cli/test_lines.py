@@ -1,4 +1,7 @@
-"""What the commands print, from values made by hand."""
+"""What the commands print, from values made by hand.
+
+covers: calib.cli.evaluate, calib.cli.inspect, calib.cli.plan_table
+"""
 
 from __future__ import annotations
 

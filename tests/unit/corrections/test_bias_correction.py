@@ -1,3 +1,8 @@
+"""Biases are corrected layer by layer, and found again where layers go back.
+
+covers: calib.engine.evaluation, calib.engine.job
+"""
+
 from __future__ import annotations
 
 from dataclasses import replace

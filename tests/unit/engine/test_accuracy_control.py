@@ -1,4 +1,7 @@
-"""A search that a signal ends gives the best model until then, and is resumed to the same one."""
+"""A search that a signal ends gives the best model until then, and is resumed to the same one.
+
+covers: calib.engine.candidates, calib.engine.result
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where quantizers are put: on which tensors, for which ports, with which levels; nothing is compiled."""
+"""Where quantizers are put: on which tensors, for which ports, with which levels; nothing is compiled.
+
+covers: calib.graph.finder
+"""
 
 from __future__ import annotations
 

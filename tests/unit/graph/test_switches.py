@@ -1,4 +1,7 @@
-"""One switch model stands for all the models in which one unit is quantized."""
+"""One switch model stands for all the models in which one unit is quantized.
+
+covers: calib.corrections.sensitivity, calib.graph.comparable
+"""
 
 from __future__ import annotations
 

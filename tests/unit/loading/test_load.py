@@ -1,3 +1,8 @@
+"""A file becomes a normalized model with stable names, and is written back as it came.
+
+covers: calib.loading.onnx_file
+"""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,8 @@
+"""Charts show what the report says, however little that is.
+
+covers: calib.report.histogram, calib.report.theme, calib.report.vega
+"""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,8 @@
+"""The page of a report holds it all and runs nothing that a name says.
+
+covers: calib.report.page
+"""
+
 from __future__ import annotations
 
 import base64

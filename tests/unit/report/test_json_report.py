@@ -1,3 +1,8 @@
+"""report.json comes back as it was, and is refused where it is another.
+
+covers: calib.values.facts
+"""
+
 from __future__ import annotations
 
 import json

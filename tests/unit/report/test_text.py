@@ -1,3 +1,8 @@
+"""A report as text for a terminal.
+
+covers: calib.report.digest
+"""
+
 from __future__ import annotations
 
 import re

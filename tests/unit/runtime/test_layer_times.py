@@ -1,4 +1,7 @@
-"""Running averages become times of single runs."""
+"""Running averages become times of single runs.
+
+covers: calib.runtime.executed
+"""
 
 from __future__ import annotations
 

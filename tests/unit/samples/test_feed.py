@@ -1,3 +1,8 @@
+"""Whatever a sample is becomes arrays in input order, or is refused by name.
+
+covers: calib.samples.sample
+"""
+
 from __future__ import annotations
 
 import numpy as np

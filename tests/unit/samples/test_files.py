@@ -1,3 +1,8 @@
+"""Folders of images and lists of them: targets, links, and files that are damaged or reach outside.
+
+covers: calib.samples.images, calib.samples.lists
+"""
+
 from __future__ import annotations
 
 import io

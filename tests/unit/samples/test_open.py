@@ -1,3 +1,8 @@
+"""Samples from arrays, files and Python: damaged and hostile ones are refused.
+
+covers: calib.samples.array_file, calib.samples.content
+"""
+
 from __future__ import annotations
 
 import io

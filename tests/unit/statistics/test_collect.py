@@ -1,3 +1,8 @@
+"""What is collected is what numpy finds in the tensors themselves.
+
+covers: calib.statistics.extremes
+"""
+
 from __future__ import annotations
 
 import numpy as np

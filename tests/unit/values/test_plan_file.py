@@ -44,13 +44,13 @@ plans = st.builds(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=100)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(plans)
 def test_a_plan_comes_back_from_its_file_as_it_was(plan: QuantizationPlan):
     assert plan_from_json(plan_to_json(plan), "f") == plan
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(derandomize=True, deadline=None, max_examples=20)
 @given(plans)
 def test_the_text_does_not_depend_on_the_order_of_sets(plan: QuantizationPlan):
     content = json.loads(plan_to_json(plan))

@@ -1,4 +1,7 @@
-"""A manifest's mistakes come all at once with their lines; patterns never leave the root."""
+"""A manifest's mistakes come all at once with their lines; patterns never leave the root.
+
+covers: calib.zoo.make_jobs, calib.zoo.sources
+"""
 
 from __future__ import annotations
 

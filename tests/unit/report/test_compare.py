@@ -1,3 +1,8 @@
+"""Comparisons, benchmarks and the machine as text and as a page.
+
+covers: calib.report.bench, calib.report.doctor
+"""
+
 from __future__ import annotations
 
 import pytest

@@ -1,0 +1,44 @@
+"""The demo quantizes one of the shipped networks under a budget; the job itself is run by other tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from calib.cli import demo
+from calib.errors import UsageError
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the command asked to be run."""
+    found: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(demo, "run", lambda ctx, *more: found.append(more))
+    return found
+
+
+def networks() -> list[str]:
+    return sorted(path.stem for path in demo.demo_folder().glob("*.xml"))
+
+
+def call(*arguments: str) -> None:
+    assert isinstance(demo.command, click.Command)
+    demo.command.main(list(arguments), standalone_mode=False)
+
+
+@pytest.mark.parametrize("name", [None, *networks()])
+def test_a_shipped_network_is_quantized_with_its_own_data_under_a_budget(name: str | None, asked: list[Any]):
+    call(*(["--network", name] if name else []), "-o", "here")
+    ((model, calibration, output, page, as_json, given),) = asked
+    assert (Path(model).stem, output, page, as_json) == (name or networks()[0], "here", True, False)
+    assert all(Path(place).is_file() for place in (model, calibration, given["validation"]))
+    assert given["metric"] == "top-1" and given["max_drop"] == 0.005
+
+
+def test_another_network_is_refused_with_those_there_are(asked: list[Any]):
+    with pytest.raises(UsageError, match=f"no demo network 'nope'; there are {', '.join(networks())}"):
+        call("--network", "nope")
+    assert asked == []
