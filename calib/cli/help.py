@@ -240,7 +240,7 @@ def _extras(width: int, color: bool) -> list[str]:
     return table(("extra", "package", "installed"), rows, width, color=color)
 
 
-def _search(width: int, color: bool) -> list[str]:
+def _search(width: int, _: bool) -> list[str]:
     from calib.accuracy import search
 
     return reflow(inspect.getdoc(search) or "", width)

@@ -1,7 +1,4 @@
-"""What was evaluated is remembered, and hopeless plans are stopped early.
-
-covers: calib.accuracy.sequential
-"""
+"""What was evaluated is remembered, and hopeless plans are stopped early."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The search keeps its budget, spends no more than it may, and says what it did.
 
-covers: calib.accuracy.cost, calib.accuracy.problem, calib.accuracy.result
+covers: calib.accuracy.bisect, calib.accuracy.problem, calib.accuracy.result, calib.accuracy.screening
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What is collected is what numpy finds in the tensors themselves.
-
-covers: calib.statistics.extremes
-"""
+"""What is collected is what numpy finds in the tensors themselves."""
 
 from __future__ import annotations
 
