@@ -1,4 +1,4 @@
-"""Count the images that the search takes, against a greedy loop, on simulated damage.
+"""Count the images that the search takes, against a greedy loop, on networks with simulated errors.
 
     python benchmarks/search_simulated.py [--seeds 5] [--json FILE]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
-from simulated_damage import KINDS, Fraction, SimulatedModel
+from simulated_errors import KINDS, Fraction, SimulatedModel
 
 from calib.accuracy.problem import bound_of
 from calib.accuracy.search import search
@@ -91,7 +91,7 @@ def summary(rows: list[Row]) -> dict[str, object]:
     first = rows[0]
     return {
         "strategy": first.strategy,
-        "damage": first.kind,
+        "errors": first.kind,
         "units": first.units,
         "samples": first.samples,
         "seeds": len(rows),
@@ -114,7 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     table = sys.stderr if str(options.json) == "-" else sys.stdout
-    print(f"{'units':>5} {'N':>5}  {'damage':<16}" + "".join(f"{s:>40}" for s in ("calib", "greedy")), file=table)
+    print(f"{'units':>5} {'N':>5}  {'errors':<16}" + "".join(f"{s:>40}" for s in ("calib", "greedy")), file=table)
     print(f"{'':>29}" + f"{'images/N  worst  compil.  reverted  kept':>40}" * 2, file=table)
     for units, samples in CASES:
         for kind, make in KINDS.items():
@@ -135,7 +135,7 @@ def main() -> None:
             print(f"{units:>5} {samples:>5}  {kind:<16}{cells}", flush=True, file=table)
     if options.json:
         report = {
-            "question": "images evaluated by the search against a greedy loop, simulated damage",
+            "question": "images evaluated by the search against a greedy loop, simulated errors",
             "machine": platform.processor() or platform.machine(),
             "versions": {"python": platform.python_version(), "numpy": np.__version__, "calib": __version__},
             "budget": BUDGET,

@@ -1,4 +1,4 @@
-"""What holds for every search, whatever the damage: it ends, keeps its bound, its word and its account."""
+"""What holds for every search, whatever the errors: it ends, keeps its bound, its word and its account."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 def _simulated():
     """Load the simulated networks that the benchmark uses too."""
-    spec = importlib.util.spec_from_file_location("simulated_damage", BENCHMARKS / "simulated_damage.py")
+    spec = importlib.util.spec_from_file_location("simulated_errors", BENCHMARKS / "simulated_errors.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -299,10 +299,10 @@ def test_search_survives_a_real_kill(tmp_path):
         import os, signal, sys
         from dataclasses import replace
         sys.path.insert(0, sys.argv[1])
-        import simulated_damage
+        import simulated_errors
         from calib.accuracy.search import search
         from calib.store import RunStore, remembered
-        model = simulated_damage.additive(30, 600, 3)
+        model = simulated_errors.additive(30, 600, 3)
         problem = model.problem(0.01)
         def evaluate(reverted, indices):
             if len(model.evaluations) == 3:

@@ -1,7 +1,7 @@
 """A classifier whose layers can be quantized in simulation: logits plus the noise of every quantized unit.
 
 The accuracy, the ranking and the forecast follow from the same noise as in a real network, but a whole search takes
-milliseconds. The kinds of damage are those that break searches: see `KINDS`.
+milliseconds. The kinds of errors are those that break searches: see `KINDS`.
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ class SimulatedModel:
     def ranking(self, samples: int = 32) -> tuple[RankedUnit, ...]:
         """Return the one-in ranking from a few samples."""
         power = float((self.logits[:samples] ** 2).sum())
-        damages = {
+        sensitivities = {
             frozenset({name}): float((self.noise[i, :samples] ** 2).sum()) / power for i, name in enumerate(self.names)
         }
-        return rank(list(damages), damages)
+        return rank(list(sensitivities), sensitivities)
 
     def _margins(self, outputs: NDArray[np.float32], indices: NDArray[np.int64]) -> list[float]:
         """Return how far each sample is from another verdict, in roots of its logits' power."""
@@ -135,7 +135,7 @@ class SimulatedModel:
 
 
 def _spread(units: int, seed: int, total: float, sigma: float = 2.0) -> NDArray[np.float64]:
-    """Return log-normal NMSEs that sum to ``total``: a few layers carry most of the damage, as in real networks."""
+    """Return log-normal NMSEs that sum to ``total``: a few layers carry most of the error, as in real networks."""
     weights = np.random.default_rng([seed, 1]).lognormal(0.0, sigma, units)
     return weights / weights.sum() * total
 
@@ -151,7 +151,7 @@ def coherent(units: int, samples: int, seed: int) -> SimulatedModel:
 
 
 def non_monotone(units: int, samples: int, seed: int) -> SimulatedModel:
-    """Among units that damage as they should are pairs that cancel out: reverting one alone makes it worse."""
+    """Among units whose errors add up are pairs that cancel out: reverting one alone makes it worse."""
     weights, pairs = _spread(units, seed, 0.3), units // 2 // 2 * 2
     weights[1:pairs:2] = weights[0:pairs:2]
     return SimulatedModel(units, samples, seed, weights, cancelling=pairs)
@@ -173,7 +173,7 @@ def everything_fits(units: int, samples: int, seed: int) -> SimulatedModel:
 
 
 def one_poisonous(units: int, samples: int, seed: int) -> SimulatedModel:
-    """One unit does all the damage, anywhere in the network."""
+    """One unit makes all of the error, anywhere in the network."""
     weights = np.full(units, 1e-5 / units)
     weights[np.random.default_rng([seed, 2]).integers(units)] = 2.0
     return SimulatedModel(units, samples, seed, weights)
