@@ -1,10 +1,10 @@
-"""Accuracy before any layer is given up: corrections of a candidate's weights and biases, one file and one line each.
+"""Corrections of weights and biases that regain accuracy before any layer is reverted, one file and one row each.
 
-A correction is a module with a function ``correct``, see :class:`Correction`. Each is tried on the best candidates so
-far, and what it makes is kept only where the INT8 network scores higher on samples held out for that: see ``recipes``.
+A correction is a module with a function ``correct``, see :class:`Correction`. It is tried on the best candidates so
+far, and its result is kept only if the INT8 network scores higher on held-out samples, see ``recipes``.
 
-Not in the table: equalization, which rescales the network before its statistics are collected, for all ranges depend
-on it; it is a stage of its own. Nor is ``sensitivity``, which changes nothing: it ranks layers for the search.
+Equalization is not in the table: it rescales the network before statistics are collected, because all ranges depend on
+it, and is a stage of its own. Neither is ``sensitivity``, which changes nothing but ranks layers for the search.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ if TYPE_CHECKING:
 
 
 class Correction(Protocol):
-    """Finds other weights or biases for a candidate that has its ranges."""
+    """Function that finds better weights or biases for a candidate that has its ranges."""
 
     def __call__(
         self, candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer
     ) -> tuple[Candidate, list[CorrectionFacts]] | None:
-        """Return the corrected candidate and what was done layer by layer; None where it can't be applied.
+        """Return the corrected candidate and a fact for each layer; None if the correction can't be applied.
 
-        Deterministic: the same bytes for any number of threads and streams. Only ``edits``, and ``refit`` where the
-        edits of one layer depend on another, differ from the candidate given, which stays as it is.
+        The result is deterministic: the same bytes for any number of threads and streams. It differs from the given
+        candidate, which is not changed, only in ``edits``, and in ``refit`` if edits of layers depend on each other.
 
         Args:
-            candidate: with ranges; it may have been corrected by those before in the table.
-            samples: to learn from, in the order of their ids.
-            scorer: scores candidates on other samples, for a :class:`calib.corrections.candidate.Refit`.
+            candidate: Candidate with ranges; earlier corrections of the table may have been applied to it.
+            samples: Calibration samples to learn from, in the order of their ids.
+            scorer: Scorer of candidates on other samples, for a :class:`calib.corrections.candidate.Refit`.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table.
+    """One row of the table.
 
     Attributes:
-        module: whose ``correct`` is the correction.
-        tried_on: effort → on how many candidates it is tried, best first, of each kind that earlier rows made.
+        module: Module whose ``correct`` is the correction.
+        tried_on: Mapping from effort to the number of candidates it is tried on, best first, of each set of corrections
+            that earlier rows made.
     """
 
     module: str
@@ -59,5 +60,5 @@ CORRECTIONS: dict[str, Row] = {
 
 
 def get_correction(name: str) -> Correction:
-    """Return the correction of that name in the table."""
+    """Return the correction with this name."""
     return importlib.import_module(CORRECTIONS[name].module).correct

@@ -1,12 +1,13 @@
-"""Bias correction: each layer gets back the mean of its output that quantization took, in one of two ways.
+"""Bias correction: restore the mean of each layer's output that quantization has shifted, in one of two ways.
 
-Locally: a layer's shift is what its own quantized weights and input lose, ``W E[x] - W_q E[x_q]`` with x the input in
-the floating-point network; each layer answers for its own error. Source: Nagel et al., "Data-Free Quantization Through
-Weight Equalization and Bias Correction", 2019, §4.2. The means come from the pass of :mod:`calib.corrections.rounding`.
+Locally: a layer's shift is that caused by its own quantized weights and input, ``W E[x] - W_q E[x_q]`` with x the input
+in the floating-point network; each layer corrects only its own error. Source: Nagel et al., "Data-Free Quantization
+Through Weight Equalization and Bias Correction", 2019, §4.2. The means come from the pass of
+:mod:`calib.corrections.rounding`.
 
 In sequence: a layer's shift is measured with the layers before it quantized and corrected, so that nothing is counted
-twice. Source: Nagel et al., "A White Paper on Neural Network Quantization", 2021, §3.4. All layers in one inference of
-a twin network.
+twice. Source: Nagel et al., "A White Paper on Neural Network Quantization", 2021, §3.4. All layers are measured in one
+inference of a network that holds the floating-point and the INT8 form.
 
 Both shrink a shift by how well the samples agree on it, see :mod:`calib.corrections.bias_correction_core`.
 """
@@ -36,7 +37,7 @@ SAMPLES = 16  # 8 to 32 gave the same output error within 1 dB on four networks
 def correct(
     candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer
 ) -> tuple[Candidate, list[CorrectionFacts]] | None:
-    """Correct all biases in sequence, in place of those that the candidate has; None where its network can't batch."""
+    """Correct all biases in sequence, replacing those of the candidate; None if its network can't be batched."""
     found = sequential_correction(replace(candidate, edits=Edits(candidate.edits.rounded)), samples)
     if found is None:
         return None
@@ -50,19 +51,19 @@ def local_correction(
     quantized: NDArray[np.float64],
     means: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> tuple[NDArray[np.float32] | None, CorrectionFacts | None]:
-    """Return what to add to a layer's output, ``(channels,)``, and what the report says of it.
+    """Return the correction of a layer's output, ``(channels,)``, and its fact for the report.
 
-    What a few samples can't tell from noise is not changed, and a layer keeps its correction only where it brings
-    samples that are held out in turn nearer to floating point: else there is None to add.
+    A shift that can't be told from noise is left alone. The correction is None unless it brings samples that are held
+    out in turn nearer to floating point.
 
     Args:
-        linear: the layer.
-        weights: in floating point, in the constant's shape.
-        quantized: the INT8 weights as real numbers, likewise.
+        linear: Layer to correct.
+        weights: Weights in floating point, in the constant's shape.
+        quantized: INT8 weights as real numbers, in the same shape.
         means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
 
     Returns:
-        None twice where the layer has no channels, or no channel a shift.
+        None twice if the layer has no channels, or if no channel has a shift.
     """
     if linear.axes.stack and linear.groups > 1:
         return None, None  # one bias for all groups would be wrong for each
@@ -77,7 +78,7 @@ def local_correction(
 
 
 def bias_fact(layer: str, delta: NDArray[np.float32]) -> CorrectionFacts:
-    """Return what a corrected bias says in the report."""
+    """Return the fact of a corrected bias for the report."""
     detail = f"{np.count_nonzero(delta)} of {delta.size} channels, the largest change is {abs(delta).max():.3g}"
     return CorrectionFacts(correction="bias", layer=layer, kept=True, detail=detail)
 
@@ -85,13 +86,15 @@ def bias_fact(layer: str, delta: NDArray[np.float32]) -> CorrectionFacts:
 def local_bias_fact(
     layer: str, delta: NDArray[np.float32], y: NDArray[np.float64], y_q: NDArray[np.float64]
 ) -> CorrectionFacts:
-    """Return the same with what it does to the mean outputs of samples, each held out once: kept where that is less.
+    """Return the fact of a bias with the shift of the mean outputs before and after, holding out each sample once.
+
+    The correction is kept if the shift becomes smaller.
 
     Args:
-        layer: whose bias it is.
-        delta: ``(channels,)`` what would be added.
-        y: ``(samples, channels)`` mean outputs in floating point.
-        y_q: the same with quantized weights and inputs.
+        layer: Name of the layer.
+        delta: Correction to add to the bias, ``(channels,)``.
+        y: Mean outputs in floating point, ``(samples, channels)``.
+        y_q: Mean outputs with quantized weights and inputs, ``(samples, channels)``.
     """
     fact, power = bias_fact(layer, delta), float((y**2).sum())
     before, after = (float((errors**2).sum()) for errors in left_out_errors(y, y_q))
@@ -105,7 +108,7 @@ def local_bias_fact(
 
 
 def sequential_correction(candidate: Candidate, samples: Sequence[Arrays]) -> Candidate | None:
-    """Return the candidate with a correction of every layer's bias; None where the network takes no batch."""
+    """Return the candidate with every layer's bias corrected; None if the network can't be batched."""
     chosen = list(samples)[: batchable(candidate.model, list(samples)[:SAMPLES])]
     shapes = {tuple(array.shape for array in sample) for sample in chosen}
     if len(shapes) != 1 or any(not shape or shape[0] != 1 for shape in shapes.pop()):
@@ -123,15 +126,15 @@ def sequential_correction(candidate: Candidate, samples: Sequence[Arrays]) -> Ca
 
 
 class RefitBiases:
-    """Sequential biases of a plan that has lost layers: measured again, for those layers' errors are gone.
+    """Measures sequential biases again after layers were reverted, because the errors of those layers are gone.
 
-    What stands in for them where that scores higher are the edits that the network had before its biases were
-    corrected in sequence, which depend on no other layer, see :mod:`calib.corrections.rounding`.
+    The edits from before the sequential correction are taken instead if they score higher; they depend on no other
+    layer, see :mod:`calib.corrections.rounding`.
 
     Args:
-        samples: that biases are learnt from.
-        scorer: scores on other samples.
-        alone: the edits before.
+        samples: Samples that biases are learnt from.
+        scorer: Scorer on other samples.
+        alone: Edits from before the sequential correction.
     """
 
     def __init__(self, samples: Sequence[Arrays], scorer: Scorer, alone: Edits):

@@ -1,4 +1,4 @@
-"""Bias correction: give back to each output channel the mean that quantization took."""
+"""Bias correction: restore the mean of each output channel that quantization has shifted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 def bias_delta(
     mean_fp32: NDArray[np.floating], mean_int8: NDArray[np.floating], standard_error: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return what to add to a layer's bias: ``E[y] - E[y_q]``, shrunk by how well it is known.
+    """Return the correction of a layer's bias: ``E[y] - E[y_q]``, shrunk by how well it is known.
 
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, §4.2.
 
@@ -20,14 +20,15 @@ def bias_delta(
         λ = max(0, 1 - e² / m²)
 
     the positive-part James-Stein factor. A channel within its noise is left alone and one far beyond it is corrected
-    in full, however small it is in absolute terms: a threshold on magnitude would skip small shifts that many layers
-    add up. It is no replacement for the acceptance test on held-out samples, which the whole network has to pass in
-    :mod:`calib.corrections.recipes`; it lowers what that test has to refuse.
+    in full, however small it is in absolute terms: a threshold on magnitude would skip small shifts that add up over
+    many layers. It does not replace the acceptance test on held-out samples, which the whole network has to pass in
+    :mod:`calib.corrections.recipes`; it leaves less for that test to refuse.
 
     Args:
-        mean_fp32: ``(channels,)`` mean output in floating point.
-        mean_int8: ``(channels,)`` mean output with quantized weights and inputs.
-        standard_error: ``(channels,)`` of the difference, from :func:`standard_error`; 0 corrects in full.
+        mean_fp32: Mean output in floating point, ``(channels,)``.
+        mean_int8: Mean output with quantized weights and inputs, ``(channels,)``.
+        standard_error: Standard error of the difference, ``(channels,)``, from :func:`standard_error`; 0 corrects in
+            full.
     """
     shift = np.asarray(mean_fp32, np.float64) - np.asarray(mean_int8, np.float64)
     noise, square = np.asarray(standard_error, np.float64) ** 2, shift**2
@@ -38,11 +39,11 @@ def bias_delta(
 def standard_error(per_sample: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the standard error of the mean over samples, ``(channels,)``; infinite for a single sample.
 
-    Samples are the units, not positions: positions of one image share their error, and counting them as independent
-    would take noise for knowledge.
+    Samples are counted, not positions: the positions of one image share their error, so treating them as independent
+    would make the error look too small.
 
     Args:
-        per_sample: ``(samples, channels)`` mean of y - y_q over a sample's positions.
+        per_sample: Mean of y - y_q over the positions of each sample, ``(samples, channels)``.
     """
     samples = len(per_sample)
     if samples < 2:
@@ -53,13 +54,13 @@ def standard_error(per_sample: NDArray[np.floating]) -> NDArray[np.float64]:
 def left_out_errors(
     fp32: NDArray[np.floating], int8: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the shift of each sample before and after a correction that the other samples chose, ``y - y_q`` each.
+    """Return the shift ``y - y_q`` of each sample before and after a correction learnt from the other samples.
 
-    Every sample is held out once, so that few samples say what a correction is worth on one that had no say in it.
+    Every sample is held out once, so that even a few samples show what a correction is worth on unseen ones.
 
     Args:
-        fp32: ``(samples, channels)`` mean output of each sample in floating point.
-        int8: the same with quantized weights and inputs.
+        fp32: Mean output of each sample in floating point, ``(samples, channels)``.
+        int8: Mean output of each sample with quantized weights and inputs, ``(samples, channels)``.
     """
     shift = np.asarray(fp32, np.float64) - np.asarray(int8, np.float64)
     others = len(shift) - 1

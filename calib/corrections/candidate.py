@@ -1,4 +1,4 @@
-"""What corrections work on: a floating-point network, its plan and the edits of its weights and biases."""
+"""A candidate for the INT8 model: a floating-point network, its plan and the edits of its weights and biases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Arrays = Sequence[NDArray[Any]]
 
 
 class Refit(Protocol):
-    """Computes anew what depended on layers that have left the plan."""
+    """Function that computes edits again after layers that they depended on have left the plan."""
 
     mark: str
     """What it is computed from, besides the candidate: with the candidate's own contents it identifies every result."""
@@ -32,14 +32,14 @@ class Refit(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may become the INT8 model: what it is made of, before anything is inserted.
+    """A candidate for the INT8 model before anything is inserted.
 
     Attributes:
-        model: the floating-point network, equalized if that helped.
-        plan: with ranges.
-        edits: of weights and biases.
-        refit: finds the edits again for a plan with fewer layers; None where each layer's depend on nothing but
-            itself, and those of the layers that stay are as good as before.
+        model: Floating-point network, equalized if that helped.
+        plan: Plan with ranges.
+        edits: Edits of weights and biases.
+        refit: Function that finds the edits again for a plan with fewer layers; None if the edits of each layer depend
+            on that layer only, so that they stay valid.
     """
 
     model: ov.Model
@@ -52,7 +52,7 @@ class Candidate:
         """Return the candidate with layers back in floating point, as they are in the equalized network.
 
         Args:
-            reasons: layer → why.
+            reasons: Mapping from layer to the reason.
         """
         plan = self.plan
         for reason in dict.fromkeys(reasons.values()):
@@ -61,16 +61,16 @@ class Candidate:
         return self.refit(left) if self.refit else left
 
     def quantized(self) -> ov.Model:
-        """Insert the plan and the edits."""
+        """Return the network with the plan and the edits inserted."""
         return insert(self.model, self.plan, self.edits)
 
     def executable(self) -> ov.Model:
-        """Insert them in the form that runs fastest: the same numbers, zero points folded into biases."""
+        """Return the same network in the form that runs fastest, with zero points folded into biases."""
         return insert(self.model, self.plan, self.edits, fold=True)
 
 
 def identity_of(candidate: Candidate) -> str:
-    """Return a hash of what is evaluated: a replayed plan or other ranges make other models of the same settings."""
+    """Return a hash of the model that the candidate makes: the same settings make others with other ranges."""
     digest = hashlib.sha256(plan_to_json(candidate.plan).encode())
     for port, (weights, scale) in sorted(candidate.edits.rounded.items(), key=lambda item: str(item[0])):
         digest.update(str(port).encode() + weights.tobytes() + scale.tobytes())
@@ -82,5 +82,5 @@ def identity_of(candidate: Candidate) -> str:
 
 
 def rounded_db(signal: float, noise: float) -> float | None:
-    """Return an SQNR as a correction's facts show it; None on silence, where there is nothing to compare with."""
+    """Return an SQNR in dB for a correction's facts; None if the signal is all zero."""
     return round(decibel(signal, noise), 3) if signal > 0 else None

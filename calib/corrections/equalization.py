@@ -1,8 +1,8 @@
-"""Equalization of a network before its statistics are collected: one rescaling for each tensor that allows it.
+"""Equalize a network before its statistics are collected: one rescaling for each tensor that allows it.
 
-Covers cross-layer equalization (a convolution's output through ReLU, PReLU or pooling into the next layers) and
-SmoothQuant's migration (a normalization's gain and bias into the MatMuls behind it): in both the strength is chosen
-for each tensor by the expected output error of its readers, see ``equalization.choose_strength``.
+It covers cross-layer equalization (a convolution's output through ReLU, PReLU or pooling into the next layers) and
+the migration of SmoothQuant (a normalization's gain and bias into the MatMuls after it). In both, the strength is
+chosen for each tensor by the expected output error of its readers, see ``equalization.choose_strength``.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Moments = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Equalized:
-    """What was found of a network's channels.
+    """Result of looking at a network's channels.
 
     Attributes:
-        scalings: that help; ``rescale`` applies them.
-        outputs: of the network as it came, on the held samples; None where no tensor allows a rescaling.
+        scalings: Rescalings that help; ``rescale`` applies them.
+        outputs: Outputs of the network before rescaling on the held-out samples; None if no tensor can be rescaled.
     """
 
     scalings: tuple[Scaling, ...] = ()
@@ -54,12 +54,12 @@ def equalize(
     """Choose the rescalings that help.
 
     Args:
-        model: floating point.
-        view: of that model.
-        plan: without ranges.
-        samples: the first :data:`SAMPLES` of them tell what channels hold.
-        held: samples that run through the same compiled network, for its outputs alone.
-        streams: how many samples run at the same time.
+        model: Floating-point model.
+        view: View of that model.
+        plan: Plan without ranges.
+        samples: Calibration samples; the first :data:`SAMPLES` are used to measure channels.
+        held: Held-out samples; they run through the same compiled network, but only for its outputs.
+        streams: Number of samples that run at the same time.
     """
     layers = {layer.name for layer in plan.layers}
     tensors = [quantizer.tensor for quantizer in plan.activations if not quantizer.unify]
@@ -96,10 +96,12 @@ def equalize(
 
 
 def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov.Model:
-    """Return the rescaled network: the same function, to the bit for powers of two; the model itself for none.
+    """Return the rescaled network, which computes the same function, bit by bit for powers of two.
+
+    Without scalings the model itself is returned.
 
     Raises:
-        StatisticsError: a tensor can't be rescaled in this model: the plan was made for another one.
+        StatisticsError: A tensor can't be rescaled in this model: the plan was made for another one.
     """
     if not scalings:
         return model
@@ -119,7 +121,7 @@ def _has(view: GraphView, tensor: TensorId) -> bool:
 def _channel_moments(
     model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays], held: Sequence[Arrays], streams: int
 ) -> tuple[list[Moments], list[Moments], list[list[NDArray[Any]]]]:
-    """Return what every tensor's channels hold, in samples and in held ones (the same if none), and held outputs."""
+    """Return every tensor's channel moments over samples and held-out ones (the same if none), and held-out outputs."""
     tapped = expose(model, lambda view: [channel_moments(view.output(s.tensor), s.axis) for s in scalables])
     seen: list[list[NDArray[np.float64]]] = []
     seen_held: list[list[NDArray[np.float64]]] = []

@@ -1,4 +1,4 @@
-"""Move magnitude between channels where the function stays the same: one factor per channel of an inner tensor.
+"""Move magnitude between channels without changing the function: one factor per channel of an inner tensor.
 
 Where a layer writes a tensor x, a positively homogeneous function follows (``f(s x) = s f(x)`` for s > 0: identity,
 ReLU, PReLU, MaxPool, AvgPool) and another layer reads it::
@@ -9,11 +9,11 @@ the division by s goes into the rows of W1 and b1 (or into the gain and bias of 
 into the columns of W2. With a depthwise layer in between there are two tensors and a factor for each: the depthwise
 weights are multiplied by the first and divided by the second.
 
-Activations have one scale for all channels, so small channels drown in the levels that the largest needs; weights have
-a scale for each *output* channel, so only the columns of the reader, which share scales, pay for it.
+Activations have one scale for all channels, so the largest channel leaves few levels for small ones. Weights have a
+scale for each *output* channel, so only the columns of the reader, which share scales, lose precision in exchange.
 
-Factors that are powers of two move exponents only: the FP32 function keeps its very bits (short of overflow and
-subnormals), which makes the equalized model comparable with the original bit by bit.
+Factors that are powers of two change exponents only: the FP32 outputs stay the same to the last bit (short of overflow
+and subnormals), so that the equalized model can be compared with the original bit by bit.
 """
 
 from __future__ import annotations
@@ -47,15 +47,16 @@ def smooth_factors(
 
         s_c = max|x_c|^alpha / max|W_c|^(1 - alpha),     x_c / s_c,   W_c · s_c
 
-    normalized to a geometric mean of 1 over the live channels, which changes nothing but keeps numbers in their
-    usual size. A channel that is zero in the activations or in the weights gets the factor 1.
+    normalized to a geometric mean of 1 over the channels that are not zero, which changes nothing but keeps numbers in
+    their usual size. A channel that is zero in the activations or in the weights gets the factor 1.
 
     Args:
-        activation_absmax: ``(channels,)`` largest magnitude of each channel over the calibration dataset.
-        weight_absmax: ``(channels,)`` largest magnitude of the weights that read each channel, over all readers; ones
-            where each channel has a weight scale of its own (a depthwise reader).
-        alpha: 0 evens out the weights, 1 the activations; .5 to .75 serves most networks.
-        power_of_two: round the factors to powers of two: at most a factor of sqrt(2) off, and bit-exact.
+        activation_absmax: Largest magnitude of each channel over the calibration samples, ``(channels,)``.
+        weight_absmax: Largest magnitude of the weights that read each channel, over all readers, ``(channels,)``; ones
+            if each channel has a weight scale of its own (a depthwise reader).
+        alpha: Migration strength: 0 evens out the weights, 1 the activations; 0.5 to 0.75 suits most networks.
+        power_of_two: Whether to round the factors to powers of two, which is at most a factor of sqrt(2) off and
+            keeps the function bit-exact.
     """
     activation, weight = (np.asarray(v, np.float64) for v in (activation_absmax, weight_absmax))
     live = (activation > 0) & (weight > 0)
@@ -71,12 +72,12 @@ def smooth_factors(
 
 @dataclass(frozen=True)
 class Readers:
-    """What a rescaling has to know of the weights that read a tensor, of all readers together.
+    """Summary of the weights that read a tensor, over all readers, as a rescaling needs it.
 
     Attributes:
-        squares: ``(channels,)`` sum of squares over outputs and kernel.
-        peaks: ``(outputs, channels)`` largest magnitude over the kernel.
-        kernel: how many weights an output has for a channel.
+        squares: Sum of squares over outputs and kernel, ``(channels,)``.
+        peaks: Largest magnitude over the kernel, ``(outputs, channels)``.
+        kernel: Number of weights that an output has for a channel.
     """
 
     squares: NDArray[np.float64]
@@ -85,7 +86,7 @@ class Readers:
 
     @classmethod
     def of(cls, weights: NDArray[np.floating]) -> Readers:
-        """Look through weights ``(outputs, channels)`` or ``(outputs, channels, kernel)``."""
+        """Summarize weights ``(outputs, channels)`` or ``(outputs, channels, kernel)``."""
         w = weights.reshape(weights.shape[0], weights.shape[1], -1)
         squares = np.einsum("ock,ock->c", w, w, dtype=np.float64)
         return cls(squares, np.maximum(w.max(axis=2), -w.min(axis=2)).astype(np.float64), w.shape[2])
@@ -110,11 +111,11 @@ def migration_error(
     round to zero costs at most its power, so the first term takes the smaller of the two.
 
     Args:
-        factors: ``(channels,)``.
-        low: ``(channels,)`` smallest value of each channel.
-        high: ``(channels,)`` largest.
-        power: ``(channels,)`` mean square.
-        readers: of all readers' weights.
+        factors: Factor of each channel, ``(channels,)``.
+        low: Smallest value of each channel, ``(channels,)``.
+        high: Largest value of each channel, ``(channels,)``.
+        power: Mean square of each channel, ``(channels,)``.
+        readers: Summary of the weights of all readers.
     """
     x_power = np.asarray(power, np.float64) / factors**2
     top, bottom = max(float((high / factors).max()), 0.0), min(float((low / factors).min()), 0.0)
@@ -131,7 +132,7 @@ def expected_db(
     power: NDArray[np.floating],
     readers: Readers,
 ) -> float | None:
-    """Return the SQNR in dB that :func:`migration_error` lets expect; None where nothing is read.
+    """Return the SQNR in dB expected from :func:`migration_error`; None if nothing is read.
 
     The outputs' power is taken as that of independent channels without a mean, ``sum of W_oc² E[x_c²]``, and is the
     same for all factors: the difference between two of them is exact as far as the error is.
@@ -146,15 +147,15 @@ def choose_strength(
     power: NDArray[np.floating],
     readers: Readers,
 ) -> tuple[NDArray[np.float64], float | None]:
-    """Return the factors, and their strength, with the smallest :func:`migration_error`: ``(ones, None)`` for none.
+    """Return the factors and strength with the smallest :func:`migration_error`; ``(ones, None)`` for no change.
 
-    Needs no inference, and never expects more error than leaving the tensor as it is.
+    It needs no inference, and the expected error is never larger than without a change.
 
     Args:
-        low: ``(channels,)`` smallest value of each channel.
-        high: ``(channels,)`` largest.
-        power: ``(channels,)`` mean square.
-        readers: of all readers' weights.
+        low: Smallest value of each channel, ``(channels,)``.
+        high: Largest value of each channel, ``(channels,)``.
+        power: Mean square of each channel, ``(channels,)``.
+        readers: Summary of the weights of all readers.
     """
     absmax = np.maximum(np.abs(low), np.abs(high))
     largest = readers.peaks.max(axis=0)

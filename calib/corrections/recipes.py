@@ -1,10 +1,10 @@
-"""Whole-model candidates: a few complete recipes, scored by output error on held-out samples, and the best kept.
+"""Score a few complete candidates by the output error on held-out samples and keep the best.
 
 No estimator and no correction wins everywhere: the best on one network is the worst on the next, and the error of a
-single tensor does not predict the network's. So the network is asked.
+single tensor does not predict that of the network. So the whole network is run.
 
-That is also the guard of the corrections: a corrected candidate is kept only where the INT8 network it makes scores
-higher on held-out samples than the one it corrects, which has the same ranges and stays in the field beside it.
+This is also the acceptance test of corrections: a corrected candidate is kept only if its INT8 network scores higher on
+held-out samples than the candidate it corrects, which has the same ranges and competes with it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from calib.values.summary import TensorSummary
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run tries.
+    """The estimators and corrections that a run tries.
 
     Attributes:
-        estimators: in order, as in :class:`calib.config.efforts.Effort`: names, or objects of the user's.
-        more: estimators tried after these; what only they lead to has to win by :data:`MARGIN_DB`.
-        samples: that corrections learn from.
-        corrections: name → on how many candidates it is tried, best first, of each kind that earlier ones made.
+        estimators: Estimators in order, as in :class:`calib.config.efforts.Effort`: names or the user's own objects.
+        more: Estimators tried after these; a candidate that only they lead to has to win by :data:`MARGIN_DB`.
+        samples: Number of samples that corrections learn from.
+        corrections: Mapping from name to the number of candidates it is tried on, best first, of each set of
+            corrections that earlier ones made.
     """
 
     estimators: tuple[Any, ...] = ()
@@ -43,7 +44,7 @@ class Recipe:
 
 
 def recipe_of(effort: str, estimator: Any = "auto") -> Recipe:
-    """Return what an effort tries, with the estimator that was asked for in place of several."""
+    """Return the recipe of an effort; an estimator that the user chose replaces those of the effort."""
     usual = EFFORTS[effort]
     corrections = {name: row.tried_on[effort] for name, row in CORRECTIONS.items() if effort in row.tried_on}
     if estimator != "auto" or not usual.estimators:
@@ -61,10 +62,10 @@ MARGIN_DB = 1.0
 
 @dataclass(frozen=True)
 class Chosen:
-    """The best candidate and what it was chosen from.
+    """The best candidate and those it was chosen from.
 
     Attributes:
-        scored: the candidate as it was scored; None where nothing was.
+        scored: The candidate as it was scored; None if nothing was scored.
     """
 
     candidate: Candidate
@@ -74,7 +75,7 @@ class Chosen:
 
     @property
     def errors(self) -> Mapping[str, float]:
-        """Output name → normalized error on held-out samples; empty where nothing was scored."""
+        """Output name → normalized error on held-out samples; empty if nothing was scored."""
         return self.scored.errors if self.scored else {}
 
 
@@ -83,9 +84,9 @@ class _Tried:
     """A scored candidate.
 
     Attributes:
-        scored: None once another one is ahead: compiled networks are large.
-        corrections: what was done to it, in order.
-        extra: whether balanced would not come to it.
+        scored: Result with the compiled network; None once another candidate is ahead, because networks are large.
+        corrections: Corrections applied, in order.
+        extra: Whether the balanced effort would not try this candidate.
     """
 
     name: str
@@ -98,7 +99,7 @@ class _Tried:
 
 
 class _Field:
-    """All candidates so far, in the order they were tried, and who is ahead."""
+    """All candidates so far, in the order they were tried, and the one that is ahead."""
 
     def __init__(self, scorer: Scorer, told: Callable[[str], None]):
         self.scorer, self._told = scorer, told
@@ -114,15 +115,15 @@ class _Field:
         correction: str = "",
         extra: bool = False,
     ) -> None:
-        """Score a candidate; one that makes a model that was scored already is passed over.
+        """Score a candidate, unless the same model was scored already.
 
         Args:
-            name: of the estimator, and of what was done since, as the report shows it.
-            candidate: to score.
-            facts: what the correction did layer by layer.
-            parent: what it corrects.
-            correction: its name.
-            extra: whether balanced would not come to it.
+            name: Name for the report, made of the estimator and the corrections.
+            candidate: Candidate to score.
+            facts: Facts of the correction, layer by layer.
+            parent: Candidate that it corrects.
+            correction: Name of the correction.
+            extra: Whether the balanced effort would not try this candidate.
         """
         if any(_same(one.candidate, candidate) for one in self.tried):
             return
@@ -141,24 +142,24 @@ class _Field:
                 one.scored = None
 
     def rank(self, one: _Tried) -> float:
-        """Return what candidates are compared by: the SQNR, with a head start for the first estimator, min-max.
+        """Return the key that candidates are compared by: the SQNR, with a bonus for the first estimator, min-max.
 
-        A few held-out samples can't show what clipping does to the one rare value in a thousand samples.
+        A few held-out samples can't show what clipping does to a value that occurs in one of a thousand samples.
         """
         plain = one.candidate.plan.activations == self.tried[0].candidate.plan.activations
         return one.score + (HEAD_START_DB if plain else 0.0) - (MARGIN_DB if one.extra else 0.0)
 
     @property
     def clipping_pays(self) -> bool:
-        """Say whether any candidate scored higher than the first, by however little."""
+        """Return whether any candidate scored higher than the first, by however little."""
         return any(one.score > self.tried[0].score for one in self.tried[1:])
 
     def best(self) -> _Tried:
-        """Return the first of the highest rank."""
+        """Return the first candidate of the highest rank."""
         return max(self.tried, key=self.rank)
 
     def leaders(self, count: int) -> list[tuple[int, _Tried]]:
-        """Return ``(place, candidate)`` of the best with each set of corrections so far; extras come last."""
+        """Return ``(place, candidate)`` of the best candidate for each set of corrections so far; extras come last."""
         kinds = dict.fromkeys(one.corrections for one in self.tried)
         alike = ([one for one in self.tried if one.corrections == kind] for kind in kinds)
         ranked = (sorted(some, key=lambda one: (one.extra, -self.rank(one)))[:count] for some in alike)
@@ -174,15 +175,15 @@ def choose_recipe(
     *,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
-    """Score one candidate for each estimator, the best of them with corrections too, and return the best.
+    """Score one candidate per estimator and corrected forms of the best of them, and return the best of all.
 
     Args:
-        base: the network, equalized if that was kept; its plan has no ranges yet.
-        summaries: of every quantized tensor.
-        recipe: what is tried.
-        samples: what corrections learn from.
-        scorer: scores on other samples.
-        told: receives a remark for each candidate.
+        base: Network, equalized if that was kept, with a plan without ranges.
+        summaries: Statistics of every quantized tensor.
+        recipe: Estimators and corrections to try.
+        samples: Samples that corrections learn from.
+        scorer: Scorer on other samples.
+        told: Function that receives a remark for each candidate.
     """
     tried = _Field(scorer, told)
 
@@ -198,14 +199,14 @@ def choose_recipe(
 
 
 def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[Arrays], scorer: Scorer) -> Chosen:
-    """Score a candidate that has its ranges with corrections and without, and return the best."""
+    """Score a candidate that has its ranges, with and without corrections, and return the best."""
     tried = _Field(scorer, lambda note: None)
     tried.add("plan", candidate)
     return _corrected(tried, recipe, samples)
 
 
 def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Arrays]) -> Chosen:
-    """Correct the best so far, one correction of the table after the other, and return the best of all."""
+    """Apply the corrections of the table in turn to the best candidates so far, and return the best of all."""
     for name, count in recipe.corrections.items():
         correct, usual = get_correction(name), "balanced" in CORRECTIONS[name].tried_on
         for place, one in tried.leaders(count):
@@ -219,7 +220,7 @@ def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Arrays]) -> Chos
 
 
 def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
-    """Return what corrections did to the outputs of the whole network; they are kept only where the candidate is."""
+    """Return the fact about the outputs of the whole network with the corrections of the candidate that is kept."""
     return CorrectionFacts(
         correction=after.corrections[-1],
         layer="",
@@ -231,7 +232,7 @@ def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
 
 
 def _same(one: Candidate, other: Candidate) -> bool:
-    """Whether two candidates make the same model, as far as that shows without a comparison of weights."""
+    """Return whether two candidates make the same model, as far as can be told without comparing weights."""
     edited = any(edit.rounded or edit.biases for edit in (one.edits, other.edits))
     return not edited and _same_ranges(one.plan, other.plan)
 

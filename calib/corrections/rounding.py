@@ -1,24 +1,24 @@
-"""Rounding of all weights of a network in one pass, by what each layer makes of its quantized input.
+"""Round all weights of a network in one pass by the output error of each layer on its quantized input.
 
-For each layer, with x_q the levels that its input is quantized to, on calibration samples::
+For each layer, with x_q its input quantized to levels, on calibration samples::
 
     H = E[x_q x_qᵀ]        clip = argmin Δ diag(H) Δᵀ        q = GPTQ rounding under H
 
-Weights come from the samples with an even index, which choose, and those with an odd one accept: each output channel
-keeps the new weights only where its error falls on samples that had no say in them. The same pass knows the mean of
-each layer's input, and so hands the rounded weights on to the layer's own bias correction, see
+The samples with an even index choose the weights and those with an odd index accept them: each output channel keeps
+the new weights only if its error falls on the samples that did not choose them. The same pass measures the mean of each
+layer's input, so the rounded weights go on to the layer's own bias correction, see
 :func:`calib.corrections.bias_correction.local_correction`.
 
-The inputs are those of the floating-point network: each layer answers for its own error only, so that no two layers
-correct the same one. A layer's weights and bias therefore depend on no layer before it: where one goes back to
-floating point its own edits go with it, and those behind it are, to the last bit, what they would be without it.
+The inputs are those of the floating-point network: each layer corrects only its own error, so that no two layers
+correct the same one. The weights and bias of a layer therefore do not depend on the layers before it: if one of those
+is reverted, its own edits go with it, and those of later layers are to the last bit what they would be without it.
 
-What is kept is decided for each output channel, as above, and then for the whole: the INT8 network with rounded weights
-and corrected biases has to beat the one without on calibration samples that neither statistics nor corrections saw, in
-:mod:`calib.corrections.recipes`; else all of them are dropped.
+Acceptance is decided for each output channel, as above, and then for the whole network: with rounded weights and
+corrected biases, the INT8 network has to score higher on calibration samples that neither statistics nor corrections
+saw, see :mod:`calib.corrections.recipes`; otherwise all of them are dropped.
 
-Only the positions that the rows are made of leave the network, and only their levels are kept, two bytes each. The sums
-of products of levels are sums of integers, exact: H is the same to the last bit in whatever order samples arrive.
+Only the positions that the rows are made of leave the network, and only their levels are kept, two bytes each. Sums of
+products of levels are sums of integers and exact, so H is the same to the last bit in whatever order samples arrive.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class _Layer:
     """One constant to round.
 
     Attributes:
-        scale: of the levels of the input: one, or one for each group.
-        below: levels below zero, likewise.
-        whole: whether all of H is used, or its diagonal.
-        rows: of one sample.
+        scale: Scale of the input's levels: one, or one for each group.
+        below: Number of levels below zero: one, or one for each group.
+        whole: Whether all of H is used; if not, its diagonal.
+        rows: Number of rows taken from one sample.
     """
 
     linear: Linear
@@ -79,13 +79,13 @@ class _Layer:
 
     @property
     def bytes(self) -> int:
-        """What is kept of its inputs takes at most: two bytes a level, or sums of squares."""
+        """Most bytes kept of its inputs: two bytes per level, or sums of squares."""
         size = self.linear.groups * self.linear.inputs
         return size * (2 * self.rows * self.samples if self.whole else 4 * 8)
 
 
 class _Seen:
-    """What the quantized input of a layer was in two halves of the samples, in levels.
+    """Levels of a layer's quantized input over the two halves of the samples.
 
     Attributes:
         means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
@@ -119,7 +119,7 @@ class _Seen:
 
 
 def _levels(layer: _Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the integers that ``(…, groups, inputs)`` are quantized to; zero, padding too, is 0."""
+    """Return the integers that ``(…, groups, inputs)`` are quantized to; zero, also from padding, is 0."""
     scale, below = (v.astype(np.float32).reshape(1, -1, 1) for v in (layer.scale, layer.below))
     levels = values / scale
     np.rint(levels, out=levels)
@@ -137,19 +137,19 @@ def round_all(
     *,
     streams: int = 1,
 ) -> tuple[Candidate, list[CorrectionFacts]]:
-    """Choose clips, round the weights of every layer that gains from it on held-out samples, and correct its bias.
+    """Round the weights of every layer that gains from it on held-out samples, and correct its bias.
 
-    The samples run once for each group of layers that fits in memory, usually one.
+    The samples run once for each group of layers that fits in memory; usually there is one group.
 
     Args:
-        candidate: with ranges; its rounded weights and its biases, which belong to the old weights, are replaced.
-        samples: in the order of their ids: even ones choose, odd ones accept.
-        streams: how many samples run at the same time.
+        candidate: Candidate with ranges; its rounded weights, and its biases, which belong to them, are replaced.
+        samples: Samples in the order of their ids; even ones choose the weights, odd ones accept them.
+        streams: Number of samples that run at the same time.
 
     Returns:
-        The candidate with ``edits.rounded`` and ``edits.biases``, and the local output SQNR of each layer before and
-        after, on the held-out half. Bytes do not depend on streams, BLAS threads or, for weights, on the order within
-        each half of the samples.
+        The candidate with ``edits.rounded`` and ``edits.biases``, and a fact for each layer with the SQNR of its output
+        before and after on the held-out half. The bytes do not depend on streams or BLAS threads, nor, for weights, on
+        the order within each half of the samples.
     """
     layers, facts = _layers(candidate, len(samples))
     rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
@@ -172,7 +172,7 @@ def round_all(
 
 
 def _layers(candidate: Candidate, samples: int) -> tuple[list[_Layer], list[CorrectionFacts]]:
-    """List what can be rounded, in topological order, and a fact for each layer that can't."""
+    """Return the constants that can be rounded, in topological order, and a fact for each layer that can't."""
     inputs = candidate.plan.input_quantizers()
     layers: list[_Layer] = []
     facts: list[CorrectionFacts] = []
@@ -193,7 +193,7 @@ def _layers(candidate: Candidate, samples: int) -> tuple[list[_Layer], list[Corr
 
 
 def _groups(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
-    """Cut the layers into runs whose inputs fit in memory together."""
+    """Split the layers into groups whose inputs fit in memory together."""
     group: list[_Layer] = []
     for layer in layers:
         if group and sum(one.bytes for one in group) + layer.bytes > MEMORY:
@@ -204,7 +204,7 @@ def _groups(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
 
 
 def _collect(model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Arrays], streams: int) -> list[_Seen]:
-    """Run the samples through the part of the network that leads to these layers."""
+    """Run the samples through the part of the network before these layers."""
     made = [_Seen(layer) for layer in layers]
     readers: dict[ov.Output, list[tuple[_Layer, _Seen, Pick | None]]] = defaultdict(list)
 
@@ -228,7 +228,7 @@ def _collect(model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Arrays
 def _round(
     layer: _Layer, weights: NDArray[np.float32], seen: _Seen
 ) -> tuple[tuple[NDArray[np.int8], NDArray[np.float32]] | None, CorrectionFacts]:
-    """Return the weights of one layer, None where no channel gains, and what that did to its output."""
+    """Return the rounded weights of one layer, None if no channel gains, and a fact on its output error."""
     quantizer, shape = layer.quantizer, layer.linear
     w = shape.matrices(weights).astype(np.float64)
     plain, plain_scale = _to_nearest(layer, weights)
@@ -264,6 +264,6 @@ def _round(
 
 
 def _to_nearest(layer: _Layer, weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return the weights as they are without this correction."""
+    """Return the weights rounded to nearest, as they are without this correction."""
     quantizer = layer.quantizer
     return quantize_weights(weights, quantizer.scale_shape, quantizer.levels, quantizer.clip)

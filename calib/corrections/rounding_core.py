@@ -1,14 +1,14 @@
-"""Round weights so that the layer's output stays, not so that each weight stays: GPTQ/OBQ in closed form.
+"""Round weights to keep the layer's output rather than each weight: GPTQ/OBQ in closed form.
 
 The output error of a linear layer y = W x under a change Δ of its weights is a quadratic form of the input's second
 moments H = E[x xᵀ], for each output channel on its own::
 
     E‖Δ x‖² = Δ H Δᵀ
 
-Rounding one weight leaves an error that the weights not yet rounded can make up for. Sources: Frantar & Alistarh,
+The weights not yet rounded can compensate for the error of those that are. Sources: Frantar & Alistarh,
 "Optimal Brain Compression", 2022, eq. 3; Frantar et al., "GPTQ", 2022, algorithm 1.
 
-Everything here takes an optional leading axis of groups, so that a dense layer is one group of (outputs, inputs), a
+All functions take an optional leading axis of groups: a dense layer is one group of (outputs, inputs), a
 grouped convolution is (groups, outputs, inputs), and a depthwise one (channels, 1, kernel). A convolution's inputs are
 its unfolded patches, see :mod:`calib.corrections.rows`.
 """
@@ -40,12 +40,12 @@ _NAMES = [f"{prefix}openblas_{{}}_num_threads{suffix}" for prefix in ("scipy_", 
 
 
 def layer_error(delta: NDArray[np.floating], hessian: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return ``Δ H Δᵀ`` for each output channel: its mean squared output error, with no inference.
+    """Return ``Δ H Δᵀ`` for each output channel, its mean squared output error, without inference.
 
     Args:
-        delta: ``(…, outputs, inputs)`` weights minus weights.
-        hessian: ``(…, inputs, inputs)`` second moments of the input, or ``(…, inputs)``, their diagonal. It is computed
-            in their precision, single or double.
+        delta: Change of the weights, ``(…, outputs, inputs)``.
+        hessian: Second moments of the input, ``(…, inputs, inputs)``, or their diagonal, ``(…, inputs)``. Their
+            precision, single or double, is that of the result.
 
     Returns:
         ``(…, outputs)``, not below 0.
@@ -56,12 +56,12 @@ def layer_error(delta: NDArray[np.floating], hessian: NDArray[np.floating]) -> N
 
 
 def nearest(weights: NDArray[np.floating], scale: NDArray[np.floating], levels: int) -> NDArray[np.int8]:
-    """Round each weight to the nearest level: the baseline.
+    """Round each weight to the nearest level, which is the baseline.
 
     Args:
-        weights: ``(…, outputs, inputs)``.
-        scale: ``(…, outputs)``.
-        levels: odd: 255 for [-127, 127].
+        weights: Weights, ``(…, outputs, inputs)``.
+        scale: Scale of each output channel, ``(…, outputs)``.
+        levels: Odd number of levels: 255 for [-127, 127].
     """
     half = (levels - 1) // 2
     return np.clip(np.rint(weights / scale[..., None]), -half, half).astype(np.int8)
@@ -70,17 +70,18 @@ def nearest(weights: NDArray[np.floating], scale: NDArray[np.floating], levels: 
 def choose_clip(weights: NDArray[np.floating], hessian: NDArray[np.float64], levels: int = 255) -> NDArray[np.float64]:
     """Choose the share of the largest magnitude, per output channel, with the smallest output error.
 
-    A smaller scale rounds all weights more finely and clips the largest; the best is, with H as above,
-    ``argmin over c of Δ(c) H Δ(c)ᵀ`` with ``Δ(c) = w - quantized at scale c ·
-    max|w| / half``. Source: Choukroun et al., "Low-bit Quantization of Neural Networks for Efficient Inference", 2019,
-    eq. 5, which minimizes the squared error of the weights; here it is the output's. Output channels don't depend on
-    each other. With the whole of H the grid is first thinned, for each output channel, to the three shares that are
-    best under its diagonal, and 1.0: a product with H costs more than all else.
+    A smaller scale rounds all weights more finely and clips the largest; the best share is, with H as above, ``argmin
+    over c of Δ(c) H Δ(c)ᵀ`` with ``Δ(c) = w - quantized at scale c · max|w| / half``. Source: Choukroun et al.,
+    "Low-bit Quantization of Neural Networks for Efficient Inference", 2019, eq. 5, which minimizes the squared error of
+    the weights; here it is that of the output. Output channels are independent. With the whole of H the grid is first
+    thinned, for each output channel, to the three shares that are best under its diagonal, and 1.0: a product with H
+    costs more than all else.
 
     Args:
-        weights: ``(…, outputs, inputs)``.
-        hessian: ``(…, inputs, inputs)``, or its diagonal ``(…, inputs)``, which costs a factor of inputs less.
-        levels: odd: 255 for [-127, 127].
+        weights: Weights, ``(…, outputs, inputs)``.
+        hessian: Second moments, ``(…, inputs, inputs)``, or their diagonal, ``(…, inputs)``, which costs a factor of
+            inputs less.
+        levels: Odd number of levels: 255 for [-127, 127].
 
     Returns:
         ``(…, outputs)``; flattened, a :class:`calib.values.plan.WeightQuantizer`'s ``clip``.
@@ -104,9 +105,9 @@ def _clip_error(weights, largest, share, hessian, levels: int) -> NDArray[np.flo
 
 
 def _diagonal_errors(weights, largest, shares, diagonal, levels: int) -> NDArray[np.float64]:
-    """Return what ``layer_error`` would for each share, ``(shares, …, outputs)``.
+    """Return ``layer_error`` for each share, ``(shares, …, outputs)``.
 
-    In single precision: it only has to tell shares apart. And a few outputs at a time, which stay in the cache.
+    Single precision is enough to tell shares apart. A few outputs are computed at a time, to stay in the cache.
     """
     half = (levels - 1) // 2
     scale = np.maximum(largest / half, SCALE_FLOOR)
@@ -133,7 +134,7 @@ def round_weights(
     hessian: NDArray[np.float64],
     levels: int = 255,
 ) -> NDArray[np.int8]:
-    """Round weights one input after the other, each making up for the errors of those before it.
+    """Round weights one input after the other, each compensating for the errors of those before it.
 
     GPTQ works with the Cholesky factor U of H⁻¹ = Uᵀ U. Its inverse R = U⁻¹ is upper triangular with H = R Rᵀ, and
     needs no inverse of H; the error is then a sum of squares, ``Δ H Δᵀ = ‖Δ R‖²``, whose k-th term depends on the
@@ -141,20 +142,20 @@ def round_weights(
 
         q_k = round((w_k + (sum over j < k of Δ_j R_jk) / R_kk) / scale),     Δ = w - scale · q
 
-    which are GPTQ's numbers. Inputs go by falling diag(H). H is damped, by :data:`DAMPING` times its mean diagonal. An
-    output channel whose error under the undamped H is not lower than with rounding to nearest keeps the latter, so no
-    channel gets worse on the samples that H came from. Deterministic.
+    which gives the same numbers as GPTQ. Inputs are taken by falling diag(H). H is damped, by :data:`DAMPING` times its
+    mean diagonal. An output channel whose error under the undamped H is not lower than with rounding to nearest keeps
+    the latter, so no channel gets worse on the samples that H came from. Deterministic.
 
     Memory: one copy of H and two of the weights, in float64.
 
     Args:
-        weights: ``(outputs, inputs)`` or ``(groups, outputs, inputs)``.
-        scale: ``(outputs,)`` or ``(groups, outputs)``.
-        hessian: ``(inputs, inputs)`` or ``(groups, inputs, inputs)``, symmetric.
-        levels: odd: 255 for [-127, 127], 127 for [-63, 63].
+        weights: Weights, ``(outputs, inputs)`` or ``(groups, outputs, inputs)``.
+        scale: Scale of each output channel, ``(outputs,)`` or ``(groups, outputs)``.
+        hessian: Symmetric second moments, ``(inputs, inputs)`` or ``(groups, inputs, inputs)``.
+        levels: Odd number of levels: 255 for [-127, 127], 127 for [-63, 63].
 
     Returns:
-        int8, shaped as the weights.
+        int8 values in the shape of the weights.
     """
     if weights.ndim == 2:
         return round_weights(weights[None], scale[None], hessian[None], levels)[0]
@@ -185,7 +186,7 @@ def keep_better(
 ) -> NDArray[np.int8]:
     """Take, for each output channel, the rounding with the lower output error; ties go to the first.
 
-    With the second moments of held-out samples this is the acceptance test of a rounding, with no inference.
+    With the second moments of held-out samples this is the acceptance test of a rounding, without inference.
     """
     s = np.asarray(scale, np.float64)[..., None]
     errors = [layer_error(weights - dequantized(q, s), hessian) for q in (first, second)]
@@ -228,11 +229,10 @@ def _round_ordered(weights, scale, factor, levels: int) -> NDArray[np.int8]:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep numpy's and scipy's own OpenBLAS to one thread inside a ``with``; does nothing to other libraries.
+    """Limit the OpenBLAS of numpy and scipy to one thread inside a ``with``; other libraries are not affected.
 
-    OpenBLAS cuts products and factorizations into a part for each thread, and the cuts change the order of sums:
-    rounding decisions that hang on the last bit would then differ between two machines, or two settings of
-    OMP_NUM_THREADS.
+    OpenBLAS splits products and factorizations among threads, which changes the order of sums: rounding decisions
+    that depend on the last bit would then differ between machines, or with OMP_NUM_THREADS.
     """
     before = [(setter, getter()) for setter, getter in _libraries()]
     for setter, _ in before:

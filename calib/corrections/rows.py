@@ -1,4 +1,4 @@
-"""A layer with weights as what it is to an input's second moments: a matrix times rows, for each of its groups.
+"""A layer with weights seen as a matrix times rows of its input, for each of its groups.
 
 =====================================  =========  =================  ==============================
 layer                                  groups     outputs            inputs
@@ -31,13 +31,13 @@ from calib.values.plan import Port
 
 @dataclass(frozen=True)
 class Linear:
-    """A layer's constant and how its other input meets it.
+    """A layer's constant and how the layer applies it to its other input.
 
     Attributes:
-        port: of the constant.
-        shape: of the constant.
-        axes: of the constant.
-        attributes: as the operation has them.
+        port: Port of the constant.
+        shape: Shape of the constant.
+        axes: Axes of the constant.
+        attributes: Attributes of the operation.
     """
 
     port: Port
@@ -47,40 +47,40 @@ class Linear:
 
     @property
     def groups(self) -> int:
-        """How many matrices there are."""
+        """Number of matrices."""
         return math.prod(self.shape[axis] for axis in (*self.axes.groups, *self.axes.stack))
 
     @property
     def outputs(self) -> int:
-        """Rows of a matrix."""
+        """Number of rows of a matrix."""
         return self.shape[self.axes.outputs]
 
     @property
     def inputs(self) -> int:
-        """Columns of a matrix."""
+        """Number of columns of a matrix."""
         return math.prod(self.shape[axis] for axis in (self.axes.inputs, *self.axes.kernel))
 
     @property
     def _order(self) -> tuple[int, ...]:
-        """The constant's axes as those of matrices: groups, outputs, inputs."""
+        """The constant's axes in the order of matrices: groups, outputs, inputs."""
         axes = self.axes
         return (*axes.groups, *axes.stack, axes.outputs, axes.inputs, *axes.kernel)
 
     def matrices(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return ``(groups, outputs, inputs)`` of values in the constant's shape."""
+        """Return values in the constant's shape as ``(groups, outputs, inputs)``."""
         return values.transpose(self._order).reshape(self.groups, self.outputs, self.inputs)
 
     def constant(self, matrices: NDArray[Any]) -> NDArray[Any]:
-        """Return values in the constant's shape: undo ``matrices``."""
+        """Return matrices in the constant's shape; the inverse of ``matrices``."""
         ordered = matrices.reshape([self.shape[axis] for axis in self._order])
         return np.ascontiguousarray(ordered.transpose(np.argsort(self._order)))
 
     def pick(self, shape: tuple[int, ...], limit: int | None) -> Pick | None:
-        """Return which positions of an input of this shape make up the rows; None for a MatMul, which has them.
+        """Return which positions of an input make up the rows; None for a MatMul, whose input holds rows already.
 
         Args:
-            shape: of the layer's other input.
-            limit: at most this many rows, taken evenly; None for all.
+            shape: Shape of the layer's other input.
+            limit: Most rows to take, spaced evenly; None for all.
         """
         kernel = tuple(self.shape[axis] for axis in self.axes.kernel)
         if not kernel:
@@ -90,7 +90,7 @@ class Linear:
         return pick_positions(shape, kernel, strides, begin, end, dilations, limit)
 
     def tap(self, x: ov.Output, limit: int | None) -> tuple[ov.Output, Pick | None]:
-        """Return what has to leave the model for ``take``: x, or the picked positions of it, channels last."""
+        """Return the output that ``take`` needs from the model: x, or its picked positions with channels last."""
         partial = x.get_partial_shape()
         if partial.is_dynamic or not self.axes.kernel or x.get_node().get_type_name() == "Parameter":
             return x, None
@@ -107,9 +107,9 @@ class Linear:
         """Return one sample's values.
 
         Args:
-            x: what ``tap`` let out of the model.
-            limit: as there.
-            tapped: which positions these are; None for the whole of the layer's other input.
+            x: Value of the output that ``tap`` added to the model.
+            limit: Most rows to take, as for ``pick``.
+            tapped: Positions that x holds; None for the whole of the layer's other input.
         """
         if not self.axes.kernel:
             rows = self._matmul_rows(x)
@@ -133,7 +133,7 @@ class Linear:
 
 
 def linear(view: GraphView, layer: str, port: Port) -> Linear | str:
-    """Describe a layer whose weights come in through ``port``, or say why rounding leaves it alone."""
+    """Describe the layer whose weights come in through ``port``, or return why it can't be rounded."""
     kind = view.types[layer]
     if LAYERS[kind].spreads:
         return f"rounding has no rows for a {kind}, whose outputs see different shares of the kernel"
@@ -149,7 +149,7 @@ def paddings(
 ) -> tuple[list[int], list[int]]:
     """Return ``(begin, end)`` of a convolution's padding for an input of this spatial size.
 
-    ``auto_pad`` is worked out here: a model of dynamic size has no numbers for it.
+    ``auto_pad`` is computed here, because a model of dynamic size has no numbers for it.
     """
     automatic = str(attributes["auto_pad"]).lower()
     if automatic == "valid":
@@ -169,20 +169,20 @@ class Pick:
     """Positions of a convolution's input, over batch and space, and the rows they make up.
 
     Attributes:
-        positions: ``(positions,)`` flat, ascending.
-        index: ``(rows, taps)`` into the positions, taps in the kernel's order; -1 for the zeros of the padding.
+        positions: Flat indices of the positions, ascending, ``(positions,)``.
+        index: Index into the positions, ``(rows, taps)``, taps in the order of the kernel; -1 for zeros of the padding.
     """
 
     positions: NDArray[np.int64]
     index: NDArray[np.int64]
 
     def among_all(self, count: int) -> Pick:
-        """Return the same rows, made of all ``count`` positions that there are."""
+        """Return the same rows with indices into all ``count`` positions."""
         return Pick(np.arange(count), np.where(self.index < 0, -1, self.positions[self.index]))
 
     @cached_property
     def times(self) -> NDArray[np.float32]:
-        """How often each position meets each tap, ``(taps, positions)``."""
+        """Number of times that each position meets each tap, ``(taps, positions)``."""
         taps, size = self.index.shape[1], len(self.positions)
         met = (self.index + np.arange(taps) * size)[self.index >= 0]
         return np.bincount(met, minlength=taps * size).reshape(taps, size).astype(np.float32)
@@ -198,16 +198,16 @@ def pick_positions(
     dilations: tuple[int, ...],
     limit: int | None = None,
 ) -> Pick:
-    """Return the positions that the rows of a convolution read, a row for each position of its output.
+    """Return the positions that the rows of a convolution read, one row per position of its output.
 
     Args:
-        shape: of the input: ``(batch, channels, *spatial)``, any number of spatial axes.
-        kernel: its spatial shape.
-        strides: as the operation's.
-        pads_begin: zeros before, as computed by the operation.
-        pads_end: zeros after.
-        dilations: as the operation's.
-        limit: at most this many rows, taken evenly, for a bounded cost; None for all.
+        shape: Shape of the input, ``(batch, channels, *spatial)``, with any number of spatial axes.
+        kernel: Spatial shape of the kernel.
+        strides: Strides of the operation.
+        pads_begin: Zeros before each spatial axis.
+        pads_end: Zeros after each spatial axis.
+        dilations: Dilations of the operation.
+        limit: Most rows to take, spaced evenly, to bound the cost; None for all.
     """
     sizes = shape[2:]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -227,7 +227,7 @@ def pick_positions(
 
 
 def evenly(rows: int, limit: int | None) -> slice | NDArray[np.int64]:
-    """Return an index of at most ``limit`` of the rows, the first and the last among them; all for None."""
+    """Return evenly spaced indices of at most ``limit`` rows, with the first and the last; all for None."""
     if limit is None or rows <= limit:
         return slice(None)
     return np.linspace(0, rows - 1, limit).round().astype(np.int64)
@@ -245,8 +245,9 @@ class Taken:
     """One sample's values of a layer's input.
 
     Attributes:
-        values: ``(positions, groups, channels of a group)``; without a pick the rows, ``(rows, groups, inputs)``.
-        pick: what the rows are made of.
+        values: Values, ``(positions, groups, channels of a group)``; without a pick the rows, ``(rows, groups,
+            inputs)``.
+        pick: Positions that the rows are made of.
     """
 
     values: NDArray[Any]
@@ -254,13 +255,13 @@ class Taken:
 
     @property
     def count(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.values if self.pick is None else self.pick.index)
 
     def rows(self) -> NDArray[Any]:
-        """Return ``(rows, groups, inputs)``: what the layer multiplies its matrices with.
+        """Return the rows that the layer multiplies its matrices with, ``(rows, groups, inputs)``.
 
-        Inputs are in the order of the weights' own axes behind the output's: (channel of the group, *kernel), so a
+        Inputs are in the order of the weights' axes after the output axis: (channel of the group, *kernel). So a
         convolution's weights are ``(outputs, inputs)`` after ``reshape(outputs, -1)``.
         """
         if self.pick is None:
@@ -296,10 +297,10 @@ _SURE = 0.99 * (1 << 24)
 
 
 def second_moments(taken: Sequence[Taken]) -> NDArray[np.float64]:
-    """Return the sum of ``x xᵀ`` over all rows, which hold integers; exact, ``(groups, inputs, inputs)``.
+    """Return the exact sum of ``x xᵀ`` over all rows of integers, ``(groups, inputs, inputs)``.
 
-    The sums of squares on the diagonal bound all the others, and whatever is added up on the way to them: as long as
-    they stay below 2^24, products in single precision are exact. Beyond, the rows are split.
+    The sums of squares on the diagonal bound all other sums and their partial sums: as long as they stay below 2^24,
+    products in single precision are exact. Above that, the rows are split.
     """
     batches: list[list[Taken]] = []
     most = CHUNK if taken[0].values.shape[1] > 1 else sum(one.count for one in taken)  # many small groups: no bounds

@@ -1,13 +1,13 @@
-"""The one guard of all corrections: output error of the real INT8 model on calibration samples held out for it.
+"""Score candidates by the output error of their INT8 model on held-out calibration samples.
 
-A few dozen samples have to tell recipes apart that differ by a decibel. The sum of squared errors over all of them
-can't: where one sample's error is a hundred times another's, that sample decides alone, and behind a Softmax or Sigmoid
-most samples show no error at all. On a text-angle classifier recipes at 28 to 32 dB on 100 samples were at 36 to 58 dB
-on 20 others. So the score is of the typical sample, and of the logits where an output is probabilities::
+A few dozen samples have to tell candidates apart that differ by a decibel. The sum of squared errors can't: if one
+sample's error is a hundred times another's, that sample decides alone, and after a Softmax or Sigmoid most samples show
+no error at all. On a text-angle classifier, candidates at 28 to 32 dB on 100 samples were at 36 to 58 dB on 20 others.
+So the score is that of a typical sample, and of the logits if an output holds probabilities::
 
     score = -20 log10 (mean over samples of the relative root mean square error)
 
-There the same recipes were at 26 to 31 dB, and at 26 to 30 dB on the others.
+By this score the same candidates were at 26 to 31 dB, and at 26 to 30 dB on the 20 others.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from calib.values.sqnr import decibel, squared_error
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate as it was scored.
+    """A candidate with its score.
 
     Attributes:
-        compiled: ``model`` compiled, so that who wants to know what ran need not compile it again.
-        errors: output name → normalized error, over all samples.
-        score: SQNR of the typical sample in dB, see :func:`typical_db`.
+        compiled: Compiled ``model``, kept so that looking up what ran needs no second compilation.
+        errors: Mapping from output name to the normalized error over all samples.
+        score: SQNR in dB for a typical sample, see :func:`typical_db`.
     """
 
     model: ov.Model
@@ -43,18 +43,18 @@ class Scored:
 
 
 class Scorer:
-    """Scores candidates by the SQNR of the network's outputs, of their logits where they are probabilities.
+    """Scores candidates by the SQNR of the network's outputs, or of their logits if they are probabilities.
 
     Args:
-        reference: the FP32 network as it came.
-        held: samples that neither statistics nor corrections see.
-        streams: how many samples run at the same time.
-        outputs: of the reference on these samples, where another pass has run them already.
+        reference: FP32 network before equalization.
+        held: Samples that neither statistics nor corrections see.
+        streams: Number of samples that run at the same time.
+        outputs: Outputs of the reference on these samples, if another pass has run them already.
 
     Attributes:
-        held: those samples.
-        streams: as given.
-        logits: what the outputs of the reference are compared by.
+        held: Samples as given.
+        streams: Number of streams as given.
+        logits: Outputs of the reference as they are compared.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Scorer:
 
     @property
     def useful(self) -> bool:
-        """Whether there is a floating-point output to compare."""
+        """Whether there is any floating-point output to compare."""
         return any(array.dtype.kind == "f" for sample in self._reference[:1] for array in sample)
 
     def __call__(self, candidate: Candidate) -> float:
-        """Return the SQNR of the typical sample in dB."""
+        """Return the SQNR in dB for a typical sample."""
         return self.score(candidate.quantized()).score
 
     def errors(self, model: ov.Model) -> dict[str, float]:
-        """Return output name → sum of squared errors over sum of squares, floating-point outputs only."""
+        """Return output name → sum of squared errors over sum of squares, for floating-point outputs."""
         return self.score(model).errors
 
     def score(self, model: ov.Model) -> Scored:
@@ -104,11 +104,11 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Bound:
-    """What an output went through last that hides errors near its ends.
+    """The last function of an output, if it hides errors near its bounds.
 
     Attributes:
         kind: "Softmax" or "Sigmoid".
-        axis: of a Softmax.
+        axis: Axis of a Softmax.
     """
 
     kind: str
@@ -116,7 +116,7 @@ class Bound:
 
 
 def _bound(output: ov.Output) -> Bound | None:
-    """Return what bounds an output, None for nothing; what only moves values behind a Sigmoid is passed through."""
+    """Return the function that bounds an output, None if there is none; those that only move values are skipped."""
     node, moved = output.get_node().input_value(0).get_node(), False
     while (kind := node.get_type_name()) in ("Reshape", "Squeeze", "Unsqueeze", "Transpose"):
         node, moved = node.input_value(0).get_node(), True
@@ -126,9 +126,9 @@ def _bound(output: ov.Output) -> Bound | None:
 
 
 def logits(y: NDArray[Any], bound: Bound | None) -> NDArray[Any]:
-    """Return what made probabilities: ``log p`` less its mean along a Softmax's axis, ``log p / (1 - p)``.
+    """Return the logits of probabilities: ``log p`` minus its mean along a Softmax's axis, or ``log p / (1 - p)``.
 
-    Probabilities that single precision can't tell from 0 or 1 are taken as the nearest that it can.
+    Probabilities that single precision can't tell from 0 or 1 are replaced by the nearest that it can.
     """
     if bound is None or y.dtype.kind != "f":
         return y
@@ -141,12 +141,12 @@ def logits(y: NDArray[Any], bound: Bound | None) -> NDArray[Any]:
 
 
 def typical_db(reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> float:
-    """Return the SQNR of the typical sample: the amplitudes of errors averaged, not their squares.
+    """Return the SQNR for a typical sample: the average is over the amplitudes of errors, not their squares.
 
     Each sample's squared error is taken relative to the output's mean power over the samples and averaged over the
-    outputs. For samples that all are equally wrong it is the SQNR; one that is a hundred times as wrong as the others
-    counts ten times as much as one of them, not a hundred times. Integer outputs are left out; one whose shape came
-    out differently is all wrong.
+    outputs. If all samples have equal errors it is the SQNR; one whose squared error is a hundred times that of the
+    others counts ten times as much, not a hundred times. Integer outputs are left out; an output whose shape differs
+    counts as entirely wrong.
     """
     parts = []
     for position in range(len(reference[0]) if reference else 0):
@@ -161,8 +161,8 @@ def typical_db(reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> float:
 def normalized_errors(names: Sequence[str], reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[str, float]:
     """Return output name → ``sum (y - y_q)² / sum y²`` over all samples, in sample order, float64.
 
-    Integer and index outputs are left out: their differences have no unit. So is an output whose shape depends on
-    the data and came out differently.
+    Integer and index outputs are left out, since their differences have no meaning. So is an output whose shape depends
+    on the data and differs.
     """
     errors: dict[str, float] = {}
     for position, name in enumerate(names):
@@ -179,12 +179,12 @@ def normalized_errors(names: Sequence[str], reference: Sequence[Arrays], outputs
 
 
 def mean_db(errors: Mapping[str, float]) -> float:
-    """Return the SQNR of averaged normalized errors in dB; -inf where they are not finite."""
+    """Return the SQNR in dB of averaged normalized errors; -inf if they are not finite."""
     return _relative_db(sum(errors.values()) / len(errors) if errors else 0.0)
 
 
 def _relative_db(error: float) -> float:
-    """Return the SQNR of an error relative to the signal; one that is NaN is as bad as any."""
+    """Return the SQNR in dB of an error relative to the signal; -inf for NaN."""
     return decibel(1.0, math.inf if math.isnan(error) else error)
 
 

@@ -1,7 +1,8 @@
-"""What quantizing each unit of layers alone does to the network's outputs, asked of one compiled switch model.
+"""Measure how sensitive the network's outputs are to quantizing each unit of layers alone, with one compiled model.
 
-Quantizing one unit and leaving the rest in floating point orders layers as their true damage does (Spearman .96 to .99
-with four unlabelled samples), where leaving one out does not (.2 to .4): it doesn't saturate on a broken model.
+Quantizing one unit and leaving the rest in floating point ranks units as their share in the drop does (Spearman 0.96 to
+0.99 with four unlabelled samples). Leaving one unit out of the INT8 model does not (0.2 to 0.4), because the error of a
+model that is already broken saturates.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ def one_in_damages(
 ) -> dict[frozenset[str], float]:
     """Return unit → ``sum (y - y_u)² / sum y²`` over the samples, averaged over the outputs.
 
-    y is the floating-point network, y_u the same with only this unit quantized. Outputs without a unit of measure
-    (indices, labels) don't count; see :func:`calib.graph.comparable.comparable`. A unit that gives infinities or NaN
-    has damage inf. The same samples give the same bits, whatever the number of streams.
+    y is the output of the floating-point network, y_u the same with only this unit quantized. Outputs whose differences
+    have no meaning (indices, labels) don't count; see :func:`calib.graph.comparable.comparable`. A unit that gives
+    infinities or NaN has sensitivity inf. The same samples give the same bits, whatever the number of streams.
 
     Args:
-        candidate: the model, its plan with ranges, its edits.
-        units: of the plan.
-        samples: inputs in input order; four to eight will do.
-        memory_limit: how many bytes the switches may add; above it, units are asked in several groups, each with a
-            compilation of its own. A quarter of the memory that is free by default.
-        streams: how many samples run at the same time.
+        candidate: Model, its plan with ranges and its edits.
+        units: Units of the plan.
+        samples: Inputs in input order; four to eight samples are enough.
+        memory_limit: Bytes that the switches may add; above it, units are measured in several groups, each with a
+            compilation of its own. A quarter of the free memory by default.
+        streams: Number of samples that run at the same time.
     """
     limit = psutil.virtual_memory().available // 4 if memory_limit is None else memory_limit
     sums = {unit: _Sums() for unit in units}
@@ -55,7 +56,7 @@ def one_in_damages(
 def groups_of(
     candidate: Candidate, units: Sequence[frozenset[str]], memory_limit: int
 ) -> list[tuple[frozenset[str], ...]]:
-    """Split the units, in order, into groups whose switches fit into ``memory_limit`` bytes; at least one in each."""
+    """Split the units, in order, into groups whose switches fit ``memory_limit`` bytes; each has at least one."""
     groups: list[list[frozenset[str]]] = []
     used = 0
     for unit, size in zip(units, added_bytes(candidate.model, candidate.plan, units), strict=True):
@@ -77,7 +78,7 @@ class _Sums:
         self.total = errors if self.total is None else self.total + errors
 
     def damage(self) -> float:
-        """Return the ratios' mean over the outputs that aren't all zero."""
+        """Return the mean of the ratios over the outputs that aren't all zero."""
         if self.total is None:
             return 0.0
         ratios = [wrong / power for power, wrong in self.total.tolist() if power > 0]
@@ -91,7 +92,7 @@ def _ask(
     samples: Sequence[Arrays],
     streams: int,
 ) -> list[NDArray[np.float64]]:
-    """Return, for each unit, ``(outputs, 2)``: power and squared error, summed over the samples in their order."""
+    """Return power and squared error for each unit, ``(outputs, 2)``, summed over the samples in their order."""
     shapes = [array.shape for array in samples[0]]
     model = comparable(switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes))
     # with switches in between no layer would run in INT8, and the plug-in would still rewrite the quantizers
@@ -115,7 +116,7 @@ def _jobs(samples: Sequence[Arrays], units: int) -> Iterator[dict[int, NDArray[A
 
 
 def _by_shapes(samples: Sequence[Arrays]) -> list[list[Arrays]]:
-    """Group samples by their shapes, which a switch model has fixed; groups in order of appearance."""
+    """Group samples by their shapes, which are fixed in a switch model; groups in order of appearance."""
     groups: dict[tuple[tuple[int, ...], ...], list[Arrays]] = {}
     for sample in samples:
         groups.setdefault(tuple(array.shape for array in sample), []).append(sample)
