@@ -22,7 +22,7 @@ from calib.runtime.session import SIMULATED, compile_model, infer_all
 from calib.values.sqnr import squared_error
 
 
-def one_in_damages(
+def sensitivities_of(
     candidate: Candidate,
     units: Sequence[frozenset[str]],
     samples: Sequence[Arrays],
@@ -50,7 +50,7 @@ def one_in_damages(
         for group in groups_of(candidate, units, limit):
             for unit, errors in zip(group, _ask(candidate, group, alike, streams), strict=True):
                 sums[unit].add(errors)
-    return {unit: total.damage() for unit, total in sums.items()}
+    return {unit: total.sensitivity() for unit, total in sums.items()}
 
 
 def groups_of(
@@ -77,13 +77,13 @@ class _Sums:
     def add(self, errors: NDArray[np.float64]) -> None:
         self.total = errors if self.total is None else self.total + errors
 
-    def damage(self) -> float:
+    def sensitivity(self) -> float:
         """Return the mean of the ratios over the outputs that aren't all zero."""
         if self.total is None:
             return 0.0
         ratios = [wrong / power for power, wrong in self.total.tolist() if power > 0]
-        damage = sum(ratios) / len(ratios) if ratios else 0.0
-        return damage if math.isfinite(damage) else math.inf
+        sensitivity = sum(ratios) / len(ratios) if ratios else 0.0
+        return sensitivity if math.isfinite(sensitivity) else math.inf
 
 
 def _ask(

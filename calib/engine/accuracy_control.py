@@ -23,7 +23,7 @@ from calib.accuracy.problem import Expected, Limits, Problem, expected_cost
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
 from calib.corrections.candidate import Candidate, identity_of
-from calib.corrections.sensitivity import one_in_damages
+from calib.corrections.sensitivity import sensitivities_of
 from calib.engine.building import Int8Model
 from calib.engine.candidates import Candidates, Layers
 from calib.engine.evaluation import Evaluator, SampleEvaluator
@@ -262,7 +262,7 @@ def _ranking(
     key = f"{run}/{_hash(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
-        sensitivities = one_in_damages(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
+        sensitivities = sensitivities_of(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
         store.keep_ranking(key, [(unit.layers, unit.sensitivity) for unit in rank(units, sensitivities)])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.sensitivity import groups_of, one_in_damages
+from calib.corrections.sensitivity import groups_of, sensitivities_of
 from calib.errors import ExecutionError, ModelError
 from calib.graph.comparable import comparable
 from calib.graph.finder import find
@@ -96,7 +96,7 @@ def nmse(y: np.ndarray, other: np.ndarray) -> float:
 
 
 def compiled_alone(candidate: Candidate, unit: frozenset[str], samples: list[tuple[np.ndarray, ...]]) -> float:
-    """Return the damage of a unit the slow way: a model in which only it is quantized."""
+    """Return the sensitivity of a unit the slow way: a model in which only it is quantized."""
     others = frozenset(layer.name for layer in candidate.plan.layers) - unit
     alone = Candidate(candidate.model, candidate.view, candidate.plan.without(others), candidate.edits.without(others))
     plain, rough = Session(candidate.model), Session(alone.quantized(), SIMULATED)
@@ -138,33 +138,33 @@ def test_all_switches_on_is_the_quantized_network(correct):
 def test_each_damage_is_that_of_a_model_with_only_this_unit_quantized():
     samples = pictures()
     candidate = candidate_of(chain(poison=20), samples)
-    damages = one_in_damages(candidate, candidate.plan.units(), samples)
-    for unit, damage in damages.items():
-        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
+    sensitivities = sensitivities_of(candidate, candidate.plan.units(), samples)
+    for unit, sensitivity in sensitivities.items():
+        assert sensitivity == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_a_poisonous_layer_has_the_largest_damage():
     samples = pictures()
     candidate = candidate_of(chain(poison=200), samples)
-    damages = one_in_damages(candidate, candidate.plan.units(), samples)
-    assert max(damages, key=damages.__getitem__) == frozenset({"second"})
-    assert damages[frozenset({"second"})] > 10 * damages[frozenset({"third"})]
+    sensitivities = sensitivities_of(candidate, candidate.plan.units(), samples)
+    assert max(sensitivities, key=sensitivities.__getitem__) == frozenset({"second"})
+    assert sensitivities[frozenset({"second"})] > 10 * sensitivities[frozenset({"third"})]
 
 
 def test_layers_of_one_unit_switch_together():
     samples = pictures()
     candidate = candidate_of(chain(), samples)
     pair = frozenset({"first", "third"})
-    damages = one_in_damages(candidate, [pair], samples)
-    assert damages == {pair: pytest.approx(compiled_alone(candidate, pair, samples), rel=1e-3)}
+    sensitivities = sensitivities_of(candidate, [pair], samples)
+    assert sensitivities == {pair: pytest.approx(compiled_alone(candidate, pair, samples), rel=1e-3)}
 
 
 def test_damages_do_not_depend_on_streams():
     samples = pictures()
     candidate = candidate_of(chain(), samples)
     units = candidate.plan.units()
-    one = one_in_damages(candidate, units, samples, streams=1)
-    assert one == one_in_damages(candidate, units, samples, streams=2)
+    one = sensitivities_of(candidate, units, samples, streams=1)
+    assert one == sensitivities_of(candidate, units, samples, streams=2)
 
 
 def test_groups_for_a_memory_limit_give_the_same_damages():
@@ -175,8 +175,8 @@ def test_groups_for_a_memory_limit_give_the_same_damages():
     assert [
         len(group) for group in groups_of(candidate, units, sum(added_bytes(candidate.model, candidate.plan, units)))
     ] == [3]
-    at_once = one_in_damages(candidate, units, samples)
-    in_turn = one_in_damages(candidate, units, samples, memory_limit=0)
+    at_once = sensitivities_of(candidate, units, samples)
+    in_turn = sensitivities_of(candidate, units, samples, memory_limit=0)
     assert in_turn == pytest.approx(at_once, rel=1e-3)
 
 
@@ -186,8 +186,8 @@ def test_two_readers_of_one_tensor_switch_apart():
     model = model_of([op.add(conv(trunk, "left", poison=50), conv(trunk, "right"))], x)
     samples = pictures()
     candidate = candidate_of(model, samples)
-    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
+    for unit, sensitivity in sensitivities_of(candidate, candidate.plan.units(), samples).items():
+        assert sensitivity == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_a_quantizer_in_front_of_a_concat_or_maxpool_serves_at_the_layer():
@@ -198,8 +198,8 @@ def test_a_quantizer_in_front_of_a_concat_or_maxpool_serves_at_the_layer():
     samples = pictures()
     candidate = candidate_of(model, samples)
     assert any(q.unify for q in candidate.plan.activations)
-    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
+    for unit, sensitivity in sensitivities_of(candidate, candidate.plan.units(), samples).items():
+        assert sensitivity == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_matrix_products_switch_their_weights_and_both_activations():
@@ -217,8 +217,8 @@ def test_matrix_products_switch_their_weights_and_both_activations():
         nmse(Session(candidate.quantized(), SIMULATED)(samples[0])[0], switched(candidate, samples[0], [1, 1, 1])[0])
         < 1e-6
     )
-    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
+    for unit, sensitivity in sensitivities_of(candidate, candidate.plan.units(), samples).items():
+        assert sensitivity == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_a_model_with_dynamic_shapes_gets_those_of_the_samples():
@@ -230,8 +230,8 @@ def test_a_model_with_dynamic_shapes_gets_those_of_the_samples():
     assert not made.is_dynamic()
     assert model.is_dynamic()
     assert tuple(made.output(0).shape) == (1, CHANNELS, 12, 8)
-    for unit, damage in one_in_damages(candidate, candidate.plan.units(), samples).items():
-        assert damage == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
+    for unit, sensitivity in sensitivities_of(candidate, candidate.plan.units(), samples).items():
+        assert sensitivity == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_outputs_count_alike_whatever_their_size_and_indices_not_at_all():
@@ -242,11 +242,11 @@ def test_outputs_count_alike_whatever_their_size_and_indices_not_at_all():
     model = ov.Model([op.result(small), op.result(large), op.result(best)], [x], "outputs")
     samples = pictures()
     candidate = candidate_of(model, samples)
-    damages = one_in_damages(candidate, candidate.plan.units(), samples)
+    sensitivities = sensitivities_of(candidate, candidate.plan.units(), samples)
     for name, output in (("small", small), ("large", large)):
         alone = candidate_of(ov.Model([op.result(output)], [x], "one"), samples)
         unit = frozenset({name})  # the other output has no error, and counts as much
-        assert damages[unit] == pytest.approx(compiled_alone(alone, unit, samples) / 2, rel=1e-3)
+        assert sensitivities[unit] == pytest.approx(compiled_alone(alone, unit, samples) / 2, rel=1e-3)
 
 
 def test_a_model_that_returns_labels_only_is_judged_by_what_they_are_decided_from():
@@ -257,10 +257,10 @@ def test_a_model_that_returns_labels_only_is_judged_by_what_they_are_decided_fro
     model = ov.Model([op.result(label), op.result(as_float)], [x], "labels")
     samples = pictures()
     candidate = candidate_of(model, samples)
-    damages = one_in_damages(candidate, candidate.plan.units(), samples)
+    sensitivities = sensitivities_of(candidate, candidate.plan.units(), samples)
     scores = candidate_of(ov.Model([op.result(means)], [x], "scores"), samples)
     for unit in candidate.plan.units():
-        assert 0 < damages[unit] == pytest.approx(compiled_alone(scores, unit, samples), rel=1e-3)
+        assert 0 < sensitivities[unit] == pytest.approx(compiled_alone(scores, unit, samples), rel=1e-3)
 
 
 def test_probabilities_are_judged_by_the_scores_before_their_softmax():
@@ -269,9 +269,9 @@ def test_probabilities_are_judged_by_the_scores_before_their_softmax():
     flat = op.reshape(op.softmax(scores, 1), np.array([CHANNELS, -1]), False)
     samples = pictures()
     candidate = candidate_of(ov.Model([op.result(flat)], [x], "probabilities"), samples)
-    damages = one_in_damages(candidate, candidate.plan.units(), samples)
+    sensitivities = sensitivities_of(candidate, candidate.plan.units(), samples)
     plain = candidate_of(ov.Model([op.result(scores)], [x], "scores"), samples)
-    assert damages == one_in_damages(plain, plain.plan.units(), samples)
+    assert sensitivities == sensitivities_of(plain, plain.plan.units(), samples)
 
 
 def test_boxes_behind_nms_are_judged_by_the_boxes_and_scores_before_it():
@@ -285,9 +285,9 @@ def test_boxes_behind_nms_are_judged_by_the_boxes_and_scores_before_it():
     assert {tuple(port.shape) for port in watched.outputs} == {(1, 64, 4), (1, 1, 64)}
     samples = pictures()
     candidate = candidate_of(model, samples)
-    damages = one_in_damages(candidate, candidate.plan.units(), samples)
-    assert len(damages) == 3
-    assert all(damage > 0 for damage in damages.values())
+    sensitivities = sensitivities_of(candidate, candidate.plan.units(), samples)
+    assert len(sensitivities) == 3
+    assert all(sensitivity > 0 for sensitivity in sensitivities.values())
 
 
 def test_a_model_without_a_real_valued_tensor_is_refused():
@@ -310,10 +310,10 @@ def test_state_is_carried_and_starts_anew_for_each_sample():
     units = candidate.plan.units()
     made = switch_model(model, candidate.plan, candidate.edits, units, [samples[0][0].shape])
     assert compile_model(made, SIMULATED).create_infer_request().query_state()
-    damages = one_in_damages(candidate, units, samples)
-    assert damages == one_in_damages(candidate, units, samples, streams=2)
+    sensitivities = sensitivities_of(candidate, units, samples)
+    assert sensitivities == sensitivities_of(candidate, units, samples, streams=2)
     for unit in units:
-        assert damages[unit] == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
+        assert sensitivities[unit] == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
 
 def test_infinite_outputs_are_the_greatest_damage():
@@ -321,8 +321,8 @@ def test_infinite_outputs_are_the_greatest_damage():
     same = op.convolution(x, np.eye(3, dtype=np.float32)[:, :, None, None], [1, 1], [0, 0], [0, 0], [1, 1])
     model = ov.Model([op.result(op.log(named(same, "only")))], [x], "logarithm")
     sample = (np.logspace(-6, 0, 3 * 64, dtype=np.float32).reshape(1, 3, 8, 8),)  # the small ones are rounded to 0
-    damages = one_in_damages(candidate_of(model, [sample]), [frozenset({"only"})], [sample])
-    assert damages == {frozenset({"only"}): np.inf}
+    sensitivities = sensitivities_of(candidate_of(model, [sample]), [frozenset({"only"})], [sample])
+    assert sensitivities == {frozenset({"only"}): np.inf}
 
 
 def test_a_layer_in_two_units_and_no_units_are_refused():
