@@ -1,4 +1,4 @@
-"""``python -m calib``: the command where the script is not on the path."""
+"""``python -m calib``: the command line if the script is not on the path."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def _leave_out_current_folder() -> None:
-    """Take the current folder off the path, where ``python -m`` puts it and the installed command does not.
+    """Remove the current folder from the path, which ``python -m`` adds and the installed command does not.
 
-    A file there called like a library, such as a download named scipy.py, would be run in its place. What Python itself
-    imports before this line (runpy and what that needs) can only be kept from the folder with ``python -P -m calib``.
+    A file there with the name of a library, such as a download named scipy.py, would be run in its place. For modules
+    that Python imports before this line (runpy and its imports), only ``python -P -m calib`` prevents that.
     """
     try:
         here = os.getcwd()

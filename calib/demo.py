@@ -1,4 +1,4 @@
-"""Where the shipped demo networks and images are, in a checkout and in an installed wheel."""
+"""Find the shipped demo networks and images, in a checkout or an installed wheel."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["demo_folder"]
 def demo_folder() -> Path:
     """Return the folder that holds ``<network>.xml/.bin``, ``calibration.npz`` and ``validation.npz``.
 
-    A wheel has them in ``calib/demo_data``; a checkout, also one installed with ``pip install -e``, in
-    ``datasets/demo`` beside the package.
+    A wheel has them in ``calib/demo_data``; a checkout, even if installed with ``pip install -e``, has them in
+    ``datasets/demo`` next to the package.
 
     Raises:
-        DataError: neither place has them.
+        DataError: Neither folder exists.
     """
     package = Path(__file__).resolve().parent
     places = (package / "demo_data", package.parent / "datasets" / "demo")

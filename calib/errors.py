@@ -1,4 +1,4 @@
-"""Every error calib raises on purpose.
+"""All errors that calib raises on purpose.
 
 ::
 
@@ -8,13 +8,13 @@
     ├── MetricError                 a metric is unknown, raised, or does not fit the outputs
     ├── BaselineError               the FP32 baseline is implausible
     ├── StatisticsError             a statistics file or a plan belongs to another model
-    ├── ExecutionError              the written model does not do what its plan says
+    ├── ExecutionError              the written model does not compute what its plan says
     ├── OutputError                 a result can't be written
     ├── UsageError                  exit code 2: an argument or a setting is wrong
     │   └── ConfigError             several mistakes of one file, all at once
     └── MissingExtraError           exit code 5: an optional package is not installed
 
-A message names the thing, the rule, the value got and the way out. A missed budget is a result
+A message names the thing, the rule, the value and the way out. A missed budget is a result
 (``report.status``, exit code 3), not an error.
 """
 
@@ -25,10 +25,10 @@ from collections.abc import Sequence
 
 
 class CalibError(Exception):
-    """Base of every error that calib raises on purpose; ``exit_code`` is the command's.
+    """Base of all errors that calib raises on purpose; ``exit_code`` is that of the command line.
 
     Attributes:
-        lines: of the message. A line end inside of one came with a name and is shown as an escape.
+        lines: Lines of the message. A line end inside a line came with a name and is shown as an escape.
     """
 
     exit_code = 1
@@ -59,11 +59,11 @@ class StatisticsError(CalibError):
 
 
 class ExecutionError(CalibError):
-    """The written model does not do what its plan says."""
+    """The written model does not compute what its plan says."""
 
 
 class OutputError(CalibError):
-    """A result can't be written where it was asked for."""
+    """A result can't be written to the given place."""
 
 
 class UsageError(CalibError):
@@ -73,10 +73,10 @@ class UsageError(CalibError):
 
 
 class ConfigError(UsageError):
-    """All the mistakes of one config or manifest.
+    """All mistakes of one config or manifest.
 
     Attributes:
-        mistakes: one line each, with its path or line number in the file.
+        mistakes: Mistakes, one line each, with the path or line number in the file.
     """
 
     def __init__(self, source: str, mistakes: Sequence[str]):
@@ -90,9 +90,9 @@ class MissingExtraError(CalibError):
     """An optional package is needed and not installed.
 
     Args:
-        what: that needs it.
-        package: its name.
-        requirement: what pip is told to install, with a version; see ``calib.values.distribution``.
+        what: Feature that needs the package.
+        package: Name of the package.
+        requirement: Requirement for pip, with a version; see ``calib.values.distribution``.
     """
 
     exit_code = 5

@@ -1,4 +1,4 @@
-"""Signals that end a run between two steps, not in the middle of one."""
+"""Let signals end a run between two steps, not in the middle of one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """Notes a SIGINT or SIGTERM while it is entered, for a loop to look at; the second one raises at once.
+    """Context that records a SIGINT or SIGTERM for a loop to check; a second signal raises at once.
 
-    An exception out of a signal comes between any two instructions: where a worker was started and nobody knows it
-    yet, or where Python can only print and forget it (a destructor, a callback, a hook around a fork). Only signals
-    that would have raised are noted; one that is ignored, or that ends the process, stays what it was.
+    An exception raised by a signal can come between any two instructions: right after a worker was started, before it
+    is known, or where Python can only print it (a destructor, a callback, a hook around a fork). Only signals that
+    would raise an exception are recorded; those that are ignored or end the process are left alone.
     """
 
     def __init__(self) -> None:
@@ -31,10 +31,10 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise what was noted, at a place where nothing is half done.
+        """Raise the recorded signal, called where nothing is half done.
 
         Raises:
-            KeyboardInterrupt: a signal came.
+            KeyboardInterrupt: A signal was received.
         """
         if self.noted:
             raise KeyboardInterrupt

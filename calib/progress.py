@@ -1,4 +1,4 @@
-"""How a long run says how far it is: a protocol for whoever works, a silent one and a bar for whoever watches."""
+"""Progress of long runs: the protocol, a silent implementation and bars on a terminal."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Protocol
 
 
 class Stage(Protocol):
-    """A stage that is under way."""
+    """A running stage."""
 
     def update(self, count: int = 1, note: str = "") -> None:
-        """Say that ``count`` more units are done; ``note`` replaces the remark beside the bar, "" keeps it."""
+        """Report that ``count`` more units are done; ``note`` replaces the remark beside the bar, "" keeps it."""
         ...
 
     def say(self, line: str) -> None:
-        """Say something that stays: a line of its own."""
+        """Print a remark that stays, on a line of its own."""
         ...
 
 
 class Progress(Protocol):
-    """Told of each stage as it begins: ``with progress("statistics", 300) as stage: stage.update(1)``."""
+    """Receiver of progress: ``with progress("statistics", 300) as stage: stage.update(1)``."""
 
     def __call__(self, stage: str, total: int | None = None) -> AbstractContextManager[Stage]:
-        """Begin a stage of ``total`` units (None where nobody knows); it ends with the context."""
+        """Begin a stage of ``total`` units, None if unknown; it ends with the context."""
         ...
 
 
@@ -38,7 +38,7 @@ class _SilentStage:
 
 @contextmanager
 def silent(stage: str, total: int | None = None) -> Iterator[Stage]:  # noqa: ARG001  # Progress says what it takes
-    """Show nothing: what the Python API uses unless it is given something else."""
+    """Show nothing; the default of the Python API."""
     yield _SilentStage()
 
 
@@ -57,7 +57,7 @@ class _BarStage:
 
 @contextmanager
 def bars(stage: str, total: int | None = None) -> Iterator[Stage]:
-    """Draw a bar on stderr, with what remains; nothing where stderr is no terminal."""
+    """Draw a bar on stderr with the time that remains; nothing if stderr is not a terminal."""
     from tqdm import tqdm  # here, so that a silent run does not load it
 
     # disable=None: tqdm's own word for "only on a terminal"

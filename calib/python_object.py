@@ -1,4 +1,4 @@
-"""``python:module:name``, imported: what the user named on the command line or in Python, or allowed a file to name."""
+"""Import ``python:module:name`` that the user gave as an argument, or allowed a file to name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PREFIX = "python:"
 
 
 def names_code(text: Any) -> bool:
-    """Tell whether a value of a setting or a DATA argument is ``python:module:name``."""
+    """Return whether a value of a setting or a DATA argument is ``python:module:name``."""
     return isinstance(text, str) and text.startswith(PREFIX)
 
 
 def refusal(text: str) -> str:
-    """Return why ``python:module:name`` is not run, and what to do about it."""
+    """Return the message on why ``python:module:name`` is not run and what to do about it."""
     return (
         f"{text} runs code, which is not allowed here; give --allow-python (in Python: allow_python=True) if you trust "
         "where it comes from"
@@ -31,7 +31,7 @@ def load_object(place: str, text: str, base: Path) -> Any:
     """Return the object at ``module:name``; modules are looked for in ``base`` first.
 
     Raises:
-        UsageError: not of that form, the module can't be imported, or it has no such name.
+        UsageError: The form is wrong, the module can't be imported, or it has no such name.
     """
     module_name, _, name = place.partition(":")
     if not module_name or not name:

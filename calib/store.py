@@ -1,7 +1,8 @@
-"""What a run must not lose: every verdict is on disk the moment it is known, and survives kill -9.
+"""The run store: every result of a search is on disk as soon as it is known, and survives kill -9.
 
-One SQLite file. Each change is one transaction, written ahead and synced (WAL, synchronous=FULL), so that a kill or
-a power cut loses at most what was in flight. New tables are one more entry in `MIGRATIONS`; old entries never change.
+The store is one SQLite file. Each change is one transaction, written ahead and synced (WAL, synchronous=FULL), so that
+a kill or a power cut loses at most the change being written. New tables are one more entry in `MIGRATIONS`; old entries
+never change.
 """
 
 from __future__ import annotations
@@ -84,15 +85,15 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 class RunStore:
-    """An open run store; use it as a context manager, from one thread, one connection a process.
+    """An open run store, to be used as a context manager from one thread, with one connection per process.
 
     Args:
-        path: of the file; made where it does not exist. Its folder must exist.
-        timeout: seconds to wait for another process that is writing.
+        path: Path of the file, which is made if it does not exist. Its folder must exist.
+        timeout: Seconds to wait for another process that is writing.
 
     Raises:
-        OutputError: the file can't be opened or written.
-        StatisticsError: it is damaged, another program's, or a newer calib's.
+        OutputError: The file can't be opened or written.
+        StatisticsError: The file is damaged, or belongs to another program or a newer calib.
     """
 
     def __init__(self, path: str | Path, *, timeout: float = 30.0):
@@ -116,16 +117,16 @@ class RunStore:
         self.close()
 
     def close(self) -> None:
-        """Close the file; everything is on disk already."""
+        """Close the file; everything is already on disk."""
         self._connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection inside a write transaction: all of it is on disk afterwards, or nothing.
+        """Provide the connection inside a write transaction; afterwards all of it is on disk, or nothing.
 
         Raises:
-            OutputError: the disk is full, or another process holds the file for too long.
-            StatisticsError: the file is damaged.
+            OutputError: The disk is full, or another process holds the file for too long.
+            StatisticsError: The file is damaged.
         """
         with self._translated(), self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
@@ -136,20 +137,20 @@ class RunStore:
             return self._connection.execute(statement, tuple(values)).fetchall()
 
     def put(self, run: str, key: str, value: Any) -> None:
-        """Keep a JSON-able fact of a run under a key, in place of an older one."""
+        """Store a value that JSON can hold under a key of a run, replacing an older one."""
         with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (run, key, _json(value)))
 
     def get(self, run: str, key: str) -> Any:
-        """Return a fact as JSON gives it back, None where there is none."""
+        """Return a stored value as JSON gives it back; None if there is none."""
         rows = self.read("SELECT value FROM facts WHERE run = ? AND key = ?", (run, key))
         return self._parse(rows[0][0]) if rows else None
 
     def keep_verdict(self, run: str, reverted: frozenset[str], block: NDArray[np.int64], parts: Sequence[Any]) -> None:
-        """Keep the parts of one plan on one block of samples.
+        """Store the parts of one plan on one block of samples.
 
         Raises:
-            MetricError: there is not one part per sample, or a part is not JSON-able.
+            MetricError: There is not one part per sample, or JSON can't hold a part.
         """
         if len(parts) != len(block):
             raise MetricError(
@@ -166,7 +167,7 @@ class RunStore:
             connection.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def known(self, run: str, reverted: frozenset[str]) -> dict[int, Any]:
-        """Return sample index → part of all samples that this plan was evaluated on."""
+        """Return sample index → part for all samples that this plan was evaluated on."""
         rows = self.read("SELECT samples, parts FROM verdicts WHERE run = ? AND plan = ?", (run, plan_hash(reverted)))
         found: dict[int, Any] = {}
         for text, kept in rows:
@@ -177,11 +178,11 @@ class RunStore:
         return found
 
     def verdicts(self, run: str) -> int:
-        """Return how many blocks of samples are known for this run."""
+        """Return the number of blocks of samples stored for this run."""
         return int(self.read("SELECT count(*) FROM verdicts WHERE run = ?", (run,))[0][0])
 
     def keep_timings(self, run: str, plans: Sequence[frozenset[str]], latencies_ms: Sequence[float]) -> None:
-        """Keep the latencies of plans that were timed against each other."""
+        """Store the latencies of plans that were timed against each other."""
         race = race_hash(plans)
         rows = [
             (run, race, position, _json(sorted(plan)), _number(ms))
@@ -191,29 +192,29 @@ class RunStore:
             connection.executemany("INSERT OR REPLACE INTO timings VALUES (?, ?, ?, ?, ?)", rows)
 
     def timings(self, run: str, plans: Sequence[frozenset[str]]) -> list[float] | None:
-        """Return the stored latencies of exactly these plans in this order, None where they were not timed."""
+        """Return the stored latencies of exactly these plans in this order; None if they were not timed."""
         rows = self.read(
             "SELECT latency_ms FROM timings WHERE run = ? AND race = ? ORDER BY position", (run, race_hash(plans))
         )
         return [float(row[0]) for row in rows] or None
 
     def keep_ranking(self, run: str, ranking: Sequence[tuple[frozenset[str], float]]) -> None:
-        """Keep the units in order, each with its sensitivity (finite or inf)."""
+        """Store the units in order, each with its sensitivity (finite or inf)."""
         rows = [(run, position, _json(sorted(unit)), _number(s)) for position, (unit, s) in enumerate(ranking)]
         with self.transaction() as connection:
             connection.execute("DELETE FROM rankings WHERE run = ?", (run,))
             connection.executemany("INSERT INTO rankings VALUES (?, ?, ?, ?)", rows)
 
     def ranking(self, run: str) -> list[tuple[frozenset[str], float]] | None:
-        """Return what `keep_ranking` kept, None where nothing was."""
+        """Return the ranking that `keep_ranking` stored; None if there is none."""
         rows = self.read("SELECT layers, sensitivity FROM rankings WHERE run = ? ORDER BY position", (run,))
         return [(frozenset(self._parse(layers)), sensitivity) for layers, sensitivity in rows] or None
 
     def _prepare(self, deadline: float) -> None:
-        """Check the file, write ahead in it and migrate it; again from the start while another process is at it.
+        """Check the file, switch it to WAL and migrate it; start again while another process is changing it.
 
         The switch to WAL does not wait for another process as other statements do (SQLite reports SQLITE_BUSY at once
-        where a read lock would have to become a write lock), so that it is repeated here until the deadline.
+        if a read lock would have to become a write lock), so it is repeated here until the deadline.
         """
         while True:
             try:
@@ -229,7 +230,7 @@ class RunStore:
                 time.sleep(0.005)
 
     def _check(self) -> None:
-        """Refuse a file that is not ours, or damaged, before anything in it is changed."""
+        """Refuse a file that is damaged or of another program, before anything in it is changed."""
         with self._transaction("BEGIN") as connection:
             self._version()
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -237,10 +238,10 @@ class RunStore:
             raise self._damaged(str(verdict))
 
     def _version(self) -> int:
-        """Return the file's format, 0 for a new file; call it in a transaction, so that all answers are of one moment.
+        """Return the format of the file, 0 for a new file; call it in a transaction to read a consistent state.
 
         Raises:
-            StatisticsError: the file is another program's or a newer calib's.
+            StatisticsError: The file belongs to another program or a newer calib.
         """
         owner = int(self._connection.execute("PRAGMA application_id").fetchone()[0])
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -266,7 +267,7 @@ class RunStore:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        """Give the connection between ``begin`` and COMMIT, or ROLLBACK after an error; SQLite's errors as they are."""
+        """Provide the connection between ``begin`` and COMMIT, or ROLLBACK after an error; errors pass through."""
         self._connection.execute(begin)
         try:
             yield self._connection
@@ -300,16 +301,17 @@ class RunStore:
 
 
 def remembered(store: RunStore, run: str, evaluate: Evaluate) -> Evaluate:
-    """Return ``evaluate`` with a memory: each answer is on disk before it is used, and asked for once a sample.
+    """Return ``evaluate`` backed by the store: each part is on disk before it is used, and computed once.
 
     Args:
-        store: where the answers are kept.
-        run: key of everything the answers depend on: model, data, settings, metric.
-        evaluate: ``(reverted layers, sample indices) → parts``; parts must be JSON-able (numpy values are converted).
+        store: Run store that holds the parts.
+        run: Key for everything that parts depend on: model, data, settings and metric.
+        evaluate: Function ``(reverted layers, sample indices) → parts``; JSON must be able to hold the parts (numpy
+            values are converted).
 
     Returns:
         The same function. Its parts are always as JSON gives them back (tuples become lists), so that a resumed run
-        computes with exactly what the first one computed with.
+        computes with exactly the same values as the first one.
     """
 
     def evaluate_once(reverted: frozenset[str], indices: NDArray[np.int64]) -> Sequence[Any]:
@@ -323,7 +325,7 @@ def remembered(store: RunStore, run: str, evaluate: Evaluate) -> Evaluate:
 
 
 def remembered_latency(store: RunStore, run: str, latency: Latency) -> Latency:
-    """Return ``latency`` with a memory: plans that were timed against each other are not timed again."""
+    """Return ``latency`` backed by the store: plans that were timed against each other are not timed again."""
 
     def time_once(plans: Sequence[frozenset[str]]) -> Sequence[float]:
         known = store.timings(run, plans)
@@ -362,7 +364,7 @@ def _json(value: Any) -> str:
 
 
 def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
-    """Open a run store, a temporary one without a path; without ``resume`` what it held is gone."""
+    """Open a run store, a temporary one without a path; without ``resume`` its earlier content is deleted."""
     if path is None:
         folder = tempfile.TemporaryDirectory(prefix="calib-")
         return _TemporaryStore(folder)

@@ -1,4 +1,4 @@
-"""Every setting, checked once: what it may be (settings), where it came from (resolve), files (document)."""
+"""Settings: their meaning and checks (settings), where values come from (resolve), and config files (document)."""
 
 from calib.config.document import Document, parse_json, parse_yaml, read_document
 from calib.config.resolve import Resolved, plain_value, resolve

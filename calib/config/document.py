@@ -1,6 +1,6 @@
-"""Read a config or manifest, YAML or JSON, as plain data that remembers its lines; safe on files from anywhere.
+"""Read a config or manifest in YAML or JSON as plain data with line numbers; safe on untrusted files.
 
-Refused rather than interpreted: anchors and aliases (a few lines of them expand to gigabytes, "billion laughs"), tags
+These are refused: anchors and aliases (a few lines of them expand to gigabytes, "billion laughs"), tags
 (``!!python/…``), several documents in one file, keys given twice, nesting deeper than 32, more than 4 MiB.
 """
 
@@ -30,12 +30,12 @@ _TYPED = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float
 
 @dataclass(frozen=True)
 class Document:
-    """What a file says.
+    """The content of a file.
 
     Attributes:
         source: The file, for messages.
         data: Mappings, lists and scalars; None for an empty file.
-        lines: Place (keys and indices from the root) → line number from 1; empty for JSON.
+        lines: Mapping from place (keys and indices from the root) to line number from 1; empty for JSON.
     """
 
     source: str
@@ -43,7 +43,7 @@ class Document:
     lines: dict[Place, int] = field(default_factory=dict)
 
     def where(self, place: Place) -> str:
-        """Return ``line 3: search.samples``, the line being that of the nearest place that has one."""
+        """Return ``line 3: search.samples``, with the line of the nearest place that has one."""
         path = ".".join(str(part) for part in place)
         for length in range(len(place), 0, -1):
             if place[:length] in self.lines:
@@ -52,10 +52,10 @@ class Document:
 
 
 def read_document(path: str | Path) -> Document:
-    """Read a file: JSON where the name ends in ``.json``, else YAML 1.2.
+    """Read a file: JSON if the name ends in ``.json``, else YAML 1.2.
 
     Raises:
-        ConfigError: It can't be read, or holds what the module's first lines refuse; every such place is named.
+        ConfigError: It can't be read, or holds something that is refused; the message names every such place.
     """
     source = str(path)
     try:
@@ -93,7 +93,7 @@ def parse_yaml(text: str, source: str) -> Document:
 
 
 def parse_json(text: str, source: str) -> Document:
-    """Parse JSON text; a key given twice is a mistake."""
+    """Parse JSON text; a key given twice is an error."""
     repeated: list[str] = []
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def parse_json(text: str, source: str) -> Document:
 
 
 def _refused(events: Iterator[Event]) -> Iterator[str]:
-    """Yield a line for everything that is refused; reads tokens only, so nothing has been expanded yet."""
+    """Yield a message for everything that is refused; this reads tokens only, before anything is expanded."""
     depth = 0
     for event in events:
         line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""

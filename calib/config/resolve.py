@@ -1,6 +1,6 @@
 """Merge the sources of settings: flags, ``--set``, ``--config`` and the IR's rt_info, each value with its origin.
 
-A flag beats ``--set``, that beats ``--config``, that beats what the IR's rt_info says, that beats the default.
+Flags override ``--set``, which overrides ``--config``, which overrides the IR's rt_info, which overrides defaults.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ RT_INFO_FIELDS = ("layout", "color", "resize_short", "resize", "crop", "filter",
 
 @dataclass(frozen=True)
 class Resolved:
-    """Settings, and where each of them came from.
+    """Settings and where each of them comes from.
 
     Attributes:
-        origins: Dotted key → "flag", "--set", "--config FILE" or "rt_info"; a key that is not there has its default.
-        places: Dotted key → file, line and key, for what the config file says and nothing overrides.
-        notes: What rt_info said and was not listened to, one sentence each.
+        origins: Mapping from dotted key to "flag", "--set", "--config FILE" or "rt_info"; keys not in it have defaults.
+        places: Mapping from dotted key to file, line and key, for values of the config file that nothing overrides.
+        notes: Values of rt_info that were ignored, one sentence each.
     """
 
     settings: Settings
@@ -38,7 +38,7 @@ class Resolved:
     notes: tuple[str, ...] = ()
 
     def facts(self) -> list[SettingFacts]:
-        """Return every setting with its value and origin, as the report shows them."""
+        """Return every setting with its value and origin for the report."""
         shown = _leaves({name: getattr(self.settings, name) for name in Settings.model_fields})
         values = {name: plain_value(given.value) for name, given in shown.items()}
         return [SettingFacts(key=key, value=v, origin=self.origins.get(key, "default")) for key, v in values.items()]
@@ -46,7 +46,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class _Given:
-    """A value that a source gave for a dotted key, and how to name its place (plus indices inside) in a message."""
+    """A value given for a dotted key, and the name of its place (plus indices inside) for messages."""
 
     value: Any
     origin: str = ""
@@ -69,13 +69,13 @@ def resolve(
     """Merge the sources of settings, setting by setting, and check the result once.
 
     Args:
-        flags: Dotted key → value; None means not given.
-        sets: "key=value", the value being YAML.
-        config: A YAML or JSON file.
-        rt_info: Dotted key → value; only ``preprocessing`` with RT_INFO_FIELDS is listened to.
+        flags: Mapping from dotted key to value; None means not given.
+        sets: Settings as "key=value", where the value is YAML.
+        config: Path of a YAML or JSON file.
+        rt_info: Mapping from dotted key to value; all but ``preprocessing`` with RT_INFO_FIELDS is ignored.
 
     Raises:
-        ConfigError: All the mistakes of all sources, each with its place.
+        ConfigError: There are mistakes; all of them are listed, each with its place.
     """
     given, notes = _from_rt_info(rt_info or {})
     mistakes: list[_Mistake] = []
@@ -102,7 +102,7 @@ def resolve(
 
 
 def plain_value(value: Any) -> Any:
-    """Return what a JSON file can hold: an object of the user's becomes its name."""
+    """Return a value that JSON can hold; a user's own object becomes its name."""
     if isinstance(value, tuple | list):
         return [plain_value(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
@@ -111,7 +111,7 @@ def plain_value(value: Any) -> Any:
 
 
 def _leaves(data: Mapping[str, Any], origin: str = "", document: Document | None = None) -> dict[str, _Given]:
-    """Flatten to dotted keys; only ``preprocessing`` has an inside: preprocessing[.INPUT].FIELD."""
+    """Flatten to dotted keys; only ``preprocessing`` is nested: preprocessing[.INPUT].FIELD."""
     found: dict[str, _Given] = {}
     for key, value in data.items():
         blocks = preprocessing_blocks(value) if key == "preprocessing" else None
@@ -130,7 +130,7 @@ def _leaves(data: Mapping[str, Any], origin: str = "", document: Document | None
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Undo the flattening. The field is the last part of a key; input names may have dots themselves."""
+    """Undo the flattening. The field is the last part of a key, because input names may contain dots."""
     nested: dict[str, Any] = {}
     for key, value in values.items():
         head, _, rest = key.partition(".")
@@ -153,7 +153,7 @@ def _from_set(text: str) -> dict[str, _Given]:
 
 
 def _from_rt_info(rt_info: Mapping[str, Any]) -> tuple[dict[str, _Given], tuple[str, ...]]:
-    """Keep what a model may say of its preprocessing, if it is valid; the rest is noted, never followed."""
+    """Keep the preprocessing that a model declares, if it is valid; anything else is noted and ignored."""
     kept: dict[str, _Given] = {}
     notes: list[str] = []
     for key, given in _leaves(rt_info, "rt_info").items():
@@ -176,7 +176,7 @@ class _Mistake(NamedTuple):
 
 
 def _mistake(error: dict[str, Any], given: Mapping[str, _Given]) -> _Mistake:
-    """Say of one of pydantic's errors: place, rule, value."""
+    """Return the message for one of pydantic's errors: place, rule and value."""
     place: Place = error["loc"]
     depth = 3 if place[0] == "preprocessing" and len(place) >= 3 else 1
     key = ".".join(str(part) for part in place[:depth] if part != "")
@@ -190,14 +190,14 @@ def _mistake(error: dict[str, Any], given: Mapping[str, _Given]) -> _Mistake:
 
 
 def _suggestion(place: Place) -> str:
-    """Return the nearest name that exists, or all of them."""
+    """Return the nearest existing name, or all names."""
     names = list(Preprocessing.model_fields if len(place) > 1 else Settings.model_fields)
     near = difflib.get_close_matches(str(place[len(place) - 1]), names, 1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
 
 
 def _config_error(mistakes: Sequence[_Mistake]) -> ConfigError:
-    """Name the file once where all mistakes are in it, else before each of its mistakes."""
+    """Name the file once if all mistakes are in it, else before each of its mistakes."""
     ordered = sorted(mistakes, key=lambda one: (one.document is None, one.line))
     documents = {one.document.source if one.document else None for one in mistakes}
     if len(documents) == 1 and (source := documents.pop()):

@@ -1,4 +1,4 @@
-"""Every setting of ``quantize``: what it means, what it may be, and its default; and the JSON Schema of them all.
+"""Every setting of ``quantize`` with its meaning, allowed values and default, and the JSON Schema of all.
 
 Choices come from the tables (``calib.ranges.ESTIMATORS``, ``calib.metrics.METRICS``), which are loaded when needed.
 """
@@ -29,7 +29,7 @@ def parse_duration(value: Any) -> Any:
     """Return seconds for "90s", "30m", "2h" or "1h30m"; a number is seconds already.
 
     Raises:
-        ValueError: The text is no duration.
+        ValueError: The text is not a duration.
     """
     if not isinstance(value, str) or re.fullmatch(r"\d+(\.\d+)?", value.strip()):
         return value
@@ -43,7 +43,7 @@ def parse_memory(value: Any) -> Any:
     """Return bytes for "512MiB", "2GiB" or "1.5 GB"; a number is bytes already.
 
     Raises:
-        ValueError: The text is no amount of memory.
+        ValueError: The text is not an amount of memory.
     """
     if not isinstance(value, str):
         return value
@@ -54,19 +54,19 @@ def parse_memory(value: Any) -> Any:
 
 
 def _no_bool(value: Any) -> Any:
-    """Refuse what pydantic would quietly take for a number."""
+    """Refuse a bool, which pydantic would accept as a number."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
 
 
 def _pair(value: Any) -> Any:
-    """Take one number for both height and width."""
+    """Turn one number into height and width."""
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _numbers(value: Any) -> Any:
-    """Take one number for all channels."""
+    """Turn one number into a tuple for all channels."""
     return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -159,11 +159,11 @@ class Preprocessing(_Checked):
         return value
 
     def given(self) -> dict[str, Any]:
-        """Return the fields that were given, not those left at their default, in declared order."""
+        """Return the fields that were given, in declared order, without those left at their default."""
         return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
     def on_host(self) -> Preprocess:
-        """Return what the samples need to turn an image into a feed; ``embed`` is not theirs."""
+        """Return the preprocessing that samples need to turn an image into a feed; ``embed`` is not part of it."""
         from calib.samples.preprocess import Preprocess  # here: it loads numpy
 
         return Preprocess(**self.model_dump(exclude={"embed"}))
@@ -334,11 +334,11 @@ class Settings(_Checked):
 
     @property
     def measures_speed(self) -> bool:
-        """Whether INT8 is timed: where it was asked for, or where a budget or a speed-up was."""
+        """Whether INT8 is timed: if asked for, if a speed-up is required, or by default if there is a budget."""
         return bool(self.require_speedup or (self.max_drop is not None if self.speed is None else self.speed))
 
     def preprocessing_for(self, name: str, aliases: Sequence[str] = (), *, only: bool) -> Preprocessing:
-        """Return the block of an input: that of its name (or another of its names), over the nameless one.
+        """Return the block of an input: the one under its name or an alias, merged over the nameless one.
 
         Args:
             name: Name of the input.
@@ -353,14 +353,14 @@ class Settings(_Checked):
 
 
 def preprocessing_blocks(value: Any) -> Any:
-    """Return input name → block; a block that stands alone belongs to the only input, whose key is ""."""
+    """Return input name → block; a single block belongs to the only input, whose key is ""."""
     if isinstance(value, Mapping) and value and not all(isinstance(v, Mapping | Preprocessing) for v in value.values()):
         return {"": value}
     return {"": value} if isinstance(value, Preprocessing) else value
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a config file (draft 2020-12), choices included."""
+    """Return the JSON Schema of a config file (draft 2020-12) with all choices."""
     schema = Settings.model_json_schema()
     by_name = schema["properties"]["preprocessing"]
     by_name["anyOf"] = [
@@ -371,7 +371,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _pattern_mistake(pattern: str) -> str:
-    """Return what is wrong with one ``ignore`` pattern, "" for nothing."""
+    """Return what is wrong with one ``ignore`` pattern; "" if it is valid."""
     if not pattern.removeprefix("type:").removeprefix("re:"):
         return f"{pattern!r} names nothing; write NAME, type:TYPE or re:REGEX"
     try:

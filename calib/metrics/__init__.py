@@ -1,7 +1,7 @@
-"""What is measured: one file a family of metrics.
+"""Metrics, one file per family.
 
 ``calib.metrics.resolve.resolve_metric`` turns a name, a function or an object into a metric. This module holds only the
-table, and imports no numpy.
+table and does not import numpy.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class MetricRow:
     """One built-in metric.
 
     Attributes:
-        maker: "module:name" of a class or function that makes the metric.
-        arguments: what it is made with.
-        options: the keys that may follow a ``?`` after the name.
+        maker: Class or function that makes the metric, as "module:name".
+        arguments: Arguments of the maker.
+        options: Keys that may follow a ``?`` after the name.
     """
 
     maker: str

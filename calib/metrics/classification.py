@@ -1,4 +1,4 @@
-"""Class scores against class indices: top-k accuracy and F1."""
+"""Metrics of class scores against class indices: top-k accuracy and F1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IGNORED = -1
 class TopK:
     """Share of positions whose target is among the k highest scores; among equal scores the lower index comes first.
 
-    A sample with several positions (tokens) counts as its mean; one without a target (all −1) does not count.
+    A sample with several positions (tokens) counts as their mean; a sample without a target (all −1) does not count.
     """
 
     higher_is_better = True
@@ -36,10 +36,10 @@ class TopK:
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
     ) -> float | None:
-        """Return the share of hits in 0..1, or None where every target is −1.
+        """Return the share of hits in 0..1, or None if every target is −1.
 
         Raises:
-            MetricError: no class scores, or targets that are no class indices of them.
+            MetricError: The output does not hold class scores, or the targets are not class indices.
         """
         scores = class_scores(outputs, self.name)
         targets = class_targets(target, scores.shape[-1], self.name)
@@ -64,11 +64,11 @@ class TopK:
         return np.array([part for part in parts if part is not None], np.float64)
 
     def chance(self, classes: int) -> float:
-        """Return what guessing gives."""
+        """Return the value for random guesses."""
         return min(self.k / classes, 1.0)
 
     def margin(self, outputs: Sequence[NDArray[Any]], target: Any) -> float:
-        """Return how far the sample is from another verdict; of several acceptable classes, the best one's."""
+        """Return the distance of the sample from another result; with several acceptable classes, that of the best."""
         scores = class_scores(outputs, self.name)
         targets = class_targets(target, scores.shape[-1], self.name).ravel()
         kept = targets != IGNORED
@@ -77,7 +77,7 @@ class TopK:
         return max((margin_of(scores[None], one[None], self.k) for one in targets[kept]), default=float("inf"))
 
     def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> NDArray[np.int64]:
-        """Return the target with its class numbers moved, those at the end to the other end."""
+        """Return the target with its class numbers moved, wrapping around at the ends."""
         return _moved(outputs, target, by, self.name)
 
 
@@ -85,7 +85,7 @@ def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
     """Return targets as int64, checked to be −1 or below the number of classes.
 
     Raises:
-        MetricError: not integers, or out of range.
+        MetricError: Targets are not integers or are out of range.
     """
     values = np.asarray(sorted(target) if isinstance(target, set | frozenset) else target)
     if values.dtype.kind == "f" and np.array_equal(values, np.round(values)):
@@ -117,7 +117,7 @@ def _one_a_position(targets: NDArray[np.int64], shape: tuple[int, ...], name: st
 
 
 def _hits(scores: NDArray[Any], targets: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Return for each row whether its target is among the k best. Rows with NaN are misses."""
+    """Return for each row whether its target is among the k highest scores. Rows with NaN are misses."""
     own = np.take_along_axis(scores, targets[..., None], -1)
     earlier = np.arange(scores.shape[-1]) < targets[..., None]
     before = (scores > own).sum(-1) + ((scores == own) & earlier).sum(-1)
@@ -125,10 +125,10 @@ def _hits(scores: NDArray[Any], targets: NDArray[np.int64], k: int) -> NDArray[n
 
 
 class F1:
-    """Harmonic mean of precision and recall: of class 1 where there are two classes, else the mean over the classes.
+    """Harmonic mean of precision and recall, of class 1 if there are two classes, else averaged over the classes.
 
-    For each class 2·TP / (2·TP + FP + FN) over the whole set. Classes that occur neither in a target nor in an output
-    do not count; with two classes and no positive at all the value is 1.
+    For each class it is 2·TP / (2·TP + FP + FN) over the whole set. Classes that occur neither in a target nor in an
+    output do not count; with two classes and no positive at all the value is 1.
     """
 
     name = "f1"
@@ -147,7 +147,7 @@ class F1:
         """Return [target, predicted, number of classes] for each position that counts.
 
         Raises:
-            MetricError: no class scores, or targets that are no class indices of them.
+            MetricError: The output does not hold class scores, or the targets are not class indices.
         """
         scores = class_scores(outputs, self.name)
         targets = _one_a_position(
@@ -171,9 +171,9 @@ class F1:
         return float(np.mean(2 * hits[total > 0] / total[total > 0]))
 
     def per_sample(self, parts: Sequence[Any]) -> None:
-        """Return None: counts are taken over the whole set."""
+        """Return None, because counts are taken over the whole set."""
         return None
 
     def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> NDArray[np.int64]:
-        """Return the target with its class numbers moved, those at the end to the other end."""
+        """Return the target with its class numbers moved, wrapping around at the ends."""
         return _moved(outputs, target, by, self.name)

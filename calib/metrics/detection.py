@@ -1,4 +1,4 @@
-"""Boxes against boxes: COCO's average precision (extra: faster-coco-eval)."""
+"""Metrics of boxes against boxes: COCO's average precision (extra: faster-coco-eval)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class CocoMap:
         """Return {"found": rows of x1, y1, x2, y2, score, label; "truth": rows of x1, y1, x2, y2, label, iscrowd}.
 
         Raises:
-            MetricError: outputs or target of another form.
+            MetricError: Outputs or target have another form.
         """
         found = self._rows(outputs)
         order = np.argsort(-found[:, 4], kind="stable")[:DETECTIONS]
         return {"found": found[order].tolist(), "truth": self._truth(target).tolist()}
 
     def aggregate(self, parts: Sequence[Any]) -> float:
-        """Return the average precision in 0..1; 0 where there is nothing to find."""
+        """Return the average precision in 0..1; 0 if there is nothing to find."""
         if not len(parts):
             raise MetricError(f"{self.name}: no samples to measure")
         if not any(part["truth"] for part in parts):
@@ -64,7 +64,7 @@ class CocoMap:
         return max(0.0, float(judge.stats[0]))
 
     def per_sample(self, parts: Sequence[Any]) -> None:
-        """Return None: precision is taken over the whole set."""
+        """Return None, because precision is taken over the whole set."""
         return None
 
     def _rows(self, outputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
@@ -101,14 +101,14 @@ class CocoMap:
 
 
 def _without_batch(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Drop a batch axis of 1; boxes [1, 4] of one detection have none, which the rank of the largest output tells."""
+    """Drop a batch axis of 1; the rank of the largest output tells boxes [1, 4] of one detection, which have none."""
     if max((array.ndim for array in arrays), default=0) < 3:
         return list(arrays)
     return [array[0] if array.ndim > 1 and array.shape[0] == 1 else array for array in arrays]
 
 
 def _silent(*_: Any) -> None:
-    """Drop what the library would print."""
+    """Suppress what the library prints."""
 
 
 def _size(box: Sequence[float]) -> list[float]:
@@ -116,7 +116,7 @@ def _size(box: Sequence[float]) -> list[float]:
 
 
 def _coco(parts: Sequence[Any]) -> dict[str, Any]:
-    """Return the truth as a COCO file holds it; every part is an image of its own, also one that was drawn twice."""
+    """Return the ground truth in COCO's format; each part is a separate image, even if it was drawn twice."""
     rows = [(image, row) for image, part in enumerate(parts, 1) for row in part["truth"]]
     labels = {int(row[4]) for _, row in rows} | {int(row[5]) for part in parts for row in part["found"]}
     return {

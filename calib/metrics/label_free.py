@@ -1,4 +1,4 @@
-"""Metrics that need no labels: how near the outputs stay to those of the FP32 model, whose own value is 1.0."""
+"""Metrics without labels: how close the outputs stay to those of the FP32 model, whose own value is 1.0."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORST_ERROR = 1e3
 
 
 class Agreement:
-    """Share of samples (or of positions in a sample) whose highest class score is at the same class as in FP32."""
+    """Share of samples (or of positions in a sample) with the same best class as in FP32."""
 
     name = "agreement"
     higher_is_better = True
@@ -32,7 +32,7 @@ class Agreement:
         """Return the share of positions with the same argmax; positions with a NaN do not agree.
 
         Raises:
-            MetricError: no class scores, or no reference of the same shape.
+            MetricError: The output does not hold class scores, or the reference has another shape.
         """
         got = class_scores(outputs, self.name)
         want = class_scores(_given(reference, self.name), self.name)
@@ -49,16 +49,16 @@ class Agreement:
         return np.array(parts, np.float64)
 
     def margin(self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]]) -> float:
-        """Return how far FP32's best class is before the best of the others."""
+        """Return how far the best class of FP32 is ahead of the best other class."""
         scores, want = class_scores(outputs, self.name), class_scores(reference, self.name)
         return margin_of(scores.reshape(-1, scores.shape[-1]), want.reshape(-1, want.shape[-1]).argmax(-1))
 
 
 class RelativeL2:
-    """1 − ‖output − FP32‖ / ‖FP32‖, each floating-point output by itself, then their mean; 1.0 is equal.
+    """Mean over floating-point outputs of 1 − ‖output − FP32‖ / ‖FP32‖; 1.0 is equal.
 
-    An output whose shape differs from that in FP32 (detections kept by a threshold) counts with the error 1, as if it
-    were all zeros. Integer outputs are skipped.
+    An output whose shape differs from that in FP32 (detections kept by a threshold) counts with error 1, as if it were
+    all zeros. Integer outputs are skipped.
     """
 
     name = "relative-l2"
@@ -74,7 +74,7 @@ class RelativeL2:
         """Return 1 − the mean relative error of the outputs.
 
         Raises:
-            MetricError: no floating-point output, or another number of outputs than in FP32.
+            MetricError: There is no floating-point output, or the number of outputs differs from FP32.
         """
         pairs = list(zip(outputs, _given(reference, self.name), strict=False))
         if len(outputs) != len(_given(reference, self.name)):
@@ -97,7 +97,7 @@ class RelativeL2:
 
 
 def is_class_scores(shape: Sequence[int | None], dtype: np.dtype[Any]) -> bool:
-    """Whether an output looks like the scores of one choice among classes: floating point [1 or ?, C, 1…], C ≥ 2."""
+    """Return whether an output looks like class scores: floating point of shape [1 or ?, C, 1…] with C ≥ 2."""
     trailing = list(shape[1:])
     while len(trailing) > 1 and trailing[-1] == 1:
         trailing.pop()

@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""Interface of metrics."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 
 class Metric(Protocol):
-    """Measures the outputs of one sample at a time, then makes one number of all the measurements.
+    """Measures the outputs of one sample at a time and aggregates the measurements to one number.
 
-    What else a metric may be able to do stands in `WithChance`, `WithMovedLabels` and `WithMargin`. A metric that
-    needs the FP32 outputs gets them as third argument.
+    Optional capabilities are `WithChance`, `WithMovedLabels` and `WithMargin`. A metric that needs the FP32 outputs
+    gets them as the third argument.
 
     Attributes:
-        name: as in the table.
-        higher_is_better: declared, never guessed.
-        unit: of the number: "fraction", "dB", "error"….
-        reads: the output format that it understands, one sentence.
-        needs_target: False for label-free metrics.
-        needs_reference: True where the FP32 outputs of the same sample are compared with.
+        name: Name in the table.
+        higher_is_better: Whether higher values are better; declared, never guessed.
+        unit: Unit of the number, such as "fraction", "dB" or "error".
+        reads: Output format that the metric reads, in one sentence.
+        needs_target: Whether samples need targets; False for label-free metrics.
+        needs_reference: Whether the metric compares with the FP32 outputs of the same sample.
     """
 
     name: str
@@ -34,56 +34,56 @@ class Metric(Protocol):
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
     ) -> Any:
-        """Return what has to be kept of one sample (JSON-able: a float, or nested lists of numbers and strings).
+        """Return the part of one sample, which JSON can hold: a float, or nested lists of numbers and strings.
 
         Args:
-            outputs: the model's outputs in output order, with the batch axis of 1 kept.
-            target: the sample's target.
-            reference: the FP32 model's outputs for the same sample.
+            outputs: Outputs of the model in output order, with the batch axis of 1 kept.
+            target: Target of the sample.
+            reference: Outputs of the FP32 model for the same sample.
 
         Raises:
-            MetricError: the outputs or the target do not have the form that ``reads`` says.
+            MetricError: The outputs or the target do not have the form given by ``reads``.
         """
         ...
 
     def aggregate(self, parts: Sequence[Any]) -> float:
-        """Return the metric over these samples. Any subset or resample of the parts is valid."""
+        """Return the metric over the samples of these parts. Any subset or resample of parts is valid."""
         ...
 
     def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
-        """Return scores whose mean is ``aggregate(parts)``, or None where the metric is no mean over samples."""
+        """Return scores whose mean is ``aggregate(parts)``, or None if the metric is not a mean over samples."""
         ...
 
 
 @runtime_checkable
 class WithChance(Protocol):
-    """A metric that knows what guessing gives, which makes the check of the FP32 baseline sharper."""
+    """A metric that knows the value for random guesses, which sharpens the check of the FP32 baseline."""
 
     def chance(self, classes: int) -> float:
-        """Return what guessing gives among so many classes."""
+        """Return the value for random guesses among this many classes."""
         ...
 
 
 @runtime_checkable
 class WithMovedLabels(Protocol):
-    """A metric whose targets are class numbers, so that labels which are off by one can be found."""
+    """A metric whose targets are class numbers, so that labels that are off by one can be detected."""
 
     def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> Any:
-        """Return the target with its class numbers moved by ``by``, those at the end to the other end."""
+        """Return the target with its class numbers moved by ``by``, wrapping around at the ends."""
         ...
 
 
 @runtime_checkable
 class WithMargin(Protocol):
-    """A metric that knows how sure the outputs are.
+    """A metric that knows how far the outputs are from another result.
 
-    With it a search looks at the doubtful samples of many plans instead of all samples of a few.
+    With margins, a search runs many plans on the samples of small margin instead of few plans on all samples.
     """
 
     def margin(self, outputs: Sequence[NDArray[Any]], target: Any, *reference: Any) -> float:
-        """Return how far the outputs are from another verdict on a sample, negative where they are wrong.
+        """Return how far the outputs are from another result for a sample, negative if they are wrong.
 
-        In standard deviations of the sample's scores. The FP32 outputs are the last argument where the metric
-        ``needs_reference``.
+        The unit is the standard deviation of the sample's scores. If the metric ``needs_reference``, the FP32 outputs
+        are the last argument.
         """
         ...

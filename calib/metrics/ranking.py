@@ -1,4 +1,4 @@
-"""One score a sample, judged by the order it puts the samples in: Spearman correlation and ROC AUC."""
+"""Metrics of the order in which one score per sample puts the samples: Spearman correlation and ROC AUC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from calib.metrics.scores import first_output
 
 
 class _OverTheSet:
-    """What both have in common: a part is [score, target], and there is no score of a single sample."""
+    """Base of both metrics: a part is [score, target], and a single sample has no score."""
 
     name: str
     unit: str
@@ -23,7 +23,7 @@ class _OverTheSet:
     needs_reference = False
 
     def per_sample(self, parts: Sequence[Any]) -> None:
-        """Return None: the value belongs to the set, not to its samples."""
+        """Return None, because the value belongs to the set and not to its samples."""
         return None
 
     def _pair(self, score: Any, target: Any) -> list[float]:
@@ -43,7 +43,7 @@ class _OverTheSet:
 
 
 class Spearman(_OverTheSet):
-    """Correlation of the ranks of scores and targets, ties at their mean rank; 0 where one of them is constant."""
+    """Correlation of the ranks of scores and targets, ties at their mean rank; 0 if one of them is constant."""
 
     name = "spearman"
     unit = "correlation"
@@ -55,7 +55,7 @@ class Spearman(_OverTheSet):
         """Return [score, target].
 
         Raises:
-            MetricError: the output or the target is not one finite number.
+            MetricError: The output or the target is not one finite number.
         """
         output = first_output(outputs, self.name)
         if output.size != 1:
@@ -71,7 +71,7 @@ class Spearman(_OverTheSet):
 
 
 class AreaUnderCurve(_OverTheSet):
-    """Chance that a positive scores above a negative, ties half (the Mann-Whitney U); 0.5 where a class is missing."""
+    """Probability that a positive scores above a negative, ties half (Mann-Whitney U); 0.5 if a class is missing."""
 
     name = "auc"
     unit = "area"
@@ -83,7 +83,7 @@ class AreaUnderCurve(_OverTheSet):
         """Return [score, target].
 
         Raises:
-            MetricError: neither one score nor two, or a target other than 0 and 1.
+            MetricError: There is neither one score nor two, or the target is not 0 or 1.
         """
         output = first_output(outputs, self.name)
         values = output.astype(np.float64).reshape(-1)
@@ -105,7 +105,7 @@ class AreaUnderCurve(_OverTheSet):
 
 
 def mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks from 1, equal values at the mean of their ranks."""
+    """Return ranks from 1; equal values get the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[inverse.reshape(-1)]

@@ -1,4 +1,4 @@
-"""Numbers against numbers, element by element: MAE, MSE, PSNR, cosine similarity. The mean over samples of each."""
+"""Metrics of numbers against numbers, averaged over samples: MAE, MSE, PSNR and cosine similarity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Score = Callable[[NDArray[np.float64], NDArray[np.float64], Any], float]
 
 
 class ElementMetric:
-    """A number for each sample from its first output and a target of as many elements; their mean over the samples."""
+    """Mean over samples of a number computed from the first output and a target of as many elements."""
 
     needs_target = True
     needs_reference = False
@@ -37,7 +37,7 @@ class ElementMetric:
         """Return this sample's number.
 
         Raises:
-            MetricError: other numbers of elements, or something that is not finite.
+            MetricError: The numbers of elements differ, or a value is not finite.
         """
         output = first_output(outputs, self.name)
         try:
@@ -82,7 +82,7 @@ def psnr() -> ElementMetric:
 
 
 def cosine() -> ElementMetric:
-    """Return the cosine of the angle between output and target: embeddings."""
+    """Return the cosine of the angle between output and target, for embeddings."""
     return ElementMetric("cosine", "cosine", True, lambda got, want, _: _cosine(got, want))
 
 

@@ -1,4 +1,4 @@
-"""From what a user calls a metric to a metric."""
+"""Resolve a metric from a name, a function or an object."""
 
 from __future__ import annotations
 
@@ -29,25 +29,24 @@ def resolve_metric(
     allow_python: bool = True,
     place: str = "",
 ) -> Metric | WholeSetMetric:
-    """Return the metric that a name, an object or a function stands for.
+    """Return the metric given by a name, an object or a function.
 
     Args:
-        metric: a name of the table, with ``?key=value`` where it has options; ``python:module:function``; a Metric;
-            a function ``evaluate(predict)``; or None for a label-free metric. Modules, and files in options, are
-            looked for in the working folder.
-        higher_is_better: the direction, for what does not declare one. A function given in Python as an object is a
-            score (higher is better) unless this, or an attribute ``higher_is_better`` on it, says otherwise: that is
-            its declared contract.
-        outputs: (shape, dtype) of the model's outputs, which None goes by: ``agreement`` where the only output is
-            class scores, else ``relative-l2``.
-        allow_python: whether ``python:module:function`` is run.
-        place: the file and the key in it that name the metric, for messages; "" where it was given as an argument.
+        metric: Name in the table, with options as ``?key=value``; ``python:module:function``; a Metric; a function
+            ``evaluate(predict)``; or None for a label-free metric. Modules, and files in options, are looked for in the
+            working folder.
+        higher_is_better: Direction of a metric that does not declare one. By contract a function object is a score
+            (higher is better) unless this, or its own attribute ``higher_is_better``, says otherwise.
+        outputs: Shape and dtype of each output of the model. They decide what None stands for: ``agreement`` if the
+            only output holds class scores, else ``relative-l2``.
+        allow_python: Whether ``python:module:function`` may run.
+        place: File and key that name the metric, for messages; "" if it is an argument.
 
     Raises:
-        MetricError: an unknown name.
-        UsageError: a direction is missing or contradicts the metric's own, it is no metric at all, or it runs code
-            and may not.
-        MissingExtraError: the metric needs a package that is not installed.
+        MetricError: The name is unknown.
+        UsageError: The direction is missing or contradicts the metric's own, the object is not a metric, or it would
+            run code and may not.
+        MissingExtraError: The metric needs a package that is not installed.
     """
     if metric is None:
         return _built_in(_label_free(outputs))

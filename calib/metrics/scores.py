@@ -1,4 +1,4 @@
-"""What several metrics do with outputs and parts."""
+"""Functions on outputs and parts that several metrics share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def first_output(outputs: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
     """Return the first output.
 
     Raises:
-        MetricError: there is none.
+        MetricError: There is no output.
     """
     if not outputs:
         raise MetricError(f"{name}: the model gave no output")
@@ -26,7 +26,7 @@ def class_scores(outputs: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
     """Return the first output's scores, classes last, without the batch axis of 1 and trailing axes of 1.
 
     Raises:
-        MetricError: not floating point, a batch, or fewer than two classes.
+        MetricError: The output is not floating point, holds a batch, or has fewer than two classes.
     """
     output = first_output(outputs, name)
     scores = output[0] if output.ndim > 1 and output.shape[0] == 1 else output
@@ -46,7 +46,7 @@ def mean_of_parts(parts: Sequence[Any], name: str) -> float:
     """Return the mean of the parts that are not None.
 
     Raises:
-        MetricError: there is none.
+        MetricError: All parts are None.
     """
     counted = [part for part in parts if part is not None]
     if not counted:
@@ -55,14 +55,15 @@ def mean_of_parts(parts: Sequence[Any], name: str) -> float:
 
 
 def margin_of(scores: NDArray[Any], targets: NDArray[np.int64], k: int = 1) -> float:
-    """Return how far the target's score is from leaving (or, negative, from reaching) the k best.
+    """Return how far the target's score is from leaving the k highest, negative if it is not among them.
 
-    Of several positions the soft minimum in size, with the sign of the one nearest to 0; +inf where there is none.
+    For several positions it is the soft minimum of the magnitudes with the sign of the one nearest to 0; +inf without
+    positions.
 
     Args:
-        scores: ``(positions, classes)``.
-        targets: ``(positions,)`` class indices.
-        k: of top-k.
+        scores: Class scores, ``(positions, classes)``.
+        targets: Class indices, ``(positions,)``.
+        k: Number of highest scores that count as a hit.
     """
     if not len(targets):
         return float("inf")

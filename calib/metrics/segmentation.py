@@ -1,4 +1,4 @@
-"""Class maps against class maps: mean intersection over union."""
+"""Metrics of class maps against class maps: mean intersection over union."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IGNORED = (-1, 255)
 
 
 class MeanIoU:
-    """Intersection over union of each class over all pixels of the set, then the mean of the classes that occur."""
+    """Intersection over union of each class over all pixels of the set, averaged over the classes that occur."""
 
     name = "mean-iou"
     higher_is_better = True
@@ -33,7 +33,7 @@ class MeanIoU:
         """Return [class, pixels in both, pixels in either] for each class that occurs.
 
         Raises:
-            MetricError: no class map, or a target of another size or with other numbers than classes.
+            MetricError: The output is not a class map, or the target has another size or values that are not classes.
         """
         got = self._map(first_output(outputs, self.name))
         want = np.asarray(target)
@@ -65,7 +65,7 @@ class MeanIoU:
         return float(np.mean([both[label] / either[label] for label in sorted(either)]))
 
     def per_sample(self, parts: Sequence[Any]) -> None:
-        """Return None: pixels are counted over the whole set."""
+        """Return None, because pixels are counted over the whole set."""
         return None
 
     def _map(self, output: NDArray[Any]) -> NDArray[np.int64]:

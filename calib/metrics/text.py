@@ -1,4 +1,4 @@
-"""Recognized text against the truth: character and word error rate, with greedy CTC decoding (extra: jiwer)."""
+"""Metrics of recognized text: character and word error rate, with greedy CTC decoding (extra: jiwer)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FIRST_CODE_POINT = 0x20000
 
 
 class ErrorRate:
-    """Edits over the length of the truth, both summed over the set: of characters (or class ids), or of words.
+    """Number of edits divided by the length of the truth, both summed over the set, in characters, ids or words.
 
     Scores are decoded greedily (the best class of each step, repetitions merged, blanks dropped: Graves et al. 2006).
-    Integer outputs are taken as decoded ids; only blanks are dropped.
+    Integer outputs are treated as decoded ids; only blanks are dropped.
     """
 
     higher_is_better = False
@@ -34,13 +34,13 @@ class ErrorRate:
         """Make the metric.
 
         Args:
-            name: "cer" or "wer".
-            vocabulary: a text file with one symbol a line, for the classes beside the blank in order.
-            blank: the class that stands for nothing.
+            name: Either "cer" or "wer".
+            vocabulary: Path of a text file with one symbol per line for each class but the blank, in order.
+            blank: Index of the blank class.
 
         Raises:
-            MissingExtraError: jiwer is not installed.
-            UsageError: the blank is no number, or the vocabulary is missing, or wer has none.
+            MissingExtraError: The package jiwer is not installed.
+            UsageError: The blank is not a number, the vocabulary file is missing, or wer has no vocabulary.
         """
         if importlib.util.find_spec("jiwer") is None:
             raise MissingExtraError(f"the metric {name}", "jiwer", requirement("jiwer"))
@@ -62,7 +62,7 @@ class ErrorRate:
         """Return [edits, length of the target].
 
         Raises:
-            MetricError: no such scores, a text target without a vocabulary, or ids for wer.
+            MetricError: The output does not hold such scores, a text target has no vocabulary, or wer gets ids.
         """
         ids = [one for one in _decode(first_output(outputs, self.name), self.blank, self.name) if one != self.blank]
         if isinstance(target, str | np.str_):
@@ -82,7 +82,7 @@ class ErrorRate:
         return float(edits) / max(int(length), 1)
 
     def per_sample(self, parts: Sequence[Any]) -> None:
-        """Return None: a ratio of sums is no mean over samples."""
+        """Return None, because a ratio of sums is not a mean over samples."""
         return None
 
     def _symbol(self, one: int) -> str:

@@ -15,13 +15,13 @@ Predict = Callable[[Any], list[NDArray[Any]]]
 
 
 class WholeSetMetric:
-    """A user's function over the whole set: AUC, ranking, mAP, stateful models.
+    """A user's function over the whole set, as for AUC, ranking, mAP or stateful models.
 
     Attributes:
-        name: the function's name.
-        higher_is_better: declared by the user.
-        unit: as far as calib knows: "score".
-        reads: what the function is called with.
+        name: Name of the function.
+        higher_is_better: Direction, declared by the user.
+        unit: Always "score".
+        reads: Description of the function's argument.
     """
 
     unit = "score"
@@ -35,13 +35,13 @@ class WholeSetMetric:
         self.name = name or getattr(function, "__name__", type(function).__name__)
 
     def evaluate(self, predict: Predict) -> tuple[float, NDArray[np.float64] | None]:
-        """Return (value, scores of the samples or None).
+        """Call the function and return its value, and the scores of samples or None.
 
         Args:
-            predict: takes a feed (array, tuple in input order, or dict by input name), returns the list of outputs.
+            predict: Function from a feed (array, tuple in input order, or dict by input name) to the list of outputs.
 
         Raises:
-            MetricError: the function raised, or did not return a finite number (and finite scores).
+            MetricError: The function raised an error, or did not return a finite number (and finite scores).
         """
         calls = 0
 
@@ -62,11 +62,11 @@ class WholeSetMetric:
         return self._number(value), None if scores is None else self._scores(scores)
 
     def aggregate(self, parts: Sequence[Any]) -> float:
-        """Return the function's value: the one part is what `evaluate` returned."""
+        """Return the function's value; the only part is the result of `evaluate`."""
         return float(parts[0][0])
 
     def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
-        """Return the scores that the function gave along with its value, if it did and they average to it."""
+        """Return the scores that the function returned, if any, and if their mean is its value."""
         value, scores = parts[0]
         if scores is None or not np.isclose(np.mean(scores), value, rtol=1e-6, atol=1e-9):
             return None

@@ -1,6 +1,6 @@
-"""Range estimators: one file each, one line in the table.
+"""Range estimators, one file and one row of the table each.
 
-A range is chosen from what the statistics pass kept of a tensor, ``TensorSummary``, and never from the model.
+A range is chosen from the statistics of a tensor, ``TensorSummary``, and never from the model.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ESTIMATORS: dict[str, RangeEstimator] = {estimator.name: estimator for estimator
 
 
 def get_estimator(name_or_object: str | RangeEstimator) -> RangeEstimator:
-    """Return the estimator of that name, or the object itself if it is one already.
+    """Return the estimator with this name; an estimator object is returned as it is.
 
     Raises:
-        UsageError: no estimator has the name, or the object is none.
+        UsageError: There is no such estimator, or the object is not an estimator.
     """
     choices = ", ".join(ESTIMATORS)
     if isinstance(name_or_object, str):

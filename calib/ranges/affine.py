@@ -1,11 +1,11 @@
-"""From a range to levels and back: affine quantization as OpenVINO's FakeQuantize does it.
+"""Convert ranges to levels and back: affine quantization as in OpenVINO's FakeQuantize.
 
 A quantizer has ``levels`` equidistant numbers ``scale * k`` for ``k = -below … levels - 1 - below``; zero is always one
 of them (k = 0), so padding, ReLU's zeros and pruned weights stay exact.
 
 Activations: the scale is rounded up to 16 significant bits. With at most 256 levels every limit ``scale * k`` and the
 width ``scale * (levels - 1)`` are then exact in float32, so that the zero point is an integer in whatever order a
-plug-in computes it, and zero comes back as exactly zero. It costs at most 2^-15 of the range.
+plug-in computes it, and zero stays exactly zero. This costs at most 2^-15 of the range.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def level_grid(
     would.
 
     Args:
-        low: lower ends of ranges, any shape; widened to zero.
-        high: upper ends, same shape.
-        scheme: how levels lie around zero.
-        levels: how many, 2 to 256.
+        low: Lower ends of ranges, any shape; widened to hold zero.
+        high: Upper ends of ranges, same shape.
+        scheme: Position of the levels relative to zero.
+        levels: Number of levels, 2 to 256.
     """
     low = np.minimum(np.asarray(low, np.float64), 0.0)
     high = np.maximum(np.asarray(high, np.float64), 0.0)
@@ -87,16 +87,17 @@ def range_limits(chosen: Range, scheme: Scheme, levels: int) -> tuple[np.float32
 def weight_scale(
     weights: NDArray[np.floating], scale_shape: Sequence[int], levels: int = 255, clip: Sequence[float] = ()
 ) -> NDArray[np.float32]:
-    """Return the symmetric scales of weights: the largest magnitude that shares a scale is the last level.
+    """Return the symmetric scales of weights, where the largest magnitude that shares a scale is the last level.
 
     Args:
-        weights: any shape.
-        scale_shape: same rank, 1 on the axes that share a scale, for example ``(channels, 1, 1, 1)``.
-        levels: odd: 255 for [-127, 127], 127 for [-63, 63].
-        clip: share of each largest magnitude that is kept, flat in the order of the scales; empty for all of it.
+        weights: Weights of any shape.
+        scale_shape: Shape of the scales, of the same rank, with 1 on axes that share a scale, such as
+            ``(channels, 1, 1, 1)``.
+        levels: Odd number of levels: 255 for [-127, 127], 127 for [-63, 63].
+        clip: Share of each largest magnitude that is kept, flat in the order of the scales; empty to keep all of it.
 
     Raises:
-        UsageError: scale_shape doesn't fit the weights, or clip the scales.
+        UsageError: ``scale_shape`` doesn't fit the weights, or ``clip`` doesn't fit the scales.
     """
     shape = tuple(scale_shape)
     if len(shape) != weights.ndim or any(s not in (1, w) for s, w in zip(shape, weights.shape, strict=False)):
@@ -113,7 +114,7 @@ def weight_scale(
 def quantize_weights(
     weights: NDArray[np.floating], scale_shape: Sequence[int], levels: int = 255, clip: Sequence[float] = ()
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round weights to the nearest level: ``(q, scale)`` with ``weights ≈ q * scale``; arguments as weight_scale's."""
+    """Round weights to the nearest level: ``(q, scale)`` with ``weights ≈ q * scale``; see ``weight_scale``."""
     scale = weight_scale(weights, scale_shape, levels, clip)
     return round_to_levels(weights, scale, levels), scale
 
@@ -125,10 +126,10 @@ def round_to_levels(weights: NDArray[np.floating], scale: NDArray[np.float32], l
 
 
 def dequantized(q: NDArray[np.generic], scale: NDArray[_Float]) -> NDArray[_Float]:
-    """Return ``q * scale`` in the scale's precision: in float32 what OpenVINO's layers multiply with.
+    """Return ``q * scale`` in the scale's precision; in float32 these are the values that OpenVINO multiplies with.
 
     Args:
-        q: integers, int8 or whole numbers in floating point.
-        scale: broadcast against q.
+        q: Integers, as int8 or as whole numbers in floating point.
+        scale: Scales, broadcast against q.
     """
     return np.multiply(q, scale, dtype=scale.dtype)

@@ -1,4 +1,4 @@
-"""plan + summaries → plan with ranges."""
+"""Choose the range and the final scheme of every quantizer in a plan."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def assign(
     becomes unsigned, unless its consumer needs signed levels.
 
     Args:
-        plan: from placement; ranges it already has are replaced.
-        summaries: of every quantized tensor.
-        estimator: of all quantizers.
+        plan: Plan from placement; ranges it already has are replaced.
+        summaries: Statistics of every quantized tensor.
+        estimator: Range estimator of all quantizers.
 
     Raises:
-        StatisticsError: a tensor has no summary.
+        StatisticsError: A tensor has no summary.
     """
     merged = merge_unified(plan.activations, summaries)
     types = {layer.name: layer.type for layer in plan.layers}
@@ -67,10 +67,10 @@ def assign(
 def channel_ranges(
     quantizer: ActivationQuantizer, summary: TensorSummary, chosen: Range
 ) -> tuple[tuple[float, float], ...]:
-    """Return a range for each channel of a depthwise layer's input, empty where it has one for all.
+    """Return a range for each channel of a depthwise layer's input; empty if it has one range for all.
 
-    A channel's own extremes, seen on some hundred samples, are exceeded on the next: the limit is the weighted
-    geometric mean of the channel's extreme and the tensor's, ``c^(1 - h) · t^h`` with h = :data:`HEADROOM`.
+    The extremes of a single channel over some hundred samples are exceeded on the next ones, so the limit is the
+    weighted geometric mean of the channel's extreme and the tensor's, ``c^(1 - h) · t^h`` with h = :data:`HEADROOM`.
     """
     if not quantizer.per_channel or summary.channel_low is None or summary.channel_high is None:
         return ()
@@ -88,8 +88,8 @@ def channel_ranges(
 def final_scheme(quantizer: ActivationQuantizer, summary: TensorSummary, *, matmul: bool = False) -> Scheme:
     """Return unsigned for data without negative values, unless the levels have to be signed.
 
-    A MatMul pays for a zero point (a small transformer ran 20 % slower), and so does a convolution that pads its input;
-    others do not. Where the data lie about evenly around zero, these two get symmetric levels.
+    A zero point slows down a MatMul (a small transformer ran 20 % slower) and a convolution that pads its input, but no
+    other layer. These two get symmetric levels if the data lie about evenly around zero.
     """
     if quantizer.signed_only:
         return Scheme.SYMMETRIC
@@ -103,7 +103,7 @@ def final_scheme(quantizer: ActivationQuantizer, summary: TensorSummary, *, matm
 def merge_unified(
     quantizers: Sequence[ActivationQuantizer], summaries: Mapping[TensorId, TensorSummary]
 ) -> dict[TensorId, TensorSummary]:
-    """Return the summary each quantizer's range is estimated from: that of all tensors it shares its range with."""
+    """Return the summary to estimate each quantizer's range from, merged over the tensors that share the range."""
     for quantizer in quantizers:
         if quantizer.tensor not in summaries:
             raise StatisticsError(f"there are no statistics of {quantizer.tensor}; collect them for this model anew")

@@ -1,4 +1,4 @@
-"""Auto: for each tensor the estimator whose range costs least, by expected output error."""
+"""Auto: for each tensor, the range with the smallest expected output error among several estimators."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ MARGIN = 1.01  # a narrower range has to be this much better than min-max: the l
 
 
 class Auto:
-    """Try several estimators and keep the range with the smallest expected output error.
+    """Tries several estimators and keeps the range with the smallest expected output error.
 
     The error that a layer passes on is estimated from the tensor's histogram and the layer's weights as::
 
         E[rounding²] + 2 · g · E[clipping²],     g = sum over channels of w_c e_c / sum of w_c
 
-    Rounding errors spread over all channels, clipping errors come from those that reach beyond the range: w_c is
-    how far channel c does (its square would leave the word to the one that reaches farthest, by a single value),
-    e_c the mean square of the weights it meets, 1 on average. A channel of large values often meets small weights,
-    as rescaled networks have them, and costs little where it is clipped; measured on such a network, ranges of this
-    kind left 12.3 dB of output SQNR, those with g = 1 5.9 dB, and the best single estimator 12.1 dB. Without
-    extremes of each channel, or weights, g is 1.
+    Rounding errors spread over all channels; clipping errors come from the channels that reach beyond the range: w_c is
+    how far channel c reaches (its square would let a single value of the farthest channel decide), and e_c the mean
+    square of the weights it meets, 1 on average. In rescaled networks a channel of large values often meets small
+    weights, so that clipping it costs little: on such a network these ranges left 12.3 dB of output SQNR, those with
+    g = 1 left 5.9 dB, and those of the best single estimator 12.1 dB. Without the extremes of each channel, or without
+    weights, g is 1.
 
     Rounding errors are independent from one element to the next and average out in the sums of the next layer.
-    Clipping errors are not: they have the sign of the value, and come together, in one channel or one sample. A layer
-    of n inputs adds n independent errors to n times their variance, and n equal ones to n² times; the weight is a
-    cautious step between the two. Min-max, which clips nothing, is kept unless another is at least 1 % better, and
-    always for tensors of few distinct values, see :meth:`calib.ranges.bins.Bins.fit_levels`.
+    Clipping errors are not: they have the sign of the value and occur together in one channel or one sample. Over the
+    n inputs of a layer, independent errors add up to n times their variance and equal ones to n² times; the weight 2 is
+    a cautious step between the two. Min-max, which clips nothing, is kept unless another range is at least 1 % better,
+    and always for tensors of few distinct values, see :meth:`calib.ranges.bins.Bins.fit_levels`.
     """
 
     name = "auto"
@@ -47,7 +47,7 @@ class Auto:
     needs_channels: Literal[True] = True
 
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
-        """Return the range of the best estimator, with the figures of all in its reason."""
+        """Return the range of the best estimator; its reason holds the figures of all."""
         if bins_of(summary).fit_levels(scheme, levels):
             return replace(MinMax()(summary, scheme, levels), estimator=self.name, reason=FEW_VALUES)
         ranges = [estimator(summary, scheme, levels) for estimator in TRIED]
@@ -65,7 +65,7 @@ class Auto:
 
 
 def clipped_energy(summary: TensorSummary, chosen: Range) -> float:
-    """Return how much the clipped channels count for the readers: the g of :class:`Auto`; 1 is as much as any."""
+    """Return the weight of the clipped channels for the readers, the g of :class:`Auto`; 1 is average."""
     low, high, energy = summary.channel_low, summary.channel_high, summary.channel_energy
     if low is None or high is None or energy is None or len(energy) != len(high):
         return 1.0

@@ -1,4 +1,4 @@
-"""A tensor's histogram as intervals of real numbers, and what a range would cost: the expected squared error."""
+"""A tensor's histogram as intervals of real numbers, and the expected squared error of a range."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _REPEATS = 16  # how often a value is seen on average before it counts as repeat
 
 @dataclass(frozen=True)
 class Bins:
-    """The histogram cut at the tensor's exact extremes; values are taken as uniform within their bin.
+    """The histogram cut at the tensor's exact extremes; values are assumed uniform within their bin.
 
     Attributes:
-        low: ``(bins,)`` float64, ascending lower ends.
-        high: ``(bins,)`` upper ends; equal to ``low`` for zero and for whatever the extremes cut to a point.
-        counts: ``(bins,)`` float64, whole numbers: exact up to 2^53 values.
+        low: Ascending lower ends, float64 ``(bins,)``.
+        high: Upper ends, float64 ``(bins,)``; equal to ``low`` for zero and for bins that the extremes cut to a point.
+        counts: Whole numbers, float64 ``(bins,)``, exact up to 2^53 values.
     """
 
     low: NDArray[np.float64]
@@ -34,7 +34,7 @@ class Bins:
 
     @property
     def total(self) -> float:
-        """How many values there are, at least 1 so that it can be divided by."""
+        """Number of values, at least 1 so that it can be divided by."""
         return max(float(self.counts.sum()), 1.0)
 
     @property
@@ -48,12 +48,12 @@ class Bins:
         return self.counts * (self.low**2 + self.low * self.high + self.high**2) / 3
 
     def fit_levels(self, scheme: Scheme, levels: int) -> bool:
-        """Tell whether the values probably are the levels of their exact extremes, but for one shift of all.
+        """Return whether the values probably are the levels of their exact extremes, up to a common shift.
 
         Images of 8-bit pixels are like that: 256 equidistant values. Only the exact extremes give levels with the
-        pixels' own distance, and a shift f of them costs f² levels where other ranges cost 1/12. A histogram can't
-        see that, because its bins are as wide as the levels, and would promise a gain from other ranges. So: no more
-        distinct values than levels, each repeated, and a shift of at most a quarter of a level.
+        distance of the pixels, and a shift by f levels costs f² where other ranges cost 1/12. A histogram can't show
+        that, because its bins are as wide as the levels, and would predict a gain from other ranges. The condition is:
+        no more distinct values than levels, each repeated, and a shift of at most a quarter of a level.
         """
         if not 0 < len(self.counts) <= levels or self.total < _REPEATS * len(self.counts):
             return False
@@ -70,11 +70,11 @@ class Bins:
 def bins_of(summary: TensorSummary) -> Bins:
     """Return the bins of a tensor's histogram.
 
-    A bin holds the float32 numbers with the same top 16 bits, so it is 2^-7 to 2^-8 of its value wide: at the upper
-    end of a range that is about one of 256 levels, which is why a bin's centre alone can't tell a rounding error.
+    A bin holds the float32 numbers with the same top 16 bits, so its width is 2^-7 to 2^-8 of its value. At the upper
+    end of a range that is about one of 256 levels, so the centre of a bin is not enough to compute a rounding error.
 
     Raises:
-        StatisticsError: the tensor has no histogram.
+        StatisticsError: The tensor has no histogram.
     """
     if summary.histogram is None:
         raise StatisticsError(
@@ -99,9 +99,9 @@ class ExpectedError:
     """Mean squared error of a quantized tensor, in squared units of the tensor.
 
     Attributes:
-        rounding: from values within half a level of the levels.
-        clipping: from values beyond them.
-        power: the tensor's mean square, to compare with.
+        rounding: Error of values within half a level of the levels.
+        clipping: Error of values beyond them.
+        power: Mean square of the tensor, for comparison.
     """
 
     rounding: float
@@ -110,12 +110,12 @@ class ExpectedError:
 
     @property
     def total(self) -> float:
-        """Rounding and clipping together."""
+        """Sum of the rounding and clipping errors."""
         return self.rounding + self.clipping
 
     @property
     def sqnr(self) -> float:
-        """Signal to quantization noise, dB; infinite without noise."""
+        """Signal-to-quantization-noise ratio in dB; infinite without noise."""
         return decibel(self.power, self.total)
 
 
@@ -127,10 +127,10 @@ def grid_errors(bins: Bins, scale: NDArray[np.float64], below: NDArray[np.float6
     over the bin's width.
 
     Args:
-        bins: of the tensor.
-        scale: ``(grids,)``.
-        below: ``(grids,)`` levels below zero.
-        levels: of each grid.
+        bins: Bins of the tensor.
+        scale: Scale of each grid, ``(grids,)``.
+        below: Number of levels below zero of each grid, ``(grids,)``.
+        levels: Number of levels of every grid.
     """
     scale, below = scale[:, None], below[:, None]
     low, high = bins.low / scale, bins.high / scale
@@ -152,7 +152,7 @@ def expected_parts(summary: TensorSummary, chosen: Range, scheme: Scheme, levels
     """Return the expected squared error of quantizing a tensor, split into rounding and clipping.
 
     Raises:
-        StatisticsError: the tensor has no histogram.
+        StatisticsError: The tensor has no histogram.
     """
     bins = bins_of(summary)
     scale, below = level_grid([chosen.low], [chosen.high], scheme, levels)
@@ -162,7 +162,7 @@ def expected_parts(summary: TensorSummary, chosen: Range, scheme: Scheme, levels
 
 
 def _clipping(bins: Bins, scale: float, below: float, levels: int) -> float:
-    """Mean of the squared errors of values more than half a level beyond the last one, by the same integral."""
+    """Return the mean squared error of values more than half a level beyond the last level, by the same integral."""
     total = 0.0
     for sign, last in ((1.0, levels - 1 - below), (-1.0, below)):
         beyond = bins.where((bins.high if sign > 0 else -bins.low) > (last + 0.5) * scale)
@@ -179,7 +179,7 @@ def clipped_share(summary: TensorSummary, chosen: Range) -> float:
     """Return the share of a tensor's values outside of a range, 0 to 1.
 
     Raises:
-        StatisticsError: the tensor has no histogram.
+        StatisticsError: The tensor has no histogram.
     """
     bins = bins_of(summary)
     width = bins.high - bins.low

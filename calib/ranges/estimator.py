@@ -1,4 +1,4 @@
-"""What a range estimator is."""
+"""Interface of range estimators."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from calib.values.summary import TensorSummary
 
 @runtime_checkable
 class RangeEstimator(Protocol):
-    """Chooses the real numbers that the levels of a quantizer cover.
+    """Chooses the range of real numbers that the levels of a quantizer cover.
 
     Attributes:
-        name: as in the table.
-        needs_histogram: whether ``summary.histogram`` must be there.
+        name: Name in the table.
+        needs_histogram: Whether ``summary.histogram`` is required.
 
-    One that reads what a tensor's channels hold is a :class:`ChannelEstimator` too.
+    An estimator that reads statistics of channels is a :class:`ChannelEstimator` too.
     """
 
     name: str
     needs_histogram: bool
 
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
-        """Return a range that holds zero and lies inside the data's (widened to zero); pure and deterministic."""
+        """Return a range that holds zero and lies inside the data's range widened to zero; pure and deterministic."""
         ...
 
 
 @runtime_checkable
 class ChannelEstimator(RangeEstimator, Protocol):
-    """One that finds ``summary.channel_low``, ``channel_high`` and ``channel_energy``, where a tensor has channels.
+    """Estimator that reads ``summary.channel_low``, ``channel_high`` and ``channel_energy`` if a tensor has channels.
 
     Attributes:
-        needs_channels: says so; an estimator without it does not make the statistics collect them.
+        needs_channels: Whether statistics of channels are collected for it.
     """
 
     needs_channels: Literal[True]

@@ -1,4 +1,4 @@
-"""KL divergence: the range whose quantized histogram tells the most about the tensor's."""
+"""KL divergence: the range whose quantized histogram diverges least from that of the tensor."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ _CHUNK = 256  # candidates at a time: bounds memory to a few MB
 
 
 class Kl:
-    """Choose the range that minimizes the Kullback-Leibler divergence from the tensor to its quantized self.
+    """Chooses the range that minimizes the Kullback-Leibler divergence from the tensor to its quantized form.
 
     Source: Migacz, "8-bit Inference with TensorRT", GTC 2017, s. 38-40. On a histogram H of equal bins, for bins a to
     b as the range::
 
-        P = H[a:b], with what lies outside added to its first and last bin
+        P = H[a:b], with counts outside added to its first and last bin
         Q = H[a:b] merged into levels, each spread evenly over the bins where P is not empty
-        KL = sum of P/|P| · log((P/|P|) / (Q/|Q|)),   choose the a and b of the smallest
+        KL = sum of P/|P| · log((P/|P|) / (Q/|Q|)),   choose a and b with the smallest KL
 
-    Where it departs from the source: exact zeros are left out (after ReLU they would dominate); all the levels that
-    the quantizer has are used, 256 for non-negative tensors; a signed tensor keeps its sign, with one end searched
+    It departs from the source as follows: exact zeros are left out (after ReLU they would dominate); all levels of the
+    quantizer are used, 256 for non-negative tensors; a signed tensor keeps its sign, with one end searched
     for SYMMETRIC and both in turn for ASYMMETRIC instead of ``|x|``; divergences come from prefix sums.
 
-    KL does not see distances: it can clip away what an outlier carries, and has destroyed models. So the range is kept
-    only if its expected squared error is at most that of min-max; else the range is min-max's and the reason says so.
+    KL ignores distances: it can clip outliers that carry information, and has ruined models. So its range is kept only
+    if the expected squared error is at most that of min-max; otherwise the range is that of min-max, and the reason
+    says so.
     """
 
     name = "kl"
     needs_histogram = True
 
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
-        """Return the range of the smallest divergence, or min-max where the guard fires."""
+        """Return the range of the smallest divergence, or that of min-max if its expected error is smaller."""
         low, high = widen_to_zero(summary.low, summary.high)
         bins = bins_of(summary)
         nonzero = bins.where((bins.low != 0) | (bins.high != 0))
@@ -73,9 +74,9 @@ class _Equal:
     """A histogram in equal bins with an edge at zero, as prefix sums.
 
     Attributes:
-        bin_mass: ``(size,)`` how many values each bin holds, fractions where a bin of the source is split.
-        zero: index of the edge at zero.
-        size: how many bins.
+        bin_mass: Number of values in each bin, ``(size,)``; fractional where a bin of the source is split.
+        zero: Index of the edge at zero.
+        size: Number of bins.
     """
 
     def __init__(self, bin_mass: NDArray[np.float64], zero: int):
@@ -85,11 +86,11 @@ class _Equal:
         self.filled = np.append(0, np.cumsum(bin_mass > 0))
 
     def padded(self, reach: int) -> _Equal:
-        """Return the histogram with empty bins up to the same reach on both sides of zero."""
+        """Return the histogram padded with empty bins to the same extent on both sides of zero."""
         return _Equal(np.pad(self.bin_mass, (reach - self.zero, reach - (self.size - self.zero))), reach)
 
     def divergences(self, first: NDArray[np.int64], last: NDArray[np.int64], levels: int) -> NDArray[np.float64]:
-        """Return the KL of each range of bins; infinite where Q is empty and P is not."""
+        """Return the KL divergence of each range of bins; infinite where Q is empty and P is not."""
         parts = [slice(i, i + _CHUNK) for i in range(0, len(first), _CHUNK)]
         return np.concatenate([self._divergences(first[part], last[part], levels) for part in parts])
 
@@ -130,7 +131,7 @@ def _rebinned(bins: Bins, low: float, high: float, width: float) -> _Equal:
 
 
 def _cumulative(bins: Bins, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how many values lie below each edge, linear within the histogram's bins."""
+    """Return the number of values below each edge, interpolated linearly within bins."""
     cumulated = np.append(0.0, np.cumsum(bins.counts))
     at = np.searchsorted(bins.high, edges, side="left")  # the first bin that does not end below the edge
     inside = np.minimum(at, len(bins.counts) - 1)
@@ -159,7 +160,7 @@ def _search_symmetric(histogram: _Equal, levels: int) -> tuple[int, int]:
 
 
 def _search_both(histogram: _Equal, levels: int) -> tuple[int, int]:
-    """Move the upper end, then the lower, until neither moves; a side without values stays at zero."""
+    """Search the upper end, then the lower, until neither moves; a side without values stays at zero."""
     first, last = 0, histogram.size
     for _ in range(_ROUNDS):
         before = (first, last)
@@ -181,9 +182,9 @@ def _search_both(histogram: _Equal, levels: int) -> tuple[int, int]:
 
 
 def _best(divergences: Callable[[NDArray[np.int64]], NDArray[np.float64]], least: int, most: int) -> int:
-    """Return the number from least to most with the smallest divergence; ties, and only infinities, go to the most.
+    """Return the number from ``least`` to ``most`` with the smallest divergence; ``most`` for ties or only infinities.
 
-    Every _STRIDE-th is tried, then all those around the best: divergences change slowly, and it costs a tenth.
+    Every _STRIDE-th number is tried first, then all around the best: divergences change slowly, and this costs a tenth.
     """
     if least >= most:
         return most

@@ -1,4 +1,4 @@
-"""Min-max: clip nothing that the calibration dataset showed, or nothing that its samples show on average."""
+"""Min-max: the extremes over the calibration samples, or the mean of each sample's extremes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from calib.values.summary import TensorSummary
 
 
 class MinMax:
-    """The exact extremes over the calibration dataset.
+    """Range of the exact extremes over the calibration samples.
 
     ``low = min over samples of min x``, ``high = max over samples of max x``, widened to hold zero. Source: Jacob et
     al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, §3.1.
-    Clips nothing, so a single outlier makes every level wider.
+    It clips nothing, so a single outlier makes every level wider.
     """
 
     name = "minmax"
@@ -25,11 +25,11 @@ class MinMax:
 
 
 class MeanMinMax:
-    """Each sample's extremes, averaged over samples.
+    """Range of each sample's extremes, averaged over samples.
 
     ``low = mean over samples of min x``, ``high = mean over samples of max x``, widened to hold zero. Source: Intel's
-    Post-Training Optimization Tool, DefaultQuantization ("mean of min/max over samples"). A gentle clip that ignores
-    what one sample alone reaches.
+    Post-Training Optimization Tool, DefaultQuantization ("mean of min/max over samples"). It clips gently:
+    values that only one sample reaches are ignored.
     """
 
     name = "mean-minmax"

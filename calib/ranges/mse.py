@@ -18,7 +18,7 @@ FEW_VALUES = "min-max: the values are few and evenly spaced, like pixels, so tha
 
 
 class Mse:
-    """Minimize ``E[(x - FakeQuantize(x))²]`` over the ends of the range.
+    """Minimizes ``E[(x - FakeQuantize(x))²]`` over the ends of the range.
 
     Source: Banner et al., "Post training 4-bit quantization of convolutional networks for rapid-deployment", 2019,
     eq. 1 and 2, with the dataset's histogram in place of their Laplace density. For a range with scale s::
@@ -26,8 +26,8 @@ class Mse:
         E = sum over |x| < s/2 of x²  +  s²/12 · share of the rest inside  +  sum outside of (x - end)²
 
     which prefix sums of counts, x and x² give in constant time for any pair of ends, so both ends are searched
-    together where the scheme is asymmetric. The best few are then compared by the exact integral over the levels as
-    they will be, min-max always among them: it is never worse than min-max on the histogram. Ties go to the wider.
+    together if the scheme is asymmetric. The best few and min-max are then compared by the exact integral over the
+    final levels, so the result is never worse than min-max on the histogram. Ties go to the wider range.
     Tensors of few distinct values, such as images of 8-bit pixels, keep min-max, see
     :meth:`calib.ranges.bins.Bins.fit_levels`.
     """
@@ -73,7 +73,7 @@ class _Moments:
 
 
 def _quick_errors(moments: _Moments, lows, highs, scheme: Scheme, levels: int) -> NDArray[np.float64]:
-    """Return the formula of the class for each pair of ends; a bin belongs to one side of an end as a whole."""
+    """Return the error by the formula of the class for each pair of ends; each bin is wholly inside or outside."""
     scale, grid_below = level_grid(lows, highs, scheme, levels)
     bottom, top = -grid_below * scale, (levels - 1 - grid_below) * scale
     whole = moments.all().reshape(3, *([1] * scale.ndim))
@@ -86,7 +86,7 @@ def _quick_errors(moments: _Moments, lows, highs, scheme: Scheme, levels: int) -
 
 
 def _candidates(bins: Bins, low: float, high: float, scheme: Scheme, levels: int):
-    """Return ``(lows, highs)``: ends that lie on bin edges, inside the data."""
+    """Return ``(lows, highs)``, candidate ends on bin edges inside the data."""
     above = _ends(bins.high, high)
     under = -_ends(-bins.low[::-1], -low)
     if scheme is Scheme.UNSIGNED:
@@ -104,7 +104,7 @@ def _candidates(bins: Bins, low: float, high: float, scheme: Scheme, levels: int
 
 
 def _ends(edges: NDArray[np.float64], extreme: float) -> NDArray[np.float64]:
-    """Return the positive edges up to the extreme, ascending, or just 0 where there is nothing on that side."""
+    """Return the positive edges up to the extreme, ascending, or just 0 if there are no values on that side."""
     if extreme <= 0.0:
         return np.zeros(1)
     kept = edges[(edges > extreme * _SMALLEST) & (edges <= extreme)]
@@ -117,7 +117,7 @@ def _thinned(ends: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _around(ends: NDArray[np.float64], thinned: NDArray[np.float64], best: float) -> NDArray[np.float64]:
-    """Return all the ends between the thinned neighbours of the best."""
+    """Return all ends between the neighbours of the best in the thinned list."""
     thinned, ends = np.sort(thinned), np.sort(ends)
     at = int(np.searchsorted(thinned, best))
     first, last = thinned[max(at - 1, 0)], thinned[min(at + 1, len(thinned) - 1)]

@@ -1,4 +1,4 @@
-"""Percentile: give up a fixed share of the values."""
+"""Percentile: clip a fixed share of the values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_PERCENT = 99.99
 
 
 class Percentile:
-    """The range that holds ``percent`` percent of all the values of the calibration dataset.
+    """Range that holds ``percent`` percent of all values over the calibration samples.
 
     ============ ==========================================================================
     UNSIGNED     ``high = q(percent)``
@@ -23,12 +23,13 @@ class Percentile:
     ============ ==========================================================================
 
     q is the quantile over the dataset, not a mean of per-sample quantiles: it does not depend on how values are
-    split into samples or batches. It is read from the histogram, linear within a bin, so it is exact to 2^-8 relative.
+    split into samples or batches. It is interpolated linearly within bins of the histogram, so it is exact to 2^-8
+    relative.
     Source: Wu et al., "Integer Quantization for Deep Learning Inference: Principles and Empirical Evaluation", 2020,
-    §3.3. Harmful where the clipped values carry the meaning (outlier channels of transformers).
+    §3.3. It does harm if the clipped values carry information (outlier channels of transformers).
 
     Args:
-        percent: above 50, at most 100; 100 is min-max.
+        percent: Percentage above 50 and at most 100; 100 is min-max.
     """
 
     needs_histogram = True
@@ -40,7 +41,7 @@ class Percentile:
         self.name = "percentile" if percent == DEFAULT_PERCENT else f"percentile-{percent:.12g}"
 
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
-        """Return the range that holds the asked share of values."""
+        """Return the range that holds ``percent`` percent of the values."""
         outside = 1.0 - self.percent / 100.0
         bins = bins_of(summary)
         reason = f"holds {self.percent:.12g} % of the values of {summary.histogram_samples or summary.samples} samples"
@@ -68,7 +69,7 @@ def _magnitudes(bins: Bins) -> Bins:
 
 
 def _upper_quantile(bins: Bins, outside: float) -> float:
-    """Return the number above which ``outside`` of the values lie."""
+    """Return the number above which the share ``outside`` of the values lies."""
     above = np.cumsum(bins.counts[::-1])
     rank = outside * bins.total
     index = int(np.searchsorted(above, rank, side="right"))

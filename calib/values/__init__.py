@@ -1,5 +1,5 @@
-"""What travels between the stages: plans, summaries and the facts of a report, frozen and serializable.
+"""Values passed between the stages: plans, summaries and the facts of a report, frozen and serializable.
 
-Here belong values with their checks and conversions, on numpy and pydantic alone. Nothing here computes a result, an
-SQNR from energies aside, and nothing knows OpenVINO.
+Values with their checks and conversions belong here, on numpy and pydantic alone. Apart from an SQNR of energies,
+nothing here computes a result, and nothing knows OpenVINO.
 """

@@ -1,4 +1,4 @@
-"""What the installed distribution says of its extras: which packages they are, and how pip is told to install them."""
+"""The extras of the installed distribution: their packages, and how to install them with pip."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def requirement(package: str) -> str:
-    """Return an optional package as pip is told to install it, such as ``jiwer>=3.0``.
+    """Return an optional package in the form for pip, such as ``jiwer>=3.0``.
 
-    That works wherever calib itself was installed from: a checkout, a wheel, a repository's address. An extra of ours
-    (``calib-openvino[text]``) can be named to pip only where an index has the distribution.
+    That works wherever calib was installed from: a checkout, a wheel or a repository. An extra of calib
+    (``calib-openvino[text]``) can be given to pip only if an index has the distribution.
     """
     return next((packages[package] for packages in extras().values() if package in packages), package)
 
 
 def extras(requirements: Iterable[str] | None = None) -> dict[str, dict[str, str]]:
-    """Return extra → package → requirement, all in alphabetical order.
+    """Return extra → package → requirement in alphabetical order.
 
     Extras that stand for others (``calib-openvino[…]``) are left out: their packages are listed once.
 
     Args:
-        requirements: of a distribution, as its metadata lists them; None for ours, {} where calib is not installed.
+        requirements: Requirements in the metadata of a distribution; None for those of calib, which are empty if it is
+            not installed.
     """
     found: dict[str, dict[str, str]] = {}
     for text in _installed() if requirements is None else requirements:
@@ -39,7 +40,7 @@ def extras(requirements: Iterable[str] | None = None) -> dict[str, dict[str, str
 
 
 def version(package: str) -> str:
-    """Return the installed version of a package, "" if there is none."""
+    """Return the installed version of a package; "" if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -54,5 +55,5 @@ def _installed() -> list[str]:
 
 
 def _normal(name: str) -> str:
-    """Return a distribution's name in the one spelling that counts (https://peps.python.org/pep-0503)."""
+    """Return a distribution's name in normal form (https://peps.python.org/pep-0503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

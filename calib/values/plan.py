@@ -1,8 +1,8 @@
-"""What is to be quantized, as data: frozen values, numpy only, replayable on a retrained IR.
+"""The quantization plan as data: frozen values on numpy only, which can be applied again to a retrained IR.
 
 A quantizer sits on a tensor and serves routes. A route starts at a consumer port of that tensor, leads
 through operations that carry INT8 along (MaxPool, Reshape, …) and ends at an input port of a quantized
-layer. Reverting a layer removes its routes and what is fused with it; a quantizer that serves nothing is gone.
+layer. Reverting a layer removes its routes and what is fused with it; a quantizer without routes is removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class Scheme(StrEnum):
-    """How the levels of a quantizer lie around zero."""
+    """Position of a quantizer's levels relative to zero."""
 
     UNSIGNED = "unsigned"  # [0, high], zero point 0
     ASYMMETRIC = "asymmetric"  # [low, high] with a zero point on a level
@@ -32,7 +32,7 @@ class TensorId:
 
     @classmethod
     def parse(cls, text: str) -> TensorId:
-        """Read back ``str(tensor)``."""
+        """Return the tensor of ``str(tensor)``."""
         node, _, output = text.rpartition(":")
         return cls(node, int(output))
 
@@ -47,7 +47,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Range:
-    """Real numbers that the levels of a quantizer have to cover, and why these."""
+    """Range of real numbers that the levels of a quantizer cover, and why it was chosen."""
 
     low: float
     high: float
@@ -57,7 +57,7 @@ class Range:
 
 @dataclass(frozen=True, order=True)
 class Route:
-    """From a consumer port of the quantized tensor to the layer port that it serves."""
+    """Way from a consumer port of the quantized tensor to the layer port that it serves."""
 
     entry: Port
     layer: Port
@@ -68,8 +68,8 @@ class Fused:
     """A port of an Add or a mean that reads the quantized tensor too, so that the operation runs inside INT8 layers.
 
     Attributes:
-        layers: sorted; all of them have to be quantized for that.
-        reason: why it pays.
+        layers: Names of the layers, sorted, that all have to be quantized for that.
+        reason: Why it helps.
     """
 
     port: Port
@@ -82,13 +82,13 @@ class ActivationQuantizer:
     """A FakeQuantize on a tensor.
 
     Attributes:
-        unify: quantizers with the same non-empty key must share one range (a Concat's inputs).
-        range: None until estimated.
-        signed_only: levels are signed even where the data has no negative values.
-        per_channel: whether it may have a range for each channel (axis 1): it serves depthwise layers only.
-        channel_ranges: ``(channels, 2)`` as nested tuples where it has one for each channel, else empty.
-        fused: what reads it besides layers.
-        padded: a layer that it serves pads its input: there a zero point costs time.
+        unify: Key of quantizers that must share one range, such as a Concat's inputs; empty for none.
+        range: Range; None until estimated.
+        signed_only: Whether levels are signed even if the data has no negative values.
+        per_channel: Whether it may have a range for each channel (axis 1), because it serves depthwise layers only.
+        channel_ranges: Range of each channel as nested tuples, ``(channels, 2)``; empty if there is one range for all.
+        fused: Ports that read it besides those of layers.
+        padded: Whether a layer that it serves pads its input, where a zero point costs time.
     """
 
     tensor: TensorId
@@ -105,12 +105,12 @@ class ActivationQuantizer:
 
     @property
     def consumers(self) -> frozenset[Port]:
-        """The ports that read the quantized tensor; all others read the bare one."""
+        """Ports that read the quantized tensor; all others read the original one."""
         return frozenset(route.entry for route in self.routes) | {fused.port for fused in self.fused}
 
     @property
     def layers(self) -> frozenset[str]:
-        """The names of the layers that it serves."""
+        """Names of the layers that it serves."""
         return frozenset(route.layer.node for route in self.routes)
 
 
@@ -122,9 +122,9 @@ class WeightQuantizer:
     """Symmetric per-channel quantization of a constant input.
 
     Attributes:
-        scale_shape: shape of the scale constant, rank of the weights, 1 where shared.
-        levels: 255 for [-127, 127]; 127 for [-63, 63] on CPUs whose INT8 sums saturate.
-        clip: share of each channel's largest magnitude that is kept (flat, in scale order), empty for all of it.
+        scale_shape: Shape of the scale constant, of the weights' rank, with 1 on axes that share a scale.
+        levels: Number of levels: 255 for [-127, 127]; 127 for [-63, 63] on CPUs whose INT8 sums saturate.
+        clip: Share of each channel's largest magnitude that is kept, flat in the order of scales; empty to keep all.
     """
 
     port: Port
@@ -135,7 +135,7 @@ class WeightQuantizer:
 
 @dataclass(frozen=True)
 class QuantizableNode:
-    """A layer that is to be quantized: which of its inputs carry activations and which weights."""
+    """A layer to quantize: which of its inputs carry activations and which carry weights."""
 
     name: str
     type: str
@@ -146,7 +146,7 @@ class QuantizableNode:
 
 @dataclass(frozen=True)
 class Scaling:
-    """An equalized tensor: each channel is divided by its factor where it is written, multiplied where it is read."""
+    """An equalized tensor: each channel is divided by its factor when written and multiplied when read."""
 
     tensor: TensorId
     factors: tuple[float, ...]
@@ -163,11 +163,11 @@ class Skipped:
 
 @dataclass(frozen=True)
 class QuantizationPlan:
-    """Everything that insertion needs to know.
+    """Everything that is needed to insert the quantizers.
 
     Attributes:
-        scalings: what equalization did before the ranges were measured; layers that are reverted keep it.
-        groups: sets of layer names that can only change together (a fused Add and its layers).
+        scalings: Equalization applied before the ranges were measured; reverted layers keep it.
+        groups: Sets of layer names that can only change together, such as a fused Add and its layers.
     """
 
     layers: tuple[QuantizableNode, ...]
@@ -179,11 +179,11 @@ class QuantizationPlan:
 
     @property
     def has_ranges(self) -> bool:
-        """Whether every quantizer has its range: a plan of a dry run has none yet."""
+        """Whether every quantizer has a range; in a plan of a dry run none has."""
         return all(quantizer.range is not None for quantizer in self.activations)
 
     def input_quantizers(self) -> dict[Port, ActivationQuantizer]:
-        """Return layer port → its quantizer; the inputs of a Concat share one range, so the first of theirs will do."""
+        """Return layer port → quantizer; the inputs of a Concat share one range, so the first is taken."""
         found: dict[Port, ActivationQuantizer] = {}
         for quantizer in self.activations:
             for route in sorted(quantizer.routes):
@@ -191,7 +191,7 @@ class QuantizationPlan:
         return found
 
     def units(self) -> tuple[frozenset[str], ...]:
-        """The smallest sets of layers that can be reverted, in layer order: groups and single layers."""
+        """Return the smallest sets of layers that can be reverted, in layer order: groups and single layers."""
         found: list[frozenset[str]] = []
         for layer in self.layers:
             unit = next((g for g in self.groups if layer.name in g), frozenset({layer.name}))

@@ -1,4 +1,4 @@
-"""A plan as a JSON file: the same bytes for equal plans, checked when it is read back."""
+"""Plans as JSON files: equal plans give equal bytes, and a file is checked when it is read."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def plan_to_json(plan: QuantizationPlan) -> str:
 
 
 def plan_from_json(text: str, source: str) -> QuantizationPlan:
-    """Read back what ``plan_to_json`` wrote; ``source`` names it in errors.
+    """Return the plan in JSON text; ``source`` names the text in errors.
 
     Raises:
-        StatisticsError: it is no plan, or of another version.
+        StatisticsError: It is not a plan, or of another version.
     """
     try:
         content = json.loads(text)
@@ -51,7 +51,7 @@ def plan_from_json(text: str, source: str) -> QuantizationPlan:
 
 
 def _wrong_numbers(plan: QuantizationPlan) -> Iterator[str]:
-    """Yield what no plan of calib's holds: with NaN for a limit OpenVINO would compute nonsense without a word."""
+    """Yield numbers that a plan can't hold: with NaN as a limit OpenVINO would silently compute nonsense."""
     for quantizer in plan.activations:
         ends = [(quantizer.range.low, quantizer.range.high)] if quantizer.range else []
         for low, high in (*ends, *quantizer.channel_ranges):
@@ -75,7 +75,7 @@ def read_plan(path: str | Path) -> QuantizationPlan:
     """Read a plan file.
 
     Raises:
-        StatisticsError: it can't be read, or is no plan.
+        StatisticsError: It can't be read, or is not a plan.
     """
     try:
         with open(path, "rb") as file:
@@ -93,7 +93,7 @@ def _adapter() -> TypeAdapter[QuantizationPlan]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a dataclass as a mapping and a set as a sorted list, one level at a time, as ``json.dumps`` asks."""
+    """Return a dataclass as a mapping and a set as a sorted list, one level at a time, for ``json.dumps``."""
     if isinstance(value, frozenset):
         return sorted(value)
     return {field.name: getattr(value, field.name) for field in fields(value)}

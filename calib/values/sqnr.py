@@ -1,4 +1,4 @@
-"""Squared errors and decibels, by one convention: infinite where nothing was lost."""
+"""Squared errors and decibels by one convention: the SQNR is infinite if there is no error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 def decibel(signal: float, noise: float) -> float:
     """Return ``10 log10(signal / noise)``, the signal-to-quantization-noise ratio of two energies.
 
-    Without noise it is inf, even on silence; for noise on silence, or noise without bound, -inf; where the signal is
-    not finite or the noise NaN there is nothing to say: NaN.
+    It is inf without noise, even if the signal is zero; -inf for noise without signal or for infinite noise; NaN if the
+    signal is not finite or the noise is NaN.
     """
     if not math.isfinite(signal) or math.isnan(noise):
         return math.nan
@@ -25,12 +25,12 @@ def decibel(signal: float, noise: float) -> float:
 def squared_error(y: NDArray[Any], y_q: NDArray[Any]) -> tuple[float, float]:
     """Return ``(sum y², sum (y_q - y)²)`` in float64: the two energies of :func:`decibel`.
 
-    Where ``y`` is not finite nothing is compared. An output whose shape depends on the data and came out differently
-    is all wrong: its error is its energy.
+    Elements where ``y`` is not finite are left out. An output whose shape depends on the data and differs counts as
+    entirely wrong: its error is its energy.
 
     Args:
-        y: any shape, in floating point.
-        y_q: the same with quantization.
+        y: Output in floating point, of any shape.
+        y_q: The same output with quantization.
     """
     finite = np.isfinite(y)
     y64 = np.where(finite, y, 0).astype(np.float64)

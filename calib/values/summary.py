@@ -1,6 +1,6 @@
-"""What is kept of an activation tensor: exact extremes and a histogram; mergeable in any order, numpy only.
+"""Statistics of an activation tensor: exact extremes and a histogram, which can be merged in any order; numpy only.
 
-The histogram has no range that must be known beforehand: a value falls into the bin of the top 16 bits of its
+The histogram needs no range that is known beforehand: a value falls into the bin of the top 16 bits of its
 float32 representation (sign, exponent, 7 bits of mantissa), so bins are exact to 2^-7 relative, counts are integers
 and merging is order-independent.
 """
@@ -21,8 +21,8 @@ class Histogram:
     """Counts over float32 top-16-bit bins, sparse.
 
     Attributes:
-        codes: uint16, unique, ascending: ``float32 bits >> 16``.
-        counts: int64, same length.
+        codes: Unique ascending bin numbers, ``float32 bits >> 16``, as uint16.
+        counts: Number of values in each bin, as int64.
     """
 
     codes: NDArray[np.uint16]
@@ -46,13 +46,13 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """How many values were counted."""
+        """Number of values counted."""
         return int(self.counts.sum())
 
     def distribution(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return ``(values, counts)``: bin centres ascending, float64, and how often each was seen.
+        """Return ``(values, counts)``: ascending bin centres in float64 and the number of values in each.
 
-        The bin of zero (which also holds subnormals) is centred at exactly 0.
+        The bin of zero, which also holds subnormals, is centred at exactly 0.
         """
         low = (self.codes.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
         high = ((self.codes.astype(np.uint32) << 16) | 0xFFFF).view(np.float32).astype(np.float64)
@@ -63,17 +63,17 @@ class Histogram:
 
 @dataclass(frozen=True)
 class TensorSummary:
-    """What one pass over the calibration dataset left of a tensor.
+    """Statistics of one tensor over the calibration samples.
 
     Attributes:
-        samples: how many samples were seen.
-        low, high: exact extremes over the dataset.
-        mean_low, mean_high: means over samples of each sample's extremes.
-        histogram: None where no estimator needs one.
-        channel_low, channel_high: ``(channels,)`` exact extremes along axis 1 (last axis for MatMul inputs), or None.
-        histogram_samples: how many samples the histogram was taken from.
-        channel_energy: ``(channels,)`` mean square of the weights that the tensor's readers multiply each channel
-            with, 1 on average; of the model rather than the samples, so it is not saved. None where it is not known.
+        samples: Number of samples seen.
+        low, high: Exact extremes over all samples.
+        mean_low, mean_high: Means over samples of each sample's extremes.
+        histogram: Histogram; None if no estimator needs one.
+        channel_low, channel_high: Exact extremes along axis 1 (last axis for MatMul inputs), ``(channels,)``, or None.
+        histogram_samples: Number of samples that the histogram was taken from.
+        channel_energy: Mean square of the weights that each channel is multiplied with, over all readers, 1 on average,
+            ``(channels,)``. It depends on the model and not on the samples, so it is not saved. None if unknown.
     """
 
     tensor: TensorId

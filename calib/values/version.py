@@ -1,3 +1,3 @@
-"""The version of calib, for everything that writes it down."""
+"""The version of calib."""
 
 __version__ = "0.1.0"
