@@ -82,6 +82,11 @@ class LayerRule:
     never: str = ""
     unless_positive: str = ""
 
+    @property
+    def other(self) -> int:
+        """Port of what the data at port 0 are multiplied with: weights, or a second input."""
+        return max(self.weights)
+
     def axes(self, port: int, rank: int, attributes: Mapping[str, Any]) -> Axes:
         """Return the axes for weights of this rank (2 or more) at ``port`` of an operation with these attributes."""
         row = self.weights[port]
@@ -111,7 +116,7 @@ class LayerRule:
         self, data: Sequence[int], weights: Sequence[int], output: Sequence[int], attributes: Mapping[str, Any]
     ) -> int:
         """Return how many products one inference sums, from the shapes of both inputs and of the output."""
-        return prod(data if self.spreads else output) * self.products(1, weights, attributes)
+        return prod(data if self.spreads else output) * self.products(self.other, weights, attributes)
 
 
 LAYERS: dict[str, LayerRule] = {
@@ -275,7 +280,7 @@ def multiply_accumulates(view: GraphView, name: str) -> int:
     rule = LAYERS.get(view.types.get(name, ""))
     if rule is None:
         return 0
-    shapes = [view.shape(tensor) for tensor in (*view.inputs[name][:2], TensorId(name))]
+    shapes = [view.shape(tensor) for tensor in (view.inputs[name][0], view.inputs[name][rule.other], TensorId(name))]
     if any(shape is None or None in shape for shape in shapes):
         return 0
     data, weights, output = ([size or 0 for size in shape or ()] for shape in shapes)

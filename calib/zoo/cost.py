@@ -111,7 +111,8 @@ def size_of(path: str) -> Size | None:
 
 
 def _multiplications(layer: ElementTree.Element, rule: LayerRule, output: list[int]) -> float:
-    data, weights = (_shape(port) for port in layer.findall("input/port")[:2])
+    ports = layer.findall("input/port")
+    data, weights = _shape(ports[0]), _shape(ports[rule.other])
     written = layer.find("data")
     options = {} if written is None else written.attrib
     swapped = {name: options.get(name) in ("true", "1") for name in rule.transposed_by}

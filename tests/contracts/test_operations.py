@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from proof import prove
 
 from calib.corrections.rows import linear
-from calib.graph.layers import LAYERS, axes_of, channel_axis, multiply_accumulates, products, scale_shape
+from calib.graph.layers import (
+    LAYERS,
+    Axes,
+    LayerRule,
+    axes_of,
+    channel_axis,
+    multiply_accumulates,
+    products,
+    scale_shape,
+)
 from calib.graph.scalable import apply_factors, find_scalable
 from calib.graph.view import GraphView
 from calib.runtime.isa import cpu
@@ -187,6 +196,21 @@ def test_products_are_as_many_as_ones_add_up_to(case: Case, tmp_path: Path):
     ov.serialize(model, str(tmp_path / "m.xml"), str(tmp_path / "m.bin"))
     size = size_of(str(tmp_path / "m.xml"))
     assert size is not None and (size.multiplications, size.layers) == (out.sum(), 1)
+
+
+def test_the_weights_of_a_row_may_come_in_through_any_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    rule = LayerRule("DeformableConvolution", {2: Axes(outputs=0, inputs=1)}, never="a test's own")
+    monkeypatch.setitem(LAYERS, rule.type, rule)
+    offsets = np.zeros((1, 2 * 3 * 2, 7, 7), np.float32)  # (batch, 2 for each place of the kernel, height, width)
+    x = op.parameter([1, 6, 9, 8], np.float32, name="x")
+    ones = op.constant(np.ones((4, 6, 3, 2), np.float32))
+    layer = op.deformable_convolution(x, op.constant(offsets), ones, [1, 1], [0, 0], [0, 0], [1, 1])
+    layer.set_friendly_name("layer")
+    model = make_model([op.result(layer)], [x])
+    assert multiply_accumulates(GraphView(model), "layer") == (4 * 7 * 7) * (6 * 3 * 2)
+    ov.serialize(model, str(tmp_path / "m.xml"), str(tmp_path / "m.bin"))
+    size = size_of(str(tmp_path / "m.xml"))
+    assert size is not None and (size.multiplications, size.layers) == ((4 * 7 * 7) * (6 * 3 * 2), 1)
 
 
 @pytest.mark.parametrize("case", EVERY)
