@@ -45,10 +45,15 @@ def search(problem: Problem) -> SearchResult:
     Raises:
         MetricError: the metric has no number for the baseline, or is 0 under a relative budget.
     """
-    under_way = _Search(problem)
-    stopped = ""
+    under_way, stopped = _Search(problem), ""
+    others = len(problem.units) > 1  # one unit leaves no other quantized model to look for
     try:
-        under_way.go()
+        if problem.units:
+            if not under_way.int8_fits() and others:
+                ledger = under_way.ledger
+                strategy = Bisection(ledger) if ledger.posterior is None else Screening(ledger)
+                strategy.run()
+            under_way.choose_confirmed(others)
     except Stopped as stop:
         stopped = str(stop)
     except KeyboardInterrupt:
@@ -76,14 +81,19 @@ class _Search:
         self.chosen: Trial | None = None
         self.held_out: dict[frozenset[str], Figure] = {}  # of plans on the held-out samples
 
-    def go(self) -> None:
-        """Run the steps of the module's docstring; whatever was found is kept, also after an exception."""
-        if not self.problem.units:
-            return
-        others = len(self.problem.units) > 1  # one unit leaves no other quantized model to look for
-        if not self.int8_fits() and others:
-            strategy = Bisection(self.ledger) if self.ledger.posterior is None else Screening(self.ledger)
-            strategy.run()
+    def int8_fits(self) -> bool:
+        """Say whether everything in INT8 keeps the budget; where screening makes it improbable, no more is spent."""
+        if self.ledger.posterior is None or self.problem.limits.max_evaluations == 1:
+            return self.ledger.run(INT8, "int8").within
+        self.ledger.screen(INT8, "int8")
+        return self.ledger.probability(INT8) >= IMPROBABLE and self.ledger.run(INT8, "int8").within
+
+    def choose_confirmed(self, others: bool) -> None:
+        """Choose the fastest plan that fits; with a held-out part one that fits there too, after a few attempts.
+
+        Args:
+            others: Whether there are other quantized models to look for where the choice fails.
+        """
         if not self.ledger.feasible():
             self.complete_closest()
         for attempt in range(1, CONFIRMATIONS + 1):
@@ -95,13 +105,6 @@ class _Search:
             failed, self.chosen = self.chosen.reverted, None
             if attempt < CONFIRMATIONS and others and not self.ledger.feasible():
                 Bisection(self.ledger).revert(failed, misses=attempt)
-
-    def int8_fits(self) -> bool:
-        """Say whether everything in INT8 keeps the budget; where screening makes it improbable, no more is spent."""
-        if self.ledger.posterior is None or self.problem.limits.max_evaluations == 1:
-            return self.ledger.run(INT8, "int8").within
-        self.ledger.screen(INT8, "int8")
-        return self.ledger.probability(INT8) >= IMPROBABLE and self.ledger.run(INT8, "int8").within
 
     def complete_closest(self) -> None:
         """Evaluate the best plan on all samples: a part of them says too little about the model that the user gets."""

@@ -166,7 +166,10 @@ class _Scan:
         for source, _, target, _ in graph.edges:
             waiting[target] += 1
             readers.setdefault(source, []).append(target)
-        ready = [layer for layer, count in waiting.items() if not count]
+        ready: list[str] = []
+        for layer, count in waiting.items():
+            if not count:
+                ready.append(layer)
         done = 0
         while ready:
             done += 1

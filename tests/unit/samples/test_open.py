@@ -1,6 +1,6 @@
 """Samples from arrays, files and Python: damaged and hostile ones are refused.
 
-covers: calib.samples.array_file, calib.samples.content
+covers: calib.samples.array_file
 """
 
 from __future__ import annotations
