@@ -84,8 +84,9 @@ class ContentDataset:
             DataError: an id is unknown, or the contents changed since the first pass.
         """
         entries = self._entries
-        if unknown := [one for one in ids if one not in entries]:
-            raise DataError(f"{self._source}: no sample with the id {unknown[0]!r} ({len(entries)} samples)")
+        for one in ids:
+            if one not in entries:
+                raise DataError(f"{self._source}: no sample with the id {one!r} ({len(entries)} samples)")
         return self._load_at(ids) if self._at else self._load_in_passes(ids)
 
     @cached_property
