@@ -17,7 +17,7 @@ from calib.engine.job import Job
 from calib.errors import ModelError
 from calib.loading.ir_file import save_model
 from calib.runtime.executed import executed_layers
-from calib.runtime.session import core, ov, precision_config
+from calib.runtime.session import ov, precision_config, read_model
 from calib.runtime.timing import TimedModel, time_models
 
 Layers = frozenset[str]
@@ -75,7 +75,7 @@ class Candidates:
         with tempfile.TemporaryDirectory(prefix="calib-") as folder:
             path = Path(folder) / "model.xml"
             save_model(built.model, path, fp16_constants=self._job.loaded.fp16_stored)
-            model = core().read_model(str(path), config={"ENABLE_MMAP": False})
+            model = read_model(path)
         return built, model, self._evaluator.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:

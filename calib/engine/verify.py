@@ -19,7 +19,7 @@ from calib.graph.layers import LAYERS
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.runtime.isa import saturates
-from calib.runtime.session import F32, SIMULATED, Session, core, ov
+from calib.runtime.session import F32, SIMULATED, Session, ov, read_model
 from calib.values.facts import Report, StageFacts
 from calib.values.plan import QuantizationPlan
 
@@ -69,7 +69,7 @@ def check_written(
     Raises:
         ExecutionError: The outputs differ.
     """
-    written = core().read_model(str(path), config={"ENABLE_MMAP": False})
+    written = read_model(path)
     names = output_names(model)
     before, after = _outputs(model, F32, feeds), _outputs(written, F32, feeds)
     moved = _median_db(names, before, after)

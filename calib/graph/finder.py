@@ -186,7 +186,7 @@ def _wide_row(view: GraphView, name: str, rule: LayerRule) -> str:
     """
     if not rule.type.endswith("Convolution") or not view.is_constant(view.inputs[name][1]):
         return ""
-    shape, attributes = tuple(view.nodes[name].input_value(1).get_shape()), view.nodes[name].get_attributes()
+    shape, attributes = tuple(view.nodes[name].input_value(1).get_shape()), view.attributes(name)
     width, channels = shape[-1], shape[axes_of(view, Port(name, 1)).inputs]
     row = width * channels
     if attributes["dilations"][-1] != 1 or channels % 4 or channels >= 32 or row % 64 or row <= 64:

@@ -167,13 +167,12 @@ def axes_of(view: GraphView, port: Port) -> Axes:
     """Return the axes of a layer's weights, which come in through ``port``."""
     rule, shape = LAYERS[view.types[port.node]], view.shape(view.tensor(port))
     assert shape is not None
-    return rule.axes(port.input, len(shape), view.nodes[port.node].get_attributes())
+    return rule.axes(port.input, len(shape), view.attributes(port.node))
 
 
 def weights_of(view: GraphView, port: Port) -> NDArray[np.float32]:
     """Return the float weights behind a port, ``float32`` in the constant's shape."""
-    node: Any = view.nodes[view.tensor(port).node]
-    return np.asarray(node.data, dtype=np.float32)
+    return np.asarray(view.values(view.tensor(port)), dtype=np.float32)
 
 
 def scale_shape(view: GraphView, port: Port) -> tuple[int, ...]:
@@ -209,7 +208,7 @@ def sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
 
     No for grouped convolutions and stacks of matrices: their zero points stay where they are.
     """
-    rule, attributes = LAYERS[layer.type], view.nodes[layer.name].get_attributes()
+    rule, attributes = LAYERS[layer.type], view.attributes(layer.name)
     if layer.weights != (1,) or rule.spreads:
         return False
     axes = axes_of(view, Port(layer.name, 1))
@@ -227,8 +226,7 @@ def following_bias(view: GraphView, layer: str) -> tuple[Port, NDArray[np.float3
     tensor = view.tensor(port)
     if not view.is_constant(tensor):
         return None
-    values: Any = view.nodes[tensor.node]
-    data = np.asarray(values.data)
+    data = view.values(tensor)
     out = view.nodes[layer].output(0).get_partial_shape().rank.get_length()
     axis = channel_axis(view, layer) % out
     shape = (1,) * (out - data.ndim) + data.shape
@@ -272,7 +270,7 @@ def _column_energy(view: GraphView, weights: Port) -> tuple[int, NDArray[np.floa
 def products(view: GraphView, port: Port) -> int:
     """Return how many products a layer sums to one value of its output; its weights come in through ``port``."""
     rule, shape = LAYERS[view.types[port.node]], view.shape(view.tensor(port)) or ()
-    return rule.products(port.input, [size or 1 for size in shape], view.nodes[port.node].get_attributes())
+    return rule.products(port.input, [size or 1 for size in shape], view.attributes(port.node))
 
 
 def multiply_accumulates(view: GraphView, name: str) -> int:
@@ -284,4 +282,4 @@ def multiply_accumulates(view: GraphView, name: str) -> int:
     if any(shape is None or None in shape for shape in shapes):
         return 0
     data, weights, output = ([size or 0 for size in shape or ()] for shape in shapes)
-    return rule.multiply_accumulates(data, weights, output, view.nodes[name].get_attributes())
+    return rule.multiply_accumulates(data, weights, output, view.attributes(name))

@@ -6,7 +6,7 @@ Calls into OpenVINO cost microseconds each and a network has tens of thousands o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calib.errors import ModelError
 from calib.graph.operations import BODIES, SHAPE_ONLY
-from calib.runtime.session import ov
+from calib.runtime.session import attributes_of, body_of, ov, values_of
 from calib.values.plan import Port, TensorId
 
 
@@ -70,10 +70,13 @@ class GraphView:
             return None
         return tuple(None if axis.is_dynamic else axis.get_length() for axis in partial)
 
+    def attributes(self, name: str) -> Mapping[str, Any]:
+        """Return the attributes of a node by name, as its operation defines them."""
+        return attributes_of(self.nodes[name])
+
     def values(self, tensor: TensorId) -> NDArray[Any]:
         """Return the numbers of a Constant."""
-        node: Any = self.nodes[tensor.node]
-        return node.data
+        return values_of(self.nodes[tensor.node])
 
     @cached_property
     def positive(self) -> frozenset[str]:
@@ -128,11 +131,11 @@ def _sign(node: ov.Node, kind: str, found: dict[str, Sign]) -> Sign:
     if kind in _POSITIVE:
         return Sign(positive=True, clean=kind == "Relu")  # Relu(NaN) is 0 on the CPU
     if kind == "Clamp":
-        bounded = node.get_attributes()["min"] >= 0
+        bounded = attributes_of(node)["min"] >= 0
         return Sign(positive=bounded, clean=bounded)  # Clamp(NaN) is its lower bound
     if kind == "Interpolate":
         # Nearest copies; linear weights are never negative, but 0 · inf is NaN; cubic undershoots.
-        mode = str(node.get_attributes().get("mode", "cubic"))
+        mode = str(attributes_of(node).get("mode", "cubic"))
         given = found.get(node.input_value(0).get_node().get_friendly_name(), UNKNOWN)
         return UNKNOWN if "cubic" in mode else Sign(given.positive, given.clean and mode == "nearest")
     if kind in _KEEP_FIRST or kind in _KEEP_ALL:
@@ -146,8 +149,8 @@ def bodies(node: ov.Node) -> list[ov.Model]:
     """Return the bodies of an If, Loop or TensorIterator; empty for any other operation."""
     kind = node.get_type_name()
     if kind == "If":
-        return [node.get_function(0), node.get_function(1)]  # pyright: ignore[reportAttributeAccessIssue]
-    return [node.get_function()] if kind in BODIES else []  # pyright: ignore[reportAttributeAccessIssue]
+        return [body_of(node, 0), body_of(node, 1)]
+    return [body_of(node)] if kind in BODIES else []
 
 
 def replace_readers(output: ov.Output, make: Callable[[ov.Output], ov.Node]) -> ov.Node:

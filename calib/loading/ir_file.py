@@ -20,7 +20,7 @@ import numpy as np
 from calib.errors import ModelError, OutputError
 from calib.graph.view import replace_readers
 from calib.loading.normalize import walk
-from calib.runtime.session import ov
+from calib.runtime.session import ov, values_of
 
 SECTION = "calib"
 
@@ -274,7 +274,7 @@ def _compress(model: ov.Model, names: frozenset[str]) -> None:
         name = node.get_friendly_name()
         if name not in names or node.get_type_name() != "Constant" or node.get_output_element_type(0) != ov.Type.f32:
             continue
-        half = ov.op.Constant(node.get_data().astype(np.float16))  # pyright: ignore[reportAttributeAccessIssue]
+        half = ov.op.Constant(values_of(node).astype(np.float16))
         half.set_friendly_name(f"{name}_compressed")
         convert = opset.convert(half, "f32")
         convert.set_friendly_name(name)

@@ -18,7 +18,7 @@ from calib.loading.inputs import describe_preprocessing
 from calib.loading.ir_file import SECTION, check_ir, save_model
 from calib.loading.normalize import normalize, walk
 from calib.loading.onnx_file import check_onnx
-from calib.runtime.session import core, notice_memory, ov
+from calib.runtime.session import layout_of, notice_memory, ov, read_model
 from calib.samples.sample import InputSpec
 from calib.values.facts import ModelFacts, TensorFacts
 
@@ -185,8 +185,7 @@ def _readable(path: Path) -> bool:
 def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
     """Read a file that was looked over, and describe it."""
     try:
-        # Not mapped: a .bin that is cut short or replaced during a run would end the process with SIGBUS.
-        raw = core().read_model(str(path), config={"ENABLE_MMAP": False})
+        raw = read_model(path)
     except (RuntimeError, ValueError) as error:
         notice_memory(error)
         if "Failed to read weights" in str(error) and _readable(path.with_suffix(".bin")):
@@ -259,7 +258,7 @@ def _shape(shape: ov.PartialShape) -> tuple[int | None, ...]:
 
 def _layout(node: ov.Node) -> str:
     """Return a Parameter's declared layout as letters ("NCHW"), "" if it has none or one with gaps."""
-    text = str(node.layout).strip("[]").replace(",", "")  # pyright: ignore[reportAttributeAccessIssue]
+    text = layout_of(node).strip("[]").replace(",", "")
     return text if text.isalpha() else ""
 
 

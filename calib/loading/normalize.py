@@ -22,7 +22,7 @@ import numpy as np
 
 from calib.errors import ModelError
 from calib.graph.view import bodies, replace_readers
-from calib.runtime.session import ov
+from calib.runtime.session import ov, values_of
 
 # From this size on a constant that was half precision in the file stays so, even where fusing changed its values;
 # below it (biases, scales) single precision costs nothing and rounding would.
@@ -146,7 +146,7 @@ def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tu
             continue
         if not any(origin.half for origin in sources(node, origins)):
             continue
-        values = node.get_data()  # pyright: ignore[reportAttributeAccessIssue]
+        values = values_of(node)
         with np.errstate(over="ignore"):
             again = values.astype(np.float16).astype(np.float32)
         if np.array_equal(values, again, equal_nan=True):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import psutil
 
 from calib.runtime.isa import FEATURES, LIMIT, SATURATION, Cpu, cpu, exact_int8
-from calib.runtime.session import compile_model, default_precision, ov
+from calib.runtime.session import compile_model, default_precision, make_model, ov
 from calib.values.distribution import extras, version
 from calib.values.facts import Doctor
 from calib.values.version import __version__
@@ -78,7 +78,6 @@ def advice(found: Cpu, limit: str, precision: str) -> list[str]:
 def _threads() -> int:
     """Return how many threads OpenVINO takes for one inference if nobody says."""
     x = ov.opset13.parameter([1], ov.Type.f32)
-    # OpenVINO's stubs know its Model by two names.
-    model = ov.Model([ov.opset13.relu(x)], [x], "probe")  # pyright: ignore[reportGeneralTypeIssues]
+    model = make_model([ov.opset13.relu(x)], [x], name="probe")
     compiled = compile_model(model, {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 0, "NUM_STREAMS": 1})
     return int(compiled.get_property("INFERENCE_NUM_THREADS"))

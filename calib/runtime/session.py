@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import cycle
+from pathlib import Path
 from typing import Any, Self
 
 # `import openvino` starts its telemetry (a child process, files in ~/intel) unless CI is set; a None entry in
@@ -28,14 +29,19 @@ __all__ = [
     "F32",
     "SIMULATED",
     "Session",
+    "attributes_of",
+    "body_of",
     "compile_model",
     "core",
     "default_precision",
     "infer_all",
+    "layout_of",
     "make_model",
     "notice_memory",
     "ov",
     "precision_config",
+    "read_model",
+    "values_of",
 ]
 
 # What a baseline, statistics and a simulation run with: the default is bf16 on CPUs with AVX512_BF16 or AMX, and
@@ -73,6 +79,17 @@ def notice_memory(error: Exception) -> None:
         r"bad.?alloc|(can't|cannot|could not|failed to|unable to) alloc|out of memory", str(error), re.IGNORECASE
     ):
         raise MemoryError(str(error).strip().splitlines()[-1][:300]) from error
+
+
+def read_model(path: Path) -> ov.Model:
+    """Read an IR file into memory.
+
+    Not mapped: a .bin that is cut short or replaced during a run would end the process with SIGBUS.
+
+    Raises:
+        RuntimeError: OpenVINO can't read it.
+    """
+    return core().read_model(str(path), config={"ENABLE_MMAP": False})
 
 
 def compile_model(
@@ -117,10 +134,9 @@ def _with_float_weights(model: ov.Model) -> ov.Model:
         convert, scale = (value.get_node() for value in scaled.input_values())
         if (convert.get_type_name(), scale.get_type_name()) != ("Convert", "Constant"):
             continue
-        integers: Any = convert.input_value(0).get_node()
+        integers = convert.input_value(0).get_node()
         if integers.get_type_name() == "Constant" and integers.get_element_type() == ov.Type.i8:
-            factors: Any = scale
-            folded = ov.op.Constant(integers.data.astype(np.float32) * factors.data)
+            folded = ov.op.Constant(values_of(integers).astype(np.float32) * values_of(scale))
             scaled.output(0).replace(folded.output(0))
     return clone
 
@@ -133,6 +149,33 @@ def make_model(
     OpenVINO's stubs bind the constructor of its private class to the public one, which pyright refuses.
     """
     return ov.Model(list(results), list(sinks), list(parameters), name)  # pyright: ignore[reportGeneralTypeIssues]
+
+
+# What the stubs do not say of a node: they know a Node where it is a Constant, a Parameter or a Loop, and dictionaries
+# without types.
+
+
+def attributes_of(node: ov.Node) -> Mapping[str, Any]:
+    """Return a node's attributes by name, as its operation defines them."""
+    return node.get_attributes()
+
+
+def values_of(constant: ov.Node) -> NDArray[Any]:
+    """Return the numbers of a Constant: a view into its memory."""
+    found: Any = constant
+    return found.data
+
+
+def layout_of(parameter: ov.Node) -> str:
+    """Return a Parameter's layout as OpenVINO writes it: ``[N,C,H,W]``, or ``[...]`` where it has none."""
+    found: Any = parameter
+    return str(found.layout)
+
+
+def body_of(node: ov.Node, index: int = 0) -> ov.Model:
+    """Return a body of an If, of which ``index`` 0 is taken and 1 is not, or that of a Loop or TensorIterator."""
+    found: Any = node
+    return found.get_function(index) if node.get_type_name() == "If" else found.get_function()
 
 
 class Session:
