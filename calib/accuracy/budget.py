@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # scipy.stats and scipy.optimize would cost a second of CPU in every process. It has no type stubs.
-from scipy.special import ndtr, stdtrit  # pyright: ignore[reportMissingTypeStubs]
+from scipy.special import ndtr, stdtrit
 
 from calib.errors import MetricError, UsageError
 

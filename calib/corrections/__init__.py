@@ -50,7 +50,7 @@ class Row:
     """
 
     module: str
-    tried_on: Mapping[str, int] = field(default_factory=dict)
+    tried_on: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 CORRECTIONS: dict[str, Row] = {

@@ -47,7 +47,7 @@ def standard_error(per_sample: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     samples = len(per_sample)
     if samples < 2:
-        return np.full(per_sample.shape[1], np.inf)
+        return np.full(per_sample.shape[1:], np.inf)
     return np.asarray(per_sample, np.float64).std(axis=0, ddof=1) / np.sqrt(samples)
 
 

@@ -70,7 +70,8 @@ def equalize(
     ]
     if not scalables:
         return Equalized()
-    chosen, facts = [], []
+    chosen: list[Scaling] = []
+    facts: list[CorrectionFacts] = []
     moments, judging, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
     for scalable, fit, judged in zip(scalables, moments, judging, strict=True):
         readers = Readers.of(reader_weights(view, scalable))

@@ -40,7 +40,7 @@ class Recipe:
     estimators: tuple[Any, ...] = ()
     more: tuple[str, ...] = ()
     samples: int = 16
-    corrections: Mapping[str, int] = field(default_factory=dict)
+    corrections: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def recipe_of(effort: str, estimator: Any = "auto") -> Recipe:

@@ -16,7 +16,7 @@ its unfolded patches, see :mod:`calib.corrections.rows`.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -99,12 +99,24 @@ def choose_clip(weights: NDArray[np.floating], hessian: NDArray[np.float64], lev
     return np.take_along_axis(np.stack(tried), best[None], axis=0)[0]
 
 
-def _clip_error(weights, largest, share, hessian, levels: int) -> NDArray[np.floating]:
+def _clip_error(
+    weights: NDArray[np.floating],
+    largest: NDArray[np.float64],
+    share: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+    levels: int,
+) -> NDArray[np.floating]:
     scale = np.maximum(largest * share / ((levels - 1) // 2), SCALE_FLOOR)
     return layer_error(weights - dequantized(nearest(weights, scale, levels), scale[..., None]), hessian)
 
 
-def _diagonal_errors(weights, largest, shares, diagonal, levels: int) -> NDArray[np.float64]:
+def _diagonal_errors(
+    weights: NDArray[np.floating],
+    largest: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    diagonal: NDArray[np.float64],
+    levels: int,
+) -> NDArray[np.float64]:
     """Return ``layer_error`` for each share, ``(shares, …, outputs)``.
 
     Single precision is enough to tell shares apart. A few outputs are computed at a time, to stay in the cache.
@@ -203,11 +215,14 @@ def _factor(hessian: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np
     if len(damped) > 1:
         return np.asarray(np.linalg.cholesky(damped), np.float64)[:, ::-1, ::-1]
     # a single group may be large: .T because LAPACK works in place on columns
-    lower = cholesky(damped[0].T, lower=True, overwrite_a=True, check_finite=False)
+    one: NDArray[np.float64] = damped[0]
+    lower = cholesky(one.T, lower=True, overwrite_a=True, check_finite=False)
     return np.ascontiguousarray(lower[::-1, ::-1].T).transpose()[None]
 
 
-def _round_ordered(weights, scale, factor, levels: int) -> NDArray[np.int8]:
+def _round_ordered(
+    weights: NDArray[np.float64], scale: NDArray[np.float64], factor: NDArray[np.float64], levels: int
+) -> NDArray[np.int8]:
     """Round ``(groups, inputs, outputs)`` from the first input to the last."""
     half = (levels - 1) // 2
     delta, rounded = np.zeros_like(weights), np.zeros(weights.shape, np.int8)
@@ -228,7 +243,7 @@ def _round_ordered(weights, scale, factor, levels: int) -> NDArray[np.int8]:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Generator[None]:
     """Limit the OpenBLAS of numpy and scipy to one thread inside a ``with``; other libraries are not affected.
 
     OpenBLAS splits products and factorizations among threads, which changes the order of sums: rounding decisions
@@ -247,7 +262,7 @@ def one_blas_thread() -> Iterator[None]:
 @cache
 def _libraries() -> list[tuple[Callable[[int], None], Callable[[], int]]]:
     """Return ``(set, get)`` of each OpenBLAS that came with a wheel; loading a loaded library returns that one."""
-    found = []
+    found: list[tuple[Callable[[int], None], Callable[[], int]]] = []
     for package in (np, scipy):
         home = Path(package.__path__[0])
         folders = (home.parent / f"{home.name}.libs", home / ".dylibs")

@@ -138,7 +138,7 @@ def linear(view: GraphView, layer: str, port: Port) -> Linear | str:
     if LAYERS[kind].spreads:
         return f"rounding has no rows for a {kind}, whose outputs see different shares of the kernel"
     node = view.nodes[layer]
-    attributes = node.get_attributes()
+    attributes = view.attributes(layer)
     if any(pad < 0 for side in ("pads_begin", "pads_end") for pad in attributes.get(side, ())):
         return "its padding is negative"
     return Linear(port, tuple(node.input_value(port.input).get_shape()), axes_of(view, port), attributes)
@@ -156,7 +156,8 @@ def paddings(
         return [0] * len(size), [0] * len(size)
     if not automatic.startswith("same"):
         return list(attributes["pads_begin"]), list(attributes["pads_end"])
-    smaller, larger = [], []
+    smaller: list[int] = []
+    larger: list[int] = []
     for length, k, stride, dilation in zip(size, kernel, attributes["strides"], attributes["dilations"], strict=True):
         total = max((math.ceil(length / stride) - 1) * stride + (k - 1) * dilation + 1 - length, 0)
         smaller.append(total // 2)
@@ -183,7 +184,8 @@ class Pick:
     @cached_property
     def times(self) -> NDArray[np.float32]:
         """Number of times that each position meets each tap, ``(taps, positions)``."""
-        taps, size = self.index.shape[1], len(self.positions)
+        taps: int = self.index.shape[1]
+        size = len(self.positions)
         met = (self.index + np.arange(taps) * size)[self.index >= 0]
         return np.bincount(met, minlength=taps * size).reshape(taps, size).astype(np.float32)
 

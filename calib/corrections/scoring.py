@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from calib.corrections.candidate import Arrays, Candidate
 from calib.loading.load import output_name
-from calib.runtime.session import compile_model, infer_all, ov
+from calib.runtime.session import attributes_of, compile_model, infer_all, ov
 from calib.values.sqnr import decibel, squared_error
 
 
@@ -121,7 +121,7 @@ def _bound(output: ov.Output) -> Bound | None:
     while (kind := node.get_type_name()) in ("Reshape", "Squeeze", "Unsqueeze", "Transpose"):
         node, moved = node.input_value(0).get_node(), True
     if kind == "Softmax" and not moved:
-        return Bound(kind, node.get_attributes()["axis"])
+        return Bound(kind, attributes_of(node)["axis"])
     return Bound(kind) if kind == "Sigmoid" else None
 
 
@@ -148,7 +148,7 @@ def typical_db(reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> float:
     others counts ten times as much, not a hundred times. Integer outputs are left out; an output whose shape differs
     counts as entirely wrong.
     """
-    parts = []
+    parts: list[NDArray[np.float64]] = []
     for position in range(len(reference[0]) if reference else 0):
         pairs = [(y[position], y_q[position]) for y, y_q in zip(reference, outputs, strict=True)]
         if all(y.dtype.kind == "f" for y, _ in pairs):

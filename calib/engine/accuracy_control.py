@@ -194,7 +194,8 @@ def _baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
     """Run FP32, or take its results from the store if samples and targets are unchanged."""
     key = "fp32/" + _hash([evaluator.job.loaded.facts.fingerprint, *evaluator.identity()])
     everything = np.arange(len(evaluator.ids), dtype=np.int64)
-    known, warnings = store.get(key, "baseline"), []
+    known: dict[str, Any] | None = store.get(key, "baseline")
+    warnings: list[str] = []
     if known is not None:
         marks = evaluator.marks()
         changed = [i for i, mark in enumerate(marks) if mark != known["marks"][i]]
@@ -284,7 +285,8 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
     """Return the model that the search chose with its accuracy, in the machine's default precision too."""
     problem, evaluator, candidates = asked.problem, asked.evaluator, asked.candidates
     metric, figure = evaluator.metric, result.headline
-    default, warnings, other = default_precision(), [], None
+    default, other = default_precision(), None
+    warnings: list[str] = []
     if figure is not None and default != (job.settings.float_precision or "f32") and result.status != "fp32_kept":
         indices = problem.held_out if result.held_out is not None else problem.search_indices
         compiled = evaluator.compiled(candidates.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})

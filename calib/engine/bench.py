@@ -124,7 +124,7 @@ def executed_int8_share(one: Loaded) -> float:
 
 def _runs(loaded: Sequence[Loaded]) -> list[_Run]:
     default = default_precision()
-    runs = []
+    runs: list[_Run] = []
     for title, one in zip(_titles(loaded), loaded, strict=True):
         runs.append(_Run(title, one, "f32", TimedModel(f"{title} in f32", one.model, F32)))
         if default != "f32":
@@ -171,7 +171,7 @@ def _samples(job: Job, data: Any) -> tuple[str, list[Any]]:
 def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:
     """Return uniform random numbers in [0, 1), zeros for integer inputs; a dynamic batch is 1."""
     generator = np.random.default_rng(0)
-    feed = []
+    feed: list[NDArray[Any]] = []
     for spec in specs:
         if not spec.shape or None in spec.shape[1:]:
             raise UsageError(f"input {spec} has dynamic sizes, so random numbers can't stand for data: give --data")

@@ -24,7 +24,7 @@ class Int8Model:
 
     model: ov.Model
     candidate: Candidate
-    executed: Mapping[str, Executed] = field(default_factory=dict)
+    executed: Mapping[str, Executed] = field(default_factory=dict[str, Executed])
 
     @property
     def plan(self) -> QuantizationPlan:
@@ -114,7 +114,7 @@ def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...
     These are its INT8 weights, if no other layer shares them, then the operations that may be fused after it: a MatMul
     runs under the name of its bias, or under a name that OpenVINO makes up.
     """
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for layer in (*plan.layers, *plan.skipped):
         names, tensor = _own_weights(view, layer.name), TensorId(layer.name)
         while layer.name in view.nodes and len(names) < 5:

@@ -224,7 +224,7 @@ def _layers(
     names = [pair.before for pair in pairs]
     values = {name: errors[name].sqnr_db for name in names}
     jump = jumps(values, _upstream(view, names))
-    layers = []
+    layers: list[LayerComparison] = []
     for pair in pairs:
         (before, time_before), (after, time_after) = (
             side.get(name, (None, None)) for side, name in zip(ran, (pair.before, pair.after), strict=True)
@@ -264,7 +264,7 @@ def _upstream(view: GraphView, names: Sequence[str]) -> dict[str, set[str]]:
 
 
 def _notes(pairs: Sequence[_Pair], unmatched: Sequence[str], errors: Mapping[str, LayerError]) -> list[str]:
-    notes = []
+    notes: list[str] = []
     placed = sum(pair.matched == "position" for pair in pairs)
     if placed:
         notes.append(f"{placed} layers have other names in the two models and were matched by type, shape and order.")

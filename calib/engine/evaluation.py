@@ -214,7 +214,8 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     references: dict[str, Sequence[NDArray[Any]]] = {}
     if found.needs_reference:
         session = Session(job.loaded.model)
-        references = {sample.id: session(sample.feed) for sample in dataset.load(ids)}  # pyright: ignore
+        for sample in dataset.load(ids):
+            references[sample.id] = session({i: np.asarray(array) for i, array in enumerate(sample.feed)})
     return SampleEvaluator(job, dataset, ids, found, references)
 
 
@@ -226,7 +227,8 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
     """
     if evaluator is None:
         raise UsageError("evaluate needs a validation dataset or a metric")
-    metric, config = evaluator.metric, {} if precision == "default" else precision_config(precision)
+    metric = evaluator.metric
+    config: Mapping[str, Any] = {} if precision == "default" else precision_config(precision)
     parts = evaluator.run(evaluator.compiled(job.loaded.model, config), range(len(evaluator.ids)))
     value = float(metric.aggregate(parts))
     scores = metric.per_sample(parts)
@@ -298,7 +300,7 @@ def evaluate_as(
             path = Path(folder, "model.xml")
             ov.save_model(model, path, compress_to_fp16=False)
             model = path
-        argv = [str(model), "--validation", os.fspath(validation), "--precision", precision, "--json"]
+        argv: list[str] = [str(model), "--validation", os.fspath(validation), "--precision", precision, "--json"]
         argv += [] if metric is None else ["--metric", os.fspath(metric)]
         argv += [] if config is None else ["--config", os.fspath(config)]
         argv += [part for text in sets for part in ("--set", text)]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -40,7 +40,7 @@ class Clock:
         self.stages: list[StageFacts] = []
 
     @contextmanager
-    def __call__(self, name: str, total: int | None = None) -> Iterator[Stage]:
+    def __call__(self, name: str, total: int | None = None) -> Generator[Stage]:
         """Time one stage."""
         wall, cpu = time.perf_counter(), time.process_time()
         with self._progress(name, total) as stage:

@@ -127,7 +127,7 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     built, controlled, speed = found.outcome.built, found.outcome.controlled, found.outcome.speed
     measured_model = built or found.outcome.refused
     plan = measured_model.plan if measured_model else found.chosen.candidate.plan
-    reverted = controlled.result.reverted if built and controlled and controlled.result else frozenset()
+    reverted = controlled.result.reverted if built and controlled and controlled.result else frozenset[str]()
     if built is None:
         plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
     facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, controlled))
@@ -145,7 +145,7 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
 
 def weight_sqnr(candidate: Candidate) -> dict[str, float]:
     """Return layer → SQNR in dB of its INT8 weights against the equalized weights they are rounded from."""
-    found = {}
+    found: dict[str, float] = {}
     for weight in candidate.plan.weights:
         exact = weights_of(candidate.view, weight.port)
         integers, scale = candidate.edits.rounded.get(weight.port) or quantize_weights(
@@ -162,7 +162,7 @@ def _why_reverted(reverted: Iterable[str], controlled: Controlled | None) -> dic
     """Return reverted layer → reason, with its place in the ranking."""
     ranking = sorted(controlled.ranking, key=lambda fact: -fact.sensitivity) if controlled else []
     places = {name: (place, fact) for place, fact in enumerate(ranking, 1) for name in fact.layers}
-    reasons = {}
+    reasons: dict[str, str] = {}
     for name in reverted:
         reasons[name] = "reverted to keep the accuracy budget"
         if name in places:

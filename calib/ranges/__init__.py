@@ -26,7 +26,7 @@ _ALL: tuple[RangeEstimator, ...] = (
 ESTIMATORS: dict[str, RangeEstimator] = {estimator.name: estimator for estimator in _ALL}
 
 
-def get_estimator(name_or_object: str | RangeEstimator) -> RangeEstimator:
+def get_estimator(name_or_object: object) -> RangeEstimator:
     """Return the estimator with this name; an estimator object is returned as it is.
 
     Raises:

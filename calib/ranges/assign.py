@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
 from calib.ranges.estimator import RangeEstimator
@@ -47,7 +48,7 @@ def assign(
         return {types[name] for name in quantizer.layers}
 
     shared: dict[str, ActivationQuantizer] = {}
-    ranged = []
+    ranged: list[ActivationQuantizer] = []
     for quantizer in plan.activations:
         twin = shared.get(quantizer.unify)
         if twin is not None:
@@ -74,7 +75,7 @@ def channel_ranges(
     """
     if not quantizer.per_channel or summary.channel_low is None or summary.channel_high is None:
         return ()
-    ends = []
+    ends: list[NDArray[np.float64]] = []
     for extremes, limit in (
         (summary.channel_low, -min(chosen.low, 0.0)),
         (summary.channel_high, max(chosen.high, 0.0)),
@@ -115,7 +116,9 @@ def merge_unified(
 
 
 def _merge(one: TensorSummary, other: TensorSummary) -> TensorSummary:
-    both = one.histogram is not None and other.histogram is not None
+    joined = None
+    if one.histogram is not None and other.histogram is not None:
+        joined = one.histogram.merge(other.histogram)
     return TensorSummary(
         one.tensor,
         one.samples,
@@ -123,6 +126,6 @@ def _merge(one: TensorSummary, other: TensorSummary) -> TensorSummary:
         max(one.high, other.high),
         min(one.mean_low, other.mean_low),
         max(one.mean_high, other.mean_high),
-        one.histogram.merge(other.histogram) if both else None,  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
+        joined,
         histogram_samples=one.histogram_samples,
     )

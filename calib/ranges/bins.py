@@ -167,9 +167,11 @@ def _clipping(bins: Bins, scale: float, below: float, levels: int) -> float:
     for sign, last in ((1.0, levels - 1 - below), (-1.0, below)):
         beyond = bins.where((bins.high if sign > 0 else -bins.low) > (last + 0.5) * scale)
         ends = np.sort(sign * np.stack([beyond.low, beyond.high]) / scale - last, axis=0)
-        low, high = np.maximum(ends[0], 0.5), ends[1]
-        whole = ends[1] - ends[0]
-        point = whole <= _POINT * (ends[1] + last)
+        start: NDArray[np.float64] = ends[0]
+        high: NDArray[np.float64] = ends[1]
+        low: NDArray[np.float64] = np.maximum(start, 0.5)
+        whole = high - start
+        point = whole <= _POINT * (high + last)
         cubes = (high**3 - low**3) / 3 / np.where(point, 1.0, whole)
         total += float(np.where(point, high**2, cubes) @ beyond.counts)
     return total * scale**2 / bins.total

@@ -72,7 +72,9 @@ class _Moments:
         return self.sums[:, -1]
 
 
-def _quick_errors(moments: _Moments, lows, highs, scheme: Scheme, levels: int) -> NDArray[np.float64]:
+def _quick_errors(
+    moments: _Moments, lows: NDArray[np.float64], highs: NDArray[np.float64], scheme: Scheme, levels: int
+) -> NDArray[np.float64]:
     """Return the error by the formula of the class for each pair of ends; each bin is wholly inside or outside."""
     scale, grid_below = level_grid(lows, highs, scheme, levels)
     bottom, top = -grid_below * scale, (levels - 1 - grid_below) * scale
@@ -85,7 +87,9 @@ def _quick_errors(moments: _Moments, lows, highs, scheme: Scheme, levels: int) -
     return dead[2] + inside * scale**2 / 12 + np.maximum(clipped_low, 0.0) + np.maximum(clipped_high, 0.0)
 
 
-def _candidates(bins: Bins, low: float, high: float, scheme: Scheme, levels: int):
+def _candidates(
+    bins: Bins, low: float, high: float, scheme: Scheme, levels: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ``(lows, highs)``, candidate ends on bin edges inside the data."""
     above = _ends(bins.high, high)
     under = -_ends(-bins.low[::-1], -low)

@@ -202,7 +202,7 @@ class QuantizationPlan:
     def without(self, nodes: Iterable[str], reason: str = "reverted") -> QuantizationPlan:
         """Return the plan with these layers back in floating point."""
         gone = frozenset(nodes)
-        kept = []
+        kept: list[ActivationQuantizer] = []
         for quantizer in self.activations:
             routes = frozenset(r for r in quantizer.routes if r.layer.node not in gone)
             fused = frozenset(f for f in quantizer.fused if gone.isdisjoint(f.layers))

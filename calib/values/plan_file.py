@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -33,10 +33,11 @@ def plan_from_json(text: str, source: str) -> QuantizationPlan:
         StatisticsError: It is not a plan, or of another version.
     """
     try:
-        content = json.loads(text)
+        read: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise StatisticsError(f"{source} is no plan: no JSON ({error}). Make one with 'calib quantize'.") from error
-    version = content.get("plan_version") if isinstance(content, dict) else None
+    content = cast(dict[str, Any], read) if isinstance(read, dict) else {}
+    version = content.get("plan_version")
     if version != PLAN_VERSION:
         raise StatisticsError(f"{source} has plan_version {version!r}; this calib reads {PLAN_VERSION}. Make it again.")
     try:
@@ -95,5 +96,5 @@ def _adapter() -> TypeAdapter[QuantizationPlan]:
 def _plain(value: Any) -> Any:
     """Return a dataclass as a mapping and a set as a sorted list, one level at a time, for ``json.dumps``."""
     if isinstance(value, frozenset):
-        return sorted(value)
+        return sorted(cast(frozenset[Any], value))
     return {field.name: getattr(value, field.name) for field in fields(value)}
