@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cpu_features import EXACT_INT8
 from numpy.typing import NDArray
 from proof import prove
 
@@ -30,7 +31,6 @@ from calib.graph.layers import (
 )
 from calib.graph.scalable import apply_factors, find_scalable
 from calib.graph.view import GraphView
-from calib.runtime.isa import cpu
 from calib.runtime.session import Session, make_model, ov
 from calib.values.plan import Port, TensorId
 from calib.zoo.cost import size_of
@@ -280,12 +280,13 @@ def test_what_a_layer_writes_can_be_rescaled(case: Case):
 @pytest.mark.parametrize("case", EVERY)
 def test_what_the_table_calls_int8_runs_in_int8(case: Case):
     assert case.large is not None
-    proof = prove(case.large.model(random(case.large.weights), op.relu), target="cpu")  # the one the table speaks of
+    model = case.large.model(random(case.large.weights), op.relu)
+    proof = prove(model, target="cpu")
     rule = LAYERS[proof.view.types["layer"]]
     if rule.never:
         assert proof.reasons == {"layer": rule.never} and not proof.ran
         return
     assert proof.planned == {"layer"}
-    if proof.broken and not {"avx512", "vnni"} <= set(cpu().features):
-        pytest.skip(f"AVX-512 with VNNI runs it in INT8; this CPU, which has not, as {proof.broken['layer']}")
     assert not proof.broken
+    exact = proof if EXACT_INT8 else prove(model, target="cpu-no-vnni")
+    assert exact.computes_what_it_says()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cpu_features import needs
 from trust_fixtures.tiny import images
 from zoo_faults.nursery import Nursery
 from zoo_faults.tiny_zoo import outcomes, write_zoo
@@ -14,7 +15,7 @@ from zoo_faults.tiny_zoo import outcomes, write_zoo
 import calib
 from calib.errors import UsageError
 from calib.progress import silent
-from calib.runtime.isa import ISAS, cpu
+from calib.runtime.isa import ISAS
 from calib.zoo import worker
 from calib.zoo.commands import open_zoo
 from calib.zoo.make_jobs import Job
@@ -92,12 +93,11 @@ def test_code_that_a_config_names_runs_only_where_that_is_allowed(
     assert calib("--metric", f"python:{code}:score").code == 0 and has_run(work)  # the file's is not used
 
 
+@needs(*ISAS["sse41"].needs)
 @pytest.mark.parametrize("allowed", [True, False])
 def test_permission_reaches_the_process_of_another_instruction_set(
     run: Any, work: Path, config: Path, code: str, allowed: bool
 ):
-    if not all(feature in cpu().features for feature in ISAS["sse41"].needs):
-        pytest.skip("this CPU has no SSE4.1")
     flags = ("--config", config, "--isa", "sse41", *(["--allow-python"] if allowed else []))
     ended = run("evaluate", "model.xml", "--validation", "data.npz", *flags)
     assert (ended.code, has_run(work)) == ((0, True) if allowed else (2, False)), ended.err

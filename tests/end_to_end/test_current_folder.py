@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from cpu_features import needs
 from trust_fixtures.tiny import images
 from zoo_faults.tiny_zoo import write_zoo
 
 import calib
-from calib.runtime.isa import ISAS, cpu
+from calib.runtime.isa import ISAS
 
 LIBRARIES = ("numpy", "scipy", "openvino", "onnx", "onnxruntime", "click", "pydantic", "ruamel", "jinja2", "psutil")
 LIBRARIES += ("PIL", "tqdm", "dask", "distributed", "tornado", "msgpack")
@@ -78,9 +79,8 @@ def test_machines_of_a_local_cluster_and_their_workers_do_not_run_them(folder: P
     assert "1 model: 1 quantized" in installed(folder, "zoo", "run", "zoo.yaml", "--cluster", "local:1").stdout
 
 
+@needs(*ISAS["sse41"].needs)
 def test_an_evaluation_on_another_instruction_set_does_not_run_them_and_finds_the_users_own_module(folder: Path):
-    if not all(feature in cpu().features for feature in ISAS["sse41"].needs):
-        pytest.skip("this CPU has no SSE4.1")
     plant(folder, LIBRARIES + STANDARD)
     argv = ("evaluate", "a.xml", "--validation", "python:my_rows:rows", "--metric", "python:my_metric:mean")
     (folder / "my_metric.py").write_text("import numpy as np\n\ndef mean(predict):\n    return 0.5\n")

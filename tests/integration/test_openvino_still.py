@@ -165,7 +165,7 @@ def test_signed_ranges_for_each_channel_behind_groups_are_still_wrong(monkeypatc
 def test_one_scale_a_group_of_several_outputs_still_does_not_compile(monkeypatch):
     net = Net()
     model = net.model(net.conv(net.input(1, 8, 8, 8), 16, groups=4))
-    monkeypatch.setattr("calib.graph.placement.scale_shape", lambda view, layer, index: (4, 1, 1, 1, 1))
+    monkeypatch.setattr("calib.graph.placement.scale_shape", lambda view, port: (4, 1, 1, 1, 1))
     assert symptom(model) == REFUSED
 
 
