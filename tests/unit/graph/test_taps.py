@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from building import Net, op
 
-from calib.graph.taps import channel_moments, channel_rows, expose, tapped_model
+from calib.graph.taps import Kind, Need, channel_moments, channel_rows, expose, tap, tapped_model
 from calib.graph.view import GraphView
 from calib.runtime.session import Session, ov
 from calib.values.plan import TensorId
@@ -59,3 +59,24 @@ def test_rows_of_channels_are_at_flat_positions_over_batch_and_space(positions):
     tapped = expose(model(), lambda view: [channel_rows(twice(view), chosen)])
     rows = np.moveaxis(2 * X, 1, -1).reshape(-1, 5)
     np.testing.assert_array_equal(Session(tapped)([X])[0], rows if chosen is None else rows[chosen])
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((1, 20, 9, 11), 1), ((1, 3, 16, 16), 1), ((1, 48, 30), -1), ((1, 400), 1)]
+)
+def test_values_for_a_histogram_are_about_as_many_as_asked_for_from_all_over_the_tensor(shape, axis, dynamic):
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    x = op.parameter([-1 if dynamic and at >= 2 else size for at, size in enumerate(shape)], np.float32, name="x")
+    plain, tensor = ov.Model([op.result(op.relu(x))], [x]), TensorId("x")
+    for asked in (data.size // 4, data.size):
+        tapped, taps = tap(plain, {tensor: Need(histogram=True, channel_axis=axis)}, {tensor: asked})
+        flat = Session(tapped)([data])[0]
+        taken = flat[taps.starts(flat)[-2] :]
+        assert [segment.kind for segment in taps.segments][-1] == Kind.VALUES
+        assert set(taken.tolist()) <= set(data.ravel().tolist()) and len(set(taken.tolist())) == len(taken)
+        if asked == data.size:
+            assert len(taken) == data.size
+        else:
+            assert asked // 5 <= len(taken) <= asked * (2 if dynamic else 1)
+            assert taken.min() < data.size / 4 and taken.max() > data.size / 2

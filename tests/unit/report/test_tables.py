@@ -36,7 +36,7 @@ def test_layers_keep_their_order_and_can_be_chosen_by_what_became_of_them():
 
 def test_the_ranking_starts_with_the_worst():
     layers = [LayerFacts(name="b", type="MatMul", planned="float", reverted=True)]
-    ranking = [RankFacts(layers=["a"], damage=0.1), RankFacts(layers=["b", "c"], damage=0.4)]
+    ranking = [RankFacts(layers=["a"], sensitivity=0.1), RankFacts(layers=["b", "c"], sensitivity=0.4)]
     table = ranking_table(report(layers=layers, ranking=ranking))
     assert table.rows == [[1, "b, c", 0.4, "float"], [2, "a", 0.1, "int8"]]
 
