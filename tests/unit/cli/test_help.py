@@ -94,10 +94,11 @@ def test_estimators_of_one_class_are_told_apart():
     assert "holds 99.99 percent of" in shown("estimators") and "holds 99.9 percent of" in shown("estimators")
 
 
-def test_who_wins_is_what_resolve_says():
-    assert shown("settings").startswith(
-        "A flag beats --set, that beats --config, that beats what the IR's rt_info says, that beats the default."
-    )
+def test_who_wins_is_said_first_and_names_every_source_in_order():
+    text = shown("settings").partition("key default")[0].lower()
+    sources = ("flag", "--set", "--config", "rt_info", "default")
+    places = [text.find(source) for source in sources]
+    assert -1 not in places and places == sorted(places), text
 
 
 def called(*arguments: str) -> Any:
