@@ -22,7 +22,7 @@ MARGIN = 1.01  # a narrower range has to be this much better than min-max: the l
 
 
 class Auto:
-    """Tries several estimators and keeps the range with the smallest expected output error.
+    """The range with the smallest expected output error among those of several estimators.
 
     The error that a layer passes on is estimated from the tensor's histogram and the layer's weights as::
 

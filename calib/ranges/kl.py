@@ -20,7 +20,7 @@ _CHUNK = 256  # candidates at a time: bounds memory to a few MB
 
 
 class Kl:
-    """Chooses the range that minimizes the Kullback-Leibler divergence from the tensor to its quantized form.
+    """The range that minimizes the Kullback-Leibler divergence from the tensor to its quantized form.
 
     Source: Migacz, "8-bit Inference with TensorRT", GTC 2017, s. 38-40. On a histogram H of equal bins, for bins a to
     b as the range::

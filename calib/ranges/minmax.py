@@ -8,7 +8,7 @@ from calib.values.summary import TensorSummary
 
 
 class MinMax:
-    """Range of the exact extremes over the calibration samples.
+    """The exact extremes over the calibration samples.
 
     ``low = min over samples of min x``, ``high = max over samples of max x``, widened to hold zero. Source: Jacob et
     al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018, §3.1.
@@ -25,7 +25,7 @@ class MinMax:
 
 
 class MeanMinMax:
-    """Range of each sample's extremes, averaged over samples.
+    """Each sample's extremes, averaged over the calibration samples.
 
     ``low = mean over samples of min x``, ``high = mean over samples of max x``, widened to hold zero. Source: Intel's
     Post-Training Optimization Tool, DefaultQuantization ("mean of min/max over samples"). It clips gently:

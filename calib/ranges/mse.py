@@ -18,7 +18,7 @@ FEW_VALUES = "min-max: the values are few and evenly spaced, like pixels, so tha
 
 
 class Mse:
-    """Minimizes ``E[(x - FakeQuantize(x))²]`` over the ends of the range.
+    """The range with the smallest ``E[(x - FakeQuantize(x))²]``, searched over both ends.
 
     Source: Banner et al., "Post training 4-bit quantization of convolutional networks for rapid-deployment", 2019,
     eq. 1 and 2, with the dataset's histogram in place of their Laplace density. For a range with scale s::

@@ -14,7 +14,7 @@ DEFAULT_PERCENT = 99.99
 
 
 class Percentile:
-    """Range that holds ``percent`` percent of all values over the calibration samples.
+    """The range that holds ``percent`` percent of all values over the calibration samples.
 
     ============ ==========================================================================
     UNSIGNED     ``high = q(percent)``
