@@ -1,1 +1,1 @@
-"""Compile, run, time and ask the CPU plug-in what it really did."""
+"""Compile, run and time models, and look up what the CPU plug-in executed."""

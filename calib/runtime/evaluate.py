@@ -24,17 +24,17 @@ def evaluate_compiled(
     metric: Metric,
     references: Mapping[str, Outputs] | None = None,
 ) -> list[Any]:
-    """Return the metric's parts, one a sample in the samples' order, run on all streams of a compiled model.
+    """Run samples on all streams of a compiled model and return the metric's parts, one per sample, in order.
 
     Args:
-        compiled: the model.
-        samples: loaded one at a time.
-        metric: what to keep of each sample's outputs.
-        references: the FP32 outputs by sample id, for a metric that needs them.
+        compiled: Compiled model.
+        samples: Samples, loaded one at a time.
+        metric: Metric that measures the outputs of each sample.
+        references: FP32 outputs by sample id, for a metric that needs them.
 
     Raises:
-        MetricError: the metric raised, or lacks a target or a reference; the message names the sample.
-        DataError: the model can't run on a sample.
+        MetricError: The metric raised an error, or lacks a target or a reference; the message names the sample.
+        DataError: The model can't run on a sample.
     """
     waiting: deque[Sample] = deque()
     parts: list[Any] = []
@@ -63,14 +63,14 @@ def accept_any_feed(
     inputs: Sequence[InputSpec],
     check: Callable[[Sequence[Any], str], None] = lambda feed, where: None,
 ) -> Callable[[Any], list[Any]]:
-    """Return a ``predict`` for users' functions: it takes an array, a tuple in input order or a dict by input name.
+    """Return a ``predict`` for users' functions that takes an array, a tuple in input order or a dict by input name.
 
-    A feed stacked by N runs as N samples, and their outputs are stacked again along the batch axis.
+    A feed of N stacked samples runs as N samples, and their outputs are stacked again along the batch axis.
 
     Args:
-        predict: takes one sample's arrays in input order, with the batch axis.
-        inputs: what the model takes.
-        check: refuses a feed, such as :class:`calib.loading.inputs.ShapeCheck`.
+        predict: Function of one sample's arrays in input order, with the batch axis.
+        inputs: Inputs of the model.
+        check: Function that raises an error for a wrong feed, such as :class:`calib.loading.inputs.ShapeCheck`.
     """
 
     def accepting(feed: Any) -> list[Any]:
@@ -94,10 +94,10 @@ def accept_any_feed(
 def measure_sample(
     metric: Metric, outputs: Outputs, sample: Sample, references: Mapping[str, Outputs] | None = None, number: int = 0
 ) -> Any:
-    """Return what the metric keeps of one sample.
+    """Return the metric's part of one sample.
 
     Raises:
-        MetricError: the metric raised, or lacks a target or a reference; the message names the sample.
+        MetricError: The metric raised an error, or lacks a target or a reference; the message names the sample.
     """
     where = _where(sample, number)
     if metric.needs_target and sample.target is None:

@@ -1,4 +1,4 @@
-"""What the compiled model really ran: the primitive and precision behind each layer of the IR."""
+"""Look up the primitive and precision that a compiled model executes for each layer of the IR."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Executed:
     """One node of the executed graph.
 
     Attributes:
-        kind: OpenVINO's executed layer type (Convolution, FullyConnected, Subgraph…).
-        primitive: as OpenVINO names it, such as ``brgconv_avx512_core_amx_I8``.
-        precision: ``i8`` only if the primitive says so, else the run-time precision (f32, bf16, f16).
-        constants: names of the constants that it reads.
+        kind: Type of the executed layer in OpenVINO (Convolution, FullyConnected, Subgraph…).
+        primitive: Name of the primitive in OpenVINO, such as ``brgconv_avx512_core_amx_I8``.
+        precision: ``i8`` if the primitive says so, else the run-time precision (f32, bf16, f16).
+        constants: Names of the constants that it reads.
     """
 
     name: str
@@ -69,12 +69,12 @@ def executed_nodes(compiled: ov.CompiledModel) -> list[Executed]:
 def executed_layers(
     compiled: ov.CompiledModel, aliases: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Executed]:
-    """Map each layer name of the IR to the computing node that ran it (fused names included).
+    """Return layer name → executed node, also for layers that were fused into one.
 
     Args:
-        compiled: the model that ran, or is going to.
-        aliases: layer → names that may stand for it, nearest first: its INT8 weights, and the nodes behind it that
-            may have been fused into it (a MatMul with a bias runs under the name of its Add).
+        compiled: Compiled model.
+        aliases: Mapping from layer to names that may stand for it, nearest first: its INT8 weights, and the nodes after
+            it that may have been fused into it (a MatMul with a bias runs under the name of its Add).
     """
     layers: dict[str, Executed] = {}
     for node in executed_nodes(compiled):

@@ -1,9 +1,9 @@
-"""What this CPU can do, and how a model behaves on one that can do less.
+"""Features of this CPU, and limits to run a model as on an older one.
 
 INT8 dot products without VNNI add pairs of u8·i8 products in 16 bits, which saturate; with 7-bit weights
-(``target: cpu-no-vnni``) they can't: 2 · 255 · 63 < 2¹⁵. oneDNN, which OpenVINO's CPU plug-in runs on, takes a limit
+(``target: cpu-no-vnni``) they can't: 2 · 255 · 63 < 2¹⁵. oneDNN, which OpenVINO's CPU plug-in uses, reads a limit
 from the environment when it is loaded (ONEDNN_MAX_CPU_ISA, https://uxlfoundation.github.io/oneDNN, "CPU Dispatcher
-Control"), so a machine with VNNI can run a model as one without would, in a process of its own.
+Control"), so a machine with VNNI can run a model as one without it does, in a process of its own.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Isa:
     """An instruction set that a process can be limited to.
 
     Attributes:
-        limit: the value of ONEDNN_MAX_CPU_ISA.
-        needs: features (``FEATURES``) that the machine must have: a limit takes away and adds nothing.
-        saturates: whether u8·i8 products saturate there with full 8-bit weights.
+        limit: Value of ONEDNN_MAX_CPU_ISA.
+        needs: Features (of ``FEATURES``) that the machine must have, since a limit can only remove features.
+        saturates: Whether u8·i8 products saturate with full 8-bit weights.
     """
 
     limit: str
@@ -74,8 +74,8 @@ class Cpu:
     """The processor.
 
     Attributes:
-        features: those of ``FEATURES`` that it has, in the table's order.
-        capabilities: precisions and more that OpenVINO lists for it.
+        features: Features of the CPU, in the order of ``FEATURES``.
+        capabilities: Precisions and other capabilities that OpenVINO lists for it.
     """
 
     name: str
@@ -89,9 +89,9 @@ class Cpu:
 
 
 def cpu() -> Cpu:
-    """Return what /proc/cpuinfo and OpenVINO say of this machine.
+    """Return the CPU of this machine as /proc/cpuinfo and OpenVINO describe it.
 
-    OpenVINO honours ONEDNN_MAX_CPU_ISA and /proc/cpuinfo does not: the features are those of the hardware.
+    OpenVINO obeys ONEDNN_MAX_CPU_ISA and /proc/cpuinfo does not: the features are those of the hardware.
     """
     flags = _cpu_flags()
     found = tuple(feature for feature, names in FEATURES.items() if flags & set(names))
@@ -101,7 +101,7 @@ def cpu() -> Cpu:
 
 @cache
 def _cpu_flags() -> frozenset[str]:
-    """Return the flags of the first processor; none where there is no /proc/cpuinfo."""
+    """Return the flags of the first processor; none if there is no /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -124,10 +124,10 @@ def saturates(plan: QuantizationPlan) -> bool:
 
 
 def get_isa(name: str) -> Isa:
-    """Return the instruction set of that name.
+    """Return the instruction set with this name.
 
     Raises:
-        UsageError: there is none, or this machine can't run it.
+        UsageError: There is none, or this machine can't run it.
     """
     key = name.lower().replace("_", "-")
     if key not in ISAS:
@@ -145,11 +145,11 @@ def run_as(isa: str, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run a command on a CPU limited to an instruction set; return its exit code, stdout and stderr.
 
     Args:
-        isa: one of ``ISAS``.
-        argv: program and arguments.
+        isa: Name in ``ISAS``.
+        argv: Program and arguments.
 
     Raises:
-        UsageError: see ``get_isa``.
+        UsageError: See ``get_isa``.
     """
     environment = {**os.environ, LIMIT: get_isa(isa).limit}
     return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What each executed node costs, from the plug-in's own counters."""
+"""Measure the time of each executed node with the plug-in's own counters."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def layer_times(
 ) -> dict[str, float]:
     """Return executed node → milliseconds of one inference; nodes that were fused or folded are absent.
 
-    The names are those of ``executed_nodes``. Median over five blocks of runs, the first runs left out.
+    The names are those of ``executed_nodes``. Times are medians over five blocks of runs, without the first runs.
 
     Args:
-        compiled: with ``PROFILED`` among its properties, and with no runs yet.
-        feeds: at least one; arrays in input order or by input index.
+        compiled: Model compiled with ``PROFILED`` among its properties, and not run yet.
+        feeds: One or more feeds, arrays in input order or by input index.
     """
     request = compiled.create_infer_request()
     stateful = bool(request.query_state())
@@ -52,12 +52,12 @@ def timed_layers(
     feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]],
     aliases: Mapping[str, Sequence[str]],
 ) -> dict[str, tuple[Executed, float | None]]:
-    """Return layer of the IR → the node that ran it, and its milliseconds; layers fused into one node share its time.
+    """Return layer of the IR → executed node and its milliseconds; layers fused into one node share its time.
 
     Args:
-        model: compiled here, in f32, with counters.
-        feeds: at least one.
-        aliases: layer → names that it may run under, as for ``executed_layers``.
+        model: Model, which is compiled in f32 with counters.
+        feeds: One or more feeds.
+        aliases: Mapping from layer to the names it may run under, as for ``executed_layers``.
     """
     compiled = compile_model(model, {**F32, **PROFILED})
     nodes = executed_layers(compiled, aliases)
@@ -66,9 +66,9 @@ def timed_layers(
 
 
 def difference(snapshots: Sequence[Averages]) -> dict[str, float]:
-    """Return the median over consecutive snapshots of what a run between them took.
+    """Return the median over pairs of consecutive snapshots of the time of a run between them.
 
-    The counters are averages since compilation, in whole microseconds: between runs k and n a run took
+    The counters are averages since compilation in whole microseconds: between runs k and n, a run took
     (n·avg_n − k·avg_k) / (n − k), with a rounding error of up to (n + k) / 2(n − k) µs.
     """
     blocks: dict[str, list[float]] = {}
@@ -80,7 +80,7 @@ def difference(snapshots: Sequence[Averages]) -> dict[str, float]:
 
 
 def averages(request: ov.InferRequest) -> dict[str, float]:
-    """Return executed node → average milliseconds since compilation; any request of a one-stream model will do."""
+    """Return executed node → average milliseconds since compilation, from any request of a one-stream model."""
     executed = ov.ProfilingInfo.Status.EXECUTED
     return {
         info.node_name: info.real_time.total_seconds() * 1000

@@ -1,4 +1,4 @@
-"""What this machine can run, and whether models calibrated on it do elsewhere what they do here."""
+"""Diagnose what this machine can run, and whether results measured on it hold on others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REQUIRED = ("openvino", "numpy", "scipy", "onnx", "onnxruntime")
 
 
 def diagnose() -> Doctor:
-    """Ask the CPU, OpenVINO and the installed packages."""
+    """Return what the CPU, OpenVINO and the installed packages support."""
     found, limit = cpu(), os.environ.get(LIMIT, "")
     versions = {"python": platform.python_version(), **{name: version(name) for name in _REQUIRED}}
     precision = default_precision()
@@ -42,16 +42,16 @@ def diagnose() -> Doctor:
 
 
 def missing(packages: Mapping[str, str]) -> list[str]:
-    """Return the requirements of those of an extra's packages that are not installed.
+    """Return the requirements of an extra's packages that are not installed.
 
     Args:
-        packages: package → requirement.
+        packages: Mapping from package to requirement.
     """
     return [requirement for package, requirement in packages.items() if not version(package)]
 
 
 def advice(found: Cpu, limit: str, precision: str) -> list[str]:
-    """Return, one sentence each, whether what is calibrated here holds elsewhere."""
+    """Return sentences on whether results of this machine hold on others."""
     said = []
     if limit:
         said.append(f"{LIMIT} is {limit}: oneDNN uses no newer instructions in this process than that.")
@@ -76,7 +76,7 @@ def advice(found: Cpu, limit: str, precision: str) -> list[str]:
 
 
 def _threads() -> int:
-    """Return how many threads OpenVINO takes for one inference if nobody says."""
+    """Return the number of threads that OpenVINO uses for one inference by default."""
     x = ov.opset13.parameter([1], ov.Type.f32)
     model = make_model([ov.opset13.relu(x)], [x], name="probe")
     compiled = compile_model(model, {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 0, "NUM_STREAMS": 1})

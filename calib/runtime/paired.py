@@ -1,4 +1,4 @@
-"""What interleaved times say: medians, paired ratios with their interval, and whether the machine was too noisy.
+"""Evaluate interleaved times: medians, paired ratios with intervals, and whether the machine was too noisy.
 
 Pure functions of the numbers collected; ``timing.py`` collects them.
 """
@@ -31,7 +31,7 @@ class Median:
     """The median of several values.
 
     Attributes:
-        spread: half the distance between the quartiles, in the value's unit.
+        spread: Half of the interquartile range, in the unit of the value.
     """
 
     value: float
@@ -40,7 +40,7 @@ class Median:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median of paired ratios, and the 95 % interval of that median."""
+    """Median of paired ratios with its 95 % interval."""
 
     value: float
     low: float
@@ -48,19 +48,19 @@ class Ratio:
 
     @property
     def half_width(self) -> float:
-        """Half the interval as a share of the ratio."""
+        """Half the width of the interval as a share of the ratio."""
         return (self.high - self.low) / 2 / self.value
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One model, timed beside the others.
+    """Times of one model, measured beside the others.
 
     Attributes:
-        wall_ms: of one inference (latency), or of one sample (throughput).
+        wall_ms: Wall time of one inference (for latency) or one sample (for throughput).
         cpu_ms: CPU time of the whole process for one inference or sample.
-        speedup: the first model's time over this one's, paired round by round; 1 for the first itself.
-        speedup_cpu: the same of CPU time.
+        speedup: Time of the first model over that of this one, paired round by round; 1 for the first itself.
+        speedup_cpu: The same for CPU time.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Timing:
 
     @property
     def per_second(self) -> float:
-        """Inferences or samples a second of wall time."""
+        """Inferences or samples per second of wall time."""
         return 1000 / self.wall_ms.value
 
 
@@ -80,11 +80,11 @@ class Timings:
     """All models of one interleaved measurement.
 
     Attributes:
-        rounds: how often each model was timed.
-        basis: the time that a claim should use: ``cpu`` where one thread ran on a machine that others used too.
-        noisy: whether a speed-up on that basis is too uncertain for a claim.
-        note: plain sentence; empty where there is nothing to say.
-        layer_ms: model → layer → milliseconds of one inference, of those whose layers were counted.
+        rounds: Number of times that each model was timed.
+        basis: Time to compare: ``cpu`` if one thread ran on a machine that other processes used too, else ``wall``.
+        noisy: Whether a speed-up on that basis is too uncertain for a conclusion.
+        note: Remark, or empty.
+        layer_ms: Mapping from model to layer to milliseconds per inference, for models whose layers were timed.
     """
 
     models: tuple[Timing, ...]
@@ -98,18 +98,18 @@ class Timings:
         return next(timing for timing in self.models if timing.name == name)
 
     def time_ms(self, name: str) -> float:
-        """Return a model's median on the basis."""
+        """Return a model's median time on ``basis``."""
         timing = self[name]
         return (timing.cpu_ms if self.basis == "cpu" else timing.wall_ms).value
 
     def speedup(self, name: str) -> Ratio:
-        """Return a model's speed-up over the first on the basis."""
+        """Return a model's speed-up over the first on ``basis``."""
         timing = self[name]
         return timing.speedup_cpu if self.basis == "cpu" else timing.speedup
 
 
 def median(values: Sequence[float]) -> Median:
-    """Return the median and half the distance between the quartiles."""
+    """Return the median and half of the interquartile range."""
     low, middle, high = np.quantile(np.asarray(values, np.float64), [0.25, 0.5, 0.75])
     return Median(float(middle), float(high - low) / 2)
 
@@ -118,10 +118,11 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
     """Return the median of ``numerators[k] / denominators[k]`` and its distribution-free 95 % interval.
 
     The interval is between two order statistics: with n rounds, (x₍ₖ₎, x₍ₙ₊₁₋ₖ₎) holds the median with probability
-    1 − 2·P(Bin(n, ½) < k); k is the largest that leaves 95 %. Below six rounds there is none: the extremes are given.
+    1 − 2·P(Bin(n, ½) < k); k is the largest that leaves 95 %. Below six rounds there is none, and the extremes are
+    returned.
 
     Raises:
-        UsageError: there are no rounds, not equally many, or a time is not positive.
+        UsageError: There are no rounds, the numbers of rounds differ, or a time is not positive.
     """
     above, below = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
     if above.shape != below.shape or not above.size or not (above > 0).all() or not (below > 0).all():
@@ -134,7 +135,7 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 
 def _rank(count: int, level: float = 0.95) -> int:
-    """Return k of the order statistics, counted from 1."""
+    """Return the k of the order statistics, counted from 1."""
     below = bdtr(np.arange(count // 2 + 1), count, 0.5)  # [k − 1] = P(Bin(n, ½) < k), rising
     return max(1, int(np.count_nonzero(2 * below <= 1 - level)))
 
@@ -145,16 +146,16 @@ def summarize(
     *,
     one_thread: bool = True,
 ) -> Timings:
-    """Turn collected times into medians, speed-ups and a verdict.
+    """Turn collected times into medians, speed-ups and whether they are too noisy.
 
     Args:
-        wall_ms: model → one time a round; round k of all models was measured back to back. Speed-ups are against the
-            first.
-        cpu_ms: the same of CPU time.
-        one_thread: whether one thread ran: only then does CPU time stand for wall time.
+        wall_ms: Mapping from model to one time per round; round k of all models was measured back to back. Speed-ups
+            are relative to the first model.
+        cpu_ms: The same for CPU time.
+        one_thread: Whether one thread ran; only then can CPU time stand in for wall time.
 
     Raises:
-        UsageError: see ``paired_ratio``.
+        UsageError: As for ``paired_ratio``.
     """
     reference = next(iter(wall_ms))
     timings = tuple(
@@ -201,12 +202,12 @@ def _note(basis: Basis, noisy: bool, worst: Timing, reference: str, rounds: int)
 def slower_layers(int8_ms: Mapping[Name, float], float_ms: Sequence[Mapping[Name, float]]) -> list[Name]:
     """Return the layers that took longer in INT8 than in the fastest floating-point precision, in the order given.
 
-    A list to look into, not a verdict: the conversions around a layer are not in its own time, and giving a layer back
-    adds some. Whether the model gains has to be measured as a whole.
+    These are only candidates: a layer's time does not include the conversions around it, and reverting a layer adds
+    some. Whether the model becomes faster has to be measured as a whole.
 
     Args:
-        int8_ms: layer → time in the INT8 model.
-        float_ms: the same of the FP32 model, one mapping for each precision it was timed in (f32, the default).
+        int8_ms: Mapping from layer to its time in the INT8 model.
+        float_ms: The same for the FP32 model, one mapping for each precision it was timed in (f32, the default).
     """
     best = {name: min(times[name] for times in float_ms if name in times) for times in float_ms for name in times}
     return [name for name, time in int8_ms.items() if name in best and time > SLOWER * best[name]]

@@ -1,4 +1,4 @@
-"""The one door to OpenVINO: telemetry blocked, precision explicit, one sample at a time.
+"""The only access to OpenVINO: telemetry is blocked, precision is explicit, and samples run one at a time.
 
 Everything in calib that needs OpenVINO imports it from here: ``from calib.runtime.session import ov``.
 """
@@ -51,7 +51,7 @@ F32: Mapping[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATI
 
 @cache
 def core() -> ov.Core:
-    """Return the process's one Core."""
+    """Return the only Core of the process."""
     return ov.Core()
 
 
@@ -60,20 +60,20 @@ SIMULATED: Mapping[str, Any] = {**F32, "LP_TRANSFORMS_MODE": "NO"}
 
 
 def precision_config(precision: str | None) -> Mapping[str, Any]:
-    """Return how to compile for a float precision; f32 unless another is asked for."""
+    """Return the compile properties for a floating-point precision, f32 by default."""
     return {**F32, "INFERENCE_PRECISION_HINT": precision or "f32"}
 
 
 def default_precision() -> str:
-    """Return what layers in floating point run in on this machine without a hint: f32, bf16 or f16."""
+    """Return the precision of layers in floating point without a hint on this machine: f32, bf16 or f16."""
     return core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
 
 def notice_memory(error: Exception) -> None:
-    """Raise what Python raises where an error of OpenVINO's says that memory ran out: no layer or sample caused it.
+    """Raise MemoryError if an error of OpenVINO says that memory ran out, since then no layer or sample caused it.
 
     Raises:
-        MemoryError: it does.
+        MemoryError: The error says so.
     """
     if re.search(
         r"bad.?alloc|(can't|cannot|could not|failed to|unable to) alloc|out of memory", str(error), re.IGNORECASE
@@ -95,20 +95,21 @@ def read_model(path: Path) -> ov.Model:
 def compile_model(
     model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int | None = None, streams: int = 1
 ) -> ov.CompiledModel:
-    """Compile for the CPU with ``streams`` streams of one thread each by default: bit-identical results.
+    """Compile for the CPU, by default with one thread per stream, which gives bit-identical results.
 
-    More than one thread in a stream changes the last bits of results, so parallelism goes over samples. Without
-    low-precision transformations (a simulation), INT8 weights are made floating-point numbers first.
+    More than one thread per stream changes the last bits of results, so parallelism is over samples. Without
+    low-precision transformations (for a simulation), INT8 weights are converted to floating point first.
 
     Args:
-        model: not edited.
-        config: compile properties beside these two.
-        threads: of all streams together: OpenVINO makes fewer streams where there are fewer threads, without a word.
-        streams: how many samples run at the same time, at most as many as the machine has cores.
+        model: Model, which is not edited.
+        config: Further compile properties.
+        threads: Threads of all streams together; with fewer threads than streams, OpenVINO silently makes fewer
+            streams.
+        streams: Number of samples that run at the same time, at most the number of cores.
 
     Raises:
-        ModelError: the plug-in does not support the model.
-        MemoryError: there is not enough memory for it.
+        ModelError: The plug-in does not support the model.
+        MemoryError: There is not enough memory.
     """
     settings = {"INFERENCE_NUM_THREADS": streams if threads is None else threads, "NUM_STREAMS": streams, **config}
     if settings.get("LP_TRANSFORMS_MODE") == "NO":
@@ -122,10 +123,10 @@ def compile_model(
 
 
 def _with_float_weights(model: ov.Model) -> ov.Model:
-    """Return a clone with each i8 Constant → Convert → Multiply as one f32 Constant, the same numbers.
+    """Return a clone with each i8 Constant → Convert → Multiply as one f32 Constant of the same values.
 
-    OpenVINO 2026.4 makes a 1x1 convolution of such weights behind a Transpose a MatMul, for whatever order of axes the
-    Transpose has: wrong numbers, or shapes that don't fit. With low-precision transformations they are gone by then.
+    OpenVINO 2026.4 turns a 1x1 convolution with such weights after a Transpose into a MatMul, whatever the order of
+    axes: the numbers are wrong, or shapes don't fit. Low-precision transformations remove the pattern before that.
     """
     clone = model.clone()
     for scaled in clone.get_ordered_ops():
@@ -144,7 +145,7 @@ def _with_float_weights(model: ov.Model) -> ov.Model:
 def make_model(
     results: Sequence[ov.Node], parameters: Sequence[ov.Node], sinks: Sequence[ov.Node] = (), name: str = "model"
 ) -> ov.Model:
-    """Build a model of these results; results decide the order of execution.
+    """Build a model of these results, which also decide the order of execution.
 
     OpenVINO's stubs bind the constructor of its private class to the public one, which pyright refuses.
     """
@@ -181,8 +182,8 @@ def body_of(node: ov.Node, index: int = 0) -> ov.Model:
 class Session:
     """A compiled model with one request; state is reset before each sample.
 
-    A simulation of a model with dynamic inputs is compiled for the shapes of each feed: OpenVINO 2026.4 computes
-    FakeQuantize behind a factor or a bias for each channel wrongly where shapes are dynamic.
+    A simulation of a model with dynamic inputs is compiled for the shapes of each feed, because OpenVINO 2026.4
+    computes FakeQuantize after a factor or bias per channel wrongly if shapes are dynamic.
     """
 
     def __init__(self, model: ov.Model, config: Mapping[str, Any] = F32):
@@ -194,7 +195,7 @@ class Session:
 
     @classmethod
     def of(cls, compiled: ov.CompiledModel) -> Self:
-        """Return a session of a model that is compiled already."""
+        """Return a session of a compiled model."""
         session = cls.__new__(cls)
         session._dynamic = None
         session._use(compiled)
@@ -210,7 +211,7 @@ class Session:
         self._stateful = bool(self._request.query_state())
 
     def _compile_for(self, shapes: dict[int, tuple[int, ...]]) -> None:
-        """Compile for these input shapes, unless that was done last time; as it is where it can't be reshaped."""
+        """Compile for these input shapes unless they are those of last time; without reshaping if that fails."""
         if self._dynamic is None or shapes == self._shapes:
             return
         self._shapes, static = shapes, self._dynamic.clone()
@@ -233,19 +234,19 @@ class Session:
 def infer_all(
     compiled: ov.CompiledModel, feeds: Iterable[Mapping[int, NDArray[Any]]]
 ) -> Generator[list[NDArray[Any]], None, None]:
-    """Run every feed, one sample a stream, and yield the outputs of each, in the order of the feeds.
+    """Run every feed, one sample per stream, and yield the outputs of each in the order of the feeds.
 
-    Outputs are views into the memory of a request, valid until the next step: copy what has to last. Everything of
-    Python's runs on the caller's thread. Closing the generator early, as leaving a ``for`` loop over it does, waits for
-    the requests that still run. Waits on requests rather than using AsyncInferQueue: its callbacks run on OpenVINO's
-    threads, and one that is still letting go of the GIL when the interpreter ends aborts the process.
+    Outputs are views into the memory of a request and valid until the next step; copy what has to last. All Python code
+    runs on the caller's thread. Closing the generator early, as leaving a ``for`` loop over it does, waits for the
+    requests that still run. AsyncInferQueue is not used because its callbacks run on OpenVINO's threads: one that is
+    still releasing the GIL when the interpreter ends aborts the process.
 
     Args:
-        compiled: with any number of streams; so many feeds run at the same time.
-        feeds: input index → array; taken one by one, as requests become free.
+        compiled: Compiled model; as many feeds run at the same time as it has streams.
+        feeds: Feeds as mappings from input index to array, read one by one as requests become free.
 
     Raises:
-        RuntimeError: what OpenVINO raises where the model can't run on a feed.
+        RuntimeError: OpenVINO can't run the model on a feed.
     """
     streams = int(compiled.get_property("NUM_STREAMS"))
     requests = [compiled.create_infer_request() for _ in range(streams)]

@@ -1,7 +1,7 @@
-"""Time several models side by side: A B, B A, A B…, so that what disturbs the machine disturbs all of them.
+"""Time several models interleaved (A B, B A, A B…), so that what disturbs the machine disturbs all of them.
 
-Latency is of one inference at a time; throughput is of samples through parallel streams. Every compiled model lives
-for the whole measurement. ``paired.py`` says what the numbers mean.
+Latency is that of one inference at a time; throughput is that of samples through parallel streams. All models stay
+compiled for the whole measurement. ``paired.py`` evaluates the numbers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class TimedModel:
     """A model to time.
 
     Attributes:
-        name: unique among the models.
-        config: compile properties beside threads and streams: ``F32``, or {} for the machine's own precision.
-        aliases: layer → names that it may run under, as for ``executed_layers``: the time of each of these layers is
-            counted too. The counters cost .06 µs a node (2 % of a network of 50 nodes that takes .14 ms).
+        name: Unique name.
+        config: Compile properties besides threads and streams: ``F32``, or {} for the machine's own precision.
+        aliases: Mapping from layer to the names it may run under, as for ``executed_layers``; these layers are timed
+            too. The counters cost 0.06 µs per node (2 % for a network of 50 nodes that takes 0.14 ms).
     """
 
     name: str
@@ -48,12 +48,13 @@ class TimedModel:
 
 @dataclass(frozen=True)
 class Speed:
-    """How INT8 compares with FP32, as a whole and layer by layer.
+    """Speed of INT8 against FP32, for the whole model and layer by layer.
 
     Attributes:
-        int8_ms: layer → milliseconds of one inference in the INT8 model; empty where layers were not asked for.
-        f32_ms: the same of the FP32 model in f32.
-        default_ms: the same in the machine's default precision.
+        facts: Latencies and speed-ups of the whole model.
+        int8_ms: Mapping from layer to milliseconds per inference in the INT8 model; empty if layers were not timed.
+        f32_ms: The same for the FP32 model in f32.
+        default_ms: The same for the FP32 model in the machine's default precision.
     """
 
     facts: SpeedFacts
@@ -72,23 +73,23 @@ def time_models(
     rounds: int = 200,
     seconds: float = 3.0,
 ) -> Timings:
-    """Time the models, interleaved, until ``rounds`` are done or the time is up (never fewer than six).
+    """Time the models interleaved until ``rounds`` are done or the time is up, but at least six rounds.
 
-    With one stream the time is the latency of one inference; with several it is wall time a sample, all streams busy.
-    In round k every model gets feed k (modulo their number); the order turns around each round. State is reset
+    With one stream the time is the latency of one inference; with several it is wall time per sample with all streams
+    busy. In round k every model gets feed k (modulo their number); the order is reversed each round. State is reset
     before each inference.
 
     Args:
-        models: what to time; all stay compiled until the end. Speed-ups are against the first.
-        feeds: one sample each, arrays in input order or by input index; at least one.
-        threads: of one inference where there is one stream, of all streams together otherwise.
-        streams: inferences that run at the same time.
-        batch: samples stacked in one inference; the models are reshaped for it.
-        rounds: at most so many.
-        seconds: wall time to spend, compilation apart.
+        models: Models to time; all stay compiled until the end. Speed-ups are relative to the first.
+        feeds: One or more feeds of one sample each, arrays in input order or by input index.
+        threads: Threads of one inference with one stream, or of all streams together.
+        streams: Number of inferences that run at the same time.
+        batch: Number of samples in one inference; the models are reshaped for it.
+        rounds: Most rounds to run.
+        seconds: Wall time to spend, without compilation.
 
     Raises:
-        UsageError: no feeds, names that aren't unique, or a model that can't take the batch.
+        UsageError: There are no feeds, names are not unique, or a model can't be reshaped for the batch.
     """
     names = [timed.name for timed in models]
     if not models or not feeds or len(set(names)) != len(names):
@@ -112,13 +113,13 @@ def measure_speed(
     """Time INT8 against the FP32 model in f32 and in the machine's default precision.
 
     Args:
-        fp32_model: the model as it came.
-        int8_model: what became of it.
-        feeds: one sample each, at least one.
-        precision: what the layers that stay in floating point in the INT8 model run in: ``f32``, ``bf16``…, or
-            ``default``; the figure for the default is in the note where it is another one.
-        aliases: of the layers to time, as for ``TimedModel``; None for the models as a whole only.
-        seconds: wall time to spend, compilation apart.
+        fp32_model: Model before quantization.
+        int8_model: Model after quantization.
+        feeds: One or more feeds of one sample each.
+        precision: Precision of the layers in floating point of the INT8 model: ``f32``, ``bf16``… or ``default``. If it
+            is not the default, the note has the latency in the default precision.
+        aliases: Names of the layers to time, as for ``TimedModel``; None to time only the models as a whole.
+        seconds: Wall time to spend, without compilation.
     """
     default = default_precision()
     intended = {} if precision in ("default", default) else {**F32, "INFERENCE_PRECISION_HINT": precision}
@@ -160,7 +161,7 @@ def _stack(feed: Feed, batch: int) -> dict[int, NDArray[Any]]:
 
 
 def _batched(timed: TimedModel, batch: int) -> ov.Model:
-    """Return the model reshaped for a batch; itself for one sample."""
+    """Return the model reshaped for a batch; the model itself for one sample."""
     if batch == 1:
         return timed.model
     model = timed.model.clone()
@@ -176,7 +177,7 @@ def _batched(timed: TimedModel, batch: int) -> ov.Model:
 
 
 class _Runner:
-    """A model compiled and warmed up; runs blocks of inferences, as many as fill ``BLOCK_SECONDS``."""
+    """A compiled and warmed-up model that runs blocks of inferences which fill ``BLOCK_SECONDS``."""
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class _Runner:
         self._warm = self._averages()
 
     def __call__(self, number: int) -> int:
-        """Run the block of that round and return how many samples went through."""
+        """Run the block of one round and return the number of samples."""
         self._repeat(number, self._count)
         return self._count * self._batch
 
@@ -254,7 +255,7 @@ def _parallel(compiled: ov.CompiledModel, streams: int) -> Callable[[Mapping[int
 def _measure(
     blocks: Mapping[str, Callable[[int], int]], rounds: int, seconds: float
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return wall and CPU milliseconds a sample, one a round, for each block."""
+    """Return wall and CPU milliseconds per sample, one value per round, for each block."""
     wall: dict[str, list[float]] = {name: [] for name in blocks}
     cpu: dict[str, list[float]] = {name: [] for name in blocks}
     for number in _rounds(max(rounds, MINIMUM_ROUNDS), seconds):

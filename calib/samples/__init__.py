@@ -1,6 +1,6 @@
-"""Samples from files, folders, lists and Python: one file a format.
+"""Samples from files, folders, lists and Python, one file per format.
 
-``calib.samples.open.open_dataset`` opens any of them. This module holds only the table, and imports no numpy.
+``calib.samples.open.open_dataset`` opens any of them. This module holds only the table and does not import numpy.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Format:
-    """One way to give samples.
+    """One format of samples.
 
     Attributes:
-        opener: "module:function" that takes a ``calib.samples.source.Source`` and returns a Dataset.
-        suffixes: file suffixes that name the format; empty for one that has to be named or is a folder.
-        sentence: what it reads, for ``calib data``.
-        options: the keys that may follow the ``?``.
+        opener: Function from a ``calib.samples.source.Source`` to a Dataset, as "module:function".
+        suffixes: File suffixes that imply the format; empty for a format that has to be named or is a folder.
+        sentence: Description of what it reads, for ``calib data``.
+        options: Keys that may follow the ``?``.
     """
 
     opener: str

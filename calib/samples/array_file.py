@@ -1,6 +1,6 @@
-"""One array in a file, read row by row: nothing is trusted, and never more than a row is in memory.
+"""Read one array in a file row by row: the file is not trusted, and at most one row is in memory.
 
-An .npy header is checked against the bytes that are there before anything is allocated. Pickled objects are refused.
+An .npy header is checked against the size of the file before anything is allocated. Pickled objects are refused.
 In an .npz the members are streamed, which checks their CRC; members that are not compressed can also be read by row.
 """
 
@@ -31,24 +31,24 @@ class ArrayFile:
     """An array on disk.
 
     Attributes:
-        name: for messages.
-        shape: of the whole array.
-        dtype: of its values.
-        random_access: whether ``row`` works.
+        name: Name for messages.
+        shape: Shape of the whole array.
+        dtype: Type of the values.
+        random_access: Whether ``row`` works.
     """
 
     def __init__(self, name: str, path: Path, opened: Callable[[], IO[bytes]], size: int, start: int | None):
         """Read and check the header.
 
         Args:
-            name: for messages.
-            path: the file that holds it.
-            opened: opens a stream of the .npy bytes.
-            size: how many bytes the stream has.
-            start: where the .npy bytes start in ``path`` if they are there as they are; else None.
+            name: Name for messages.
+            path: Path of the file that holds the array.
+            opened: Function that opens a stream of the .npy bytes.
+            size: Number of bytes of the stream.
+            start: Position of the .npy bytes in ``path``; None if they are compressed.
 
         Raises:
-            DataError: no .npy data, pickled objects, or fewer bytes than the shape needs.
+            DataError: It is not .npy data, holds pickled objects, or has fewer bytes than the shape needs.
         """
         self.name = name
         self._path = path
@@ -74,7 +74,7 @@ class ArrayFile:
                 raise DataError(f"{self.name!r} of {self._path}: bytes behind the end of the array")
 
     def row(self, number: int) -> NDArray[Any]:
-        """Return one row, read at its place in the file."""
+        """Return one row, read from its position in the file."""
         assert self._start is not None
         if _stamp(self._path) != self._stamp:
             raise DataError(f"{self._path} changed while it was in use. Start again when it is complete")
@@ -86,7 +86,7 @@ class ArrayFile:
         """Return the whole array.
 
         Raises:
-            DataError: above ``LARGEST_WHOLE`` bytes.
+            DataError: It has more than ``LARGEST_WHOLE`` bytes.
         """
         size = math.prod(self.shape) * self.dtype.itemsize
         if size > LARGEST_WHOLE:
@@ -120,7 +120,7 @@ def open_npy_file(path: Path) -> ArrayFile:
     """Return the array in an .npy file.
 
     Raises:
-        DataError: no .npy data, truncated, or with pickled objects.
+        DataError: It is not .npy data, is truncated, or holds pickled objects.
     """
     if not path.is_file():
         raise DataError(f"{path}: not a file")
@@ -131,7 +131,7 @@ def open_npz_members(path: Path) -> dict[str, ArrayFile]:
     """Return the arrays of an .npz file by name.
 
     Raises:
-        DataError: not a zip file, a zip bomb, or a member that is no plain array.
+        DataError: It is not a zip file, is a zip bomb, or a member is not a plain array.
     """
     if not path.is_file():
         raise DataError(f"{path}: not a file")
@@ -167,7 +167,7 @@ def _check_bomb(path: Path, unpacked: int) -> None:
 
 
 def _data_start(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> int | None:
-    """Return where a stored member's bytes start in the file; None for a compressed one."""
+    """Return the position of a stored member's bytes in the file; None if it is compressed."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
         raise DataError(f"{path}: {member.filename!r} is encrypted or packed in a way numpy never writes")
     if member.compress_type != zipfile.ZIP_STORED:
@@ -179,7 +179,7 @@ def _data_start(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -
 
 
 class _Member:
-    """A zip member's stream that closes the archive with it."""
+    """Stream of a zip member that closes the archive with it."""
 
     def __init__(self, path: Path, name: str):
         self._archive = zipfile.ZipFile(path)

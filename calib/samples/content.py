@@ -1,4 +1,4 @@
-"""Samples known by their contents: arrays in files, and whatever Python hands over; ids and choices are by hashes."""
+"""Samples identified by a hash of their contents: arrays in files and Python objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAITING_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where a sample is: the ``offset``-th in the ``item``-th item (an item may hold several stacked samples)."""
+    """Position of a sample: number ``offset`` in item number ``item``, which may hold several stacked samples."""
 
     content: str
     target: str
@@ -32,10 +32,10 @@ class _Entry:
 
 
 class ContentDataset:
-    """Samples out of items that can be iterated again and again; an id is a hash of the normalized feed.
+    """Samples from items that can be iterated more than once; an id is a hash of the normalized feed.
 
-    Shuffling the items, or stacking them by 8, leaves the ids as they are. The first use makes one pass over the items,
-    one item in memory at a time; a later pass that brings other contents is refused.
+    The ids do not change if the items are shuffled or stacked. The first use makes one pass over the items with one
+    item in memory at a time; if a later pass gives other contents, an error is raised.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class ContentDataset:
         """Describe the data; nothing is read yet.
 
         Args:
-            source: for messages and reports.
-            items: each (feed, target) or a feed, as ``split_item`` tells them apart.
-            inputs: what the model takes.
-            at: returns one item by its number; None where only iteration is possible.
-            item_word: what a message calls an item ("row").
+            source: Description for messages and reports.
+            items: Items, each a feed or (feed, target), which ``split_item`` tells apart.
+            inputs: Inputs of the model.
+            at: Function that returns an item by its number; None if items can only be iterated.
+            item_word: Word for an item in messages, such as "row".
         """
         self._source = source
         self._items = items
@@ -64,7 +64,7 @@ class ContentDataset:
 
     @property
     def source(self) -> str:
-        """What the data was made from."""
+        """Description of the data, for messages and reports."""
         return self._source
 
     def __len__(self) -> int:
@@ -74,14 +74,14 @@ class ContentDataset:
         return self.load(sorted(self._entries, key=lambda one: (self._entries[one].item, self._entries[one].offset)))
 
     def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
-        """Return the ids of ``count`` samples (all for None, fewer where there are fewer), chosen by hash, sorted."""
+        """Return the sorted ids of ``count`` samples, or all for None, chosen by a hash; fewer if there are fewer."""
         return choose_ids(self._entries, count, salt)
 
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order.
 
         Raises:
-            DataError: an id is unknown, or the contents changed since the first pass.
+            DataError: An id is unknown, or the contents changed since the first pass.
         """
         entries = self._entries
         for one in ids:
@@ -155,7 +155,7 @@ class ContentDataset:
             yield from self._one_pass(window)
 
     def _one_pass(self, window: Sequence[str]) -> Iterator[Sample]:
-        """Yield the window's samples in order, holding back those that arrive before their turn."""
+        """Yield the samples of the window in order, keeping those that arrive early until it is their turn."""
         wanted: dict[int, list[str]] = {}
         for one in dict.fromkeys(window):
             wanted.setdefault(self._entries[one].item, []).append(one)
@@ -213,7 +213,7 @@ def content_id(feed: Sequence[NDArray[Any]]) -> str:
 
 
 def _update(digest: hashlib.blake2b, data: NDArray[np.uint8]) -> None:
-    """Feed Σ key·(w ⊕ w≫32) mod 2⁶⁴ of each block of words w, and the bytes behind the last whole block as they are."""
+    """Hash Σ key·(w ⊕ w≫32) mod 2⁶⁴ of each block of words w, and the bytes after the last whole block directly."""
     whole = data.size - data.size % (8 * _BLOCK)
     words = data[:whole].view(np.uint64).reshape(-1, _BLOCK)
     # The shift moves high bits down: a product with a word that ends in zeros (a rounded float) keeps few bits else.
@@ -222,7 +222,7 @@ def _update(digest: hashlib.blake2b, data: NDArray[np.uint8]) -> None:
 
 
 def target_id(target: Any) -> str:
-    """Return a short hash of a target, which tells samples of equal contents apart."""
+    """Return a short hash of a target, to tell samples of equal contents apart."""
     if target is None:
         return ""
     if isinstance(target, np.ndarray) and target.dtype.kind not in "O":
@@ -233,7 +233,7 @@ def target_id(target: Any) -> str:
 def number_duplicates(keys: Sequence[tuple[str, str]]) -> list[str]:
     """Return a unique id for each (content id, target id): repeated contents become ``id#2``, ``id#3``….
 
-    Among equal contents the order is that of the target ids, so that it does not depend on the order of arrival.
+    Equal contents are numbered in the order of their target ids, which does not depend on the order of arrival.
     """
     ids = [""] * len(keys)
     seen: dict[str, int] = {}
@@ -245,14 +245,14 @@ def number_duplicates(keys: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def choose_ids(ids: Iterable[str], count: int | None, salt: str = "") -> list[str]:
-    """Return the ``count`` ids (all for None, or where there are fewer) of the smallest sha256(salt + id), sorted."""
+    """Return the ``count`` ids with the smallest sha256(salt + id), sorted; all for None or if there are fewer."""
     if count is None:
         return sorted(ids)
     return sorted(sorted(ids, key=lambda one: _rank(salt, one))[: max(count, 0)])
 
 
 def split_ids(ids: Sequence[str], share: float, salt: str = "") -> tuple[list[str], list[str]]:
-    """Return (kept, held out): ``share`` of the ids, rounded, are held out by their hash. Both are sorted."""
+    """Return (kept, held out), both sorted; the rounded ``share`` of the ids is held out by their hash."""
     held = choose_ids(ids, round(len(ids) * share), salt)
     apart = set(held)
     return sorted(one for one in ids if one not in apart), held

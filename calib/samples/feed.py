@@ -1,4 +1,4 @@
-"""From whatever a user calls a sample to the arrays that the model takes, one sample at a time."""
+"""Convert a user's samples to the arrays that the model takes, one sample at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Arrays = tuple[NDArray[Any], ...]
 
 
 def split_item(item: Any, inputs: Sequence[InputSpec]) -> tuple[Any, Any]:
-    """Return (feed, target) of one item of a user's data; the target is None where there is none.
+    """Return (feed, target) of one item of a user's data; the target is None if there is none.
 
     With one input a pair is (feed, target). With several a tuple is a feed in input order, and a labelled sample is a
     pair whose first element is itself a tuple, a list or a dict. Lists count as tuples (torch's loaders give lists),
@@ -37,16 +37,16 @@ def split_item(item: Any, inputs: Sequence[InputSpec]) -> tuple[Any, Any]:
 def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str) -> list[Arrays]:
     """Return the samples in a feed: each a tuple in input order, with the model's dtypes, ranks and batch axis.
 
-    A batch axis of 1 that was left out is added. Where the model's first axis is 1 or dynamic, a feed stacked by N
-    becomes N samples; with a fixed batch above 1 a feed has to have that batch and is one sample.
+    A missing batch axis of 1 is added. If the model's first axis is 1 or dynamic, a feed of N stacked samples becomes N
+    samples. With a fixed batch above 1, a feed must have that batch and is one sample.
 
     Args:
-        feed: an array (one input), a tuple in input order, or a dict by input name.
-        inputs: what the model takes.
-        where: what messages call the feed, such as "row 12 of data.npz".
+        feed: Array (for one input), tuple in input order, or dict by input name.
+        inputs: Inputs of the model.
+        where: Name of the feed in messages, such as "row 12 of data.npz".
 
     Raises:
-        DataError: a name, number, rank, shape or dtype does not fit, or a value is not finite.
+        DataError: A name, number, rank, shape or dtype does not fit, or a value is not finite.
     """
     arrays = [
         _as_dtype(_as_array(a, spec, where), spec, where)
@@ -61,10 +61,10 @@ def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str) -> list[A
 
 
 def split_target(target: Any, count: int, where: str) -> list[Any]:
-    """Return one target for each of the ``count`` samples that a feed turned out to hold.
+    """Return one target for each of the ``count`` samples in a feed.
 
     Raises:
-        DataError: several samples, and the target is not a sequence of as many.
+        DataError: There are several samples, and the target is not a sequence of as many.
     """
     if count == 1 or target is None:
         return [target] * count
@@ -176,7 +176,7 @@ def _check_finite(cast: NDArray[Any], array: NDArray[Any], spec: InputSpec, wher
 
 
 def _batched(shape: Sequence[int | None]) -> bool:
-    """Whether the first axis is a batch axis to unstack: 1, or dynamic with more axes behind it."""
+    """Return whether the first axis is a batch axis to unstack: 1, or dynamic with more axes after it."""
     return len(shape) > 0 and (shape[0] == 1 or (shape[0] is None and len(shape) > 1))
 
 
@@ -185,7 +185,7 @@ def _fits(shape: Sequence[int], spec: Sequence[int | None]) -> bool:
 
 
 def _by_sample(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]:
-    """Return the array with a new first axis over samples; behind it stands the model's own shape."""
+    """Return the array with a new first axis over samples, followed by the model's own shape."""
     batched = _batched(spec.shape)
     stack = None
     if batched and array.ndim == len(spec.shape) and _fits(array.shape[1:], spec.shape[1:]):
@@ -216,7 +216,7 @@ def _way_out(array: NDArray[Any], spec: InputSpec) -> str:
 
 
 def _stretch(stack: NDArray[Any], count: int, spec: InputSpec, where: str) -> NDArray[Any]:
-    """Return the stack with ``count`` samples, or raise: an input without a batch axis is shared by all samples."""
+    """Return the stack with ``count`` samples or raise; an input without a batch axis is shared by all samples."""
     if len(stack) == count:
         return stack
     if len(spec.shape) == 1 and spec.shape[0] is None and len(stack) == 1 and stack.shape[1] == count:

@@ -1,4 +1,4 @@
-"""Samples in files of their own, one a file: images, .npy and .npz."""
+"""Samples with one file each: images, .npy and .npz."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class FileEntry:
     """One file of a dataset, not yet read.
 
     Attributes:
-        id: its path relative to the dataset, with "/".
-        path: where it is.
-        target: from the list or the class folder.
-        where: for messages.
+        id: Path relative to the dataset, with "/".
+        path: Path of the file.
+        target: Target from the list or the class folder.
+        where: Name of the sample in messages.
     """
 
     id: str
@@ -42,7 +42,7 @@ class FileEntry:
 
 
 class FileDataset:
-    """Samples that are files; choosing among them reads none."""
+    """Dataset of files; choosing samples reads no file."""
 
     def __init__(
         self, source: str, entries: Sequence[FileEntry], read: Callable[[FileEntry], Any], inputs: Sequence[InputSpec]
@@ -54,7 +54,7 @@ class FileDataset:
 
     @property
     def source(self) -> str:
-        """What the data was made from."""
+        """Description of the data, for messages and reports."""
         return self._source
 
     def __len__(self) -> int:
@@ -64,14 +64,14 @@ class FileDataset:
         return self.load(list(self._entries))
 
     def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
-        """Return the ids of ``count`` samples (all for None, fewer where there are fewer), chosen by hash, sorted."""
+        """Return the sorted ids of ``count`` samples, or all for None, chosen by a hash; fewer if there are fewer."""
         return choose_ids(self._entries, count, salt)
 
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order.
 
         Raises:
-            DataError: an id is unknown, a file can't be read or does not fit the model, or holds several samples.
+            DataError: An id is unknown, or a file can't be read, does not fit the model or holds several samples.
         """
         for one in ids:
             entry = self._entries.get(one)
@@ -84,7 +84,7 @@ class FileDataset:
 
 
 class FeedReader:
-    """Turns a file into a feed: an image through ``preprocess``, .npy and .npz as they are."""
+    """Turns a file into a feed: images through ``preprocess``, .npy and .npz unchanged."""
 
     def __init__(self, source: Source):
         self._inputs = source.inputs
@@ -95,7 +95,7 @@ class FeedReader:
         """Return the feed in a file.
 
         Raises:
-            DataError: it can't be read; the message names it.
+            DataError: The file can't be read; the message names it.
         """
         try:
             suffix = entry.path.suffix.lower()
@@ -111,10 +111,10 @@ class FeedReader:
 
     @property
     def preprocess(self) -> Preprocess:
-        """What is done to an image, complete.
+        """Complete preprocessing of an image.
 
         Raises:
-            DataError: the model takes no single image.
+            DataError: The model does not take a single image.
         """
         if self._preprocess is None:
             if len(self._inputs) != 1:
@@ -137,10 +137,10 @@ class FeedReader:
 
 
 def confined(path: Path, root: Path, where: str, way_out: str) -> Path:
-    """Return the path if it is a regular file inside ``root`` once links are followed.
+    """Return the path if, after following links, it is a regular file inside ``root``.
 
     Raises:
-        DataError: missing, not a regular file (a pipe would block, a device never end), or outside.
+        DataError: It is missing, not a regular file (a pipe would block, a device never end), or outside.
     """
     real = path.resolve()
     if not real.is_relative_to(root.resolve()):
@@ -153,10 +153,10 @@ def confined(path: Path, root: Path, where: str, way_out: str) -> Path:
 
 
 def read_classes(source: Source) -> dict[str, int] | None:
-    """Return class name → index from the lines of ``?classes=FILE``, None without that option.
+    """Return class name → index from the lines of ``?classes=FILE``; None without that option.
 
     Raises:
-        DataError: missing, empty, or a name stands twice.
+        DataError: The file is missing or empty, or a name occurs twice.
     """
     text = source.options.get("classes")
     if text is None:

@@ -1,4 +1,4 @@
-"""A folder of images, or of one folder for each class."""
+"""Samples from a folder of images, or of one folder per class."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 def open_images(source: Source) -> Dataset:
     """Return the images of a folder; with class folders the target is the class index.
 
-    Files of other kinds are skipped and counted, hidden ones are not looked at. Links to folders, and to files outside
+    Files of other kinds are skipped and counted, and hidden ones are ignored. Links to folders, and to files outside
     the folder, are refused unless ``?links=follow`` is given.
 
     Raises:
-        DataError: no image, images beside class folders, or a link that leads out.
+        DataError: There is no image, there are images next to class folders, or a link leads outside.
     """
     folder = source.path
     if not folder.is_dir():
@@ -66,7 +66,7 @@ def _images(source: Source, folder: Path) -> list[Path]:
 
 
 def _files(source: Source, folder: Path, follow: bool) -> Iterator[Path]:
-    """Yield all files below the folder, without hidden ones; a folder that was entered already is not entered again."""
+    """Yield all files below the folder, without hidden ones; no folder is entered twice."""
     entered = {folder.resolve()}
     for parent, folders, names in os.walk(folder, followlinks=follow):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -1,4 +1,4 @@
-"""Lists of files with labels: CSV and JSON lines."""
+"""Samples from lists of files with labels: CSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ Row = tuple[int, str, Any]  # (line number, path, label or None)
 def open_csv(source: Source) -> Dataset:
     """Return the files in lines of ``path[,label]``; a header line may name the columns and put them in any order.
 
-    Labels that are all whole numbers are class indices, all numbers are floats, anything else is text.
+    If all labels are whole numbers they are class indices, if all are numbers they are floats, otherwise text.
 
     Raises:
-        DataError: not readable, empty, or a path that is missing or leads out of the list's folder.
+        DataError: The list can't be read or is empty, or a path is missing or outside the list's folder.
     """
     return _open(source, _csv_rows)
 
 
 def open_jsonl(source: Source) -> Dataset:
-    """Return the files in lines of ``{"path": …, "label": …}``; the label is any JSON.
+    """Return the files in lines of ``{"path": …, "label": …}``; the label is any JSON value.
 
     Raises:
-        DataError: not readable, empty, or a path that is missing or leads out of the list's folder.
+        DataError: The list can't be read or is empty, or a path is missing or outside the list's folder.
     """
     return _open(source, _jsonl_rows)
 
@@ -75,7 +75,7 @@ def _entries(source: Source, folder: Path, rows: list[Row]) -> list[FileEntry]:
 
 
 def _relative(path: Path, root: Path) -> str:
-    """Return the path from the root, spelled in one way: "a.png" for "./a.png" and for its absolute path too."""
+    """Return the path from the root in one spelling: "a.png" for "./a.png" and for its absolute path."""
     plain = Path(os.path.normpath(path))
     base = Path(os.path.normpath(root))
     if not plain.is_relative_to(base):  # an absolute path that is spelled through other links than the root
@@ -112,7 +112,7 @@ def _csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
 
 
 def _header(cells: list[str]) -> tuple[int, int | None] | None:
-    """Return the columns of path and label if this is a header line."""
+    """Return the columns of path and label if this line is a header."""
     lowered = [cell.lower() for cell in cells]
     path = next((lowered.index(key) for key in _PATH_KEYS if key in lowered), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""``.npz`` and ``.npy``: arrays with the samples along the first axis, read row by row."""
+"""Samples from ``.npz`` and ``.npy``: arrays with samples along the first axis, read row by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LABELS = "labels"
 
 
 class _Rows:
-    """The rows of several arrays side by side, as items (feed, target)."""
+    """Rows of several arrays side by side, as items (feed, target)."""
 
     def __init__(self, names: Sequence[str], arrays: Sequence[ArrayFile], labels: ArrayFile | None):
         self._names = names
@@ -39,10 +39,10 @@ class _Rows:
 
 
 def open_npz(source: Source) -> Dataset:
-    """Return the samples of an .npz file: arrays named like the inputs, targets in ``labels``.
+    """Return the samples of an .npz file, with arrays named like the inputs and targets in ``labels``.
 
     Raises:
-        DataError: damaged, hostile or empty, no array for an input, or arrays of different lengths.
+        DataError: The file is damaged, hostile or empty, has no array for an input, or arrays of different lengths.
     """
     path = source.path
     members = open_npz_members(path)
@@ -58,7 +58,7 @@ def open_npy(source: Source) -> Dataset:
     """Return the rows of an .npy file as samples of a model with one input.
 
     Raises:
-        DataError: damaged, or the model has several inputs.
+        DataError: The file is damaged, or the model has several inputs.
     """
     if len(source.inputs) != 1:
         names = ", ".join(repr(spec.name) for spec in source.inputs)
@@ -93,7 +93,7 @@ def _labels(source: Source, members: dict[str, ArrayFile]) -> str | None:
 
 
 def _keys(source: Source, members: dict[str, ArrayFile]) -> list[str]:
-    """Return the array for each input: by name, or the only one for the only input."""
+    """Return the name of the array for each input: the same name, or the only array for the only input."""
     found = [_named(spec, members) for spec in source.inputs]
     if len(found) == 1 and found[0] is None and len(members) == 1:
         return list(members)

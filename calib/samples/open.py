@@ -1,4 +1,4 @@
-"""Open samples, whatever form they come in: DATA, ``python:module:function``, or Python objects."""
+"""Open samples given as DATA, ``python:module:function`` or Python objects."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def open_dataset(
     allow_python: bool = True,
     preprocess: Preprocess | None = None,
 ) -> Dataset:
-    """Return the dataset behind a DATA argument or a Python object.
+    """Return the dataset given by a DATA argument or a Python object.
 
     The feeds of its samples are tuples of arrays in input order, with the model's own dtypes and batch axis.
 
     Args:
-        data: ``[format:]PATH[?key=value&…]``, a path, or a re-iterable of samples: each an array, a tuple in input
-            order or a dict by input name; with one input a pair is (feed, target), with several ((…), target).
-            Paths and ``python:`` modules start from the working folder.
-        inputs: what the model takes.
-        allow_python: whether a ``python:`` source is run.
-        preprocess: how images become feeds; what it leaves open follows from the model's input.
+        data: Samples as ``[format:]PATH[?key=value&…]``, a path, or an iterable that can be read more than once. A
+            sample is an array, a tuple in input order or a dict by input name; with one input a pair is (feed, target),
+            with several it is ((…), target). Paths and ``python:`` modules are relative to the working folder.
+        inputs: Inputs of the model.
+        allow_python: Whether a ``python:`` source may run.
+        preprocess: Preprocessing of images; what it does not set follows from the model's input.
 
     Raises:
-        DataError: there is no such data, or it is no set of samples. What is inside may raise later, when it is read.
-        UsageError: the format or an option is unknown, or the source runs code and may not.
+        DataError: There is no such data, or it is not a set of samples. Samples are read, and may raise, later.
+        UsageError: The format or an option is unknown, or the source would run code and may not.
     """
     if not isinstance(data, str | os.PathLike):
         return open_iterable(data, inputs)
@@ -56,10 +56,10 @@ def open_dataset(
 
 
 def open_iterable(data: Iterable[Any], inputs: Sequence[InputSpec], source: str = "") -> Dataset:
-    """Return the samples of a list, an array (samples first) or an object whose ``__iter__`` starts anew.
+    """Return the samples of a list, an array (samples first) or an object that can be iterated more than once.
 
     Raises:
-        DataError: it is one sample and not a set of them, can't be iterated, or can be iterated only once.
+        DataError: It is a single sample, can't be iterated, or can be iterated only once.
     """
     source = source or f"the {type(data).__name__} given"
     if isinstance(data, Mapping):
@@ -84,8 +84,8 @@ def open_python(source: Source) -> Dataset:
     """Import ``module:function``, call the function and open what it returns.
 
     Raises:
-        DataError: the function raised, or does not return samples.
-        UsageError: it is not written as module:function, or can't be imported.
+        DataError: The function raised an error, or does not return samples.
+        UsageError: It is not of the form module:function, or can't be imported.
     """
     function = load_object(source.place, source.text, Path())
     if not callable(function):
@@ -98,7 +98,7 @@ def open_python(source: Source) -> Dataset:
 
 
 class _Indexed:
-    """An object with ``__getitem__`` and ``__len__`` alone (torch's datasets), whose end is told by its length."""
+    """Items of an object with only ``__getitem__`` and ``__len__``, such as torch's datasets."""
 
     def __init__(self, data: Any):
         self._data = data
@@ -111,7 +111,7 @@ class _Indexed:
 
 
 class InMemory:
-    """Keeps the samples of a dataset once they were loaded; what does not fit in ``LIMIT`` is loaded anew each time."""
+    """Keeps loaded samples of a dataset in memory, up to ``LIMIT``; others are loaded each time."""
 
     def __init__(self, dataset: Dataset):
         self._dataset = dataset
@@ -120,7 +120,7 @@ class InMemory:
 
     @property
     def source(self) -> str:
-        """What it was made from."""
+        """Description of the data, for messages and reports."""
         return self._dataset.source
 
     def __len__(self) -> int:
@@ -130,7 +130,7 @@ class InMemory:
         return iter(self._dataset)
 
     def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
-        """Choose as the dataset does."""
+        """Return the ids that the dataset chooses."""
         return self._dataset.choose(count, salt)
 
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:

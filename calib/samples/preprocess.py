@@ -1,4 +1,4 @@
-"""From an image to a feed, on the host: color, size, axes, mean and scale, in that order."""
+"""Turn an image into a feed on the host: color, size, mean and scale, and axes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes a feed. What is None follows from the model's input, see ``resolve``.
+    """How an image becomes a feed. Fields that are None follow from the model's input, see ``resolve``.
 
     The steps: color → ``resize_short`` → ``resize`` → ``crop`` → ``(x − mean) / scale`` → dtype → layout. An
     orientation in the EXIF data is not applied, as in torchvision.
 
     Attributes:
-        layout: "NCHW" or "NHWC".
-        color: "rgb", "bgr" or "gray".
-        resize: (height, width) to stretch to.
-        resize_short: size of the shorter side, the ratio kept (as in torchvision's Resize(256)).
-        crop: (height, width) cut out of the middle.
+        layout: Layout of the feed, "NCHW" or "NHWC".
+        color: Order of channels, "rgb", "bgr" or "gray".
+        resize: Size (height, width) to stretch to.
+        resize_short: Length of the shorter side, keeping the aspect ratio (as in torchvision's Resize(256)).
+        crop: Size (height, width) of the centre crop.
         filter: Pillow's filter for both resizings, with its antialiasing.
-        mean: for each channel in the order of ``color``, on values 0..255; subtracted first, as Model Optimizer did.
-        scale: for each channel, on values 0..255; divided by. (torchvision's figures times 255.)
-        dtype: of the feed; the input's own for None.
+        mean: Mean of each channel in the order of ``color``, on values 0..255; subtracted first, as in Model Optimizer.
+        scale: Divisor of each channel, on values 0..255 (torchvision's std times 255).
+        dtype: Type of the feed; None for that of the input.
     """
 
     layout: str | None = None
@@ -64,14 +64,14 @@ class Preprocess:
             raise UsageError(f"preprocess.scale: values are divided by it, so none may be 0, got {self.scale!r}")
 
     def resolve(self, spec: InputSpec) -> Preprocess:
-        """Return a copy with everything set that follows from the model's input: layout, color, size, dtype.
+        """Return a copy with layout, color, size and dtype set from the model's input.
 
-        Without ``resize`` and ``crop`` an image is brought to the input's height and width where these are fixed: cut
-        out of the middle after ``resize_short``, stretched without it.
+        Without ``resize`` and ``crop`` an image gets the input's height and width if these are fixed: by a centre crop
+        after ``resize_short``, or by stretching without it.
 
         Raises:
-            DataError: the input is no image, or does not have the size or channels that were asked for.
-            UsageError: mean or scale do not fit the channels or the dtype.
+            DataError: The input is not an image, or does not have the size or channels asked for.
+            UsageError: ``mean`` or ``scale`` does not fit the channels or the dtype.
         """
         layout = self.layout or _layout(spec)
         shape = spec.shape
@@ -90,10 +90,10 @@ class Preprocess:
         return made
 
     def apply(self, image: Image.Image) -> NDArray[Any]:
-        """Return the feed, without a batch axis: (C, H, W) or (H, W, C). ``resolve`` comes first.
+        """Return the feed without a batch axis, (C, H, W) or (H, W, C); call ``resolve`` first.
 
         Raises:
-            DataError: the image is smaller than the crop, or of a kind that Pillow can't bring to 8 bits.
+            DataError: The image is smaller than the crop, or Pillow can't convert it to 8 bits.
         """
         assert self.layout and self.color and self.dtype
         image = self._sized(_eight_bit(image).convert(COLORS[self.color]))
@@ -109,7 +109,7 @@ class Preprocess:
         return np.ascontiguousarray(values, dtype=np.dtype(self.dtype))
 
     def without_arithmetic(self) -> Preprocess:
-        """Return the geometry alone, in u8: for a model that has mean and scale embedded."""
+        """Return only the steps up to the crop, in u8, for a model that has mean and scale embedded."""
         return replace(self, mean=None, scale=None, dtype="uint8")
 
     def _sized(self, image: Image.Image) -> Image.Image:

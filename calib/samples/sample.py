@@ -1,4 +1,4 @@
-"""A sample, and what every data format hands over."""
+"""Samples, and the interface of data formats."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Sample:
     """One item of a dataset.
 
     Attributes:
-        feed: an array (one input), a tuple in input order, or a dict by input name.
-        target: whatever the metric compares with (label, mask, text, boxes…); None where there is none.
-        id: stable identity: the path relative to the dataset, or a hash of the contents for arrays. It does not
-            depend on the order of a listing.
-        where: for messages: "row 12 of data.npz", "cats/3.png".
+        feed: Array (for one input), tuple in input order, or dict by input name.
+        target: Value that the metric compares with (label, mask, text, boxes…); None if there is none.
+        id: Stable identity: the path relative to the dataset, or a hash of the contents for arrays. It does not depend
+            on the order of a listing.
+        where: Name in messages, such as "row 12 of data.npz" or "cats/3.png".
     """
 
     feed: Feed
@@ -32,14 +32,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of the model, as far as samples have to fit it.
+    """The properties of a model input that samples have to match.
 
     Attributes:
-        name: what messages call it, and the first name looked for in dicts and .npz files.
-        names: all its tensor names; empty for an unnamed input.
-        shape: with the batch axis first; None for a dynamic dimension.
-        dtype: what a feed is cast to, where nothing is lost by it.
-        layout: "NCHW", "NHWC"… where the model declares one; "" where it does not.
+        name: Name in messages, and the first name looked up in dicts and .npz files.
+        names: All tensor names of the input; empty if it is unnamed.
+        shape: Shape with the batch axis first; None for a dynamic dimension.
+        dtype: Type that a feed is cast to if no value changes.
+        layout: Layout that the model declares, such as "NCHW" or "NHWC"; "" if none.
     """
 
     name: str
@@ -54,11 +54,11 @@ class InputSpec:
 
 
 class Dataset(Protocol):
-    """A re-iterable set of samples, loaded one at a time."""
+    """A set of samples that can be iterated more than once, loaded one at a time."""
 
     @property
     def source(self) -> str:
-        """What it was made from, for messages and reports."""
+        """Description of the data, for messages and reports."""
         ...
 
     def __len__(self) -> int: ...
@@ -66,7 +66,7 @@ class Dataset(Protocol):
     def __iter__(self) -> Iterator[Sample]: ...
 
     def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
-        """Return the ids of ``count`` samples (all for None) with the smallest ``hash(salt + id)``, in id order."""
+        """Return the sorted ids of ``count`` samples, or all for None, with the smallest ``hash(salt + id)``."""
         ...
 
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:

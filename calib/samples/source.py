@@ -1,4 +1,4 @@
-"""What stands in a DATA argument: ``[format:]PATH[?key=value&…]``, taken apart and checked."""
+"""Parse and check DATA arguments: ``[format:]PATH[?key=value&…]``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from calib.samples.sample import InputSpec
 
 @dataclass(frozen=True)
 class Source:
-    """One DATA argument, and what an opener needs beside it.
+    """A parsed DATA argument, and what else an opener needs.
 
     Attributes:
-        text: as the user wrote it, for messages.
-        format: a name of ``FORMATS``.
-        place: the path, or "module:function".
-        options: what followed the ``?``.
-        inputs: the model's inputs.
-        base: the folder that a relative path starts from.
-        preprocess: how an image becomes a feed; None leaves everything to the model's input.
+        text: Argument as the user wrote it, for messages.
+        format: Name in ``FORMATS``.
+        place: Path, or "module:function".
+        options: Options after the ``?``.
+        inputs: Inputs of the model.
+        base: Folder that relative paths start from.
+        preprocess: Preprocessing of images; None to derive it all from the model's input.
     """
 
     text: str
@@ -37,10 +37,10 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """The place as a path that exists.
+        """Path of the data, which exists.
 
         Raises:
-            DataError: there is nothing at that path.
+            DataError: There is nothing at that path.
         """
         return self.existing(self.place)
 
@@ -48,7 +48,7 @@ class Source:
         """Return ``text`` as a path from ``base``.
 
         Raises:
-            DataError: there is nothing at that path.
+            DataError: There is nothing at that path.
         """
         path = self.base / Path(text).expanduser()
         if not path.exists():
@@ -59,12 +59,12 @@ class Source:
 def parse_source(
     text: str, inputs: Sequence[InputSpec], base: Path | None = None, preprocess: Preprocess | None = None
 ) -> Source:
-    """Take a DATA argument apart.
+    """Parse a DATA argument.
 
     Raises:
-        DataError: the path does not exist.
-        UsageError: it is empty, the format is unknown or can't be told from the name, or an option is not one of the
-            format's.
+        DataError: The path does not exist.
+        UsageError: It is empty, the format is unknown or can't be told from the name, or the format has no such
+            option.
     """
     base = base or Path()
     name, colon, rest = text.partition(":")

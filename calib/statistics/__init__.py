@@ -1,1 +1,1 @@
-"""What is measured of activations on the calibration dataset, and where it is kept."""
+"""Collect statistics of activations over the calibration samples, and keep them in files."""

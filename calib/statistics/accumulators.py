@@ -17,9 +17,9 @@ _BINS = 256 // _BIN
 
 
 class ExactSum:
-    """Sums of float32 vectors without any rounding, so that no order of additions can matter.
+    """Sums of float32 vectors without rounding, so that the order of additions does not matter.
 
-    A fixed-point accumulator in pieces (Kulisch; Neal, "Fast exact summation using small and large
+    This is a fixed-point accumulator in pieces (Kulisch; Neal, "Fast exact summation using small and large
     superaccumulators", 2015): each value goes, as an integer, to the piece of its exponent. It holds 2^24 vectors.
     """
 
@@ -27,7 +27,7 @@ class ExactSum:
         self._pieces = np.zeros((_BINS, size), np.int64)
 
     def add(self, rows: NDArray[np.float32], where: NDArray[np.bool_] | None = None) -> None:
-        """Add finite vectors ``(number, size)``; what is not in ``where`` counts 0 and need not be finite."""
+        """Add finite vectors ``(number, size)``; values not in ``where`` count as 0 and need not be finite."""
         if where is not None:
             rows = np.where(where, rows, np.float32(0))
         # int32 views throughout: several times faster than frexp and ldexp
@@ -43,7 +43,7 @@ class ExactSum:
             self._pieces[piece] += np.where(pieces == piece, integer, 0).sum(axis=0)
 
     def total(self) -> NDArray[np.float64]:
-        """Return the sums as float64; within 2^-52 relative of exact where the terms do not cancel."""
+        """Return the sums as float64, exact to 2^-52 relative if the terms do not cancel."""
         result = np.zeros(self._pieces.shape[1], np.float64)
         for number, piece in enumerate(self._pieces):  # small ones first, always in this order
             result += np.ldexp(piece.astype(np.float64), number * _BIN - 150)
@@ -51,11 +51,11 @@ class ExactSum:
 
 
 class CodeCounts:
-    """How often each top-16-bit code of float32 was seen; grows to the codes in use.
+    """Counts of the top-16-bit codes of float32 values, for the codes in use.
 
-    Dense over all codes it would be 512 KiB a tensor. Most data is zero or within a few dozen powers of two, so each
-    sign keeps a window of codes, and its zero apart. To count takes as long as there are codes, however few the values:
-    they are gathered first.
+    Counts for all codes would take 512 KiB per tensor. Most data is zero or within a few dozen powers of two, so each
+    sign keeps a window of codes, with zero apart. Counting takes time in proportion to the number of codes, however few
+    the values, so values are gathered first.
     """
 
     def __init__(self) -> None:
@@ -64,14 +64,14 @@ class CodeCounts:
         self._values = 0
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Count finite values, a contiguous vector."""
+        """Count the finite values of a contiguous vector."""
         self._waiting.append(values.view(np.uint16)[_UPPER::2].copy())
         self._values += len(values)
         if self._values >= _GATHERED:
             self._flush()
 
     def histogram(self) -> Histogram:
-        """Return what was counted, sparse."""
+        """Return the counts as a sparse histogram."""
         self._flush()
         found = [window.sparse(sign * _NEGATIVE) for sign, window in enumerate(self._signs)]
         codes, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -112,7 +112,7 @@ class _Window:
             self.counts[low - self.low : len(counts) - self.low] += counts[low:]
 
     def sparse(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return codes and counts where there are any; ``first`` is the code of this sign's zero."""
+        """Return the codes and counts that are not zero; ``first`` is the code of zero for this sign."""
         counts = np.concatenate([[self.zero], self.counts])
         codes = np.concatenate([[0], np.arange(self.low, self.low + len(self.counts))])
         used = counts > 0

@@ -1,4 +1,4 @@
-"""One pass over the calibration dataset: what every estimator and correction needs of every tensor."""
+"""Collect the statistics of tensors that estimators and corrections need, in one pass over the samples."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def collect(
     streams: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> dict[TensorId, TensorSummary]:
-    """Run every sample through an instrumented clone of ``model`` and return what was asked for.
+    """Run every sample through an instrumented clone of ``model`` and return a summary of each tensor.
 
     The result is the same to the last bit for any number of streams and any order of the samples. Each sample runs
     at the model's own batch, in f32, on one thread, from a fresh state.
 
     Args:
-        model: not edited; its friendly names are unique.
-        needs: what to collect of which tensor. Extremes are always collected. A tensor that can't be tapped (not
-            f32) or was empty in every sample is missing from the result.
-        feeds: the samples, one at a time, at the model's own batch. Without a length, histograms take more of each
-            sample.
-        streams: how many samples run at the same time, on one thread each.
-        progress: called with the number of samples finished so far.
+        model: Model with unique friendly names; it is not edited.
+        needs: Statistics to collect of each tensor; extremes are always collected. A tensor that can't be tapped
+            (because it is not f32), or was empty in every sample, is missing from the result.
+        feeds: Samples, one at a time, at the model's own batch. If their number is unknown, histograms take more values
+            of each sample.
+        streams: Number of samples that run at the same time, on one thread each.
+        progress: Function called with the number of samples finished so far.
 
     Raises:
-        DataError: there are no samples, or a tensor is not finite (names the sample and the first such tensor).
-        StatisticsError: a tensor isn't in the model.
+        DataError: There are no samples, or a tensor is not finite (the message names the sample and the first tensor).
+        StatisticsError: A tensor isn't in the model.
     """
     samples = len(feeds) if isinstance(feeds, Sized) else None
     tapped, taps = tap(model, needs, sampled(needs, samples))
@@ -123,7 +123,7 @@ class _Flight:
     def check_suspects(self) -> None:
         """Look at suspects closely: raise DataError if a tensor is really not finite.
 
-        A sum of large finite numbers overflows too: such a sample is acquitted.
+        A sum of large finite numbers can overflow too; such a sample is accepted.
         """
         while self._suspects:
             index, tensors = self._suspects.pop()
@@ -135,7 +135,7 @@ class _Flight:
 
 
 def _values(model: ov.Model, tensor: TensorId, arrays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Return one tensor of one sample; slow and small: compiles the model for this tensor alone."""
+    """Return one tensor of one sample by compiling the model for this tensor alone, which is slow."""
     request = compile_model(expose(model, lambda view: [view.output(tensor)])).create_infer_request()
     request.infer(dict(enumerate(arrays)))
     return np.array(request.get_output_tensor(0).data)

@@ -1,4 +1,4 @@
-"""Summaries on disk, so that another estimator or a replay needs no inference: an .npz without pickles."""
+"""Save and load summaries as .npz without pickles, so that another estimator or a replay needs no inference."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def save_summaries(path: str | Path, summaries: Mapping[TensorId, TensorSummary]
     """Write summaries atomically; the bytes depend on the summaries and the fingerprint only.
 
     Args:
-        path: the file; a suffix is not added.
-        summaries: by tensor.
-        fingerprint: what they are valid for: the model's file bytes and the settings.
+        path: Path of the file; no suffix is added.
+        summaries: Mapping from tensor to summary.
+        fingerprint: Hash of everything that they depend on: the bytes of the model file and the settings.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: The file can't be written.
     """
     target = Path(path)
     ordered = [summaries[tensor] for tensor in sorted(summaries)]
@@ -58,10 +58,10 @@ def save_summaries(path: str | Path, summaries: Mapping[TensorId, TensorSummary]
 
 
 def load_summaries(path: str | Path, fingerprint: str) -> dict[TensorId, TensorSummary]:
-    """Read what ``save_summaries`` wrote, if it is valid for ``fingerprint``.
+    """Return the summaries in a file, if they are valid for ``fingerprint``.
 
     Raises:
-        StatisticsError: the file can't be read, or belongs to another model or other settings.
+        StatisticsError: The file can't be read, or belongs to another model or other settings.
     """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:  # np.load leaks it on a bad zip

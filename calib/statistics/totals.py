@@ -1,4 +1,4 @@
-"""The running totals over samples, extremes and histograms: read from the instrumented model's flat output."""
+"""Running totals over samples, read from the instrumented model's flat output: extremes and histograms."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BUFFER = 1 << 20
 
 
 class Extremes:
-    """Totals over samples; all of them independent of the order in which samples are added.
+    """Extremes and their means over samples, independent of the order in which samples are added.
 
     Attributes:
-        samples: how many samples were added.
+        samples: Number of samples added.
     """
 
     def __init__(self, taps: Taps):
@@ -45,7 +45,7 @@ class Extremes:
         self._used = 0
 
     def add(self, flat: NDArray[np.float32]) -> tuple[int, ...]:
-        """Add a sample; return the tensors (indices, ascending) whose values look not finite."""
+        """Add a sample; return the ascending indices of tensors whose values may not be finite."""
         row = self._buffer[self._used]
         self._row.read(flat, row)
         self._used += 1
@@ -76,7 +76,7 @@ class Extremes:
         self._sums.add(terms, None if counted.all() else counted)
 
     def summaries(self) -> list[TensorSummary]:
-        """Return what was kept of each tensor that held a value in at least one sample; no histograms."""
+        """Return the summary, without a histogram, of each tensor that held a value in at least one sample."""
         self._flush()
         counts = np.maximum(self._seen, 1)
         mean_high, mean_low = (part / counts for part in np.split(self._sums.total(), 2))
@@ -101,14 +101,14 @@ class Extremes:
 
 
 class _Layout:
-    """Where the values of one kind lie among each other.
+    """Positions of the values of one kind.
 
     Attributes:
-        size: number of values over all tensors.
-        sizes: number of values of each tensor, 0 where it has none.
-        first: position of each tensor's first value.
-        owner: the tensor of each value.
-        per_channel: whether a tensor's values are one a channel.
+        size: Number of values over all tensors.
+        sizes: Number of values of each tensor, 0 if it has none.
+        first: Position of the first value of each tensor.
+        owner: Tensor of each value.
+        per_channel: Whether a tensor has one value per channel.
     """
 
     def __init__(self, sizes: NDArray[np.int64], per_channel: list[bool]):
@@ -119,7 +119,7 @@ class _Layout:
         self.first = np.cumsum(sizes) - sizes
 
     def part(self, tensor: int) -> slice:
-        """Return where a tensor's values lie."""
+        """Return the positions of a tensor's values."""
         return slice(int(self.first[tensor]), int(self.first[tensor] + self.sizes[tensor]))
 
 
@@ -135,7 +135,7 @@ class _Row:
         self._places = self._known = np.zeros(0, np.int64)
 
     def layout(self, kind: Kind, like: _Layout | None = None) -> _Layout:
-        """Append the values of one kind; with ``like``, a tensor without them has as many zeros as there."""
+        """Append the values of one kind; with ``like``, a tensor without values gets as many zeros as in ``like``."""
         tensors = len(self._taps.tensors)
         sizes, position = np.zeros(tensors, np.int64), np.full(tensors, -1)
         per_channel = [False] * tensors
@@ -172,24 +172,24 @@ SAMPLES, TURNS = 64, 4
 
 
 def turns(samples: int | None) -> int:
-    """Return the period in which tensors take turns at being counted; 1 where every sample counts for all."""
+    """Return the number of groups that tensors are counted in, one group per sample; 1 if all are counted in each."""
     return 1 if samples is None else max(1, min(TURNS, samples // SAMPLES))
 
 
 def turn(sample_id: str, occurrence: int, period: int) -> int:
-    """Return which tensors a sample is counted for: from its id, so that order can't matter.
+    """Return the group of tensors that a sample is counted for; it follows from the id, so that order does not matter.
 
     Args:
-        sample_id: the sample's id.
-        occurrence: how many samples with this id came before (equal ids are equal samples).
-        period: see ``turns``.
+        sample_id: Id of the sample.
+        occurrence: Number of earlier samples with this id (equal ids are equal samples).
+        period: Number of groups, see ``turns``.
     """
     text = sample_id if occurrence == 0 else f"{sample_id}\0{occurrence}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") % period
 
 
 def sampled(needs: Mapping[TensorId, Need], samples: int | None) -> dict[TensorId, int]:
-    """Return about how many values of one sample are counted, for every tensor that needs a histogram."""
+    """Return the approximate number of values of one sample that are counted, for each tensor with a histogram."""
     wanted = [tensor for tensor, need in needs.items() if need.histogram]
     if not wanted:
         return {}
@@ -202,7 +202,7 @@ class Counting:
     """Histograms of tensors, independent of the order in which samples are added.
 
     Attributes:
-        period: in how many turns the tensors are counted.
+        period: Number of groups that the tensors are counted in.
     """
 
     def __init__(self, period: int):
@@ -211,12 +211,12 @@ class Counting:
         self._samples: dict[TensorId, int] = {}
 
     def add(self, taps: Taps, flat: NDArray[np.float32], whose: int) -> None:
-        """Count a sample's values for the tensors whose turn it is.
+        """Count a sample's values for the tensors of its group.
 
         Args:
-            taps: what ``flat`` holds.
-            flat: the first output of the instrumented model.
-            whose: the sample's turn.
+            taps: Description of what ``flat`` holds.
+            flat: First output of the instrumented model.
+            whose: Group of the sample.
         """
         starts = taps.starts(flat)
         rank = -1
@@ -234,7 +234,7 @@ class Counting:
                 self._samples[tensor] = self._samples.get(tensor, 0) + 1
 
     def added_to(self, summary: TensorSummary) -> TensorSummary:
-        """Return the summary with its histogram, if its tensor was counted."""
+        """Return the summary with a histogram, if its tensor was counted."""
         counts = self._counts.get(summary.tensor)
         if counts is None:
             return summary
