@@ -29,7 +29,7 @@ from calib.runtime.session import ov
 from calib.zoo.commands import Zoo, open_zoo, run
 from calib.zoo.cost import seconds_of
 from calib.zoo.jobs import JobStore
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.output import Output
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Folders, Supervisor, enter
@@ -67,14 +67,14 @@ class _Instant:
         self._tasks = []
 
 
-def jobs_of(folder: Path, count: int) -> list[Job]:
+def jobs_of(folder: Path, count: int) -> list[ZooJob]:
     """Make jobs whose models are a few bytes, each other's different."""
     jobs = []
     for number in range(count):
         path = folder / f"m{number:05}.onnx"
         path.write_bytes(f"model {number}".encode())
         os.utime(path, (1e9, 1e9))  # settled: a file of this second is read again
-        jobs.append(Job(path.stem, path.name, str(path), str(folder), "data.npz", retries=0))
+        jobs.append(ZooJob(path.stem, path.name, str(path), str(folder), "data.npz", retries=0))
     return jobs
 
 
@@ -110,7 +110,7 @@ def supervisor(folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
-def _heartbeat(path: Path, jobs: list[Job]) -> float:
+def _heartbeat(path: Path, jobs: list[ZooJob]) -> float:
     """Return the milliseconds in which the lease of one of many running jobs is renewed."""
     with JobStore(path) as store:
         store.enter([(job.name, job.name, job) for job in jobs], [job.name for job in jobs])

@@ -15,7 +15,7 @@ from calib.python_object import names_code, refusal
 from calib.report.numbers import plural
 from calib.zoo.cost import expected, learned, seconds_of
 from calib.zoo.jobs import DONE, JobRow, JobStore
-from calib.zoo.make_jobs import Job, make_jobs
+from calib.zoo.make_jobs import ZooJob, make_jobs
 from calib.zoo.manifest import mistakes, named_code, read_manifest
 from calib.zoo.output import Output
 from calib.zoo.process import Local
@@ -34,7 +34,7 @@ class Zoo:
         document: the manifest as it was read.
     """
 
-    jobs: list[Job]
+    jobs: list[ZooJob]
     folders: Folders
     output: Output
     document: Document
@@ -63,7 +63,7 @@ class Planned:
         guessed: no attempt of it was done yet.
     """
 
-    job: Job
+    job: ZooJob
     status: str
     seconds: float | None
     memory: float | None
@@ -110,7 +110,7 @@ def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> Job
     return JobStore(zoo.folders.store) if lease is None else JobStore(zoo.folders.store, lease=lease)
 
 
-def plan(zoo: Zoo, chosen: Sequence[Job], store: JobStore) -> tuple[list[Planned], int]:
+def plan(zoo: Zoo, chosen: Sequence[ZooJob], store: JobStore) -> tuple[list[Planned], int]:
     """Return what a run would do, with what it is expected to cost, and how many ended jobs that was learned from."""
     done = set(enter(store, chosen, [job.name for job in zoo.jobs], zoo.output))
     left = {row.key for row, _ in store.abandoned()}
@@ -131,7 +131,7 @@ def plan(zoo: Zoo, chosen: Sequence[Job], store: JobStore) -> tuple[list[Planned
 
 def run(
     zoo: Zoo,
-    chosen: Sequence[Job],
+    chosen: Sequence[ZooJob],
     notice: Callable[[str], None],
     *,
     runner: Runner | None = None,
@@ -167,20 +167,20 @@ def run(
             return store.chosen()
 
 
-def code_of(job: Job) -> list[str]:
+def code_of(job: ZooJob) -> list[str]:
     """Return each ``python:module:name`` that a job runs."""
     given = (job.calibration, job.validation, job.settings.get("metric"))
     return [str(text) for text in given if names_code(text)]
 
 
-def _refuse_code(document: Document, chosen: Sequence[Job]) -> None:
+def _refuse_code(document: Document, chosen: Sequence[ZooJob]) -> None:
     """Raise an error that names every place of code that these jobs would run."""
     used = {text for job in chosen for text in code_of(job)}
     if found := [(place, refusal(text)) for place, text in named_code(document) if text in used]:
         raise mistakes(document, found)
 
 
-def default_slots(jobs: Sequence[Job]) -> int:
+def default_slots(jobs: Sequence[ZooJob]) -> int:
     """Return how many jobs run at a time unless it is said: the cores, shared by the jobs' threads."""
     return max(1, len(os.sched_getaffinity(0)) // max([job.threads for job in jobs], default=1))
 

@@ -20,7 +20,7 @@ from calib.errors import CalibError
 from calib.graph.layers import LAYERS, LayerRule
 from calib.samples.source import parse_source
 from calib.zoo.jobs import Attempt
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.urls import is_url, parts
 
 # Measured on one core of a Xeon of 2023 (AVX-512) with networks of 3 to 700 million multiplications and 10 to 62
@@ -53,7 +53,7 @@ class Size:
     activations: float
 
 
-def expected(job: Job) -> Expected | None:
+def expected(job: ZooJob) -> Expected | None:
     """Return what a job would cost on the machine that the constants above are from; None where nothing tells.
 
     A search that has to take layers back costs more: how many evaluations it needs shows only when it runs.
@@ -84,7 +84,7 @@ def seconds_of(attempt: Attempt) -> float:
     return (attempt.ended or attempt.started) - attempt.started
 
 
-def bytes_of(job: Job) -> int:
+def bytes_of(job: ZooJob) -> int:
     """Return the bytes of a model's files on this machine, 0 for a URL."""
     return 0 if is_url(job.model) else sum(os.path.getsize(p) for p in parts(job.model) if os.path.exists(p))
 
@@ -148,5 +148,5 @@ def _first_dimension(file: IO[bytes]) -> int | None:
     return shape[0] if shape else None
 
 
-def _setting(job: Job, name: str) -> Any:
+def _setting(job: ZooJob, name: str) -> Any:
     return job.settings.get(name, Settings.model_fields[name].default)

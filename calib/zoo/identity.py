@@ -14,7 +14,7 @@ from calib.errors import CalibError
 from calib.samples.source import parse_source
 from calib.values.version import __version__
 from calib.zoo.jobs import SUBJECT_DIGITS
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.urls import is_url, open_place, parts
 
 # A file changed within this many seconds before it was read may change again without a new time stamp (coarse clocks).
@@ -46,11 +46,11 @@ class Identity:
         self._memory = memory
         self._seen: dict[str, str] = {}
 
-    def key(self, job: Job) -> str:
+    def key(self, job: ZooJob) -> str:
         """Return the key of a job, 32 hex digits."""
         return _hash([job.name, self._model(job), self._data(job), job.settings, __version__])[:32]
 
-    def family(self, job: Job) -> str:
+    def family(self, job: ZooJob) -> str:
         """Return ``SUBJECT-SETTINGS``, 16 hex digits each.
 
         Jobs of one subject (model and data) share the FP32 baseline; jobs of one family the statistics too. A job that
@@ -61,12 +61,12 @@ class Identity:
         subject = _hash([self._model(job), self._data(job), __version__, {} if measured else settings])
         return f"{subject[:SUBJECT_DIGITS]}-{_hash(settings)[:16]}"
 
-    def _model(self, job: Job) -> list[str]:
+    def _model(self, job: ZooJob) -> list[str]:
         if is_url(job.model):
             return [self._once(job.model, lambda: _remote(job.model))]
         return [self._file(part) for part in parts(job.model)]
 
-    def _data(self, job: Job) -> list[list[str]]:
+    def _data(self, job: ZooJob) -> list[list[str]]:
         return [
             [text, self._once(f"{job.base}\0{text}", lambda text=text: self._source(text, Path(job.base)))]
             for text in (job.calibration, job.validation)
@@ -132,7 +132,7 @@ def _remote(url: str) -> str:
     return digest.hexdigest()
 
 
-def needs_histogram(job: Job) -> bool:
+def needs_histogram(job: ZooJob) -> bool:
     """Tell whether a job's statistics are what every estimator needs anyway, so that to keep them costs nothing."""
     from calib.ranges import ESTIMATORS, get_estimator  # here: it loads numpy and scipy
 

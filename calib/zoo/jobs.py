@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from calib.store import RunStore
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.owner import process_name, running
 
 # Long against a pause of a busy machine, short against a job; a heartbeat is due at a third of it.
@@ -54,9 +54,9 @@ class JobRow:
     board: str
 
     @property
-    def job(self) -> Job:
+    def job(self) -> ZooJob:
         """What is to be done."""
-        return Job.from_json(self.spec)
+        return ZooJob.from_json(self.spec)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class JobStore:
         """Remember the digest of a file; it is on disk after the next ``enter``, thousands in one transaction."""
         self._digests.append((path, stamp, digest))
 
-    def enter(self, jobs: Sequence[tuple[str, str, Job]], names: Iterable[str]) -> None:
+    def enter(self, jobs: Sequence[tuple[str, str, ZooJob]], names: Iterable[str]) -> None:
         """Make ``(key, family, job)`` rows; what is there already stays as it is.
 
         Rows of the same name with another key are of an older model, data set or manifest, and rows whose name is not

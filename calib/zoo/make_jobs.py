@@ -18,7 +18,7 @@ from calib.zoo.sources import ModelFile, find_models, matches
 
 
 @dataclass(frozen=True)
-class Job:
+class ZooJob:
     """One model with one set of settings.
 
     Attributes:
@@ -51,12 +51,12 @@ class Job:
         return json.dumps(vars(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Job:
+    def from_json(cls, text: str) -> ZooJob:
         """Read what ``to_json`` wrote."""
         return cls(**json.loads(text))
 
 
-def make_jobs(read: Read) -> list[Job]:
+def make_jobs(read: Read) -> list[ZooJob]:
     """Return all jobs of a manifest in the order of their models.
 
     Raises:
@@ -65,7 +65,7 @@ def make_jobs(read: Read) -> list[Job]:
     models = find_models(read)
     wrong = _unmatched(read, models)
     cells = _cells(read)
-    jobs: list[Job] = []
+    jobs: list[ZooJob] = []
     for model in models:
         for cell in cells:
             jobs.append(_job(read, model, cell))
@@ -76,7 +76,7 @@ def make_jobs(read: Read) -> list[Job]:
     return jobs
 
 
-def select(jobs: Sequence[Job], only: Sequence[str] = (), shard: str = "") -> list[Job]:
+def select(jobs: Sequence[ZooJob], only: Sequence[str] = (), shard: str = "") -> list[ZooJob]:
     """Return the jobs that ``--only`` and ``--shard`` leave.
 
     All jobs of a model are in one shard, so that what is computed once a model is computed once.
@@ -98,7 +98,7 @@ def select(jobs: Sequence[Job], only: Sequence[str] = (), shard: str = "") -> li
     return [job for job in chosen if order[job.pattern_name] % count == index]
 
 
-def _named(pattern: str, job: Job) -> bool:
+def _named(pattern: str, job: ZooJob) -> bool:
     return matches(pattern, job.name) or matches(pattern, job.pattern_name)
 
 
@@ -123,7 +123,7 @@ def _unmatched(read: Read, models: Sequence[ModelFile]) -> list[tuple[Place, str
     return found
 
 
-def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> Job:
+def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
     """Apply defaults, then the overrides that match in their order, then the cell of the matrix."""
     block = read.given("defaults")
     resources: dict[str, Any] = read.manifest.resources.model_dump()
@@ -136,7 +136,7 @@ def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> Job:
     data = {key: block.pop(key, None) or "" for key in DATA}
     label = ",".join(f"{key}={_text(value)}" for key, value in cell.items())
     bare = model.name.removesuffix(".xml")
-    return Job(
+    return ZooJob(
         name=f"{bare}/{label}" if label else bare,
         pattern_name=model.name,
         model=model.location,
@@ -147,7 +147,7 @@ def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> Job:
     )
 
 
-def _data_mistakes(jobs: Sequence[Job]) -> list[tuple[Place, str]]:
+def _data_mistakes(jobs: Sequence[ZooJob]) -> list[tuple[Place, str]]:
     """Name the models without the data that their settings need; one mistake, however many they are."""
     bare = [job.pattern_name for job in jobs if not job.calibration]
     judged = [job.pattern_name for job in jobs if job.settings.get("max_drop") is not None and not job.validation]
@@ -171,7 +171,7 @@ def _text(value: Any) -> str:
     return text.replace("/", "_").replace("\0", "_")
 
 
-def _settings_mistakes(job: Job, cell: dict[str, Any]) -> list[tuple[Place, str]]:
+def _settings_mistakes(job: ZooJob, cell: dict[str, Any]) -> list[tuple[Place, str]]:
     """Check what only the whole of a job shows: settings that need each other."""
     found: list[tuple[Place, str]] = []
     place: Place = ("matrix",) if cell else ("defaults",)

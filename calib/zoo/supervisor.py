@@ -16,7 +16,7 @@ from calib.report.escape import printable
 from calib.zoo import owner
 from calib.zoo.identity import Identity, needs_histogram
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.output import Output
 from calib.zoo.process import death
 from calib.zoo.task import MARKER, RESULT, Ended, Task, file_text, read_marker
@@ -76,7 +76,7 @@ class Folders:
         return str(cache / f"{family}.npz"), str(cache / f"{family.partition('-')[0]}.sqlite")
 
 
-def enter(store: JobStore, jobs: Sequence[Job], names: Sequence[str], output: Output) -> list[str]:
+def enter(store: JobStore, jobs: Sequence[ZooJob], names: Sequence[str], output: Output) -> list[str]:
     """Put jobs into the store and return the keys of those that are done and whose results are there.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.report.files import write_text
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 
 # The last file of a result: a folder without it, or with another key in it, is not that job's.
 MARKER = "job.json"
@@ -39,7 +39,7 @@ class Task:
 
     key: str
     number: int
-    job: Job
+    job: ZooJob
     folder: str
     log: str
     statistics: str = ""
@@ -54,7 +54,7 @@ class Task:
     def from_json(cls, text: str) -> Task:
         """Read a task."""
         data = json.loads(text)
-        return cls(**{**data, "job": Job(**data["job"])})
+        return cls(**{**data, "job": ZooJob(**data["job"])})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from calib.progress import silent
 from calib.runtime.isa import ISAS
 from calib.zoo import worker
 from calib.zoo.commands import open_zoo
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.task import Task
 
 MODULE = """
@@ -180,7 +180,7 @@ def test_a_worker_runs_no_code_that_its_supervisor_was_not_allowed_to_run(work: 
     settings = {"metric": data.pop("metric", "relative-l2"), "effort": "fast"}
     if place == "metric":
         settings["higher_is_better"] = True
-    job = Job("model", "model.xml", str(work / "model.xml"), str(work), settings=settings, **data)
+    job = ZooJob("model", "model.xml", str(work / "model.xml"), str(work), settings=settings, **data)
     task = Task("key", 1, job, str(work / "attempt"), str(work / "log"))
     with pytest.raises(UsageError, match=f"python:{code}:samples runs code"):
         worker.quantize(task, silent)

@@ -10,13 +10,13 @@ from report_fixtures.made_up import made_up_report
 from calib.report.leaderboard import LeaderboardRow
 from calib.zoo.board import board_of, filtered, to_json
 from calib.zoo.jobs import JobRow
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 
 REPORT = made_up_report()
 
 
 def row(name: str, status: str, board: str = "", reason: str = "") -> JobRow:
-    job = Job(name, f"{name}.xml", f"/models/{name}.xml", "/models", "d.npz")
+    job = ZooJob(name, f"{name}.xml", f"/models/{name}.xml", "/models", "d.npz")
     return JobRow(name, name, "family", job, status, reason, 1, "", 0.0, board)
 
 

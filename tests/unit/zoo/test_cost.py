@@ -14,7 +14,7 @@ from trust_fixtures.tiny import opset, parameter, weights, write_ir, write_work
 from calib.runtime.session import ov
 from calib.zoo.cost import Expected, Size, count, expected, learned, size_of
 from calib.zoo.jobs import Attempt
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 
 
 def test_multiplications_layers_and_activations_are_those_of_the_network(tmp_path: Path):
@@ -46,7 +46,7 @@ def test_nothing_is_told_of_what_can_not_be_read_or_has_no_fixed_size(tmp_path: 
 
 def test_more_samples_effort_and_fewer_threads_cost_more(tmp_path: Path):
     write_work(tmp_path, samples=4)
-    job = Job("m", "model.xml", str(tmp_path / "model.xml"), str(tmp_path), "data.npz", settings={"effort": "fast"})
+    job = ZooJob("m", "model.xml", str(tmp_path / "model.xml"), str(tmp_path), "data.npz", settings={"effort": "fast"})
     found = [
         expected(one)
         for one in (
@@ -85,7 +85,7 @@ def test_what_jobs_took_scales_the_guesses_by_the_median():
 @pytest.mark.parametrize("effort", ["fast", "balanced", "thorough"])
 def test_every_effort_has_its_figures(tmp_path: Path, effort: str):
     write_work(tmp_path)
-    assert expected(Job("m", "", str(tmp_path / "model.xml"), str(tmp_path), "", settings={"effort": effort}))
+    assert expected(ZooJob("m", "", str(tmp_path / "model.xml"), str(tmp_path), "", settings={"effort": effort}))
 
 
 def test_what_a_job_costs_is_told_without_openvino():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from calib.zoo.identity import Identity
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 
 
 class Remembered(dict):
@@ -23,31 +23,31 @@ class Remembered(dict):
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> ZooJob:
     for name in ("m.xml", "m.bin", "data.npz", "other.npz"):
         (tmp_path / name).write_text(name)
         os.utime(tmp_path / name, (1e9, 1e9))
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_text("a")
-    return Job("m", "m.xml", str(tmp_path / "m.xml"), str(tmp_path), "data.npz", settings={"samples": 5})
+    return ZooJob("m", "m.xml", str(tmp_path / "m.xml"), str(tmp_path), "data.npz", settings={"samples": 5})
 
 
-def key(job: Job) -> str:
+def key(job: ZooJob) -> str:
     return Identity(Remembered()).key(job)
 
 
-def family(job: Job) -> str:
+def family(job: ZooJob) -> str:
     return Identity(Remembered()).family(job)
 
 
 @pytest.mark.parametrize("name", ["m.xml", "m.bin", "data.npz"])
-def test_other_bytes_are_another_job(job: Job, tmp_path: Path, name: str):
+def test_other_bytes_are_another_job(job: ZooJob, tmp_path: Path, name: str):
     before = key(job), family(job)
     (tmp_path / name).write_text("changed")
     assert key(job) != before[0] and family(job) != before[1]
 
 
-def test_settings_and_data_are_of_the_job_and_resources_are_not(job: Job):
+def test_settings_and_data_are_of_the_job_and_resources_are_not(job: ZooJob):
     assert key(job) == key(replace(job, threads=4, memory=1 << 30, timeout=5.0, retries=9))
     others = [
         replace(job, name="n"),
@@ -61,7 +61,7 @@ def test_settings_and_data_are_of_the_job_and_resources_are_not(job: Job):
     assert len({key(one) for one in (job, *others)}) == len(others) + 1
 
 
-def test_a_folder_of_samples_is_known_by_its_names_sizes_and_times(job: Job, tmp_path: Path):
+def test_a_folder_of_samples_is_known_by_its_names_sizes_and_times(job: ZooJob, tmp_path: Path):
     images = replace(job, calibration="images")
     before = key(images)
     assert key(images) == before
@@ -69,7 +69,7 @@ def test_a_folder_of_samples_is_known_by_its_names_sizes_and_times(job: Job, tmp
     assert key(images) != before
 
 
-def test_cells_that_differ_in_budget_or_estimator_share_statistics(job: Job):
+def test_cells_that_differ_in_budget_or_estimator_share_statistics(job: ZooJob):
     def cell(**settings: object) -> str:
         return family(replace(job, settings={**job.settings, **settings}))
 
@@ -77,7 +77,7 @@ def test_cells_that_differ_in_budget_or_estimator_share_statistics(job: Job):
     assert len({cell(), cell(samples=6), cell(effort="fast")}) == 3
 
 
-def test_cells_that_measure_accuracy_share_the_baseline_and_others_have_none(job: Job):
+def test_cells_that_measure_accuracy_share_the_baseline_and_others_have_none(job: ZooJob):
     def subject(**settings: object) -> str:
         return family(replace(job, settings=settings)).partition("-")[0]
 
@@ -86,7 +86,7 @@ def test_cells_that_measure_accuracy_share_the_baseline_and_others_have_none(job
     assert len({measured[0], subject(samples=5), subject(samples=6)}) == 3
 
 
-def test_a_file_with_a_known_stamp_is_not_read_and_a_fresh_one_is_not_trusted(job: Job, tmp_path: Path):
+def test_a_file_with_a_known_stamp_is_not_read_and_a_fresh_one_is_not_trusted(job: ZooJob, tmp_path: Path):
     memory = Remembered()
     first = Identity(memory).key(job)
     assert len(memory) == 3

@@ -13,13 +13,13 @@ import pytest
 
 from calib.zoo import owner
 from calib.zoo.jobs import JobStore
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 
 ALL = {"threads": float("inf"), "memory": float("inf")}
 
 
-def job(name: str, **more: object) -> Job:
-    return Job(name, f"{name}.xml", f"/{name}.xml", "/", "data.npz", **more)  # type: ignore[arg-type]
+def job(name: str, **more: object) -> ZooJob:
+    return ZooJob(name, f"{name}.xml", f"/{name}.xml", "/", "data.npz", **more)  # type: ignore[arg-type]
 
 
 def entered(store: JobStore, *names: str, family: str = "") -> None:
@@ -59,9 +59,9 @@ def test_a_lease_that_ran_out_is_anybodys_and_the_late_owner_is_told(path: Path)
 def test_jobs_of_a_dead_process_are_taken_over_at_once(path: Path):
     code = f"""
 from calib.zoo.jobs import JobStore
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 store = JobStore({str(path)!r})
-store.enter([("k", "f", Job("a", "a.xml", "/a.xml", "/", "d.npz"))], ["a"])
+store.enter([("k", "f", ZooJob("a", "a.xml", "/a.xml", "/", "d.npz"))], ["a"])
 store.claim(threads=9, memory=9)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import CalibError, ConfigError, UsageError
-from calib.zoo.make_jobs import Job, make_jobs, select
+from calib.zoo.make_jobs import ZooJob, make_jobs, select
 from calib.zoo.manifest import json_schema, read_manifest
 from calib.zoo.sources import find_models, matches
 
@@ -48,7 +48,7 @@ def names(folder: Path, sources: str) -> list[str]:
     return [one.name for one in find_models(read_manifest(written(folder, DEFAULTS + "sources:\n" + sources)))]
 
 
-def jobs(folder: Path, text: str) -> dict[str, Job]:
+def jobs(folder: Path, text: str) -> dict[str, ZooJob]:
     return {job.name: job for job in make_jobs(read_manifest(written(folder, text)))}
 
 
@@ -171,7 +171,7 @@ overrides:
     assert job.settings == {"samples": 30, "estimator": "kl", "salt": "x"}
     assert (job.calibration, job.threads, job.memory, job.retries) == ("other.npz", 1, 1 << 30, 1)
     assert found["a/estimator=minmax"].settings == {"samples": 20, "estimator": "minmax"}
-    assert Job.from_json(job.to_json()) == job
+    assert ZooJob.from_json(job.to_json()) == job
 
 
 def test_shards_share_all_jobs_and_none_twice(zoo: Path):

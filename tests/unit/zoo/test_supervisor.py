@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from calib.zoo.jobs import JobRow, JobStore
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.output import Output
 from calib.zoo.supervisor import Folders, Supervisor
 from calib.zoo.task import RESULT, Ended, Task, write_marker
@@ -53,11 +53,11 @@ def good(task: Task) -> Ended:
     return Ended(0, {"board": {}}, peak_memory=5)
 
 
-def job(name: str, **more: object) -> Job:
-    return Job(name, f"{name}.xml", f"/{name}.xml", "/", "data.npz", **more)  # type: ignore[arg-type]
+def job(name: str, **more: object) -> ZooJob:
+    return ZooJob(name, f"{name}.xml", f"/{name}.xml", "/", "data.npz", **more)  # type: ignore[arg-type]
 
 
-def supervised(tmp_path: Path, behave: Callable[[Task], Ended], *jobs: Job) -> tuple[dict[str, JobRow], list[str]]:
+def supervised(tmp_path: Path, behave: Callable[[Task], Ended], *jobs: ZooJob) -> tuple[dict[str, JobRow], list[str]]:
     with JobStore(tmp_path / "zoo.sqlite") as store:
         store.enter([(one.name, one.name, one) for one in jobs], [one.name for one in jobs])
         said: list[str] = []
@@ -110,9 +110,9 @@ def test_a_result_that_can_not_be_published_fails_its_job_alone(tmp_path: Path):
 def test_what_a_dead_supervisor_ran_under_an_older_manifest_holds_nobody_up(tmp_path: Path):
     code = f"""
 from calib.zoo.jobs import JobStore
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 store = JobStore({str(tmp_path / "zoo.sqlite")!r})
-store.enter([("old", "family", Job("a", "a.xml", "/a.xml", "/", "d.npz"))], ["a"])
+store.enter([("old", "family", ZooJob("a", "a.xml", "/a.xml", "/", "d.npz"))], ["a"])
 store.claim(threads=9, memory=9)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from calib.zoo.make_jobs import Job
+from calib.zoo.make_jobs import ZooJob
 from calib.zoo.task import MARKER, Task, file_text, read_marker, sync, write_marker
 
-JOB = Job("a/b", "a/b.xml", "/models/b.xml", "/data", "c.npz", settings={"max_drop": 0.5, "ignore": ["x"]}, memory=1)
+JOB = ZooJob("a/b", "a/b.xml", "/models/b.xml", "/data", "c.npz", settings={"max_drop": 0.5, "ignore": ["x"]}, memory=1)
 
 
 def test_a_task_comes_back_as_it_was():
