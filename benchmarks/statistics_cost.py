@@ -26,7 +26,7 @@ import record
 from calib.graph.taps import Need, tap
 from calib.runtime.session import compile_model, infer_all, ov
 from calib.statistics.collect import collect
-from calib.statistics.totals import Counting, Extremes, sampled, turns
+from calib.statistics.totals import Counting, Extremes, counting_groups, sampled
 from calib.values.plan import TensorId
 
 SAMPLES = 300  # what the passes are set up for; a block runs a few of them
@@ -63,7 +63,7 @@ def instrumented(model: ov.Model, feeds: list[dict[int, np.ndarray]], settings: 
     needs = needs_of(model, settings)
     tapped, taps = tap(model, needs, sampled(needs, SAMPLES))
     compiled = compile_model(tapped)
-    extremes, counting = Extremes(taps), Counting(turns(SAMPLES))
+    extremes, counting = Extremes(taps), Counting(counting_groups(SAMPLES))
 
     def run() -> None:
         for index, outputs in enumerate(infer_all(compiled, feeds)):

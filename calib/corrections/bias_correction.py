@@ -27,7 +27,7 @@ from calib.corrections.rows import Linear
 from calib.corrections.scoring import Scorer
 from calib.errors import ModelError
 from calib.graph.insert import Edits
-from calib.graph.twin import batchable, twin
+from calib.graph.side_by_side import batchable, side_by_side
 from calib.runtime.session import SIMULATED, Session
 from calib.values.facts import CorrectionFacts
 
@@ -113,7 +113,7 @@ def sequential_correction(candidate: Candidate, samples: Sequence[Arrays]) -> Ca
     shapes = {tuple(array.shape for array in sample) for sample in chosen}
     if len(shapes) != 1 or any(not shape or shape[0] != 1 for shape in shapes.pop()):
         return None  # samples of different sizes do not stack
-    made = twin(candidate.model, candidate.quantized(), candidate.plan, len(chosen))
+    made = side_by_side(candidate.model, candidate.quantized(), candidate.plan, len(chosen))
     if made is None:
         return None
     model, layers = made

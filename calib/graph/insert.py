@@ -180,7 +180,7 @@ def foldable(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, float]:
     return folded
 
 
-def settled(names: Container[str], layer: str) -> str:
+def output_node(names: Container[str], layer: str) -> str:
     """Return the node whose output is the layer's own: the Add that undoes a folded zero point, if there is one."""
     return f"{layer}{ZERO_POINT}" if f"{layer}{ZERO_POINT}" in names else layer
 

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
-from calib.graph.insert import clone_model, settled
+from calib.graph.insert import clone_model, output_node
 from calib.graph.view import UNKNOWN, GraphView, Sign, signs
 from calib.runtime.session import make_model, ov
 from calib.values.plan import TensorId
@@ -316,7 +316,7 @@ def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
     clone = model.clone()
     nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
     # also where there is a Result already
-    results = [op.result(nodes[settled(nodes, name)].output(0)) for name in names]
+    results = [op.result(nodes[output_node(nodes, name)].output(0)) for name in names]
     results = [*clone.get_results(), *results]
     return make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
 

@@ -50,9 +50,9 @@ def assign(
     shared: dict[str, ActivationQuantizer] = {}
     ranged: list[ActivationQuantizer] = []
     for quantizer in plan.activations:
-        twin = shared.get(quantizer.unify)
-        if twin is not None:
-            ranged.append(replace(quantizer, range=twin.range, scheme=twin.scheme, levels=twin.levels))
+        first = shared.get(quantizer.unify)
+        if first is not None:
+            ranged.append(replace(quantizer, range=first.range, scheme=first.scheme, levels=first.levels))
             continue
         summary = merged[quantizer.tensor]
         scheme = final_scheme(quantizer, summary, matmul=kinds(quantizer) == {"MatMul"})

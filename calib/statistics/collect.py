@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, expose, tap
 from calib.runtime.session import compile_model, infer_all, notice_memory, ov
-from calib.statistics.totals import Counting, Extremes, sampled, turn, turns
+from calib.statistics.totals import Counting, Extremes, counting_group, counting_groups, sampled
 from calib.values.plan import TensorId
 from calib.values.summary import TensorSummary
 
@@ -52,16 +52,16 @@ def collect(
     tapped, taps = tap(model, needs, sampled(needs, samples))
     if not taps.segments:
         return {}
-    counting, extremes = Counting(turns(samples)), Extremes(taps)
-    flight = _Flight(model, taps, feeds, counting, extremes, progress)
+    counting, extremes = Counting(counting_groups(samples)), Extremes(taps)
+    one_pass = _Pass(model, taps, feeds, counting, extremes, progress)
     try:
-        for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), flight)):
-            flight.landed(index, outputs)
+        for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), one_pass)):
+            one_pass.finished(index, outputs)
     except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"the model can't run on the calibration samples: {reason}") from error
-    flight.check_suspects()
+    one_pass.check_suspects()
     return _summaries(extremes, counting)
 
 
@@ -71,8 +71,8 @@ def _summaries(extremes: Extremes, counting: Counting) -> dict[TensorId, TensorS
     return {summary.tensor: counting.added_to(summary) for summary in extremes.summaries()}
 
 
-class _Flight:
-    """The samples on their way; iterating it starts them, and stops at one that is not finite."""
+class _Pass:
+    """One pass over the samples; iterating it starts them, and stops at one that is not finite."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class _Flight:
         self._extremes = extremes
         self._progress = progress
         self._done = 0
-        self._airborne: dict[int, tuple[Feed, int]] = {}
+        self._running: dict[int, tuple[Feed, int]] = {}
         self._suspects: list[tuple[int, tuple[int, ...]]] = []
 
     def __iter__(self) -> Iterator[Mapping[int, NDArray[Any]]]:
@@ -103,19 +103,19 @@ class _Flight:
                     raise DataError(
                         f"{where}: input {_input_name(self._model, number)} holds NaN; repair it or leave it out"
                     )
-            self._airborne[index] = feed, turn(name, occurrences[name], self._counting.period)
+            self._running[index] = feed, counting_group(name, occurrences[name], self._counting.period)
             occurrences[name] += 1
             yield dict(enumerate(arrays))
 
-    def landed(self, index: int, outputs: list[NDArray[Any]]) -> None:
+    def finished(self, index: int, outputs: list[NDArray[Any]]) -> None:
         """Add a sample that has finished to the totals; one that doesn't look finite is kept for ``check_suspects``."""
         flat = outputs[0]
         suspects = self._extremes.add(flat)
-        self._counting.add(self._taps, flat, self._airborne[index][1])
+        self._counting.add(self._taps, flat, self._running[index][1])
         if suspects:
             self._suspects.append((index, suspects))
         else:
-            del self._airborne[index]
+            del self._running[index]
         self._done += 1
         if self._progress is not None:
             self._progress(self._done)
@@ -127,7 +127,7 @@ class _Flight:
         """
         while self._suspects:
             index, tensors = self._suspects.pop()
-            (_, where, arrays), _ = self._airborne.pop(index)
+            (_, where, arrays), _ = self._running.pop(index)
             for tensor in (self._taps.tensors[number] for number in tensors):
                 values = _values(self._model, tensor, arrays)
                 if not np.isfinite(values).all():

@@ -168,21 +168,21 @@ ENOUGH = 1 << 20
 # No sample contributes more than this, nor less (where the tensor has as many).
 MOST, LEAST = 1 << 18, 1 << 12
 # From 64 samples a tensor on, not every sample is counted for every tensor: a quarter at least.
-SAMPLES, TURNS = 64, 4
+SAMPLES, GROUPS = 64, 4
 
 
-def turns(samples: int | None) -> int:
+def counting_groups(samples: int | None) -> int:
     """Return the number of groups that tensors are counted in, one group per sample; 1 if all are counted in each."""
-    return 1 if samples is None else max(1, min(TURNS, samples // SAMPLES))
+    return 1 if samples is None else max(1, min(GROUPS, samples // SAMPLES))
 
 
-def turn(sample_id: str, occurrence: int, period: int) -> int:
+def counting_group(sample_id: str, occurrence: int, period: int) -> int:
     """Return the group of tensors that a sample is counted for; it follows from the id, so that order does not matter.
 
     Args:
         sample_id: Id of the sample.
         occurrence: Number of earlier samples with this id (equal ids are equal samples).
-        period: Number of groups, see ``turns``.
+        period: Number of groups, see ``counting_groups``.
     """
     text = sample_id if occurrence == 0 else f"{sample_id}\0{occurrence}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") % period
@@ -193,7 +193,7 @@ def sampled(needs: Mapping[TensorId, Need], samples: int | None) -> dict[TensorI
     wanted = [tensor for tensor, need in needs.items() if need.histogram]
     if not wanted:
         return {}
-    counted = MOST if samples is None else ENOUGH * turns(samples) // max(samples, 1)
+    counted = MOST if samples is None else ENOUGH * counting_groups(samples) // max(samples, 1)
     values = min(max(counted, LEAST), MOST, PASS_VALUES // len(wanted))
     return dict.fromkeys(wanted, max(values, 1))
 

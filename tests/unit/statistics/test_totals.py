@@ -1,24 +1,24 @@
 from __future__ import annotations
 
 from calib.graph.taps import Need
-from calib.statistics.totals import LEAST, MOST, PASS_VALUES, sampled, turn, turns
+from calib.statistics.totals import LEAST, MOST, PASS_VALUES, counting_group, counting_groups, sampled
 from calib.values.plan import TensorId
 
 NEEDS = {TensorId(f"t{i}"): Need(histogram=True) for i in range(300)}
 
 
-def test_few_samples_are_all_counted_and_many_take_turns():
-    assert [turns(count) for count in (None, 1, 127, 128, 300, 50000)] == [1, 1, 1, 2, 4, 4]
+def test_few_samples_are_all_counted_and_many_in_groups():
+    assert [counting_groups(count) for count in (None, 1, 127, 128, 300, 50000)] == [1, 1, 1, 2, 4, 4]
 
 
-def test_a_turn_depends_on_the_id_alone_and_reaches_every_tensor():
-    found = [turn(f"image{i}.png", 0, 4) for i in range(300)]
-    assert found == [turn(f"image{i}.png", 0, 4) for i in range(300)]
+def test_a_group_depends_on_the_id_alone_and_reaches_every_tensor():
+    found = [counting_group(f"image{i}.png", 0, 4) for i in range(300)]
+    assert found == [counting_group(f"image{i}.png", 0, 4) for i in range(300)]
     assert set(found) == {0, 1, 2, 3}
 
 
-def test_equal_ids_take_turns_too():
-    assert {turn("same", i, 4) for i in range(64)} == {0, 1, 2, 3}
+def test_equal_ids_are_in_different_groups():
+    assert {counting_group("same", i, 4) for i in range(64)} == {0, 1, 2, 3}
 
 
 def test_values_that_leave_the_model_are_bounded_for_any_number_of_tensors_and_samples():

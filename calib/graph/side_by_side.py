@@ -40,8 +40,10 @@ def set_batch(model: ov.Model, batch: int) -> bool:
     )
 
 
-def twin(model: ov.Model, quantized: ov.Model, plan: QuantizationPlan, batch: int) -> tuple[ov.Model, list[str]] | None:
-    """Return the twin model, whose outputs are the deltas ``(channels,)`` of the named layers.
+def side_by_side(
+    model: ov.Model, quantized: ov.Model, plan: QuantizationPlan, batch: int
+) -> tuple[ov.Model, list[str]] | None:
+    """Return the model that holds both, whose outputs are the deltas ``(channels,)`` of the named layers.
 
     Args:
         model: the floating-point network.
@@ -62,7 +64,7 @@ def twin(model: ov.Model, quantized: ov.Model, plan: QuantizationPlan, batch: in
     for mine, theirs in zip(plain.get_parameters(), rough.get_parameters(), strict=True):
         replace_readers(theirs.output(0), lambda _, mine=mine: mine)
     deltas = [_correct(one, other, layer) for layer in layers]
-    return make_model([op.result(delta) for delta in deltas], plain.get_parameters(), name="twin"), layers
+    return make_model([op.result(delta) for delta in deltas], plain.get_parameters(), name="side_by_side"), layers
 
 
 def _correct(plain: GraphView, rough: GraphView, layer: str) -> ov.Node:

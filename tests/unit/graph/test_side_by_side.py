@@ -1,11 +1,11 @@
-"""The twin network: which shapes it may meet, and what its corrections do to the means."""
+"""Both networks in one graph: which shapes it may meet, and what its corrections do to the means."""
 
 from __future__ import annotations
 
 import numpy as np
 
 import calib
-from calib.graph.twin import batchable
+from calib.graph.side_by_side import batchable
 from calib.runtime.session import Session, ov
 
 op = ov.opset13
