@@ -23,6 +23,8 @@ from calib.cli.options import (
     width,
 )
 from calib.cli.plan_table import plan_lines
+from calib.config import resolve
+from calib.errors import CalibError
 from calib.report.escape import printable
 from calib.report.html import FILE_NAME as HTML_NAME
 from calib.report.html import write_html
@@ -77,12 +79,21 @@ def command(
         return
     if missing := [flag for flag, value in (("--calibration", calibration), ("--output", output)) if not value]:
         raise click.UsageError(f"Missing option {' and '.join(missing)} (or give --dry-run).")
-    report = run(ctx, model, str(calibration), str(output), page, as_json, given)
+    report = run(ctx, model, str(calibration), str(output), page, as_json, _timed_unless_told(given))
     if report.accuracy and "interrupted" in report.accuracy.stopped:
         remark(ctx, "interrupted: this is the best model found so far; continue with --resume")
         ctx.exit(INTERRUPTED)
     if report.status in ("over_budget", "fp32_kept"):
         ctx.exit(BUDGET_MISSED)
+
+
+def _timed_unless_told(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments with INT8 timed, unless a flag, ``--set`` or the config says whether it is."""
+    try:
+        told = resolve({}, given.get("sets", ()), given.get("config")).origins
+    except CalibError:  # ``calib.quantize`` lists these mistakes together with those of the flags
+        return given
+    return given if "speed" in told else {"speed": True, **given}
 
 
 def run(

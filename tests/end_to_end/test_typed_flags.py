@@ -67,9 +67,12 @@ def test_int8_is_timed_with_a_budget_unless_the_strongest_source_says_no(
     assert (report(work).speed is not None) == timed
 
 
-def test_int8_is_timed_without_a_budget_where_it_was_asked_for(quantize: Any, work: Path):
-    assert quantize().code == 0 and report(work).speed is None
-    assert quantize("--speed").code == 0 and report(work).speed is not None
+@pytest.mark.parametrize(("flags", "timed"), [((), True), (("--no-speed",), False), (("--set", "speed=false"), False)])
+def test_int8_is_timed_without_a_budget_unless_somebody_says_no(
+    flags: tuple[str, ...], timed: bool, quantize: Any, work: Path
+):
+    assert quantize(*flags).code == 0
+    assert (report(work).speed is not None) == timed
 
 
 @pytest.mark.parametrize("flag", ["--report", "--no-report"])
