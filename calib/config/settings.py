@@ -251,7 +251,7 @@ class Settings(_Checked):
     speed: bool | None = Field(
         default=None,
         description="Whether to time INT8, layer by layer, against FP32 in f32 and in the machine's default precision, "
-        "which takes about a second; by default 'calib quantize' does, and Python and a zoo if there is an accuracy budget",
+        "which takes about a second; by default 'calib quantize' does, Python and a zoo if there is an accuracy budget",
     )
     threads: Count | None = Field(
         default=None, description="Number of samples run in parallel, one thread each; one per core unless given"
