@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS, get_correction
@@ -37,13 +36,13 @@ class Recipe:
             corrections that earlier ones made.
     """
 
-    estimators: tuple[Any, ...] = ()
+    estimators: tuple[str | RangeEstimator, ...] = ()
     more: tuple[str, ...] = ()
     samples: int = 16
     corrections: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def recipe_of(effort: str, estimator: Any = "auto") -> Recipe:
+def recipe_of(effort: str, estimator: str | RangeEstimator = "auto") -> Recipe:
     """Return the recipe of an effort; an estimator that the user chose replaces those of the effort."""
     usual = EFFORTS[effort]
     corrections = {name: row.tried_on[effort] for name, row in CORRECTIONS.items() if effort in row.tried_on}

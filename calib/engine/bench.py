@@ -26,6 +26,7 @@ from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
 from calib.runtime.session import F32, compile_model, default_precision, ov
 from calib.runtime.timing import TimedModel, time_models
+from calib.samples.feed import Arrays, arrays_of
 from calib.samples.sample import InputSpec
 from calib.values.facts import Benchmark, BenchmarkEntry
 from calib.values.version import __version__
@@ -144,7 +145,7 @@ def _titles(loaded: Sequence[Loaded]) -> list[str]:
     return names
 
 
-def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any]]:
+def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, Sequence[Sequence[NDArray[Any]]]]:
     """Return the source of the feeds and at most ``SAMPLES`` of them."""
     specs = [input_specs(one.model) for one in loaded]
     for one, other in zip(loaded, specs, strict=True):
@@ -160,12 +161,12 @@ def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, list[Any
     return source, feeds
 
 
-def _samples(job: Job, data: Any) -> tuple[str, list[Any]]:
+def _samples(job: Job, data: Any) -> tuple[str, list[Arrays]]:
     dataset = open_samples(job, data)
     ids = dataset.choose(SAMPLES)
     if not ids:
         raise DataError(f"{dataset.source}: there are no samples to time with; give at least one, or leave data out")
-    return dataset.source, [sample.feed for sample in dataset.load(ids)]
+    return dataset.source, [arrays_of(sample) for sample in dataset.load(ids)]
 
 
 def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:

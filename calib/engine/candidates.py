@@ -34,7 +34,7 @@ class Candidates:
 
     def __init__(self, job: Job, whole: Int8Model, evaluator: Evaluator):
         self._job, self._whole, self._evaluator = job, whole, evaluator
-        self._last: tuple[Layers, Int8Model, ov.Model, Any] | None = None
+        self._last: tuple[Layers, Int8Model, ov.Model, ov.CompiledModel] | None = None
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -53,12 +53,12 @@ class Candidates:
         """Return the model of a plan as it is read from its file."""
         return self._at(reverted)[2]
 
-    def _at(self, reverted: Layers) -> tuple[Layers, Int8Model, ov.Model, Any]:
+    def _at(self, reverted: Layers) -> tuple[Layers, Int8Model, ov.Model, ov.CompiledModel]:
         if self._last is None or self._last[0] != reverted:
             self._last = (reverted, *(self._reverted(reverted) if reverted else self._compiled(self._whole)))
         return self._last
 
-    def _reverted(self, layers: Layers) -> tuple[Int8Model, ov.Model, Any]:
+    def _reverted(self, layers: Layers) -> tuple[Int8Model, ov.Model, ov.CompiledModel]:
         candidate = without(self._whole.candidate, sorted(layers))
         try:
             built, model, compiled = self._compiled(Int8Model(candidate.executable(), candidate))
@@ -70,7 +70,7 @@ class Candidates:
             return replace(built, executed=ran), model, compiled
         return self._compiled(build(candidate))
 
-    def _compiled(self, built: Int8Model) -> tuple[Int8Model, ov.Model, Any]:
+    def _compiled(self, built: Int8Model) -> tuple[Int8Model, ov.Model, ov.CompiledModel]:
         """Write a model, read it again and compile it, so that what is measured is what ships."""
         with tempfile.TemporaryDirectory(prefix="calib-") as folder:
             path = Path(folder) / "model.xml"

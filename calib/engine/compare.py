@@ -6,7 +6,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,8 @@ from calib.progress import Progress, silent
 from calib.runtime.executed import Executed
 from calib.runtime.layer_times import timed_layers
 from calib.runtime.session import F32, Session, ov
+from calib.samples.feed import Arrays, arrays_of
+from calib.samples.sample import Sample
 from calib.values.facts import Comparison, LayerComparison
 from calib.values.plan import TensorId
 from calib.values.version import __version__
@@ -111,7 +112,8 @@ def compare(
     )
 
 
-_feed = attrgetter("feed")  # of a sample
+def _feed(sample: Sample) -> Arrays:
+    return arrays_of(sample)
 
 
 def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:
@@ -152,7 +154,7 @@ def _require_same_inputs(before: Loaded, after: Loaded) -> None:
         )
 
 
-def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Any]) -> dict[str, float]:
+def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Arrays]) -> dict[str, float]:
     """Return layer → SQNR in dB of its output in the second model, with the error of all layers before it.
 
     Args:
@@ -170,7 +172,7 @@ def _errors(
     models: tuple[ov.Model, ov.Model],
     view: GraphView,
     pairs: Sequence[_Pair],
-    feeds: Callable[[], Iterable[Any]],
+    feeds: Callable[[], Iterable[Arrays]],
     update: Callable[[int], None],
     configs: tuple[Mapping[str, Any], Mapping[str, Any]] = (F32, F32),
 ) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
@@ -210,7 +212,7 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
     yield chunk
 
 
-def _ran(side: _Side, feeds: Sequence[Any]) -> dict[str, tuple[Executed, float | None]]:
+def _ran(side: _Side, feeds: Sequence[Arrays]) -> dict[str, tuple[Executed, float | None]]:
     """Return layer → the executed node and its time in milliseconds."""
     return timed_layers(side.loaded.model, feeds, aliases(side.view, listed(side.loaded, side.view)))
 

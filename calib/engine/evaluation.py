@@ -28,6 +28,7 @@ from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_s
 from calib.runtime.isa import cpu, get_isa, run_as
 from calib.runtime.session import F32, Session, compile_model, default_precision, ov, precision_config
 from calib.samples.content import content_id, target_id
+from calib.samples.feed import arrays_of
 from calib.samples.open import InMemory
 from calib.samples.sample import Dataset, Sample
 from calib.values.facts import Evaluation
@@ -167,8 +168,7 @@ def _identity(job: Job, metric: Any, code: str) -> list[Any]:
 
 def mark(sample: Sample) -> str:
     """Return a hash of a sample's feed and target, which changes if a label or a pixel changes."""
-    feed = sample.feed if isinstance(sample.feed, tuple) else (np.asarray(sample.feed),)
-    return f"{content_id(feed)[:16]}{target_id(sample.target)}"
+    return f"{content_id(arrays_of(sample))[:16]}{target_id(sample.target)}"
 
 
 def _marked(samples: Iterable[Sample], marks: list[str]) -> Iterator[Sample]:
@@ -214,8 +214,7 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     references: dict[str, Sequence[NDArray[Any]]] = {}
     if found.needs_reference:
         session = Session(job.loaded.model)
-        for sample in dataset.load(ids):
-            references[sample.id] = session({i: np.asarray(array) for i, array in enumerate(sample.feed)})
+        references = {sample.id: session(arrays_of(sample)) for sample in dataset.load(ids)}
     return SampleEvaluator(job, dataset, ids, found, references)
 
 

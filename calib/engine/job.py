@@ -9,7 +9,6 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from calib.loading.onnx_check import compare_with_onnxruntime
 from calib.progress import Progress, Stage, silent
 from calib.runtime.session import ov
 from calib.samples.content import split_ids
+from calib.samples.feed import Arrays, arrays_of
 from calib.samples.open import InMemory, open_dataset
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Sample
@@ -92,9 +92,9 @@ class Job:
         assert self.calibration is not None
         return self.calibration.load(ids)
 
-    def feeds(self, ids: Sequence[str]) -> list[Any]:
+    def feeds(self, ids: Sequence[str]) -> list[Arrays]:
         """Load the arrays of a few calibration samples."""
-        return [sample.feed for sample in self.samples(ids)]
+        return [arrays_of(sample) for sample in self.samples(ids)]
 
     def statistics_mark(self, *more: object) -> str:
         """Return everything that statistics depend on: model bytes, samples, preprocessing and what is collected."""
@@ -103,7 +103,9 @@ class Job:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-_feed = attrgetter("id", "where", "feed")  # of a sample, as statistics take it
+def _feed(sample: Sample) -> tuple[str, str, Arrays]:
+    """Return a sample as statistics take it."""
+    return sample.id, sample.where, arrays_of(sample)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class CalibrationFeeds:
     def __len__(self) -> int:
         return len(self.job.ids)
 
-    def __iter__(self) -> Iterator[tuple[str, str, Any]]:
+    def __iter__(self) -> Iterator[tuple[str, str, Arrays]]:
         return map(_feed, self.job.samples(self.job.ids))
 
 

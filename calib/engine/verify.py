@@ -20,6 +20,7 @@ from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.runtime.isa import saturates
 from calib.runtime.session import F32, SIMULATED, Session, ov, read_model
+from calib.samples.feed import Arrays
 from calib.values.facts import Report, StageFacts
 from calib.values.plan import QuantizationPlan
 
@@ -53,7 +54,7 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
 
 
 def check_written(
-    path: Path, model: ov.Model, feeds: Sequence[Any], name: str, plan: QuantizationPlan | None = None
+    path: Path, model: ov.Model, feeds: Sequence[Arrays], name: str, plan: QuantizationPlan | None = None
 ) -> None:
     """Compare a written model with the one in memory, and INT8 execution with its simulation.
 
@@ -89,18 +90,20 @@ def check_written(
         )
 
 
-def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Any]) -> list[list[NDArray[Any]]]:
+def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays]) -> list[list[NDArray[Any]]]:
     session = Session(model, config)
     return [session(feed) for feed in feeds]
 
 
-def _median_db(names: Sequence[str], before: Sequence[Any], after: Sequence[Any]) -> float:
+def _median_db(
+    names: Sequence[str], before: Sequence[list[NDArray[Any]]], after: Sequence[list[NDArray[Any]]]
+) -> float:
     """Return the median over samples of the SQNR in dB between two lists of outputs."""
     found = [mean_db(normalized_errors(names, [a], [b])) for a, b in zip(before, after, strict=True)]
     return float(np.median(found)) if found else math.inf
 
 
-def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Any], config: Mapping[str, Any] = F32) -> str:
+def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Arrays], config: Mapping[str, Any] = F32) -> str:
     """Return ", first at layer 'x'" for the first convolution or MatMul whose output differs; "" if none does.
 
     To compare them, each layer's output becomes a result of both models, so a few layers may run differently.

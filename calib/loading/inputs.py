@@ -10,6 +10,7 @@ import numpy as np
 
 from calib.errors import DataError, ModelError, UsageError
 from calib.runtime.session import ov
+from calib.samples.feed import arrays_of
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, InputSpec, Sample
 
@@ -221,8 +222,7 @@ class CheckedShapes:
         return map(self._checked, self._dataset.load(ids))
 
     def _checked(self, sample: Sample) -> Sample:
-        feed: Any = sample.feed
-        self._check(feed, sample.where or sample.id)
+        self._check(arrays_of(sample), sample.where or sample.id)
         return sample
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import CalibError, DataError, MetricError
 from calib.metrics.metric import Metric
 from calib.runtime.session import infer_all, notice_memory, ov
-from calib.samples.feed import normalize_feed
+from calib.samples.feed import arrays_of, normalize_feed
 from calib.samples.sample import InputSpec, Sample
 
 Outputs = Sequence[NDArray[Any]]
@@ -42,7 +42,7 @@ def evaluate_compiled(
     def feeds() -> Iterator[Mapping[int, NDArray[Any]]]:
         for sample in samples:
             waiting.append(sample)
-            yield {i: np.asarray(array) for i, array in enumerate(sample.feed)}
+            yield dict(enumerate(arrays_of(sample)))
 
     try:
         for number, outputs in enumerate(infer_all(compiled, feeds())):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import CalibError, DataError
-from calib.samples.feed import Arrays, normalize_feed, split_item, split_target
+from calib.samples.feed import arrays_of, normalize_feed, split_item, split_target
 from calib.samples.sample import InputSpec, Sample
 
 # Where an iterable has no random access, samples that arrive before their turn wait; beyond this another pass is made.
@@ -95,7 +95,7 @@ class ContentDataset:
         entries: list[_Entry] = []
         for item, samples in self._walk():
             for offset, sample in enumerate(samples):
-                arrays = _arrays(sample)
+                arrays = arrays_of(sample)
                 size = sum(array.nbytes for array in arrays)
                 entries.append(_Entry(content_id(arrays), target_id(sample.target), item, offset, size))
         if not entries:
@@ -177,7 +177,7 @@ class ContentDataset:
     def _pick(self, samples: Sequence[Sample], one: str) -> Sample:
         entry = self._entries[one]
         sample = samples[entry.offset] if entry.offset < len(samples) else None
-        if sample is None or content_id(_arrays(sample)) != entry.content:
+        if sample is None or content_id(arrays_of(sample)) != entry.content:
             raise self._changed(f"{self._name(entry.item)} is not what it was")
         return Sample(sample.feed, sample.target, one, sample.where)
 
@@ -186,11 +186,6 @@ class ContentDataset:
             f"{self._source} changed between two passes: {how}. Every pass has to give the same samples in the same "
             "order: no random augmentation or shuffling; or pass a list"
         )
-
-
-def _arrays(sample: Sample) -> Arrays:
-    assert isinstance(sample.feed, tuple)  # normalize_feed made it
-    return sample.feed
 
 
 # blake2b over a whole 224x224 image costs 1.3 ms, as much as a small network; a sum of products over blocks costs a

@@ -9,9 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import DataError
-from calib.samples.sample import InputSpec
+from calib.samples.sample import InputSpec, Sample
 
 Arrays = tuple[NDArray[Any], ...]
+
+
+def arrays_of(sample: Sample) -> Arrays:
+    """Return the feed of a sample that a dataset gave, which is a tuple in input order."""
+    assert isinstance(sample.feed, tuple)  # normalize_feed made it
+    return sample.feed
 
 
 def split_item(item: Any, inputs: Sequence[InputSpec]) -> tuple[Any, Any]:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from calib.errors import DataError, UsageError
 from calib.python_object import load_object, refusal
 from calib.samples import FORMATS, data_formats
 from calib.samples.content import ContentDataset
+from calib.samples.feed import arrays_of
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, InputSpec, Sample
 from calib.samples.source import Source, parse_source
@@ -140,7 +139,7 @@ class InMemory:
             sample = self._kept.get(name)
             if sample is None:
                 sample = next(fresh)
-                size = sum(np.asarray(array).nbytes for array in sample.feed)
+                size = sum(array.nbytes for array in arrays_of(sample))
                 if size <= self._left:
                     self._kept[name] = sample
                     self._left -= size
