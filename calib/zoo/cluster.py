@@ -146,7 +146,7 @@ def connect(address: str, most: int | None = None) -> Dask:
     if kind not in ("dask", "local") or not rest.removeprefix("//") or (kind == "local" and not rest.isdecimal()):
         raise UsageError(f"--cluster {address}: must be dask://HOST:PORT or local:N")
     try:
-        from distributed import Client, LocalCluster  # pyright: ignore[reportPrivateImportUsage]
+        from distributed import Client, LocalCluster
     except ImportError as error:
         raise MissingExtraError(f"--cluster {address}", "distributed", requirement("distributed")) from error
     if kind == "local":
@@ -204,7 +204,7 @@ def _watched(process: Process) -> Ended:
 
 def _cancelled() -> bool:
     """Tell whether nobody waits for this task any more: its supervisor stopped it, or has died."""
-    from distributed import get_worker  # pyright: ignore[reportPrivateImportUsage]
+    from distributed import get_worker
 
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())

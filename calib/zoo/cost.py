@@ -144,7 +144,7 @@ def count(text: str, base: str) -> int | None:
 
 def _first_dimension(file: IO[bytes]) -> int | None:
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape = read[np.lib.format.read_magic(file)](file)[0]  # pyright: ignore[reportArgumentType]
+    shape = read[np.lib.format.read_magic(file)](file)[0]
     return shape[0] if shape else None
 
 

@@ -189,4 +189,4 @@ def test_an_unknown_name_lists_the_choices():
 
 def test_an_object_that_is_no_estimator_is_refused():
     with pytest.raises(UsageError, match="has a name and needs_histogram; got 3"):
-        get_estimator(3)  # pyright: ignore[reportArgumentType]
+        get_estimator(3)
