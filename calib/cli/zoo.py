@@ -28,10 +28,10 @@ from calib.report.leaderboard import (
 )
 from calib.values.version import __version__
 from calib.zoo import commands as zoos
-from calib.zoo.board import filtered
 from calib.zoo.commands import Zoo, open_store, open_zoo
 from calib.zoo.cost import bytes_of
 from calib.zoo.jobs import JobRow, JobStore
+from calib.zoo.leaderboard_rows import filtered
 from calib.zoo.make_jobs import select
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Runner

@@ -72,8 +72,8 @@ def equalize(
         return Equalized()
     chosen: list[Scaling] = []
     facts: list[CorrectionFacts] = []
-    moments, judging, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
-    for scalable, fit, judged in zip(scalables, moments, judging, strict=True):
+    moments, held_moments, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
+    for scalable, fit, unseen in zip(scalables, moments, held_moments, strict=True):
         readers = Readers.of(reader_weights(view, scalable))
         factors, strength = choose_strength(*fit, readers)
         helps = strength is not None and not np.all(factors == 1)
@@ -88,8 +88,8 @@ def equalize(
                 correction="equalization",
                 layer=str(scalable.tensor),
                 kept=helps,
-                sqnr_before_db=expected_db(np.ones_like(factors), *judged, readers),
-                sqnr_after_db=expected_db(factors, *judged, readers),
+                sqnr_before_db=expected_db(np.ones_like(factors), *unseen, readers),
+                sqnr_after_db=expected_db(factors, *unseen, readers),
                 detail=detail,
             )
         )
@@ -135,8 +135,8 @@ def _channel_moments(
         if index >= len(samples):
             outputs.append([value.copy() for value in values[len(scalables) :]])
     moments = [_over_samples(seen, position) for position in range(len(scalables))]
-    judged = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments
-    return moments, judged, outputs
+    held_moments = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments
+    return moments, held_moments, outputs
 
 
 def _over_samples(seen: Sequence[Sequence[NDArray[np.float64]]], position: int) -> Moments:

@@ -63,13 +63,13 @@ def find(view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True
             skipped.extend(_inside(name, kind, view.nodes[name]))
         elif kind in LAYERS:
             pattern = ignored(name, kind)
-            verdict = f"ignored by {pattern!r}" if pattern else _examine(view, name, LAYERS[kind])
-            if isinstance(verdict, QuantizableNode) and not exact_int8 and _saturates(verdict):
-                verdict = SATURATES
-            if isinstance(verdict, str):
-                skipped.append(Skipped(name, kind, verdict))
+            examined = f"ignored by {pattern!r}" if pattern else _examine(view, name, LAYERS[kind])
+            if isinstance(examined, QuantizableNode) and not exact_int8 and _saturates(examined):
+                examined = SATURATES
+            if isinstance(examined, str):
+                skipped.append(Skipped(name, kind, examined))
             else:
-                layers.append(verdict)
+                layers.append(examined)
     _check_all_used(ignored.unused, [*layers, *skipped])
     return Found(tuple(layers), tuple(skipped))
 
@@ -144,9 +144,9 @@ def _negated(view: GraphView, tensor: TensorId, rectified: bool = False) -> str:
             return f"{port.node} negates its output behind a Relu, which OpenVINO 2026.4 computes wrongly behind INT8"
         bias = kind == "Add" and view.is_constant(view.inputs[port.node][1 - port.input])
         if bias or (port.input == 0 and kind in RECTIFYING | SELECTING):
-            verdict = _negated(view, reader, rectified or kind in RECTIFYING)
-            if verdict:
-                return verdict
+            reason = _negated(view, reader, rectified or kind in RECTIFYING)
+            if reason:
+                return reason
     return ""
 
 

@@ -57,11 +57,11 @@ class CocoMap:
         # Equal scores in different images stay in the order of the images, which moved AP by 0.09 on a dozen samples.
         parts = sorted(parts, key=repr)
         truth = COCO(_coco(parts), print_function=_silent)
-        judge = COCOeval_faster(truth, truth.loadRes(_detections(parts)), "bbox", print_function=_silent)
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-        return max(0.0, float(judge.stats[0]))
+        evaluator = COCOeval_faster(truth, truth.loadRes(_detections(parts)), "bbox", print_function=_silent)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+        return max(0.0, float(evaluator.stats[0]))
 
     def per_sample(self, parts: Sequence[Any]) -> None:
         """Return None, because precision is taken over the whole set."""

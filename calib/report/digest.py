@@ -12,7 +12,7 @@ from calib.values.facts import AccuracyFacts, LayerFacts, ModelFacts, QuantizerF
 
 Tone = Literal["good", "warning", "bad", "neutral"]
 
-VERDICTS: dict[Status, tuple[Tone, str]] = {
+HEADLINES: dict[Status, tuple[Tone, str]] = {
     "within_budget": ("good", "INT8, within the budget"),
     "quantized": ("neutral", "INT8, no budget asked"),
     "over_budget": ("bad", "INT8, over the budget"),
@@ -42,9 +42,9 @@ class Fact:
     tone: Tone = "neutral"
 
 
-def verdict(report: Report) -> tuple[Tone, str]:
-    """Return whether it went well, and the headline."""
-    return VERDICTS[report.status]
+def headline(report: Report) -> tuple[Tone, str]:
+    """Return the tone and the text of the headline."""
+    return HEADLINES[report.status]
 
 
 def facts(report: Report) -> list[Fact]:

@@ -42,7 +42,7 @@ def render_html(report: Report) -> str:
 
 
 def _context(report: Report, specs: dict[str, Any], grids: dict[str, Any]) -> dict[str, Any]:
-    tone, headline = digest.verdict(report)
+    tone, headline = digest.headline(report)
     accuracy = report.accuracy
     return {
         "title": f"{report.model.name} – calib report",
@@ -67,7 +67,7 @@ def _context(report: Report, specs: dict[str, Any], grids: dict[str, Any]) -> di
             for t in group
         ],
         "model_facts": _model_rows(report),
-        "promise": _promise_rows(report) if accuracy else [],
+        "measured": _accuracy_rows(report) if accuracy else [],
     }
 
 
@@ -105,7 +105,7 @@ def _finalist_rows(report: Report) -> list[list[str]]:
     ]
 
 
-def _promise_rows(report: Report) -> list[list[str]]:
+def _accuracy_rows(report: Report) -> list[list[str]]:
     """Return how the accuracy was measured and what that cost."""
     accuracy = report.accuracy
     assert accuracy is not None, "asked only where accuracy was measured"

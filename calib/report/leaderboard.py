@@ -20,7 +20,7 @@ from calib.report.files import write_text
 from calib.report.page import render_page
 from calib.report.tables import Column, Table
 
-# What a person wants to see first is at the top: the promise kept, then missed, then what did not come to an end.
+# What a person wants to see first is at the top: models within the budget, then over it, then jobs that did not end.
 _ORDER = ("within_budget", "quantized", "planned", "over_budget", "fp32_kept")
 _KEPT = ("within_budget", "quantized")
 _FIGURES = 75  # columns of a terminal that all but the names take
@@ -68,7 +68,7 @@ class LeaderboardRow:
 
 
 def ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
-    """Return the rows by outcome (promise kept first), then the fastest first, then by name."""
+    """Return the rows by outcome (within the budget first), then the fastest first, then by name."""
 
     def key(row: LeaderboardRow) -> tuple[int, float, str]:
         place = _ORDER.index(row.status) if row.status in _ORDER else len(_ORDER)
@@ -177,7 +177,7 @@ def leaderboard_table(rows: Sequence[LeaderboardRow]) -> Table:
 
 
 def _page_row(row: LeaderboardRow) -> list[Any]:
-    promised = {True: "yes", False: "no", None: ""}[row.within_budget]
+    within = {True: "yes", False: "no", None: ""}[row.within_budget]
     return [
         [row.model, _inside(row.report)],
         _words(row.status),
@@ -185,7 +185,7 @@ def _page_row(row: LeaderboardRow) -> list[Any]:
         _labelled(row.fp32, _value(row, row.fp32)),
         _labelled(row.int8, _value(row, row.int8)),
         _labelled(row.drop, _drop(row)),
-        promised,
+        within,
         row.speedup_f32,
         row.speedup_default,
         row.bytes_before,

@@ -98,7 +98,7 @@ def value(accuracy: AccuracyFacts, number: float) -> str:
 
 
 def drop(accuracy: AccuracyFacts, number: float) -> str:
-    """Return a drop in the unit of the promise: points of a fraction, the metric's unit, or a relative share."""
+    """Return a drop in the unit of the budget: points of a fraction, the metric's unit, or a relative share."""
     return f"{bare_drop(accuracy, number)} {drop_unit(accuracy)}".rstrip()
 
 

@@ -32,7 +32,7 @@ def render_text(report: Report, width: int = 100, color: bool = False) -> str:
 
 
 def _headline(report: Report, width: int, color: bool) -> list[str]:
-    tone, words = digest.verdict(report)
+    tone, words = digest.headline(report)
     mark = f"{_MARKS[tone]} {words}"
     name = shorten(printable(report.model.name), max(8, width - 6 - columns_of(mark) - 2))
     gap = width - 4 - columns_of(mark) - columns_of(name)

@@ -150,12 +150,12 @@ def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
 def _data_mistakes(jobs: Sequence[ZooJob]) -> list[tuple[Place, str]]:
     """Name the models without the data that their settings need; one mistake, however many they are."""
     bare = [job.pattern_name for job in jobs if not job.calibration]
-    judged = [job.pattern_name for job in jobs if job.settings.get("max_drop") is not None and not job.validation]
+    missing = [job.pattern_name for job in jobs if job.settings.get("max_drop") is not None and not job.validation]
     found: list[tuple[Place, str]] = []
     if bare:
         found.append((("defaults", "calibration"), f"is missing: there is no calibration data for {_some(bare)}"))
-    if judged:
-        found.append((("defaults", "validation"), f"is missing: max_drop needs data with targets for {_some(judged)}"))
+    if missing:
+        found.append((("defaults", "validation"), f"is missing: max_drop needs data with targets for {_some(missing)}"))
     return found
 
 

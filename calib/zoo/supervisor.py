@@ -181,9 +181,9 @@ class Supervisor:
     def _settle_ended(self) -> None:
         for task, ended in self._runner.ended():
             if task.key in self._running:
-                self._settle(task, ended)
+                self._conclude(task, ended)
 
-    def _settle(self, task: Task, ended: Ended) -> None:
+    def _conclude(self, task: Task, ended: Ended) -> None:
         """Decide what an ended attempt means for its job."""
         facts = {"exit": ended.exit, "peak_memory": ended.peak_memory}
         result = Path(task.folder) / RESULT

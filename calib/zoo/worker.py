@@ -26,7 +26,7 @@ from calib.progress import Progress, Stage
 from calib.report.html import FILE_NAME as PAGE
 from calib.report.html import write_html
 from calib.values.facts import Report
-from calib.zoo.board import board_of, to_json
+from calib.zoo.leaderboard_rows import row_of_report, to_json
 from calib.zoo.task import MOST_TEXT, RESULT, Task, write_marker
 from calib.zoo.urls import fetch, is_url
 
@@ -43,7 +43,7 @@ def main(arguments: list[str], progress: Progress | None = None) -> int:
         report = quantize(task, progress or _logged)
         folder = Path(task.folder) / RESULT
         write_html(report, folder / PAGE)
-        board = to_json(board_of(task.job.name, report, time.monotonic() - started))
+        board = to_json(row_of_report(task.job.name, report, time.monotonic() - started))
         write_marker(folder, task.key, board)
     except CalibError as error:
         return _failed(answers, type(error).__name__, str(error))

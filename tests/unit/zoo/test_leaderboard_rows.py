@@ -8,8 +8,8 @@ from dataclasses import replace
 from report_fixtures.made_up import made_up_report
 
 from calib.report.leaderboard import LeaderboardRow
-from calib.zoo.board import board_of, filtered, to_json
 from calib.zoo.jobs import JobRow
+from calib.zoo.leaderboard_rows import filtered, row_of_report, to_json
 from calib.zoo.make_jobs import ZooJob
 
 REPORT = made_up_report()
@@ -21,7 +21,7 @@ def row(name: str, status: str, board: str = "", reason: str = "") -> JobRow:
 
 
 def test_a_row_says_what_the_report_says():
-    found = board_of("net", REPORT, 12.5)
+    found = row_of_report("net", REPORT, 12.5)
     accuracy, speed = REPORT.accuracy, REPORT.speed
     assert accuracy is not None and speed is not None
     assert (found.model, found.status, found.seconds) == ("net", REPORT.status, 12.5)
@@ -33,14 +33,14 @@ def test_a_row_says_what_the_report_says():
 
 def test_without_a_budget_nothing_was_promised():
     bare = REPORT.model_copy(update={"status": "quantized", "accuracy": None, "speed": None})
-    found = board_of("net", bare, 1.0)
+    found = row_of_report("net", bare, 1.0)
     assert found.within_budget is None and found.drop is None and found.speedup_f32 is None
     for status, promised in (("within_budget", True), ("over_budget", False), ("fp32_kept", False)):
-        assert board_of("net", REPORT.model_copy(update={"status": status}), 1.0).within_budget is promised
+        assert row_of_report("net", REPORT.model_copy(update={"status": status}), 1.0).within_budget is promised
 
 
 def test_a_row_comes_back_from_the_store_with_the_place_of_its_report():
-    kept = board_of("a/net", REPORT, 12.5)
+    kept = row_of_report("a/net", REPORT, 12.5)
     text = json.dumps({**to_json(kept), "column of a newer calib": 1})
     (found,) = filtered([row("a/net", REPORT.status, text)])
     assert found == replace(kept, report="models/a/net/report.html")

@@ -1,4 +1,4 @@
-"""The row of the leaderboard that a report becomes, and that a job without one has."""
+"""Make the rows of the leaderboard, from reports and from jobs without one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from calib.zoo.jobs import DONE, JobRow
 from calib.zoo.sources import matches
 
 
-def board_of(name: str, report: Report, seconds: float) -> LeaderboardRow:
+def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
     """Return what the leaderboard shows of a report; ``seconds`` is the wall time of the job."""
     accuracy, speed, model = report.accuracy, report.speed, report.model
-    promised = {"within_budget": True, "over_budget": False, "fp32_kept": False}
+    within = {"within_budget": True, "over_budget": False, "fp32_kept": False}
     row = LeaderboardRow(
         model=name,
         status=report.status,
         reason=report.status_reason,
-        within_budget=promised.get(report.status),
+        within_budget=within.get(report.status),
         bytes_before=model.bytes_before,
         bytes_after=model.bytes_after,
         layers=len(report.layers),
@@ -49,7 +49,7 @@ def to_json(row: LeaderboardRow) -> dict[str, Any]:
     return asdict(row)
 
 
-def board_row(row: JobRow, reports: str = "models") -> LeaderboardRow:
+def row_of_job(row: JobRow, reports: str = "models") -> LeaderboardRow:
     """Return the leaderboard's row of a job, whatever its state; for ``reports`` see ``filtered``."""
     if row.status in DONE and row.board:
         known = {field.name for field in fields(LeaderboardRow)}
@@ -72,7 +72,7 @@ def filtered(
         reports: the way from the leaderboard to the folder with the results; "" where there is none.
     """
     return [
-        board_row(row, reports)
+        row_of_job(row, reports)
         for row in rows
         if (not only or any(matches(pattern, row.name) for pattern in only)) and (not status or row.status in status)
     ]
