@@ -1,6 +1,7 @@
 """The command line: one file a command, loaded only when it is called.
 
-``COMMANDS`` is the whole table; a new command is a module with a click command named ``command`` and a row here.
+``COMMANDS`` is the whole table; a new command is a module with a click command named ``command`` and a row here. A
+command reads its options, calls one function of the package and prints what that returns; it decides nothing else.
 This file imports nothing but click, so that ``calib --help`` answers at once.
 """
 

@@ -1,4 +1,8 @@
-"""Settings: their meaning and checks (settings), where values come from (resolve), and config files (document)."""
+"""Settings: their meaning and checks (settings), where values come from (resolve), and config files (document).
+
+A new setting is one field of ``Settings``: its description is the help of the command line and of the schema. What a
+setting does belongs with the step that reads it; nothing here runs a model.
+"""
 
 from calib.config.document import Document, parse_json, parse_yaml, read_document
 from calib.config.resolve import Resolved, plain_value, resolve

@@ -1,6 +1,7 @@
 """Metrics, one file per family.
 
-``calib.metrics.resolve.resolve_metric`` turns a name, a function or an object into a metric. This module holds only the
+``calib.metrics.resolve.resolve_metric`` turns a name, a function or an object into a metric. A metric sees outputs and
+targets and never the model; which samples it is given belongs in ``engine`` (evaluation). This module holds only the
 table and does not import numpy.
 """
 

@@ -1,6 +1,7 @@
 """Range estimators, one file and one row of the table each.
 
-A range is chosen from the statistics of a tensor, ``TensorSummary``, and never from the model.
+A range is chosen from the statistics of a tensor, ``TensorSummary``, and never from the model: numpy only. Where
+quantizers sit belongs in ``graph``, and the choice between whole sets of ranges in ``corrections`` (recipes).
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Samples from files, folders, lists and Python, one file per format.
 
-``calib.samples.open.open_dataset`` opens any of them. This module holds only the table and does not import numpy.
+``calib.samples.open.open_dataset`` opens any of them. What belongs here turns data into arrays for the model's inputs;
+what needs the model itself (its shapes, preprocessing inside it) belongs in ``loading`` (inputs). This module holds
+only the table and does not import numpy.
 """
 
 from __future__ import annotations

@@ -189,3 +189,16 @@ def test_models_are_edited_in_graph_and_loading_alone():
     editing = {name: edits(name) for name in modules() if edits(name)}
     inside = {name for name in editing if name.split(".")[1] in EDITORS}
     assert inside and editing.keys() - inside == ALSO_EDIT.keys(), {n: editing[n] for n in editing.keys() - inside}
+
+
+PACKAGES = sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"demo_data"})  # that one holds no code
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_in_three_lines_what_belongs_there(package: str):
+    text = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    assert len([line for line in text.splitlines() if line]) >= 3, text
+
+
+def test_few_modules_lie_loose_under_the_package():
+    assert len(list(ROOT.glob("*.py"))) <= 9
