@@ -11,7 +11,7 @@ JOB = ZooJob("a/b", "a/b.xml", "/models/b.xml", "/data", "c.npz", settings={"max
 
 
 def test_a_task_comes_back_as_it_was():
-    task = Task("key", 3, JOB, "/work/key.3", "/logs/b.log", statistics="s.npz", verdicts="v.sqlite")
+    task = Task("key", 3, JOB, "/jobs/key.3", "/logs/b.log", statistics="s.npz", verdicts="v.sqlite")
     assert Task.from_json(task.to_json()) == task
 
 
