@@ -1,5 +1,5 @@
-"""Analyses a floating-point network, plans where it is quantized, and builds the networks that run.
+"""Analyse a floating-point network, plan where it is quantized, and build the networks that run.
 
-Beside ``loading`` the only package that builds nodes or edits those of a model. What reads and writes files belongs in
-``loading``, and what chooses numbers (ranges, weights, biases) in ``ranges`` and ``corrections``.
+This and ``loading`` are the only packages that build or edit nodes of a model. Reading and writing files belongs in
+``loading``, choosing numbers (ranges, weights, biases) in ``ranges`` and ``corrections``.
 """

@@ -1,4 +1,4 @@
-"""Which tensors tell how far two runs of a network lie apart: real-valued outputs, or what others are decided from."""
+"""Choose the tensors to compare two runs of a network by: real-valued outputs, or the tensors that decide others."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Transpose")
 
 
 def comparable(model: ov.Model) -> ov.Model:
-    """Return the model with only outputs whose differences have a size; its nodes are shared, not copied.
+    """Return the model with only outputs that can be compared; its nodes are shared, not copied.
 
-    Indices, labels and counts have no unit, and outputs whose length depends on the data (behind NonMaxSuppression)
-    don't line up. Where a model has only such outputs (TopK, NMS), the nearest real-valued tensors before them are
-    taken instead. In place of probabilities what goes into their Softmax is compared. Sinks and parameters stay.
+    Differences of indices, labels and counts have no meaning, and outputs whose length depends on the data (after
+    NonMaxSuppression) don't line up. If a model has only such outputs (TopK, NMS), the nearest real-valued tensors
+    before them are taken instead. Probabilities are replaced by the input of their Softmax. Sinks and parameters stay.
 
     Raises:
-        ModelError: there is no such tensor.
+        ModelError: There is no such tensor.
     """
     fixed = all(port.get_partial_shape().is_static for port in model.inputs)
     outputs = [result for result in model.get_results() if _real(result.input_value(0), fixed)]
@@ -44,9 +44,9 @@ def _real(tensor: ov.Output, fixed: bool) -> bool:
 
 
 def _before_softmax(result: ov.Node) -> ov.Node:
-    """Return the result, or one of the scores that become probabilities behind nothing but changes of shape.
+    """Return the result, or one of the scores before a Softmax that is followed only by changes of shape.
 
-    A probability turns from 0 to 1 where two scores are close, and one such position outweighs every other error. A
+    A probability changes from 0 to 1 where two scores are close, and one such position outweighs every other error. A
     text recognizer's layers, ordered by the error of its probabilities on 20 samples: the order by probabilities on
     four other samples agrees with it at a Spearman correlation of .61 to .78, the order by scores at .81 to .83.
     """

@@ -1,4 +1,4 @@
-"""ov.Model → the layers worth quantizing, and the reason for every layer left out."""
+"""Find the layers to quantize in a model, and the reason for every layer left out."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ SATURATES = (
 
 @dataclass(frozen=True)
 class Found:
-    """What the walk through the graph found, in topological order."""
+    """Layers found and layers left out, in topological order."""
 
     layers: tuple[QuantizableNode, ...]
     skipped: tuple[Skipped, ...]
 
 
 def find(view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True) -> Found:
-    """Walk the graph; every Convolution, deconvolution and MatMul is either a layer or skipped with its reason.
+    """Return every Convolution, deconvolution and MatMul, either as a layer or as skipped with its reason.
 
     Args:
-        view: the analysed model.
-        ignore: ``NAME``, ``type:TYPE`` or ``re:REGEX``; each must match a layer.
-        exact_int8: whether the target adds products of full 8-bit factors exactly; without VNNI they saturate.
+        view: View of the model.
+        ignore: Patterns of layers, ``NAME``, ``type:TYPE`` or ``re:REGEX``; each must match a layer.
+        exact_int8: Whether the target adds products of full 8-bit factors exactly; without VNNI they saturate.
 
     Raises:
-        UsageError: an ``ignore`` pattern is malformed or matches nothing.
+        UsageError: An ``ignore`` pattern is malformed or matches nothing.
     """
     layers: list[QuantizableNode] = []
     skipped: list[Skipped] = []
@@ -75,7 +75,7 @@ def find(view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True
 
 
 def already_quantized(view: GraphView) -> Found:
-    """List the layers of a quantized model: a layer is one that reads a FakeQuantize, directly or moved up."""
+    """Return the layers of a quantized model: those that read a FakeQuantize, directly or through a selection."""
     layers, skipped = [], []
     for name, kind in view.types.items():
         if kind not in LAYERS:
@@ -122,7 +122,7 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
 
 
 def _saturates(layer: QuantizableNode) -> bool:
-    """Say whether sums of products can saturate without VNNI although weights have half range.
+    """Return whether sums of products can saturate without VNNI although weights have half range.
 
     oneDNN takes the first factor as u8 (an i8 one is shifted by 128) and the second one as i8, which has to be in half
     range: 2 · 255 · 63 < 2¹⁵.
@@ -131,9 +131,9 @@ def _saturates(layer: QuantizableNode) -> bool:
 
 
 def _negated(view: GraphView, tensor: TensorId, rectified: bool = False) -> str:
-    """Return why a layer can't be INT8 if its output is negated, empty if that is not so.
+    """Return why a layer whose output is negated can't be INT8; empty if it is not negated.
 
-    OpenVINO 2026.4 moves ``-1 · Relu(x)`` to ``Relu(-1 · x)`` when it moves scales behind an INT8 layer; and a
+    OpenVINO 2026.4 moves ``-1 · Relu(x)`` to ``Relu(-1 · x)`` when it moves scales after an INT8 layer, and a
     subtrahend becomes a multiplication with -1. Without a Relu between them a subtrahend runs in f32.
     """
     for port in view.value_consumers(tensor):
@@ -151,7 +151,7 @@ def _negated(view: GraphView, tensor: TensorId, rectified: bool = False) -> str:
 
 
 def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
-    """Return why OpenVINO 2026.4 can't compile a layer's INT8 form or compiles it wrongly, empty if it can."""
+    """Return why OpenVINO 2026.4 can't compile a layer's INT8 form correctly; empty if it can."""
     tensor = TensorId(name)
     readers = view.value_consumers(tensor)
     shape = view.shape(tensor) or (None,)
@@ -178,7 +178,7 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
 
 
 def _wide_row(view: GraphView, name: str, rule: LayerRule) -> str:
-    """Return why a convolution with few channels and a wide kernel can't be INT8, empty if it can.
+    """Return why a convolution with few channels and a wide kernel can't be INT8; empty if it can.
 
     On AMX oneDNN joins a row of the kernel with its channels. Found by trying all widths up to 49 for 3 to 48 channels:
     wrong where channels are a multiple of 4 below 32 and a row is a multiple of 64 longer than 64. Some strides are
@@ -197,9 +197,9 @@ def _wide_row(view: GraphView, name: str, rule: LayerRule) -> str:
 
 
 def _fused_extreme(view: GraphView, tensor: TensorId, between: bool = False) -> str:
-    """Return the ReduceMax or ReduceMin that a FakeQuantize on the tensor would be fused into, empty if there is none.
+    """Return the ReduceMax or ReduceMin that a FakeQuantize on the tensor would be fused into; empty if there is none.
 
-    ``between`` says whether an element-wise operation lies behind it: without one the FakeQuantize moves in front.
+    ``between`` tells whether an element-wise operation follows it; without one the FakeQuantize moves before it.
     """
     kind = view.types[tensor.node]
     if kind in EXTREMES and between:
@@ -216,7 +216,7 @@ def _fused_extreme(view: GraphView, tensor: TensorId, between: bool = False) -> 
 
 
 def _reaches_layer(view: GraphView, tensor: TensorId) -> bool:
-    """Say whether a layer reads the tensor, through operations of one input at most."""
+    """Return whether a layer reads the tensor, directly or through operations of one input."""
     for port in view.value_consumers(tensor):
         kind, sources = view.types[port.node], view.inputs[port.node]
         if kind in LAYERS:
@@ -256,7 +256,7 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
 
 
 def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:
-    """List the layers inside the bodies of If, Loop and TensorIterator, and of those inside them."""
+    """Return the layers inside the bodies of If, Loop and TensorIterator, nested ones included."""
     found: list[Skipped] = []
     for op in (op for body in bodies(node) for op in body.get_ordered_ops()):
         inner, inner_kind = f"{name}/{op.get_friendly_name()}", op.get_type_name()

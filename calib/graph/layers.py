@@ -1,7 +1,7 @@
-"""What a layer is, as data: one row an operation, and what follows from it for a layer of a model.
+"""The operations that can be layers, one row each, and what follows for a layer of a model.
 
-A new operation is a new row: where outputs, inputs and channels lie, how the plug-in wants its levels, and why it stays
-in floating point where it does. ``tests/contracts/test_operations.py`` asks of every row whether it is so.
+A new operation is a new row: its axes of outputs, inputs and channels, the levels that the plug-in needs, and why it
+stays in floating point if it does. ``tests/contracts/test_operations.py`` checks every row.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:  # the zoo reads the table too, in a process that never loads 
 
 @dataclass(frozen=True)
 class Axes:
-    """Which axes of a layer's weights are what, and where its data holds the channels that they meet.
+    """Axes of a layer's weights, and the axes of its data that hold the channels they apply to.
 
-    In the table axes may be counted from the back, and those left over are not filled in; for a layer of a model, axes
-    of weights are counted from the front.
+    In the table, axes may be counted from the back and the remaining ones are left out; for a layer of a model, axes of
+    weights are counted from the front.
 
     Attributes:
-        outputs: of the output channels of a group.
-        inputs: of the input channels of a group; products are summed over it.
-        groups: of groups of channels, each with weights of its own.
-        kernel: of a window that moves over the data; products are summed over them too.
-        stack: of a stack of matrices, as the data has one.
-        channels: of the layer's output: its channels, groups and all.
-        source: of the layer's other input: its channels, groups and all.
+        outputs: Axis of the output channels of a group.
+        inputs: Axis of the input channels of a group, over which products are summed.
+        groups: Axis of groups of channels, each with its own weights.
+        kernel: Axes of a window that moves over the data, over which products are summed too.
+        stack: Axes of a stack of matrices, matching those of the data.
+        channels: Axis of all channels of the layer's output.
+        source: Axis of all channels of the layer's other input.
     """
 
     outputs: int
@@ -47,29 +47,29 @@ class Axes:
 
     @property
     def scaled(self) -> tuple[int, ...]:
-        """Axes of the weights along which each entry has a scale of its own."""
+        """Axes of the weights whose entries have a scale each."""
         return (*self.groups, *self.stack, self.outputs)
 
     @property
     def read(self) -> tuple[int, ...]:
-        """Axes of the weights that the input's channels lie along."""
+        """Axes of the weights that hold the channels of the input."""
         return (*self.groups, self.inputs)
 
 
 @dataclass(frozen=True)
 class LayerRule:
-    """An operation that multiplies an input with weights, or two inputs, and may run in INT8.
+    """An operation that multiplies an input with weights, or two inputs, and can run in INT8.
 
     Attributes:
-        weights: the input ports that may carry a constant, and how its axes are read.
-        others: what the axes of weights are that a row does not name.
-        transposed_by: for each input the attribute that swaps its last two axes; empty where there is none.
-        spreads: whether each position of the input is spread over a window of the output (a transposed convolution),
+        weights: Input ports that may carry a constant, with its axes.
+        others: Role of the axes of weights that a row does not name.
+        transposed_by: Attribute that swaps the last two axes of each input; empty if there is none.
+        spreads: Whether each position of the input is spread over a window of the output (a transposed convolution),
             rather than each position of the output gathered from a window of the input.
-        activations: the input ports that may carry activations.
-        signed: how levels must lie for data with negative values.
-        never: why the plug-in never runs it in INT8; empty if it does.
-        unless_positive: why it stays in floating point unless its input is proved never to be negative.
+        activations: Input ports that may carry activations.
+        signed: Scheme of levels for data with negative values.
+        never: Why the plug-in never runs it in INT8; empty if it does.
+        unless_positive: Why it stays in floating point unless its input is proved never to be negative.
     """
 
     type: str
@@ -84,7 +84,7 @@ class LayerRule:
 
     @property
     def other(self) -> int:
-        """Port of what the data at port 0 are multiplied with: weights, or a second input."""
+        """Port of the weights, or of the second input, that the data at port 0 are multiplied with."""
         return max(self.weights)
 
     def axes(self, port: int, rank: int, attributes: Mapping[str, Any]) -> Axes:
@@ -100,12 +100,12 @@ class LayerRule:
         return replace(row, outputs=outputs, inputs=inputs, source=source, **filled)
 
     def products(self, port: int, shape: Sequence[int], attributes: Mapping[str, Any]) -> int:
-        """Return how many products are summed to one value of the output; one that spreads: that one input goes into.
+        """Return the number of products summed to one output value, or, if it spreads, that one input value goes into.
 
         Args:
-            port: of the weights, or of the second input where both are computed.
-            shape: of what it reads.
-            attributes: of the operation.
+            port: Port of the weights, or of the second input if both are computed.
+            shape: Shape of the tensor at that port.
+            attributes: Attributes of the operation.
         """
         if len(shape) < 2:
             return prod(shape)  # of a vector all is summed
@@ -115,7 +115,7 @@ class LayerRule:
     def multiply_accumulates(
         self, data: Sequence[int], weights: Sequence[int], output: Sequence[int], attributes: Mapping[str, Any]
     ) -> int:
-        """Return how many products one inference sums, from the shapes of both inputs and of the output."""
+        """Return the number of products per inference from the shapes of both inputs and of the output."""
         return prod(data if self.spreads else output) * self.products(self.other, weights, attributes)
 
 
@@ -155,7 +155,7 @@ LAYERS: dict[str, LayerRule] = {
 
 
 def weights_port(view: GraphView, layer: str) -> Port:
-    """Return the port of a layer's weights; the last that may carry them where none is constant."""
+    """Return the port of a layer's weights; if none is constant, the last that may carry them."""
     ports = [Port(layer, index) for index in LAYERS[view.types[layer]].weights]
     for port in ports:
         if view.is_constant(view.tensor(port)):
@@ -164,49 +164,49 @@ def weights_port(view: GraphView, layer: str) -> Port:
 
 
 def axes_of(view: GraphView, port: Port) -> Axes:
-    """Return the axes of a layer's weights, which come in through ``port``."""
+    """Return the axes of a layer's weights at ``port``."""
     rule, shape = LAYERS[view.types[port.node]], view.shape(view.tensor(port))
     assert shape is not None
     return rule.axes(port.input, len(shape), view.attributes(port.node))
 
 
 def weights_of(view: GraphView, port: Port) -> NDArray[np.float32]:
-    """Return the float weights behind a port, ``float32`` in the constant's shape."""
+    """Return the weights at a port as ``float32`` in the constant's shape."""
     return np.asarray(view.values(view.tensor(port)), dtype=np.float32)
 
 
 def scale_shape(view: GraphView, port: Port) -> tuple[int, ...]:
-    """Return the shape of the weight scales: one for each output channel, rank of the weights.
+    """Return the shape of the weight scales: one per output channel, of the weights' rank.
 
-    A grouped convolution with several outputs a group needs both axes: ``[G, 1, …]`` there fails to compile.
+    A grouped convolution with several outputs per group needs both axes: ``[G, 1, …]`` fails to compile.
     """
     shape, scaled = view.shape(view.tensor(port)) or (), axes_of(view, port).scaled
     return tuple((size or 1) if axis in scaled else 1 for axis, size in enumerate(shape))
 
 
 def is_depthwise(view: GraphView, port: Port) -> bool:
-    """Say whether the weights at ``port`` make each output channel from one input channel of its own."""
+    """Return whether the weights at ``port`` compute each output channel from one input channel of its own."""
     shape, axes = view.shape(view.tensor(port)) or (), axes_of(view, port)
     return bool(axes.groups) and shape[axes.outputs] == shape[axes.inputs] == 1
 
 
 def channel_axis(view: GraphView, layer: str) -> int:
-    """Return the axis of a layer's output that has one entry for each weight scale, 1 or counted from the back."""
+    """Return the axis of a layer's output with one entry per weight scale, 1 or counted from the back."""
     port = weights_port(view, layer)
     return LAYERS[view.types[layer]].weights[port.input].channels
 
 
 def channel_shape(view: GraphView, layer: str) -> list[int]:
-    """Return the shape of one number a channel of a layer's output: its rank, -1 on the axis of its channels."""
+    """Return the shape of one number per channel of a layer's output: of its rank, with -1 on the channel axis."""
     shape = [1] * view.nodes[layer].output(0).get_partial_shape().rank.get_length()
     shape[channel_axis(view, layer)] = -1
     return shape
 
 
 def sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
-    """Say whether a constant added to a layer's input adds a constant to each channel of its output.
+    """Return whether a constant added to a layer's input adds a constant to each channel of its output.
 
-    No for grouped convolutions and stacks of matrices: their zero points stay where they are.
+    It is False for grouped convolutions and stacks of matrices, whose zero points are not folded.
     """
     rule, attributes = LAYERS[layer.type], view.attributes(layer.name)
     if layer.weights != (1,) or rule.spreads:
@@ -218,7 +218,7 @@ def sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
 
 
 def following_bias(view: GraphView, layer: str) -> tuple[Port, NDArray[np.float32]] | None:
-    """Return the constant port of the Add that is a layer's only reader, with its values, if it is a bias."""
+    """Return the constant port of the Add that is a layer's only reader, and its values, if it is a bias."""
     readers = view.consumers.get(TensorId(layer), [])
     if len(readers) != 1 or view.types[readers[0].node] != "Add":
         return None
@@ -236,12 +236,12 @@ def following_bias(view: GraphView, layer: str) -> tuple[Port, NDArray[np.float3
 
 
 def reader_energies(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, tuple[int, NDArray[np.float64]]]:
-    """Return how much each channel of the quantized tensors counts for the layers that read it.
+    """Return the weight of each channel of the quantized tensors for the layers that read it.
 
     Returns:
-        tensor → the axis of its channels, and ``(channels,)`` the mean square of the weights that each of them meets,
-        scaled to 1 on average and averaged over the readers. Left out is what has no such axis: a factor of a product
-        of two activations, or a tensor that its readers see in another layout.
+        Mapping from tensor to the axis of its channels and the mean square of the weights that each channel is
+        multiplied with, ``(channels,)``, scaled to 1 on average and averaged over the readers. Tensors without such an
+        axis are left out: factors of a product of two activations, or tensors that readers see in another layout.
     """
     weights = {weight.port.node: weight.port for weight in plan.weights}
     found = {}
@@ -259,7 +259,7 @@ def reader_energies(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, t
 
 
 def _column_energy(view: GraphView, weights: Port) -> tuple[int, NDArray[np.float64]]:
-    """Return ``(axis, energies)`` of one layer's input; no energies where its weights are a stack of matrices."""
+    """Return ``(axis, energies)`` of one layer's input; no energies if its weights are a stack of matrices."""
     axes, squares = axes_of(view, weights), weights_of(view, weights).astype(np.float64) ** 2
     if axes.stack:
         return axes.source, np.zeros(0)
@@ -268,13 +268,13 @@ def _column_energy(view: GraphView, weights: Port) -> tuple[int, NDArray[np.floa
 
 
 def products(view: GraphView, port: Port) -> int:
-    """Return how many products a layer sums to one value of its output; its weights come in through ``port``."""
+    """Return the number of products that a layer with weights at ``port`` sums to one output value."""
     rule, shape = LAYERS[view.types[port.node]], view.shape(view.tensor(port)) or ()
     return rule.products(port.input, [size or 1 for size in shape], view.attributes(port.node))
 
 
 def multiply_accumulates(view: GraphView, name: str) -> int:
-    """Return the multiply-accumulates of one inference of a layer; 0 where a shape is dynamic, or for another node."""
+    """Return the multiply-accumulates per inference of a layer; 0 if a shape is dynamic or it is not a layer."""
     rule = LAYERS.get(view.types.get(name, ""))
     if rule is None:
         return 0

@@ -1,6 +1,6 @@
-"""What the CPU plug-in does with the operations around layers, as data; the layers themselves are in ``layers``.
+"""How the CPU plug-in treats the operations around layers; the layers themselves are in ``layers``.
 
-The rows were found by compiling small graphs and asking the executed primitive; ``tests/integration`` asks again.
+The rows were found by compiling small graphs and looking up the executed primitives; ``tests/integration`` checks them.
 """
 
 from __future__ import annotations

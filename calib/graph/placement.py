@@ -1,19 +1,19 @@
-"""Where quantizers go: on tensors, shared by their consumers, in front of what carries INT8 along.
+"""Place quantizers: on tensors, shared by their consumers, before operations that carry INT8 along.
 
 1. Every activation port of a layer asks for its tensor to be quantized.
 2. A request moves up through an operation that only selects values (MaxPool, Transpose, …) when every reader of that
    operation's output asks too, so that the operation itself runs in INT8.
 3. A request on a Concat's output becomes one on each input, with one range for all of them.
 4. Requests on one tensor are served by one quantizer: two on a tensor would force a floating-point output.
-5. What would write a whole tensor in f32 only to be quantized again is fused, where the tensor behind it is quantized
-   and never negative: the skip of a residual Add reads the quantized tensor, its branch is quantized where the
-   kernel is one point, and so is what a mean over space reads::
+5. An operation that would write a whole tensor in f32 only to be quantized again is fused, if the tensor after it is
+   quantized and never negative: the skip of a residual Add reads the quantized tensor, its branch is quantized where
+   the kernel is one point, and so is what a mean over space reads::
 
        skip ─▶ FakeQuantize ─┬─▶ layers                      (ResNet-50: 28.2 ms without, 21.4 ms with both,
                              └─▶ Add ─▶ Relu ─▶ FakeQuantize  24.2 ms with the skip alone; ResNet-18: 10.2, 9.4, 9.4)
        Convolution ─▶ FakeQuantize ─▶┘
 
-   A convolution that takes the Add in clips its branch and does not round it; one beside it rounds.
+   A convolution that the Add is fused into clips its branch and does not round it; the other one rounds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from calib.values.plan import (
 
 @dataclass(frozen=True)
 class _Request:
-    """What a layer's port wants of the tensor that it reads, or, fused with layers, that of another operation."""
+    """Request of a layer's port, or of a port fused with layers, for its tensor to be quantized."""
 
     route: Route
     scheme: Scheme
@@ -78,9 +78,9 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
 
 
 def _pads(view: GraphView, layer: QuantizableNode, per_channel: set[TensorId]) -> bool:
-    """Say whether a zero point makes a layer slower: a convolution that pads.
+    """Return whether a zero point makes a layer slower, because it is a convolution that pads.
 
-    With levels for each channel behind it, a zero point leads to oneDNN's jit kernel instead of brgconv, which is
+    If levels per channel follow, a zero point leads to oneDNN's jit kernel instead of brgconv, which is
     faster for few channels (MobileNetV2's stem: 200 against 480 µs).
     """
     if layer.type != "Convolution" or sums_without_padding(view, layer):
@@ -95,7 +95,7 @@ def _pads(view: GraphView, layer: QuantizableNode, per_channel: set[TensorId]) -
 
 
 def _wanted(layer: QuantizableNode) -> list[tuple[Port, Scheme, bool]]:
-    """List ``(port, scheme for signed data, signed whatever the data)`` for the activation ports of a layer."""
+    """Return ``(port, scheme for signed data, signed whatever the data)`` for the activation ports of a layer."""
     if len(layer.activations) == 2:
         # B must be i8 with zero point 0; A u8 or i8 with zero point 0; anything else runs in f32.
         return [(Port(layer.name, 0), Scheme.SYMMETRIC, False), (Port(layer.name, 1), Scheme.SYMMETRIC, True)]
@@ -130,7 +130,7 @@ def _quantizer(
 
 
 def _fused_into_groups(view: GraphView, tensor: TensorId) -> bool:
-    """Say whether a quantizer on the tensor may be fused into a grouped convolution that is not depthwise."""
+    """Return whether a quantizer on the tensor may be fused into a grouped convolution that is not depthwise."""
     waiting, seen = [tensor], {tensor}
     for source in waiting:
         kind = view.types[source.node]
@@ -177,7 +177,7 @@ def _move_up(
 def _fused_mean(
     view: GraphView, name: str, requests: Mapping[TensorId, list[_Request]], layers: Mapping[str, QuantizableNode]
 ) -> list[tuple[TensorId, _Request]]:
-    """Ask for what a mean over space reads, if its output is asked for: the rounding averages out."""
+    """Request the input of a mean over space if its output is requested, since rounding averages out."""
     source = view.inputs[name][0]
     asked, rank = requests.get(TensorId(name), []), len(view.shape(source) or ())
     if not asked or not view.is_constant(view.inputs[name][1]) or len(view.value_consumers(source)) != 1:
@@ -195,7 +195,7 @@ def _fused_mean(
 def _fused_add(
     view: GraphView, name: str, requests: Mapping[TensorId, list[_Request]], layers: Mapping[str, QuantizableNode]
 ) -> list[tuple[TensorId, _Request]]:
-    """Ask for both inputs of a residual Add, if its output, never negative, is asked for by all that read it."""
+    """Request both inputs of a residual Add if its output is never negative and all its readers request it."""
     inputs, total = view.inputs[name], TensorId(name)
     if any(map(view.is_constant, inputs)) or inputs[0] == inputs[1] or _differ(view, *inputs):
         return []
@@ -230,19 +230,19 @@ _FUSING = {"Add": _fused_add, "ReduceMean": _fused_mean}
 
 
 def _readers(requests: list[_Request]) -> set[str]:
-    """Return the layers that ask; where none does, those that what asks is fused with."""
+    """Return the layers of the requests, or, if there are none, the layers that the requests are fused with."""
     real = {request.route.layer.node for request in requests if not request.fused}
     return real or {name for request in requests for name in request.fused}
 
 
 def _differ(view: GraphView, one: TensorId, other: TensorId) -> bool:
-    """Say whether an Add of two tensors spreads one over the other, or may."""
+    """Return whether an Add of two tensors broadcasts one of them, or may."""
     shape = view.shape(one)
     return shape is None or shape != view.shape(other) or None in shape[1:]
 
 
 def _only_layer(view: GraphView, tensor: TensorId, layers: Mapping[str, QuantizableNode]) -> str:
-    """Return the convolution whose output, biased or not, is this tensor and is read once; empty if there is none."""
+    """Return the convolution whose output, with or without bias, is this tensor and is read once; empty if none."""
     name = tensor.node
     if view.types[name] == "Add" and any(map(view.is_constant, view.inputs[name])):
         if len(view.value_consumers(tensor)) != 1:
@@ -271,7 +271,7 @@ def _source_layers(view: GraphView, tensor: TensorId, layers: Mapping[str, Quant
 
 
 def _one_point(view: GraphView, layer: str) -> bool:
-    """Say whether a kernel is one point: a larger one is bound by its sums, not by writing them.
+    """Return whether a kernel is one point; a larger one is bound by its sums, not by writing them.
 
     Rounding the branches of ResNet-18, 3 x 3, cost .5 dB and gained 1 %; those of ResNet-50, 1 x 1, .1 dB and 14 %.
     """
@@ -286,7 +286,7 @@ def _all_readers_ask(view: GraphView, tensor: TensorId, requests: list[_Request]
 
 
 def _concat_carries_int8(view: GraphView, name: str) -> bool:
-    """Say whether the Concat joins channels; elsewhere the plug-in gains nothing from INT8 inputs."""
+    """Return whether the Concat joins channels; on other axes the plug-in gains nothing from INT8 inputs."""
     sources = view.inputs[name]
     return len(set(sources)) == len(sources) and all(
         view.types[source.node] not in ("Parameter", "ReadValue") for source in sources
@@ -294,7 +294,7 @@ def _concat_carries_int8(view: GraphView, name: str) -> bool:
 
 
 def _join(unified: dict[TensorId, str], tensor: TensorId, key: str) -> None:
-    """Give a tensor a key; where it has one already, the two groups become one."""
+    """Give a tensor a key; if it already has one, merge the two groups."""
     old = unified.get(tensor)
     if old is not None and old != key:
         for member, group in list(unified.items()):

@@ -1,6 +1,6 @@
-"""Tensors whose channels can be rescaled without changing the network's function.
+"""Find tensors whose channels can be rescaled without changing the network's function.
 
-A tensor x qualifies when what writes it ends in constants (rows of weights and a bias, or the gain and bias of a
+A tensor x qualifies if its producers end in constants (rows of weights and a bias, or the gain and bias of a
 normalization) that can be divided by a factor for each channel, and every reader, through positively homogeneous
 operations, ends in weights whose columns can be multiplied by it::
 
@@ -28,7 +28,7 @@ HOMOGENEOUS = frozenset({"Relu", "PRelu", "MaxPool", "AvgPool", "LeakyRelu"})
 
 @dataclass(frozen=True)
 class Site:
-    """A constant that takes a factor for each channel; channels lie along these axes, flattened."""
+    """A constant that takes a factor per channel, with the axes that hold the channels, flattened."""
 
     port: Port
     axes: tuple[int, ...]
@@ -39,8 +39,8 @@ class Scalable:
     """A tensor with the constants to divide (writers) and to multiply (readers).
 
     Attributes:
-        axis: where its channels lie.
-        depthwise: whether each channel has a weight scale of its own in every reader.
+        axis: Axis of its channels.
+        depthwise: Whether each channel has a weight scale of its own in every reader.
     """
 
     tensor: TensorId
@@ -52,7 +52,7 @@ class Scalable:
 
 
 def find_scalable(view: GraphView, tensors: Sequence[TensorId]) -> list[Scalable]:
-    """Return those of the tensors whose channels can be rescaled, each constant in at most one of them as a writer."""
+    """Return the tensors whose channels can be rescaled; each constant is a writer of at most one of them."""
     found, taken = [], set()
     for tensor in tensors:
         for axis in _axes(view, tensor):
@@ -68,7 +68,7 @@ def find_scalable(view: GraphView, tensors: Sequence[TensorId]) -> list[Scalable
 
 
 def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.float64]]]) -> ov.Model:
-    """Return a clone with each tensor's channels divided by its factors; the function stays the same."""
+    """Return a clone with each tensor's channels divided by its factors, which computes the same function."""
     clone = clone_model(model)
     view = GraphView(clone)
     product: dict[Port, NDArray[np.float64]] = {}
@@ -90,12 +90,12 @@ def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.f
 
 
 def _along(values: NDArray[np.float64], axes: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape ``(channels,)`` for multiplication along axes, flattened."""
+    """Reshape ``(channels,)`` for multiplication along flattened axes."""
     return scale.reshape([size if axis in axes else 1 for axis, size in enumerate(values.shape)])
 
 
 def _axes(view: GraphView, tensor: TensorId) -> list[int]:
-    """Return where channels may lie: axis 1 behind convolutions, the last axis in front of a MatMul."""
+    """Return the axes that may hold channels: axis 1 after convolutions, the last axis before a MatMul."""
     shape = view.shape(tensor)
     if shape is None or len(shape) < 2:
         return []
@@ -115,7 +115,7 @@ def _examine(view: GraphView, tensor: TensorId, axis: int) -> Scalable | None:
 
 
 def _writers(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: int) -> list[Site] | None:
-    """Return the constants to divide, None where the tensor can't be divided at its source."""
+    """Return the constants to divide; None if the tensor can't be divided at its source."""
     kind, inputs = view.types[tensor.node], view.inputs[tensor.node]
     if kind in HOMOGENEOUS and view.value_consumers(inputs[0]) == [Port(tensor.node, 0)]:
         return _writers(view, inputs[0], axis, channels, rank)
@@ -136,7 +136,7 @@ def _writers(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: 
 
 
 def _own_weights(view: GraphView, layer: str) -> Port | None:
-    """Return the port of a layer's weights if they are a constant that nobody else reads, and no stack of matrices."""
+    """Return the port of a layer's weights if they are a constant without other readers and not a stack of matrices."""
     if view.types[layer] not in LAYERS:
         return None
     port = weights_port(view, layer)
@@ -157,7 +157,7 @@ def _weight_rows(view: GraphView, tensor: TensorId, axis: int, channels: int, ra
 
 
 def _per_channel(view: GraphView, port: Port, axis: int, channels: int, rank: int) -> bool:
-    """Say whether a port reads a constant of one value for each channel, read by nobody else."""
+    """Return whether a port reads a constant of one value per channel that has no other reader."""
     tensor = view.tensor(port)
     if not view.is_constant(tensor) or len(view.consumers[tensor]) != 1:
         return False
@@ -174,7 +174,7 @@ def _lined_up(view: GraphView, port: Port, axis: int, rank: int) -> tuple[int]:
 def _readers(
     view: GraphView, tensor: TensorId, axis: int, channels: int, seen: frozenset[TensorId]
 ) -> list[Site] | None:
-    """Return the weights to multiply, None where some reader can't take the factors."""
+    """Return the weights to multiply; None if some reader can't take the factors."""
     sites: list[Site] = []
     ports = view.value_consumers(tensor)
     if not ports or tensor in seen:

@@ -1,9 +1,9 @@
-"""The floating-point and the quantized network in one graph, the second corrected by the first as it runs.
+"""Join the floating-point and the quantized network in one graph, where the first corrects the second as they run.
 
 For each layer with weights, in topological order::
 
-    delta = mean(y - y_q)            over the batch and all positions, one number a channel
-    y_q'  = y_q + delta              what the layers behind read
+    delta = mean(y - y_q)            over the batch and all positions, one number per channel
+    y_q'  = y_q + delta              what the next layers read
 
 so a batch of samples gives sequential bias correction (each layer sees the already corrected layers before it) in a
 single inference, where the usual way runs the network once for each layer.
@@ -23,7 +23,7 @@ op = ov.opset13
 
 
 def set_batch(model: ov.Model, batch: int) -> bool:
-    """Reshape, in place, every input to ``batch`` samples; False where the model can't be (it is spoilt then)."""
+    """Reshape every input in place to ``batch`` samples; return False if that fails, leaving it unusable."""
     shapes = {}
     for port in model.inputs:
         axes = list(port.get_partial_shape())
@@ -46,13 +46,14 @@ def side_by_side(
     """Return the model that holds both, whose outputs are the deltas ``(channels,)`` of the named layers.
 
     Args:
-        model: the floating-point network.
-        quantized: the same with the plan inserted; its layers keep their names.
-        plan: whose layers with weights are corrected.
-        batch: samples at once.
+        model: Floating-point network.
+        quantized: The same network with the plan inserted; its layers keep their names.
+        plan: Plan whose layers with weights are corrected.
+        batch: Number of samples that run at once.
 
     Returns:
-        None where the network can't take a batch, has state, or has no layer with weights.
+        The model and the names of its layers; None if the network can't be batched, has state, or has no layer with
+        weights.
     """
     layers = [layer.name for layer in plan.layers if layer.weights]
     if not layers or model.get_sinks():
@@ -77,7 +78,7 @@ def _correct(plain: GraphView, rough: GraphView, layer: str) -> ov.Node:
 
 
 def batchable(model: ov.Model, samples: Sequence[object]) -> int:
-    """Return how many of the samples fit in one batch: as many as keep the activations under about 512 MiB."""
+    """Return the number of samples that fit in one batch, with activations under about 512 MiB."""
     elements = 0
     for node in model.get_ordered_ops():
         for port in node.outputs():

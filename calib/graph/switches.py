@@ -1,4 +1,4 @@
-"""One network in which every unit of layers can be quantized or not, by a number that is fed to it.
+"""Build one network in which each unit of layers is quantized or not, depending on a number fed to it.
 
 For a layer of unit u, with m the network's extra input::
 
@@ -6,10 +6,11 @@ For a layer of unit u, with m the network's extra input::
     Constant(W) ──▶      becomes    Constant(W) + Constant(W_q − W)·m[u] ──▶
     layer ──▶            becomes    layer + Constant(delta)·m[u] ──▶          where its bias is corrected
 
-so asking what each unit costs takes one compilation, not one a unit. m[u] = 0 is the floating-point layer: a
-convolution bit for bit; a fully connected layer up to the order of its sums, for which the plug-in takes another kernel
-when weights are computed (measured: 1e-13 of the output's power). The spelling decides the cost: m comes from one Split
-and is reshaped to the rank of what it scales (as a scalar it costs two to four times as much), and shapes are static.
+so measuring the sensitivity of all units takes one compilation, not one per unit. m[u] = 0 is the floating-point layer:
+a convolution bit for bit; a fully connected layer up to the order of its sums, for which the plug-in takes another
+kernel when weights are computed (measured: 1e-13 of the output's power). The form matters for speed: m comes from one
+Split and is reshaped to the rank of what it scales (as a scalar it costs two to four times as much), and shapes are
+static.
 """
 
 from __future__ import annotations
@@ -43,20 +44,20 @@ def switch_model(
     units: Sequence[frozenset[str]],
     shapes: Shapes | None = None,
 ) -> ov.Model:
-    """Return a clone with one more input, f32 ``(len(units),)``, the last one: 1 quantizes a unit, 0 does not.
+    """Return a clone with one more input at the end, f32 ``(len(units),)``: 1 quantizes a unit, 0 does not.
 
-    A layer gets its quantizer at its own port, wherever the plan has it: what lies in between only selects values.
+    A layer gets its quantizer at its own port, wherever the plan has it: operations in between only select values.
     Layers of the plan that are in no unit stay in floating point. Sinks are carried.
 
     Args:
-        model: floating point, with unique friendly names.
-        plan: with ranges.
-        edits: of weights and biases.
-        units: sets of layer names that change together.
-        shapes: of the inputs, for a model with dynamic ones; where the model can't take them they stay dynamic.
+        model: Floating-point model with unique friendly names.
+        plan: Plan with ranges.
+        edits: Edits of weights and biases.
+        units: Sets of layer names that change together.
+        shapes: Shapes of the inputs of a model with dynamic ones; if it can't be reshaped they stay dynamic.
 
     Raises:
-        ExecutionError: there is no unit, a quantizer has no range, or a layer is in two units.
+        ExecutionError: There is no unit, a quantizer has no range, or a layer is in two units.
     """
     clone = clone_model(static(model, shapes))
     view = GraphView(clone)
@@ -79,7 +80,7 @@ def switch_model(
 
 
 def static(model: ov.Model, shapes: Shapes | None) -> ov.Model:
-    """Return the model with these input shapes, itself where they are static already or can't be set."""
+    """Return the model with these input shapes; the model itself if they are static already or can't be set."""
     if shapes is None or all(port.get_partial_shape().is_static for port in model.inputs):
         return model
     shaped = clone_model(model)
@@ -91,7 +92,7 @@ def static(model: ov.Model, shapes: Shapes | None) -> ov.Model:
 
 
 def added_bytes(model: ov.Model, plan: QuantizationPlan, units: Sequence[frozenset[str]]) -> list[int]:
-    """Estimate what the switches of each unit add to the memory of the model, in bytes: ``COPIES`` of its weights."""
+    """Estimate the bytes that the switches of each unit add to the model: ``COPIES`` times its weights."""
     view = GraphView(model)
     members = _members(units)
     sizes = [0] * len(units)
@@ -103,7 +104,7 @@ def added_bytes(model: ov.Model, plan: QuantizationPlan, units: Sequence[frozens
 
 
 class _Switches:
-    """The input m, split once; each switch is reshaped once for each rank."""
+    """The input m, split once; each switch is reshaped once per rank."""
 
     def __init__(self, count: int):
         if not count:

@@ -1,4 +1,4 @@
-"""The instrumented model: reductions behind the tensors of interest, leaving as one flat output.
+"""Instrument a model: reductions after the tensors of interest, returned as one flat output.
 
 ::
 
@@ -9,16 +9,16 @@
             └─▶ Slice ─────┘
 
 Results decide the order of execution. The taps' Result comes first and interleaves the tensors in topological order,
-so each reduction runs right behind its producer: read from cache, and the tensor is freed when the network itself is
-done with it. Appended after the Results, the same taps keep every tensor alive (twice the memory of a large U-Net).
-One Concat costs a fraction of one Result a value.
+so each reduction runs right after its producer: it reads from the cache, and the tensor is freed when the network
+itself no longer needs it. After the other Results, the same taps would keep every tensor alive (twice the memory of a
+large U-Net). One Concat costs a fraction of one Result per value.
 
-What can be proved is not computed: the minimum of a tensor that is never negative, and the finiteness sum of one
-that can't hold NaN (ReduceMax swallows NaN, and Relu and Clamp turn it into a bound).
+Values that can be proved are not computed: the minimum of a tensor that is never negative, and the finiteness sum of
+one that can't hold NaN (ReduceMax swallows NaN, and Relu and Clamp turn it into a bound).
 
 Convolutions run channels-last in the CPU plugin, whatever the IR says: a raw NCHW output costs a reorder larger than
-the whole inference of a MobileNetV2. So what leaves for a histogram is sliced along the other axes first, which moves
-whole rows of channels, and its channels are transposed to the end, which then costs nothing.
+the whole inference of a MobileNetV2. So values for a histogram are sliced along the other axes first, which moves whole
+rows of channels, and channels are transposed to the end, which then costs nothing.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ VECTOR = 16
 
 @dataclass(frozen=True)
 class Need:
-    """What is to be collected of a tensor, besides its exact extremes.
+    """Statistics to collect of a tensor besides its exact extremes.
 
     Attributes:
-        histogram: a histogram of its values.
-        channels: extremes of every channel.
-        channel_axis: where the channels lie: 1 behind convolutions, -1 in front of a MatMul.
+        histogram: Whether to collect a histogram of its values.
+        channels: Whether to collect the extremes of every channel.
+        channel_axis: Axis of the channels: 1 after convolutions, -1 before a MatMul.
     """
 
     histogram: bool = False
@@ -60,7 +60,7 @@ class Need:
 
 
 class Kind(StrEnum):
-    """What a segment of the flat output holds."""
+    """Kind of values in a segment of the flat output."""
 
     HIGH = "high"  # maximum, one value or one a channel
     LOW = "low"  # minimum, likewise; absent where the tensor is never negative
@@ -73,9 +73,9 @@ class Segment:
     """A run of values in the flat output.
 
     Attributes:
-        tensor: index into ``Taps.tensors``.
-        size: number of values, -1 where it depends on the sample: their count then comes first, as one more value.
-        per_channel: whether they are one a channel.
+        tensor: Index into ``Taps.tensors``.
+        size: Number of values; -1 if it depends on the sample, in which case their count comes first as one more value.
+        per_channel: Whether there is one value per channel.
     """
 
     tensor: int
@@ -86,17 +86,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class Taps:
-    """What the first output of the instrumented model holds.
+    """Description of the first output of the instrumented model.
 
     Attributes:
-        tensors: what is tapped, in topological order.
+        tensors: Tapped tensors in topological order.
     """
 
     tensors: tuple[TensorId, ...]
     segments: tuple[Segment, ...]
 
     def starts(self, flat: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return where each segment starts in one sample's output, followed by where the last one stops."""
+        """Return the start of each segment in one sample's output, followed by the end of the last one."""
         if self._fixed is not None:
             return self._fixed
         position, found = 0, []
@@ -116,17 +116,17 @@ class Taps:
 
 
 def tap(model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId, int]) -> tuple[ov.Model, Taps]:
-    """Return a clone of ``model`` with a flat f32 output 0 put in front of its own, and the description of it.
+    """Return a clone of ``model`` with a flat f32 output before its own, and the description of that output.
 
-    The model itself is not changed. Sinks are carried, so a stateful model keeps its state updates.
+    The model itself is not changed. Sinks are kept, so a stateful model keeps its state updates.
 
     Args:
-        model: what to instrument.
-        needs: what to collect of which tensor.
-        cuts: about how many values of which tensors leave the model, for histograms.
+        model: Model to instrument.
+        needs: Statistics to collect of each tensor.
+        cuts: Approximate number of values of each tensor to return for histograms.
 
     Raises:
-        StatisticsError: a tensor isn't in the model.
+        StatisticsError: A tensor isn't in the model.
     """
     clone = model.clone()
     ordered = clone.get_ordered_ops()
@@ -154,7 +154,7 @@ def tap(model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId,
 
 
 def _tappable(output: ov.Output) -> bool:
-    """Tell whether statistics can be collected of a tensor: of f32, its rank known before it runs."""
+    """Return whether statistics of a tensor can be collected: it is f32 and its rank is static."""
     return output.get_element_type() == ov.Type.f32 and output.get_partial_shape().rank.is_static
 
 
@@ -189,7 +189,7 @@ class _Builder:
         return op.concat(self._parts, 0)
 
     def _reduce(self, kind: Kind, reduce: Callable[..., ov.Node], output: ov.Output, channels: int, axis: int) -> None:
-        """Append a reduction over all axes, or over all but the channels'."""
+        """Append a reduction over all axes, or over all but the channel axis."""
         shape = output.get_partial_shape()
         if len(shape) == 0:
             flat = op.reshape(output, self._constant(-1), False)
@@ -211,7 +211,7 @@ class _Builder:
 
 
 def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:
-    """Return the number of channels (0 where it isn't known) and their axis counted from the front."""
+    """Return the number of channels (0 if unknown) and their axis counted from the front."""
     if len(shape) < 2:
         return 0, 0
     axis = axis % len(shape)
@@ -219,9 +219,9 @@ def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:
 
 
 def _take(output: ov.Output, values: int, channel_axis: int) -> tuple[ov.Node, int]:
-    """Return a flat tensor with about ``values`` of a tensor's, spread evenly, and their count.
+    """Return a flat tensor with about ``values`` evenly spread values of a tensor, and their count.
 
-    The count is -1 where it depends on the sample.
+    The count is -1 if it depends on the sample.
     """
     partial = output.get_partial_shape()
     if partial.is_dynamic:
@@ -234,7 +234,7 @@ def _take(output: ov.Output, values: int, channel_axis: int) -> tuple[ov.Node, i
 
 
 def _strided(output: ov.Output, shape: tuple[int, ...], strides: tuple[int, ...]) -> ov.Output:
-    """Take every so many positions of each axis."""
+    """Slice each axis with its stride."""
     if max(strides, default=1) == 1:
         return output
     if 3 <= len(shape) <= 5 and strides[:2] == (1, 1) and shape[1] >= VECTOR:
@@ -247,10 +247,11 @@ def _strided(output: ov.Output, shape: tuple[int, ...], strides: tuple[int, ...]
 
 
 def _grid(shape: tuple[int, ...], channel_axis: int, values: int) -> tuple[int, ...]:
-    """Return a stride for each axis so that at most about ``values`` of a tensor are left.
+    """Return a stride for each axis so that about ``values`` values of a tensor are left at most.
 
     The longest axis is thinned first, channels only when nothing else is left: distributions differ from channel to
-    channel. Strides are odd, because what networks do at every second position (strides, upsampling) is even.
+    channel. Strides are odd, because patterns that networks make at every second position (strides, upsampling) are
+    even.
     """
     strides = [1] * len(shape)
     channel = channel_axis % len(shape) if shape else 0
@@ -264,7 +265,7 @@ def _grid(shape: tuple[int, ...], channel_axis: int, values: int) -> tuple[int, 
 
 
 def _take_dynamic(output: ov.Output, values: int, channel_axis: int) -> ov.Node:
-    """Thin a tensor whose size is known only when it runs: every so many rows of channels, an odd number."""
+    """Thin a tensor whose size is known only when it runs: take rows of channels with an odd stride."""
     partial = output.get_partial_shape()
     width, rows = 1, _flat(output)
     if len(partial) >= 2 and partial[channel_axis % len(partial)].is_static:
@@ -298,12 +299,12 @@ def _int(*values: int) -> ov.Node:
 
 
 def expose(model: ov.Model, choose: Callable[[GraphView], Sequence[ov.Output]], *, own: bool = True) -> ov.Model:
-    """Return a clone that puts out what ``choose`` takes from it or puts behind it, and then its own outputs.
+    """Return a clone whose outputs are those that ``choose`` takes from it or adds to it, and then its own.
 
     Args:
-        model: whose friendly names are unique.
-        choose: is given the clone.
-        own: False to leave the model's own outputs away, so that what nothing else needs does not run.
+        model: Model with unique friendly names.
+        choose: Function from the view of the clone to its new outputs.
+        own: Whether to keep the model's own outputs; without them, what nothing else needs does not run.
     """
     clone = clone_model(model)
     results = [op.result(output) for output in choose(GraphView(clone))]
@@ -322,21 +323,21 @@ def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
 
 
 def channel_moments(x: ov.Output, axis: int) -> ov.Output:
-    """Put the lowest, the highest and the mean square value of every channel behind a tensor: ``(3, channels)``."""
+    """Return an output with the minimum, maximum and mean square of every channel of a tensor, ``(3, channels)``."""
     others = [other for other in range(x.get_partial_shape().rank.get_length()) if other != axis]
     parts = [op.reduce_min(x, others), op.reduce_max(x, others), op.reduce_mean(op.multiply(x, x), others)]
     return op.concat([op.unsqueeze(part, 0) for part in parts], 0).output(0)
 
 
 def channel_rows(x: ov.Output, positions: NDArray[np.int64] | None) -> ov.Output:
-    """Put the channels ``(positions, channels)`` at flat positions over batch and space behind a tensor; None for all.
+    """Return an output ``(positions, channels)`` at flat positions over batch and space of a tensor; None for all.
 
-    Convolutions run channels-last: to take rows of channels costs next to nothing, the whole tensor as the IR has it
-    a reorder.
+    Convolutions run channels-last: taking rows of channels costs almost nothing, taking the whole tensor in the layout
+    of the IR costs a reorder.
 
     Args:
-        x: ``(batch, channels, *spatial)``, of static shape.
-        positions: ascending.
+        x: Tensor of static shape ``(batch, channels, *spatial)``.
+        positions: Ascending flat positions.
     """
     shape = x.get_shape()
     order = [0, *range(2, len(shape)), 1]

@@ -1,6 +1,6 @@
-"""One analysis of an ov.Model: names, producers and consumers as plain dictionaries; and what all rewrites are made of.
+"""Analyse an ov.Model once: names, producers and consumers as plain dictionaries; and functions that rewrites share.
 
-Calls into OpenVINO cost microseconds each and a network has tens of thousands of them, so the graph is read once.
+Calls into OpenVINO cost microseconds each, and a network needs tens of thousands, so the graph is read once.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from calib.values.plan import Port, TensorId
 
 
 class GraphView:
-    """A read-only picture of a model whose friendly names are unique.
+    """A read-only view of a model whose friendly names are unique.
 
     Attributes:
-        nodes: friendly name → node, in topological order.
-        types: friendly name → operation type.
-        inputs: friendly name → the tensors it reads, in port order.
-        consumers: tensor → the ports that read it, in topological order.
+        nodes: Mapping from friendly name to node, in topological order.
+        types: Mapping from friendly name to operation type.
+        inputs: Mapping from friendly name to the tensors it reads, in port order.
+        consumers: Mapping from tensor to the ports that read it, in topological order.
     """
 
     def __init__(self, model: ov.Model):
@@ -48,23 +48,23 @@ class GraphView:
             self.inputs[name] = tuple(read)
 
     def is_constant(self, tensor: TensorId) -> bool:
-        """Say whether a tensor is a Constant."""
+        """Return whether a tensor is a Constant."""
         return self.types[tensor.node] == "Constant"
 
     def value_consumers(self, tensor: TensorId) -> list[Port]:
-        """Return the ports that read the tensor's values, not only its shape."""
+        """Return the ports that read the tensor's values and not only its shape."""
         return [port for port in self.consumers.get(tensor, []) if self.types[port.node] not in SHAPE_ONLY]
 
     def tensor(self, port: Port) -> TensorId:
-        """Return what a port reads."""
+        """Return the tensor that a port reads."""
         return self.inputs[port.node][port.input]
 
     def output(self, tensor: TensorId) -> ov.Output:
-        """Return the OpenVINO output behind a tensor."""
+        """Return the OpenVINO output of a tensor."""
         return self.nodes[tensor.node].output(tensor.output)
 
     def shape(self, tensor: TensorId) -> tuple[int | None, ...] | None:
-        """Return the tensor's shape, None for each dynamic axis, None for a dynamic rank."""
+        """Return the tensor's shape with None for each dynamic axis; None for a dynamic rank."""
         partial = self.output(tensor).get_partial_shape()
         if partial.rank.is_dynamic:
             return None
@@ -91,11 +91,11 @@ class GraphView:
 
 @dataclass(frozen=True)
 class Sign:
-    """What is known of a node's outputs.
+    """Known signs of a node's outputs.
 
     Attributes:
-        positive: they are never negative.
-        clean: they are never negative and never NaN, whatever goes in. They may be infinite.
+        positive: Whether they are never negative.
+        clean: Whether they are never negative and never NaN, whatever goes in. They may be infinite.
     """
 
     positive: bool = False
@@ -118,7 +118,7 @@ _KEEP_ALL = frozenset({"Concat", "Add"})
 
 
 def signs(ordered: Sequence[ov.Node]) -> dict[str, Sign]:
-    """Return by friendly name the nodes whose outputs are never negative; ``ordered`` is topological."""
+    """Return friendly name → sign of the nodes whose outputs are never negative; ``ordered`` is topological."""
     found: dict[str, Sign] = {}
     for node in ordered:
         sign = _sign(node, node.get_type_name(), found)
@@ -146,7 +146,7 @@ def _sign(node: ov.Node, kind: str, found: dict[str, Sign]) -> Sign:
 
 
 def bodies(node: ov.Node) -> list[ov.Model]:
-    """Return the bodies of an If, Loop or TensorIterator; empty for any other operation."""
+    """Return the bodies of an If, Loop or TensorIterator; empty for other operations."""
     kind = node.get_type_name()
     if kind == "If":
         return [body_of(node, 0), body_of(node, 1)]
@@ -154,7 +154,7 @@ def bodies(node: ov.Node) -> list[ov.Model]:
 
 
 def replace_readers(output: ov.Output, make: Callable[[ov.Output], ov.Node]) -> ov.Node:
-    """Let all that read an output read, in place, what ``make`` makes of it, which is returned."""
+    """Redirect all readers of an output, in place, to the output that ``make`` makes from it, and return that."""
     readers = list(output.get_target_inputs())  # before it is made: it reads the output itself
     made = make(output)
     for reader in readers:

@@ -1,5 +1,5 @@
-"""Files in, a normalized model out: IR and ONNX, preprocessing, shapes, and what is written back to disk.
+"""Read IR and ONNX files as normalized models, handle preprocessing and shapes, and write models to disk.
 
-Here belongs what turns a file into the one form of network that the rest works on. Finding layers and inserting
+Everything that turns a file into the form of network that the rest works on belongs here. Finding layers and inserting
 quantizers belong in ``graph``.
 """

@@ -1,4 +1,4 @@
-"""What stands between samples and a model's inputs: preprocessing that is embedded, and the shapes they must have."""
+"""Fit samples to a model's inputs: embedded preprocessing, and checks of shapes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Embedded:
     """A model that does part of the preprocessing itself.
 
     Attributes:
-        model: a new model; its input takes u8 images (N, H, W, C), RGB.
-        remaining: what is left to be done on the host: the geometry, in u8.
-        sentences: what was embedded, for the report.
+        model: New model whose input takes u8 RGB images (N, H, W, C).
+        remaining: Preprocessing that is left to the host: resizing and cropping, in u8.
+        sentences: Description of what was embedded, for the report.
     """
 
     model: ov.Model
@@ -35,18 +35,18 @@ class Embedded:
 def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> Embedded:
     """Return a copy of ``model`` whose first input takes u8 NHWC images; it does color, mean, scale and layout itself.
 
-    As Model Optimizer's ``--mean_values``, ``--scale_values`` and ``--reverse_input_channels`` did:
+    This is what Model Optimizer's ``--mean_values``, ``--scale_values`` and ``--reverse_input_channels`` did:
     u8 NHWC RGB → Convert f32 → (reverse channels) → (x − mean) / scale → the model's layout. Resizing and cropping
     stay on the host, where Pillow does them.
 
     Args:
-        model: not edited.
-        preprocess: mean and scale are for values 0..255, in the order of ``color``.
-        spec: of the model's first input.
+        model: Model, which is not edited.
+        preprocess: Preprocessing; mean and scale are for values 0..255, in the order of ``color``.
+        spec: Properties of the model's first input.
 
     Raises:
-        UsageError: mean or scale do not fit the channels.
-        ModelError: the input takes no floating-point images.
+        UsageError: ``mean`` or ``scale`` does not fit the channels.
+        ModelError: The input does not take floating-point images.
     """
     if spec.dtype.kind != "f":
         raise ModelError(
@@ -79,7 +79,7 @@ def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> Embedded:
 
 
 def _say_embedded(name: str, done: Preprocess) -> list[str]:
-    """Return the one sentence on what an input now does itself."""
+    """Return the sentence on what an input now does itself."""
     steps = ["turns RGB into BGR"] if done.color == "bgr" else []
     steps += [f"subtracts {_numbers(done.mean)}"] if done.mean is not None and any(done.mean) else []
     steps += (
@@ -93,14 +93,14 @@ def _say_embedded(name: str, done: Preprocess) -> list[str]:
 
 
 def found_preprocessing(rt_info: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the preprocessing that ``model_info`` asks for, as fields of ``Preprocess``, and what was not understood.
+    """Return the preprocessing in ``model_info`` as fields of ``Preprocess``, and what was not understood.
 
     The keys are those that Open Model Zoo, Geti and OpenVINO Model API write; all values are strings. With
-    ``embedded_processing`` the model does it itself, so nothing is returned. They count in Model API's convention:
-    images are BGR, and ``reverse_input_channels`` says that the model wants RGB.
+    ``embedded_processing`` the model does it itself, so nothing is returned. By the convention of Model API images are
+    BGR, and ``reverse_input_channels`` means that the model expects RGB.
 
     Args:
-        rt_info: keys joined by "/", as in ``Loaded.rt_info``.
+        rt_info: Runtime information with keys joined by "/", as in ``Loaded.rt_info``.
     """
     info = {key.removeprefix("model_info/"): v.strip() for key, v in rt_info.items() if key.startswith("model_info/")}
     found: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def found_preprocessing(rt_info: Mapping[str, str]) -> tuple[dict[str, Any], lis
 
 
 def describe_preprocessing(rt_info: Mapping[str, str], inputs: Sequence[InputSpec]) -> list[str]:
-    """Say in sentences what preprocessing the file asks for, and which inputs take bytes as they are."""
+    """Return sentences on the preprocessing that the file asks for and on inputs that take bytes unchanged."""
     found, doubts = found_preprocessing(rt_info)
     parts = [f"{key} {_numbers(value) if isinstance(value, tuple) else value}" for key, value in sorted(found.items())]
     sentences = [f"model_info asks for {', '.join(parts)}"] if parts else []
@@ -142,7 +142,7 @@ def describe_preprocessing(rt_info: Mapping[str, str], inputs: Sequence[InputSpe
 
 
 def _parse(text: str) -> tuple[float, ...] | None:
-    """Return the one, three or more numbers of a string such as "123.675 116.28, 103.53"; None if it has others."""
+    """Return the numbers in a string such as "123.675 116.28, 103.53"; None if it holds anything else."""
     try:
         values = tuple(float(word) for word in text.strip("[]()").replace(",", " ").split())
     except ValueError:
@@ -155,16 +155,16 @@ def _numbers(values: tuple[float, ...] | None) -> str:
 
 
 def checked_shapes(dataset: Dataset, model: ov.Model) -> Dataset:
-    """Return the dataset, with samples checked as they are loaded if an input of the model is dynamic.
+    """Return the dataset with a check of samples as they are loaded, if an input of the model is dynamic.
 
-    Stateful models are left alone: what their state holds when a sample arrives decides, too.
+    Stateful models are not checked, because the content of their state matters too.
     """
     check = ShapeCheck(model)
     return CheckedShapes(dataset, check) if check.needed else dataset
 
 
 class ShapeCheck:
-    """Refuses feeds whose shapes no layer of a model can take; every distinct set of shapes is inferred once."""
+    """Refuses feeds whose shapes some layer of the model can't take; each distinct set of shapes is inferred once."""
 
     def __init__(self, model: ov.Model):
         self._model = model
@@ -175,7 +175,7 @@ class ShapeCheck:
         """Check the arrays of one sample, in input order.
 
         Raises:
-            DataError: they do not go through the model; ``where`` names the sample.
+            DataError: The model can't take them; ``where`` names the sample.
         """
         shapes = tuple(tuple(array.shape) for array in feed)
         if not self.needed or shapes in self._sound:
@@ -192,7 +192,7 @@ class ShapeCheck:
 
 
 class CheckedShapes:
-    """Wraps a dataset; a sample whose shapes no layer can take raises DataError when it is loaded."""
+    """Wraps a dataset; a sample whose shapes the model can't take raises DataError when it is loaded."""
 
     def __init__(self, dataset: Dataset, check: ShapeCheck):
         self._dataset = dataset
@@ -200,7 +200,7 @@ class CheckedShapes:
 
     @property
     def source(self) -> str:
-        """What it was made from."""
+        """Description of the data, for messages and reports."""
         return self._dataset.source
 
     def __len__(self) -> int:
@@ -210,14 +210,14 @@ class CheckedShapes:
         return map(self._checked, self._dataset)
 
     def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
-        """Choose as the dataset does."""
+        """Return the ids that the dataset chooses."""
         return self._dataset.choose(count, salt)
 
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order.
 
         Raises:
-            DataError: a sample does not go through the model.
+            DataError: The model can't take a sample.
         """
         return map(self._checked, self._dataset.load(ids))
 
@@ -227,7 +227,7 @@ class CheckedShapes:
 
 
 def _reason(error: RuntimeError) -> str:
-    """Return the node and the rule of OpenVINO's message, which spreads over lines with places in its sources."""
+    """Return the node and the rule in OpenVINO's message, which has several lines with places in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     useful = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
     return "; ".join(useful or lines)[:300].rstrip(".")

@@ -1,7 +1,7 @@
-"""The two files of an IR: looked over before OpenVINO reads them, and written whole or not at all.
+"""Check the two files of an IR before OpenVINO reads them, and write them completely or not at all.
 
-OpenVINO maps the .bin into memory and believes what the XML says of it; a file from anywhere is checked first: its XML
-is streamed, its constants must lie inside the .bin.
+OpenVINO maps the .bin into memory and trusts the XML, so an untrusted file is checked first: its XML is streamed, and
+its constants must lie inside the .bin.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Graph:
 
 
 class _Scan:
-    """What an expat parser calls; collects the constants and checks that layers and edges fit."""
+    """Handlers of an expat parser that collect the constants and check layers and edges."""
 
     def __init__(self, path: Path, bin_size: int | None):
         self.path = path
@@ -160,7 +160,7 @@ class _Scan:
                 )
 
     def _check_order(self, graph: _Graph) -> None:
-        """Refuse a cycle: OpenVINO's reader recurses along the edges."""
+        """Refuse a cycle, because OpenVINO's reader recurses along the edges."""
         waiting = dict.fromkeys(graph.inputs, 0)
         readers: dict[str, list[str]] = {}
         for source, _, target, _ in graph.edges:
@@ -184,7 +184,7 @@ class _Scan:
 
 
 def _without_control(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the file with a "?" for each reference to a control character, so that the rest can be checked."""
+    """Yield the file with "?" for each reference to a control character, so that the rest can be checked."""
     held = b""
     while block := file.read(_BLOCK):
         text = held + block
@@ -195,10 +195,10 @@ def _without_control(file: BinaryIO) -> Iterator[bytes]:
 
 
 def check_ir(path: Path) -> frozenset[str]:
-    """Refuse an .xml that is no sound IR, and return the names of its layers, bodies included.
+    """Refuse an .xml that is not a valid IR, and return the names of its layers, bodies included.
 
     Raises:
-        ModelError: not XML, no IR, a DOCTYPE, an old version, a cycle, or constants outside the .bin.
+        ModelError: It is not XML or not an IR, has a DOCTYPE, an old version, a cycle, or constants outside the .bin.
     """
     size = path.stat().st_size
     if not size:
@@ -229,16 +229,16 @@ def save_model(
     fp16_constants: frozenset[str] = frozenset(),
     rt_info: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``path_xml`` and the .bin beside it; both appear whole, the .bin first.
+    """Write ``path_xml`` and the .bin next to it; both appear complete, the .bin first.
 
     Args:
-        model: not edited.
-        path_xml: where to write; its folder must exist (OpenVINO would make any that is missing).
-        fp16_constants: names of f32 constants to be stored as f16 Constant → Convert.
-        rt_info: strings for the section "calib" of the file's runtime information.
+        model: Model, which is not edited.
+        path_xml: Path to write to; its folder must exist (OpenVINO would make missing ones).
+        fp16_constants: Names of f32 constants to store as f16 Constant → Convert.
+        rt_info: Strings for the section "calib" of the file's runtime information.
 
     Raises:
-        OutputError: the file can't be written; nothing is left behind.
+        OutputError: The file can't be written; nothing is left on disk.
     """
     path = Path(path_xml)
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Read an IR, an ONNX file or a model in memory, as a normalized private copy."""
+"""Read an IR, an ONNX file or a model in memory as a normalized private copy."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _COMPRESSED = ("i8", "u8", "i4", "u4", "u2", "u3", "u6", "u1", "i2", "nf4", "f8e
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, ready to work on.
+    """A loaded model.
 
     Attributes:
-        model: a private copy, normalized unless it is quantized or weight-compressed already.
-        facts: what the report says of it.
-        rt_info: the file's ``model_info`` and ``calib`` sections, keys joined by "/".
-        fp16_stored: names of the f32 constants that the file stored in half precision.
-        path: the .xml or .onnx; None for a model from memory.
-        quantized: holds FakeQuantize (or QuantizeLinear, which became one).
-        weight_compressed: holds integer weights behind Convert, without FakeQuantize.
+        model: Private copy, normalized unless it is quantized or weight-compressed already.
+        facts: Facts of the model for the report.
+        rt_info: Sections ``model_info`` and ``calib`` of the file's runtime information, with keys joined by "/".
+        fp16_stored: Names of the f32 constants that the file stores in half precision.
+        path: Path of the .xml or .onnx file; None for a model from memory.
+        quantized: Whether it holds FakeQuantize (or QuantizeLinear, which becomes one).
+        weight_compressed: Whether it holds integer weights before a Convert, without FakeQuantize.
     """
 
     model: ov.Model
@@ -61,17 +61,18 @@ class Loaded:
 
 
 def load_model(model: str | Path | ov.Model) -> Loaded:
-    """Return a normalized private copy of ``model`` and what is known of it.
+    """Return a normalized private copy of ``model`` with its facts.
 
-    The same file gives the same names and the same bytes in every process. An ``ov.Model`` is not edited; names that
-    a counter of OpenVINO's gave its operations (``Relu_17``) are replaced.
+    The same file gives the same names and bytes in every process. An ``ov.Model`` is not edited; names that come from a
+    counter of OpenVINO (``Relu_17``) are replaced.
 
     Args:
-        model: an .xml (its .bin beside it), an .onnx, a folder that holds exactly one of them, or a model in memory.
+        model: Path of an .xml (with its .bin), of an .onnx or of a folder that holds exactly one of them, or a model in
+            memory.
 
     Raises:
-        ModelError: it can't be read, is damaged, or is of another format.
-        UsageError: the path is empty.
+        ModelError: It can't be read, is damaged, or has another format.
+        UsageError: The path is empty.
     """
     if isinstance(model, ov.Model):
         return _from_memory(model)
@@ -92,10 +93,10 @@ def load_model(model: str | Path | ov.Model) -> Loaded:
 
 
 def find_model(path: Path) -> Path:
-    """Return the model file that ``path`` is or, for a folder, the only one in it.
+    """Return ``path`` if it is a model file; for a folder, the only model file in it.
 
     Raises:
-        ModelError: nothing is there, several models are, or it is of a format that calib does not read.
+        ModelError: There is none, there are several, or its format is one that calib does not read.
     """
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.suffix.lower() in (".xml", ".onnx") and p.name not in _TOKENIZERS)
@@ -119,7 +120,7 @@ def require_float(loaded: Loaded) -> None:
     """Refuse a model that holds quantized or compressed weights already.
 
     Raises:
-        ModelError: the model is quantized or weight-compressed.
+        ModelError: The model is quantized or weight-compressed.
     """
     where = loaded.facts.source or loaded.facts.name
     if loaded.quantized:
@@ -134,7 +135,7 @@ def require_float(loaded: Loaded) -> None:
 
 
 def input_specs(model: ov.Model) -> list[InputSpec]:
-    """Return what samples have to fit, one for each input of the model."""
+    """Return the properties that samples have to match, for each input of the model."""
     return [
         InputSpec(
             name=_port_name(port),
@@ -148,12 +149,12 @@ def input_specs(model: ov.Model) -> list[InputSpec]:
 
 
 def output_name(port: ov.Output) -> str:
-    """Return what reports call an output: its first tensor name, else the name of the node that feeds it."""
+    """Return the name of an output for reports: its first tensor name, else the name of the node that feeds it."""
     return _port_name(port)
 
 
 def _from_memory(model: ov.Model) -> Loaded:
-    """Describe a model that came from no file; its fingerprint is that of the bytes it would be saved as."""
+    """Describe a model from memory; its fingerprint is that of the bytes it would be saved as."""
     name = model.get_friendly_name()
     # The name becomes a file's: a hostile "../../x" must not leave the output folder.
     name = "model" if _COUNTED_MODEL.fullmatch(name) else _NOT_IN_A_FILE_NAME.sub("_", name).strip("._") or "model"
@@ -172,7 +173,7 @@ def _from_memory(model: ov.Model) -> Loaded:
 
 
 def _readable(path: Path) -> bool:
-    """Tell whether a file can be read to its end, a block at a time."""
+    """Return whether a file can be read to its end, one block at a time."""
     try:
         with path.open("rb") as stream:
             while stream.read(1 << 20):
@@ -183,7 +184,7 @@ def _readable(path: Path) -> bool:
 
 
 def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
-    """Read a file that was looked over, and describe it."""
+    """Read a checked file and describe it."""
     try:
         raw = read_model(path)
     except (RuntimeError, ValueError) as error:
@@ -214,7 +215,7 @@ def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) 
 
 
 def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], path: Path | None = None) -> Loaded:
-    """Normalize a model, unless it is quantized, and write down what it is."""
+    """Normalize a model, unless it is quantized, and return it with its facts."""
     _refuse_enormous(raw, str(path or name))
     quantized, compressed = _quantization(raw)
     try:
@@ -257,7 +258,7 @@ def _shape(shape: ov.PartialShape) -> tuple[int | None, ...]:
 
 
 def _layout(node: ov.Node) -> str:
-    """Return a Parameter's declared layout as letters ("NCHW"), "" if it has none or one with gaps."""
+    """Return a Parameter's declared layout as letters ("NCHW"); "" if it has none or one with gaps."""
     text = layout_of(node).strip("[]").replace(",", "")
     return text if text.isalpha() else ""
 
@@ -283,7 +284,7 @@ def _refuse_enormous(model: ov.Model, where: str) -> None:
 
 
 def _quantization(model: ov.Model) -> tuple[bool, bool]:
-    """Tell whether a model is quantized, and whether its weights are compressed."""
+    """Return whether a model is quantized, and whether its weights are compressed."""
     quantized = compressed = False
     for _, nodes in walk(model):
         for node in nodes:
@@ -296,7 +297,7 @@ def _quantization(model: ov.Model) -> tuple[bool, bool]:
 
 
 def _decompressed(constant: ov.Node) -> bool:
-    """Tell whether a constant of integers is made into floating-point weights: Convert, then arithmetic."""
+    """Return whether a constant of integers becomes floating-point weights: Convert, then arithmetic."""
     if len(constant.get_output_partial_shape(0)) < 2:
         return False
     for target in constant.output(0).get_target_inputs():
@@ -309,7 +310,7 @@ def _decompressed(constant: ov.Node) -> bool:
 
 
 def _strings(model: ov.Model) -> dict[str, str]:
-    """Return the sections of a model's runtime information that are kept, as strings under joined keys."""
+    """Return the sections of runtime information that are kept, as strings under joined keys."""
     result: dict[str, str] = {}
     info = model.get_rt_info()
     for section in _KEPT_SECTIONS:
@@ -330,7 +331,7 @@ def _flatten(value: Any, key: str, result: dict[str, str]) -> None:
 
 
 def _last_line(error: Exception) -> str:
-    """Return the part of OpenVINO's message that says something: its last line that is no place in its sources."""
+    """Return the useful part of OpenVINO's message: its last line that is not a place in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     useful = [line for line in lines if not line.startswith(("Exception from", "Check '", 'Check "'))]
     return (useful or lines or ["no reason given"])[-1].rstrip(".")

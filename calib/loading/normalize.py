@@ -1,14 +1,14 @@
-"""Bring a model to the form that ``ov.convert_model`` gives, with names that are the same every time.
+"""Bring a model to the form that ``ov.convert_model`` gives, with names that are always the same.
 
 Un-normalized (saved straight from a reader)        normal
     Convolution → Multiply → Add (BatchNormalization)    Convolution with other weights → Add
     Minimum → Maximum                                    Clamp
     Constant(f16) → Convert → Reshape → Convolution      Constant(f32) → Convolution
 
-OpenVINO names what it creates by a counter of the process (``Multiply_8902``): another number at each run, and at
-times the very name of another operation of the file. So every operation is marked before the transformations, and
-afterwards the marks that it carries (its own name, or the ``fused_names`` of what was merged into it) say where it
-came from.
+OpenVINO names the operations it creates by a counter of the process (``Multiply_8902``): the number differs in each
+run, and sometimes the name is that of another operation of the file. So every operation is marked before the
+transformations, and afterwards its marks (its own name, or the ``fused_names`` of operations merged into it) show where
+it came from.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Normalized:
     """A normalized model.
 
     Attributes:
-        model: a private clone.
-        sentences: what was changed, for the report; empty if nothing was.
-        fp16_stored: names of the f32 constants that the file stored in half precision; all their values are
-            representable in it, so they can be stored so again.
+        model: Private clone.
+        sentences: Description of what was changed, for the report; empty if nothing was.
+        fp16_stored: Names of the f32 constants that the file stores in half precision. All their values are
+            representable in it, so they can be stored that way again.
     """
 
     model: ov.Model
@@ -54,11 +54,11 @@ class Normalized:
 
 
 def apply_common_transformations(model: ov.Model) -> None:
-    """Run, in place, the transformations that ``ov.convert_model`` runs on what a reader gives.
+    """Run, in place, the transformations that ``ov.convert_model`` runs on a model from a reader.
 
-    They live in a private module and have no public equivalent (``convert_model`` takes no ``ov.Model``, and saving
-    and reading back does not run them), so this is the only place that knows them, and
-    tests/contracts/test_common_transformations.py holds what is expected of them.
+    They are in a private module and have no public equivalent (``convert_model`` takes no ``ov.Model``, and saving
+    and reading back does not run them), so this is the only place that uses them, and
+    tests/contracts/test_common_transformations.py checks what is expected of them.
     """
     try:
         from openvino._offline_transformations import apply_moc_transformations
@@ -74,11 +74,11 @@ def apply_common_transformations(model: ov.Model) -> None:
 
 @contextmanager
 def _attention_apart(model: ov.Model) -> Iterator[None]:
-    """Keep attention that is written as MatMul → Softmax → MatMul from being fused, while this is open.
+    """Context that keeps attention written as MatMul → Softmax → MatMul from being fused.
 
     ScaledDotProductAttention has no INT8 primitive; its MatMuls have (BERT-base at 128 tokens: 72.5 against 81.6 ms).
-    A layer that stays in floating point is fused by the plug-in when it compiles, so nothing is lost. The fusion asks
-    for a Softmax with one reader: each gets a second one, which is taken away again.
+    A layer that stays in floating point is fused by the plug-in when it compiles, so nothing is lost. The fusion needs
+    a Softmax with one reader, so each gets a second one, which is removed afterwards.
     """
     added = [
         ov.opset13.result(node.output(0))
@@ -97,7 +97,7 @@ def _many_keys(softmax: ov.Node) -> bool:
 
 
 def _feeds_matmul(node: ov.Node) -> bool:
-    """Say whether a MatMul reads a node, at once or behind a Reshape."""
+    """Return whether a MatMul reads a node, directly or after a Reshape."""
     readers = [port.get_node() for port in node.output(0).get_target_inputs()]
     kinds = {reader.get_type_name() for reader in readers}
     return "MatMul" in kinds or any(_feeds_matmul(r) for r in readers if r.get_type_name() == "Reshape")
@@ -112,9 +112,10 @@ def normalize(
     layers that read them run in INT8.
 
     Args:
-        model: any floating-point model.
-        invented: tells whether an operation's name comes from a counter and must not be kept.
-        rewrite: False to give names only, as a quantized model needs: its i8 weights could be folded.
+        model: Floating-point model.
+        invented: Function that tells whether an operation's name comes from a counter and must not be kept.
+        rewrite: Whether to run the transformations; False only sets names, because the i8 weights of a quantized model
+            could be folded.
     """
     clone = model.clone()
     before = _histogram(clone)
@@ -136,7 +137,7 @@ def normalize(
 
 
 def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tuple[list[ov.Node], int]:
-    """Return the f32 constants made from half-precision ones, and how many of them had to be rounded (in place)."""
+    """Return the f32 constants made from half-precision ones, and the number that had to be rounded (in place)."""
     found: list[ov.Node] = []
     rounded = 0
     if not any(origin.half for origin in origins.values()):
@@ -158,9 +159,9 @@ def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tu
 
 
 def _replace_constant(node: ov.Node, values: np.ndarray) -> ov.Node:
-    """Put a constant with other values in the place of ``node``, under the same name and with the same marks.
+    """Replace ``node`` by a constant with other values, the same name and the same marks.
 
-    In place would change the user's model too: clones share the memory of constants.
+    Changing the values in place would change the user's model too, because clones share the memory of constants.
     """
     other = ov.op.Constant(values)
     other.set_friendly_name(node.get_friendly_name())
@@ -169,7 +170,7 @@ def _replace_constant(node: ov.Node, values: np.ndarray) -> ov.Node:
 
 
 def _forget_fused_names(model: ov.Model) -> None:
-    """Drop the marks that the transformations left in the operations' runtime information."""
+    """Remove the marks that the transformations left in the operations' runtime information."""
     from openvino._offline_transformations import apply_fused_names_cleanup
 
     apply_fused_names_cleanup(model)
@@ -180,7 +181,7 @@ def _histogram(model: ov.Model) -> Counter[str]:
 
 
 def _describe(before: Counter[str], after: Counter[str], origins: dict[str, Origin]) -> list[str]:
-    """Say in sentences what normalization did; constants and their conversions apart from the rest."""
+    """Return sentences on what normalization did; constants and their conversions apart from the rest."""
     sentences: list[str] = []
     constants = ("Constant",)
     gone = {kind: count for kind, count in sorted((before - after).items()) if kind not in constants}
@@ -203,9 +204,9 @@ class Origin:
     """An operation as it was before the transformations.
 
     Attributes:
-        type: the operation's type.
-        name: its friendly name, "" if a counter invented it.
-        half: whether it is a constant stored in half precision (f16 or bf16).
+        type: Type of the operation.
+        name: Friendly name; "" if it came from a counter.
+        half: Whether it is a constant stored in half precision (f16 or bf16).
     """
 
     type: str
@@ -214,7 +215,7 @@ class Origin:
 
 
 def walk(model: ov.Model) -> Iterator[tuple[ov.Model, list[ov.Node]]]:
-    """Yield the model and then every body inside it, each with its operations in topological order."""
+    """Yield the model and every body inside it, each with its operations in topological order."""
     nodes = model.get_ordered_ops()
     yield model, nodes
     for node in nodes:
@@ -223,11 +224,11 @@ def walk(model: ov.Model) -> Iterator[tuple[ov.Model, list[ov.Node]]]:
 
 
 def mark(model: ov.Model, invented: Callable[[ov.Node], bool]) -> dict[str, Origin]:
-    """Give every operation a mark for a name, in place, and return what each mark stands for.
+    """Rename every operation to a mark, in place, and return the origin of each mark.
 
     Args:
-        model: edited in place, bodies included.
-        invented: tells whether an operation's present name comes from a counter.
+        model: Model, which is edited in place with its bodies.
+        invented: Function that tells whether an operation's present name comes from a counter.
     """
     origins: dict[str, Origin] = {}
     for _, nodes in walk(model):
@@ -250,7 +251,7 @@ def sources(node: ov.Node, origins: Mapping[str, Origin]) -> list[Origin]:
 
 
 def restore(model: ov.Model, origins: Mapping[str, Origin]) -> None:
-    """Name every operation, in place; no two have one name, not even in different bodies."""
+    """Name every operation in place; names are unique, even between bodies."""
     used: set[str] = set()
     for _, nodes in list(walk(model)):
         for node, name in zip(nodes, _names(nodes, origins, used), strict=True):
@@ -258,11 +259,11 @@ def restore(model: ov.Model, origins: Mapping[str, Origin]) -> None:
 
 
 def _names(nodes: list[ov.Node], origins: Mapping[str, Origin], used: set[str]) -> list[str]:
-    """Return unique names for ``nodes``: the file's where one can be told, else type and rank among its type.
+    """Return unique names for ``nodes``: the file's name if it can be told, else type and number among its type.
 
-    An operation that came through unchanged keeps its name. One that was created gets the name of the one operation
-    of its own type that went into it, else of the one operation at all; a name that two would get goes to neither.
-    ``used`` holds the names given before, and gets these too.
+    An operation that is unchanged keeps its name. One that was created gets the name of the only operation of its type
+    that went into it, else of the only operation at all; a name that two would get goes to neither. ``used`` holds the
+    names given before, and these are added to it.
     """
     kept = [_kept(node, origins) for node in nodes]
     wanted = [name or _inherited(node, origins) for node, name in zip(nodes, kept, strict=True)]
@@ -286,16 +287,16 @@ def _names(nodes: list[ov.Node], origins: Mapping[str, Origin], used: set[str]) 
 
 
 def _kept(node: ov.Node, origins: Mapping[str, Origin]) -> str:
-    """Return the name of an operation that came through as what it was, "" for any other."""
+    """Return the name of an operation that is unchanged, "" for any other."""
     origin = origins.get(node.get_friendly_name())
     return origin.name if origin and origin.type == node.get_type_name() else ""
 
 
 def _inherited(node: ov.Node, origins: Mapping[str, Origin]) -> str:
-    """Return the name of the one operation that ``node`` was made from, "" if there are several or none.
+    """Return the name of the operation that ``node`` was made from, "" if it can't be told.
 
     Of several it is the only one of its type, else the one whose name OpenVINO copied. A constant takes the copied name
-    first: that of the Convert behind half-precision weights is the name that they have in a single-precision file.
+    first: that of the Convert after half-precision weights is the name that they have in a single-precision file.
     """
     known = [origin for origin in sources(node, origins) if origin.name]
     alike = [origin for origin in known if origin.type == node.get_type_name()]
@@ -307,7 +308,7 @@ def _inherited(node: ov.Node, origins: Mapping[str, Origin]) -> str:
 
 
 def _free(name: str, used: set[str]) -> str:
-    """Return ``name``, or the first of ``name/1``, ``name/2``… that nobody has."""
+    """Return ``name``, or the first of ``name/1``, ``name/2``… that is not used."""
     candidate, suffix = name, 0
     while candidate in used:
         suffix += 1

@@ -1,4 +1,4 @@
-"""Does the converted model compute what the ONNX file says? Ask onnxruntime."""
+"""Check with onnxruntime that the converted model computes what the ONNX file does."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ ABSOLUTE = 1e-6
 
 
 def compare_with_onnxruntime(path: Path, model: ov.Model, feeds: Iterable[Sequence[NDArray[Any]]]) -> list[str]:
-    """Return a sentence for each output that differs from onnxruntime's, empty if all agree.
+    """Return a sentence for each output that differs from onnxruntime's; empty if all agree.
 
-    The difference of an output is ``‖ours − theirs‖ / ‖theirs‖``, the worst over the feeds; elements that are less
-    than ``ABSOLUTE`` apart count as equal. Outputs of integers
-    (labels, indices) are counted where they differ, and never refused: a tie may fall either way.
+    The difference of an output is ``‖ours − theirs‖ / ‖theirs‖``, the worst over the feeds; elements that differ by
+    less than ``ABSOLUTE`` count as equal. For outputs of integers (labels, indices) the elements that differ are
+    counted; they are never refused, because ties can be broken either way.
 
     Args:
-        path: the .onnx file.
-        model: the FP32 model that was converted from it.
-        feeds: arrays in the order of the model's inputs.
+        path: Path of the .onnx file.
+        model: FP32 model converted from it.
+        feeds: Feeds of arrays in the order of the model's inputs.
 
     Raises:
-        ModelError: a floating-point output is off by more than ``REFUSE_ABOVE``.
+        ModelError: A floating-point output is off by more than ``REFUSE_ABOVE``.
     """
     import onnxruntime
 
@@ -77,7 +77,7 @@ def _judge(path: Path, worst: dict[str, float], integers: set[str]) -> list[str]
 
 
 def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """Return the relative distance of two arrays; for integers the share that differs, inf for other shapes."""
+    """Return the relative distance of two arrays; for integers the share that differs; inf if shapes differ."""
     if ours.shape != theirs.shape:
         return float("inf")
     if not np.issubdtype(theirs.dtype, np.floating):
@@ -95,7 +95,7 @@ def _match(names: set[str], candidates: list[str]) -> str:
 
 
 def _outputs(model: ov.Model, candidates: list[str]) -> dict[int, str]:
-    """Return the index of each output that onnxruntime has too, and its name there."""
+    """Return the index and the name in onnxruntime of each output that it has too."""
     matched = ((index, _match(port.get_names(), candidates)) for index, port in enumerate(model.outputs))
     return {index: name for index, name in matched if name}
 

@@ -1,4 +1,4 @@
-"""Look an ONNX file over before OpenVINO reads it, and learn which names are the file's own."""
+"""Check an ONNX file before OpenVINO reads it, and collect the names in the file."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _SUFFIXES = ("/WithoutBiases",)
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """What an ONNX file says of itself.
+    """Names and weight files of an ONNX file.
 
     Attributes:
-        names: of nodes, tensors and initializers, subgraphs included.
-        external: files beside it that hold its weights, sorted.
+        names: Names of nodes, tensors and initializers, subgraphs included.
+        external: Files next to it that hold its weights, sorted.
     """
 
     names: frozenset[str]
     external: tuple[Path, ...]
 
     def owns(self, name: str) -> bool:
-        """Tell whether an operation's name comes from the file, not from a counter of OpenVINO's."""
+        """Return whether an operation's name comes from the file and not from a counter of OpenVINO."""
         for suffix in _SUFFIXES:
             name = name.removesuffix(suffix)
         return name in self.names
 
 
 def check_onnx(path: Path) -> OnnxFacts:
-    """Refuse what is no ONNX model, or keeps weights outside its folder.
+    """Refuse a file that is not an ONNX model, or keeps weights outside its folder.
 
     Raises:
-        ModelError: empty, not ONNX, or external data is missing, too short or outside the model's folder.
+        ModelError: It is empty or not ONNX, or external data is missing, too short or outside the model's folder.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -90,7 +90,7 @@ def _stored_outside(graph: GraphProto) -> Iterable[TensorProto]:
 
 
 def _external(path: Path, tensor: TensorProto) -> Path:
-    """Return the file that holds a tensor, after checking that it may be read and is long enough."""
+    """Return the file that holds a tensor, after checking that it is inside the folder and long enough."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = PurePosixPath(entries.get("location", "").replace("\\", "/"))
     file = path.parent / location
