@@ -70,10 +70,6 @@ def _guard_reason(low: float, high: float, ratio: float) -> str:
     )
 
 
-def _x_log_x(mass: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(xlogy(mass, mass), np.float64)
-
-
 class _Equal:
     """A histogram in equal bins with an edge at zero, as prefix sums.
 
@@ -86,7 +82,7 @@ class _Equal:
     def __init__(self, bin_mass: NDArray[np.float64], zero: int):
         self.bin_mass, self.zero, self.size = bin_mass, zero, len(bin_mass)
         self.mass: NDArray[np.float64] = np.append(0.0, np.cumsum(bin_mass))
-        self.entropy: NDArray[np.float64] = np.append(0.0, np.cumsum(_x_log_x(bin_mass)))
+        self.entropy: NDArray[np.float64] = np.append(0.0, np.cumsum(xlogy(bin_mass, bin_mass)))
         self.filled: NDArray[np.int64] = np.append(0, np.cumsum(bin_mass > 0))
 
     def padded(self, reach: int) -> _Equal:
@@ -107,8 +103,8 @@ class _Equal:
         at_first, at_last = self.bin_mass[first], self.bin_mass[last - 1]
         # Σ P log P: only the two outer bins differ from H
         own = self.entropy[last] - self.entropy[first]
-        own += _x_log_x(at_first + under) - _x_log_x(at_first)
-        own += _x_log_x(at_last + over) - _x_log_x(at_last)
+        own += np.asarray(xlogy(at_first + under, at_first + under) - xlogy(at_first, at_first), np.float64)
+        own += np.asarray(xlogy(at_last + over, at_last + over) - xlogy(at_last, at_last), np.float64)
         # an outer bin that only the tail fills takes part in the spreading of Q
         filled[:, 0] += (under > 0) & (at_first == 0)
         filled[:, -1] += (over > 0) & (at_last == 0)
