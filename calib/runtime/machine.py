@@ -78,6 +78,6 @@ def advice(found: Cpu, limit: str, precision: str) -> list[str]:
 def _threads() -> int:
     """Return the number of threads that OpenVINO uses for one inference by default."""
     x = ov.opset13.parameter([1], ov.Type.f32)
-    model = make_model([ov.opset13.relu(x)], [x], name="probe")
+    model = make_model([ov.opset13.result(ov.opset13.relu(x))], [x], name="probe")
     compiled = compile_model(model, {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 0, "NUM_STREAMS": 1})
     return int(compiled.get_property("INFERENCE_NUM_THREADS"))
