@@ -57,7 +57,7 @@ def test_weight_sqnr_is_of_the_rounding_that_the_model_has():
     port = Port("layer", 1)
     quantizer = WeightQuantizer(port, (2, 1))
     view: Any = SimpleNamespace(
-        nodes={"w": SimpleNamespace(data=weights)}, tensor=lambda port: TensorId({"layer": "w"}[port.node])
+        values={TensorId("w"): weights}.__getitem__, tensor=lambda port: TensorId({"layer": "w"}[port.node])
     )
     plan = SimpleNamespace(weights=[quantizer])
     plain: Any = SimpleNamespace(plan=plan, view=view, edits=Edits())
