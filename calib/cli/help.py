@@ -25,11 +25,11 @@ _ITEM = re.compile(r"(\d+\. |[-*•] |[\w*]+:( |$))")  # how an item starts: of 
 
 @dataclass(frozen=True)
 class Topic:
-    """A row of the table.
+    """One row of the table.
 
     Attributes:
-        summary: what it explains, for the list of topics.
-        lines: makes its text, from the columns of the terminal and whether colours may be used.
+        summary: Summary for the list of topics.
+        lines: Function from the columns of the terminal, and whether colours may be used, to the text.
     """
 
     summary: str

@@ -1,5 +1,5 @@
-"""What a run found, for people and machines: text, JSON, and one self-contained HTML page.
+"""Write what a run found, for people and machines: text, JSON and one self-contained HTML page.
 
-What belongs here turns the facts of ``calib.values.facts`` into words, tables and charts, and measures and decides
-nothing. Where the facts come from belongs in ``engine``. Text from a model is escaped here, see ``escape``.
+Code that turns the facts of ``calib.values.facts`` into words, tables and charts belongs here; it measures and decides
+nothing. The facts themselves come from ``engine``. Text from a model is escaped here, see ``escape``.
 """

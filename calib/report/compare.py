@@ -64,7 +64,7 @@ def write_comparison_html(found: Comparison, path: str | Path) -> Path:
     """Write the page atomically and return its path.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: The file can't be written.
     """
     return write_text(path, render_comparison_html(found))
 

@@ -1,4 +1,4 @@
-"""Tables and panels for a terminal: aligned, coloured if asked, harmless whatever a name holds."""
+"""Tables and panels for a terminal: aligned, coloured on request, and safe whatever names contain."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def table(
 ) -> list[str]:
     """Return a table as lines: titles, a thin line, rows.
 
-    Columns that hold nothing are left out. Where the width is short, the last column goes on in the next line, or
-    moves below its row, and the first is shortened in the middle, unless they hold numbers (``right``).
+    Empty columns are left out. If the table is too wide, the last column wraps or moves below its row, and the first is
+    shortened in the middle, unless they hold numbers (``right``).
 
     Args:
-        titles: of the columns.
-        rows: cells; printed safely.
-        width: columns of the terminal.
-        right: indices of the columns aligned to the right.
-        color: whether escapes may be used.
+        titles: Titles of the columns.
+        rows: Rows of cells; unprintable characters are escaped.
+        width: Columns of the terminal.
+        right: Indices of the columns that are aligned to the right.
+        color: Whether terminal escapes may be used.
     """
     used = [i for i in range(len(titles)) if not rows or any(row[i] for row in rows)]
     cells = [[printable(row[i]) for i in used] for row in rows]

@@ -1,4 +1,4 @@
-"""What a report says in plain sentences: the same words in the terminal and on the page."""
+"""Sentences and figures of a report that the terminal and the page share."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Fact:
     """One line of the summary.
 
     Attributes:
-        name: what it is about: "accuracy".
-        value: the figures, before → after.
-        detail: what they have to be read with; may be empty.
-        tone: whether that is good news.
+        name: Subject, such as "accuracy".
+        value: Figures, before → after.
+        detail: Context of the figures; may be empty.
+        tone: Whether that is good or bad.
     """
 
     name: str
@@ -156,7 +156,7 @@ def float_ms(layer: LayerFacts) -> float | None:
 def slower(report: Report) -> list[LayerFacts]:
     """Return the INT8 layers that took longer than in floating point, the costliest first.
 
-    Of a kept FP32 model, those of the INT8 model that was given up for it.
+    If the FP32 model is kept, they are those of the rejected INT8 model.
     """
     int8 = report.status == "fp32_kept"
     timed = {i: layer for i, layer in enumerate(report.layers) if layer.time_int8_ms and float_ms(layer)}

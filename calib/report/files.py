@@ -16,7 +16,7 @@ def write_text(path: str | Path, text: str) -> Path:
     Missing folders are made. Lone surrogates (undecodable bytes of file names) are written as escapes.
 
     Raises:
-        OutputError: the folder or the file can't be written.
+        OutputError: The folder or the file can't be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")

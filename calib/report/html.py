@@ -18,7 +18,7 @@ def write_html(report: Report, path: str | Path) -> Path:
     """Write the page atomically and return its path.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: The file can't be written.
     """
     return write_text(path, render_html(report))
 

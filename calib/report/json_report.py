@@ -19,7 +19,7 @@ def write_report(report: Report, folder: str | Path) -> Path:
     """Write ``folder/report.json`` atomically and return its path.
 
     Raises:
-        OutputError: the folder can't be written.
+        OutputError: The folder can't be written.
     """
     return write_text(Path(folder) / FILE_NAME, to_json(report) + "\n")
 
@@ -36,7 +36,7 @@ def read_report(path: str | Path) -> Report:
     """Read a ``report.json``, or the one inside a folder.
 
     Raises:
-        UsageError: there is none, it is damaged, or another version of calib wrote it in another form.
+        UsageError: There is none, it is damaged, or another version of calib wrote it in another form.
     """
     path = Path(path)
     if path.is_dir():
@@ -54,7 +54,7 @@ def parse_report(text: str, source: str) -> Report:
     """Return the report that the text of a ``report.json`` holds; ``source`` names it in errors.
 
     Raises:
-        UsageError: as in ``read_report``.
+        UsageError: As in ``read_report``.
     """
     try:
         content = json.loads(text)

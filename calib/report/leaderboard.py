@@ -1,4 +1,4 @@
-"""The leaderboard of a zoo: one row a model, as text, CSV, JSON, Markdown or a page with the reports a click away."""
+"""The leaderboard of a zoo, one row per model, as text, CSV, JSON, Markdown or a page with links to reports."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class LeaderboardRow:
     """One model of the zoo.
 
     Attributes:
-        model: its name or its path inside the zoo.
-        status: of its report, or what the zoo says of the job: "failed", "waiting", "running".
-        reason: plain sentence: why it failed, or why FP32 was kept.
-        metric, unit: of ``fp32``, ``int8`` and ``drop``.
-        fp32, int8: the metric before and after.
-        drop: positive is worse.
+        model: Name or path of the model in the zoo.
+        status: Status of its report, or of the job: "failed", "waiting" or "running".
+        reason: Why it failed, or why FP32 was kept, as a sentence.
+        metric, unit: Metric and unit of ``fp32``, ``int8`` and ``drop``.
+        fp32, int8: Value of the metric before and after.
+        drop: Drop, positive if worse.
         interval: 95 % interval of the drop.
-        speedup_f32, speedup_default: latency before over after, against f32 and against the default precision.
-        bytes_before, bytes_after: sizes of the weights.
-        layers, float_layers: how many layers there are, and how many stay in floating point.
-        seconds: wall time of the job.
-        report: path of its report.html, relative to the leaderboard's folder, with ``/``; empty without one.
+        speedup_f32, speedup_default: Latency before over after, against f32 and against the default precision.
+        bytes_before, bytes_after: Sizes of the weights.
+        layers, float_layers: Number of layers, and of those in floating point.
+        seconds: Wall time of the job.
+        report: Path of its report.html relative to the leaderboard's folder, with ``/``; empty if there is none.
     """
 
     model: str
@@ -148,7 +148,7 @@ def write_leaderboard_html(rows: Sequence[LeaderboardRow], path: str | Path, ver
     """Write the page atomically and return its path.
 
     Raises:
-        OutputError: the file can't be written.
+        OutputError: The file can't be written.
     """
     return write_text(path, render_leaderboard_html(rows, version))
 

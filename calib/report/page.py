@@ -40,11 +40,11 @@ def render_page(
     """Return a page from a template of ``page/``.
 
     Args:
-        template: file name in ``report/page``.
-        tables: name of a place → what ``Table.data`` gives.
-        charts: name of a place → Vega-Lite specification.
-        histograms: one for each tensor.
-        context: variables of the template; every one is escaped where it is used.
+        template: File name in ``report/page``.
+        tables: Mapping from the name of a place to ``Table.data``.
+        charts: Mapping from the name of a place to a Vega-Lite specification.
+        histograms: Histogram data of each tensor.
+        context: Variables of the template, each of which is escaped where it is used.
     """
     themes = {"light": theme(dark=False), "dark": theme(dark=True)}
     # Apart from each other: the browser reads each block when it shows what is in it.

@@ -18,12 +18,12 @@ class Column:
     """A column of a table.
 
     Attributes:
-        title: shown above.
-        kind: how the page formats and sorts its values; ``precision`` is a coloured word, ``link`` is
+        title: Title shown above.
+        kind: Kind of values, for formatting and sorting; ``precision`` is a coloured word, ``link`` is
             [text, address] and ``labelled`` is [number to sort by, text to show].
-        hidden: shown only in the details of a row.
-        width: in units of a character, for text columns.
-        help: what the title means.
+        hidden: Whether it is shown only in the details of a row.
+        width: Width in characters, for text columns.
+        help: Explanation of the title.
     """
 
     title: str
@@ -35,11 +35,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with one value a column (None where there is none) and named choices of rows.
+    """Rows with one value per column (None if missing) and named filters of rows.
 
     Attributes:
-        noun: what a row is: "layer".
-        filters: name of the choice → indices of its rows.
+        noun: Word for a row, such as "layer".
+        filters: Mapping from the name of a filter to the indices of its rows.
     """
 
     noun: str

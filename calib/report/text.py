@@ -17,9 +17,9 @@ def render_text(report: Report, width: int = 100, color: bool = False) -> str:
     """Return the final table.
 
     Args:
-        report: what the run found.
-        width: columns of the terminal; 40 are enough, more than 120 are not used.
-        color: whether terminal escapes may be used for colours. Text from the model never brings its own.
+        report: Report of the run.
+        width: Columns of the terminal, at least 40; more than 120 are not used.
+        color: Whether terminal escapes may be used for colours. Escapes in text from the model are never printed.
     """
     width = min(max(width, 40), 120)
     lines = [*_headline(report, width, color), ""]

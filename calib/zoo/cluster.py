@@ -1,8 +1,8 @@
 """Run a zoo's workers on a Dask cluster; the store stays with the supervisor.
 
-Dask carries, the supervisor decides: each job is pinned to the machine that was chosen for it, so that a machine that
-is lost ends this attempt and no scheduler starts it again behind the store's back. Models and data are read where the
-worker is (a shared folder, or an fsspec URL); the result and the log come back as bytes.
+Dask only transports; the supervisor decides. Each job is pinned to the machine chosen for it, so that the loss of a
+machine ends the attempt and no scheduler starts it again without the store knowing. Models and data are read on the
+worker's machine (from a shared folder or an fsspec URL); the result and the log come back as bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FRESH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class _Sent:
-    """An attempt that is under way on a machine of the cluster."""
+    """An attempt that is running on a machine of the cluster."""
 
     task: Task
     future: Any
@@ -41,9 +41,9 @@ class Dask:
     """Runs workers on the machines of a cluster, as their threads and memory allow.
 
     Args:
-        client: ``distributed.Client``.
-        most: jobs at a time at most; as many as fit for None.
-        close: called at the end, after the client is closed.
+        client: Client of the cluster, a ``distributed.Client``.
+        most: Most jobs at the same time; None for as many as fit.
+        close: Function called at the end, after the client is closed.
     """
 
     poll_seconds = 0.1
@@ -57,10 +57,10 @@ class Dask:
         self._known: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
     def room(self) -> tuple[float, float]:
-        """Return threads and bytes of the machine with most room; (0, 0) where none has any.
+        """Return free threads and bytes of the machine with most of them; (0, 0) if none has any.
 
         Raises:
-            CalibError: the cluster has had no worker for a minute.
+            CalibError: The cluster has had no worker for a minute.
         """
         free = self._free()
         if self._most is not None and len(self._sent) >= self._most:
@@ -83,7 +83,7 @@ class Dask:
         return f"dask {machine}"
 
     def ended(self) -> list[tuple[Task, Ended]]:
-        """Return what came back, and what was on machines that are gone."""
+        """Return the attempts that ended, with those on machines that are lost."""
         machines = self._machines()
         found = []
         for key, sent in list(self._sent.items()):
@@ -98,7 +98,7 @@ class Dask:
         return found
 
     def stop(self, key: str) -> None:
-        """Have one worker ended."""
+        """Stop one worker."""
         self._sent.pop(key).future.cancel(force=True)
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Dask:
         return machines
 
     def _free(self) -> dict[str, tuple[float, float]]:
-        """Return threads and bytes that our own jobs leave on each machine."""
+        """Return the threads and bytes that our own jobs leave free on each machine."""
         free = {
             name: (float(facts["nthreads"]), float(facts["memory_limit"] or "inf"))
             for name, facts in self._machines().items()
@@ -139,7 +139,7 @@ def connect(address: str, most: int | None = None) -> Dask:
     """Return a cluster by its address: ``dask://HOST:PORT``, or ``local:N`` for N workers on this machine.
 
     Raises:
-        UsageError: the address is none of these, or nobody answers there.
+        UsageError: The address has another form, or there is no answer.
         MissingExtraError: Dask is not installed.
     """
     kind, _, rest = address.partition(":")
@@ -167,10 +167,10 @@ def connect(address: str, most: int | None = None) -> Dask:
 
 
 def work(text: str) -> dict[str, Any]:
-    """Do one job on a machine of the cluster: in a process of its own, in a folder of its own.
+    """Run one job on a machine of the cluster, in a process and a folder of its own.
 
     Returns:
-        What ``Ended`` is made of, and ``files`` (name → bytes) and ``log``.
+        The fields of ``Ended``, and ``files`` (name → bytes) and ``log``.
     """
     with tempfile.TemporaryDirectory(prefix="calib-zoo-") as folder:
         at = Path(folder)
@@ -203,7 +203,7 @@ def _watched(process: Process) -> Ended:
 
 
 def _cancelled() -> bool:
-    """Tell whether nobody waits for this task any more: its supervisor stopped it, or has died."""
+    """Return whether the task was abandoned, because its supervisor stopped it or died."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -212,7 +212,7 @@ def _cancelled() -> bool:
 
 
 def _received(sent: _Sent) -> Ended:
-    """Write what came back where a worker of this machine would have left it."""
+    """Write the files that came back to where a local worker would have left them."""
     if sent.future.status != "finished":
         return Ended(None, {}, lost=f"the cluster's worker {sent.machine} gave up: {sent.future.exception()!r}"[:500])
     found = sent.future.result()

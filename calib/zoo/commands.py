@@ -1,4 +1,4 @@
-"""A zoo on disk: what each command does with a manifest and its output folder."""
+"""The commands of a zoo on its manifest and output folder."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from calib.zoo.urls import is_url
 
 @dataclass(frozen=True)
 class Zoo:
-    """A manifest's jobs and where their results are.
+    """The jobs of a manifest and the places of their results.
 
     Attributes:
-        jobs: all of the manifest.
-        folders: below OUT.
-        output: where the models go.
-        document: the manifest as it was read.
+        jobs: All jobs of the manifest.
+        folders: Folders below OUT.
+        output: Folder or URL for the models.
+        document: Document of the manifest.
     """
 
     jobs: list[ZooJob]
@@ -41,26 +41,26 @@ class Zoo:
 
     @property
     def page(self) -> Path:
-        """Where the leaderboard's page goes: above the reports that it leads to, or into the output folder."""
+        """Path of the leaderboard's page: above the reports that it links to, or in the output folder."""
         root = self.folders.root
         at = root if is_url(self.output.place) or self.reports_from(root) else Path(self.output.place)
         return at / "leaderboard.html"
 
     def reports_from(self, folder: Path) -> str:
-        """Return the way from a folder down to the results, "" where it does not lead down."""
+        """Return the relative path from a folder down to the results; "" if they are not below it."""
         way = ".." if is_url(self.output.place) else os.path.relpath(self.output.place, folder)
         return "" if way.startswith("..") else way
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What would be done about a job.
+    """State and expected cost of a job.
 
     Attributes:
-        job: the job.
-        status: "run", or the status it has already.
-        seconds, memory: of its last attempt that was done, or a guess; None where nothing tells.
-        guessed: no attempt of it was done yet.
+        job: The job.
+        status: Either "run" or the status it already has.
+        seconds, memory: Cost of its last finished attempt, or an estimate; None if unknown.
+        guessed: Whether the cost is an estimate because no attempt has finished.
     """
 
     job: ZooJob
@@ -74,11 +74,11 @@ def open_zoo(manifest: str, out: str | None = None) -> Zoo:
     """Read a manifest and name its folders; nothing is written.
 
     Args:
-        manifest: the file.
-        out: the output folder; ``<manifest>-out`` beside the manifest for None.
+        manifest: Path of the file.
+        out: Output folder; None for ``<manifest>-out`` next to the manifest.
 
     Raises:
-        ConfigError: the manifest's mistakes.
+        ConfigError: The manifest has mistakes; all of them are listed.
     """
     read = read_manifest(manifest)
     path = Path(os.path.abspath(manifest))
@@ -93,13 +93,13 @@ def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> Job
     """Open the store of a zoo.
 
     Args:
-        zoo: whose store.
-        new: make it where there is none.
-        lease: seconds without a heartbeat after which a job is anybody's.
+        zoo: Zoo that the store belongs to.
+        new: Whether to make the store if there is none.
+        lease: Seconds without a heartbeat after which any supervisor may take a job.
 
     Raises:
-        UsageError: there is none and none should be made.
-        OutputError: it can't be made.
+        UsageError: There is no store and none should be made.
+        OutputError: The store can't be made.
     """
     if not new and not zoo.folders.store.exists():
         raise UsageError(f"{zoo.folders.root} holds no zoo.sqlite; give the folder of a run with -o")
@@ -111,7 +111,7 @@ def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> Job
 
 
 def plan(zoo: Zoo, chosen: Sequence[ZooJob], store: JobStore) -> tuple[list[Planned], int]:
-    """Return what a run would do, with what it is expected to cost, and how many ended jobs that was learned from."""
+    """Return the state and expected cost of each job, and the number of finished jobs that estimates are based on."""
     done = set(enter(store, chosen, [job.name for job in zoo.jobs], zoo.output))
     left = {row.key for row, _ in store.abandoned()}
     known = {one.key: one for one in store.attempts() if one.outcome == "done" and one.ended}
@@ -143,18 +143,18 @@ def run(
     """Run jobs and return their rows afterwards.
 
     Args:
-        zoo: all of it.
-        chosen: the jobs to run.
-        notice: told a line for each attempt that ended.
-        runner: where; as many workers on this machine as its cores allow for None.
-        time_limit: seconds; what has not ended then waits for the next run.
-        again: give those that failed all their tries again.
-        allow_python: run the code that the manifest names, ``python:module:name``.
-        lease: see ``JobStore``.
+        zoo: The zoo.
+        chosen: Jobs to run.
+        notice: Function that receives a line for each attempt that ended.
+        runner: Runner of workers; None for as many on this machine as its cores allow.
+        time_limit: Seconds after which unfinished jobs are left for the next run.
+        again: Whether to run failed jobs again with all their attempts.
+        allow_python: Whether code that the manifest names as ``python:module:name`` may run.
+        lease: Seconds of a lease, see ``JobStore``.
 
     Raises:
-        ConfigError: the manifest names code for one of these jobs, and none may be run.
-        OutputError: the store can't be written.
+        ConfigError: The manifest names code for one of these jobs, and it may not run.
+        OutputError: The store can't be written.
     """
     with closing(runner or Local(default_slots(chosen))) as at:
         if not allow_python:
@@ -181,16 +181,16 @@ def _refuse_code(document: Document, chosen: Sequence[ZooJob]) -> None:
 
 
 def default_slots(jobs: Sequence[ZooJob]) -> int:
-    """Return how many jobs run at a time unless it is said: the cores, shared by the jobs' threads."""
+    """Return the default number of jobs at the same time: the cores divided by the threads of a job."""
     return max(1, len(os.sched_getaffinity(0)) // max([job.threads for job in jobs], default=1))
 
 
 def merge(zoo: Zoo, shards: Sequence[str], notice: Callable[[str], None]) -> list[JobRow]:
-    """Take over what the shards of this zoo have done, with models and logs; the shards stay as they are.
+    """Copy the results of this zoo's shards, with models and logs; the shards are not changed.
 
     Raises:
-        UsageError: a shard has no store.
-        OutputError: a result can't be copied.
+        UsageError: A shard has no store.
+        OutputError: A result can't be copied.
     """
     with open_store(zoo) as store:
         enter(store, zoo.jobs, [job.name for job in zoo.jobs], zoo.output)
@@ -203,7 +203,7 @@ def merge(zoo: Zoo, shards: Sequence[str], notice: Callable[[str], None]) -> lis
 
 
 def _take(zoo: Zoo, store: JobStore, part: Zoo, other: JobStore, row: JobRow) -> bool:
-    """Copy one job of a shard; what is finished beats what failed, and that beats what waits."""
+    """Copy one job of a shard; finished jobs take precedence over failed ones, and those over waiting ones."""
     rank = {"waiting": 0, "running": 0, "failed": 1}
     mine = store.rows("key = ?", (row.key,))
     if not mine or rank.get(row.status, 2) <= rank.get(mine[0].status, 2):
@@ -230,12 +230,12 @@ def _take(zoo: Zoo, store: JobStore, part: Zoo, other: JobStore, row: JobRow) ->
 
 
 def _only_files(folder: str, names: list[str]) -> list[str]:
-    """Leave out folders: they are results of other jobs."""
+    """Leave out folders, which are results of other jobs."""
     return [name for name in names if os.path.isdir(os.path.join(folder, name))]
 
 
 def stage_of(log: str) -> str:
-    """Return the last line of a worker's log, "" where it has said nothing yet."""
+    """Return the last line of a worker's log; "" if it is empty."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, os.path.getsize(log) - 500))

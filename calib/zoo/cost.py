@@ -1,4 +1,4 @@
-"""What a job will cost, before it has run: from its model's multiplications, and from the jobs that have ended here."""
+"""Estimate the cost of a job from the multiplications of its model and from jobs that have finished here."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Expected:
 
 @dataclass(frozen=True)
 class Size:
-    """What one inference takes.
+    """Size of one inference.
 
     Attributes:
-        multiplications: of convolutions and MatMuls.
-        layers: how many of those there are.
-        activations: bytes of all tensors between operations, in f32.
+        multiplications: Number of multiplications in convolutions and MatMuls.
+        layers: Number of convolutions and MatMuls.
+        activations: Bytes of all tensors between operations, in f32.
     """
 
     multiplications: float
@@ -54,9 +54,9 @@ class Size:
 
 
 def expected(job: ZooJob) -> Expected | None:
-    """Return what a job would cost on the machine that the constants above are from; None where nothing tells.
+    """Return the cost of a job on the machine that the constants above are from; None if it can't be estimated.
 
-    A search that has to take layers back costs more: how many evaluations it needs shows only when it runs.
+    A search that has to revert layers costs more, but the number of its evaluations is not known in advance.
     """
     size = None if is_url(job.model) else size_of(job.model)
     if size is None:
@@ -73,14 +73,14 @@ def expected(job: ZooJob) -> Expected | None:
 
 
 def learned(known: Sequence[tuple[Expected, Attempt]]) -> tuple[float, float]:
-    """Return by how much attempts took longer, and more memory, than was expected of their jobs: the medians."""
+    """Return the median ratios of the time and memory of attempts to those expected."""
     longer = [seconds_of(attempt) / guess.seconds for guess, attempt in known]
     larger = [attempt.peak_memory / guess.memory for guess, attempt in known if attempt.peak_memory]
     return median(longer or [1.0]), median(larger or [1.0])
 
 
 def seconds_of(attempt: Attempt) -> float:
-    """Return how long an attempt took."""
+    """Return the seconds of an attempt."""
     return (attempt.ended or attempt.started) - attempt.started
 
 
@@ -90,9 +90,9 @@ def bytes_of(job: ZooJob) -> int:
 
 
 def size_of(path: str) -> Size | None:
-    """Read what one inference takes from an IR's .xml alone; a dynamic batch counts as 1.
+    """Return the size of one inference from an IR's .xml alone; a dynamic batch counts as 1.
 
-    None where it can't be told: another format, an unreadable file, other dynamic dimensions.
+    It is None for other formats, unreadable files and other dynamic dimensions.
     """
     multiplications, layers, activations = 0.0, 0, 0.0
     try:
@@ -127,7 +127,7 @@ def _shape(port: ElementTree.Element) -> list[int]:
 
 
 def count(text: str, base: str) -> int | None:
-    """Return how many samples a DATA argument holds where that is cheap to tell: an .npz, or a folder of files."""
+    """Return the number of samples in a DATA argument if it is cheap to find: an .npz, or a folder of files."""
     try:
         path = parse_source(text, (), Path(base)).path if text else None
         if path is None:

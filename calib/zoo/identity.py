@@ -1,4 +1,4 @@
-"""What makes a job the same job: bytes of the model, data, settings and calib's version."""
+"""Identify jobs by the bytes of the model, data, settings and the version of calib."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _NOT_OF_STATISTICS = frozenset(
 
 
 class Memory(Protocol):
-    """Remembers digests of files that have not changed; ``calib.zoo.jobs.JobStore`` is one."""
+    """Store of digests of unchanged files, such as ``calib.zoo.jobs.JobStore``."""
 
     def digest(self, path: str, stamp: str) -> str | None:
         """Return the digest known for a path with this stamp."""
         ...
 
     def keep_digest(self, path: str, stamp: str, digest: str) -> None:
-        """Remember one."""
+        """Store the digest of a path with this stamp."""
         ...
 
 
 class Identity:
-    """Keys of jobs; each file is read once, and not at all where size and time stamps are those of an earlier run."""
+    """Computes keys of jobs; a file is read once, and not at all if size and times are those of an earlier run."""
 
     def __init__(self, memory: Memory):
         self._memory = memory
@@ -74,7 +74,7 @@ class Identity:
         ]
 
     def _source(self, text: str, base: Path) -> str:
-        """Return the identity of a DATA argument; what can't be found keeps its name, and its job fails later."""
+        """Return the identity of a DATA argument; data that can't be found is named, and its job fails later."""
         try:
             source = parse_source(text, (), base)
             if source.format == "python":
@@ -110,7 +110,7 @@ class Identity:
 
 
 def _listing(folder: Path) -> Iterator[list[Any]]:
-    """Yield name, size and time of each file: reading a whole data set would cost more than many a job."""
+    """Yield name, size and time of each file, since reading a whole data set would cost more than many jobs."""
     for at, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -133,7 +133,7 @@ def _remote(url: str) -> str:
 
 
 def needs_histogram(job: ZooJob) -> bool:
-    """Tell whether a job's statistics are what every estimator needs anyway, so that to keep them costs nothing."""
+    """Return whether a job's statistics include histograms anyway, so that keeping them costs nothing."""
     from calib.ranges import ESTIMATORS, get_estimator  # here: it loads numpy and scipy
 
     estimator = str(job.settings.get("estimator", "auto"))

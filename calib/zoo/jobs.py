@@ -1,7 +1,7 @@
-"""The jobs of a zoo in the run store: one row a job, one row an attempt; every change is one transaction.
+"""The jobs of a zoo in the run store: one row per job and one per attempt; every change is one transaction.
 
-A job is ``waiting``, ``running`` (somebody holds its lease), ``failed``, or has the status of its report. Whoever runs
-it renews the lease while it works; a lease that ran out, or whose owner is dead, is anybody's.
+A job is ``waiting``, ``running`` (a supervisor holds its lease), ``failed``, or has the status of its report. The
+supervisor that runs it renews the lease; if a lease has expired or its owner is dead, any supervisor may take the job.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _MARKS = ", ".join("?" * len(_ATTEMPT.split(",")))
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job as the store knows it.
+    """A job in the store.
 
     Attributes:
-        family: ``SUBJECT-SETTINGS``, see ``Identity.family``: what its statistics and its baseline are computed from.
-        tries: attempts that counted since the job was new or retried.
-        board: its row of the leaderboard as JSON; "" before it has ended.
+        family: Key ``SUBJECT-SETTINGS`` of its statistics and its baseline, see ``Identity.family``.
+        tries: Number of attempts that counted since the job was new or retried.
+        board: Row of the leaderboard as JSON; "" before it has ended.
     """
 
     key: str
@@ -55,7 +55,7 @@ class JobRow:
 
     @property
     def job(self) -> ZooJob:
-        """What is to be done."""
+        """The job itself."""
         return ZooJob.from_json(self.spec)
 
 
@@ -77,11 +77,11 @@ class Attempt:
 
 
 class JobStore:
-    """The jobs of a zoo; a context manager, for one thread.
+    """The store of a zoo's jobs, a context manager for one thread.
 
     Args:
-        path: of the store; made where it does not exist.
-        lease: seconds that a job stays somebody's without a heartbeat.
+        path: Path of the store, which is made if it does not exist.
+        lease: Seconds that a job is held without a heartbeat.
     """
 
     def __init__(self, path: str | Path, *, lease: float = LEASE_SECONDS):
@@ -97,19 +97,20 @@ class JobStore:
         self.store.close()
 
     def digest(self, path: str, stamp: str) -> str | None:
-        """Return the digest of a file that still has this stamp."""
+        """Return the stored digest of a file with this stamp."""
         rows = self.store.read("SELECT digest FROM files WHERE path = ? AND stamp = ?", (path, stamp))
         return str(rows[0][0]) if rows else None
 
     def keep_digest(self, path: str, stamp: str, digest: str) -> None:
-        """Remember the digest of a file; it is on disk after the next ``enter``, thousands in one transaction."""
+        """Store the digest of a file; it is on disk after the next ``enter``, which writes all in one transaction."""
         self._digests.append((path, stamp, digest))
 
     def enter(self, jobs: Sequence[tuple[str, str, ZooJob]], names: Iterable[str]) -> None:
-        """Make ``(key, family, job)`` rows; what is there already stays as it is.
+        """Add rows for ``(key, family, job)``; existing rows are not changed.
 
-        Rows of the same name with another key are of an older model, data set or manifest, and rows whose name is not
-        in ``names`` (all of the manifest) of a model that is gone: they keep their history and leave the leaderboard.
+        Rows of the same name with another key belong to an older model, data set or manifest, and rows whose name is
+        not in ``names`` (all names of the manifest) to a model that is gone. They keep their history but leave the
+        leaderboard.
         """
         here = {job.name: key for key, _, job in jobs}
         known = set(names)
@@ -137,15 +138,15 @@ class JobStore:
         self._digests.clear()
 
     def claim(self, *, threads: float, memory: float, only: str = "") -> tuple[JobRow, int] | None:
-        """Take the next waiting job that fits, and open its attempt; None where there is none.
+        """Take the next waiting job that fits, and open its attempt; None if there is none.
+
+        While the first job of a family makes the statistics, or the first of a subject measures the baseline, the
+        others are left waiting, because they would compute the same.
 
         Args:
-            threads: at most so many.
-            memory: at most so many bytes.
-            only: this key and no other.
-
-        While the first of a family runs, which makes the statistics, or the first of a subject, which measures the
-        baseline, the others are left waiting: they would compute the same.
+            threads: Most threads of the job.
+            memory: Most bytes of the job.
+            only: Key of the only job to take.
         """
         related = ("{}.family = j.family", f"{{}}.family BETWEEN substr(j.family, 1, {SUBJECT_DIGITS}) "
                    f"AND substr(j.family, 1, {SUBJECT_DIGITS}) || '.'")  # fmt: skip
@@ -177,7 +178,7 @@ class JobStore:
         return self.row(key), number
 
     def started(self, key: str, number: int, worker: str, log: str) -> None:
-        """Say which process works on an attempt and where its log is."""
+        """Store which process works on an attempt and where its log is."""
         with self.store.transaction() as connection:
             connection.execute(
                 "UPDATE attempts SET worker = ?, log = ? WHERE key = ? AND number = ?", (worker, log, key, number)
@@ -210,19 +211,19 @@ class JobStore:
         counts: bool = True,
         owner: str | None = None,
     ) -> bool:
-        """Close an attempt and set what its job is now; False where the job is no longer ours.
+        """Close an attempt and set the status of its job; return False if the job is no longer ours.
 
         Args:
-            key: of the job.
-            number: of the attempt.
-            status: of the job: "waiting" to try again, "failed", or that of its report.
-            outcome: of the attempt, in one word.
-            reason: plain sentence.
-            exit: of the worker, negative for a signal.
-            peak_memory: of the worker, in bytes.
-            board: row of the leaderboard as JSON.
-            counts: whether the attempt counts against the retries.
-            owner: whose job it has to be; ourselves unless given.
+            key: Key of the job.
+            number: Number of the attempt.
+            status: New status of the job: "waiting" to try again, "failed", or that of its report.
+            outcome: Outcome of the attempt in one word.
+            reason: Reason as a sentence.
+            exit: Exit code of the worker, negative for a signal.
+            peak_memory: Peak memory of the worker in bytes.
+            board: Row of the leaderboard as JSON.
+            counts: Whether the attempt counts against the retries.
+            owner: Owner that the job must have; ourselves unless given.
         """
         with self.store.transaction() as connection:
             changed = connection.execute(
@@ -239,7 +240,7 @@ class JobStore:
         return bool(changed)
 
     def abandoned(self) -> list[tuple[JobRow, Attempt]]:
-        """Return running jobs whose owner is dead, or has not renewed the lease in time, with their last attempts."""
+        """Return running jobs whose owner is dead or has not renewed the lease in time, with their last attempts."""
         found = []
         # Also what is no longer of the manifest: as long as it counts as running, others of its family wait for it.
         for row in self.rows("status = 'running'", every=True):
@@ -249,7 +250,7 @@ class JobStore:
         return found
 
     def again(self, keys: Iterable[str]) -> None:
-        """Set jobs to waiting with all their tries; those that are running stay so."""
+        """Set jobs to waiting with all their attempts; running jobs are not changed."""
         with self.store.transaction() as connection:
             connection.executemany(
                 "UPDATE jobs SET status = 'waiting', reason = '', board = '', tries = 0 "
@@ -258,7 +259,7 @@ class JobStore:
             )
 
     def adopt(self, row: JobRow, attempts: Sequence[Attempt], logs: Sequence[str]) -> None:
-        """Set a job to what another store knows of it; ``logs`` are where the attempts' logs are now."""
+        """Set a job to its state in another store; ``logs`` are the new places of the attempts' logs."""
         with self.store.transaction() as connection:
             connection.execute(
                 "UPDATE jobs SET status = ?, reason = ?, tries = ?, owner = '', lease = 0, board = ? "
@@ -274,23 +275,23 @@ class JobStore:
         return self.rows("key = ?", (key,), every=True)[0]
 
     def rows(self, where: str = "1", values: Sequence[Any] = (), *, every: bool = False) -> list[JobRow]:
-        """Return jobs of the manifest as it is now (or every job there was), in its order.
+        """Return the jobs of the present manifest (or all jobs there were), in its order.
 
         Args:
-            where: SQL over the columns.
-            values: for its question marks.
-            every: jobs of older manifests, models and data too.
+            where: SQL condition on the columns.
+            values: Values for its question marks.
+            every: Whether to include jobs of older manifests, models and data.
         """
         current = "1" if every else "current = 1"
         found = self.store.read(f"SELECT {_ROW} FROM jobs WHERE {current} AND {where} ORDER BY position", values)
         return [JobRow(*row) for row in found]
 
     def chosen(self, where: str = "1") -> list[JobRow]:
-        """Return the jobs that were entered by this process."""
+        """Return the jobs that this process entered."""
         return self.rows(f"key IN (SELECT key FROM temp.chosen) AND {where}")
 
     def shares(self, family: str) -> bool:
-        """Tell whether several jobs of the manifest are of a family."""
+        """Return whether several jobs of the manifest belong to a family."""
         return len(self.store.read("SELECT 1 FROM jobs WHERE family = ? AND current = 1 LIMIT 2", (family,))) > 1
 
     def attempts(self, key: str | None = None) -> list[Attempt]:

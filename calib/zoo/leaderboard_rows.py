@@ -15,7 +15,7 @@ from calib.zoo.sources import matches
 
 
 def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
-    """Return what the leaderboard shows of a report; ``seconds`` is the wall time of the job."""
+    """Return the leaderboard's row of a report; ``seconds`` is the wall time of the job."""
     accuracy, speed, model = report.accuracy, report.speed, report.model
     within = {"within_budget": True, "over_budget": False, "fp32_kept": False}
     row = LeaderboardRow(
@@ -66,10 +66,10 @@ def filtered(
     """Return the rows whose model fits one of the patterns and whose status is one of those given.
 
     Args:
-        rows: of the store.
-        only: patterns of names; all without one.
-        status: as in the store; all without one.
-        reports: the way from the leaderboard to the folder with the results; "" where there is none.
+        rows: Rows of the store.
+        only: Patterns of names; empty for all.
+        status: Statuses as in the store; empty for all.
+        reports: Relative path from the leaderboard to the folder with the results; "" if there is none.
     """
     return [
         row_of_job(row, reports)

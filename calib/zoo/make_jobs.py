@@ -1,4 +1,4 @@
-"""From a manifest to jobs: every model with every cell of the matrix, overrides applied, nothing run."""
+"""Make the jobs of a manifest: every model with every cell of the matrix and its overrides; nothing is run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ class ZooJob:
     """One model with one set of settings.
 
     Attributes:
-        name: unique in the zoo: the model's path below the root, and the cell of the matrix; also the output's folder.
-        pattern_name: the model's path with its suffix, what patterns are held against.
-        model: absolute path or URL.
-        base: folder that relative paths of data start from.
-        calibration, validation: DATA; "" without one.
-        settings: as given, not yet defaults; handed to ``calib.quantize``.
-        threads: that the job runs with.
-        memory: bytes above which it is ended; None without a cap.
-        timeout: seconds of one attempt; None without one.
-        retries: further attempts after a killed or lost worker.
+        name: Unique name in the zoo, and folder of the output: path of the model below the root, and cell of the
+            matrix.
+        pattern_name: Path of the model with its suffix, which patterns are matched against.
+        model: Absolute path or URL of the model.
+        base: Folder that relative paths of data start from.
+        calibration, validation: DATA arguments; "" if not given.
+        settings: Settings for ``calib.quantize`` as given, without defaults.
+        threads: Number of threads.
+        memory: Bytes above which the job is stopped; None for no limit.
+        timeout: Seconds of one attempt; None for no limit.
+        retries: Number of further attempts after a worker was killed or lost.
     """
 
     name: str
@@ -47,12 +48,12 @@ class ZooJob:
     retries: int = 2
 
     def to_json(self) -> str:
-        """Return what the store and the worker read."""
+        """Return the job as JSON for the store and the worker."""
         return json.dumps(vars(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ZooJob:
-        """Read what ``to_json`` wrote."""
+        """Return the job in JSON of ``to_json``."""
         return cls(**json.loads(text))
 
 
@@ -60,7 +61,7 @@ def make_jobs(read: Read) -> list[ZooJob]:
     """Return all jobs of a manifest in the order of their models.
 
     Raises:
-        ConfigError: sources that name nothing, overrides that match nothing, settings that don't fit each other.
+        ConfigError: Sources name nothing, overrides match nothing, or settings don't fit each other.
     """
     models = find_models(read)
     wrong = _unmatched(read, models)
@@ -77,17 +78,17 @@ def make_jobs(read: Read) -> list[ZooJob]:
 
 
 def select(jobs: Sequence[ZooJob], only: Sequence[str] = (), shard: str = "") -> list[ZooJob]:
-    """Return the jobs that ``--only`` and ``--shard`` leave.
+    """Return the jobs that ``--only`` and ``--shard`` select.
 
-    All jobs of a model are in one shard, so that what is computed once a model is computed once.
+    All jobs of a model are in one shard, so that work they share is done once.
 
     Args:
-        jobs: all of the manifest.
-        only: patterns of job or model names; any of them.
-        shard: "i/n", i from 1.
+        jobs: All jobs of the manifest.
+        only: Patterns of job or model names, any of which may match.
+        shard: Shard as "i/n", with i from 1.
 
     Raises:
-        UsageError: the shard can't be read, or a pattern names nothing.
+        UsageError: The shard is malformed, or a pattern matches nothing.
     """
     index, count = _shard(shard) if shard else (0, 1)
     order = {name: i for i, name in enumerate(sorted({job.pattern_name for job in jobs}))}
@@ -124,7 +125,7 @@ def _unmatched(read: Read, models: Sequence[ModelFile]) -> list[tuple[Place, str
 
 
 def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
-    """Apply defaults, then the overrides that match in their order, then the cell of the matrix."""
+    """Apply defaults, then matching overrides in their order, then the cell of the matrix."""
     block = read.given("defaults")
     resources: dict[str, Any] = read.manifest.resources.model_dump()
     for index, override in enumerate(read.manifest.overrides):
@@ -148,7 +149,7 @@ def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
 
 
 def _data_mistakes(jobs: Sequence[ZooJob]) -> list[tuple[Place, str]]:
-    """Name the models without the data that their settings need; one mistake, however many they are."""
+    """Return the mistakes of missing data: one for all models without the data that their settings need."""
     bare = [job.pattern_name for job in jobs if not job.calibration]
     missing = [job.pattern_name for job in jobs if job.settings.get("max_drop") is not None and not job.validation]
     found: list[tuple[Place, str]] = []
@@ -166,13 +167,13 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value of the matrix as part of a folder's name."""
+    """Return a value of the matrix in a form for folder names."""
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
     return text.replace("/", "_").replace("\0", "_")
 
 
 def _settings_mistakes(job: ZooJob, cell: dict[str, Any]) -> list[tuple[Place, str]]:
-    """Check what only the whole of a job shows: settings that need each other."""
+    """Return the mistakes that show only in a whole job: settings that need each other."""
     found: list[tuple[Place, str]] = []
     place: Place = ("matrix",) if cell else ("defaults",)
     try:

@@ -48,7 +48,7 @@ class Source(_Checked):
     exclude: Patterns = Field(default=(), description="Patterns of models to exclude")
 
     def kinds(self) -> tuple[str, ...]:
-        """Return which kinds were given; exactly one is right."""
+        """Return the kinds that were given, of which there must be exactly one."""
         names = ("glob", "onnx", "omz", "huggingface", "list")
         return tuple(name for name in names if getattr(self, name) is not None)
 
@@ -104,12 +104,12 @@ class Manifest(_Checked):
 
 @dataclass(frozen=True)
 class Read:
-    """A manifest that is right, and where each of its places is.
+    """A checked manifest and its document.
 
     Attributes:
-        manifest: Checked.
-        document: For the lines of mistakes that show later, such as a pattern that names no file.
-        folder: Of the file, absolute: what relative paths start from.
+        manifest: Checked manifest.
+        document: Document with the lines for mistakes found later, such as a pattern that names no file.
+        folder: Absolute folder of the file, which relative paths start from.
     """
 
     manifest: Manifest
@@ -117,7 +117,7 @@ class Read:
     folder: Path
 
     def given(self, *place: str | int) -> dict[str, Any]:
-        """Return the block at a place as it stands in the file, {} where there is none."""
+        """Return the block at a place as it is in the file; {} if there is none."""
         found: Any = self.document.data
         for part in place:
             found = found.get(part, {}) if isinstance(found, Mapping) else found[int(part)]
@@ -128,7 +128,7 @@ def read_manifest(path: str | Path) -> Read:
     """Read and check a manifest.
 
     Raises:
-        ConfigError: All its mistakes, each with its line.
+        ConfigError: The manifest has mistakes; all are listed with their lines.
     """
     document = read_document(path)
     if not isinstance(document.data, Mapping):
@@ -149,7 +149,7 @@ def read_manifest(path: str | Path) -> Read:
 
 
 def mistakes(document: Document, found: Sequence[tuple[Place, str]]) -> ConfigError:
-    """Return the error that names all mistakes of a document in the order of their lines."""
+    """Return the error with all mistakes of a document in the order of their lines."""
     ordered = sorted(found, key=lambda one: (_line(document, one[0]), str(one[0])))
     return ConfigError(document.source, list(dict.fromkeys(f"{document.where(p)}: {text}" for p, text in ordered)))
 
@@ -166,7 +166,7 @@ def named_code(document: Document) -> Iterator[tuple[Place, str]]:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a manifest (draft 2020-12), the settings of ``quantize`` included."""
+    """Return the JSON Schema of a manifest (draft 2020-12), with the settings of ``quantize``."""
     return {"$schema": SCHEMA, **Manifest.model_json_schema(), "title": "calib manifest"}
 
 
@@ -178,7 +178,7 @@ def _line(document: Document, place: Place) -> int:
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    """Yield the blocks of settings with their places, those that are no mapping left out."""
+    """Yield the blocks of settings with their places, without those that are not mappings."""
     overrides = data.get("overrides")
     found = [(("defaults",), data.get("defaults"))]
     found += [(("overrides", i), one) for i, one in enumerate(overrides if isinstance(overrides, list) else [])]
@@ -188,7 +188,7 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str, Any]]
 
 
 def _with_direction(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Let overrides inherit the direction of a metric of the user's own, which is checked block by block."""
+    """Let overrides inherit the direction of a user's own metric, which is checked block by block."""
     defaults, overrides = data.get("defaults"), data.get("overrides")
     if not isinstance(defaults, Mapping) or "higher_is_better" not in defaults or not isinstance(overrides, list):
         return dict(data)
@@ -237,7 +237,7 @@ def _value_mistakes(key: str, value: Any, place: Place) -> Iterator[tuple[Place,
 
 
 def _thread_mistakes(data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
-    """Refuse a second place for the number of threads: the supervisor counts on the first."""
+    """Yield mistakes where threads are set outside resources, which the supervisor relies on."""
     places = [(*place, "threads") for place, block in _blocks(data) if "threads" in block]
     matrix = data.get("matrix")
     places += [("matrix", "threads")] if isinstance(matrix, Mapping) and "threads" in matrix else []
@@ -246,7 +246,7 @@ def _thread_mistakes(data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
 
 
 def _mistake(error: dict[str, Any]) -> tuple[Place, str]:
-    """Say of one of pydantic's errors: place, and rule with value."""
+    """Return the place and the message (rule and value) of one of pydantic's errors."""
     place: Place = error["loc"]
     if error["type"] == "extra_forbidden":
         return place, f"there is no such key{_near(str(place[-1]), _names(place))}"

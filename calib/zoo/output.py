@@ -1,4 +1,4 @@
-"""Where results go: a folder or a URL in which a result appears only when it is complete."""
+"""The output of a zoo: a folder or URL in which a result appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class Output:
         return f"{self.place}/{name}"
 
     def board(self, name: str, key: str) -> dict[str, Any] | None:
-        """Return the leaderboard's row of a job whose complete result is there; None without one."""
+        """Return the leaderboard's row of a job if its complete result is there; None otherwise."""
         path = f"{self.of(name)}/{MARKER}"
         return read_marker(read_text(path) if is_url(path) else file_text(Path(path)), key)
 
     def publish(self, result: Path, name: str) -> None:
         """Move a complete result to its place.
 
-        By one rename where nothing is there; else file by file, the marker first away and last in place.
+        This is one rename if nothing is there; otherwise files are replaced one by one, and the marker is removed first
+        and written last.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: The result can't be written.
         """
         if is_url(self.place):
             send(result, self.of(name), MARKER)

@@ -1,4 +1,4 @@
-"""Who works on a job: processes named so that their death can be seen, on this machine at least."""
+"""Name the processes that work on jobs, so that a supervisor on the same machine sees when they die."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 @cache
 def machine() -> str:
-    """Return a name under which process ids mean something: this boot, this namespace of processes."""
+    """Return the name of this boot and process namespace, within which process ids are unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -21,7 +21,7 @@ def machine() -> str:
 
 
 def process_name(pid: int) -> str:
-    """Return ``machine:pid:start`` of a process; the start tells it from a later one with the same id."""
+    """Return ``machine:pid:start`` of a process; the start distinguishes it from a later one with the same id."""
     try:
         start = psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
@@ -30,7 +30,7 @@ def process_name(pid: int) -> str:
 
 
 def running(name: str) -> bool | None:
-    """Tell whether a process named by ``process_name`` lives; None for one of another machine."""
+    """Return whether a process named by ``process_name`` is alive; None for one of another machine."""
     where, _, rest = name.partition(":")
     pid, _, start = rest.partition(":")
     if where != machine() or not pid.isdecimal():
@@ -43,7 +43,7 @@ def running(name: str) -> bool | None:
 
 
 def end(name: str) -> None:
-    """Kill a process named by ``process_name``, with its children, if it is here and lives; wait until it is gone."""
+    """Kill a process named by ``process_name`` and its children if it is alive here, and wait until it is gone."""
     if running(name):
         kill_tree(int(name.split(":")[1]))
 

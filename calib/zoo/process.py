@@ -1,4 +1,4 @@
-"""A worker's process, watched: memory, time, and how it ended."""
+"""Run a worker's process and watch its memory, its time and how it ends."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Process:
     """One running worker.
 
     Args:
-        task: what it does; its folder is made.
-        command: that is run with the task's file as its last argument.
+        task: Task to run; its folder is made.
+        command: Command that is run with the task's file as the last argument.
     """
 
     def __init__(self, task: Task, command: Sequence[str] = COMMAND):
@@ -53,7 +53,7 @@ class Process:
         self._stopped = ""
 
     def poll(self) -> Ended | None:
-        """Look at memory and time; return how it ended, None while it runs."""
+        """Check memory and time, and return how the worker ended; None while it runs."""
         code = self._process.poll()
         if code is None:
             self._watch()
@@ -61,12 +61,12 @@ class Process:
         return self._ended(code)
 
     def stop(self, why: str) -> None:
-        """Kill it, with its children; the next ``poll`` says how it ended."""
+        """Kill the worker and its children; the next ``poll`` returns how it ended."""
         self._stopped = self._stopped or why
         kill_tree(self._process.pid)
 
     def close(self) -> None:
-        """Kill it and let go of its pipes."""
+        """Kill the worker and close its pipes."""
         self.stop("stopped")
         self._process.wait()
         self._let_go()
@@ -108,7 +108,7 @@ class Process:
 
 
 def death(code: int | None) -> str:
-    """Say how a worker died."""
+    """Return a sentence on how a worker died."""
     if code is None:
         return "was lost"
     if code < 0:
@@ -127,7 +127,7 @@ class Local:
         self._processes: dict[str, Process] = {}
 
     def room(self) -> tuple[float, float]:
-        """Return threads and bytes that the next job may take."""
+        """Return the threads and bytes that the next job may use."""
         return (float("inf"), float("inf")) if len(self._processes) < self._slots else (0.0, 0.0)
 
     def start(self, task: Task) -> str:
@@ -145,7 +145,7 @@ class Local:
         return found
 
     def stop(self, key: str) -> None:
-        """End one worker without a word."""
+        """Stop one worker without reporting it."""
         self._processes.pop(key).close()
 
     def close(self) -> None:

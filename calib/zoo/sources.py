@@ -1,4 +1,4 @@
-"""From the sources of a manifest to model files: patterns never leave the root, whatever links or ``..`` say."""
+"""Find the model files of a manifest's sources; patterns never leave the root, despite links or ``..``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMPANIONS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
 
 
 class Mistake(ValueError):
-    """What is wrong with one source; the caller knows its line."""
+    """A mistake in one source, whose line the caller knows."""
 
 
 @dataclass(frozen=True, order=True)
@@ -28,8 +28,8 @@ class ModelFile:
     """A model of the zoo.
 
     Attributes:
-        name: its path below the root with ``/``; protocol and path for a URL.
-        location: an absolute path, or a URL.
+        name: Path below the root with ``/``; protocol and path for a URL.
+        location: Absolute path, or URL.
     """
 
     name: str
@@ -40,7 +40,7 @@ def find_models(read: Read) -> list[ModelFile]:
     """Return the models of all sources, each once, in order of their names.
 
     Raises:
-        ConfigError: every source that is wrong or names nothing, with its line.
+        ConfigError: A source is wrong or names nothing; all such sources are listed with their lines.
     """
     root = Path(os.path.abspath(read.folder / Path(read.manifest.root).expanduser()))
     if not root.is_dir():
@@ -64,9 +64,9 @@ def find_models(read: Read) -> list[ModelFile]:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a path below the root, with or without its suffix, fits a pattern; ``**`` is any folders.
+    """Return whether a path below the root, with or without suffix, matches a pattern; ``**`` matches any folders.
 
-    A pattern without ``/`` is held against the file's name alone.
+    A pattern without ``/`` is matched against the file's name alone.
     """
     bare = name.removesuffix(".xml").removesuffix(".onnx")
     wanted = [part for part in pattern.split("/") if part not in ("", ".")]
@@ -78,7 +78,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def _fits(wanted: Sequence[str], parts: Sequence[str]) -> bool:
-    """Match part by part; the work is at most the product of both lengths, whatever the pattern."""
+    """Match part by part; the time is at most the product of both lengths, whatever the pattern."""
     reached = {0}
     for part in wanted:
         if part == "**":
@@ -118,7 +118,7 @@ class _Tree:
                     yield self.model(name)
 
     def model(self, name: str) -> ModelFile:
-        """Return a file that is inside the root, also behind its links."""
+        """Return a file that is inside the root, even after following links."""
         path = self.root / name
         if not os.path.realpath(path).startswith(self.real.rstrip("/") + "/"):
             raise Mistake(f"{name} is a link that leads out of {self.root}; copy the file, or set another root")
@@ -138,7 +138,7 @@ def _is_model(name: str) -> bool:
 
 
 def _remote(pattern: str, suffix: str) -> Iterator[ModelFile]:
-    """List a URL pattern; its file system does the matching."""
+    """List the files of a URL pattern, which its file system matches."""
     system, path = open_place(pattern)
     protocol = pattern.partition("://")[0]
     for found in sorted(system.glob(path)):

@@ -1,4 +1,4 @@
-"""Run the jobs of a zoo: claim one, start a worker, watch it, publish what it made; whatever breaks, go on."""
+"""Run the jobs of a zoo: claim one, start a worker, watch it, publish its result; continue after any failure."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Runner(Protocol):
     poll_seconds: float
 
     def room(self) -> tuple[float, float]:
-        """Return threads and bytes that the next job may take; (0, 0) where none may start."""
+        """Return the threads and bytes that the next job may use; (0, 0) if none may start."""
         ...
 
     def start(self, task: Task) -> str:
-        """Start a worker and return a name under which ``owner.end`` finds it, or any other."""
+        """Start a worker and return its name, by which ``owner.end`` may find it."""
         ...
 
     def ended(self) -> list[tuple[Task, Ended]]:
-        """Return what has ended since the last call."""
+        """Return the workers that have ended since the last call."""
         ...
 
     def stop(self, key: str) -> None:
-        """End one worker; it is not reported as ended."""
+        """Stop one worker without reporting it as ended."""
         ...
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Folders:
-    """What is where below OUT."""
+    """Paths below OUT."""
 
     root: Path
 
@@ -63,7 +63,7 @@ class Folders:
         return self.root / "zoo.sqlite"
 
     def attempt(self, key: str, number: int) -> Path:
-        """Return the folder an attempt works in; it is gone when the attempt is over."""
+        """Return the folder that an attempt works in, which is removed after it."""
         return self.root / "work" / f"{key}.{number}"
 
     def log(self, name: str, key: str, number: int) -> Path:
@@ -71,7 +71,7 @@ class Folders:
         return self.root / "logs" / f"{name}.{key[:8]}.{number}.log"
 
     def shared(self, family: str) -> tuple[str, str]:
-        """Return the files of statistics and of verdicts that the jobs of a model and its data share."""
+        """Return the files of statistics and of results that the jobs of a model and its data share."""
         cache = self.root / "cache"
         return str(cache / f"{family}.npz"), str(cache / f"{family.partition('-')[0]}.sqlite")
 
@@ -80,10 +80,10 @@ def enter(store: JobStore, jobs: Sequence[ZooJob], names: Sequence[str], output:
     """Put jobs into the store and return the keys of those that are done and whose results are there.
 
     Args:
-        store: where they go.
-        jobs: the chosen ones.
-        names: of all jobs of the manifest.
-        output: a job is done only while its result is there.
+        store: Store to add the jobs to.
+        jobs: Chosen jobs.
+        names: Names of all jobs of the manifest.
+        output: Output of the zoo; a job is done only as long as its result is there.
     """
     identity = Identity(store)
     store.enter([(identity.key(job), identity.family(job), job) for job in jobs], names)
@@ -94,15 +94,15 @@ def enter(store: JobStore, jobs: Sequence[ZooJob], names: Sequence[str], output:
 
 
 class Supervisor:
-    """Runs what waits in a store.
+    """Runs the waiting jobs of a store.
 
     Args:
-        store: with the jobs entered.
-        folders: of this zoo.
-        output: where results go.
-        runner: where workers run.
-        notice: told of each attempt that ended, a line each.
-        allow_python: whether workers may run ``python:module:name``.
+        store: Store with the jobs.
+        folders: Folders of this zoo.
+        output: Output for the results.
+        runner: Runner of workers.
+        notice: Function that receives a line for each attempt that ended.
+        allow_python: Whether workers may run ``python:module:name``.
     """
 
     def __init__(
@@ -126,12 +126,12 @@ class Supervisor:
         self._interrupts = Interrupts()
 
     def run(self, time_limit: float | None = None) -> None:
-        """Work until nothing waits, or until the time is over: what still runs then goes back to waiting.
+        """Run until no job is waiting or the time is over; running jobs are then set to waiting again.
 
         A job whose lease another supervisor holds is left to it.
 
         Raises:
-            KeyboardInterrupt: a signal asked for it; everything is put back.
+            KeyboardInterrupt: A signal was received; running jobs are set to waiting again.
         """
         end = time.monotonic() + time_limit if time_limit is not None else float("inf")
         with self._interrupts:
@@ -147,14 +147,14 @@ class Supervisor:
             raise KeyboardInterrupt
 
     def _step(self) -> bool:
-        """Do what there is to do at this moment; tell whether there is more to come."""
+        """Do one round of work and return whether there is more to come."""
         started = self._start()
         self._settle_ended()
         self._beat()
         return bool(self._running or started) or self._worth_waiting()
 
     def _start(self) -> bool:
-        """Start as many jobs as there is room for; tell whether there was one."""
+        """Start as many jobs as fit and return whether there was one."""
         started = False
         while (room := self._runner.room())[0] >= 1 and not self._interrupts.noted:
             claimed = self._store.claim(threads=room[0], memory=room[1])
@@ -184,7 +184,7 @@ class Supervisor:
                 self._conclude(task, ended)
 
     def _conclude(self, task: Task, ended: Ended) -> None:
-        """Decide what an ended attempt means for its job."""
+        """Set the status of a job after an attempt ended."""
         facts = {"exit": ended.exit, "peak_memory": ended.peak_memory}
         result = Path(task.folder) / RESULT
         if board := read_marker(file_text(result / MARKER), task.key):  # complete, however the worker ended after it
@@ -207,7 +207,7 @@ class Supervisor:
             self._retry(task, ended, facts)
 
     def _retry(self, task: Task, ended: Ended, facts: dict[str, int | None]) -> None:
-        """Let a job wait for another try after its worker died, unless it has had them all."""
+        """Set a job to waiting after its worker died, unless it has no attempts left."""
         how = ended.lost or f"the worker {death(ended.exit)}"
         tries = self._store.row(task.key).tries
         if tries <= task.job.retries:
@@ -217,7 +217,7 @@ class Supervisor:
             self._close(task, status="failed", outcome="died", reason=reason, **facts)
 
     def _close(self, task: Task, **facts) -> None:
-        """Write down how an attempt ended, and clear what it left."""
+        """Store how an attempt ended, and remove its files."""
         held = self._store.finish(task.key, task.number, **facts)
         self._forget(task)
         if held:
@@ -229,7 +229,7 @@ class Supervisor:
         shutil.rmtree(task.folder, ignore_errors=True)
 
     def _beat(self) -> None:
-        """Renew our leases, stop what is no longer ours, and take over what others left; at a third of a lease."""
+        """Renew our leases, stop jobs that are no longer ours and take over abandoned ones, every third of a lease."""
         if time.monotonic() - self._heartbeat < self._store.lease / 3:
             return
         self._heartbeat = time.monotonic()
@@ -244,7 +244,7 @@ class Supervisor:
             self._recover(row, attempt)
 
     def _recover(self, row: JobRow, attempt: Attempt) -> None:
-        """Keep what an abandoned attempt had finished, or let its job wait again; that counts as no try."""
+        """Keep the result of an abandoned attempt if it is complete, else let its job wait again, uncounted."""
         result = self._folders.attempt(row.key, attempt.number) / RESULT
         finished = self._output.board(row.name, row.key)
         if not finished and (finished := read_marker(file_text(result / MARKER), row.key)):
@@ -261,7 +261,7 @@ class Supervisor:
         shutil.rmtree(self._folders.attempt(row.key, attempt.number), ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove folders of attempts that nobody works on."""
+        """Remove the folders of attempts that are not running."""
         busy = {row.key for row in self._store.rows("status = 'running'", every=True)}
         work = self._folders.root / "work"
         for folder in work.iterdir() if work.is_dir() else ():
@@ -269,7 +269,7 @@ class Supervisor:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _worth_waiting(self) -> bool:
-        """Tell whether a job waits that may start later; fail those that are too large for where they would run."""
+        """Return whether a job is waiting that can start later; fail jobs that are too large to ever run here."""
         waiting = self._store.chosen("status = 'waiting'")
         threads, memory = self._runner.room()
         elsewhere = {row.family for row in self._store.rows("status = 'running'", every=True)}
@@ -293,7 +293,7 @@ class Supervisor:
         return claimed[1] if claimed else None
 
     def _put_back(self) -> None:
-        """Stop what runs and let it wait: the time is over, or we were interrupted."""
+        """Stop running jobs and set them to waiting, after a time limit or an interruption."""
         self._runner.close()
         for task in list(self._running.values()):
             self._close(task, status="waiting", outcome="interrupted", counts=False)

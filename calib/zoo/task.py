@@ -1,4 +1,4 @@
-"""What a worker is told and what it answers: plain data that fits through a pipe or a cluster."""
+"""The task of a worker and its answer, as plain data for a pipe or a cluster."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Task:
     """One attempt at a job.
 
     Attributes:
-        key: of the job.
-        number: of the attempt.
-        job: what is to be done.
-        folder: of the attempt; the result appears in it under ``RESULT``.
-        log: file that the worker's stderr goes to.
-        statistics: .npz that jobs of one model, data and choice of samples share; "" without one.
-        verdicts: SQLite file of what was measured for this model and data, so that a retry goes on; "" without one.
-        allow_python: whether ``python:module:name`` may be run, which came from a manifest.
+        key: Key of the job.
+        number: Number of the attempt.
+        job: Job to run.
+        folder: Folder of the attempt; the result appears in it under ``RESULT``.
+        log: File for the worker's stderr.
+        statistics: Path of the .npz that jobs of one model, data and choice of samples share; "" for none.
+        verdicts: Path of the SQLite file of results for this model and data, so that a retry continues; "" for none.
+        allow_python: Whether ``python:module:name`` from a manifest may run.
     """
 
     key: str
@@ -47,12 +47,12 @@ class Task:
     allow_python: bool = False
 
     def to_json(self) -> str:
-        """Return what ``from_json`` reads."""
+        """Return the task as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Task:
-        """Read a task."""
+        """Return the task in JSON of ``to_json``."""
         data = json.loads(text)
         return cls(**{**data, "job": ZooJob(**data["job"])})
 
@@ -62,11 +62,11 @@ class Ended:
     """How an attempt ended.
 
     Attributes:
-        exit: code of the worker, negative for a signal; None where it is not known (a lost machine).
-        answer: what the worker said: "board", or "kind" and "reason" of its error; {} where it could say nothing.
-        stopped: why it was ended from outside: a sentence for memory and time; "" otherwise.
-        peak_memory: highest resident memory seen, in bytes.
-        lost: the machine it ran on is gone; a sentence.
+        exit: Exit code of the worker, negative for a signal; None if unknown (a lost machine).
+        answer: Answer of the worker: "board", or "kind" and "reason" of its error; {} if it gave none.
+        stopped: Reason why it was stopped for memory or time, as a sentence; "" otherwise.
+        peak_memory: Highest resident memory seen, in bytes.
+        lost: Sentence if the machine it ran on is lost; "" otherwise.
     """
 
     exit: int | None
@@ -77,12 +77,12 @@ class Ended:
 
 
 def write_marker(folder: Path, key: str, board: dict[str, Any]) -> None:
-    """Say that a result is complete, whose it is, and what the leaderboard shows of it."""
+    """Write the marker of a complete result, with its job and its row of the leaderboard."""
     write_text(folder / MARKER, json.dumps({"key": key, "board": board}, indent=1) + "\n")
 
 
 def read_marker(text: str | None, key: str) -> dict[str, Any] | None:
-    """Return the row of the leaderboard in a marker's text if it is this job's, None otherwise."""
+    """Return the row of the leaderboard in a marker's text if it belongs to this job, None otherwise."""
     try:
         found = json.loads(text or "")
     except ValueError:
@@ -92,7 +92,7 @@ def read_marker(text: str | None, key: str) -> dict[str, Any] | None:
 
 
 def file_text(path: Path) -> str | None:
-    """Return the text of a file, None where it can't be read."""
+    """Return the text of a file; None if it can't be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -100,7 +100,7 @@ def file_text(path: Path) -> str | None:
 
 
 def sync(folder: Path) -> None:
-    """Have the files of a folder on disk before a rename makes them count."""
+    """Sync the files of a folder to disk, before a rename publishes them."""
     for path in (*sorted(folder.iterdir()), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

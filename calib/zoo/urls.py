@@ -1,4 +1,4 @@
-"""Models and outputs that are not on this machine's disk: fsspec URLs, where the extra is installed."""
+"""Read models from and write outputs to fsspec URLs, if the extra is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from calib.values.distribution import requirement
 
 
 def is_url(text: str) -> bool:
-    """Tell ``s3://bucket/model.xml`` from a path."""
+    """Return whether a text is a URL such as ``s3://bucket/model.xml`` and not a path."""
     return "://" in text
 
 
@@ -20,8 +20,8 @@ def open_place(url: str) -> tuple[Any, str]:
     """Return fsspec's file system of a URL and the path in it.
 
     Raises:
-        MissingExtraError: fsspec, or its package for this protocol, is not installed.
-        ModelError: the URL can't be opened.
+        MissingExtraError: The package fsspec, or its package for this protocol, is not installed.
+        ModelError: The URL can't be opened.
     """
     if importlib.util.find_spec("fsspec") is None:
         raise MissingExtraError(url, "fsspec", requirement("fsspec"))
@@ -41,7 +41,7 @@ def fetch(url: str, folder: Path) -> Path:
     """Copy a model with its weights into a folder and return the copy's path.
 
     Raises:
-        ModelError: it can't be read.
+        ModelError: The model can't be read.
     """
     system, path = open_place(url)
     target = folder / PurePosixPath(path).name
@@ -58,12 +58,12 @@ def fetch(url: str, folder: Path) -> Path:
 
 
 def send(folder: Path, url: str, last: str) -> None:
-    """Copy a finished result to a URL, the file named ``last`` at the end: without it a result is not complete.
+    """Copy a finished result to a URL, with the file named ``last`` at the end, which marks it as complete.
 
-    Object stores can't rename a folder in one step, so completeness is a file here, not a name.
+    Object stores can't rename a folder in one step, so completeness is shown by a file and not by a name.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: The result can't be written.
     """
     system, path = open_place(url)
     try:
@@ -77,7 +77,7 @@ def send(folder: Path, url: str, last: str) -> None:
 
 
 def read_text(url: str) -> str | None:
-    """Return the text of a small file, None where there is none."""
+    """Return the text of a small file; None if there is none."""
     system, path = open_place(url)
     try:
         return system.cat_file(path).decode("utf-8", "replace")
@@ -86,5 +86,5 @@ def read_text(url: str) -> str | None:
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """Return the files of a model: an IR's weights stand beside its .xml."""
+    """Return the files of a model; an IR's weights are next to its .xml."""
     return (path, path[: -len(".xml")] + ".bin") if path.lower().endswith(".xml") else (path,)

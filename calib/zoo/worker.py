@@ -1,7 +1,7 @@
-"""One job in a process of its own: ``python -P -m calib.zoo.worker TASK``, started by the supervisor.
+"""Run one job in a process of its own: ``python -P -m calib.zoo.worker TASK``, started by the supervisor.
 
-stdin is a pipe that the supervisor holds open: when it is gone, so is the worker. stdout carries one line of JSON, the
-answer; whatever else is printed goes to the log, as stderr does.
+stdin is a pipe that the supervisor holds open; the worker ends when it closes. stdout carries one line of JSON, the
+answer; everything else that is printed goes to the log, as stderr does.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(arguments: list[str], progress: Progress | None = None) -> int:
 
 
 def quantize(task: Task, progress: Progress) -> Report:
-    """Do the job and save its result; the one place where the zoo calls the engine."""
+    """Run the job and save its result; the only place where the zoo calls the engine."""
     job = task.job
     model = fetch(job.model, Path(task.folder) / "model") if is_url(job.model) else Path(job.model)
     given: dict[str, Any] = {"threads": job.threads, **job.settings, "allow_python": task.allow_python}
@@ -75,9 +75,9 @@ def quantize(task: Task, progress: Progress) -> Report:
 
 
 def _die_with(pipe: int) -> None:
-    """Have the kernel end this process when the other end of the pipe is closed, also inside a long native call.
+    """Let the kernel end this process when the other end of the pipe is closed, even inside a long native call.
 
-    The close is an event on the pipe, events are signalled (SIGIO), and that signal's default is to terminate.
+    Closing is an event on the pipe, events send SIGIO, and the default action of SIGIO is to terminate.
     """
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
@@ -89,7 +89,7 @@ def _die_with(pipe: int) -> None:
 
 
 class _LoggedStage:
-    """Writes to the log what a stage tells of itself: the last line is what ``calib zoo status`` shows."""
+    """Writes the progress of a stage to the log, whose last line ``calib zoo status`` shows."""
 
     def __init__(self, name: str):
         self._name = name
@@ -127,7 +127,7 @@ def _answer(answers: IO[str], code: int, answer: dict[str, Any]) -> int:
 
 
 def _peak_memory() -> int:
-    """Return the highest resident memory in bytes; getrusage would count the supervisor's, from before the exec."""
+    """Return the peak resident memory in bytes; getrusage would include the supervisor's, from before the exec."""
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     except OSError:  # no Linux: what the supervisor saw has to do
