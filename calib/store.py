@@ -296,7 +296,7 @@ class RunStore:
 
     def _damaged(self, detail: str) -> StatisticsError:
         return StatisticsError(
-            f"run store {self.path}: not a run store, or damaged ({detail}); delete the file to start afresh"
+            f"run store {self.path}: not a run store, or damaged ({detail}); delete the file to start again"
         )
 
 

@@ -130,7 +130,7 @@ class _Search:
         found = ledger.evaluate(trial.reverted, indices)
         figure = figure_of(problem, dict(zip(indices.tolist(), found, strict=True)), indices)
         within = problem.budget.fits(figure.drop)
-        reason = "" if within else "the samples that the search never saw lose more than the budget"
+        reason = "" if within else "the drop on the samples that the search never saw is over the budget"
         ledger.enter("confirm", trial.reverted, len(indices), figure.value, figure.drop, within, reason)
         self.held_out[trial.reverted] = figure
         if not within:

@@ -81,8 +81,10 @@ def equalize(
             chosen.append(Scaling(scalable.tensor, tuple(factors.tolist())))
         detail = "no strength lowers the expected output error"
         if strength is not None and helps:
-            detail = f"strength {strength:g}, factors {factors.min():g} to {factors.max():g}; SQNR is what is expected "
-            detail += "of the layers that read it, by what its channels hold in held-out samples"
+            detail = (
+                f"strength {strength:g}, factors {factors.min():g} to {factors.max():g}; the SQNR is that expected "
+            )
+            detail += "of the layers that read it, from its channels in held-out samples"
         facts.append(
             CorrectionFacts(
                 correction="equalization",

@@ -191,7 +191,7 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
         raise DataError(f"{dataset.source}: there are no calibration samples; give at least one")
     warnings = list(job.warnings)
     if len(ids) < settings.samples and "samples" in job.resolved.origins:
-        warnings.append(f"{settings.samples} calibration samples were asked for, {len(ids)} are there")
+        warnings.append(f"{settings.samples} calibration samples were asked for, but there are only {len(ids)}")
     kept, held = list(ids), list(ids)
     if job.effort.held_out and len(ids) >= 8:
         kept, held = split_ids(ids, min(job.effort.held_out / len(ids), 0.2), "held")

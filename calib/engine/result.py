@@ -98,7 +98,7 @@ def check_output(folder: Path, name: str, source: Path | None) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; the output has to be a folder")
     if folder.is_symlink() and not folder.exists():
-        raise UsageError(f"{folder} is a link that leads nowhere; the output has to be a folder")
+        raise UsageError(f"{folder} is a broken link; the output has to be a folder")
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = "not writable" if nearest.is_dir() else "a file"

@@ -77,7 +77,7 @@ def check_speedup(
     if wanted is None or gain(speed) >= wanted:
         return replace(outcome, speed=speed)
     missed = f"INT8 was {_against(speed)}, and at least {wanted:g}× was asked for"
-    slow = given_back(speed, built.plan.units())
+    slow = slow_layers(speed, built.plan.units())
     if not slow or len(slow) == len(built.plan.layers):
         which = "every layer was" if slow else "no layer was"
         why = f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
@@ -102,7 +102,7 @@ def gain(speed: Speed) -> float:
     return min(speed.facts.speedup_f32, speed.facts.speedup_default)
 
 
-def given_back(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
+def slow_layers(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]:
     """Return layer → reason for the layers that were slower in INT8 than in f32 or the default precision.
 
     A pure function of the times. Layers that can only change together count as one, with the sum of their times.

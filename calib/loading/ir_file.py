@@ -142,7 +142,9 @@ class _Scan:
             )
         if self.bin_size is None:
             weights = self.path.with_suffix(".bin")
-            raise ModelError(f"{weights}: not found, and {self.path.name} keeps its constants there. Copy it beside it")
+            raise ModelError(
+                f"{weights}: not found, and {self.path.name} keeps its constants there. Copy it next to the model"
+            )
         if offset + size > self.bin_size:
             raise ModelError(
                 f"{self.path.with_suffix('.bin')}: too short: constant {name!r} needs bytes {offset} to "
@@ -215,7 +217,7 @@ def check_ir(path: Path) -> frozenset[str]:
     except expat.ExpatError as error:
         raise ModelError(
             f"{path}: is no OpenVINO IR: not well-formed XML ({error}). Pass the .xml of an IR, or an .onnx. If "
-            "OpenVINO itself wrote it, a name holds a character that XML has not: rename that operation"
+            "OpenVINO itself wrote it, a name holds a character that XML does not allow: rename that operation"
         ) from error
     if not scan.layers:
         raise ModelError(f"{path}: holds no layers. Export the model again")

@@ -109,7 +109,7 @@ def find_model(path: Path) -> Path:
     if not path.is_file():
         raise ModelError(f"{path}: no such file. Give the path of an IR (.xml) or an ONNX file (.onnx)")
     if suffix == ".bin":
-        raise ModelError(f"{path}: holds only the weights of an IR. Give the .xml beside it")
+        raise ModelError(f"{path}: holds only the weights of an IR. Give the .xml next to it")
     if suffix in (".xml", ".onnx"):
         return path
     way_out = f"Convert it to an IR first: ovc {path.name}" if suffix in _OTHER_FORMATS else "Give an .xml or an .onnx"

@@ -100,7 +100,9 @@ def _external(path: Path, tensor: TensorProto) -> Path:
             "own folder. Export the model with its weights beside it"
         )
     if not file.is_file():
-        raise ModelError(f"{file}: not found, and {path.name} keeps tensor {tensor.name!r} there. Copy it beside it")
+        raise ModelError(
+            f"{file}: not found, and {path.name} keeps tensor {tensor.name!r} there. Copy it next to the model"
+        )
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
     except ValueError:

@@ -93,7 +93,7 @@ def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
     if values.dtype.kind not in "iub":
         raise MetricError(
             f"{name}: a target is a class index, got {str(target)[:60]!r} ({values.dtype}). Names of classes become "
-            "indices with ?classes=FILE behind a list or a folder"
+            "indices with ?classes=FILE after a list or a folder"
         )
     if values.size and (values.min() < IGNORED or values.max() >= classes):
         odd = values.max() if values.max() >= classes else values.min()

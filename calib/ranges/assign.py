@@ -107,7 +107,7 @@ def merge_unified(
     """Return the summary to estimate each quantizer's range from, merged over the tensors that share the range."""
     for quantizer in quantizers:
         if quantizer.tensor not in summaries:
-            raise StatisticsError(f"there are no statistics of {quantizer.tensor}; collect them for this model anew")
+            raise StatisticsError(f"there are no statistics of {quantizer.tensor}; collect them again for this model")
     groups: dict[str, list[TensorSummary]] = {}
     for quantizer in quantizers:
         groups.setdefault(quantizer.unify or f"\0{quantizer.tensor}", []).append(summaries[quantizer.tensor])

@@ -153,7 +153,7 @@ def correction_table(report: Report) -> Table:
         [
             c.correction,
             c.layer or "the whole network",
-            "kept" if c.kept else "given back",
+            "kept" if c.kept else "dropped",
             c.sqnr_before_db,
             c.sqnr_after_db,
             c.detail,
@@ -169,8 +169,8 @@ def correction_table(report: Report) -> Table:
         Column("detail", width=40),
     )
     kept = [i for i, c in enumerate(report.corrections) if c.kept]
-    given_back = [i for i, c in enumerate(report.corrections) if not c.kept]
-    return Table("correction", columns, rows, {"kept": kept, "given back": given_back})
+    dropped = [i for i, c in enumerate(report.corrections) if not c.kept]
+    return Table("correction", columns, rows, {"kept": kept, "dropped": dropped})
 
 
 def _rounded(value: Any) -> Any:

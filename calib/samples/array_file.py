@@ -71,7 +71,7 @@ class ArrayFile:
             for _ in range(self.shape[0]):
                 yield self._row(stream)
             if stream.read(1):  # reading to the very end is also what checks the CRC of a zip member
-                raise DataError(f"{self.name!r} of {self._path}: bytes behind the end of the array")
+                raise DataError(f"{self.name!r} of {self._path}: there are bytes after the end of the array")
 
     def row(self, number: int) -> NDArray[Any]:
         """Return one row, read from its position in the file."""

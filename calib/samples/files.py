@@ -79,7 +79,9 @@ class FileDataset:
                 raise DataError(f"{self._source}: no sample with the id {one!r} ({len(self._entries)} samples)")
             feeds = normalize_feed(self._read(entry), self._inputs, entry.where)
             if len(feeds) != 1:
-                raise DataError(f"{entry.where}: holds {len(feeds)} samples; a file of a list is one sample")
+                raise DataError(
+                    f"{entry.where}: holds {len(feeds)} samples; each file of a list has to hold one sample"
+                )
             yield Sample(feeds[0], entry.target, entry.id, entry.where)
 
 
@@ -144,7 +146,7 @@ def confined(path: Path, root: Path, where: str, way_out: str) -> Path:
     """
     real = path.resolve()
     if not real.is_relative_to(root.resolve()):
-        raise DataError(f"{where}: {path} leads out of {root} and is not read. {way_out}")
+        raise DataError(f"{where}: {path} is outside of {root} and is not read. {way_out}")
     if not real.exists():
         raise DataError(f"{where}: no such file: {path}")
     if not real.is_file():

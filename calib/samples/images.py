@@ -33,7 +33,9 @@ def open_images(source: Source) -> Dataset:
     inside = [path for path in files if path.parent != folder]
     if inside and len(inside) != len(files):
         lone = next(path for path in files if path.parent == folder)
-        raise DataError(f"{source.text}: {lone.name} stands beside class folders and has no class. Move one of them")
+        raise DataError(
+            f"{source.text}: {lone.name} is next to class folders and has no class. Move the file or the folders"
+        )
     classes = _classes(source, sorted({path.relative_to(folder).parts[0] for path in inside}))
     entries = [
         FileEntry(name, path, classes.get(path.relative_to(folder).parts[0]), f"{name} of {source.text}")

@@ -47,7 +47,7 @@ def open_npz(source: Source) -> Dataset:
     path = source.path
     members = open_npz_members(path)
     if not members:
-        raise DataError(f"{source.text}: an empty .npz file, there is no array in it")
+        raise DataError(f"{source.text}: the .npz file is empty, it holds no array")
     labels = _labels(source, members)
     keys = _keys(source, {name: array for name, array in members.items() if name != labels})
     arrays = [members[key] for key in keys]
@@ -87,7 +87,7 @@ def _dataset(source: Source, arrays: Sequence[ArrayFile], labels: ArrayFile | No
 def _labels(source: Source, members: dict[str, ArrayFile]) -> str | None:
     asked = source.options.get("labels")
     if asked is not None and asked not in members:
-        raise DataError(f"{source.text}: no array {asked!r} in it; it holds {_listed(members)}")
+        raise DataError(f"{source.text}: there is no array {asked!r}; it holds {_listed(members)}")
     inputs = {name for spec in source.inputs for name in (spec.name, *spec.names)}
     return asked or (_LABELS if _LABELS in members and _LABELS not in inputs else None)
 

@@ -66,7 +66,7 @@ def open_iterable(data: Iterable[Any], inputs: Sequence[InputSpec], source: str 
     if isinstance(data, Iterator):
         raise DataError(
             f"{source}: a {type(data).__name__} can be read only once, and calibration needs several passes. "
-            "Pass a list, or an object whose __iter__ starts anew"
+            "Pass a list, or an object that can be iterated more than once"
         )
     if not hasattr(data, "__iter__"):
         if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):

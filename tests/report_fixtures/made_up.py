@@ -201,7 +201,7 @@ def _correction(layer: str, index: int, rng: np.random.Generator) -> CorrectionF
         kept=gain > 0,
         sqnr_before_db=before,
         sqnr_after_db=before + gain,
-        detail="" if gain > 0 else "given back: it made the layer worse",
+        detail="" if gain > 0 else "dropped: it made the layer worse",
     )
 
 

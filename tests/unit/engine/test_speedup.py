@@ -12,7 +12,7 @@ from trust_fixtures.tiny import convnet, images
 
 import calib
 from calib.engine import speedup as module
-from calib.engine.speedup import Outcome, check_speedup, given_back
+from calib.engine.speedup import Outcome, check_speedup, slow_layers
 from calib.progress import silent
 from calib.report import digest
 from calib.runtime.timing import Speed
@@ -41,21 +41,21 @@ def test_layers_slower_than_the_faster_precision_are_given_back_with_their_times
     int8 = {"conv": 1.0, "depthwise": 2.0, "left": 1.0, "right": 1.0}
     f32 = {"conv": 3.0, "depthwise": 2.5, "left": 0.5, "right": 4.0}
     default = {"conv": 2.0, "depthwise": 1.5, "left": 0.6, "right": 3.0}
-    found = given_back(timed(int8, f32, default), UNITS)
+    found = slow_layers(timed(int8, f32, default), UNITS)
     assert found == {"depthwise": "slower in INT8 and reverted: it took 2 ms in INT8 and 1.5 ms in bf16"}
 
 
 def test_layers_that_change_together_count_as_one():
     int8 = {"left": 1.0, "right": 3.0}
-    found = given_back(timed(int8, {"left": 2.0, "right": 1.5}, {"left": 9.0, "right": 9.0}), UNITS)
+    found = slow_layers(timed(int8, {"left": 2.0, "right": 1.5}, {"left": 9.0, "right": 9.0}), UNITS)
     assert found.keys() == {"left", "right"}
     assert "4 ms in INT8 and 3.5 ms in f32 with the 1 that change with it" in found["left"]
 
 
 def test_the_choice_depends_on_the_times_alone():
     speed = timed({"conv": 2.0, "depthwise": 2.0}, {"conv": 1.0, "depthwise": 9.0}, {"conv": 1.5, "depthwise": 9.0})
-    assert given_back(speed, UNITS) == given_back(speed, UNITS[::-1]) == given_back(speed, UNITS)
-    assert given_back(speed, ()) == {}
+    assert slow_layers(speed, UNITS) == slow_layers(speed, UNITS[::-1]) == slow_layers(speed, UNITS)
+    assert slow_layers(speed, ()) == {}
 
 
 class Stub:
@@ -108,7 +108,7 @@ def test_the_slow_layer_goes_back_where_that_reaches_the_wish(speeds: list[Speed
     speeds += [SLOW, FAST]
     found = paid(1.0, Stub("a", "b"))
     assert found.built is not None and [layer.name for layer in found.built.plan.layers] == ["a"]
-    assert found.built.candidate.reasons == (("b", given_back(SLOW, [frozenset({"b"})])["b"]),)  # pyright: ignore
+    assert found.built.candidate.reasons == (("b", slow_layers(SLOW, [frozenset({"b"})])["b"]),)  # pyright: ignore
     assert found.speed is FAST and found.refused is None
     assert "INT8 was 0.40× as fast" in found.reason and "without the 1 layer" in found.reason
 

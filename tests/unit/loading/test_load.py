@@ -250,7 +250,7 @@ def test_paths_that_are_no_model_are_refused_with_the_way_out(ir, tmp_path):
         load_model(tmp_path / "missing.xml")
     with pytest.raises(UsageError, match="path of the model is empty"):
         load_model("")
-    with pytest.raises(ModelError, match=r"Give the \.xml beside it"):
+    with pytest.raises(ModelError, match=r"Give the \.xml next to it"):
         load_model(ir.with_suffix(".bin"))
     graph = tmp_path / "net.tflite"
     graph.write_bytes(b"TFL3")

@@ -47,5 +47,5 @@ def test_corrections_are_told_apart_by_what_was_kept():
         CorrectionFacts(correction="bias", layer="", kept=False),
     ]
     table = correction_table(report(corrections=facts))
-    assert [row[1:3] for row in table.rows] == [["a", "kept"], ["the whole network", "given back"]]
-    assert table.filters == {"kept": [0], "given back": [1]}
+    assert [row[1:3] for row in table.rows] == [["a", "kept"], ["the whole network", "dropped"]]
+    assert table.filters == {"kept": [0], "dropped": [1]}

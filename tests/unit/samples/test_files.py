@@ -87,7 +87,7 @@ def test_a_folder_without_images_says_what_is_there(tmp_path):
 def test_images_beside_class_folders_are_refused(tmp_path):
     save(tmp_path / "cat" / "a.png")
     save(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"b\.png stands beside class folders"):
+    with pytest.raises(DataError, match=r"b\.png is next to class folders"):
         opened()
 
 
@@ -95,7 +95,7 @@ def test_links_that_leave_the_folder_need_permission(tmp_path):
     save(tmp_path / "outside.png")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a.png").symlink_to(tmp_path / "outside.png")
-    with pytest.raises(DataError, match="leads out of"):
+    with pytest.raises(DataError, match="is outside of"):
         opened("d")
     assert len(list(opened("d?links=follow"))) == 1
     with pytest.raises(UsageError, match="only value"):
@@ -177,7 +177,7 @@ def test_lists_can_not_lead_out_of_their_folder(tmp_path, text):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "link.png").symlink_to(tmp_path / "secret.png")
     (tmp_path / "d" / "list.csv").write_text(text + ",1\n")
-    with pytest.raises(DataError, match=r"line 1 of d/list\.csv: .* leads out of .*\?root=FOLDER"):
+    with pytest.raises(DataError, match=r"line 1 of d/list\.csv: .* is outside of .*\?root=FOLDER"):
         opened("d/list.csv")
 
 
