@@ -41,7 +41,7 @@ def truncate(path: Path) -> None:
 
 
 MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
-    "no .bin": (lambda work: (work / "model.bin").unlink(), ("model.bin: not found", "Copy it beside")),
+    "no .bin": (lambda work: (work / "model.bin").unlink(), ("model.bin: not found", "Copy it next to")),
     "a truncated .bin": (lambda work: truncate(work / "model.bin"), ("model.bin: too short", "copy both files")),
     "XML that is no IR": (lambda work: (work / "model.xml").write_text("<html></html>"), ("no OpenVINO IR", "<html>")),
     "no XML": (lambda work: (work / "model.xml").write_text("hello"), ("not well-formed", "Pass the .xml of an IR")),
