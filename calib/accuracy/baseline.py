@@ -30,10 +30,10 @@ CAUSES = (
 
 
 class BaselineMetric:
-    """Measures each sample on FP32's outputs, and what else can be known from them.
+    """Measures each sample on the outputs of FP32, with moved labels and margins if the metric allows it.
 
     Args:
-        metric: a Metric, perhaps `WithMovedLabels` or `WithMargin`, see `calib.metrics.metric`.
+        metric: Metric, perhaps `WithMovedLabels` or `WithMargin`, see `calib.metrics.metric`.
     """
 
     def __init__(self, metric: Any):
@@ -52,10 +52,10 @@ class BaselineMetric:
 
 
 class MarginMetric:
-    """A metric that keeps of each sample, beside its part, how near the outputs were to another verdict.
+    """A metric that keeps the margin of each sample with its part.
 
     Args:
-        metric: a Metric that is `WithMargin`, see `calib.metrics.metric`.
+        metric: Metric that is `WithMargin`, see `calib.metrics.metric`.
     """
 
     def __init__(self, metric: Any):
@@ -104,24 +104,25 @@ def check_baseline(
     reference: float | None = None,
     with_labels_shifted: Callable[[int], float] | None = None,
 ) -> None:
-    """Stop before anything is spent where the FP32 baseline can't be right.
+    """Raise an error if the FP32 baseline can't be right, before any work is done.
 
-    A baseline that agrees with the reference is right: the other rules are for where none was given, or to say why it
-    does not.
+    A baseline that agrees with the reference is right; the other rules apply if there is no reference, or explain why
+    the baseline does not agree.
 
     Args:
-        value: the baseline.
-        metric: its name, for the message.
-        unit: "fraction" enables the rules that need a number between 0 and 1.
-        samples: N, for the noise of a fraction.
-        higher_is_better: the metric's direction.
-        chance: what guessing gives (1/classes for top-1), where known.
-        reference: the published figure, where known; the baseline may differ by the larger of 5 points and four
-            standard errors for a fraction, by a tenth of |reference| otherwise.
-        with_labels_shifted: gives the metric with every label moved by −1 or +1, where labels are class numbers.
+        value: Baseline.
+        metric: Name of the metric, for the message.
+        unit: Unit of the metric; "fraction" enables the rules that need a number between 0 and 1.
+        samples: Number of samples N, for the noise of a fraction.
+        higher_is_better: Direction of the metric.
+        chance: Value for random guesses (1/classes for top-1), if known.
+        reference: Published value, if known; the baseline may differ by the larger of 5 points and four standard errors
+            for a fraction, by a tenth of |reference| otherwise.
+        with_labels_shifted: Function that gives the metric with every label moved by −1 or +1, if labels are class
+            numbers.
 
     Raises:
-        BaselineError: with the likely causes.
+        BaselineError: The baseline can't be right; the message names the likely causes.
     """
     if not math.isfinite(value):
         raise _implausible(f"the FP32 baseline of {metric} is {value}: a finite number is needed")

@@ -21,7 +21,7 @@ class Bisection:
     """The plans are prefixes of the ranking, and what back-filling leaves of the shortest that fits.
 
     Args:
-        ledger: everything in INT8 has missed the budget there.
+        ledger: Everything in INT8 has missed the budget there.
     """
 
     def __init__(self, ledger: Ledger):

@@ -43,9 +43,9 @@ class Budget:
     """The accuracy drop that is allowed.
 
     Attributes:
-        max_drop: largest drop allowed, 0 or more: in the metric's unit, or a share of |baseline| if relative.
-        kind: "absolute" or "relative".
-        higher_is_better: the metric's declared direction.
+        max_drop: Largest drop allowed, 0 or more, in the metric's unit, or as a share of |baseline| if relative.
+        kind: Kind of the drop, "absolute" or "relative".
+        higher_is_better: Declared direction of the metric.
     """
 
     max_drop: float
@@ -67,7 +67,7 @@ class Budget:
         """Return what a loss is divided by to become a drop.
 
         Raises:
-            MetricError: the baseline is not finite, or is 0 while the drop is relative.
+            MetricError: The baseline is not finite, or is 0 while the drop is relative.
         """
         if not math.isfinite(baseline):
             raise MetricError(f"the FP32 baseline must be a finite number, got {baseline!r}: check the metric")
@@ -89,12 +89,12 @@ class Budget:
 
 
 def noise_note(budget: Budget, samples: int, half_width: float) -> str:
-    """Return a plain sentence where the budget lies below what the samples can show, else "".
+    """Return a sentence if the budget is smaller than the samples can resolve, else "".
 
     Args:
-        budget: what is allowed.
-        samples: N of the validation dataset.
-        half_width: of the drop's 95 % interval, in the drop's own scale.
+        budget: Accuracy budget.
+        samples: Number of validation samples.
+        half_width: Half the width of the drop's 95 % interval, in the scale of the drop.
     """
     if half_width <= budget.max_drop:
         return ""
@@ -129,9 +129,9 @@ def score_interval(lost: float, gained: float, samples: int) -> tuple[float, flo
     stays inside [−1, 1] and does not collapse without discordant samples, where it is ±z²/(N + z²), about 3.8/N.
 
     Args:
-        lost: samples right in FP32 and wrong in INT8.
-        gained: samples wrong in FP32 and right in INT8.
-        samples: N.
+        lost: Number of samples that are right in FP32 and wrong in INT8.
+        gained: Number of samples that are wrong in FP32 and right in INT8.
+        samples: Number of all samples N.
     """
     estimate = (lost - gained) / samples
 
@@ -178,13 +178,13 @@ def paired_interval(baseline: Floats, scores: Floats, higher_is_better: bool) ->
     """Return the interval of the loss from the scores of each sample, in the metric's unit.
 
     Args:
-        baseline: FP32 scores ``(N,)``.
-        scores: INT8 scores of the same samples ``(N,)``.
-        higher_is_better: the metric's direction.
+        baseline: FP32 scores, ``(N,)``.
+        scores: INT8 scores of the same samples, ``(N,)``.
+        higher_is_better: Direction of the metric.
 
     Returns:
-        A score interval where samples are right or wrong, Student's otherwise; None where the samples do not allow any
-        (one sample, or scores that are not finite).
+        A score interval if samples are right or wrong, Student's otherwise; None if the samples do not allow any (one
+        sample, or scores that are not finite).
     """
     losses = baseline - scores if higher_is_better else scores - baseline
     if not len(losses) or not np.isfinite(losses).all():
@@ -202,15 +202,15 @@ def bootstrap_interval(
     baseline: Sequence[Any],
     parts: Sequence[Any],
 ) -> Interval | None:
-    """Return the percentile interval of a drop that is no mean over samples (AUC, mAP, Spearman).
+    """Return the percentile interval of a drop that is not a mean over samples (AUC, mAP, Spearman).
 
     Args:
-        drop_of: ``(baseline parts, parts) → drop``; called `RESAMPLES` times with the same resample of both.
+        drop_of: Function ``(baseline parts, parts) → drop``; called `RESAMPLES` times with the same resample of both.
         baseline: FP32 parts.
         parts: INT8 parts of the same samples.
 
     Returns:
-        None where more than half of the resamples have no finite value.
+        The interval; None if more than half of the resamples have no finite value.
     """
     random = np.random.default_rng(SEED)
     drops: list[float] = []
@@ -249,8 +249,8 @@ def least_loss(losses: Floats, total: int) -> float:
     discordant samples the plain variance is too small (4 % wrong rejections at N = 500 instead of 2 %).
 
     Args:
-        losses: ``(m,)`` paired losses of the samples looked at, a random subset; m is 2 or more.
-        total: N.
+        losses: Paired losses of the samples evaluated, a random subset, ``(m,)`` with m of 2 or more.
+        total: Number of all samples N.
     """
     count, mean = len(losses), float(losses.mean())
     spread = float(((losses - mean) ** 2).sum()) + 2 * float(np.abs(losses).max()) ** 2

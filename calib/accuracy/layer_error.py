@@ -27,7 +27,7 @@ class LayerError:
     """Sums over samples, for each channel: a², ab and b² of the reference a and the output b, in float64.
 
     Args:
-        channel_axis: where the channels lie; None for a tensor whose scale is part of its meaning, such as an output.
+        channel_axis: Axis of the channels; None for a tensor whose scale is part of its meaning, such as an output.
     """
 
     def __init__(self, channel_axis: int | None):
@@ -95,8 +95,9 @@ def jumps(sqnr_db: Mapping[str, float], upstream: Mapping[str, Iterable[str]]) -
     """Return, for each layer, how many dB were lost between the worst layer it reads from and itself; at least 0.
 
     Args:
-        sqnr_db: layer → SQNR of its output.
-        upstream: layer → the layers whose outputs reach it through no other layer; ``INPUT_DB`` stands for none.
+        sqnr_db: Mapping from layer to the SQNR of its output in dB.
+        upstream: Mapping from layer to the layers whose outputs reach it without passing through another layer;
+            ``INPUT_DB`` is used if there are none.
     """
     found: dict[str, float] = {}
     for layer, value in sqnr_db.items():

@@ -27,19 +27,19 @@ UNRANKED = 1e-30
 
 @dataclass(frozen=True)
 class Trial:
-    """What is known of one plan.
+    """The evaluation of one plan.
 
     Attributes:
-        reverted: its layers in floating point.
-        units: how many units that is.
-        parts: sample index → part, for the samples it was evaluated on.
-        value: metric over these samples.
-        drop: against FP32 on the same samples, in the budget's scale; +inf without a number. Of a screened plan:
-            expected on all samples.
-        complete: it was evaluated on every sample that the search may see.
-        within: complete, and the drop fits the budget.
-        screened: evaluated on the doubtful samples only.
-        reason: of a rejection.
+        reverted: Layers in floating point.
+        units: Number of units in floating point.
+        parts: Mapping from sample index to part, for the samples it was evaluated on.
+        value: Metric over these samples.
+        drop: Drop against FP32 on the same samples, in the budget's scale; +inf without a number. For a screened plan,
+            the drop expected on all samples.
+        complete: Whether it was evaluated on every sample that the search may see.
+        within: Whether it is complete and the drop fits the budget.
+        screened: Whether it was evaluated on the doubtful samples only.
+        reason: Reason of a rejection.
     """
 
     reverted: frozenset[str]
@@ -63,23 +63,23 @@ class Stopped(Exception):
 
 
 class Ledger:
-    """Evaluates plans and keeps account of everything that was spent.
+    """Evaluates plans and counts evaluations, samples and compilations.
 
-    What the store remembers counts as if it were computed: a resumed search ends with the same account.
+    Results from the store count as if they were computed, so a resumed search ends with the same counts.
 
     Attributes:
-        indices: the samples that the search may see, ascending.
-        baseline: FP32 on them.
-        scale: what a loss is divided by to become a drop.
-        doubtful: the samples that plans are screened on; empty where there is no screening.
-        posterior: what screening says of plans; None where there is none.
-        ranking: the units, most sensitive first; empty until `rank` was called.
-        trials: every plan evaluated.
-        unconfirmed: plans that kept the budget in the search, but not on the held-out samples.
-        steps: the same as a story, for the report.
-        images: samples run through a model, the FP32 pass included.
-        compilations: quantized models compiled.
-        evaluations: of plans, on all samples or a part of them.
+        indices: Samples that the search may see, ascending.
+        baseline: Metric of FP32 on these samples.
+        scale: Number that a loss is divided by to become a drop.
+        doubtful: Samples that plans are screened on; empty without screening.
+        posterior: Expectations of plans from screening; None without screening.
+        ranking: Units, most sensitive first; empty until `rank` is called.
+        trials: Every plan evaluated.
+        unconfirmed: Plans that kept the budget in the search, but not on the held-out samples.
+        steps: Evaluations in order, for the report.
+        images: Number of samples run through a model, the FP32 pass included.
+        compilations: Number of quantized models compiled.
+        evaluations: Number of evaluations of plans, on all samples or a part of them.
     """
 
     def __init__(self, problem: Problem):
@@ -115,7 +115,7 @@ class Ledger:
         """Return the units, most sensitive first; they are measured the first time.
 
         Raises:
-            Stopped: there is no evaluation left that a ranking could be used for, or the time is up.
+            Stopped: There is no evaluation left that a ranking could be used for, or the time is up.
         """
         if not self.ranking:
             self.check_limits()
@@ -131,15 +131,15 @@ class Ledger:
         return list(accumulate((unit.layers for unit in self.rank()), frozenset[str].union, initial=frozenset[str]()))
 
     def run(self, reverted: frozenset[str], kind: Kind, *, to_the_end: bool = False) -> Trial:
-        """Evaluate a plan on as many samples as it takes, or return what is known of it.
+        """Evaluate a plan on as many samples as necessary, or return its earlier evaluation.
 
         Args:
-            reverted: layers in floating point.
-            kind: of the step.
-            to_the_end: evaluate it on every sample, even where it can't keep the budget any more.
+            reverted: Layers in floating point.
+            kind: Kind of the step.
+            to_the_end: Whether to evaluate it on every sample, even if it can't keep the budget any more.
 
         Raises:
-            Stopped: no evaluation is left or the time is up.
+            Stopped: No evaluation is left or the time is up.
         """
         known = self.trials.get(reverted)
         if known is not None and (known.complete or not (to_the_end or known.screened)):
@@ -170,7 +170,7 @@ class Ledger:
         """Evaluate a plan on the doubtful samples only, or return what is known of it.
 
         Raises:
-            Stopped: no evaluation is left or the time is up.
+            Stopped: No evaluation is left or the time is up.
         """
         if reverted in self.trials:
             return self.trials[reverted]
@@ -213,7 +213,7 @@ class Ledger:
         """Enter one evaluation.
 
         Raises:
-            Stopped: none is left, or the time is up.
+            Stopped: None is left, or the time is up.
         """
         self.check_limits()
         self.evaluations += 1
@@ -234,8 +234,8 @@ class Ledger:
         """Say whether more evaluations stay within the allowance of samples.
 
         Args:
-            first: of plans not seen yet; each is a screening where there are doubtful samples, else all samples.
-            completed: of screened plans, on the samples that are left of all.
+            first: Evaluations of new plans, each a screening if there are doubtful samples, else on all samples.
+            completed: Evaluations of screened plans on the remaining samples.
         """
         everything, screened = len(self.problem.baseline_parts), len(self.doubtful) or len(self.indices)
         allowed = self.problem.limits.allowance(len(self.problem.units))

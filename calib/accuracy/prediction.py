@@ -42,8 +42,8 @@ class RankedUnit:
     """The smallest set of layers that can be reverted.
 
     Attributes:
-        layers: names.
-        sensitivity: NMSE of the outputs with only this unit quantized; inf where that gave no number.
+        layers: Names of the layers.
+        sensitivity: NMSE of the outputs with only this unit quantized; inf if that gave no number.
     """
 
     layers: frozenset[str]
@@ -54,7 +54,7 @@ def rank(units: Sequence[frozenset[str]], sensitivities: Mapping[frozenset[str],
     """Return the units, the most sensitive first; equal ones in the order given.
 
     Raises:
-        UsageError: a unit has no sensitivity, or units overlap.
+        UsageError: A unit has no sensitivity, or units overlap.
     """
     seen: set[str] = set()
     ranked: list[RankedUnit] = []
@@ -92,9 +92,9 @@ def margin_forecast(margins: NDArray[np.floating]) -> Forecast:
     and the drop is the share of right samples minus the mean of P(right_i).
 
     Args:
-        margins: ``(samples,)`` logit of the target minus the largest other one (the k-th largest for top-k), in
-            standard deviations of the sample's logits; negative where FP32 is wrong; for agreement with FP32 the
-            largest minus the second largest logit.
+        margins: Logit of the target minus the largest other one (the k-th largest for top-k), in standard deviations of
+            the sample's logits, ``(samples,)``; negative where FP32 is wrong. For agreement with FP32, the largest
+            minus the second largest logit.
     """
     margins = np.nan_to_num(np.asarray(margins, np.float64), posinf=1e6, neginf=-1e6)
     right = float((margins > 0).mean())
@@ -118,9 +118,9 @@ class Curve:
     and proportional below them.
 
     Attributes:
-        ranked: the units, most sensitive first.
-        forecast: drop over error.
-        effective: (sum of the sensitivities that remain, effective error) of the plans evaluated so far, ascending.
+        ranked: Units, most sensitive first.
+        forecast: Forecast of the drop from the error.
+        effective: Pairs (sum of the sensitivities that remain, effective error) of the plans evaluated, ascending.
     """
 
     ranked: tuple[RankedUnit, ...]
@@ -171,14 +171,14 @@ def invert(forecast: Forecast, drop: float) -> float:
 
 @dataclass(frozen=True)
 class _Observed:
-    """What a plan did on some of the most doubtful samples, or on all.
+    """Result of a plan on some of the most doubtful samples, or on all.
 
     Attributes:
-        active: ``(units,)`` 1 where the unit is in INT8.
-        lost: samples lost minus samples gained.
-        changed: samples lost plus samples gained.
-        margins: ``(count,)`` after quantization, of those evaluated; None where nobody knows them.
-        count: how many samples that is.
+        active: 1 for each unit in INT8, 0 otherwise, ``(units,)``.
+        lost: Number of samples lost minus samples gained.
+        changed: Number of samples lost plus samples gained.
+        margins: Margins after quantization of the samples evaluated, ``(count,)``; None if unknown.
+        count: Number of samples evaluated.
     """
 
     active: Floats
@@ -197,9 +197,9 @@ class LossPosterior:
     a plan is expected to be that of its neighbour, and not an average over all plans of its size.
 
     Args:
-        ranked: the units.
-        margins: ``(samples,)`` of FP32, negative where it is wrong, those nearest to 0 first.
-        counts: how many of the first samples a plan may be evaluated on, ascending; the last is all.
+        ranked: Units.
+        margins: Margins of FP32, negative where it is wrong, those nearest to 0 first, ``(samples,)``.
+        counts: Numbers of first samples that a plan may be evaluated on, ascending; the last is all.
     """
 
     def __init__(self, ranked: Sequence[RankedUnit], margins: Floats, counts: Sequence[int]):
@@ -217,13 +217,13 @@ class LossPosterior:
         self._later = np.zeros(3)
 
     def observe(self, reverted: frozenset[str], losses: Floats, margins: Floats | None, count: int) -> None:
-        """Take in a plan that was evaluated on the first ``count`` samples.
+        """Add a plan that was evaluated on the first ``count`` samples.
 
         Args:
-            reverted: its layers in floating point.
-            losses: of these samples, as far as they count; positive is lost.
-            margins: ``(count,)`` after quantization; None where nobody knows them.
-            count: one of the counts.
+            reverted: Layers in floating point.
+            losses: Losses of these samples, as far as they count; positive is lost.
+            margins: Margins after quantization, ``(count,)``; None if unknown.
+            count: One of the counts.
         """
         if not np.isfinite(losses).all():
             losses, margins = np.full(1, float(len(self._margins))), None

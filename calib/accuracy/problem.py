@@ -62,15 +62,15 @@ class MarginScoring(Scoring, Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a search may spend.
+    """Limits of a search.
 
     Attributes:
-        max_evaluations: most evaluations of plans, on all samples or a part of them; None for the search's own bound.
-        backfills: how many plans may be tried to give reverted units back to INT8 at the end.
-        images: refining (bisection, back-filling) goes on only while the whole run stays within this many validation
-            sets, the FP32 pass included; log2(units/50) more for larger networks. Finding a plan
-            within the budget is not limited by it.
-        finalists: how many plans within the budget are timed, at most.
+        max_evaluations: Most evaluations of plans, on all samples or a part of them; None for the search's own bound.
+        backfills: Most plans to try that return reverted units to INT8 at the end.
+        images: Number of validation sets that the whole run may take, the FP32 pass included, before refining
+            (bisection, back-filling) stops; log2(units/50) more for larger networks. It does not limit finding a plan
+            within the budget.
+        finalists: Most plans within the budget that are timed.
     """
 
     max_evaluations: int | None = None
@@ -94,22 +94,22 @@ class Problem:
     """Everything that a search needs to know; it knows no OpenVINO.
 
     Attributes:
-        units: the smallest sets of layers that can be reverted, no layer in two of them.
-        rank: ``() → units, most sensitive first`` (`rank.rank`); called once, where everything in INT8 has missed the
-            budget.
-        baseline_parts: the FP32 model's parts, one per validation sample.
-        metric: makes a number of parts.
-        budget: what may be lost.
-        evaluate: ``(reverted layers, sample indices) → parts`` of the INT8 model compiled without these layers, in
-            the order of the indices. Calls for one plan follow each other: keep the last compiled model.
-        latency: measures finalists interleaved, milliseconds each; None takes the one with fewest units reverted.
-        held_out: indices that the search must not see; the plan chosen is confirmed on them.
-        limits: what may be spent.
-        expired: True when the time is up; asked before each evaluation and at each look.
-        margins: ``(samples,)`` how far each sample is from another verdict in FP32, in standard deviations of its
-            outputs; negative where FP32 is wrong. The nearer to 0, the sooner a small error changes the verdict: with
-            margins plans are screened on the doubtful samples before all are spent.
-        progress: told every step as it is known.
+        units: Smallest sets of layers that can be reverted, no layer in two of them.
+        rank: Function ``() → units, most sensitive first``, called once if everything in INT8 misses the budget.
+        baseline_parts: Parts of the FP32 model, one per validation sample.
+        metric: Metric that aggregates parts.
+        budget: Accuracy budget.
+        evaluate: Function ``(reverted layers, sample indices) → parts`` of the INT8 model compiled without these
+            layers, in the order of the indices. Calls for one plan follow each other: keep the last compiled model.
+        latency: Function that times finalists interleaved, in milliseconds; None to take the finalist with fewest units
+            reverted.
+        held_out: Indices that the search must not see; the chosen plan is confirmed on them.
+        limits: Limits of the search.
+        expired: Function that returns True when the time is up; called before each evaluation and at each look.
+        margins: Distance of each sample from another result in FP32, in standard deviations of its outputs,
+            ``(samples,)``; negative where FP32 is wrong. The nearer to 0, the smaller the error that changes the
+            result: with margins, plans are screened on the doubtful samples first.
+        progress: Function that receives every step.
     """
 
     units: tuple[frozenset[str], ...]
@@ -220,14 +220,14 @@ def bound_images(problem: Problem) -> int:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a search is going to cost, as told before it begins.
+    """Expected cost of a search, known before it begins.
 
     Attributes:
-        evaluations: at most.
-        images: run through any model, at most, in validation sets, the FP32 pass included.
-        usual_s: seconds where everything in INT8 keeps the budget, 0 where unknown.
-        most_s: seconds at most.
-        samples: of the validation set.
+        evaluations: Most evaluations.
+        images: Most samples run through any model, in validation sets, the FP32 pass included.
+        usual_s: Seconds if everything in INT8 keeps the budget; 0 if unknown.
+        most_s: Most seconds.
+        samples: Number of validation samples.
     """
 
     evaluations: int

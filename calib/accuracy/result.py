@@ -22,11 +22,11 @@ class Figure:
     """The metric of a plan on some samples.
 
     Attributes:
-        samples: how many.
-        baseline: FP32 on the same samples.
-        value: the plan's.
-        drop: in the budget's scale; +inf where the model gave no number.
-        interval: 95 % interval of the drop, same scale; None where the samples do not allow one.
+        samples: Number of samples.
+        baseline: Metric of FP32 on the same samples.
+        value: Metric of the plan.
+        drop: Drop in the budget's scale; +inf if the model gave no number.
+        interval: 95 % interval of the drop in the same scale; None if the samples do not allow one.
     """
 
     samples: int
@@ -41,21 +41,21 @@ class SearchResult:
     """The best plan found.
 
     Attributes:
-        status: within_budget: evaluated on every sample, and it fits (on the held-out samples too, where there are any
-            and the search was not stopped before). over_budget: the quantized model with the smallest drop of all
-            that were evaluated. fp32_kept: everything reverted.
-        reason: one or two plain sentences.
-        reverted: layers in floating point.
-        ranking: the units, most sensitive first; empty where everything in INT8 kept the budget.
-        figure: on the samples that the search saw; None where it was stopped before any result.
-        held_out: on the samples that it never saw; None without a split, or stopped before.
-        stopped: why it ended early, else "".
-        note: plain sentence where the budget lies below the noise.
-        evaluations: of plans, on all samples or a part of them, confirmations included.
-        images_evaluated: samples run through any model, the FP32 pass included.
-        compilations: quantized models compiled.
-        steps: every evaluation in order.
-        finalists: plans within the budget that were timed; empty where there was no choice.
+        status: Outcome. within_budget: the plan was evaluated on every sample and fits (on the held-out samples too, if
+            there are any and the search was not stopped before). over_budget: it is the quantized model with the
+            smallest drop of all that were evaluated. fp32_kept: everything is reverted.
+        reason: Reason in one or two sentences.
+        reverted: Layers in floating point.
+        ranking: Units, most sensitive first; empty if everything in INT8 kept the budget.
+        figure: Metric on the samples that the search saw; None if it was stopped before any result.
+        held_out: Metric on the samples that it never saw; None without a split, or if it was stopped before.
+        stopped: Why it ended early, else "".
+        note: Remark if the budget is below the noise.
+        evaluations: Number of evaluations of plans, on all samples or a part of them, confirmations included.
+        images_evaluated: Number of samples run through any model, the FP32 pass included.
+        compilations: Number of quantized models compiled.
+        steps: Every evaluation in order.
+        finalists: Plans within the budget that were timed; empty if there was no choice.
     """
 
     status: SearchStatus
@@ -82,10 +82,10 @@ def figure_of(problem: Problem, parts: Mapping[int, Any], indices: Indices, scal
     """Return the figure of a plan on these samples.
 
     Args:
-        problem: for the baseline, the metric and the budget.
-        parts: sample index → part, of these samples at least.
-        indices: the samples, ascending.
-        scale: what a loss is divided by; by default that of FP32 on the same samples.
+        problem: Problem with the baseline, the metric and the budget.
+        parts: Mapping from sample index to part, for these samples at least.
+        indices: Indices of the samples, ascending.
+        scale: Number that a loss is divided by; by default that of FP32 on the same samples.
     """
     budget, metric = problem.budget, problem.metric
     before = [problem.baseline_parts[i] for i in indices]
@@ -118,11 +118,11 @@ def reason_of(problem: Problem, status: SearchStatus, best: Trial | None, held_o
     """Return what happened in one or two plain sentences.
 
     Args:
-        problem: that was searched.
-        status: of the result.
-        best: the plan returned; None where there is none.
-        held_out: its figure on the held-out samples; None where it was not evaluated on any.
-        stopped: why the search ended early, else "".
+        problem: Problem of the search.
+        status: Status of the result.
+        best: Plan returned; None if there is none.
+        held_out: Figure of the plan on the held-out samples; None if it was not evaluated on any.
+        stopped: Why the search ended early, else "".
     """
     budget, samples = problem.budget.max_drop, len(problem.search_indices)
     early = f" The search ended early: {stopped}." if stopped else ""

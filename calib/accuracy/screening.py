@@ -27,7 +27,7 @@ class Screening:
     """The plans are prefixes of the ranking, and the one that fits best with units given back.
 
     Args:
-        ledger: everything in INT8 has missed the budget there, or was screened and is improbable to keep it.
+        ledger: Everything in INT8 has missed the budget there, or was screened and is improbable to keep it.
     """
 
     def __init__(self, ledger: Ledger):

@@ -43,7 +43,7 @@ def search(problem: Problem) -> SearchResult:
     Ends early, with the best seen so far, when the time is up, when `Limits.max_evaluations` is reached, or on Ctrl-C.
 
     Raises:
-        MetricError: the metric has no number for the baseline, or is 0 under a relative budget.
+        MetricError: The metric has no number for the baseline, or is 0 under a relative budget.
     """
     under_way, stopped = _Search(problem), ""
     others = len(problem.units) > 1  # one unit leaves no other quantized model to look for
