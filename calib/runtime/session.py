@@ -145,7 +145,7 @@ def _with_float_weights(model: ov.Model) -> ov.Model:
 def make_model(
     results: Sequence[ov.Node], parameters: Sequence[ov.Node], sinks: Sequence[ov.Node] = (), name: str = "model"
 ) -> ov.Model:
-    """Build a model of these results, which also decide the order of execution.
+    """Build a model of these results (Result nodes), which also decide the order of execution.
 
     OpenVINO's stubs bind the constructor of its private class to the public one, which pyright refuses.
     """

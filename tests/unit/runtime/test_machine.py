@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from cpu_features import EXACT_INT8
 
 from calib.runtime.isa import Cpu, exact_int8
-from calib.runtime.machine import advice, missing
+from calib.runtime.machine import advice, diagnose, missing
 
 OLD = Cpu("old", ("sse4.1", "avx2"), ("FP32",))
 NEW = Cpu("new", ("sse4.1", "avx2", "avx512", "vnni", "bf16"), ("FP32", "BF16", "INT8"))
@@ -34,3 +35,10 @@ def test_advice_names_the_limit_and_the_default_precision():
 
 def test_what_is_missing_is_named_as_pip_takes_it():
     assert missing({"no-such-package-9": "no-such-package-9>=1", "pytest": "pytest>=8.0"}) == ["no-such-package-9>=1"]
+
+
+def test_the_diagnosis_of_this_machine_holds_its_sums_its_threads_and_its_precision():
+    found = diagnose()
+    assert found.exact_int8 == EXACT_INT8
+    assert 1 <= found.threads <= found.cores
+    assert found.default_precision in ("f32", "bf16", "f16")
