@@ -1,7 +1,4 @@
-"""Biases are corrected layer by layer, and found again where layers go back.
-
-covers: calib.engine.evaluation, calib.engine.job
-"""
+"""Biases are corrected layer by layer, and found again where layers go back."""
 
 from __future__ import annotations
 

@@ -1,0 +1,125 @@
+"""A model is measured sample by sample, or by one call of the user's function, and both answer the same questions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from trust_fixtures.tiny import convnet, images
+
+from calib.engine.evaluation import SampleEvaluator, WholeSetEvaluator, evaluated, open_evaluator
+from calib.engine.job import Job, prepare
+from calib.errors import UsageError
+from calib.runtime.session import F32, Session
+
+
+def job(**settings: Any) -> Job:
+    return prepare(convnet(), list(images(4)), flags={"effort": "fast", **settings})
+
+
+def labelled(shift: int = 0) -> list[tuple[Any, int]]:
+    """Return samples whose label, for a shift of 0, is the class that FP32 finds."""
+    model = Session(convnet())
+    return [(image, (int(model([image[None]])[0].argmax()) + shift) % 5) for image in images(6)]
+
+
+def by_sample(validation: Any, **settings: Any) -> SampleEvaluator:
+    found = open_evaluator(job(**settings), validation)
+    assert isinstance(found, SampleEvaluator)
+    return found
+
+
+def by_function(function: Any) -> WholeSetEvaluator:
+    found = open_evaluator(job(metric=function, higher_is_better=True), None)
+    assert isinstance(found, WholeSetEvaluator)
+    return found
+
+
+def first_scores(predict: Any) -> tuple[float, list[float]]:
+    values = [float(predict(image)[0].max()) for image in images(3)]
+    return float(np.mean(values)), values
+
+
+def test_each_sample_has_its_part_in_the_order_asked_for():
+    evaluator = by_sample(labelled(), metric="top-1")
+    compiled = evaluator.compiled(evaluator.job.loaded.model, F32)
+    assert evaluator.run(compiled, range(6)) == [1.0] * 6
+    mixed = by_sample([*labelled()[:3], *labelled(1)[3:]], metric="top-1")
+    parts = mixed.run(compiled, range(6))
+    assert sum(parts) == 3 and mixed.run(compiled, [4, 1]) == [parts[4], parts[1]]
+
+
+def test_between_two_samples_the_run_can_end():
+    seen: list[None] = []
+
+    def check() -> None:
+        seen.append(None)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    evaluator = replace(by_sample(labelled(), metric="top-1"), check=check)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.run(evaluator.compiled(evaluator.job.loaded.model, F32), range(6))
+    assert len(seen) == 3
+
+
+def test_margins_are_kept_beside_the_parts_of_a_metric_that_has_them():
+    evaluator = by_sample(labelled(), metric="top-1").with_margins()
+    compiled = evaluator.compiled(evaluator.job.loaded.model, F32)
+    parts = evaluator.run(compiled, range(6))
+    assert all(part == 1.0 and margin > 0 for part, margin in parts)
+    assert evaluator.metric.aggregate(parts) == 1.0
+
+
+def test_a_changed_label_changes_the_mark_of_its_sample_alone():
+    samples = labelled()
+    plain = by_sample(samples, metric="top-1")
+    image, label = samples[2]
+    changed = by_sample([*samples[:2], (image, (label + 1) % 5), *samples[3:]], metric="top-1")
+    before = dict(zip(plain.ids, plain.marks(), strict=True))
+    after = dict(zip(changed.ids, changed.marks(), strict=True))
+    assert len(set(before.values()) - set(after.values())) == 1
+    assert plain.baseline()[1] == plain.marks()
+
+
+def test_chance_is_known_where_the_metric_and_the_classes_are():
+    assert by_sample(labelled(), metric="top-1").chance == pytest.approx(1 / 5)
+    assert by_sample([image for image, _ in labelled()], metric="relative-l2").chance is None
+
+
+def test_a_function_over_the_whole_set_is_asked_once_and_keeps_its_scores():
+    evaluator = by_function(first_scores)
+    parts = evaluator.run(evaluator.compiled(evaluator.job.loaded.model, F32), [0])
+    model = Session(convnet())
+    value, scores = first_scores(lambda image: model([image[None]]))
+    assert evaluator.metric.aggregate(parts) == pytest.approx(value)
+    np.testing.assert_allclose(evaluator.metric.per_sample(parts), scores, rtol=1e-6)
+    assert evaluator.ids == ("",) and evaluator.marks() == [] and evaluator.with_margins() is evaluator
+    assert evaluator.baseline() == ([[parts[0], None, None]], [])
+
+
+def test_what_the_parts_depend_on_is_in_the_identity():
+    def other(predict: Any) -> float:
+        return 0.5
+
+    assert by_function(first_scores).identity() != by_function(other).identity()
+    top1, top5 = (by_sample(labelled(), metric=name) for name in ("top-1", "top-5"))
+    assert top1.identity() != top5.identity() and top1.identity() == by_sample(labelled(), metric="top-1").identity()
+
+
+def test_no_accuracy_is_measured_that_nobody_asked_for():
+    assert open_evaluator(job(), None) is None
+    with pytest.raises(UsageError, match="needs a validation dataset or a metric"):
+        evaluated(job(), None, "f32")
+    with pytest.raises(UsageError, match="top-1 needs labelled samples: give --validation"):
+        open_evaluator(job(metric="top-1"), None)
+
+
+def test_one_model_is_evaluated_with_its_interval():
+    evaluator = by_sample([*labelled()[:3], *labelled(1)[3:]], metric="top-1")
+    found = evaluated(evaluator.job, evaluator, "f32")
+    assert found.value == 0.5 and found.samples == 6 and found.precision == "f32"
+    half = 1.96 * np.std([1, 1, 1, 0, 0, 0], ddof=1) / 6**0.5
+    assert found.interval == pytest.approx((0.5 - half, 0.5 + half))

@@ -1,0 +1,65 @@
+"""What a run works on is checked before anything is spent, and says what its results depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trust_fixtures.tiny import convnet, images
+
+from calib.engine.job import CalibrationFeeds, Clock, prepare
+from calib.errors import ConfigError, DataError
+
+
+def ready(count: int = 20, **settings: Any):
+    return prepare(convnet(), list(images(count)), flags=settings)
+
+
+def test_samples_are_set_aside_for_scoring_where_there_are_enough_of_them():
+    job = ready(20)
+    assert len(job.held) == 4 and not set(job.held) & set(job.ids) and len(job.ids) == 16
+    assert job.ids == tuple(sorted(job.ids)) and ready(20).held == job.held
+
+
+@pytest.mark.parametrize(("samples", "effort"), [(7, "balanced"), (20, "fast")])
+def test_with_few_samples_or_nothing_to_score_all_of_them_serve_both(samples: int, effort: str):
+    job = ready(samples, effort=effort)
+    assert job.held == job.ids and len(job.ids) == samples
+
+
+def test_fewer_samples_than_were_asked_for_are_said():
+    assert ready(20).warnings == ()
+    assert ready(20, samples=30).warnings == ("30 calibration samples were asked for, but there are only 20",)
+
+
+def test_mistakes_in_settings_come_before_the_model_is_read():
+    with pytest.raises(ConfigError, match="no_such_setting"):
+        prepare("there is no such file.xml", None, flags={"no_such_setting": 1})
+
+
+def test_a_run_without_samples_is_refused():
+    with pytest.raises(DataError, match="no samples"):
+        prepare(convnet(), [], flags={})
+
+
+def test_statistics_are_those_of_their_samples_and_of_what_was_asked():
+    job = ready(20)
+    assert job.statistics_mark("histogram") == ready(20).statistics_mark("histogram")
+    assert job.statistics_mark("histogram") != job.statistics_mark("extremes")
+    assert job.statistics_mark("histogram") != ready(19).statistics_mark("histogram")
+
+
+def test_feeds_can_be_read_again_and_are_counted():
+    feeds = CalibrationFeeds(ready(20))
+    names = [name for name, _, _ in feeds]
+    assert len(feeds) == len(names) == 16 and names == [name for name, _, _ in feeds]
+    assert all(arrays[0].shape == (1, 3, 8, 8) for _, _, arrays in feeds)
+
+
+def test_the_clock_keeps_each_stage_in_order():
+    clock = Clock()
+    for name in ("load", "search"):
+        with clock(name) as stage:
+            stage.update(1)
+    assert [stage.name for stage in clock.stages] == ["load", "search"]
+    assert all(stage.wall >= 0 and stage.cpu >= 0 for stage in clock.stages)
