@@ -311,7 +311,8 @@ def evaluate_as(
     if done.returncode:
         text = done.stderr.strip().removeprefix("error: ") or f"it ended with exit code {done.returncode}"
         kind = UsageError if done.returncode == UsageError.exit_code else CalibError
-        raise kind(f"evaluating as a CPU with {isa}: {text}")
+        first, *more = text.splitlines()
+        raise kind(f"evaluating as a CPU with {isa}: {first}", *more)
     return Evaluation.model_validate_json(done.stdout).model_copy(update={"isa": isa})
 
 

@@ -90,3 +90,12 @@ def test_objects_of_this_process_can_not_be_evaluated_in_another():
 def test_what_the_child_says_is_the_error():
     with pytest.raises(UsageError, match=r"evaluating as a CPU with avx2: .*"):
         evaluate_as("avx2", "missing.xml", "missing.npz", sets=("no_such_setting=1",))
+
+
+@needs("avx2")
+def test_several_mistakes_of_the_child_keep_a_line_each():
+    with pytest.raises(UsageError) as raised:
+        evaluate_as("avx2", "missing.xml", "missing.npz", sets=("no_such_setting=1", "samples=x"))
+    first, *more = raised.value.lines
+    assert first.startswith("evaluating as a CPU with avx2: ") and "\n" not in first
+    assert len(more) == 2 and "--set samples" in more[0] and "no_such_setting" in more[1]
