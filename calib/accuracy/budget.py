@@ -210,8 +210,11 @@ def bootstrap_interval(
         parts: INT8 parts of the same samples.
 
     Returns:
-        The interval; None if more than half of the resamples have no finite value.
+        The interval; None for a single part, which resamples only to itself, or if more than half of the resamples
+        have no finite value.
     """
+    if len(parts) < 2:
+        return None
     random = np.random.default_rng(SEED)
     drops: list[float] = []
     for _ in range(RESAMPLES):

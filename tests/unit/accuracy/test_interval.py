@@ -111,3 +111,8 @@ def test_bootstrap_leaves_out_resamples_without_a_value_and_gives_up_when_most_a
         return 0.0
 
     assert bootstrap_interval(often_undefined, [0.0] * 10, [0.0] * 10) is None
+
+
+def test_one_part_has_no_interval_since_it_resamples_only_to_itself():
+    assert bootstrap_interval(_drop_of_medians, [0.0], [0.1]) is None
+    assert bootstrap_interval(_drop_of_medians, [0.0, 0.2], [0.1, 0.1]) is not None
