@@ -50,7 +50,8 @@ def evaluation_lines(found: Evaluation) -> list[str]:
     if found.interval:
         low, high = (numbers.minus(f"{end:.6g}") for end in found.interval)
         rows.append(("95 %", f"{low} … {high}{f' ({found.interval_method})' if found.interval_method else ''}"))
-    rows += [("samples", f"{found.samples} of {found.validation}"), ("precision", found.precision)]
+    samples = f"{found.samples} of {found.validation}" if found.validation else "those that the metric's function reads"
+    rows += [("samples", samples), ("precision", found.precision)]
     if found.isa:
         rows.append(("isa", found.isa))
     if found.reference is not None:

@@ -94,3 +94,9 @@ def test_a_plan_shows_quantizers_groups_and_reasons():
 def test_an_evaluation_shows_value_interval_and_how_it_ran():
     text = "\n".join(evaluation_lines(evaluation()))
     assert "0.8415 fraction" in text and "0.83 … 0.853" in text and "avx2" in text and "higher is better" in text
+
+
+def test_samples_of_a_function_over_the_whole_set_are_its_own():
+    found = evaluation().model_copy(update={"validation": "", "samples": 1})
+    (row,) = (line for line in evaluation_lines(found) if line.startswith("samples"))
+    assert row == "samples    those that the metric's function reads"
