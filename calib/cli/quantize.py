@@ -53,7 +53,9 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
     metavar="FILE",
     help="Read the statistics from this .npz file, or write them to it if it does not exist.",
 )
-@click.option("--plan", metavar="FILE", help="Apply this plan file instead of making a plan.")
+@click.option(
+    "--plan", metavar="FILE", help="Apply this plan file instead of making a plan; corrections are those of --effort."
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run into the same DIR.")
 @click.option("--report/--no-report", "page", default=True, show_default=True, help="Whether to write report.html.")
 @click.option("--dry-run", is_flag=True, help="Print the plan without running or writing anything.")
