@@ -78,8 +78,9 @@ def load_summaries(path: str | Path, fingerprint: str) -> dict[TensorId, TensorS
         AttributeError,
         zipfile.BadZipFile,
     ) as error:
+        reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error)
         raise StatisticsError(
-            f"{path} is not a readable statistics file ({error}). If it was one, delete it to collect them again; "
+            f"{path} is not a readable statistics file ({reason}). If it was one, delete it to collect them again; "
             "if not, give another path"
         ) from error
     if version != VERSION:

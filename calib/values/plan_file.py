@@ -38,6 +38,8 @@ def plan_from_json(text: str, source: str) -> QuantizationPlan:
         raise StatisticsError(f"{source} is no plan: no JSON ({error}). Make one with 'calib quantize'.") from error
     content = cast(dict[str, Any], read) if isinstance(read, dict) else {}
     version = content.get("plan_version")
+    if version is None:
+        raise StatisticsError(f"{source} is no plan: it has no plan_version. Make one with 'calib quantize'.")
     if version != PLAN_VERSION:
         raise StatisticsError(f"{source} has plan_version {version!r}; this calib reads {PLAN_VERSION}. Make it again.")
     try:

@@ -80,3 +80,9 @@ def test_other_files_are_refused(tmp_path):
 def test_a_place_that_can_not_be_written_is_named(tmp_path):
     with pytest.raises(OutputError, match="absent"):
         save_summaries(tmp_path / "absent" / "s.npz", both(), "f")
+
+
+def test_other_arrays_are_said_to_be_no_statistics(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros(3))
+    with pytest.raises(StatisticsError, match=r"data\.npz is not a readable statistics file \(it holds no 'version'\)"):
+        load_summaries(tmp_path / "data.npz", "anything")
