@@ -51,6 +51,7 @@ def search(problem: Problem) -> SearchResult:
         if problem.units:
             if not under_way.int8_fits() and others:
                 ledger = under_way.ledger
+                ledger.rank()
                 strategy = Bisection(ledger) if ledger.posterior is None else Screening(ledger)
                 strategy.run()
             under_way.choose_confirmed(others)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: _Baseline
     max_drop = sys.float_info.max if settings.max_drop is None else settings.max_drop
     problem = Problem(
         tuple(units),
-        lambda: _ranking(verdicts, run, job, candidate, units),
+        partial(_ranking, verdicts, run, job, candidate, units),
         parts,
         evaluator.metric,
         Budget(max_drop, settings.drop, evaluator.metric.higher_is_better),
