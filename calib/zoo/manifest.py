@@ -82,24 +82,26 @@ class Override(Defaults):
     """Settings for the models that match a pattern; later overrides win over earlier ones."""
 
     match: Patterns = Field(description="Patterns of model paths below root, with or without suffix")
-    resources: Resources = Resources()
+    resources: Resources = Field(default=Resources(), description="Resources of the jobs of these models")
 
 
 class Manifest(_Checked):
     """A zoo: models to quantize with their settings."""
 
-    version: Literal[1] = 1
+    version: Literal[1] = Field(default=1, description="Version of the manifest's form")
     root: str = Field(default=".", description="Folder that all models lie below, relative to the manifest")
     output: str | None = Field(
         default=None, description="Folder or fsspec URL to write the models to; next to zoo.sqlite unless given"
     )
-    defaults: Defaults = Defaults()
-    sources: Annotated[list[Source], Field(min_length=1)]
+    defaults: Defaults = Field(default=Defaults(), description="Settings and data of every job")
+    sources: list[Source] = Field(min_length=1, description="Where to find the models")
     matrix: dict[str, list[Any]] = Field(
         default={}, description="Mapping from a setting to a list of values; each combination is one job per model"
     )
-    overrides: list[Override] = []
-    resources: Resources = Resources()
+    overrides: list[Override] = Field(
+        default=[], description="Settings for the models that match a pattern; later ones win over earlier ones"
+    )
+    resources: Resources = Field(default=Resources(), description="Resources of every job")
 
 
 @dataclass(frozen=True)
