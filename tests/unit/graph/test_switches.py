@@ -5,6 +5,8 @@ covers: calib.corrections.sensitivity, calib.graph.comparable
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -84,11 +86,11 @@ def candidate_of(
     return Candidate(model, view, assign(plan, summaries, get_estimator("minmax")), edits or Edits())
 
 
-def switched(candidate: Candidate, sample: tuple[np.ndarray, ...], switches: list[float]) -> list[np.ndarray]:
-    model = switch_model(
-        candidate.model, candidate.plan, candidate.edits, candidate.plan.units(), [a.shape for a in sample]
-    )
-    return Session(model, SIMULATED)([*sample, np.array(switches, np.float32)])
+def switch_session(candidate: Candidate, shapes: list[tuple[int, ...]]) -> Callable[..., np.ndarray]:
+    """Return a function of a sample and the switches: the first output of the switch model, compiled once."""
+    units = candidate.plan.units()
+    session = Session(switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes), SIMULATED)
+    return lambda sample, switches: session([*sample, np.array(switches, np.float32)])[0]
 
 
 def nmse(y: np.ndarray, other: np.ndarray) -> float:
@@ -114,8 +116,9 @@ def test_all_switches_off_is_the_float_network_bit_for_bit(correct):
     samples = pictures()
     candidate = candidate_of(chain(), samples)
     candidate = biased(candidate) if correct else candidate
+    switched, plain = switch_session(candidate, [samples[0][0].shape]), Session(candidate.model)
     for sample in samples:
-        np.testing.assert_array_equal(switched(candidate, sample, [0, 0, 0])[0], Session(candidate.model)(sample)[0])
+        np.testing.assert_array_equal(switched(sample, [0, 0, 0]), plain(sample)[0])
 
 
 @pytest.mark.parametrize("correct", [False, True])
@@ -128,8 +131,9 @@ def test_all_switches_on_is_the_quantized_network(correct):
         Session(candidate.quantized(), SIMULATED),
         Session(candidate.quantized()),
     )
+    switched = switch_session(candidate, [samples[0][0].shape])
     for sample in samples:
-        on = switched(candidate, sample, [1, 1, 1])[0]
+        on = switched(sample, [1, 1, 1])
         assert nmse(simulated(sample)[0], on) < 1e-6
         # INT8 kernels round ties of a few values otherwise: far below what quantizing does
         assert nmse(real(sample)[0], on) < 0.1 * max(nmse(plain(sample)[0], on), 1e-4)
@@ -211,12 +215,10 @@ def test_matrix_products_switch_their_weights_and_both_activations():
     samples = [(RNG.normal(size=(1, 6, 16)).astype(np.float32),) for _ in range(4)]
     candidate = candidate_of(model, samples)
     assert len(candidate.plan.units()) == 3
-    off = switched(candidate, samples[0], [0, 0, 0])[0]
+    switched = switch_session(candidate, [array.shape for array in samples[0]])
+    off = switched(samples[0], [0, 0, 0])
     assert nmse(Session(model)(samples[0])[0], off) < 1e-12  # the sums of another kernel
-    assert (
-        nmse(Session(candidate.quantized(), SIMULATED)(samples[0])[0], switched(candidate, samples[0], [1, 1, 1])[0])
-        < 1e-6
-    )
+    assert nmse(Session(candidate.quantized(), SIMULATED)(samples[0])[0], switched(samples[0], [1, 1, 1])) < 1e-6
     for unit, sensitivity in sensitivities_of(candidate, candidate.plan.units(), samples).items():
         assert sensitivity == pytest.approx(compiled_alone(candidate, unit, samples), rel=1e-3)
 
