@@ -18,7 +18,13 @@ from calib.progress import Progress, bars, silent
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_METAVARS = {"ignore": "PATTERN", "metric": "NAME", "time_limit": "TIME", "memory_limit": "SIZE"}
+_METAVARS = {
+    "ignore": "PATTERN",
+    "max_drop": "DROP",
+    "memory_limit": "SIZE",
+    "metric": "NAME",
+    "time_limit": "TIME",
+}
 _SWITCHES = {"higher_is_better": "--higher-is-better/--lower-is-better", "speed": "--speed/--no-speed"}
 
 

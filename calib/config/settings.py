@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.json_schema import WithJsonSchema
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_SAMPLES = 300
 
 _UNITS_OF_TIME = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DROP = re.compile(r"\s*(\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?)\s*(pt|%\s*rel|%|)\s*", re.IGNORECASE)
 _UNITS_OF_MEMORY = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _UNITS_OF_MEMORY |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -51,6 +52,38 @@ def parse_memory(value: Any) -> Any:
     if not match or match[2] not in _UNITS_OF_MEMORY:
         raise ValueError("must be an amount of memory such as 512MiB or 2GiB")
     return int(float(match[1]) * _UNITS_OF_MEMORY[match[2]])
+
+
+def parse_drop(value: Any) -> float | str:
+    """Return a number for 0.01 and "0.01"; "0.5pt" (points of a fraction) and "1%rel" (of the baseline) stay text.
+
+    Raises:
+        ValueError: The value is none of these, or a bare percentage, which could mean either.
+    """
+    match = _DROP.fullmatch(str(value))
+    if isinstance(value, bool) or not match:
+        raise ValueError("must be a number such as 0.01, 0.5pt (percentage points) or 1%rel (of the FP32 baseline)")
+    number, unit = match[1], match[2].replace(" ", "").lower()
+    if unit == "%":
+        raise ValueError(
+            f"could mean two things: {number}pt allows {number} percentage points of the metric, "
+            f"{number}%rel allows {number} % of the FP32 baseline"
+        )
+    return f"{number}{unit}" if unit else float(number)
+
+
+class AllowedDrop(NamedTuple):
+    """The accuracy budget as a number.
+
+    Attributes:
+        value: Largest drop in the metric's unit, or as a fraction of the baseline.
+        kind: What the value is.
+        points: Whether it was given in percentage points, which only a metric that is a fraction has.
+    """
+
+    value: float
+    kind: Literal["absolute", "relative"]
+    points: bool = False
 
 
 def _no_bool(value: Any) -> Any:
@@ -107,6 +140,7 @@ Bytes = Annotated[
     BeforeValidator(parse_memory),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 1 << 20}),
 ]
+Drop = Annotated[float | str, BeforeValidator(parse_drop), WithJsonSchema({"type": ["number", "string"], "minimum": 0})]
 Patterns = Annotated[
     tuple[str, ...],
     BeforeValidator(_one_pattern_is_a_list),
@@ -211,12 +245,14 @@ class Settings(_Checked):
         description="Whether higher values of your own metric are better; required for python:module:function",
         validate_default=True,
     )
-    max_drop: Annotated[Number, Field(ge=0)] | None = Field(
-        default=None,
-        description="Accuracy budget: the largest drop allowed. Without it no layer is returned to floating point",
-    )
     drop: Literal["absolute", "relative"] = Field(
-        default="absolute", description="Whether the drop is in the metric's unit or a fraction of the FP32 baseline"
+        default="absolute",
+        description="Whether a max_drop without a unit is in the metric's unit or a fraction of the FP32 baseline",
+    )
+    max_drop: Drop | None = Field(
+        default=None,
+        description="Accuracy budget: the largest drop allowed, as a number in the metric's unit (0.01), in percentage "
+        "points (0.5pt) or as a share of the FP32 baseline (1%rel). Without it no layer is returned to floating point",
     )
     reference: Number | None = Field(
         default=None,
@@ -326,6 +362,22 @@ class Settings(_Checked):
                 "or higher_is_better: true or false"
             )
         return value
+
+    @field_validator("max_drop")
+    @classmethod
+    def _one_unit(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str) and value.endswith("pt") and info.data.get("drop") == "relative":
+            raise ValueError("is in percentage points, and drop says relative: leave drop out, or give 1%rel")
+        return value
+
+    @property
+    def allowed_drop(self) -> AllowedDrop | None:
+        """Accuracy budget as a number; None without one."""
+        if isinstance(self.max_drop, str):
+            points = self.max_drop.endswith("pt")
+            number = float(self.max_drop.removesuffix("pt").removesuffix("%rel")) / 100
+            return AllowedDrop(number, "absolute" if points else "relative", points)
+        return None if self.max_drop is None else AllowedDrop(self.max_drop, self.drop)
 
     @property
     def exact_int8(self) -> bool:

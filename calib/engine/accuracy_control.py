@@ -23,6 +23,7 @@ from calib.accuracy.prediction import RankedUnit, rank
 from calib.accuracy.problem import Expected, Limits, Problem, expected_cost
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
+from calib.config.settings import AllowedDrop
 from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.sensitivity import sensitivities_of
 from calib.engine.building import Int8Model
@@ -36,6 +37,9 @@ from calib.runtime.session import default_precision
 from calib.samples.content import split_ids
 from calib.store import RunStore, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
+
+# A larger budget, as a fraction, is probably one in percent.
+LARGE_DROP = 0.2
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,19 @@ def control_accuracy(
         if interrupts.noted:  # also where the search had ended already
             stopped = {"stopped": result.stopped or "it was interrupted"}
             controlled = replace(controlled, facts=controlled.facts.model_copy(update=stopped))
-        return replace(controlled, warnings=(*baseline.warnings, *controlled.warnings))
+        doubts = _doubts_about(asked.problem.budget, evaluator.metric.unit)
+        return replace(controlled, warnings=(*baseline.warnings, *doubts, *controlled.warnings))
+
+
+def _doubts_about(budget: Budget, unit: str) -> list[str]:
+    """Ask about a budget so large that another unit was probably meant."""
+    relative, given = budget.kind == "relative", budget.max_drop
+    if not (relative or unit == "fraction") or not LARGE_DROP < given < sys.float_info.max:
+        return []
+    allowed, meant = f"{100 * given:g} percentage points", f"{given:g}pt"
+    if relative:
+        allowed, meant = f"{100 * given:g} % of the FP32 baseline", f"{given:g}%rel"
+    return [f"the budget allows a drop of {allowed}; if that is not what you meant, give --max-drop {meant}"]
 
 
 @dataclass(frozen=True)
@@ -124,13 +140,13 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: _Baseline
         parts = list(zip(parts, baseline.margins.tolist(), strict=True))
     candidates = Candidates(job, whole, evaluator)
     # Without a budget the drop is measured and nothing reverted: every plan keeps this one.
-    max_drop = sys.float_info.max if settings.max_drop is None else settings.max_drop
+    allowed = settings.allowed_drop or AllowedDrop(sys.float_info.max, "absolute")
     problem = Problem(
         tuple(units),
         partial(_ranking, verdicts, run, job, candidate, units),
         parts,
         evaluator.metric,
-        Budget(max_drop, settings.drop, evaluator.metric.higher_is_better),
+        Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better),
         remembered(verdicts, run, candidates.parts),
         latency=remembered_latency(verdicts, run, candidates.latency),
         held_out=_held_out(evaluator, settings.confirm_split),
@@ -146,7 +162,7 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     problem, budget = asked.problem, ""
     if job.settings.max_drop is not None:
         stage.say(f"search: {asked.expected.sentence}")
-        budget = f" of {job.settings.max_drop:g}"
+        budget = f" of {problem.budget.max_drop:g}"
 
     def tell(step: SearchStepFacts) -> None:
         drop = f"{step.step} of at most {asked.expected.evaluations}, drop {step.drop:.4g}{budget}"
@@ -307,10 +323,10 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
         baseline=figure.baseline if figure else problem.baseline(problem.search_indices),
         quantized=figure.value if figure else float("nan"),
         drop=figure.drop if figure else float("nan"),
-        drop_kind=job.settings.drop,
+        drop_kind=problem.budget.kind,
         interval=(interval.low, interval.high) if interval else None,
         interval_method=interval.method if interval else "",
-        budget=job.settings.max_drop,
+        budget=None if job.settings.max_drop is None else problem.budget.max_drop,
         samples=figure.samples if figure else 0,
         confirmed_samples=len(problem.held_out) if result.held_out is not None else 0,
         precision=job.settings.float_precision or "f32",

@@ -203,6 +203,7 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     direction, place = job.settings.higher_is_better, job.resolved.places.get("metric", "")
     allowed = not place if job.allow_python is None else job.allow_python
     found = resolve_metric(metric, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
+    _check_points(job, found.name, found.unit)
     if isinstance(found, WholeSetMetric):
         return WholeSetEvaluator(job, found)
     if validation is None and found.needs_target:
@@ -216,6 +217,16 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
         session = Session(job.loaded.model)
         references = {sample.id: session(arrays_of(sample)) for sample in dataset.load(ids)}
     return SampleEvaluator(job, dataset, ids, found, references)
+
+
+def _check_points(job: Job, metric: str, unit: str) -> None:
+    """Refuse a budget in percentage points for a metric that is no fraction."""
+    allowed = job.settings.allowed_drop
+    if allowed is not None and allowed.points and unit != "fraction":
+        raise UsageError(
+            f"max_drop {job.settings.max_drop} is in percentage points, and the metric {metric} is no fraction but in "
+            f"{unit!r}: give a number in that unit, or a share of the FP32 baseline such as 1%rel"
+        )
 
 
 def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluation:

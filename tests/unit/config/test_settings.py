@@ -63,6 +63,43 @@ def test_a_number_is_not_taken_from_a_truth_value():
     assert len(caught.value.errors()) == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "drop", "expected"),
+    [
+        (0.01, "absolute", (0.01, "absolute", False)),
+        ("0.01", "absolute", (0.01, "absolute", False)),
+        (0.01, "relative", (0.01, "relative", False)),
+        ("0.5pt", "absolute", (0.005, "absolute", True)),
+        (" .5 PT ", "absolute", (0.005, "absolute", True)),
+        ("1%rel", "absolute", (0.01, "relative", False)),
+        ("1 % rel", "relative", (0.01, "relative", False)),
+        ("0", "absolute", (0.0, "absolute", False)),
+    ],
+)
+def test_a_budget_says_its_unit(given, drop, expected):
+    assert Settings(max_drop=given, drop=drop).allowed_drop == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("1%", r"1pt allows 1 percentage points of the metric, 1%rel allows 1 % of the FP32 baseline"),
+        ("one", r"0\.5pt \(percentage points\) or 1%rel"),
+        ("-1pt", r"must be a number"),
+        (-0.1, r"must be a number such as 0\.01"),
+        (float("nan"), r"must be a number such as 0\.01"),
+    ],
+)
+def test_a_budget_that_could_be_misread_is_refused(given, words):
+    with pytest.raises(ValidationError, match=words):
+        Settings(max_drop=given)
+
+
+def test_points_are_not_a_share_of_the_baseline():
+    with pytest.raises(ValidationError, match="give 1%rel"):
+        Settings(max_drop="1pt", drop="relative")
+
+
 def test_all_unreadable_ignore_patterns_are_named():
     with pytest.raises(ValidationError, match=r"'re:\(' is no regular expression.*'type:' names nothing"):
         Settings(ignore=("re:(", "type:", "fine"))

@@ -33,6 +33,15 @@ class Interrupting(RelativeL2):
         return super().measure(outputs, target, reference)
 
 
+class Constant(RelativeL2):
+    """A fraction that no model changes."""
+
+    unit = "fraction"
+
+    def measure(self, outputs: Any, target: Any, reference: Any = None) -> Any:
+        return 0.75
+
+
 def quantized(store: Path, metric: RelativeL2, resume: bool = False) -> Result:
     # Weights in half range: the same accuracy, and so the same search, on every CPU.
     settings = {"max_drop": 0.004, "effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
@@ -68,3 +77,14 @@ def test_signal_during_the_search_gives_the_best_model_and_resume_the_one_withou
     resumed = quantized(tmp_path / "run.sqlite", RelativeL2(), resume=True)
     assert layers(resumed) == layers(expected)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(("given", "meant"), [(0.5, "0.5pt"), ("50%rel", "0.5%rel"), (0.2, ""), ("20pt", "")])
+def test_a_budget_that_allows_a_fifth_of_everything_is_asked_about(given: Any, meant: str):
+    labels = [(image, 0) for image in SAMPLES[:4]]
+    settings = {"effort": "fast", "estimator": "minmax", "speed": False, "metric": Constant()}
+    report = calib.quantize(convnet(), SAMPLES, validation=labels, max_drop=given, **settings).report
+    asked = [text for text in report.warnings if "not what you meant" in text]
+    assert len(asked) == bool(meant) and all(f"--max-drop {meant}" in text for text in asked)
+    assert report.accuracy is not None and report.accuracy.budget == pytest.approx(0.5 if meant else 0.2)
+    assert report.accuracy.drop_kind == ("relative" if str(given).endswith("rel") else "absolute")

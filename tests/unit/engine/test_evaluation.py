@@ -51,6 +51,12 @@ def test_each_sample_has_its_part_in_the_order_asked_for():
     assert sum(parts) == 3 and mixed.run(compiled, [4, 1]) == [parts[4], parts[1]]
 
 
+def test_points_are_refused_for_a_metric_that_is_no_fraction():
+    assert by_sample(labelled(), metric="top-1", max_drop="1pt").metric.unit == "fraction"
+    with pytest.raises(UsageError, match=r"max_drop 1pt is in percentage points.*relative-l2.*'1 − relative error'"):
+        by_sample(None, metric="relative-l2", max_drop="1pt")
+
+
 def test_between_two_samples_the_run_can_end():
     seen: list[None] = []
 
