@@ -1,4 +1,4 @@
-"""The engine on one page: find → place → equalize → collect → correct → insert → evaluate → revert → report."""
+"""The engine on one page: find → place → baseline → equalize → collect → correct → insert → revert → report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.engine.accuracy_control import control_accuracy
+from calib.engine.baseline import measure_baseline
 from calib.engine.building import aliases, build, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, replay_corrections
 from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator
@@ -70,6 +71,10 @@ def quantize(
         placed = place_quantizers(job) if given is None else check_plan(job, given)
         job = check_conversion(job)
         evaluator = open_evaluator(job, validation)
+    baseline = None
+    if evaluator is not None:
+        with clock("baseline") as stage:
+            baseline = measure_baseline(evaluator, store=store, resume=resume, stage=stage)
     if given is None or not given.has_ranges:
         with clock("equalize"):
             base = equalize_channels(job, placed)
@@ -84,13 +89,13 @@ def quantize(
     with clock("insert"):
         built = build(chosen.candidate, chosen.scored)
     controlled = None
-    if evaluator is not None:
+    if baseline is not None:
         with clock("search") as stage:
-            controlled = control_accuracy(job, built, evaluator, store=store, resume=resume, stage=stage)
+            controlled = control_accuracy(job, built, baseline, store=store, stage=stage)
     outcome = Outcome(controlled.built if controlled else built, controlled)
     if job.settings.measures_speed:
         with clock("speed") as stage:
-            outcome = check_speedup(job, outcome, evaluator, store=store, resume=resume, stage=stage)
+            outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
         report = make_report(job, Findings(chosen, summaries, outcome))
     return make_result(job, outcome.built, report, clock.stages)

@@ -363,6 +363,11 @@ def _json(value: Any) -> str:
     return json.dumps(value, default=lambda item: item.tolist(), separators=(",", ":"))
 
 
+def hash_of(parts: Any) -> str:
+    """Return a hash of values that JSON or ``str`` can write: a key under which results are stored."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
     """Open a run store, a temporary one without a path; without ``resume`` its earlier content is deleted."""
     if path is None:

@@ -1,9 +1,7 @@
-"""Accuracy control: measure the FP32 baseline and search for the fastest plan within the budget."""
+"""Accuracy control: search for the fastest plan within the budget."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import sys
 import time
@@ -12,12 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
 from calib.accuracy.prediction import RankedUnit, rank
 from calib.accuracy.problem import Expected, Limits, Problem, expected_cost
@@ -26,6 +22,7 @@ from calib.accuracy.search import search
 from calib.config.settings import AllowedDrop
 from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.sensitivity import sensitivities_of
+from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model
 from calib.engine.candidates import Candidates, Layers
 from calib.engine.evaluation import Evaluator, SampleEvaluator
@@ -35,7 +32,7 @@ from calib.interrupts import Interrupts
 from calib.progress import Stage
 from calib.runtime.session import default_precision
 from calib.samples.content import split_ids
-from calib.store import RunStore, open_store, remembered, remembered_latency
+from calib.store import RunStore, hash_of, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
 
 # A larger budget, as a fraction, is probably one in percent.
@@ -64,10 +61,9 @@ class Controlled:
 def control_accuracy(
     job: Job,
     whole: Int8Model,
-    evaluator: Evaluator,
+    baseline: Baseline,
     *,
     store: str | Path | None = None,
-    resume: bool = False,
     stage: Stage,
 ) -> Controlled:
     """Find the fastest plan within the budget, or the best one there is.
@@ -75,20 +71,19 @@ def control_accuracy(
     Args:
         job: Run with ``max_drop`` in its settings; without it the drop is measured and nothing is reverted.
         whole: Model with everything in INT8.
-        evaluator: Evaluator that measures each model.
-        store: Path of the file that every result is written to at once; None for a temporary file.
-        resume: Whether to continue from the results in the store.
+        baseline: FP32 baseline, with the evaluator that measures each model.
+        store: Path of the file that every result is written to at once, and earlier ones are read from; None for a
+            temporary file.
         stage: Receives the progress of every step.
 
     Raises:
-        BaselineError: The FP32 baseline can't be right.
         UsageError: The time was up before a single INT8 model was evaluated.
     """
-    with open_store(store, resume) as verdicts, Interrupts() as interrupts:
-        evaluator = replace(evaluator, check=interrupts.check)  # between two samples, not while a verdict is written
-        baseline = _checked_baseline(verdicts, evaluator, stage)
+    with open_store(store, resume=True) as verdicts, Interrupts() as interrupts:
+        # between two samples, not while a verdict is written
+        evaluator = replace(baseline.evaluator, check=interrupts.check)
         asked = _asked(job, whole, evaluator, baseline, verdicts)
-        if resume and (count := verdicts.verdicts(asked.run)):
+        if count := verdicts.verdicts(asked.run):
             stage.say(f"resumed: {count} verdicts of an earlier run hold for this one")
         result = search(_watched(asked, job, stage))
         if result.stopped and not result.steps:
@@ -131,7 +126,7 @@ class _Asked:
     evaluator: Evaluator
 
 
-def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: _Baseline, verdicts: RunStore) -> _Asked:
+def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline, verdicts: RunStore) -> _Asked:
     settings, candidate = job.settings, whole.candidate
     run = _run(job, evaluator, candidate, baseline)
     units, parts = candidate.plan.units(), baseline.parts
@@ -171,85 +166,14 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     return replace(problem, progress=tell)
 
 
-@dataclass(frozen=True)
-class _Baseline:
-    """Results of the FP32 model on the validation samples.
-
-    Attributes:
-        parts: Parts of the metric, one per sample.
-        moved: The same with labels moved by −1 and +1; empty if the metric has no labels to move.
-        margins: Distance of each sample from another result, ``(samples,)``; None if the metric does not give it.
-        contents: Hash of all samples and their targets.
-        seconds: Duration of the pass.
-    """
-
-    parts: Sequence[Any]
-    moved: Sequence[Any]
-    margins: NDArray[np.float64] | None
-    contents: str
-    seconds: float
-    warnings: tuple[str, ...] = ()
-
-
-def _checked_baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
-    """Return the accuracy of FP32; raise an error if it can't be right."""
-    baseline, metric = _baseline(store, evaluator, stage), evaluator.metric
-    check_baseline(
-        float(metric.aggregate(baseline.parts)),
-        metric.name,
-        metric.unit,
-        samples=len(evaluator.ids),
-        higher_is_better=metric.higher_is_better,
-        chance=evaluator.chance,
-        reference=evaluator.job.settings.reference,
-        with_labels_shifted=labels_moved(metric, baseline.moved) if baseline.moved else None,
-    )
-    return baseline
-
-
-def _baseline(store: RunStore, evaluator: Evaluator, stage: Stage) -> _Baseline:
-    """Run FP32, or take its results from the store if samples and targets are unchanged."""
-    key = "fp32/" + _hash([evaluator.job.loaded.facts.fingerprint, *evaluator.identity()])
-    everything = np.arange(len(evaluator.ids), dtype=np.int64)
-    known: dict[str, Any] | None = store.get(key, "baseline")
-    warnings: list[str] = []
-    if known is not None:
-        marks = evaluator.marks()
-        changed = [i for i, mark in enumerate(marks) if mark != known["marks"][i]]
-        if changed:
-            warnings.append(
-                f"the validation data are not what they were in the run to resume: {len(changed)} of {len(marks)} "
-                f"samples, {evaluator.ids[changed[0]]} first, have other contents or targets; "
-                "everything is evaluated anew"
-            )
-            stage.say(warnings[0])
-            known = None
-    if known is None:
-        started = time.perf_counter()
-        rows, marks = evaluator.baseline()
-        known = {"marks": marks, "seconds": time.perf_counter() - started}
-        store.keep_verdict(f"{key}/{_hash(marks)}", frozenset(), everything, rows)
-        store.put(key, "baseline", known)
-    rows = store.known(f"{key}/{_hash(known['marks'])}", frozenset())
-    parts, moved, margins = zip(*(rows[i] for i in everything.tolist()), strict=True)
-    return _Baseline(
-        parts,
-        moved if None not in moved else (),
-        np.array(margins, np.float64) if None not in margins else None,
-        _hash(known["marks"]),
-        known["seconds"],
-        tuple(warnings),
-    )
-
-
-def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: _Baseline) -> str:
+def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: Baseline) -> str:
     """Return a hash of everything that a stored result depends on: the models of all plans, the samples and the metric.
 
     Budgets, limits and the split are left out: they decide which plans are evaluated, not with what result.
     """
     precision = job.settings.float_precision or "f32"
     kept = "margins" if baseline.margins is not None else ""
-    return _hash(
+    return hash_of(
         [
             kept,
             job.loaded.facts.fingerprint,
@@ -259,10 +183,6 @@ def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: _Baseli
             *evaluator.identity(),
         ]
     )
-
-
-def _hash(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, default=str).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _nothing_known(why: str) -> BaseException:
@@ -277,7 +197,7 @@ def _ranking(
 ) -> tuple[RankedUnit, ...]:
     """Return the units, most sensitive first; read them from the store if they were ranked before."""
     ids = job.ids[: job.settings.rank_samples]
-    key = f"{run}/{_hash(ids)}"
+    key = f"{run}/{hash_of(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
         sensitivities = sensitivities_of(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,8 +9,8 @@ from pathlib import Path
 
 from calib.corrections.candidate import identity_of
 from calib.engine.accuracy_control import Controlled, control_accuracy
+from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model, aliases, build
-from calib.engine.evaluation import Evaluator
 from calib.engine.job import Job
 from calib.progress import Stage
 from calib.report.numbers import plural
@@ -20,7 +18,7 @@ from calib.runtime.isa import cpu
 from calib.runtime.paired import slower_layers
 from calib.runtime.session import ov
 from calib.runtime.timing import Speed, measure_speed
-from calib.store import open_store
+from calib.store import hash_of, open_store
 from calib.values.facts import SpeedFacts
 
 SECONDS = 1.0  # of timing, compilation apart
@@ -48,7 +46,7 @@ class Outcome:
 def check_speedup(
     job: Job,
     outcome: Outcome,
-    evaluator: Evaluator | None,
+    baseline: Baseline | None,
     *,
     store: str | Path | None = None,
     resume: bool = False,
@@ -62,7 +60,7 @@ def check_speedup(
     Args:
         job: Run, with or without ``require_speedup`` in its settings.
         outcome: Outcome so far; nothing is timed if the FP32 model is kept already.
-        evaluator: Evaluator of a model without the slow layers; None if no accuracy is measured.
+        baseline: FP32 baseline, with the evaluator of a model without the slow layers; None if no accuracy is measured.
         store: Path of the file for the times that the choice depends on, so that a resumed run chooses the same.
         resume: Whether to continue from the times in the store.
         stage: Receives the progress of accuracy control.
@@ -72,7 +70,7 @@ def check_speedup(
         return outcome
     first, timed = _timed, _timed
     if wanted is not None and store is not None:
-        first, timed = partial(_remembered, store, resume or evaluator is not None), partial(_remembered, store, True)
+        first, timed = partial(_remembered, store, resume or baseline is not None), partial(_remembered, store, True)
     speed = first(job, built)
     if wanted is None or gain(speed) >= wanted:
         return replace(outcome, speed=speed)
@@ -84,8 +82,8 @@ def check_speedup(
         return Outcome(None, controlled, speed, built, why)
     lighter = build(built.candidate.without(slow))
     faster = timed(job, lighter)
-    if gain(faster) >= wanted and evaluator is not None:
-        controlled = control_accuracy(job, lighter, evaluator, store=store, resume=True, stage=stage)
+    if gain(faster) >= wanted and baseline is not None:
+        controlled = control_accuracy(job, lighter, baseline, store=store, stage=stage)
         if controlled.built is None:
             return Outcome(None, controlled)
         if controlled.built is not lighter:
@@ -131,7 +129,7 @@ def _remembered(store: str | Path, resume: bool, job: Job, built: Int8Model) -> 
     """Return the speed of this model; read it from the store if it was timed before."""
     precision = job.settings.float_precision or "f32"
     names = [job.loaded.facts.fingerprint, identity_of(built.candidate), precision, *job.ids[:4], ov.get_version()]
-    run = "speed/" + hashlib.sha256(json.dumps([*names, cpu().name]).encode("utf-8", "surrogatepass")).hexdigest()
+    run = "speed/" + hash_of([*names, cpu().name])
     with open_store(store, resume) as verdicts:
         if (known := verdicts.get(run, "speed")) is None:
             speed = _timed(job, built)

@@ -7,7 +7,8 @@ layers are ranked and reverted, and with one that is kept. Meant were 30 files a
 budget 48 and 14, 55 and 14. The files are not there, nor are the levels of a search that ranks (its deepest way is
 through the model with switches). Part of what the levels came down by is comprehensions written as loops: without
 comprehensions the ways without a budget were 11 levels deep and are 10. The figures below are what was measured, so
-that the way can only become shorter; a later capability may add two files, with its reason beside the figure.
+that the way can only become shorter; a later capability may add two files, with its reason beside the figure. With a
+metric it is one more than the first time: the FP32 baseline is measured before calibration, in a module of its own.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ KEPT = {"metric": "relative-l2", "max_drop": 0.9}
 LIMITS = [  # settings, files, levels
     (FAST, 39, 12),
     ({}, 55, 12),
-    (FAST | MISSED, 64, 19),
-    (MISSED, 82, 19),
-    (FAST | KEPT, 59, 14),
-    (KEPT, 77, 14),
+    (FAST | MISSED, 65, 19),
+    (MISSED, 83, 19),
+    (FAST | KEPT, 60, 14),
+    (KEPT, 78, 14),
 ]
 
 

@@ -45,7 +45,7 @@ STEPS = {
     "report": (calib.engine.report, "layer_facts"),
     "save": (calib.engine.result, "save_model"),
 }
-STAGES = ("load", "equalize", "statistics", "correct", "insert", "search", "speed", "report")
+STAGES = ("load", "baseline", "equalize", "statistics", "correct", "insert", "search", "speed", "report")
 
 # In the order in which a job comes by.
 POINTS = (

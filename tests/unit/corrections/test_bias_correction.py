@@ -13,6 +13,7 @@ from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scorer
 from calib.engine.accuracy_control import control_accuracy
+from calib.engine.baseline import measure_baseline
 from calib.engine.building import build, without
 from calib.engine.evaluation import open_evaluator
 from calib.engine.job import prepare
@@ -114,7 +115,8 @@ def test_the_promised_figure_is_that_of_the_model_whose_biases_were_found_again(
     runs, whole = [], build(candidate)
     for resume in (False, True):
         with silent("search") as stage:
-            runs.append(control_accuracy(job, whole, exam, store=tmp_path / "s", resume=resume, stage=stage))
+            baseline = measure_baseline(exam, store=tmp_path / "s", resume=resume, stage=stage)
+            runs.append(control_accuracy(job, whole, baseline, store=tmp_path / "s", stage=stage))
     kept, again = runs
     assert kept.built is not None and kept.result is not None and again.built is not None
     reverted = sorted(kept.result.reverted)

@@ -81,7 +81,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> list[Speed]:
     queue: Iterator[Speed] = (waiting.pop(0) for _ in range(9))
     monkeypatch.setattr(module, "_timed", lambda job, built: next(queue))
     monkeypatch.setattr(module, "build", lambda candidate: candidate)
-    monkeypatch.setattr(module, "control_accuracy", lambda job, built, evaluator, **more: evaluator(built))
+    monkeypatch.setattr(module, "control_accuracy", lambda job, built, baseline, **more: baseline(built))
     return waiting
 
 
