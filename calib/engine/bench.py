@@ -127,9 +127,9 @@ def _runs(loaded: Sequence[Loaded]) -> list[_Run]:
     default = default_precision()
     runs: list[_Run] = []
     for title, one in zip(_titles(loaded), loaded, strict=True):
-        runs.append(_Run(title, one, "f32", TimedModel(f"{title} in f32", one.model, F32)))
+        runs.append(_Run(title, one, "f32", TimedModel(f"{title} in f32", one.reference, F32)))
         if default != "f32":
-            runs.append(_Run(title, one, default, TimedModel(f"{title} in {default}", one.model, {})))
+            runs.append(_Run(title, one, default, TimedModel(f"{title} in {default}", one.reference, {})))
     return runs
 
 

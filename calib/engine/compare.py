@@ -94,7 +94,8 @@ def compare(
     show = progress or silent
     with show("compare", None) as stage:
         models = before.loaded.model, after.loaded.model
-        errors, outputs = _errors(models, before.view, pairs, lambda: map(_feed, dataset.load(ids)), stage.update)
+        errors = _errors(models, before.view, pairs, lambda: map(_feed, dataset.load(ids)), stage.update)
+        outputs = _output_errors(before.loaded, after.loaded, map(_feed, dataset.load(ids)))
     with show("time", None):
         feeds = [*map(_feed, dataset.load(ids[:TIMED_FEEDS]))]
         ran = [_ran(side, feeds) for side in (before, after)]
@@ -164,7 +165,7 @@ def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequen
         feeds: A few samples.
     """
     pairs = [pair for pair in match(view, GraphView(after))[0] if pair.matched == "name"]
-    errors, _ = _errors((before, after), view, pairs, lambda: feeds, lambda count: None, (QUICK, F32))
+    errors = _errors((before, after), view, pairs, lambda: feeds, lambda count: None, (QUICK, F32))
     return {name: error.sqnr_db for name, error in errors.items()}
 
 
@@ -175,29 +176,39 @@ def _errors(
     feeds: Callable[[], Iterable[Arrays]],
     update: Callable[[int], None],
     configs: tuple[Mapping[str, Any], Mapping[str, Any]] = (F32, F32),
-) -> tuple[dict[str, LayerError], dict[str, LayerError]]:
-    """Return the error of every layer and output, running in passes whose layer outputs fit ``TAPPED_BYTES``."""
-    own = [output_name(port) for port in models[0].outputs]
-    outputs = {name: LayerError(channel_axis=None) for name in own}
+) -> dict[str, LayerError]:
+    """Return the error of every layer, running in passes whose layer outputs fit ``TAPPED_BYTES``."""
     errors: dict[str, LayerError] = {}
-    for number, chunk in enumerate(_chunks(view, pairs)):
+    for chunk in _chunks(view, pairs):
         sessions = [
             Session(tapped_model(model, [getattr(pair, which) for pair in chunk]), config)
             for model, which, config in zip(models, ("before", "after"), configs, strict=True)
         ]
         for pair in chunk:
             errors[pair.before] = LayerError(channel_axis(view, pair.before))
-        targets = [*(outputs.values() if number == 0 else [None] * len(own)), *(errors[p.before] for p in chunk)]
+        own = len(models[0].outputs)
         for feed in feeds():
-            for target, a, b in zip(targets, *(session(feed) for session in sessions), strict=True):
-                if target is not None and a.shape == b.shape:
-                    target.add(a, b)
+            tapped = (session(feed)[own:] for session in sessions)
+            for pair, a, b in zip(chunk, *tapped, strict=True):
+                if a.shape == b.shape:
+                    errors[pair.before].add(a, b)
             update(1)
-    return errors, outputs
+    return errors
+
+
+def _output_errors(before: Loaded, after: Loaded, feeds: Iterable[Arrays]) -> dict[str, LayerError]:
+    """Return output → its error; both models run as they were read, and not with outputs added."""
+    errors = {output_name(port): LayerError(channel_axis=None) for port in before.reference.outputs}
+    sessions = [Session(side.reference) for side in (before, after)]
+    for feed in feeds:
+        for error, a, b in zip(errors.values(), *(session(feed) for session in sessions), strict=True):
+            if a.shape == b.shape:
+                error.add(a, b)
+    return errors
 
 
 def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
-    """Split the layers into chunks whose outputs in f32 stay below ``TAPPED_BYTES``; one empty chunk for no layers."""
+    """Split the layers into chunks whose outputs in f32 stay below ``TAPPED_BYTES``; no chunk for no layers."""
     chunk: list[_Pair] = []
     used = 0
     for pair in pairs:
@@ -209,7 +220,8 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
             chunk, used = [], 0
         chunk.append(pair)
         used += size
-    yield chunk
+    if chunk:
+        yield chunk
 
 
 def _ran(side: _Side, feeds: Sequence[Arrays]) -> dict[str, tuple[Executed, float | None]]:

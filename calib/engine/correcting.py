@@ -105,7 +105,8 @@ def choose_ranges(
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     scorer = None
     if job.effort.held_out:
-        scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams, base.outputs)
+        known = base.outputs if job.reference is job.loaded.model else None
+        scorer = Scorer(job.reference, job.feeds(job.held), job.streams, known)
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
         return Chosen(Candidate(base.model, base.view, assign(plan, summaries, estimator), Edits()))
@@ -121,5 +122,5 @@ def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     if not job.effort.held_out:
         return Chosen(candidate)
     samples = job.feeds(job.ids[: wanted.samples])
-    scorer = Scorer(job.loaded.model, job.feeds(job.held), job.streams)
+    scorer = Scorer(job.reference, job.feeds(job.held), job.streams)
     return choose_corrections(candidate, wanted, samples, scorer)

@@ -88,7 +88,7 @@ class SampleEvaluator:
         samples = map(self._checked, _marked(self.dataset.load(self.ids), marks))
         metric: Any = BaselineMetric(self.metric)
         if not self.references:
-            return evaluate_compiled(self.compiled(self.job.loaded.model, F32), samples, metric), marks
+            return evaluate_compiled(self.compiled(self.job.reference, F32), samples, metric), marks
         known = self.references
         rows = [measure_sample(metric, known[sample.id], sample, known, i) for i, sample in enumerate(samples)]
         return rows, marks
@@ -146,7 +146,7 @@ class WholeSetEvaluator:
 
     def baseline(self) -> tuple[list[Any], list[str]]:
         """Run FP32 once; return the only row (part, no moved labels, no margin) and no marks."""
-        parts = self.run(self.compiled(self.job.loaded.model, F32), [0])
+        parts = self.run(self.compiled(self.job.reference, F32), [0])
         return [[part, None, None] for part in parts], []
 
     def marks(self) -> list[str]:
@@ -214,7 +214,7 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     ids = tuple(dataset.choose(None))
     references: dict[str, Sequence[NDArray[Any]]] = {}
     if found.needs_reference:
-        session = Session(job.loaded.model)
+        session = Session(job.reference)
         references = {sample.id: session(arrays_of(sample)) for sample in dataset.load(ids)}
     return SampleEvaluator(job, dataset, ids, found, references)
 
@@ -239,7 +239,7 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
         raise UsageError("evaluate needs a validation dataset or a metric")
     metric = evaluator.metric
     config: Mapping[str, Any] = {} if precision == "default" else precision_config(precision)
-    parts = evaluator.run(evaluator.compiled(job.loaded.model, config), range(len(evaluator.ids)))
+    parts = evaluator.run(evaluator.compiled(job.reference, config), range(len(evaluator.ids)))
     value = float(metric.aggregate(parts))
     scores = metric.per_sample(parts)
     interval = None

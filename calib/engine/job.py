@@ -78,6 +78,11 @@ class Job:
         return self.resolved.settings
 
     @property
+    def reference(self) -> ov.Model:
+        """Model as it was read, with the preprocessing that the settings embed: FP32 outputs are this model's."""
+        return self.loaded.reference
+
+    @property
     def effort(self) -> Effort:
         """Row of the effort in the settings."""
         return EFFORTS[self.settings.effort]
@@ -161,7 +166,10 @@ def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preproces
     if not block.embed:
         return loaded, block.on_host(), []
     embedded = embed(loaded.model, block.on_host(), specs[0])
-    return replace(loaded, model=embedded.model), embedded.remaining, embedded.sentences
+    reference = embedded.model
+    if loaded.reference is not loaded.model:
+        reference = embed(loaded.reference, block.on_host(), specs[0]).model
+    return replace(loaded, model=embedded.model, reference=reference), embedded.remaining, embedded.sentences
 
 
 def open_samples(job: Job, data: Any) -> Dataset:
@@ -208,5 +216,5 @@ def check_conversion(job: Job) -> Job:
     """
     if job.loaded.facts.format != "onnx" or job.loaded.path is None:
         return job
-    found = compare_with_onnxruntime(job.loaded.path, job.loaded.model, job.feeds(job.ids[:2]))
+    found = compare_with_onnxruntime(job.loaded.path, job.reference, job.feeds(job.ids[:2]))
     return replace(job, warnings=(*job.warnings, *found))

@@ -143,7 +143,7 @@ def _remembered(store: str | Path, resume: bool, job: Job, built: Int8Model) -> 
 def _timed(job: Job, built: Int8Model) -> Speed:
     feeds = job.feeds(job.ids[:4])
     return measure_speed(
-        job.loaded.model,
+        job.reference,
         built.model,
         feeds,
         precision=job.settings.float_precision or "f32",

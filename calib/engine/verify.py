@@ -47,7 +47,8 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
     feeds = job.feeds((job.held or job.ids)[:CHECKED])
 
     def verify(path: Path) -> None:
-        check_written(path, model, feeds, report.model.name, plan if built else None)
+        expected = built.model if built else job.reference
+        check_written(path, expected, feeds, report.model.name, plan if built else None)
 
     report = report.model_copy(update={"stages": list(stages)})
     return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify)
@@ -62,7 +63,7 @@ def check_written(
 
     Args:
         path: Of the written model.
-        model: What was written.
+        model: What was written; for an FP32 model the one that was read.
         feeds: A few samples.
         name: Of the model, for messages.
         plan: What is quantized in it; None for an FP32 model, which has no simulation.

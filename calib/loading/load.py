@@ -43,6 +43,9 @@ class Loaded:
 
     Attributes:
         model: Private copy, normalized unless it is quantized or weight-compressed already.
+        reference: Private copy of the model as it was read, before any transformation: only operations without a name
+            of their own have one now. Every FP32 output that something is compared with is this model's. It is
+            ``model`` itself if normalization changed nothing, and shares the memory of its constants otherwise.
         facts: Facts of the model for the report.
         rt_info: Sections ``model_info`` and ``calib`` of the file's runtime information, with keys joined by "/".
         fp16_stored: Names of the f32 constants that the file stores in half precision.
@@ -52,6 +55,7 @@ class Loaded:
     """
 
     model: ov.Model
+    reference: ov.Model
     facts: ModelFacts
     rt_info: dict[str, str] = field(default_factory=dict)
     fp16_stored: frozenset[str] = frozenset()
@@ -159,7 +163,8 @@ def _from_memory(model: ov.Model) -> Loaded:
     # The name becomes a file's: a hostile "../../x" must not leave the output folder.
     name = "model" if _COUNTED_MODEL.fullmatch(name) else _NOT_IN_A_FILE_NAME.sub("_", name).strip("._") or "model"
     loaded = _describe(model, name, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
-    loaded.model.set_friendly_name(name)
+    for one in (loaded.model, loaded.reference):
+        one.set_friendly_name(name)
     with tempfile.TemporaryDirectory(prefix="calib-") as folder:
         xml = Path(folder, "model.xml")
         save_model(loaded.model, xml, fp16_constants=loaded.fp16_stored)
@@ -220,6 +225,7 @@ def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], pat
     quantized, compressed = _quantization(raw)
     try:
         normal = normalize(raw, invented, rewrite=not (quantized or compressed))
+        reference = normalize(raw, invented, rewrite=False).model if normal.changed else normal.model
         inputs, outputs = ([_tensor(port) for port in side] for side in (normal.model.inputs, normal.model.outputs))
     except (RuntimeError, ValueError) as error:
         notice_memory(error)
@@ -234,7 +240,7 @@ def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], pat
         normalization=normal.sentences,
         preprocessing=describe_preprocessing(rt_info, input_specs(normal.model)),
     )
-    return Loaded(normal.model, facts, rt_info, normal.fp16_stored, path, quantized, compressed)
+    return Loaded(normal.model, reference, facts, rt_info, normal.fp16_stored, path, quantized, compressed)
 
 
 def _tensor(port: ov.Output) -> TensorFacts:

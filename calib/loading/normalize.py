@@ -22,7 +22,7 @@ import numpy as np
 
 from calib.errors import ModelError
 from calib.graph.view import bodies, replace_readers
-from calib.runtime.session import ov, values_of
+from calib.runtime.session import attributes_of, ov, values_of
 
 # From this size on a constant that was half precision in the file stays so, even where fusing changed its values;
 # below it (biases, scales) single precision costs nothing and rounding would.
@@ -46,11 +46,13 @@ class Normalized:
         sentences: Description of what was changed, for the report; empty if nothing was.
         fp16_stored: Names of the f32 constants that the file stores in half precision. All their values are
             representable in it, so they can be stored that way again.
+        changed: Whether any operation, connection or constant is another one than before; False if only names are.
     """
 
     model: ov.Model
     sentences: list[str]
     fp16_stored: frozenset[str]
+    changed: bool
 
 
 def apply_common_transformations(model: ov.Model) -> None:
@@ -122,9 +124,11 @@ def normalize(
     origins = mark(clone, invented)
     if not rewrite:
         restore(clone, origins)
-        return Normalized(clone, [], frozenset())
+        return Normalized(clone, [], frozenset(), changed=False)
+    wiring = _wiring(clone)
     apply_common_transformations(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
+    changed = _wiring(clone) != wiring
     restore(clone, origins)
     _forget_fused_names(clone)
     sentences = _describe(before, _histogram(clone), origins)
@@ -133,7 +137,21 @@ def normalize(
             f"{rounded} constants that are stored in half precision changed when operations were fused into them; "
             "they were rounded to half precision again"
         )
-    return Normalized(clone, sentences, frozenset(node.get_friendly_name() for node in fp16))
+    return Normalized(clone, sentences, frozenset(node.get_friendly_name() for node in fp16), changed)
+
+
+def _wiring(model: ov.Model) -> dict[str, tuple[object, ...]]:
+    """Return what each operation is and reads, by its name: equal for two models that compute the same by design.
+
+    A Constant is known by the memory of its values, which clones of a model share.
+    """
+    found: dict[str, tuple[object, ...]] = {}
+    for _, nodes in walk(model):
+        for node in nodes:
+            own = values_of(node).ctypes.data if node.get_type_name() == "Constant" else str(attributes_of(node))
+            read = tuple((value.get_node().get_friendly_name(), value.get_index()) for value in node.input_values())
+            found[node.get_friendly_name()] = (node.get_type_name(), own, read)
+    return found
 
 
 def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tuple[list[ov.Node], int]:

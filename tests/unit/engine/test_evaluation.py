@@ -12,7 +12,9 @@ from trust_fixtures.tiny import convnet, images
 from calib.engine.evaluation import SampleEvaluator, WholeSetEvaluator, evaluated, open_evaluator
 from calib.engine.job import Job, prepare
 from calib.errors import UsageError
-from calib.runtime.session import F32, Session
+from calib.loading import normalize
+from calib.runtime.session import F32, Session, ov
+from calib.samples.feed import arrays_of
 
 
 def job(**settings: Any) -> Job:
@@ -129,3 +131,24 @@ def test_one_model_is_evaluated_with_its_interval():
     assert found.value == 0.5 and found.samples == 6 and found.precision == "f32"
     half = 1.96 * np.std([1, 1, 1, 0, 0, 0], ddof=1) / 6**0.5
     assert found.interval == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_fp32_is_measured_on_the_file_and_not_on_what_was_made_of_it(monkeypatch):
+    def negate(model: ov.Model) -> None:
+        """Transform a model into another function, as a fault of OpenVINO's would."""
+        for result in model.get_results():
+            tensor = result.input_value(0)
+            names, result_tensor = tensor.get_names(), ov.opset13.negative(tensor).output(0)
+            tensor.get_tensor().set_names(set())
+            result_tensor.get_tensor().set_names(names)
+            result.input(0).replace_source_output(result_tensor)
+
+    exact = Session(convnet())
+    monkeypatch.setattr(normalize, "apply_common_transformations", negate)
+    evaluator = by_sample(list(images(6)), metric="relative-l2")
+    assert evaluator.job.reference is not evaluator.job.loaded.model
+    for sample in evaluator.dataset.load(evaluator.ids):
+        np.testing.assert_array_equal(evaluator.references[sample.id][0], exact(arrays_of(sample))[0])
+    assert [row[0] for row in by_sample(labelled(), metric="top-1").baseline()[0]] == [1.0] * 6
+    run = job(metric="top-1")
+    assert evaluated(run, open_evaluator(run, labelled()), "f32").value == 1.0

@@ -168,6 +168,38 @@ def test_an_onnx_file_keeps_its_names_and_both_forms_of_it_are_one(tmp_path):
         np.testing.assert_allclose(Session(loaded.model)([x])[0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_reference_is_the_file_before_any_transformation(tmp_path):
+    path = tmp_path / "net.onnx"
+    _save_onnx(path)
+    loaded = load_model(path)
+    types = [[node.get_type_name() for node in model.get_ops()] for model in (loaded.reference, loaded.model)]
+    assert types[0].count("BatchNormInference") == 2 and "BatchNormInference" not in types[1]
+    names = [[node.get_friendly_name() for node in model.get_ops()] for model in (loaded.reference, loaded.model)]
+    assert not any(name.startswith("\x1f") for name in (*names[0], *names[1]))
+    again = load_model(path).reference
+    assert [node.get_friendly_name() for node in again.get_ops()] == names[0]
+
+
+def test_a_file_that_is_normal_already_is_its_own_reference(ir, fp16_ir):
+    loaded = load_model(ir)
+    assert loaded.reference is loaded.model
+    half = load_model(fp16_ir)
+    assert half.reference is not half.model
+    assert [node.get_type_name() for node in half.reference.get_ops()].count("Convert") == 2
+
+
+def test_a_reference_shares_the_memory_of_its_constants(tmp_path):
+    path = tmp_path / "net.onnx"
+    _save_onnx(path)
+    raw = ov.Core().read_model(path)
+    loaded = load_model(raw)
+    own, read = (
+        {node.data.ctypes.data for node in model.get_ops() if node.get_type_name() == "Constant"}
+        for model in (loaded.reference, raw)
+    )
+    assert own == read
+
+
 def test_half_precision_constants_are_folded_and_stored_in_half_precision_again(fp16_ir, tmp_path):
     loaded = load_model(fp16_ir)
     assert "Convert" not in {node.get_type_name() for node in loaded.model.get_ops()}
