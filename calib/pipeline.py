@@ -28,8 +28,8 @@ from calib.values.version import __version__
 
 
 def quantize(
-    model: str | Path | ov.Model,
-    calibration: Any,
+    model: str | Path | ov.Model | None = None,
+    calibration: Any = None,
     *,
     validation: Any = None,
     plan: str | Path | QuantizationPlan | None = None,
@@ -45,7 +45,8 @@ def quantize(
     """Quantize a model to INT8, within an accuracy budget if there is one.
 
     Args:
-        model: Path of an IR or ONNX file, or a model in memory, which is not edited.
+        model: Path of an IR or ONNX file, or a model in memory, which is not edited; by default the one that ``config``
+            names, as for the calibration and validation samples.
         calibration: Calibration samples: a DATA string, or an iterable that can be read more than once. A sample is an
             array, a tuple in input order or a dict by input name; for a model with one input a pair is (feed, target).
         validation: Validation samples in the same form, with targets if the metric needs them; the calibration samples
@@ -54,7 +55,7 @@ def quantize(
         statistics: Path of an .npz file to read the statistics from, or to write them to if it does not exist.
         store: Path of an SQLite file for the results of the search, so that it can be resumed.
         resume: Whether to continue from the results in ``store``.
-        config: Path of a YAML or JSON file of settings.
+        config: Path of a YAML or JSON file of settings, which may also name the model and the data.
         sets: Settings as ``"key=value"``; they override the file and are overridden by ``settings``.
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is given as an
             argument but not if ``config`` names it.
@@ -66,7 +67,8 @@ def quantize(
     """
     clock = Clock(progress)
     with clock("load"):
-        job = prepare(model, calibration, flags=settings, sets=sets, config=config, allow_python=allow_python)
+        asked: dict[str, Any] = {"flags": settings, "sets": sets, "config": config, "allow_python": allow_python}
+        job = prepare(model, calibration, validation=validation, calibrates=True, **asked)
         given = read_plan(plan) if isinstance(plan, str | Path) else plan
         placed = place_quantizers(job) if given is None else check_plan(job, given)
         job = check_conversion(job)

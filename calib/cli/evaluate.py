@@ -15,7 +15,7 @@ from calib.values.facts import Evaluation
 
 @click.command(short_help="Measure a model with a metric.")
 @click.argument("model")
-@click.option("--validation", metavar="DATA", required=True, help="Samples with targets, as [format:]PATH[?key=value].")
+@click.option("--validation", metavar="DATA", help="Samples with targets, as [format:]PATH[?key=value].")
 @click.option(
     "--precision",
     type=click.Choice(["f32", "bf16", "default"]),
@@ -29,8 +29,12 @@ from calib.values.facts import Evaluation
 @python_flag
 @json_flag
 @click.pass_context
-def command(ctx: click.Context, model: str, validation: str, metric: str | None, as_json: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context, model: str, validation: str | None, metric: str | None, as_json: bool, **options: Any
+) -> None:
     """Measure MODEL, FP32 or INT8, on a validation dataset."""
+    if validation is None and options["config"] is None:
+        raise click.UsageError("Missing option --validation (or a --config with 'validation:' in it).")
     found = calib.evaluate(model, validation, metric, progress=progress(ctx), **options)
     if as_json:
         print_json(found)

@@ -23,7 +23,8 @@ from calib.cli.options import (
     width,
 )
 from calib.cli.plan_table import plan_lines
-from calib.config import resolve
+from calib.config import read_document, resolve
+from calib.config.run_inputs import RunInputs, run_inputs
 from calib.errors import CalibError
 from calib.report.escape import printable
 from calib.report.html import FILE_NAME as HTML_NAME
@@ -37,7 +38,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 
 
 @click.command(short_help="Quantize a model to INT8 under an accuracy budget.")
-@click.argument("model")
+@click.argument("model", required=False)
 @click.option(
     "--calibration", metavar="DATA", help="Samples to calibrate with, as [format:]PATH[?key=value]; see 'calib data'."
 )
@@ -63,7 +64,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 @click.pass_context
 def command(
     ctx: click.Context,
-    model: str,
+    model: str | None,
     calibration: str | None,
     output: str | None,
     page: bool,
@@ -76,12 +77,17 @@ def command(
     The exit code is 3 if the accuracy budget or the required speed-up was missed; the best model is written even so.
     """
     given = typed(ctx, options)
+    named = run_inputs(read_document(given["config"])) if "config" in given else RunInputs()
+    model, output = model or named.model, output or named.output
+    if not model:
+        raise click.UsageError("Missing argument MODEL (or a --config with 'model:' in it).")
     if dry_run:
         _dry_run(model, calibration, as_json, given)
         return
-    if missing := [flag for flag, value in (("--calibration", calibration), ("--output", output)) if not value]:
-        raise click.UsageError(f"Missing option {' and '.join(missing)} (or give --dry-run).")
-    report = run(ctx, model, str(calibration), str(output), page, as_json, _timed_unless_told(given))
+    wanted = (("--calibration", calibration or named.calibration), ("--output", output))
+    if missing := [flag for flag, value in wanted if not value]:
+        raise click.UsageError(f"Missing option {' and '.join(missing)} (or a --config that names it, or --dry-run).")
+    report = run(ctx, model, calibration, output, page, as_json, _timed_unless_told(given))
     if report.accuracy and "interrupted" in report.accuracy.stopped:
         remark(ctx, "interrupted: this is the best model found so far; continue with --resume")
         ctx.exit(INTERRUPTED)
@@ -99,7 +105,13 @@ def _timed_unless_told(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(
-    ctx: click.Context, model: str, calibration: str, output: str, page: bool, as_json: bool, given: dict[str, Any]
+    ctx: click.Context,
+    model: str,
+    calibration: str | None,
+    output: str,
+    page: bool,
+    as_json: bool,
+    given: dict[str, Any],
 ) -> Report:
     """Quantize, write the folder and print the result; ``given`` holds further arguments of ``calib.quantize``."""
     from calib.engine.result import check_output

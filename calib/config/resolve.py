@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from calib.config.document import Document, Place, parse_yaml, read_document
+from calib.config.run_inputs import MEANING, RunInputs, input_mistakes, run_inputs
 from calib.config.settings import Preprocessing, Settings, preprocessing_blocks
 from calib.errors import ConfigError
 from calib.values.facts import SettingFacts
@@ -30,12 +31,14 @@ class Resolved:
         origins: Mapping from dotted key to "flag", "--set", "--config FILE" or "rt_info"; keys not in it have defaults.
         places: Mapping from dotted key to file, line and key, for values of the config file that nothing overrides.
         notes: Values of rt_info that were ignored, one sentence each.
+        inputs: Model, data and output that the config file names.
     """
 
     settings: Settings
     origins: dict[str, str]
     places: dict[str, str]
     notes: tuple[str, ...] = ()
+    inputs: RunInputs = field(default_factory=RunInputs)
 
     def facts(self) -> list[SettingFacts]:
         """Return every setting with its value and origin for the report."""
@@ -79,11 +82,16 @@ def resolve(
     """
     given, notes = _from_rt_info(rt_info or {})
     mistakes: list[_Mistake] = []
+    inputs = RunInputs()
     if config is not None:
         document = read_document(config)
         if document.data is not None and not isinstance(document.data, Mapping):
             raise ConfigError(document.source, ["must be a mapping of settings to values"])
-        given |= _leaves(document.data or {}, f"--config {config}", document)
+        for place, rule in input_mistakes(document):
+            mistakes.append(_Mistake(f"{document.where(place)}: {rule}", document, document.lines.get(place, 0)))
+        inputs = run_inputs(document)
+        settings_given = {key: value for key, value in (document.data or {}).items() if key not in MEANING}
+        given |= _leaves(settings_given, f"--config {config}", document)
     for text in sets:
         try:
             given |= _from_set(text)
@@ -92,13 +100,13 @@ def resolve(
     given |= _leaves({key: value for key, value in (flags or {}).items() if value is not None}, "flag")
     settings = None
     try:
-        settings = Settings(**_nested({key: one.value for key, one in given.items()}))
+        settings = Settings(**nested({key: one.value for key, one in given.items()}))
     except ValidationError as error:
         mistakes += [_mistake(dict(one), given) for one in error.errors(include_url=False)]
     if settings is None or mistakes:
         raise _config_error(mistakes)
     places = {key: f"{one.document.source}: {one.where(())}" for key, one in given.items() if one.document}
-    return Resolved(settings, {key: one.origin for key, one in given.items()}, places, notes)
+    return Resolved(settings, {key: one.origin for key, one in given.items()}, places, notes, inputs)
 
 
 def plain_value(value: Any) -> Any:
@@ -123,13 +131,13 @@ def _leaves(data: Mapping[str, Any], origin: str = "", document: Document | None
             fields = (
                 {f: getattr(block, f) for f in block.model_fields_set} if isinstance(block, Preprocessing) else block
             )
-            for field, inner in fields.items():
-                place = (key, field) if alone else (key, name, field)
-                found[f"{key}.{name}.{field}" if name else f"{key}.{field}"] = _Given(inner, origin, place, document)
+            for part, inner in fields.items():
+                place = (key, part) if alone else (key, name, part)
+                found[f"{key}.{name}.{part}" if name else f"{key}.{part}"] = _Given(inner, origin, place, document)
     return found
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Undo the flattening. The field is the last part of a key, because input names may contain dots."""
     nested: dict[str, Any] = {}
     for key, value in values.items():
@@ -161,7 +169,7 @@ def _from_rt_info(rt_info: Mapping[str, Any]) -> tuple[dict[str, _Given], tuple[
             notes.append(f"rt_info sets {key!r}, which a model file may not; it is ignored")
             continue
         try:
-            Settings(**_nested({key: given.value}))
+            Settings(**nested({key: given.value}))
         except ValidationError as error:
             notes.append(f"rt_info is ignored: {_mistake(dict(error.errors()[0]), {key: given}).text}")
         else:
@@ -191,7 +199,7 @@ def _mistake(error: dict[str, Any], given: Mapping[str, _Given]) -> _Mistake:
 
 def _suggestion(place: Place) -> str:
     """Return the nearest existing name, or all names."""
-    names = list(Preprocessing.model_fields if len(place) > 1 else Settings.model_fields)
+    names = list(Preprocessing.model_fields) if len(place) > 1 else [*Settings.model_fields, *MEANING]
     near = difflib.get_close_matches(str(place[len(place) - 1]), names, 1)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.json_schema import WithJsonSchema
 
 from calib.config.efforts import EFFORTS, described
+from calib.config.run_inputs import MEANING
 
 if TYPE_CHECKING:
     from calib.samples.preprocess import Preprocess
@@ -412,13 +413,15 @@ def preprocessing_blocks(value: Any) -> Any:
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a config file (draft 2020-12) with all choices."""
+    """Return the JSON Schema of a config file (draft 2020-12): the inputs of a run, and settings with all choices."""
     schema = Settings.model_json_schema()
     by_name = schema["properties"]["preprocessing"]
     by_name["anyOf"] = [
         {"$ref": "#/$defs/Preprocessing"},
         {k: by_name.pop(k) for k in ("additionalProperties", "type")},
     ]
+    texts = {key: {"description": text, "type": "string", "minLength": 1} for key, text in MEANING.items()}
+    schema["properties"] = texts | schema["properties"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "calib config"}
 
 

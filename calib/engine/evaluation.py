@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy.baseline import BaselineMetric, MarginMetric
-from calib.engine.job import Job, open_samples
+from calib.engine.job import Job, open_samples, require_allowed
 from calib.errors import CalibError, UsageError
 from calib.loading.inputs import ShapeCheck
 from calib.loading.load import input_specs
@@ -197,6 +197,9 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
         MetricError: There is no such metric, or it does not fit the outputs.
     """
     metric = job.settings.metric
+    if validation is None and job.resolved.inputs.validation:
+        validation = job.resolved.inputs.validation
+        require_allowed(validation, job.allow_python)
     if validation is None and metric is None and job.settings.max_drop is None:
         return None
     outputs = [(_shape(port), np.dtype(port.get_element_type().to_dtype())) for port in job.loaded.model.outputs]

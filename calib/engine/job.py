@@ -8,24 +8,27 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from calib.config import Resolved, Settings, resolve
 from calib.config.efforts import EFFORTS, Effort
-from calib.errors import DataError, ModelError
+from calib.config.run_inputs import RunInputs
+from calib.errors import DataError, ModelError, UsageError
 from calib.graph.view import GraphView
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing
 from calib.loading.load import Loaded, input_specs, load_model, require_float
 from calib.loading.onnx_check import compare_with_onnxruntime
 from calib.progress import Progress, Stage, silent
+from calib.python_object import refusal
 from calib.runtime.session import ov
 from calib.samples.content import split_ids
 from calib.samples.feed import Arrays, arrays_of
 from calib.samples.open import InMemory, open_dataset
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Sample
+from calib.samples.source import absolute
 from calib.values.facts import StageFacts
 
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
@@ -60,6 +63,7 @@ class Job:
         warnings: Sentences for the report.
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is an argument
             but not if the config file names it.
+        inputs: Model and data as text with absolute paths; empty where a Python object was given.
     """
 
     loaded: Loaded
@@ -71,6 +75,7 @@ class Job:
     host: Preprocess | None = None
     warnings: tuple[str, ...] = ()
     allow_python: bool | None = None
+    inputs: RunInputs = field(default_factory=RunInputs)
 
     @property
     def settings(self) -> Settings:
@@ -127,21 +132,42 @@ class CalibrationFeeds:
 
 
 def prepare(
-    model: str | Path | ov.Model,
+    model: str | Path | ov.Model | None,
     calibration: Any,
     *,
     flags: Mapping[str, Any],
     sets: Sequence[str] = (),
     config: str | Path | None = None,
+    validation: Any = None,
     need_float: bool = True,
+    calibrates: bool = False,
     allow_python: bool | None = None,
 ) -> Job:
     """Load the model and check settings and data.
 
+    Args:
+        model: Model; None for the one that the config file names.
+        calibration: Calibration samples; None for none, or for those that the config file names if it ``calibrates``.
+        flags: Settings by name.
+        sets: Settings as "key=value".
+        config: Path of a file of settings.
+        validation: Validation samples, which are only noted here.
+        need_float: Whether a quantized model is refused.
+        calibrates: Whether there have to be calibration samples.
+        allow_python: Whether ``python:module:function`` may run.
+
     Raises:
         CalibError: Anything is wrong with any of them.
     """
-    resolve(flags, sets, config)  # mistakes in settings come before the cost of reading a model
+    inputs = resolve(flags, sets, config).inputs  # mistakes in settings come before the cost of reading a model
+    if model is None and not inputs.model:
+        raise UsageError("there is no model: give the path of an IR or ONNX file, or a config file with 'model:' in it")
+    if calibrates and calibration is None:
+        if not inputs.calibration:
+            raise UsageError("there is no calibration data: give samples, or a config file with 'calibration:' in it")
+        calibration = inputs.calibration
+        require_allowed(calibration, allow_python)
+    model = inputs.model if model is None else model
     loaded = load_model(model)
     if need_float:
         require_float(loaded)
@@ -150,11 +176,21 @@ def prepare(
     loaded, host, sentences = _preprocessed(loaded, resolved.settings)
     warnings = (*resolved.notes, *doubts)
     view = GraphView(loaded.model)
-    job = Job(loaded, resolved, view, None, host=host, warnings=warnings, allow_python=allow_python)
+    noted = _as_text(model, calibration, inputs.validation if validation is None else validation)
+    job = Job(loaded, resolved, view, None, host=host, warnings=warnings, allow_python=allow_python, inputs=noted)
     if sentences:
         facts = loaded.facts.model_copy(update={"preprocessing": [*loaded.facts.preprocessing, *sentences]})
         job = replace(job, loaded=replace(loaded, facts=facts))
     return job if calibration is None else _with_calibration(job, calibration)
+
+
+def _as_text(model: Any, calibration: Any, validation: Any) -> RunInputs:
+    """Return what was given as text, with absolute paths; nothing where one of them was a Python object."""
+    texts = [os.fspath(one) if isinstance(one, str | os.PathLike) else one for one in (model, calibration, validation)]
+    if not all(isinstance(text, str) for text in texts if text is not None):
+        return RunInputs()
+    model, *data = ["" if text is None else str(text) for text in texts]
+    return RunInputs(str(Path(model).absolute()), *(absolute(text, Path.cwd()) if text else "" for text in data))
 
 
 def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preprocess | None, list[str]]:
@@ -170,6 +206,16 @@ def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preproces
     if loaded.reference is not loaded.model:
         reference = embed(loaded.reference, block.on_host(), specs[0]).model
     return replace(loaded, model=embedded.model, reference=reference), embedded.remaining, embedded.sentences
+
+
+def require_allowed(data: str, allow_python: bool | None) -> None:
+    """Refuse data from a config file that would run code, unless that is allowed.
+
+    Raises:
+        UsageError: It is ``python:module:function`` and may not run.
+    """
+    if data.startswith("python:") and not allow_python:
+        raise UsageError(refusal(data))
 
 
 def open_samples(job: Job, data: Any) -> Dataset:

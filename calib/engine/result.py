@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from calib.config.run_inputs import RunInputs
 from calib.engine.job import NOT_IDENTITY
+from calib.engine.reproduce import JOB_NAME, reproduction
 from calib.errors import ExecutionError, OutputError, UsageError
 from calib.loading.ir_file import save_model
 from calib.report.json_report import FILE_NAME, write_report
@@ -36,11 +38,13 @@ class Result:
     fp16_stored: frozenset[str] = frozenset()
     source: Path | None = None
     verify: Callable[[Path], None] = field(default=lambda path: None, repr=False)
+    inputs: RunInputs = field(default_factory=RunInputs)
 
     def save(self, folder: str | Path) -> Report:
-        """Write ``<model>.xml``, ``.bin``, ``plan.json`` and ``report.json`` into a folder, the report last.
+        """Write ``<model>.xml``, ``.bin``, ``plan.json``, ``job.yaml`` and then ``report.json`` into a folder.
 
-        The files are first written to a temporary folder beside it and checked: the model loaded from there must give
+        ``job.yaml`` is the run itself, for ``calib quantize --config``; there is none if model or samples were Python
+        objects. The files are first written to a temporary folder and checked: the model loaded from there must give
         the outputs of the model in memory. A folder without report.json is incomplete.
 
         Raises:
@@ -58,12 +62,16 @@ class Result:
             self.verify(temporary / f"{name}.xml")
             size = (temporary / f"{name}.bin").stat().st_size
             facts = self.report.model.model_copy(update={"bytes_after": size})
-            report = self.report.model_copy(update={"model": facts})
+            how = reproduction(self.report, self.inputs)
+            report = self.report.model_copy(update={"model": facts, "reproduce": how})
+            if how is not None:
+                (temporary / JOB_NAME).write_text(how.config, encoding="utf-8")
             (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")
             write_report(report, temporary)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / FILE_NAME).unlink(missing_ok=True)
-            for part in (f"{name}.bin", f"{name}.xml", PLAN_NAME, FILE_NAME):
+            for stale in (FILE_NAME, JOB_NAME):
+                (folder / stale).unlink(missing_ok=True)
+            for part in (f"{name}.bin", f"{name}.xml", PLAN_NAME, *([JOB_NAME] if how else []), FILE_NAME):
                 os.replace(temporary / part, folder / part)
         except OSError as error:
             raise OutputError(

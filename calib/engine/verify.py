@@ -51,7 +51,7 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
         check_written(path, expected, feeds, report.model.name, plan if built else None)
 
     report = report.model_copy(update={"stages": list(stages)})
-    return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify)
+    return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify, job.inputs)
 
 
 def check_written(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from calib.report import digest, numbers
 from calib.report.console import pad, paint, rule, table, wrap
 from calib.report.escape import columns_of, printable, shorten
@@ -25,7 +27,7 @@ def render_text(report: Report, width: int = 100, color: bool = False) -> str:
     lines = [*_headline(report, width, color), ""]
     for fact in digest.facts(report):
         lines += _fact(fact, width, color)
-    for section in (_floating, _slower, _corrections, _candidates, _search, _notes):
+    for section in (_floating, _slower, _corrections, _candidates, _search, _notes, _reproduce):
         if part := section(report, width, color):
             lines += ["", *part]
     return "\n".join(lines) + "\n"
@@ -121,6 +123,19 @@ def _notes(report: Report, width: int, color: bool) -> list[str]:
         first, *rest = wrap(note, width - 4)
         lines += [f"{paint('▪', 'warning', color)} {first}", *("  " + line for line in rest)]
     return [rule("to know", width, color), *_indent(lines)] if lines else []
+
+
+def _reproduce(report: Report, width: int, color: bool) -> list[str]:
+    if report.reproduce is None:
+        return []
+    lines = [""]
+    for word in shlex.split(report.reproduce.command):
+        quoted = printable(shlex.quote(word))
+        if lines[-1] and len(lines[-1]) + len(quoted) > width - 5:
+            lines[-1] += " \\"  # a shell joins the lines again
+            lines.append(" ")
+        lines[-1] += f" {quoted}" if lines[-1] else quoted
+    return [rule("to reproduce", width, color), *_indent(lines)]
 
 
 def _indent(lines: list[str]) -> list[str]:

@@ -83,6 +83,14 @@ def parse_source(
     return Source(text, name, place, options, tuple(inputs), base, preprocess)
 
 
+def absolute(text: str, folder: Path) -> str:
+    """Return a DATA argument whose path, relative to ``folder``, is made absolute; ``python:`` names a module."""
+    name, colon, rest = text.partition(":")
+    if not colon or name not in FORMATS:
+        name, colon, rest = "", "", text
+    return text if name == "python" or not rest else f"{name}{colon}{folder / Path(rest).expanduser()}"
+
+
 def _guess(text: str, path: Path) -> str:
     if not path.exists():
         raise DataError(f"{text}: no such file or folder: {path}. A DATA argument is [format:]PATH[?key=value&…]")

@@ -248,6 +248,14 @@ class StageFacts(Frozen):
     cpu: float = Field(description="CPU time of the process in seconds")
 
 
+class ReproduceFacts(Frozen):
+    """How to repeat the run."""
+
+    config: str = Field(description="Config file of the whole run, which is written as job.yaml beside the model")
+    command: str = Field(description="Command line that does the same, for a POSIX shell")
+    python: str = Field(description="Python program that does the same")
+
+
 class Report(Frozen):
     """Everything a run found and decided; the content of report.json."""
 
@@ -283,6 +291,9 @@ class Report(Frozen):
     )
     stages: list[StageFacts] = Field(default=[], description="Time of each stage of the run")
     warnings: list[str] = Field(default=[], description="Warnings, one sentence or more each")
+    reproduce: ReproduceFacts | None = Field(
+        default=None, description="How to repeat the run; null if the model or the samples were Python objects"
+    )
 
 
 class Inspection(Frozen):

@@ -17,10 +17,12 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import calib
+from calib.config.run_inputs import RunInputs
 from calib.errors import CalibError, StatisticsError
 from calib.progress import Progress, Stage
 from calib.report.html import FILE_NAME as PAGE
@@ -71,6 +73,8 @@ def quantize(task: Task, progress: Progress) -> Report:
         print(f"what is shared can't be used: {error}", file=sys.stderr, flush=True)
         given = {name: value for name, value in given.items() if name not in ("store", "resume")}
         result = calib.quantize(model, job.calibration, progress=progress, **given)
+    if is_url(job.model):  # the copy that was calibrated is gone afterwards
+        result = replace(result, inputs=RunInputs())
     return result.save(Path(task.folder) / RESULT)
 
 

@@ -22,8 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import calib.engine.accuracy_control
+import calib.engine.baseline
 import calib.engine.building
+import calib.engine.candidates
 import calib.engine.correcting
 import calib.engine.evaluation
 import calib.engine.report
@@ -39,6 +40,7 @@ from calib.zoo.task import Task
 # stage → a step in its midst; the other stages tell of their steps themselves
 STEPS = {
     "load": (calib.pipeline, "open_evaluator"),
+    "baseline": (calib.engine.baseline, "check_baseline"),
     "equalize": (calib.engine.correcting, "rescale"),
     "insert": (calib.engine.building, "executed_layers"),
     "speed": (calib.engine.speedup, "measure_speed"),
@@ -82,7 +84,7 @@ def main(faults: str, task_file: str) -> int:
     _then(calib.engine.correcting, "collect", lambda: _count("statistics"))
     _then(calib.engine.evaluation.SampleEvaluator, "baseline", lambda: _count("baseline"))
     calib.engine.speedup.measure_speed = _speed
-    calib.engine.accuracy_control.time_models = _times
+    calib.engine.candidates.time_models = _times
     for stage, (module, name) in STEPS.items():
         _then(module, name, lambda stage=stage: reached(f"in {stage}"))
     _then(worker, "quantize", lambda: reached("saved"))

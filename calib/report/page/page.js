@@ -29,6 +29,19 @@
     if (!name) await drawChart(place);
     else if (!place.hasChildNodes()) new calibTables.Grid(place, block(`table-${name}`), name === "layers" ? openLayer : null);
   };
+  // Clipboards need a secure context; a selection that is copied the old way works everywhere else.
+  const copy = async (button) => {
+    const text = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+    } catch {
+      getSelection().selectAllChildren(text);
+      document.execCommand("copy");
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  };
+  for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
   const pause = () => new Promise((done) => setTimeout(done));
   const inSight = (place) => place.getBoundingClientRect().top < 1.5 * window.innerHeight && place.clientWidth > 0;
   // For tests and measurements.

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from calib.config import Preprocessing, Settings, json_schema, parse_duration, parse_memory
+from calib.config.run_inputs import MEANING
 from calib.metrics import METRICS
 from calib.ranges import ESTIMATORS
 
@@ -123,7 +124,7 @@ def test_preprocessing_becomes_what_samples_apply():
 
 def test_the_json_schema_holds_every_setting_with_its_meaning_and_choices():
     schema = json.loads(json.dumps(json_schema()))
-    assert set(schema["properties"]) == set(Settings.model_fields)
+    assert set(schema["properties"]) == set(Settings.model_fields) | set(MEANING)
     assert all(entry.get("description") for entry in schema["properties"].values())
     assert schema["properties"]["estimator"]["enum"] == list(ESTIMATORS)
     assert schema["additionalProperties"] is False

@@ -1,0 +1,80 @@
+"""Write down a run so that it can be repeated: as a config file, a command line and Python."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from calib.config.resolve import nested
+from calib.config.run_inputs import RunInputs
+from calib.values.facts import Report, ReproduceFacts
+
+JOB_NAME = "job.yaml"  # what ``calib quantize --config`` reads
+
+# Settings with a flag of their own in 'calib quantize'; others are given with --set.
+FLAGS = ("metric", "max_drop", "drop", "effort", "estimator", "samples", "target", "threads", "time_limit")
+FROM_THE_MODEL = ("default", "rt_info")  # origins of settings that the next run finds by itself
+
+
+def reproduction(report: Report, inputs: RunInputs) -> ReproduceFacts | None:
+    """Return how to repeat a run; None if its model or samples were Python objects.
+
+    The config file writes to the folder that it is in, the other two to a new one in the current folder.
+
+    Args:
+        report: Report of the run, with its settings.
+        inputs: Model and data as text; empty for Python objects.
+    """
+    if not inputs.model or not inputs.calibration:
+        return None
+    settings = {fact.key: fact.value for fact in report.settings if fact.origin not in FROM_THE_MODEL}
+    named = {key: text for key, text in asdict(replace(inputs, output=f"{report.model.name}-int8")).items() if text}
+    return ReproduceFacts(
+        config=_yaml(named | {"output": "."} | nested(settings)),
+        command=_command(named, settings),
+        python=_python(named, settings),
+    )
+
+
+def _yaml(data: Mapping[str, Any]) -> str:
+    yaml = YAML()
+    yaml.width = 1 << 16  # a folded line would not be the same text in every editor
+    stream = io.StringIO()
+    yaml.dump(dict(data), stream)
+    return stream.getvalue()
+
+
+def _command(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    words = ["calib", "quantize", inputs["model"]]
+    for key in ("calibration", "validation", "output"):
+        words += [f"--{key}", inputs[key]] if key in inputs else []
+    for key, value in settings.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        if key == "higher_is_better":
+            words.append("--higher-is-better" if value else "--lower-is-better")
+        elif key == "speed":
+            words.append("--speed" if value else "--no-speed")
+        elif key == "ignore":
+            words += [word for pattern in value for word in ("--ignore", pattern)]
+        elif key in FLAGS:
+            words += [f"--{key.replace('_', '-')}", text]
+        else:
+            words += ["--set", f"{key}={text}"]
+    return shlex.join(words)
+
+
+def _python(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    given = {key: inputs[key] for key in ("validation",) if key in inputs} | nested(settings)
+    arguments = [
+        repr(inputs["model"]),
+        repr(inputs["calibration"]),
+        *(f"{key}={value!r}" for key, value in given.items()),
+    ]
+    lines = "".join(f"    {argument},\n" for argument in arguments)
+    return f"import calib\n\nresult = calib.quantize(\n{lines})\nresult.save({inputs['output']!r})\n"
