@@ -186,11 +186,11 @@ def prepare(
 
 def _as_text(model: Any, calibration: Any, validation: Any) -> RunInputs:
     """Return what was given as text, with absolute paths; nothing where one of them was a Python object."""
-    texts = [os.fspath(one) if isinstance(one, str | os.PathLike) else one for one in (model, calibration, validation)]
-    if not all(isinstance(text, str) for text in texts if text is not None):
+    given = (model, calibration, validation)
+    if not all(one is None or isinstance(one, str | os.PathLike) for one in given):
         return RunInputs()
-    model, *data = ["" if text is None else str(text) for text in texts]
-    return RunInputs(str(Path(model).absolute()), *(absolute(text, Path.cwd()) if text else "" for text in data))
+    path, *data = ("" if one is None else str(one) for one in given)
+    return RunInputs(str(Path(path).absolute()), *(absolute(text, Path.cwd()) if text else "" for text in data))
 
 
 def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preprocess | None, list[str]]:

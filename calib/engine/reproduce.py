@@ -43,7 +43,7 @@ def reproduction(report: Report, inputs: RunInputs) -> ReproduceFacts | None:
 
 
 def _yaml(data: Mapping[str, Any]) -> str:
-    yaml = YAML()
+    yaml: Any = YAML()
     yaml.width = 1 << 16  # a folded line would not be the same text in every editor
     stream = io.StringIO()
     yaml.dump(dict(data), stream)

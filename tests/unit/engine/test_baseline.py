@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from calib.engine.baseline import measure_baseline
 from calib.engine.evaluation import open_evaluator
 from calib.engine.job import prepare
 from calib.errors import BaselineError
-from calib.progress import silent
+from calib.progress import Stage, silent
 from calib.runtime.session import Session
 
 
@@ -43,10 +44,10 @@ def stages_until_the_end(**settings: Any) -> list[str]:
     entered: list[str] = []
 
     @contextmanager
-    def progress(name: str, total: int | None = None):
-        entered.append(name)
-        with silent(name, total) as stage:
-            yield stage
+    def progress(stage: str, total: int | None = None) -> Iterator[Stage]:
+        entered.append(stage)
+        with silent(stage, total) as inside:
+            yield inside
 
     with pytest.raises(BaselineError):
         calib.quantize(convnet(), list(images(4)), progress=progress, **settings)
