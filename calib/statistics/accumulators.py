@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +50,31 @@ class ExactSum:
         for number, piece in enumerate(self._pieces):  # small ones first, always in this order
             result += np.ldexp(piece.astype(np.float64), number * _BIN - 150)
         return result
+
+
+class Leaders:
+    """The largest value of each column, the second largest, and the one sample that holds the largest.
+
+    The samples may be added in any order: where two of them share the largest value, no one sample holds it.
+
+    Attributes:
+        first: Largest values, ``(size,)``; -inf where there was none.
+        second: Second largest values, of other samples, ``(size,)``.
+        names: Name of the sample with the largest value, ``(size,)``; "" where several share it.
+    """
+
+    def __init__(self, size: int):
+        self.first = np.full(size, -np.inf, np.float32)
+        self.second = np.full(size, -np.inf, np.float32)
+        self.names: NDArray[Any] = np.full(size, "", object)
+
+    def add(self, rows: NDArray[np.float32], names: Sequence[str]) -> None:
+        """Add the values of samples, ``(samples, size)``, with the name of each; -inf for no value."""
+        everything = np.concatenate([[self.second, self.first], rows])
+        holders = np.array(["", "", *names], object)[everything.argmax(axis=0)]
+        holders = np.where(self.first >= rows.max(axis=0, initial=-np.inf), self.names, holders)
+        self.second, self.first = np.partition(everything, -2, axis=0)[-2:]
+        self.names = np.where(self.second < self.first, holders, "")
 
 
 class CodeCounts:

@@ -110,8 +110,9 @@ class _Pass:
     def finished(self, index: int, outputs: list[NDArray[Any]]) -> None:
         """Add a sample that has finished to the totals; one that doesn't look finite is kept for ``check_suspects``."""
         flat = outputs[0]
-        suspects = self._extremes.add(flat)
-        self._counting.add(self._taps, flat, self._running[index][1])
+        (name, _, _), group = self._running[index]
+        suspects = self._extremes.add(flat, name)
+        self._counting.add(self._taps, flat, group)
         if suspects:
             self._suspects.append((index, suspects))
         else:

@@ -15,9 +15,10 @@ from calib.errors import OutputError, StatisticsError
 from calib.values.plan import TensorId
 from calib.values.summary import Histogram, TensorSummary
 
-VERSION = 2
+VERSION = 3
 
-_SCALARS = ("samples", "low", "high", "mean_low", "mean_high", "histogram_samples")
+_SCALARS = ("samples", "low", "high", "mean_low", "mean_high", "next_low", "next_high", "histogram_samples")
+_NAMES = ("low_sample", "high_sample")
 _VECTORS = ("channel_low", "channel_high", "codes", "counts")
 
 
@@ -42,6 +43,8 @@ def save_summaries(path: str | Path, summaries: Mapping[TensorId, TensorSummary]
     for name in _SCALARS:
         kind = np.int64 if "samples" in name else np.float64
         arrays[name] = np.array([getattr(summary, name) for summary in ordered], kind)
+    for name in _NAMES:
+        arrays[name] = np.array([getattr(summary, name) for summary in ordered], np.str_)
     for name in _VECTORS:
         found = [_vector(summary, name) for summary in ordered]
         arrays[f"{name}_sizes"] = np.array([-1 if part is None else len(part) for part in found], np.int64)
@@ -111,4 +114,5 @@ def _summaries(arrays: Mapping[str, NDArray[Any]]) -> Iterator[TensorSummary]:
         codes, counts = vectors.pop("codes"), vectors.pop("counts")
         histogram = None if codes is None else Histogram(codes.astype(np.uint16), counts.astype(np.int64))
         scalars = {name: arrays[name][index].item() for name in _SCALARS}
-        yield TensorSummary(tensor=TensorId.parse(str(text)), histogram=histogram, **scalars, **vectors)
+        names = {name: str(arrays[name][index]) for name in _NAMES}
+        yield TensorSummary(tensor=TensorId.parse(str(text)), histogram=histogram, **scalars, **names, **vectors)

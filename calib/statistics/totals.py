@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.taps import Kind, Need, Taps
-from calib.statistics.accumulators import CodeCounts, ExactSum
+from calib.statistics.accumulators import CodeCounts, ExactSum, Leaders
 from calib.values.plan import TensorId
 from calib.values.summary import TensorSummary
 
@@ -40,12 +40,15 @@ class Extremes:
         self._highest = np.full(self._high.size, -np.inf, np.float32)
         self._lowest = np.full(self._high.size, np.inf, np.float32)
         self._sums = ExactSum(2 * tensors)  # of highs and lows, in one addition
+        self._leaders = Leaders(2 * tensors)  # of highs and negated lows
+        self._names: list[str] = []  # of the gathered samples
         rows = max(1, min(_ROWS, _BUFFER // len(self._owner)))
         self._buffer = np.empty((rows, len(self._owner)), np.float32)
         self._used = 0
 
-    def add(self, flat: NDArray[np.float32]) -> tuple[int, ...]:
-        """Add a sample; return the ascending indices of tensors whose values may not be finite."""
+    def add(self, flat: NDArray[np.float32], name: str = "") -> tuple[int, ...]:
+        """Add a sample by its id; return the ascending indices of tensors whose values may not be finite."""
+        self._names.append(name)
         row = self._buffer[self._used]
         self._row.read(flat, row)
         self._used += 1
@@ -58,8 +61,8 @@ class Extremes:
 
     def _flush(self) -> None:
         """Add the gathered samples to the totals."""
-        rows = self._buffer[: self._used]
-        self._used = 0
+        rows, names = self._buffer[: self._used], self._names
+        self._used, self._names = 0, []
         if len(rows) == 0:
             return
         high, low, _ = np.split(rows, np.cumsum([self._high.size, self._low.size]), axis=1)
@@ -74,12 +77,16 @@ class Extremes:
         terms = np.concatenate([top, bottom], axis=1)
         counted = np.concatenate([seen, seen], axis=1) & np.isfinite(terms)
         self._sums.add(terms, None if counted.all() else counted)
+        outward = np.concatenate([top, -bottom], axis=1)
+        self._leaders.add(np.where(np.concatenate([seen, seen], axis=1), outward, np.float32(-np.inf)), names)
 
     def summaries(self) -> list[TensorSummary]:
         """Return the summary, without a histogram, of each tensor that held a value in at least one sample."""
         self._flush()
         counts = np.maximum(self._seen, 1)
         mean_high, mean_low = (part / counts for part in np.split(self._sums.total(), 2))
+        next_high, next_low = np.split(self._leaders.second, 2)
+        high_sample, low_sample = np.split(self._leaders.names, 2)
         found = []
         for index, tensor in enumerate(self._taps.tensors):
             if not self._seen[index]:
@@ -95,6 +102,10 @@ class Extremes:
                     mean_high=float(mean_high[index]),
                     channel_low=self._lowest[part].copy() if several else None,
                     channel_high=self._highest[part].copy() if several else None,
+                    high_sample=str(high_sample[index]),
+                    low_sample=str(low_sample[index]),
+                    next_high=float(next_high[index]),
+                    next_low=-float(next_low[index]),
                 )
             )
         return found

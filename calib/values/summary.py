@@ -7,6 +7,7 @@ and merging is order-independent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -74,6 +75,8 @@ class TensorSummary:
         histogram_samples: Number of samples that the histogram was taken from.
         channel_energy: Mean square of the weights that each channel is multiplied with, over all readers, 1 on average,
             ``(channels,)``. It depends on the model and not on the samples, so it is not saved. None if unknown.
+        high_sample, low_sample: Ids of the samples that hold ``high`` and ``low``; "" where several do, or if unknown.
+        next_high, next_low: Extremes over all other samples, -inf and inf where there are none.
     """
 
     tensor: TensorId
@@ -87,6 +90,10 @@ class TensorSummary:
     channel_high: NDArray[np.float32] | None = None
     histogram_samples: int = 0
     channel_energy: NDArray[np.float64] | None = None
+    high_sample: str = ""
+    low_sample: str = ""
+    next_high: float = -math.inf
+    next_low: float = math.inf
 
 
 Summaries = Mapping[TensorId, TensorSummary]

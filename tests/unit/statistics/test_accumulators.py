@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from calib.statistics.accumulators import CodeCounts, ExactSum
+from calib.statistics.accumulators import CodeCounts, ExactSum, Leaders
 from calib.values.summary import Histogram
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -68,3 +68,33 @@ def test_counts_equal_the_histogram_of_all_values_in_any_order(a, b, c):
 def test_both_zeros_are_counted_with_their_sign():
     histogram = counts_of(np.array([0.0, -0.0, 0.0, -1.0], np.float32)).histogram()
     assert dict(zip(histogram.codes.tolist(), histogram.counts.tolist(), strict=True)) == {0: 2, 0x8000: 1, 0xBF80: 1}
+
+
+def leaders_of(rows, names, parts=1) -> Leaders:
+    leaders = Leaders(rows.shape[1])
+    for some, some_names in zip(
+        np.array_split(rows, parts), np.array_split(np.array(names, object), parts), strict=True
+    ):
+        leaders.add(some, list(some_names))
+    return leaders
+
+
+@law
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(2, 12), st.just(3)), elements=st.integers(-3, 3)),
+    st.randoms(use_true_random=False),
+)
+def test_leaders_are_the_two_largest_and_their_one_holder_in_any_order(rows, random):
+    names = [f"s{number}" for number in range(len(rows))]
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    found = leaders_of(rows[order], [names[number] for number in order], 3)
+    for column, values in enumerate(rows.T):
+        second, first = np.sort(values)[-2:]
+        assert (found.first[column], found.second[column]) == (first, second)
+        assert found.names[column] == (names[int(values.argmax())] if first > second else "")
+
+
+def test_a_sample_without_a_value_leads_nothing():
+    found = leaders_of(np.array([[-np.inf, 1], [-np.inf, -np.inf]], np.float32), ["a", "b"])
+    assert found.names.tolist() == ["", "a"] and found.second.tolist() == [-np.inf, -np.inf]

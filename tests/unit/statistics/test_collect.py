@@ -72,6 +72,18 @@ def text(summaries) -> str:
         return repr(summaries)
 
 
+def test_the_samples_that_hold_the_extremes_are_known_and_what_the_others_reach():
+    model, samples = branchy(), feeds(70)  # more than are gathered at a time
+    found = collect(model, need_all(), samples[::-1], streams=2)
+    for name, arrays in values_of(model, TENSORS, samples).items():
+        row, highs, lows = found[TensorId(name)], [x.max() for x in arrays], [x.min() for x in arrays]
+        assert row.high_sample == samples[int(np.argmax(highs))][0]
+        assert row.next_high == sorted(highs)[-2] and row.next_low == sorted(lows)[1]
+        # all samples of a ReLU reach down to 0: no one of them holds that
+        assert row.low_sample == (samples[int(np.argmin(lows))][0] if sorted(lows)[0] < sorted(lows)[1] else "")
+        assert name != "skip" or row.low_sample == ""
+
+
 def test_extremes_are_those_of_numpy_to_the_last_bit():
     model, samples = branchy(), feeds(5)
     found = collect(model, need_all(channels=True), samples, streams=1)

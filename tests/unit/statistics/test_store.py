@@ -22,6 +22,9 @@ FULL = TensorSummary(
     np.array([-1, -2], np.float32),
     np.array([1, 2], np.float32),
     2,
+    high_sample="cats/3.png",
+    next_high=0.05,
+    next_low=-0.1,
 )
 
 
