@@ -99,7 +99,7 @@ def quantize(
         with clock("speed") as stage:
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
-        report = make_report(job, Findings(chosen, summaries, outcome))
+        report = make_report(job, Findings(chosen, summaries, outcome, baseline))
     return make_result(job, outcome.built, report, clock.stages)
 
 

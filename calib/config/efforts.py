@@ -26,7 +26,7 @@ class Effort:
         held_out: Most calibration samples set aside to score candidates, never more than a fifth of all; the more
             candidates there are, the more samples it takes to tell them apart. 0 where nothing is scored.
         equalizes: Whether channels are equalized before statistics are collected.
-        reports_sqnr: Whether the report has the SQNR of layers and outputs, which costs two compilations.
+        reports_layer_sqnr: Whether the report has the SQNR of each layer, which costs two compilations.
     """
 
     does: str
@@ -37,7 +37,7 @@ class Effort:
     samples: int = 0
     held_out: int = 0
     equalizes: bool = False
-    reports_sqnr: bool = False
+    reports_layer_sqnr: bool = False
 
 
 EFFORTS: dict[str, Effort] = {
@@ -55,7 +55,7 @@ EFFORTS: dict[str, Effort] = {
         samples=16,
         held_out=24,
         equalizes=True,
-        reports_sqnr=True,
+        reports_layer_sqnr=True,
     ),
     "thorough": Effort(
         "like balanced, with every estimator, weight rounding for the best two of them and sequential bias correction",
@@ -66,7 +66,7 @@ EFFORTS: dict[str, Effort] = {
         samples=32,
         held_out=48,
         equalizes=True,
-        reports_sqnr=True,
+        reports_layer_sqnr=True,
     ),
 }
 

@@ -27,7 +27,7 @@ class Baseline:
         parts: Parts of the metric, one per sample.
         moved: The same with labels moved by −1 and +1; empty if the metric has no labels to move.
         margins: Distance of each sample from another result, ``(samples,)``; None if the metric does not give it.
-        contents: Hash of all samples and their targets.
+        marks: The `calib.engine.evaluation.mark` of each sample; empty for a function that reads its own.
         seconds: Duration of the pass.
     """
 
@@ -35,9 +35,14 @@ class Baseline:
     parts: Sequence[Any]
     moved: Sequence[Any]
     margins: NDArray[np.float64] | None
-    contents: str
+    marks: tuple[str, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+
+    @property
+    def contents(self) -> str:
+        """Hash of all samples and their targets."""
+        return hash_of(self.marks)
 
 
 def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: bool, stage: Stage) -> Baseline:
@@ -98,7 +103,7 @@ def _measured(store: RunStore, evaluator: Evaluator, stage: Stage) -> Baseline:
         parts,
         moved if None not in moved else (),
         np.array(margins, np.float64) if None not in margins else None,
-        hash_of(known["marks"]),
+        tuple(known["marks"]),
         known["seconds"],
         tuple(warnings),
     )

@@ -43,6 +43,7 @@ class SampleEvaluator:
         ids: Ids of the validation samples, in order.
         references: FP32 outputs by sample id, for metrics that compare with them.
         check: Function called between two samples; it raises an error if the run has to end.
+        on_calibration: Whether the samples are those of calibration, because no others were given.
     """
 
     job: Job
@@ -51,6 +52,7 @@ class SampleEvaluator:
     metric: Metric | MarginMetric
     references: Mapping[str, Sequence[NDArray[Any]]]
     check: Callable[[], None] = lambda: None
+    on_calibration: bool = False
 
     @property
     def source(self) -> str:
@@ -219,7 +221,7 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     if found.needs_reference:
         session = Session(job.reference)
         references = {sample.id: session(arrays_of(sample)) for sample in dataset.load(ids)}
-    return SampleEvaluator(job, dataset, ids, found, references)
+    return SampleEvaluator(job, dataset, ids, found, references, on_calibration=validation is None)
 
 
 def _check_points(job: Job, metric: str, unit: str) -> None:

@@ -14,8 +14,11 @@ from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
 from calib.corrections.scoring import Scorer, mean_db
 from calib.engine.accuracy_control import Controlled
+from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model
+from calib.engine.checks import Evidence, suspicions
 from calib.engine.compare import layer_sqnr
+from calib.engine.evaluation import SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts
 from calib.engine.speedup import Outcome
@@ -41,11 +44,13 @@ class Findings:
         chosen: Candidate that was chosen, and those it was chosen from.
         summaries: Statistics of every quantized tensor.
         outcome: Model that is kept, with its accuracy and speed.
+        baseline: Accuracy of FP32, with what measured it; None if nothing did.
     """
 
     chosen: Chosen
     summaries: Summaries
     outcome: Outcome
+    baseline: Baseline | None = None
 
 
 def make_report(job: Job, found: Findings) -> Report:
@@ -53,6 +58,7 @@ def make_report(job: Job, found: Findings) -> Report:
     built, controlled = found.outcome.built, found.outcome.controlled
     plan = built.plan if built else QuantizationPlan((), (), ())
     status, reason = _status(job, found.outcome)
+    output_sqnr_db = _output_sqnr(job, built, found.chosen) if built else {}
     return Report(
         calib_version=__version__,
         status=status,
@@ -70,14 +76,29 @@ def make_report(job: Job, found: Findings) -> Report:
         search=list(controlled.result.steps) if controlled and controlled.result else [],
         finalists=list(controlled.result.finalists) if controlled and controlled.result else [],
         accuracy=_accuracy(found.outcome),
-        output_sqnr_db=_output_sqnr(job, built, found.chosen) if built and job.effort.reports_sqnr else {},
+        output_sqnr_db=output_sqnr_db,
         speed=found.outcome.speed.facts if found.outcome.speed else None,
         warnings=[
             *job.warnings,
+            *suspicions(_evidence(job, found, output_sqnr_db)),
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
             *([SATURATION] if saturates(plan) else []),
         ],
+    )
+
+
+def _evidence(job: Job, found: Findings, output_sqnr_db: Mapping[str, float]) -> Evidence:
+    """Return what the checks for suspicious data look at."""
+    evaluator = found.baseline.evaluator if found.baseline else None
+    sampled = evaluator if isinstance(evaluator, SampleEvaluator) else None
+    return Evidence(
+        job,
+        found.chosen.candidate,
+        found.summaries,
+        output_sqnr_db,
+        found.baseline.marks if found.baseline else (),
+        sampled is not None and sampled.on_calibration,
     )
 
 
@@ -137,7 +158,7 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     if speed is None or measured_model is None:
         return facts
     sqnr: Mapping[str, float] = {}
-    if job.effort.reports_sqnr:
+    if job.effort.reports_layer_sqnr:
         feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
         sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
     return [_measured_layer(fact, speed, sqnr) for fact in facts]

@@ -1,0 +1,159 @@
+"""Each check warns of what it is for, with the right value, and an ordinary run is warned of nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from building import Net, op
+from trust_fixtures.tiny import convnet, images
+
+import calib
+from calib.engine.checks import CHECKS, FLOOR_DB
+from calib.runtime.isa import SATURATION
+from calib.runtime.session import Session, ov
+
+EFFORTS = ("fast", "balanced")
+
+
+def warned(model: ov.Model, samples: Any, **settings: Any) -> list[str]:
+    """Return the warnings of a run, without that of a CPU whose sums saturate."""
+    report = calib.quantize(model, samples, **{"effort": "fast", **settings}).report
+    return [sentence for sentence in report.warnings if sentence != SATURATION]
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_an_ordinary_run_is_warned_of_nothing(effort: str):
+    assert warned(convnet(), list(images(40)), effort=effort, validation=list(images(10, seed=8))) == []
+
+
+def test_every_check_has_a_name_that_says_what_it_is_of():
+    assert len(CHECKS) == len({check.__name__ for check in CHECKS.values()})
+
+
+def differences_of_a_large_number() -> ov.Model:
+    """A convolution adds 1000 to signals of about 1, and the next takes differences: 256 levels can't hold that."""
+    net = Net()
+    stem = net.conv(net.input(1, 3, 8, 8), 8)
+    stem = op.relu(op.add(stem, op.constant(np.full((1, 8, 1, 1), 1000, np.float32))))
+    weights = net.rng.standard_normal((8, 8, 3, 3)).astype(np.float32)
+    weights -= weights.mean((1, 2, 3), keepdims=True)
+    y = op.convolution(stem, op.constant(weights), [1, 1], [0, 0], [0, 0], [1, 1])
+    y.output(0).set_names({"y"})
+    return net.model(y)
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_an_output_of_noise_is_told_with_its_sqnr_whatever_the_effort(effort: str):
+    model, samples = differences_of_a_large_number(), list(images(40))
+    result = calib.quantize(model, samples, effort=effort)
+    (sentence,) = [text for text in result.report.warnings if "SQNR" in text]
+    outputs = [[Session(net)((x[None],))[0].astype(float) for x in samples] for net in (model, result.model)]
+    true = 10 * np.log10(np.sum(np.square(outputs[0])) / np.sum(np.square(np.subtract(*outputs))))
+    (stated,) = result.report.output_sqnr_db.values()
+    assert true < FLOOR_DB and abs(stated - true) < 1
+    assert f"Output 'y' of the INT8 model has an SQNR of −{-stated:.1f} dB" in sentence and "--max-drop" in sentence
+
+
+@pytest.mark.parametrize(("value", "what"), [(0.0, "all zero"), (2.5, "2.5 everywhere"), (1.0, "1 everywhere")])
+def test_an_only_input_of_one_value_is_told(value: float, what: str):
+    (sentence,) = warned(convnet(), [np.full((3, 8, 8), value, np.float32)] * 30)
+    assert sentence.startswith(f"Input 'image' is {what} in all 30 calibration samples")
+
+
+def three_inputs() -> ov.Model:
+    """Token numbers, a mask and token types, as of a text network; an embedding, and a MatMul."""
+    net = Net()
+    names = ("ids", "mask", "types")
+    ids, mask, types = (net.input(1, 6, dtype=kind) for kind in (np.int64, np.float32, np.int64))
+    for name, node in zip(names, (ids, mask, types), strict=True):
+        node.output(0).set_names({name})
+    words = op.gather(net.weights(20, 8, fan_in=2), ids, op.constant(np.int64(0)))
+    kinds = op.gather(net.weights(2, 8, fan_in=2), types, op.constant(np.int64(0)))
+    seen = op.multiply(op.add(words, kinds), op.unsqueeze(mask, op.constant(np.int64(2))))
+    return net.model(net.dense(seen, 8))
+
+
+def test_a_mask_of_ones_and_token_types_of_zero_are_usual_and_a_mask_of_zeros_is_not():
+    ids = np.random.default_rng(0).integers(0, 20, (40, 1, 6))
+    ones, zeros, types = np.ones((1, 6), np.float32), np.zeros((1, 6), np.float32), np.zeros((1, 6), np.int64)
+    assert warned(three_inputs(), [(x, ones, types) for x in ids]) == []
+    (sentence,) = warned(three_inputs(), [(x, zeros, types) for x in ids])
+    assert sentence.startswith("Input 'mask' is all zero")
+
+
+def test_one_sample_again_and_again_is_told():
+    (sentence,) = warned(convnet(), [images(1)[0]] * 40)
+    assert sentence.startswith("In the 32 of 40 calibration samples looked at the inputs are the same")
+
+
+def test_fewer_than_thirty_samples_are_told_with_their_number():
+    (sentence,) = warned(convnet(), list(images(29)))
+    assert sentence.startswith("The number of calibration samples is 29") and "at least 30" in sentence
+    assert warned(convnet(), list(images(30))) == []
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_one_sample_that_sets_most_extremes_is_named_with_what_the_others_reach(effort: str):
+    samples = list(images(40))
+    samples[7] = samples[7] * np.float32(50)
+    (sentence,) = [text for text in warned(convnet(), samples, effort=effort) if "alone sets" in text]
+    assert "item 7 of the list given alone sets the extremes of 4 of 4 quantized tensors" in sentence
+    highest = max(float(x.max()) for number, x in enumerate(samples) if number != 7)
+    assert samples[7].max() > 10 * highest and "in place of" in sentence
+
+
+def test_a_sample_that_is_half_again_as_large_is_usual():
+    samples = list(images(40))
+    samples[7] = samples[7] * np.float32(1.5)
+    assert warned(convnet(), samples) == []
+
+
+def with_a_dead_layer(bias: float) -> ov.Model:
+    net = Net()
+    first = op.add(net.conv(net.input(1, 3, 8, 8), 8), op.constant(np.full((1, 8, 1, 1), bias, np.float32)))
+    second = net.conv(op.relu(first), 8)
+    second.set_friendly_name("second")
+    return net.model(op.add(net.bias(net.conv(op.relu(net.bias(second)), 4)), net.bias(net.conv(net.inputs[0], 4))))
+
+
+def test_a_layer_that_gets_only_zeros_is_named():
+    (sentence,) = warned(with_a_dead_layer(-1000), list(images(40)))
+    assert sentence.startswith("1 layer got nothing but zeros from the calibration samples, 'second' first")
+    assert warned(with_a_dead_layer(0), list(images(40))) == []
+
+
+def with_weights_of(size: float, channels: int) -> ov.Model:
+    """Return a convolution of which some output channels have weights of this size; the others' are about 1."""
+    net = Net()
+    weights = net.rng.uniform(0.5, 1, (8, 3, 3, 3)).astype(np.float32)
+    weights[:channels] *= np.float32(size)
+    x = net.input(1, 3, 8, 8)
+    small = op.convolution(x, op.constant(weights), [1, 1], [1, 1], [1, 1], [1, 1])
+    small.set_friendly_name("small")
+    return net.model(small, net.bias(net.conv(x, 4)))
+
+
+def test_weights_below_the_smallest_scale_are_told_and_a_few_channels_of_them_are_usual():
+    sentences = warned(with_weights_of(1e-13, 8), list(images(40)))
+    (sentence,) = [text for text in sentences if "smallest scale" in text]
+    assert sentence.startswith(
+        "The weights of layer 'small' are at most 1e-13. The smallest scale there is reaches to "
+    )
+    assert "--ignore 'small'" in sentence
+    assert not any("smallest scale" in text for text in warned(with_weights_of(1e-13, 4), list(images(40))))
+    assert not any("smallest scale" in text for text in warned(with_weights_of(1e-6, 8), list(images(40))))
+
+
+@pytest.mark.parametrize(("shared", "which"), [(40, "All 10"), (37, "7 of 10"), (30, "")])
+def test_validation_samples_that_calibration_used_are_counted_by_content(shared: int, which: str):
+    """Of 40 samples ten are validated, and the first ``shared`` are calibrated on, in another order."""
+    samples = list(images(40))
+    sentences = warned(convnet(), samples[:shared][::-1], validation=samples[30:])
+    assert [text.partition(" validation")[0] for text in sentences] == ([which] if which else [])
+
+
+def test_that_accuracy_was_measured_on_calibration_for_want_of_others_is_said_once():
+    (sentence,) = warned(convnet(), list(images(40)), metric="relative-l2")
+    assert sentence.startswith("Accuracy was measured on the calibration samples, as no others were given")
