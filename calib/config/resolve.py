@@ -56,6 +56,11 @@ class _Given:
     place: Place = ()
     document: Document | None = None
 
+    @property
+    def line(self) -> int:
+        """Line in the document; 0 if it is not from one."""
+        return self.document.lines.get(self.place, 0) if self.document else 0
+
     def where(self, inside: Place) -> str:
         if self.document:
             return self.document.where((*self.place, *inside))
@@ -68,6 +73,7 @@ def resolve(
     sets: Sequence[str] = (),
     config: str | Path | None = None,
     rt_info: Mapping[str, Any] | None = None,
+    model_inputs: Sequence[Sequence[str]] | None = None,
 ) -> Resolved:
     """Merge the sources of settings, setting by setting, and check the result once.
 
@@ -76,6 +82,7 @@ def resolve(
         sets: Settings as "key=value", where the value is YAML.
         config: Path of a YAML or JSON file.
         rt_info: Mapping from dotted key to value; all but ``preprocessing`` with RT_INFO_FIELDS is ignored.
+        model_inputs: Names of each input of the model, for settings of an input; None before the model is read.
 
     Raises:
         ConfigError: There are mistakes; all of them are listed, each with its place.
@@ -103,6 +110,8 @@ def resolve(
         settings = Settings(**nested({key: one.value for key, one in given.items()}))
     except ValidationError as error:
         mistakes += [_mistake(dict(one), given) for one in error.errors(include_url=False)]
+    if model_inputs is not None:
+        mistakes += _misplaced(given, model_inputs)
     if settings is None or mistakes:
         raise _config_error(mistakes)
     places = {key: f"{one.document.source}: {one.where(())}" for key, one in given.items() if one.document}
@@ -183,18 +192,43 @@ class _Mistake(NamedTuple):
     line: int = 0
 
 
+def _misplaced(given: Mapping[str, _Given], inputs: Sequence[Sequence[str]]) -> list[_Mistake]:
+    """Return a mistake for each block of preprocessing that no input of the model takes."""
+    found: dict[str, _Mistake] = {}
+    for key, one in given.items():
+        head, _, rest = key.partition(".")
+        name = rest.rpartition(".")[0]
+        rule = _no_such_input(name, inputs) if head == "preprocessing" and rest and one.origin != "rt_info" else ""
+        if rule:
+            found.setdefault(name, _Mistake(f"{one.where(())}: {rule}", one.document, one.line))
+    return list(found.values())
+
+
+def _no_such_input(name: str, inputs: Sequence[Sequence[str]]) -> str:
+    """Return why preprocessing under this name reaches no input; "" where it does. Only the first takes images."""
+    every = [alias for aliases in inputs for alias in aliases]
+    listed = ", ".join(repr(aliases[0]) for aliases in inputs)
+    if not name:
+        return "" if len(inputs) < 2 else f"the model has several inputs, {listed}: put its name before the field"
+    if name not in every:
+        near = difflib.get_close_matches(name, every, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"the model has no input {name!r}{hint}; its inputs: {listed}"
+    return "" if name in inputs[0] else f"only the first input, {inputs[0][0]!r}, is preprocessed, and not {name!r}"
+
+
 def _mistake(error: dict[str, Any], given: Mapping[str, _Given]) -> _Mistake:
     """Return the message for one of pydantic's errors: place, rule and value."""
     place: Place = error["loc"]
     depth = 3 if place[0] == "preprocessing" and len(place) >= 3 else 1
     key = ".".join(str(part) for part in place[:depth] if part != "")
     source = given.get(key, _Given(None, place=(key,)))
-    line = source.document.lines.get(source.place, 0) if source.document else 0
     if error["type"] == "extra_forbidden":
-        return _Mistake(f"{source.where(())}: there is no such setting{_suggestion(place)}", source.document, line)
+        text = f"{source.where(())}: there is no such setting{_suggestion(place)}"
+        return _Mistake(text, source.document, source.line)
     rule = str(error.get("ctx", {}).get("error", error["msg"])).replace("Input should be", "must be")
     value = "" if error.get("input") is None else f", got {plain_value(error['input'])!r:.80}"
-    return _Mistake(f"{source.where(place[depth:])}: {rule}{value}", source.document, line)
+    return _Mistake(f"{source.where(place[depth:])}: {rule}{value}", source.document, source.line)
 
 
 def _suggestion(place: Place) -> str:

@@ -25,7 +25,7 @@ from calib.python_object import refusal
 from calib.runtime.session import ov
 from calib.samples.content import split_ids
 from calib.samples.feed import Arrays, arrays_of
-from calib.samples.open import InMemory, open_dataset
+from calib.samples.open import InMemory, may_hold_images, open_dataset
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Sample
 from calib.samples.source import absolute
@@ -172,8 +172,11 @@ def prepare(
     if need_float:
         require_float(loaded)
     found, doubts = found_preprocessing(loaded.rt_info)
-    resolved = resolve(flags, sets, config, {"preprocessing": found} if found else {})
+    names = [(spec.name, *spec.names) for spec in input_specs(loaded.model)]
+    resolved = resolve(flags, sets, config, {"preprocessing": found} if found else {}, names)
     loaded, host, sentences = _preprocessed(loaded, resolved.settings)
+    if found and len(names) > 1:
+        doubts.append(f"model_info asks for {', '.join(sorted(found))}, which a model of several inputs is not given")
     warnings = (*resolved.notes, *doubts)
     view = GraphView(loaded.model)
     noted = _as_text(model, calibration, inputs.validation if validation is None else validation)
@@ -243,13 +246,32 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
     ids = dataset.choose(settings.samples, settings.salt)
     if not ids:
         raise DataError(f"{dataset.source}: there are no calibration samples; give at least one")
-    warnings = list(job.warnings)
+    warnings = [*job.warnings, *_unused_preprocessing(job, calibration)]
     if len(ids) < settings.samples and "samples" in job.resolved.origins:
         warnings.append(f"{settings.samples} calibration samples were asked for, but there are only {len(ids)}")
     kept, held = list(ids), list(ids)
     if job.effort.held_out and len(ids) >= 8:
         kept, held = split_ids(ids, min(job.effort.held_out / len(ids), 0.2), "held")
     return replace(job, calibration=dataset, ids=tuple(kept), held=tuple(held), warnings=tuple(warnings))
+
+
+def _unused_preprocessing(job: Job, data: Any) -> list[str]:
+    """Say that preprocessing does nothing to arrays, where the settings ask for any and the samples are arrays."""
+    nothing = {"mean": {0.0}, "scale": {1.0}}
+    asked = [
+        f"{key}.{field}" if key else field
+        for key, block in job.settings.preprocessing.items()
+        for field, value in block.given().items()
+        if value and field != "embed" and not (field in nothing and set(value) == nothing[field])
+    ]
+    asked = [name for name in asked if job.resolved.origins.get(f"preprocessing.{name}") != "rt_info"]
+    embedded = any(block.embed for block in job.settings.preprocessing.values())
+    if not asked or embedded or may_hold_images(data, input_specs(job.loaded.model)):
+        return []
+    return [
+        f"preprocessing.{asked[0]} is for images in files; the calibration samples are arrays, which are used as they "
+        "are. Apply it to the arrays, or give image files"
+    ]
 
 
 def check_conversion(job: Job) -> Job:

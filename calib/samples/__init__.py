@@ -19,12 +19,14 @@ class Format:
         suffixes: File suffixes that imply the format; empty for a format that has to be named or is a folder.
         sentence: Description of what it reads, for ``calib data``.
         options: Keys that may follow the ``?``.
+        images: Whether samples are files, of which images go through the preprocessing; arrays are used as they are.
     """
 
     opener: str
     suffixes: tuple[str, ...]
     sentence: str
     options: tuple[str, ...] = ()
+    images: bool = False
 
 
 FORMATS: dict[str, Format] = {
@@ -46,6 +48,7 @@ FORMATS: dict[str, Format] = {
         "a folder of images, or of one folder a class (numbered in sorted order, by their number where all names are "
         "numbers, or by the lines of ?classes=FILE); ?links=follow admits links that leave the folder",
         ("classes", "links"),
+        images=True,
     ),
     "csv": Format(
         "calib.samples.lists:open_csv",
@@ -53,12 +56,14 @@ FORMATS: dict[str, Format] = {
         "lines of path,label (a header line is optional); paths are images, .npy or .npz files inside the list's "
         "folder, or inside ?root=FOLDER; labels are numbers, text, or lines of ?classes=FILE",
         ("root", "classes"),
+        images=True,
     ),
     "jsonl": Format(
         "calib.samples.lists:open_jsonl",
         (".jsonl", ".ndjson"),
         'lines of {"path": …, "label": …} with any JSON as label; paths as in csv',
         ("root", "classes"),
+        images=True,
     ),
     "python": Format(
         "calib.samples.open:open_python",

@@ -54,6 +54,11 @@ def open_dataset(
     return getattr(importlib.import_module(module), function)(source)
 
 
+def may_hold_images(data: Any, inputs: Sequence[InputSpec]) -> bool:
+    """Return whether data, given as for `open_dataset`, are files that preprocessing may apply to, and not arrays."""
+    return isinstance(data, str | os.PathLike) and FORMATS[parse_source(os.fspath(data), inputs).format].images
+
+
 def open_iterable(data: Iterable[Any], inputs: Sequence[InputSpec], source: str = "") -> Dataset:
     """Return the samples of a list, an array (samples first) or an object that can be iterated more than once.
 

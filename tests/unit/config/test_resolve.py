@@ -140,3 +140,35 @@ def test_facts_show_an_object_by_its_name():
 )
 def test_nonsense_for_preprocessing_is_a_mistake_and_no_crash(flags: dict[str, Any]):
     assert mistakes_of(flags=flags, sets=["preprocessing.scale=2"])
+
+
+INPUTS = [("image", "image:0"), ("mask",)]
+
+
+def test_preprocessing_of_an_input_that_does_not_exist_is_a_mistake_that_names_the_inputs(tmp_path: Path):
+    config = write(tmp_path, "samples: 3\npreprocessing:\n  imge:\n    mean: 3\n    scale: 2\n")
+    (mistake,) = mistakes_of(config=config, model_inputs=INPUTS)
+    assert mistake.startswith("line 4: preprocessing.imge.mean: the model has no input 'imge' (did you mean 'image'?)")
+    assert mistake.endswith("its inputs: 'image', 'mask'")
+    (mistake,) = mistakes_of(sets=["preprocessing.X_.mean=3"], model_inputs=[("x",)])
+    assert mistake == "--set preprocessing.X_.mean: the model has no input 'X_'; its inputs: 'x'"
+    (mistake,) = mistakes_of(flags={"preprocessing": {"X_": {"mean": 3}}}, model_inputs=[("x",)])
+    assert "no input 'X_'" in mistake
+
+
+def test_preprocessing_that_reaches_no_input_is_a_mistake():
+    (mistake,) = mistakes_of(sets=["preprocessing.mean=3"], model_inputs=INPUTS)
+    assert "several inputs, 'image', 'mask'" in mistake
+    (mistake,) = mistakes_of(sets=["preprocessing.mask.mean=3"], model_inputs=INPUTS)
+    assert "only the first input, 'image', is preprocessed" in mistake
+
+
+def test_preprocessing_under_any_name_of_the_first_input_is_right():
+    for sources in ({"sets": ["preprocessing.image.mean=3"]}, {"sets": ["preprocessing.image:0.mean=3"]}):
+        assert resolve(**sources, model_inputs=INPUTS).settings.preprocessing
+    assert resolve(sets=["preprocessing.mean=3"], model_inputs=INPUTS[:1]).settings.preprocessing
+    assert resolve(rt_info={"preprocessing": {"mean": 3}}, model_inputs=INPUTS).settings.preprocessing
+
+
+def test_before_the_model_is_read_any_input_may_exist():
+    assert resolve(sets=["preprocessing.X_.mean=3"]).settings.preprocessing

@@ -32,6 +32,17 @@ def test_fewer_samples_than_were_asked_for_are_said():
     assert ready(20, samples=30).warnings == ("30 calibration samples were asked for, but there are only 20",)
 
 
+def test_preprocessing_that_arrays_do_not_get_is_said():
+    (sentence,) = ready(20, preprocessing={"mean": 120, "scale": 58}).warnings
+    assert sentence.startswith("preprocessing.mean is for images in files; the calibration samples are arrays")
+    assert ready(20, preprocessing={"mean": 0, "scale": 1}).warnings == ()
+
+
+def test_preprocessing_of_an_input_that_the_model_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match=r"no input 'X_'; its inputs: 'image'"):
+        ready(20, preprocessing={"X_": {"mean": 120}})
+
+
 def test_mistakes_in_settings_come_before_the_model_is_read():
     with pytest.raises(ConfigError, match="no_such_setting"):
         prepare("there is no such file.xml", None, flags={"no_such_setting": 1})

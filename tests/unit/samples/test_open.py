@@ -326,3 +326,11 @@ def test_what_fits_in_the_limit_is_loaded_once(monkeypatch):
         for order in (ids, ids[::-1]):
             assert [sample.id for sample in kept.load(order)] == list(order)
         assert len(counted.loaded) == loads
+
+
+def test_files_may_be_images_and_arrays_are_not(tmp_path):
+    (tmp_path / "images").mkdir()
+    np.savez(tmp_path / "d.npz", x=images())
+    (tmp_path / "list.csv").write_text("a.png,1\n")
+    found = [opening.may_hold_images(data, [IMAGE]) for data in ("images", "list.csv", "d.npz", list(images()))]
+    assert found == [True, True, False, False]
