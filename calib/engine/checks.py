@@ -7,10 +7,12 @@ guess says so. To add a check, write a function and add its line to ``CHECKS``.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from calib.config.settings import DEFAULT_SAMPLES
 from calib.corrections.candidate import Candidate
+from calib.engine.evaluation import content_of, mark
 from calib.engine.job import Job
 from calib.engine.pixel_scale import against_model_info, doubts
 from calib.graph.layers import weights_of
@@ -26,9 +29,8 @@ from calib.loading.load import input_specs
 from calib.ranges.affine import SCALE_FLOOR
 from calib.report.numbers import decibel, plural
 from calib.runtime.isa import saturates
-from calib.samples.content import content_id
-from calib.samples.feed import Arrays, arrays_of
-from calib.samples.sample import InputSpec
+from calib.samples.feed import arrays_of
+from calib.samples.sample import InputSpec, Sample
 from calib.values.summary import Summaries, TensorSummary
 
 FLOOR_DB = 10.0  # noise of a tenth of the signal's power: errors of a third of it
@@ -44,11 +46,13 @@ class InputValues:
     """The values of one input over a few samples.
 
     Attributes:
+        number: Number of the input.
         arrays: Its array in each sample.
         low, high: Extremes over the samples.
     """
 
     spec: InputSpec
+    number: int
     arrays: Sequence[NDArray[Any]]
     low: float
     high: float
@@ -84,6 +88,8 @@ class Evidence:
         output_sqnr_db: SQNR in dB of each output of the INT8 model that is kept; empty without one.
         validated: The `calib.engine.evaluation.mark` of each validation sample.
         on_calibration: Whether accuracy was measured on the calibration samples, for want of others.
+        class_folders: Name of each folder of validation samples → its class, where the metric compares with that.
+        classes: Number of classes that the metric tells apart, if known.
     """
 
     job: Job
@@ -92,6 +98,8 @@ class Evidence:
     output_sqnr_db: Mapping[str, float] = field(default_factory=dict[str, float])
     validated: Sequence[str] = ()
     on_calibration: bool = False
+    class_folders: Mapping[str, int] = field(default_factory=dict[str, int])
+    classes: int | None = None
 
     @property
     def used(self) -> list[str]:
@@ -99,19 +107,20 @@ class Evidence:
         return sorted({*self.job.ids, *self.job.held})
 
     @cached_property
-    def feeds(self) -> list[Arrays]:
-        """Arrays of a few calibration samples, in the order of their ids."""
-        return self.job.feeds(self.used[:LOOKED_AT])
+    def samples(self) -> list[Sample]:
+        """A few calibration samples, in the order of their ids; they were loaded before and are in memory, mostly."""
+        return list(self.job.samples(self.used[:LOOKED_AT]))
 
     @cached_property
     def inputs(self) -> list[InputValues]:
         """Values of each numeric input over these samples."""
         found: list[InputValues] = []
-        for spec, *arrays in zip(input_specs(self.job.loaded.model), *self.feeds, strict=True):
-            filled = [array for array in arrays if array.size]
+        feeds = [arrays_of(sample) for sample in self.samples]
+        for number, spec in enumerate(input_specs(self.job.loaded.model)):
+            filled = [feed[number] for feed in feeds if feed[number].size]
             if filled and filled[0].dtype.kind in "biuf":
                 low, high = min(float(x.min()) for x in filled), max(float(x.max()) for x in filled)
-                found.append(InputValues(spec, filled, low, high))
+                found.append(InputValues(spec, number, filled, low, high))
         return found
 
 
@@ -135,7 +144,7 @@ def empty_inputs(seen: Evidence) -> Iterator[str]:
 
     A mask of ones and integers such as token types are usually constant, so they count only if nothing else varies.
     """
-    nothing_varies = all(values.constant for values in seen.inputs)
+    nothing_varies = all(values.low == values.high for values in seen.inputs)
     for values in seen.inputs:
         usual = values.low == 1 or values.spec.dtype.kind != "f"
         if values.constant and (nothing_varies or not usual):
@@ -148,8 +157,8 @@ def empty_inputs(seen: Evidence) -> Iterator[str]:
 
 def equal_samples(seen: Evidence) -> Iterator[str]:
     """Warn of a dataset that gives one sample again and again."""
-    several = len(seen.feeds) > 1 and not all(values.constant for values in seen.inputs)
-    if several and len({content_id(feed) for feed in seen.feeds}) == 1:
+    several = len(seen.samples) > 1 and not all(values.constant for values in seen.inputs)
+    if several and len({content_of(mark(sample)) for sample in seen.samples}) == 1:
         yield (
             f"In {_looked_at(seen)} the inputs are the same: ranges then fit this one sample. Check the code that "
             "loads the samples."
@@ -160,14 +169,14 @@ def pixel_scale(seen: Evidence) -> Iterator[str]:
     """Warn of images at another scale than the file speaks for."""
     found, _ = found_preprocessing(seen.job.loaded.rt_info)
     info = {key: value for key, value in found.items() if key in ("mean", "scale")}
-    for number, values in enumerate(seen.inputs):
+    for values in seen.inputs:
         name, kind, interval = values.spec.name, values.spec.dtype.kind, (values.low, values.high)
         span = f"Input {name!r} gets values from {values.low:g} to {values.high:g}"
         if kind in "iu" and values.is_image(3) and interval == (0, 1):
             yield f"{span}, and takes images as bytes of 0 to 255: leave out the division by 255 before the cast."
         if kind != "f" or not (values.raw or values.unit) or not values.is_image(1, 3) or _asked_for(seen, values.spec):
             continue
-        node = seen.job.loaded.model.inputs[number].get_node().get_friendly_name()
+        node = seen.job.loaded.model.inputs[values.number].get_node().get_friendly_name()
         if info:
             yield from (f"{span}, {why}." for why in against_model_info(interval, info))
         else:
@@ -295,15 +304,18 @@ def _floored(what: str, largest: float, least: float, layer: str) -> str:
 
 
 def validation_overlaps(seen: Evidence) -> Iterator[str]:
-    """Warn of accuracy that is measured on samples that ranges and corrections were made from."""
+    """Warn of accuracy that is measured on samples that ranges and corrections were made from.
+
+    Calibration samples that did not fit into memory are loaded again for that, and not run.
+    """
     if seen.on_calibration:
         yield (
             "Accuracy was measured on the calibration samples, as no others were given: on others the drop may be "
             "larger. Give --validation DATA (validation=…) for a figure that holds."
         )
     elif seen.validated and seen.job.calibration is not None:
-        known = {content_id(arrays_of(sample))[:16] for sample in seen.job.samples(seen.used)}
-        count, total = sum(mark[:16] in known for mark in seen.validated), len(seen.validated)
+        known = {content_of(mark(sample)) for sample in seen.job.samples(seen.used)}
+        count, total = sum(content_of(one) in known for one in seen.validated), len(seen.validated)
         which = f"All {total}" if count == total else f"{count} of {total}"
         if count:
             yield (
@@ -312,8 +324,44 @@ def validation_overlaps(seen: Evidence) -> Iterator[str]:
             )
 
 
+def class_folders(seen: Evidence) -> Iterator[str]:
+    """Warn of folder names that another order or numbering than the one taken is as likely for.
+
+    Numbers below a known number of classes fit; the check of the baseline then tells whether they are right.
+    """
+    names = list(seen.class_folders)
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    if numbers and len(numbers) == len(names):
+        if numbers != list(range(len(names))) and not (seen.classes and numbers[-1] < seen.classes):
+            yield (
+                f"The names of the class folders are numbers, {_some(numbers)}, and were taken for class numbers. If "
+                "they are names of other classes, list them in the order of the network's classes, one a line: "
+                "?classes=FILE."
+            )
+        return
+    alike: dict[str, list[str]] = {}  # names that differ in numbers alone, in the order of their classes
+    for name in sorted(names, key=lambda name: seen.class_folders[name]):
+        alike.setdefault(re.sub(r"\d+", "0", name), []).append(name)
+    for before, after in (pair for group in alike.values() for pair in pairwise(group)):
+        if _numbers_in(before) > _numbers_in(after):
+            yield (
+                f"The class folders were numbered in the order of their letters: {before!r} is class "
+                f"{seen.class_folders[before]}, and {after!r} class {seen.class_folders[after]}. If the network's "
+                "classes are in another order, list them, one a line: ?classes=FILE."
+            )
+            return
+
+
+def _numbers_in(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", name)]
+
+
+def _some(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:3])) + (", …" if len(numbers) > 3 else "")
+
+
 def _looked_at(seen: Evidence) -> str:
-    some, count = len(seen.feeds), len(seen.used)
+    some, count = len(seen.samples), len(seen.used)
     return (
         f"all {count} calibration samples" if some == count else f"the {some} of {count} calibration samples looked at"
     )
@@ -329,6 +377,7 @@ CHECKS: dict[str, Callable[[Evidence], Iterator[str]]] = {
     "layers that get only zeros": dead_layers,
     "scales that can't be smaller": floored_scales,
     "validation on calibration samples": validation_overlaps,
+    "names of class folders": class_folders,
 }
 
 

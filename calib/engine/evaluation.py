@@ -60,13 +60,17 @@ class SampleEvaluator:
         return self.dataset.source
 
     @property
-    def chance(self) -> float | None:
-        """Value of the metric for random guesses; None if unknown."""
+    def classes(self) -> int | None:
+        """Number of classes that the metric tells apart; None if unknown, or if it is not of classes."""
         sizes = list(_shape(self.job.loaded.model.outputs[0])[1:])
         while len(sizes) > 1 and sizes[-1] == 1:
             sizes.pop()
-        classes = sizes[-1] if sizes else None
-        return self.metric.chance(classes) if isinstance(self.metric, WithChance) and classes else None
+        return sizes[-1] if sizes and isinstance(self.metric, WithChance) else None
+
+    @property
+    def chance(self) -> float | None:
+        """Value of the metric for random guesses; None if unknown."""
+        return self.metric.chance(self.classes) if isinstance(self.metric, WithChance) and self.classes else None
 
     def with_margins(self) -> Self:
         """Return the same evaluator with parts that also hold the margin of each sample."""
@@ -171,6 +175,11 @@ def _identity(job: Job, metric: Any, code: str) -> list[Any]:
 def mark(sample: Sample) -> str:
     """Return a hash of a sample's feed and target, which changes if a label or a pixel changes."""
     return f"{content_id(arrays_of(sample))[:16]}{target_id(sample.target)}"
+
+
+def content_of(mark: str) -> str:
+    """Return the part of a `mark` that depends on the feed alone."""
+    return mark[:16]
 
 
 def _marked(samples: Iterable[Sample], marks: list[str]) -> Iterator[Sample]:

@@ -99,6 +99,8 @@ def _evidence(job: Job, found: Findings, output_sqnr_db: Mapping[str, float]) ->
         output_sqnr_db,
         found.baseline.marks if found.baseline else (),
         sampled is not None and sampled.on_calibration,
+        sampled.dataset.class_folders if sampled is not None and sampled.metric.needs_target else {},
+        sampled.classes if sampled is not None else None,
     )
 
 

@@ -203,6 +203,11 @@ class CheckedShapes:
         """Description of the data, for messages and reports."""
         return self._dataset.source
 
+    @property
+    def class_folders(self) -> Mapping[str, int]:
+        """Class folders of the dataset."""
+        return self._dataset.class_folders
+
     def __len__(self) -> int:
         return len(self._dataset)
 

@@ -99,7 +99,8 @@ def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
         odd = values.max() if values.max() >= classes else values.min()
         raise MetricError(
             f"{name}: target {odd} is no index of {classes} classes (0 to {classes - 1}). Are the labels off by "
-            "one, or is it the wrong output?"
+            "one, or is it the wrong output? A folder or label whose name is a number is that class, unless "
+            "?classes=FILE lists the names in their order"
         )
     return values.astype(np.int64)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,6 +61,7 @@ class ContentDataset:
         self._inputs = tuple(inputs)
         self._at = at
         self._word = item_word
+        self.class_folders: Mapping[str, int] = {}
 
     @property
     def source(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,18 @@ class FileDataset:
     """Dataset of files; choosing samples reads no file."""
 
     def __init__(
-        self, source: str, entries: Sequence[FileEntry], read: Callable[[FileEntry], Any], inputs: Sequence[InputSpec]
+        self,
+        source: str,
+        entries: Sequence[FileEntry],
+        read: Callable[[FileEntry], Any],
+        inputs: Sequence[InputSpec],
+        class_folders: Mapping[str, int] | None = None,
     ):
         self._source = source
         self._entries = {entry.id: entry for entry in entries}
         self._read = read
         self._inputs = tuple(inputs)
+        self.class_folders: Mapping[str, int] = class_folders or {}
 
     @property
     def source(self) -> str:

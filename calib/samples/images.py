@@ -41,7 +41,8 @@ def open_images(source: Source) -> Dataset:
         FileEntry(name, path, classes.get(path.relative_to(folder).parts[0]), f"{name} of {source.text}")
         for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files)
     ]
-    return FileDataset(source.text, entries, reader, source.inputs)
+    guessed = {} if "classes" in source.options else classes
+    return FileDataset(source.text, entries, reader, source.inputs, class_folders=guessed)
 
 
 def _images(source: Source, folder: Path) -> list[Path]:

@@ -127,6 +127,11 @@ class InMemory:
         """Description of the data, for messages and reports."""
         return self._dataset.source
 
+    @property
+    def class_folders(self) -> Mapping[str, int]:
+        """Class folders of the dataset."""
+        return self._dataset.class_folders
+
     def __len__(self) -> int:
         return len(self._dataset)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from building import Net, op
 from trust_fixtures.tiny import convnet, images
 
 import calib
-from calib.engine.checks import CHECKS, FLOOR_DB
+from calib.engine.checks import CHECKS, FLOOR_DB, Evidence, class_folders
 from calib.runtime.isa import SATURATION
 from calib.runtime.session import Session, ov
 
@@ -157,3 +159,56 @@ def test_validation_samples_that_calibration_used_are_counted_by_content(shared:
 def test_that_accuracy_was_measured_on_calibration_for_want_of_others_is_said_once():
     (sentence,) = warned(convnet(), list(images(40)), metric="relative-l2")
     assert sentence.startswith("Accuracy was measured on the calibration samples, as no others were given")
+
+
+def folders_told(*names: str, classes: int | None = None, **numbered: int) -> list[str]:
+    numbered = numbered or {name: int(name) if name.isdecimal() else place for place, name in enumerate(sorted(names))}
+    job: Any = SimpleNamespace()
+    return list(class_folders(Evidence(job, SimpleNamespace(), class_folders=numbered, classes=classes)))  # pyright: ignore[reportArgumentType]
+
+
+def test_class_folders_whose_numbers_do_not_count_from_zero_are_told():
+    (sentence,) = folders_told("0", "180")
+    assert "are numbers, 0, 180, and were taken for class numbers" in sentence and "?classes=FILE" in sentence
+    (sentence,) = folders_told("0", "180", classes=2)
+    assert folders_told("0", "180", classes=360) == folders_told("0", "1", "2") == folders_told("2", "0", "1") == []
+
+
+def test_class_folders_that_letters_put_in_another_order_than_numbers_are_told():
+    (sentence,) = folders_told("class1", "class2", "class10")
+    assert "'class10' is class 1, and 'class2' class 2" in sentence and "?classes=FILE" in sentence
+    assert folders_told("cat", "dog", "emu") == folders_told("n01440764", "n01443537", "n02979186") == []
+    assert folders_told("class1", "class2") == folders_told("0_cat", "1_dog", "a-b", "a1b") == []
+
+
+class Angle:
+    """A metric of its own that takes the class folder for a number."""
+
+    name, unit, higher_is_better, reads = "angle", "", False, "first output; target: a number"
+    needs_target, needs_reference = True, False
+
+    def measure(self, outputs: Any, target: Any, reference: Any = None) -> float:
+        return abs(float(outputs[0].ravel()[0]) - target)
+
+    def aggregate(self, parts: Any) -> float:
+        return float(np.mean(parts))
+
+    def per_sample(self, parts: Any) -> Any:
+        return np.array(parts)
+
+
+def test_folders_named_0_and_180_reach_the_report(tmp_path: Path):
+    from PIL import Image
+
+    for number in range(40):
+        folder = tmp_path / ("0" if number % 2 else "180")
+        folder.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    settings = {"preprocessing": {"mean": 124, "scale": 58}, "metric": Angle()}
+    sentences = warned(convnet(), str(tmp_path), validation=str(tmp_path), **settings)
+    assert [text for text in sentences if "numbers, 0, 180" in text]
+    assert not any("class folders" in text for text in warned(convnet(), str(tmp_path), preprocessing={"mean": 0}))
+    (tmp_path / "names.txt").write_text("180\n0\n")
+    listed = f"{tmp_path}?classes={tmp_path / 'names.txt'}"
+    assert not any("class folders" in text for text in warned(convnet(), listed, validation=listed, **settings))

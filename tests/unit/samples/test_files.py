@@ -44,12 +44,14 @@ def test_class_folders_that_are_numbers_keep_their_numbers(tmp_path):
     for name in ["2/a.png", "10/b.png"]:
         save(tmp_path / name)
     assert {s.id: s.target for s in opened()} == {"2/a.png": 2, "10/b.png": 10}
+    assert opened().class_folders == {"2": 2, "10": 10}
 
 
 def test_a_class_list_numbers_the_folders(tmp_path):
     save(tmp_path / "d" / "dog" / "a.png")
     (tmp_path / "names.txt").write_text("ant\nbee\ndog\n")
     assert next(iter(opened("d?classes=names.txt"))).target == 2
+    assert opened("d?classes=names.txt").class_folders == {} != opened("d").class_folders
     (tmp_path / "names.txt").write_text("ant\n")
     with pytest.raises(DataError, match="'dog' is not in"):
         opened("d?classes=names.txt")
