@@ -80,13 +80,13 @@ class Scorer:
         """Return the SQNR in dB for a typical sample."""
         return self.score(candidate.quantized()).score
 
-    def errors(self, model: ov.Model) -> dict[str, float]:
+    def errors(self, model: ov.Model, compiled: ov.CompiledModel | None = None) -> dict[str, float]:
         """Return output name → sum of squared errors over sum of squares, for floating-point outputs."""
-        return self.score(model).errors
+        return self.score(model, compiled).errors
 
-    def score(self, model: ov.Model) -> Scored:
-        """Compile a model and score it."""
-        compiled = self._compile(model)
+    def score(self, model: ov.Model, compiled: ov.CompiledModel | None = None) -> Scored:
+        """Score a model, and compile it unless it is compiled already."""
+        compiled = compiled or self._compile(model)
         outputs = self._run(compiled)
         errors = normalized_errors(self._names, self._reference, outputs)
         return Scored(model, compiled, errors, typical_db(self.logits, self._unbounded(outputs)))

@@ -20,11 +20,16 @@ from calib.values.plan import QuantizationPlan, TensorId
 
 @dataclass(frozen=True)
 class Int8Model:
-    """An INT8 model and the primitives that its layers execute."""
+    """An INT8 model and the primitives that its layers execute.
+
+    Attributes:
+        compiled: The compiled model that these were looked up in, to run a few samples; None if it is gone.
+    """
 
     model: ov.Model
     candidate: Candidate
     executed: Mapping[str, Executed] = field(default_factory=dict[str, Executed])
+    compiled: ov.CompiledModel | None = None
 
     @property
     def plan(self) -> QuantizationPlan:
@@ -52,7 +57,7 @@ def build(candidate: Candidate, scored: Scored | None = None) -> Int8Model:
         ran = {layer.name: executed.get(layer.name) for layer in candidate.plan.layers}
         failed = {name: node.primitive if node else "" for name, node in ran.items() if node is None or not node.int8}
         if not failed or len(failed) == len(candidate.plan.layers):
-            return Int8Model(model, candidate, executed)
+            return Int8Model(model, candidate, executed, compiled)
         whats = {n: f"ran it as {p}" if p else "dissolved it into other operations" for n, p in failed.items()}
         candidate = candidate.without(
             {n: f"OpenVINO {what} although its inputs were quantized" for n, what in whats.items()}

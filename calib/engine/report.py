@@ -232,5 +232,5 @@ def environment(job: Job) -> dict[str, str]:
 def _output_sqnr(job: Job, built: Int8Model, chosen: Chosen) -> dict[str, float]:
     errors = chosen.errors
     if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were reverted since
-        errors = Scorer(job.reference, job.feeds(job.held[:8]), job.streams).errors(built.model)
+        errors = Scorer(job.reference, job.feeds(job.held[:8]), job.streams).errors(built.model, built.compiled)
     return {name: round(mean_db({name: error}), 2) for name, error in errors.items()}
