@@ -3,7 +3,8 @@
 A few dozen samples have to tell candidates apart that differ by a decibel. The sum of squared errors can't: if one
 sample's error is a hundred times another's, that sample decides alone, and after a Softmax or Sigmoid most samples show
 no error at all. On a text-angle classifier, candidates at 28 to 32 dB on 100 samples were at 36 to 58 dB on 20 others.
-So the score is that of a typical sample, and of the logits if an output holds probabilities::
+So the score is that of a typical sample, and of the logits if an output holds probabilities. Outputs that hold several
+things are scored by part, and those behind a selection before it, see :mod:`calib.graph.comparable`::
 
     score = -20 log10 (mean over samples of the relative root mean square error)
 
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.candidate import Arrays, Candidate
-from calib.loading.load import output_name
-from calib.runtime.session import attributes_of, compile_model, infer_all, ov
+from calib.graph.comparable import compared_form, compared_outputs
+from calib.runtime.session import compile_model, infer_all, ov
+from calib.values.compared import ComparedOutputs
 from calib.values.sqnr import decibel, squared_error
 
 
@@ -31,30 +33,35 @@ class Scored:
     """A candidate with its score.
 
     Attributes:
-        compiled: Compiled ``model``, kept so that looking up what ran needs no second compilation.
-        errors: Mapping from output name to the normalized error over all samples.
+        compiled: Compiled ``model``, kept so that looking up what ran needs no second compilation; None if it was
+            scored with further outputs, which can change what runs.
+        errors: Mapping from the name of each part to its normalized error over all samples.
         score: SQNR in dB for a typical sample, see :func:`typical_db`.
     """
 
     model: ov.Model
-    compiled: ov.CompiledModel
+    compiled: ov.CompiledModel | None
     errors: dict[str, float]
     score: float
 
 
 class Scorer:
-    """Scores candidates by the SQNR of the network's outputs, or of their logits if they are probabilities.
+    """Scores candidates by the SQNR of what is compared of a network, of the logits of parts that hold probabilities.
 
     Args:
         reference: FP32 network before equalization.
         held: Samples that neither statistics nor corrections see.
         streams: Number of samples that run at the same time.
-        outputs: Outputs of the reference on these samples, if another pass has run them already.
+        outputs: Outputs of the reference on these samples, if another pass has run them already; they are not used if
+            tensors inside the network are compared.
+        compared: What is compared of the candidates and of the reference, see :func:`calib.graph.comparable.aligned`;
+            None if the tensors of both have the same names.
 
     Attributes:
         held: Samples as given.
         streams: Number of streams as given.
-        logits: Outputs of the reference as they are compared.
+        names: Name of each part that is compared.
+        logits: Parts of the reference as they are compared.
     """
 
     def __init__(
@@ -63,36 +70,39 @@ class Scorer:
         held: Sequence[Arrays],
         streams: int = 1,
         outputs: Sequence[list[NDArray[Any]]] | None = None,
+        compared: tuple[ComparedOutputs, ComparedOutputs] | None = None,
     ):
         self.held = list(held)
         self.streams = streams
-        self._names = output_names(reference)
-        self._reference = self._run(self._compile(reference)) if outputs is None else list(outputs)
-        self._bounds = [_bound(port) for port in reference.outputs]
-        self.logits = self._unbounded(self._reference)
+        self._compared, own = compared or (compared_outputs(reference),) * 2
+        self.names = own.names
+        if outputs is None or own.extra:
+            outputs = self._run(self._compile(compared_form(reference, own)))
+        self._reference = [own.values(sample) for sample in outputs]
+        self.logits = [own.logits(sample) for sample in outputs]
 
     @property
     def useful(self) -> bool:
-        """Whether there is any floating-point output to compare."""
-        return any(array.dtype.kind == "f" for sample in self._reference[:1] for array in sample)
+        """Whether there is anything to compare; the notes of what is compared say why not."""
+        return bool(self.names)
 
     def __call__(self, candidate: Candidate) -> float:
         """Return the SQNR in dB for a typical sample."""
         return self.score(candidate.quantized()).score
 
     def errors(self, model: ov.Model, compiled: ov.CompiledModel | None = None) -> dict[str, float]:
-        """Return output name → sum of squared errors over sum of squares, for floating-point outputs."""
+        """Return the name of each part → sum of squared errors over sum of squares."""
         return self.score(model, compiled).errors
 
     def score(self, model: ov.Model, compiled: ov.CompiledModel | None = None) -> Scored:
-        """Score a model, and compile it unless it is compiled already."""
-        compiled = compiled or self._compile(model)
+        """Score a model; it is compiled unless it is already and its own outputs are compared."""
+        form = compared_form(model, self._compared)
+        if compiled is None or form is not model:
+            compiled = self._compile(form)
         outputs = self._run(compiled)
-        errors = normalized_errors(self._names, self._reference, outputs)
-        return Scored(model, compiled, errors, typical_db(self.logits, self._unbounded(outputs)))
-
-    def _unbounded(self, samples: Sequence[Arrays]) -> list[list[NDArray[Any]]]:
-        return [[logits(y, bound) for y, bound in zip(sample, self._bounds, strict=True)] for sample in samples]
+        errors = normalized_errors(self.names, self._reference, [self._compared.values(sample) for sample in outputs])
+        score = typical_db(self.logits, [self._compared.logits(sample) for sample in outputs])
+        return Scored(model, compiled if form is model else None, errors, score)
 
     def _compile(self, model: ov.Model) -> ov.CompiledModel:
         return compile_model(model, streams=self.streams)
@@ -100,44 +110,6 @@ class Scorer:
     def _run(self, compiled: ov.CompiledModel) -> list[list[NDArray[Any]]]:
         feeds = (dict(enumerate(arrays)) for arrays in self.held)
         return [[output.copy() for output in outputs] for outputs in infer_all(compiled, feeds)]
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The last function of an output, if it hides errors near its bounds.
-
-    Attributes:
-        kind: "Softmax" or "Sigmoid".
-        axis: Axis of a Softmax.
-    """
-
-    kind: str
-    axis: int = -1
-
-
-def _bound(output: ov.Output) -> Bound | None:
-    """Return the function that bounds an output, None if there is none; those that only move values are skipped."""
-    node, moved = output.get_node().input_value(0).get_node(), False
-    while (kind := node.get_type_name()) in ("Reshape", "Squeeze", "Unsqueeze", "Transpose"):
-        node, moved = node.input_value(0).get_node(), True
-    if kind == "Softmax" and not moved:
-        return Bound(kind, attributes_of(node)["axis"])
-    return Bound(kind) if kind == "Sigmoid" else None
-
-
-def logits(y: NDArray[Any], bound: Bound | None) -> NDArray[Any]:
-    """Return the logits of probabilities: ``log p`` minus its mean along a Softmax's axis, or ``log p / (1 - p)``.
-
-    Probabilities that single precision can't tell from 0 or 1 are replaced by the nearest that it can.
-    """
-    if bound is None or y.dtype.kind != "f":
-        return y
-    tiny, y = np.finfo(np.float32).tiny, y.astype(np.float32)
-    if bound.kind == "Sigmoid":
-        y = np.clip(y, tiny, 1 - np.finfo(np.float32).epsneg)
-        return np.log(y) - np.log1p(-y)
-    logs = np.log(np.maximum(y, tiny))
-    return logs - logs.mean(axis=bound.axis, keepdims=True) if y.size else logs
 
 
 def typical_db(reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> float:
@@ -186,8 +158,3 @@ def mean_db(errors: Mapping[str, float]) -> float:
 def _relative_db(error: float) -> float:
     """Return the SQNR in dB of an error relative to the signal; -inf for NaN."""
     return decibel(1.0, math.inf if math.isnan(error) else error)
-
-
-def output_names(model: ov.Model) -> list[str]:
-    """Return a name for each output, in order."""
-    return [output_name(port) for port in model.outputs]

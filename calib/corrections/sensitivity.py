@@ -16,9 +16,10 @@ import psutil
 from numpy.typing import NDArray
 
 from calib.corrections.candidate import Arrays, Candidate
-from calib.graph.comparable import comparable
+from calib.graph.comparable import compared_form, compared_outputs
 from calib.graph.switches import added_bytes, switch_model
 from calib.runtime.session import SIMULATED, compile_model, infer_all
+from calib.values.compared import ComparedOutputs
 from calib.values.sqnr import squared_error
 
 
@@ -29,12 +30,17 @@ def sensitivities_of(
     *,
     memory_limit: int | None = None,
     streams: int = 1,
+    compared: ComparedOutputs | None = None,
 ) -> dict[frozenset[str], float]:
-    """Return unit → ``sum (y - y_u)² / sum y²`` over the samples, averaged over the outputs.
+    """Return unit → ``sum (y - y_u)² / sum y²`` over the samples, averaged over the parts that are compared.
 
-    y is the output of the floating-point network, y_u the same with only this unit quantized. Outputs whose differences
-    have no meaning (indices, labels) don't count; see :func:`calib.graph.comparable.comparable`. A unit that gives
-    infinities or NaN has sensitivity inf. The same samples give the same bits, whatever the number of streams.
+    y is the output of the floating-point network, y_u the same with only this unit quantized. Outputs are compared in
+    parts, probabilities by their logits, and outputs behind a selection before it; see :mod:`calib.graph.comparable`.
+    Without the logits, one position where two scores are close outweighs every other error: a text recognizer's layers,
+    ordered by the error of its probabilities on 20 samples, agreed with the order by probabilities on four others at a
+    Spearman correlation of .61 to .78, the order by scores at .81 to .83. A unit that gives infinities or NaN has
+    sensitivity inf. The same samples give the same bits, whatever the number of streams. If there is nothing to compare,
+    every unit has sensitivity 0, and the notes of what is compared say so.
 
     Args:
         candidate: Model, its plan with ranges and its edits.
@@ -43,12 +49,16 @@ def sensitivities_of(
         memory_limit: Bytes that the switches may add; above it, units are measured in several groups, each with a
             compilation of its own. A quarter of the free memory by default.
         streams: Number of samples that run at the same time.
+        compared: What is compared of the model; None to find it in the model.
     """
+    compared = compared or compared_outputs(candidate.model, candidate.view)
+    if not compared.parts:
+        return dict.fromkeys(units, 0.0)
     limit = psutil.virtual_memory().available // 4 if memory_limit is None else memory_limit
     sums = {unit: _Sums() for unit in units}
     for alike in _by_shapes(samples):
         for group in groups_of(candidate, units, limit):
-            for unit, errors in zip(group, _ask(candidate, group, alike, streams), strict=True):
+            for unit, errors in zip(group, _ask(candidate, group, alike, streams, compared), strict=True):
                 sums[unit].add(errors)
     return {unit: total.sensitivity() for unit, total in sums.items()}
 
@@ -69,7 +79,7 @@ def groups_of(
 
 
 class _Sums:
-    """Power and squared error of each output, ``(outputs, 2)``, summed in a fixed order."""
+    """Power and squared error of each part, ``(parts, 2)``, summed in a fixed order."""
 
     def __init__(self) -> None:
         self.total: NDArray[np.float64] | None = None
@@ -78,7 +88,7 @@ class _Sums:
         self.total = errors if self.total is None else self.total + errors
 
     def sensitivity(self) -> float:
-        """Return the mean of the ratios over the outputs that aren't all zero."""
+        """Return the mean of the ratios over the parts that aren't all zero."""
         if self.total is None:
             return 0.0
         ratios = [wrong / power for power, wrong in self.total.tolist() if power > 0]
@@ -91,17 +101,19 @@ def _ask(
     units: Sequence[frozenset[str]],
     samples: Sequence[Arrays],
     streams: int,
+    compared: ComparedOutputs,
 ) -> list[NDArray[np.float64]]:
-    """Return power and squared error for each unit, ``(outputs, 2)``, summed over the samples in their order."""
+    """Return power and squared error for each unit, ``(parts, 2)``, summed over the samples in their order."""
     shapes = [array.shape for array in samples[0]]
-    model = comparable(switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes))
+    model = switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes)
     # with switches in between no layer would run in INT8, and the plug-in would still rewrite the quantizers
-    compiled = compile_model(model, SIMULATED, streams=streams)
-    parts = np.zeros((len(samples) * len(units), len(compiled.outputs), 2))
+    compiled = compile_model(compared_form(model, compared), SIMULATED, streams=streams)
+    parts = np.zeros((len(samples) * len(units), len(compared.parts), 2))
     off = (_feed(sample, np.zeros(len(units), np.float32)) for sample in samples)
-    plain = [[output.copy() for output in outputs] for outputs in infer_all(compiled, off)]
+    plain = [[part.copy() for part in compared.logits(outputs)] for outputs in infer_all(compiled, off)]
     for index, outputs in enumerate(infer_all(compiled, _jobs(samples, len(units)))):
-        parts[index] = [squared_error(y, y_u) for y, y_u in zip(plain[index // len(units)], outputs, strict=True)]
+        pairs = zip(plain[index // len(units)], compared.logits(outputs), strict=True)
+        parts[index] = [squared_error(y, y_u) for y, y_u in pairs]
     by_sample = parts.reshape(len(samples), len(units), -1, 2)
     return [by_sample[:, unit].sum(axis=0) for unit in range(len(units))]
 

@@ -200,7 +200,10 @@ def _ranking(
     key = f"{run}/{hash_of(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
-        sensitivities = sensitivities_of(candidate, units, job.feeds(ids), memory_limit=limit, streams=job.streams)
+        feeds, form = job.feeds(ids), job.compared[0]
+        sensitivities = sensitivities_of(
+            candidate, units, feeds, memory_limit=limit, streams=job.streams, compared=form
+        )
         store.keep_ranking(key, [(unit.layers, unit.sensitivity) for unit in rank(units, sensitivities)])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())

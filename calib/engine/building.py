@@ -51,7 +51,8 @@ def build(candidate: Candidate, scored: Scored | None = None) -> Int8Model:
     """
     executed: Mapping[str, Executed] = {}
     for _ in range(3):  # a layer taken out can change how its neighbours run; once was all that was ever seen
-        candidate, model, compiled = (candidate, scored.model, scored.compiled) if scored else _compiling(candidate)
+        known = scored and scored.compiled
+        candidate, model, compiled = (candidate, scored.model, known) if scored and known else _compiling(candidate)
         scored = None
         executed = executed_layers(compiled, aliases(candidate.view, candidate.plan))
         ran = {layer.name: executed.get(layer.name) for layer in candidate.plan.layers}

@@ -106,7 +106,7 @@ def choose_ranges(
     scorer = None
     if job.effort.held_out:
         known = base.outputs if job.reference is job.loaded.model else None
-        scorer = Scorer(job.reference, job.feeds(job.held), job.streams, known)
+        scorer = Scorer(job.reference, job.feeds(job.held), job.streams, known, job.compared)
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
         return Chosen(Candidate(base.model, base.view, assign(plan, summaries, estimator), Edits()))
@@ -122,5 +122,7 @@ def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     if not job.effort.held_out:
         return Chosen(candidate)
     samples = job.feeds(job.ids[: wanted.samples])
-    scorer = Scorer(job.reference, job.feeds(job.held), job.streams)
+    scorer = Scorer(job.reference, job.feeds(job.held), job.streams, compared=job.compared)
+    if not scorer.useful:
+        return Chosen(candidate)
     return choose_corrections(candidate, wanted, samples, scorer)

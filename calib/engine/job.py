@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from calib.config import Resolved, Settings, resolve
 from calib.config.efforts import EFFORTS, Effort
 from calib.config.run_inputs import RunInputs
 from calib.errors import DataError, ModelError, UsageError
+from calib.graph.comparable import aligned
 from calib.graph.view import GraphView
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing
 from calib.loading.load import Loaded, input_specs, load_model, require_float
@@ -29,6 +31,7 @@ from calib.samples.open import InMemory, may_hold_images, open_dataset
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Sample
 from calib.samples.source import absolute
+from calib.values.compared import ComparedOutputs
 from calib.values.facts import StageFacts
 
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
@@ -91,6 +94,11 @@ class Job:
     def effort(self) -> Effort:
         """Row of the effort in the settings."""
         return EFFORTS[self.settings.effort]
+
+    @cached_property
+    def compared(self) -> tuple[ComparedOutputs, ComparedOutputs]:
+        """What is compared of the forms made from the model, and the same of the reference."""
+        return aligned(self.loaded.model, self.reference, self.view)
 
     @property
     def streams(self) -> int:

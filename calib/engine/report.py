@@ -81,6 +81,7 @@ def make_report(job: Job, found: Findings) -> Report:
         warnings=[
             *job.warnings,
             *suspicions(_evidence(job, found, output_sqnr_db)),
+            *job.compared[0].notes,
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
             *([SATURATION] if saturates(plan) else []),
@@ -232,5 +233,6 @@ def environment(job: Job) -> dict[str, str]:
 def _output_sqnr(job: Job, built: Int8Model, chosen: Chosen) -> dict[str, float]:
     errors = chosen.errors
     if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were reverted since
-        errors = Scorer(job.reference, job.feeds(job.held[:8]), job.streams).errors(built.model, built.compiled)
+        scorer = Scorer(job.reference, job.feeds(job.held[:8]), job.streams, compared=job.compared)
+        errors = scorer.errors(built.model, built.compiled)
     return {name: round(mean_db({name: error}), 2) for name, error in errors.items()}

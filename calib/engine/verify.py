@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.scoring import mean_db, normalized_errors, output_names
+from calib.corrections.scoring import mean_db, normalized_errors
 from calib.engine.building import Int8Model
 from calib.engine.job import Job
 from calib.engine.result import Result
 from calib.errors import ExecutionError
+from calib.graph.comparable import compared_form, compared_outputs
 from calib.graph.layers import LAYERS
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.runtime.isa import saturates
 from calib.runtime.session import F32, SIMULATED, Session, ov, read_model
 from calib.samples.feed import Arrays
+from calib.values.compared import ComparedOutputs
 from calib.values.facts import Report, StageFacts
 from calib.values.plan import QuantizationPlan
 
@@ -48,14 +50,19 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
 
     def verify(path: Path) -> None:
         expected = built.model if built else job.reference
-        check_written(path, expected, feeds, report.model.name, plan if built else None)
+        check_written(path, expected, feeds, report.model.name, plan if built else None, job.compared[0])
 
     report = report.model_copy(update={"stages": list(stages)})
     return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify, job.inputs)
 
 
 def check_written(
-    path: Path, model: ov.Model, feeds: Sequence[Arrays], name: str, plan: QuantizationPlan | None = None
+    path: Path,
+    model: ov.Model,
+    feeds: Sequence[Arrays],
+    name: str,
+    plan: QuantizationPlan | None = None,
+    compared: ComparedOutputs | None = None,
 ) -> None:
     """Compare a written model with the one in memory, and INT8 execution with its simulation.
 
@@ -67,14 +74,15 @@ def check_written(
         feeds: A few samples.
         name: Of the model, for messages.
         plan: What is quantized in it; None for an FP32 model, which has no simulation.
+        compared: What is compared of the outputs; None to find it in the model.
 
     Raises:
         ExecutionError: The outputs differ.
     """
     written = read_model(path)
-    names = output_names(model)
-    before, after = _outputs(model, F32, feeds), _outputs(written, F32, feeds)
-    moved = _median_db(names, before, after)
+    compared = compared or compared_outputs(model)
+    before, after = (_values(form, F32, feeds, compared) for form in (model, written))
+    moved = _median_db(compared.names, before, after)
     if moved < 40:  # half-precision storage of layers left in floating point is the only difference there may be
         raise ExecutionError(
             f"{name}: the written file differs from the model in memory ({moved:.1f} dB)"
@@ -82,13 +90,20 @@ def check_written(
         )
     if plan is None:
         return
-    agreement = _median_db(names, _outputs(written, SIMULATED, feeds), after)
+    agreement = _median_db(compared.names, _values(written, SIMULATED, feeds, compared), after)
     if agreement < SIMULATION_FLOOR_DB:
         raise ExecutionError(
             f"{name}: INT8 execution differs from its simulation ({agreement:.1f} dB, at least "
             f"{SIMULATION_FLOOR_DB:g} dB are expected){_where(written, written, feeds, SIMULATED)}: "
             + (SATURATED if saturates(plan) else MISCOMPUTED)
         )
+
+
+def _values(
+    model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays], compared: ComparedOutputs
+) -> list[list[NDArray[Any]]]:
+    """Return what is compared of the outputs on each sample."""
+    return [compared.values(outputs) for outputs in _outputs(compared_form(model, compared), config, feeds)]
 
 
 def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays]) -> list[list[NDArray[Any]]]:

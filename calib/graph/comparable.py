@@ -1,79 +1,226 @@
-"""Choose the tensors to compare two runs of a network by: real-valued outputs, or the tensors that decide others."""
+"""Choose what two runs of a network are compared by: real-valued outputs in parts, or the tensors that decide others.
+
+Differences of indices, labels and counts have no meaning, and outputs behind a selection (NonMaxSuppression, TopK, a
+threshold) change place where two scores are close: one such change outweighs every other error. So these outputs are
+compared by the nearest real-valued tensors before the selection. What no layer takes part in (anchors, inputs handed
+through) is exact in every form of a network and would only dilute the error of the rest.
+"""
 
 from __future__ import annotations
 
-from calib.errors import ModelError
+from collections import Counter
+from collections.abc import Iterator, Set
+from dataclasses import replace
+
+from calib.graph.insert import clone_model, output_node
+from calib.graph.layers import LAYERS
+from calib.graph.operations import BODIES, LEFT_ALONE, SHAPE_ONLY
+from calib.graph.output_parts import PARTED, OutputParts
+from calib.graph.view import GraphView, port_name
 from calib.runtime.session import make_model, ov
+from calib.values.compared import ComparedOutputs, ComparedPart, Window
+from calib.values.plan import TensorId
 
 op = ov.opset13
 
-REAL = ("f32", "f16", "bf16", "f64")
-SHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Transpose")
+# Of these all outputs are selected or rounded, the real-valued ones too. Operations that make integers or booleans of
+# real numbers (comparisons, Convert, NonZero, Bucketize, …) are known by the types of their ports.
+DECIDING = frozenset(
+    {
+        *("NonMaxSuppression", "NMSRotated", "MulticlassNms", "MatrixNms", "DetectionOutput", "Proposal", "TopK"),
+        *("ExperimentalDetectronDetectionOutput", "ExperimentalDetectronTopKROIs", "GenerateProposals", "Unique"),
+        *("ExperimentalDetectronGenerateProposalsSingleImage", "CTCGreedyDecoder", "CTCGreedyDecoderSeqLen"),
+        *("Round", "Floor", "Ceiling", "Sign"),
+    }
+)
+NOTHING = (
+    "the model has no real-valued output that a layer takes part in, nor such a tensor before its outputs: recipes and "
+    "corrections can't be compared on it, so none was tried, layers are not ranked, and there is no output SQNR. Give "
+    "the model an output in floating point that depends on its layers"
+)
 
 
-def comparable(model: ov.Model) -> ov.Model:
-    """Return the model with only outputs that can be compared; its nodes are shared, not copied.
+def compared_outputs(model: ov.Model, view: GraphView | None = None) -> ComparedOutputs:
+    """Return what is compared of a floating-point model and of the forms made from it.
 
-    Differences of indices, labels and counts have no meaning, and outputs whose length depends on the data (after
-    NonMaxSuppression) don't line up. If a model has only such outputs (TopK, NMS), the nearest real-valued tensors
-    before them are taken instead. Probabilities are replaced by the input of their Softmax. Sinks and parameters stay.
-
-    Raises:
-        ModelError: There is no such tensor.
+    Args:
+        model: Floating-point model with unique friendly names.
+        view: View of the model, if there is one.
     """
-    fixed = all(port.get_partial_shape().is_static for port in model.inputs)
-    outputs = [result for result in model.get_results() if _real(result.input_value(0), fixed)]
-    results = [_before_softmax(result) for result in outputs] or [op.result(t) for t in _deciding(model, fixed)]
-    if not results:
-        raise ModelError(
-            f"model {model.get_friendly_name()!r} has no real-valued output, nor such a tensor before "
-            "them; there is nothing to compare the quantized model by"
-        )
-    return make_model(results, model.get_parameters(), model.get_sinks(), model.get_friendly_name())
+    return _Chooser(model, view or GraphView(model)).chosen()
 
 
-def _real(tensor: ov.Output, fixed: bool) -> bool:
-    if tensor.get_element_type().get_type_name() not in REAL:
-        return False
-    if fixed and tensor.get_partial_shape().is_dynamic:
-        return False
-    node = tensor.get_node()
-    if node.get_type_name() == "Convert":  # an index in a float's clothes
-        return node.input_value(0).get_element_type().get_type_name() in REAL
-    return True
+def compared_form(model: ov.Model, compared: ComparedOutputs) -> ov.Model:
+    """Return the model with the tensors that are compared as further outputs behind its own; itself if there are none.
 
-
-def _before_softmax(result: ov.Node) -> ov.Node:
-    """Return the result, or one of the scores before a Softmax that is followed only by changes of shape.
-
-    A probability changes from 0 to 1 where two scores are close, and one such position outweighs every other error. A
-    text recognizer's layers, ordered by the error of its probabilities on 20 samples: the order by probabilities on
-    four other samples agrees with it at a Spearman correlation of .61 to .78, the order by scores at .81 to .83.
+    Args:
+        model: Any form of the network in which these tensors have their names.
+        compared: What is compared.
     """
-    node = result.input_value(0).get_node()
-    while node.get_type_name() in SHAPING:
-        node = node.input_value(0).get_node()
-    return op.result(node.input_value(0)) if node.get_type_name() in ("Softmax", "LogSoftmax") else result
+    if not compared.extra:
+        return model
+    clone = clone_model(model)
+    nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
+    results = [op.result(nodes[output_node(nodes, tensor.node)].output(tensor.output)) for tensor in compared.extra]
+    results = [*clone.get_results(), *results]
+    return make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
 
 
-def _deciding(model: ov.Model, fixed: bool) -> list[ov.Output]:
-    """List the nearest real-valued tensors above the results, in the order of a breadth-first walk."""
-    found: list[ov.Output] = []
-    queue = [result.input_value(0) for result in model.get_results()]
-    seen = {_key(tensor) for tensor in queue}
-    for tensor in queue:  # grows as it is walked
-        node = tensor.get_node()
-        if node.get_type_name() in ("Constant", "Parameter", "ShapeOf"):
+def aligned(model: ov.Model, other: ov.Model, view: GraphView | None = None) -> tuple[ComparedOutputs, ComparedOutputs]:
+    """Return what is compared of a floating-point model, and the same for another form of the network.
+
+    The form can be one in which operations have other names, such as the model before normalization: its tensors are
+    then those that decide the same outputs, if they have the same types and shapes. Where they do not line up, only
+    outputs are compared, and a note says so.
+
+    Args:
+        model: Floating-point model with unique friendly names.
+        other: Another form of it, with as many outputs.
+        view: View of the model, if there is one.
+    """
+    compared = compared_outputs(model, view)
+    if other is model or not compared.extra:
+        return compared, compared
+    wanted = _kinds(model, compared)
+    if _kinds(other, compared) == wanted:
+        return compared, compared
+    names = Counter(node.get_friendly_name() for node in other.get_ordered_ops())
+    if max(names.values()) == 1:
+        own = compared_outputs(other)
+        if len(own.extra) == len(compared.extra) and _kinds(other, own) == wanted:
+            return compared, replace(compared, extra=own.extra)
+    plain = _Chooser(model, view or GraphView(model)).chosen(decided=False)
+    return plain, plain
+
+
+def _kinds(model: ov.Model, compared: ComparedOutputs) -> list[tuple[str, str] | None]:
+    """Return the type and shape of each further tensor in a model; None for one that it does not have."""
+    nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+    found: list[tuple[str, str] | None] = []
+    for tensor in compared.extra:
+        node = nodes.get(tensor.node)
+        if node is None or tensor.output >= node.get_output_size():
+            found.append(None)
             continue
-        if _real(tensor, fixed):
-            found.append(tensor)
-            continue
-        for source in node.input_values():
-            if _key(source) not in seen:
-                seen.add(_key(source))
-                queue.append(source)
+        port = node.output(tensor.output)
+        found.append((port.get_element_type().get_type_name(), str(port.get_partial_shape())))
     return found
 
 
-def _key(tensor: ov.Output) -> tuple[str, int]:
-    return tensor.get_node().get_name(), tensor.get_index()
+class _Chooser:
+    """Chooses what is compared of one model."""
+
+    def __init__(self, model: ov.Model, view: GraphView):
+        self._model, self._view = model, view
+        self._computed = _computed(view)
+        self._selected = dict(self._selections())
+
+    def chosen(self, *, decided: bool = True) -> ComparedOutputs:
+        """Return what is compared; without ``decided`` outputs behind a selection are compared as they are."""
+        sources = [self._view.inputs[result.get_friendly_name()][0] for result in self._model.get_results()]
+        asked = [source for source in sources if source.node in self._computed]
+        direct = [source for source in asked if self._comparable(source)]
+        others = [source for source in dict.fromkeys(asked) if not self._covered(source, direct)]
+        extra = list(dict.fromkeys(t for source in others for t in self._before(source, direct))) if decided else []
+        notes = [self._note(sources, source, extra) for source in others] if decided or others else []
+        if not decided:
+            direct = [source for source in asked if self._real(source)]
+        parts: list[ComparedPart] = []
+        for position, source in enumerate(sources):
+            if source in direct:
+                parts += self._named(port_name(self._model.outputs[position]), position, source)
+        for position, tensor in enumerate(extra, len(sources)):
+            parts += self._named(tensor.node if not tensor.output else str(tensor), position, tensor)
+        return ComparedOutputs(tuple(parts), tuple(extra), tuple(notes) if parts else (NOTHING,))
+
+    def _named(self, name: str, position: int, tensor: TensorId) -> list[ComparedPart]:
+        """Return the parts of a tensor, with their positions behind its name."""
+        if PARTED.isdisjoint(self._view.types.values()):
+            return [ComparedPart(name, position)]
+        return [
+            ComparedPart(name + _positions(part.windows), position, part.windows, part.bound)
+            for part in OutputParts(self._view, self._computed).of(tensor)
+        ]
+
+    def _selections(self) -> Iterator[tuple[TensorId, str]]:
+        """Yield each tensor that is behind a selection, without a layer in between, with the operation that selects."""
+        selected: dict[TensorId, str] = {}
+        for name, kind in self._view.types.items():
+            if name not in self._computed or kind in LAYERS or kind in BODIES or kind == "Result":
+                continue
+            reads = self._view.inputs[name]
+            behind = next((selected[tensor] for tensor in reads if tensor in selected), "")
+            for index in range(self._view.nodes[name].get_output_size()):
+                tensor = TensorId(name, index)
+                if behind or kind in DECIDING or not self._real(tensor):
+                    selected[tensor] = behind or f"{kind} {name!r}"
+                    yield tensor, selected[tensor]
+
+    def _real(self, tensor: TensorId) -> bool:
+        return self._view.output(tensor).get_element_type().is_real()
+
+    def _comparable(self, tensor: TensorId) -> bool:
+        return tensor.node in self._computed and tensor not in self._selected and self._real(tensor)
+
+    def _covered(self, tensor: TensorId, known: list[TensorId]) -> bool:
+        """Return whether a tensor is one of those known, or computed from them without a layer in between."""
+        queue, seen = [tensor], {tensor}
+        for one in queue:  # grows as it is walked
+            if one in known:
+                continue
+            if self._view.types[one.node] in LAYERS or self._view.types[one.node] in BODIES:
+                return False
+            inner = [read for read in self._view.inputs[one.node] if read.node in self._computed]
+            if not inner:
+                return False
+            for read in inner:
+                if read not in seen:
+                    seen.add(read)
+                    queue.append(read)
+        return True
+
+    def _before(self, tensor: TensorId, known: list[TensorId]) -> Iterator[TensorId]:
+        """Yield the nearest tensors above one that can be compared, in the order of a breadth-first walk."""
+        queue, seen = [tensor], {tensor}
+        for one in queue:  # grows as it is walked
+            if one in known:
+                continue
+            if self._comparable(one):
+                yield one
+                continue
+            for read in self._view.inputs[one.node]:
+                if read.node in self._computed and read not in seen:
+                    seen.add(read)
+                    queue.append(read)
+
+    def _note(self, sources: list[TensorId], source: TensorId, extra: list[TensorId]) -> str:
+        name = port_name(self._model.outputs[sources.index(source)])
+        what = f"output {name!r} holds what {self._selected.get(source, 'the network')} selects or rounds"
+        if extra:
+            return f"{what}: recipes and SQNR compare what comes before it: {', '.join(map(repr, _names(extra)))}."
+        return f"{what}, and the tensors before it were not found in both models: it is compared as it is, if at all."
+
+
+def _names(tensors: list[TensorId]) -> list[str]:
+    return [tensor.node if not tensor.output else str(tensor) for tensor in tensors]
+
+
+def _computed(view: GraphView) -> Set[str]:
+    """Return the nodes that a layer takes part in; those that read an input if there is no layer."""
+    roots = {name for name, kind in view.types.items() if kind in LAYERS or kind in BODIES or kind in LEFT_ALONE}
+    roots = roots or {name for name, kind in view.types.items() if kind == "Parameter"}
+    found: set[str] = set()
+    for name, kind in view.types.items():
+        if name in roots or (kind not in SHAPE_ONLY and any(tensor.node in found for tensor in view.inputs[name])):
+            found.add(name)
+    return found
+
+
+def _positions(windows: tuple[Window, ...]) -> str:
+    """Return windows in numpy's notation, such as ``[:, 4:]``; "" for the whole tensor."""
+    if not windows:
+        return ""
+    texts = [":"] * (max(window.axis for window in windows) + 1)
+    for window in windows:
+        texts[window.axis] = f"{window.start or ''}:{'' if window.stop is None else window.stop}"
+    return f"[{', '.join(texts)}]"

@@ -35,6 +35,7 @@ from calib.values.plan import (
 opset = ov.opset13
 
 ZERO_POINT = "/zero_point"  # ends the name of the Add that takes away what a folded zero point adds
+BIASED = "/biased"  # ends the name of the Add that corrects the bias of a layer that has none
 INT8_WEIGHTS = "/i8"  # behind the name of the constant that they were made of
 
 
@@ -181,8 +182,9 @@ def foldable(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, float]:
 
 
 def output_node(names: Container[str], layer: str) -> str:
-    """Return the node that holds a layer's output: the Add that undoes a folded zero point, if there is one."""
-    return f"{layer}{ZERO_POINT}" if f"{layer}{ZERO_POINT}" in names else layer
+    """Return the node that holds a layer's output: the last Add of those that insertion puts behind it, if any."""
+    behind = (f"{layer}{ending}" for ending in (ZERO_POINT, BIASED))  # a zero point is taken away after a correction
+    return next((name for name in behind if name in names), layer)
 
 
 def _take_away(view: GraphView, port: Port, shift: float, weights: Int8Weights) -> None:
@@ -225,7 +227,7 @@ def add_bias(view: GraphView, layer: str, delta: NDArray[np.float32]) -> None:
     """Add ``(channels,)`` to a layer's output, by changing the bias that follows if there is one."""
     bias = following_bias(view, layer)
     if bias is None:
-        _add_behind(view, layer, delta, f"{layer}/biased")
+        _add_behind(view, layer, delta, f"{layer}{BIASED}")
         return
     port, values = bias
     grown = (values.astype(np.float64) + delta.reshape(channel_shape(view, layer))).astype(np.float32)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
-from calib.graph.insert import Edits, clone_model, fake_quantize
+from calib.graph.insert import BIASED, Edits, clone_model, fake_quantize
 from calib.graph.layers import channel_shape, weights_of
 from calib.graph.view import GraphView, replace_readers
 from calib.ranges.affine import quantize_weights
@@ -177,4 +177,4 @@ def _switch_bias(view: GraphView, layer: str, delta: NDArray[np.float32], switch
     rank = output.get_partial_shape().rank.get_length()
     values = delta.astype(np.float32).reshape(channel_shape(view, layer))
     moved = op.multiply(op.constant(values), switches(unit, rank))
-    replace_readers(output, lambda output: op.add(output, moved))
+    replace_readers(output, lambda output: op.add(output, moved)).set_friendly_name(f"{layer}{BIASED}")

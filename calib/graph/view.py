@@ -153,6 +153,15 @@ def bodies(node: ov.Node) -> list[ov.Model]:
     return [body_of(node)] if kind in BODIES else []
 
 
+def port_name(port: ov.Output) -> str:
+    """Return a port's first tensor name, or the friendly name of the Parameter or of what feeds the Result."""
+    names = port.get_names()
+    if names:
+        return min(names)
+    node = port.get_node()
+    return (node.input_value(0).get_node() if node.get_type_name() == "Result" else node).get_friendly_name()
+
+
 def replace_readers(output: ov.Output, make: Callable[[ov.Output], ov.Node]) -> ov.Node:
     """Redirect all readers of an output, in place, to the output that ``make`` makes from it, and return that."""
     readers = list(output.get_target_inputs())  # before it is made: it reads the output itself

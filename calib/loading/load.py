@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 
 from calib.errors import ModelError, UsageError
+from calib.graph.view import port_name
 from calib.loading.inputs import describe_preprocessing
 from calib.loading.ir_file import SECTION, check_ir, save_model
 from calib.loading.normalize import normalize, walk
@@ -142,7 +143,7 @@ def input_specs(model: ov.Model) -> list[InputSpec]:
     """Return the properties that samples have to match, for each input of the model."""
     return [
         InputSpec(
-            name=_port_name(port),
+            name=port_name(port),
             names=tuple(sorted(port.get_names())),
             shape=_shape(port.get_partial_shape()),
             dtype=np.dtype(port.get_element_type().to_dtype()),
@@ -154,7 +155,7 @@ def input_specs(model: ov.Model) -> list[InputSpec]:
 
 def output_name(port: ov.Output) -> str:
     """Return the name of an output for reports: its first tensor name, else the name of the node that feeds it."""
-    return _port_name(port)
+    return port_name(port)
 
 
 def _from_memory(model: ov.Model) -> Loaded:
@@ -245,16 +246,7 @@ def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], pat
 
 def _tensor(port: ov.Output) -> TensorFacts:
     shape = str(port.get_partial_shape())
-    return TensorFacts(name=_port_name(port), shape=shape, type=port.get_element_type().get_type_name())
-
-
-def _port_name(port: ov.Output) -> str:
-    """Return a port's first tensor name, or the friendly name of the Parameter or of what feeds the Result."""
-    names = port.get_names()
-    if names:
-        return min(names)
-    node = port.get_node()
-    return (node.input_value(0).get_node() if node.get_type_name() == "Result" else node).get_friendly_name()
+    return TensorFacts(name=port_name(port), shape=shape, type=port.get_element_type().get_type_name())
 
 
 def _shape(shape: ov.PartialShape) -> tuple[int | None, ...]:

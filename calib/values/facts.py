@@ -139,7 +139,8 @@ class CandidateFacts(Frozen):
 
     name: str = Field(description="Estimator and corrections, joined by ' + '")
     sqnr_db: float = Field(
-        description="SQNR in dB of the outputs for a typical sample; of the logits where an output holds probabilities"
+        description="SQNR in dB of the outputs, in parts, for a typical sample; of the logits where a part holds "
+        "probabilities, and of the tensors before a selection (NMS, TopK, rounding) in place of what is selected"
     )
     chosen: bool = Field(description="Whether this candidate was chosen")
     detail: str = Field(default="", description="Remark on the candidate; may be empty")
@@ -284,7 +285,10 @@ class Report(Frozen):
         default=None, description="Accuracy and budget; null if no accuracy was measured"
     )
     output_sqnr_db: dict[str, float] = Field(
-        default={}, description="Mapping from output name to its SQNR in dB against FP32 on calibration samples"
+        default={},
+        description="Mapping from output name to its SQNR in dB against FP32 on calibration samples; from "
+        "``name[:, 4:]`` for a part of an output that joins several, and from the name of the tensor before a selection "
+        "in place of an output that is selected or rounded",
     )
     speed: SpeedFacts | None = Field(
         default=None, description="Latencies and speed-ups; null if they were not measured"
@@ -372,10 +376,12 @@ class Comparison(Frozen):
     layers: list[LayerComparison] = Field(default=[], description="Layers in topological order")
     first_jump: str = Field(default="", description="First layer where the error jumps; empty if there is none")
     output_sqnr_db: dict[str, float] = Field(
-        default={}, description="Mapping from output name to the SQNR in dB of the second model against the first"
+        default={},
+        description="Mapping from output, part or tensor, as in a report, to the SQNR in dB of the second model against "
+        "the first",
     )
     output_cosine: dict[str, float] = Field(
-        default={}, description="Mapping from output name to the cosine similarity of the two models"
+        default={}, description="The same mapping to the cosine similarity of the two models"
     )
     unmatched: list[str] = Field(default=[], description="Layers that only one of the models has")
     notes: list[str] = Field(default=[], description="Remarks, one sentence or more each")

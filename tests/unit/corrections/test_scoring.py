@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.corrections.scoring import Bound, Scorer, logits, mean_db, normalized_errors, typical_db
+from calib.corrections.scoring import Scorer, mean_db, normalized_errors, typical_db
 from calib.graph.insert import clone_model
 from calib.runtime.session import make_model, ov
 
@@ -73,8 +73,72 @@ def test_probabilities_are_compared_by_their_logits_which_show_what_saturation_h
     assert scorer.score(off(model, 1.1)).score == pytest.approx(expected, abs=1e-3)
 
 
-def test_probabilities_of_zero_and_one_have_finite_logits():
-    y = np.array([[0.0, 1.0, 0.5]], np.float32)
-    for bound in (Bound("Sigmoid"), Bound("Softmax", 1)):
-        assert np.isfinite(logits(y, bound)).all()
-    assert logits(y, None) is y
+def boxes_and_scores(layout):
+    """Return a network with boxes around 500 and scores below 1 in one output, and the names of its two parts."""
+    x = op.parameter([1, 6], np.float32)
+    weights = [rng.normal(size=(6, count * 8)).astype(np.float32) for count in (4, 3)]
+    heads = [op.reshape(op.matmul(x, op.constant(w), False, False), np.array([1, -1, 8]), False) for w in weights]
+    joined = op.concat([op.add(heads[0], np.float32(500)), op.exp(heads[1])], 1)
+    y = op.transpose(joined, np.array([0, 2, 1])) if layout == "last" else joined
+    y.output(0).get_tensor().set_names({"y"})
+    parts = ["y[:, :, :4]", "y[:, :, 4:]"] if layout == "last" else ["y[:, :4]", "y[:, 4:]"]
+    return make_model([op.result(y)], [x], name="joined"), parts
+
+
+@pytest.mark.parametrize("layout", ["first", "last"])
+def test_wrong_scores_are_seen_beside_boxes_that_are_a_thousand_times_as_large(layout):
+    model, parts = boxes_and_scores(layout)
+    held = samples(8, scale=0.1)
+    scorer = Scorer(model, held)
+    assert scorer.names == parts
+    worse = clone_model(model)
+    exp = next(n for n in worse.get_ordered_ops() if n.get_type_name() == "Exp")
+    for reader in list(exp.output(0).get_target_inputs()):
+        reader.replace_source_output(op.multiply(exp.output(0), np.float32(1.3)).output(0))
+    scored = scorer.score(worse)
+    assert scored.errors == {parts[0]: 0, parts[1]: pytest.approx(0.09, rel=1e-4)}
+    assert mean_db(scored.errors) == pytest.approx(20 * np.log10(1 / 0.3) + 10 * np.log10(2), abs=0.01)
+    assert scored.score < 14  # one error over both parts would be 60 dB or so
+
+
+def selecting(kind):
+    """Return a network whose output is selected from scores, and the name of what is compared."""
+    x = op.parameter([1, 6], np.float32)
+    scores = op.matmul(x, op.constant(rng.normal(size=(6, 40)).astype(np.float32)), False, False)
+    scores.set_friendly_name("scores")
+    if kind == "topk":
+        y = op.topk(scores, 5, 1, "max", "value").output(0)
+    elif kind == "argmax":
+        y = op.topk(scores, 1, 1, "max", "value", index_element_type="i64").output(1)
+    elif kind == "pixels":
+        y = op.convert(op.round(scores, "half_to_even"), np.uint8)
+    else:
+        boxes = op.reshape(op.concat([scores] * 4, 1), np.array([1, 40, 4]), False)
+        boxes.set_friendly_name("boxes")
+        single = op.reshape(scores, np.array([1, 1, 40]), False)
+        single.set_friendly_name("single")
+        y = op.non_max_suppression(boxes, single, np.int64(9), np.float32(0.5), np.float32(0.0)).output(0)
+    return make_model([op.result(y)], [x], name=kind), ["boxes", "single"] if kind == "nms" else ["scores"]
+
+
+@pytest.mark.parametrize("kind", ["topk", "argmax", "pixels", "nms"])
+def test_what_is_selected_is_scored_before_the_selection(kind):
+    model, names = selecting(kind)
+    scorer = Scorer(model, samples(8))
+    assert scorer.useful and scorer.names == names
+    scored = scorer.score(off(model, 1.1))
+    assert scored.errors == {name: pytest.approx(0.01, rel=1e-4) for name in names}
+    assert scored.compiled is None and len(scored.model.outputs) == 1
+
+
+def test_a_plain_network_is_compiled_once_and_as_it_ships():
+    model = ending_in()
+    scored = Scorer(model, samples(2)).score(off(model, 1.1))
+    assert scored.compiled is not None and len(scored.compiled.outputs) == 1
+
+
+def test_a_sample_with_a_nearly_empty_output_does_not_decide_the_score():
+    reference = [[np.ones((1, 10))] for _ in range(9)] + [[np.full((1, 10), 1e-9)]]
+    outputs = [[y + 0.01] for (y,) in reference]
+    assert typical_db(reference, outputs) == pytest.approx(40, abs=0.5)
+    assert mean_db(normalized_errors(["y"], reference, outputs)) == pytest.approx(40, abs=0.5)

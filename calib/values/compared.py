@@ -1,0 +1,122 @@
+"""What of a network's outputs is compared: its tensors in parts, each of one meaning; numpy only.
+
+An output can hold several things: boxes in hundreds of pixels and scores below 1 in one tensor. One error over all of
+it is that of the boxes. So a joined output is compared part by part, each relative to its own power, as if the parts
+were outputs of their own. ``calib.graph.comparable`` finds the parts in a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.values.plan import TensorId
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The last function of a tensor, if it hides errors near its bounds.
+
+    Attributes:
+        kind: "Softmax", "LogSoftmax" or "Sigmoid".
+        axis: Axis of a Softmax; None if a change of shape has dissolved it.
+    """
+
+    kind: str
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A run of positions along one axis of a tensor.
+
+    Attributes:
+        stop: First position behind the run; None for the end of the axis.
+    """
+
+    axis: int
+    start: int
+    stop: int | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds every position."""
+        return self.start == 0 and self.stop is None
+
+
+@dataclass(frozen=True)
+class ComparedPart:
+    """A part of a tensor that is compared by itself.
+
+    Attributes:
+        name: Name for reports: that of the output or tensor, with the positions in numpy's notation if it is a part of
+            it, such as ``output[:, 4:]``.
+        output: Position of the tensor among the outputs of the model that is compared.
+        windows: Positions of the part, at most one window for each axis; empty for the whole tensor.
+        bound: Last function of the part, if it is one that hides errors.
+    """
+
+    name: str
+    output: int
+    windows: tuple[Window, ...] = ()
+    bound: Bound | None = None
+
+    def of(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the part of these outputs, a view; an output of too few dimensions is returned whole."""
+        array = outputs[self.output]
+        index = [slice(None)] * array.ndim
+        for window in self.windows:
+            if window.axis < array.ndim:
+                index[window.axis] = slice(window.start, window.stop)
+        return array[tuple(index)]
+
+
+@dataclass(frozen=True)
+class ComparedOutputs:
+    """What is compared of two forms of a network, such as FP32 and INT8.
+
+    Attributes:
+        parts: Parts that are compared.
+        extra: Tensors that the compared form has as further outputs, behind its own: those that decide outputs that
+            can't be compared themselves.
+        notes: Sentences for the report on outputs that are compared by other tensors, or not at all.
+    """
+
+    parts: tuple[ComparedPart, ...]
+    extra: tuple[TensorId, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each part."""
+        return [part.name for part in self.parts]
+
+    def values(self, outputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the parts of the outputs of one sample."""
+        return [part.of(outputs) for part in self.parts]
+
+    def logits(self, outputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the same with the logits of parts that hold probabilities."""
+        return [logits(part.of(outputs), part.bound) for part in self.parts]
+
+
+def logits(y: NDArray[Any], bound: Bound | None) -> NDArray[Any]:
+    """Return the logits of probabilities: ``log p`` minus its mean along a Softmax's axis, or ``log p / (1 - p)``.
+
+    Probabilities that single precision can't tell from 0 or 1 are replaced by the nearest that it can. Of a Softmax
+    without an axis ``log p`` is returned.
+    """
+    if bound is None or y.dtype.kind != "f":
+        return y
+    tiny, y = np.finfo(np.float32).tiny, y.astype(np.float32)
+    if bound.kind == "Sigmoid":
+        y = np.clip(y, tiny, 1 - np.finfo(np.float32).epsneg)
+        return np.log(y) - np.log1p(-y)
+    logs = y if bound.kind == "LogSoftmax" else np.log(np.maximum(y, tiny))
+    if bound.axis is None or bound.axis >= y.ndim or not y.size:
+        return logs
+    return logs - logs.mean(axis=bound.axis, keepdims=True)
