@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from calib.accuracy.baseline import BaselineMetric, MarginMetric
 from calib.engine.job import Job, open_samples, require_allowed
 from calib.errors import CalibError, UsageError
+from calib.graph.comparable import compared_form
 from calib.loading.inputs import ShapeCheck
 from calib.loading.load import input_specs
-from calib.metrics.metric import Metric, WithChance
+from calib.metrics.metric import ByParts, Metric, WithChance
 from calib.metrics.resolve import resolve_metric
 from calib.metrics.whole_set import WholeSetMetric
 from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_sample
@@ -31,6 +32,7 @@ from calib.samples.content import content_id, target_id
 from calib.samples.feed import arrays_of
 from calib.samples.open import InMemory
 from calib.samples.sample import Dataset, Sample
+from calib.values.compared import ComparedOutputs
 from calib.values.facts import Evaluation
 from calib.values.version import __version__
 
@@ -41,9 +43,10 @@ class SampleEvaluator:
 
     Attributes:
         ids: Ids of the validation samples, in order.
-        references: FP32 outputs by sample id, for metrics that compare with them.
+        references: FP32 outputs by sample id, or their parts, for metrics that compare with them.
         check: Function called between two samples; it raises an error if the run has to end.
         on_calibration: Whether the samples are those of calibration, because no others were given.
+        compared: Parts that the metric takes of the models that are measured; None if it takes their own outputs.
     """
 
     job: Job
@@ -53,6 +56,7 @@ class SampleEvaluator:
     references: Mapping[str, Sequence[NDArray[Any]]]
     check: Callable[[], None] = lambda: None
     on_calibration: bool = False
+    compared: ComparedOutputs | None = None
 
     @property
     def source(self) -> str:
@@ -78,12 +82,14 @@ class SampleEvaluator:
 
     def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
         """Compile a model for `run`, with one stream for each sample that runs at the same time."""
-        return compile_model(model, config, streams=self.job.streams)
+        form = model if self.compared is None else compared_form(model, self.compared)
+        return compile_model(form, config, streams=self.job.streams)
 
     def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
         """Return the metric's parts of these samples, in their order."""
         samples = map(self._checked, self.dataset.load([self.ids[i] for i in indices]))
-        return evaluate_compiled(compiled, samples, self.metric, self.references)
+        parts = self.compared.values if self.compared is not None else list
+        return evaluate_compiled(compiled, samples, self.metric, self.references, parts)
 
     def baseline(self) -> tuple[list[Any], list[str]]:
         """Run FP32 once; return the row of `BaselineMetric` and the `mark` of each sample.
@@ -108,7 +114,8 @@ class SampleEvaluator:
 
     def identity(self) -> list[Any]:
         """Return everything that the parts depend on besides the model and the contents of the samples."""
-        return [self.source, self.ids, *_identity(self.job, self.metric, _code(type(self.metric)))]
+        parts = self.compared.names if self.compared is not None else []
+        return [self.source, self.ids, *parts, *_identity(self.job, self.metric, _code(type(self.metric)))]
 
     def _checked(self, sample: Sample) -> Sample:
         self.check()
@@ -213,7 +220,10 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
         require_allowed(validation, job.allow_python)
     if validation is None and metric is None and job.settings.max_drop is None:
         return None
-    outputs = [(_shape(port), np.dtype(port.get_element_type().to_dtype())) for port in job.loaded.model.outputs]
+    form = compared_form(job.loaded.model, job.compared[0]) if metric is None else job.loaded.model
+    outputs = [(_shape(port), np.dtype(port.get_element_type().to_dtype())) for port in form.outputs]
+    if metric is None:
+        outputs = [outputs[part.output] for part in job.compared[0].parts]
     direction, place = job.settings.higher_is_better, job.resolved.places.get("metric", "")
     allowed = not place if job.allow_python is None else job.allow_python
     found = resolve_metric(metric, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
@@ -227,10 +237,13 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
     references: dict[str, Sequence[NDArray[Any]]] = {}
+    compared, own = job.compared if isinstance(found, ByParts) else (None, None)
     if found.needs_reference:
-        session = Session(job.reference)
-        references = {sample.id: session(arrays_of(sample)) for sample in dataset.load(ids)}
-    return SampleEvaluator(job, dataset, ids, found, references, on_calibration=validation is None)
+        session = Session(compared_form(job.reference, own) if own else job.reference)
+        parts = own.values if own else list
+        references = {sample.id: parts(session(arrays_of(sample))) for sample in dataset.load(ids)}
+    alone = validation is None
+    return SampleEvaluator(job, dataset, ids, found, references, on_calibration=alone, compared=compared)
 
 
 def _check_points(job: Job, metric: str, unit: str) -> None:

@@ -1,19 +1,26 @@
-"""Metrics without labels: how close the outputs stay to those of the FP32 model, whose own value is 1.0."""
+"""Metrics without labels: how close the outputs stay to those of the FP32 model, whose own value is 1.0.
+
+Outputs are compared in parts, and those behind a selection before it; see ``calib.values.compared``.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError
 from calib.metrics.scores import class_scores, margin_of, mean_of_parts
+from calib.values.sqnr import squared_error
 
 # A relative error has no upper end (the reference may be near 0, an output infinite); beyond this all are equally bad.
 _WORST_ERROR = 1e3
+# Share of the mean norm over the samples below which an output is nearly empty: relative to itself, its error would
+# outweigh those of all other samples.
+NEARLY_EMPTY = 0.1
 
 
 class Agreement:
@@ -22,9 +29,13 @@ class Agreement:
     name = "agreement"
     higher_is_better = True
     unit = "fraction"
-    reads = "first output: class scores [1, C] (also [1, C, 1, 1], or [1, T, C] for tokens); no target"
+    reads = (
+        "first output, or the tensor that decides it: class scores [1, C] (also [1, C, 1, 1], or [1, T, C] for "
+        "tokens); no target"
+    )
     needs_target = False
     needs_reference = True
+    by_parts: Literal[True] = True
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
@@ -55,45 +66,53 @@ class Agreement:
 
 
 class RelativeL2:
-    """Mean over floating-point outputs of 1 − ‖output − FP32‖ / ‖FP32‖; 1.0 is equal.
+    """Mean over floating-point outputs, in parts, of 1 − ‖output − FP32‖ / ‖FP32‖; 1.0 is equal.
 
-    An output whose shape differs from that in FP32 (detections kept by a threshold) counts with error 1, as if it were
-    all zeros. Integer outputs are skipped.
+    ‖FP32‖ is that of the sample, and its mean over the samples for one on which an output is nearly empty (an image
+    without objects), under a tenth of that mean. An output whose shape differs from that in FP32 (detections kept by a
+    threshold) counts with error 1, as if it were all zeros, and so does any error of an output that is all zero in FP32
+    on every sample.
     """
 
     name = "relative-l2"
     higher_is_better = True
     unit = "1 − relative error"
-    reads = "all floating-point outputs of any shape; no target"
+    reads = "all floating-point outputs of any shape, in parts, or the tensors that decide the others; no target"
     needs_target = False
     needs_reference = True
+    by_parts: Literal[True] = True
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
-    ) -> float:
-        """Return 1 − the mean relative error of the outputs.
+    ) -> list[list[float]]:
+        """Return [sum of squares in FP32, sum of squared differences] of each part.
 
         Raises:
             MetricError: There is no floating-point output, or the number of outputs differs from FP32.
         """
-        pairs = list(zip(outputs, _given(reference, self.name), strict=False))
-        if len(outputs) != len(_given(reference, self.name)):
-            raise MetricError(f"{self.name}: {len(outputs)} outputs, FP32 gave {len(_given(reference, self.name))}")
-        errors: list[float] = []
-        for output, expected in pairs:
-            if np.asarray(expected).dtype.kind == "f":
-                errors.append(_relative_error(np.asarray(output), np.asarray(expected)))
-        if not errors:
+        wanted = _given(reference, self.name)
+        if len(outputs) != len(wanted):
+            raise MetricError(f"{self.name}: {len(outputs)} outputs, FP32 gave {len(wanted)}")
+        pairs = [(np.asarray(y), np.asarray(y_q)) for y, y_q in zip(wanted, outputs, strict=True)]
+        with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
+            sums = [squared_error(y, y_q) for y, y_q in pairs if y.dtype.kind == "f"]
+        if not sums:
             raise MetricError(f"{self.name}: the model has no floating-point output; give a metric of your own")
-        return 1.0 - float(np.mean(errors))
+        return [[signal, math.inf if math.isnan(noise) else noise] for signal, noise in sums]
 
     def aggregate(self, parts: Sequence[Any]) -> float:
         """Return the mean over the samples."""
-        return mean_of_parts(parts, self.name)
+        return mean_of_parts(self.per_sample(parts).tolist() if parts else [], self.name)
 
     def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
         """Return the value of each sample."""
-        return np.array(parts, np.float64)
+        sums = np.array(parts, np.float64)
+        power, error = np.sqrt(sums[..., 0]), np.sqrt(sums[..., 1])
+        usual = power.mean(axis=0)
+        power = np.where(power < NEARLY_EMPTY * usual, usual, power)
+        relative = np.where(error > 0, 1.0, 0.0)
+        np.divide(error, power, out=relative, where=power > 0)
+        return 1.0 - np.minimum(relative, _WORST_ERROR).mean(axis=1)
 
 
 def is_class_scores(shape: Sequence[int | None], dtype: np.dtype[Any]) -> bool:
@@ -109,17 +128,3 @@ def _given(reference: Sequence[NDArray[Any]] | None, name: str) -> Sequence[NDAr
     if reference is None:
         raise MetricError(f"{name} compares with the FP32 outputs, and none were given")
     return reference
-
-
-def _relative_error(output: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Return ‖output − reference‖ / ‖reference‖, computed in float64."""
-    if output.shape != reference.shape:
-        return 1.0
-    want = np.asarray(reference, np.float64).ravel()
-    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
-        off = np.asarray(output, np.float64).ravel() - want
-        signal, noise = float(want @ want), float(off @ off)
-    if noise == 0:
-        return 0.0
-    error = math.sqrt(noise / signal) if signal > 0 and math.isfinite(noise) else _WORST_ERROR
-    return min(error, _WORST_ERROR)

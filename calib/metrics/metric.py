@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 class Metric(Protocol):
     """Measures the outputs of one sample at a time and aggregates the measurements to one number.
 
-    Optional capabilities are `WithChance`, `WithMovedLabels` and `WithMargin`. A metric that needs the FP32 outputs
-    gets them as the third argument.
+    Optional capabilities are `WithChance`, `WithMovedLabels`, `ByParts` and `WithMargin`. A metric that needs the FP32
+    outputs gets them as the third argument.
 
     Attributes:
         name: Name in the table.
@@ -71,6 +71,17 @@ class WithMovedLabels(Protocol):
     def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> Any:
         """Return the target with its class numbers moved by ``by``, wrapping around at the ends."""
         ...
+
+
+@runtime_checkable
+class ByParts(Protocol):
+    """A metric that compares outputs with those of FP32 whatever they mean, and so takes them in parts.
+
+    It is given the parts of both in place of the outputs, see ``calib.values.compared``: boxes and scores that are
+    joined in one output apart, and the tensors before a selection in place of what is selected.
+    """
+
+    by_parts: Literal[True]
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ def evaluate_compiled(
     samples: Iterable[Sample],
     metric: Metric,
     references: Mapping[str, Outputs] | None = None,
+    parts_of: Callable[[Outputs], Outputs] = list,
 ) -> list[Any]:
     """Run samples on all streams of a compiled model and return the metric's parts, one per sample, in order.
 
@@ -31,6 +32,7 @@ def evaluate_compiled(
         samples: Samples, loaded one at a time.
         metric: Metric that measures the outputs of each sample.
         references: FP32 outputs by sample id, for a metric that needs them.
+        parts_of: Function that gives what the metric takes of the outputs of a sample.
 
     Raises:
         MetricError: The metric raised an error, or lacks a target or a reference; the message names the sample.
@@ -46,7 +48,7 @@ def evaluate_compiled(
 
     try:
         for number, outputs in enumerate(infer_all(compiled, feeds())):
-            parts.append(measure_sample(metric, outputs, waiting.popleft(), references, number))
+            parts.append(measure_sample(metric, parts_of(outputs), waiting.popleft(), references, number))
     except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
         where = f"one of the samples from number {len(parts)} on"
         raise DataError(f"the model can't run on {where}: {_reason(error)}") from error

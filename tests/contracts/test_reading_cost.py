@@ -35,7 +35,6 @@ FAST = {"effort": "fast", "estimator": "minmax"}
 MISSED = {"metric": "relative-l2", "max_drop": 1e-9}  # by everything in INT8 and by every plan
 KEPT = {"metric": "relative-l2", "max_drop": 0.9}
 LIMITS = [  # settings, files, levels
-    (FAST, 41, 12),
     (FAST, 43, 12),
     ({}, 58, 12),
     (FAST | MISSED, 69, 19),

@@ -17,6 +17,12 @@ def row(*values):
     return [np.array([values], np.float32)]
 
 
+def relative_l2(outputs, reference):
+    """Return the metric over samples of several outputs each."""
+    metric = RelativeL2()
+    return metric.aggregate([metric.measure(y_q, None, y) for y_q, y in zip(outputs, reference, strict=True)])
+
+
 def test_agreement_compares_the_highest_class_alone():
     assert Agreement().measure(row(1, 9, 2), None, row(0, 1, 0)) == 1
     assert Agreement().measure(row(9, 1, 2), None, row(0, 1, 0)) == 0
@@ -30,7 +36,7 @@ def test_agreement_of_tokens_is_a_share():
 
 def test_relative_error_is_taken_for_each_output_by_itself():
     large, small = np.full((1, 4), 1000.0), np.full((1, 4), 0.001)
-    value = RelativeL2().measure([large, small * 1.1], None, [large, small])
+    value = relative_l2([[large, small * 1.1]], [[large, small]])
     assert value == pytest.approx(1 - 0.1 / 2)
 
 
@@ -39,21 +45,40 @@ def test_relative_error_is_taken_for_each_output_by_itself():
 def test_relative_error_does_not_depend_on_the_scale(scale, seed):
     rng = np.random.default_rng(seed)
     want, got = rng.normal(size=(2, 1, 9))
-    metric = RelativeL2()
-    assert metric.measure([got * scale], None, [want * scale]) == pytest.approx(metric.measure([got], None, [want]))
+    assert relative_l2([[got * scale]], [[want * scale]]) == pytest.approx(relative_l2([[got]], [[want]]))
+
+
+def test_the_error_of_a_nearly_empty_sample_is_relative_to_the_usual_one():
+    full, empty = np.full((1, 4), 2.0), np.full((1, 4), 1e-6)
+    reference = [[full]] * 4 + [[empty]] * 4
+    outputs = [[y + 0.02] for (y,) in reference]
+    mean = (2.0 + 1e-6) / 2
+    assert relative_l2(outputs, reference) == pytest.approx(1 - (0.02 / 2 + 0.02 / mean) / 2, rel=1e-9)
+
+
+def test_a_sample_a_tenth_as_large_as_usual_is_relative_to_itself():
+    reference = [[np.full((1, 4), value)] for value in (1.0, 1.0, 1.0, 0.2)]
+    outputs = [[y * 1.1] for (y,) in reference]
+    assert relative_l2(outputs, reference) == pytest.approx(0.9)
+
+
+def test_an_output_that_is_zero_in_every_sample_counts_once_where_it_is_not_zero_any_more():
+    reference = [[np.ones((1, 4)), np.zeros((1, 4))]] * 2
+    assert relative_l2(reference, reference) == 1
+    assert relative_l2([[np.ones((1, 4)), np.full((1, 4), 1e-9)]] * 2, reference) == 0.5
 
 
 def test_integer_outputs_are_skipped_and_other_shapes_are_an_error_of_one():
     want = [np.ones((1, 4)), np.ones((1, 3), np.int64)]
-    assert RelativeL2().measure([np.ones((1, 4)), np.zeros((1, 3), np.int64)], None, want) == 1
-    assert RelativeL2().measure([np.ones((1, 5)), want[1]], None, want) == 0
+    assert relative_l2([[np.ones((1, 4)), np.zeros((1, 3), np.int64)]], [want]) == 1
+    assert relative_l2([[np.ones((1, 5)), want[1]]], [want]) == 0
     with pytest.raises(MetricError, match="no floating-point output"):
         RelativeL2().measure(want[1:], None, want[1:])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
 def test_the_worst_error_is_finite(bad):
-    value = RelativeL2().measure([np.full((1, 4), bad)], None, [np.ones((1, 4))])
+    value = relative_l2([[np.full((1, 4), bad)]], [[np.ones((1, 4))]])
     assert math.isfinite(value) and value < -100
 
 
