@@ -39,8 +39,8 @@ def sensitivities_of(
     Without the logits, one position where two scores are close outweighs every other error: a text recognizer's layers,
     ordered by the error of its probabilities on 20 samples, agreed with the order by probabilities on four others at a
     Spearman correlation of .61 to .78, the order by scores at .81 to .83. A unit that gives infinities or NaN has
-    sensitivity inf. The same samples give the same bits, whatever the number of streams. If there is nothing to compare,
-    every unit has sensitivity 0, and the notes of what is compared say so.
+    sensitivity inf. The same samples give the same bits, whatever the number of streams. If there is nothing to
+    compare, every unit has sensitivity 0, and the notes of what is compared say so.
 
     Args:
         candidate: Model, its plan with ranges and its edits.

@@ -13,17 +13,19 @@ from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.engine.building import aliases, listed
 from calib.engine.job import open_samples, prepare
 from calib.errors import DataError, UsageError
+from calib.graph.comparable import aligned, compared_form
 from calib.graph.layers import LAYERS, channel_axis
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
 from calib.loading.inputs import checked_shapes
-from calib.loading.load import Loaded, input_specs, load_model, output_name
+from calib.loading.load import Loaded, input_specs, load_model
 from calib.progress import Progress, silent
 from calib.runtime.executed import Executed
 from calib.runtime.layer_times import timed_layers
 from calib.runtime.session import F32, Session, ov
 from calib.samples.feed import Arrays, arrays_of
 from calib.samples.sample import Sample
+from calib.values.compared import ComparedOutputs
 from calib.values.facts import Comparison, LayerComparison
 from calib.values.plan import TensorId
 from calib.values.version import __version__
@@ -95,7 +97,9 @@ def compare(
     with show("compare", None) as stage:
         models = before.loaded.model, after.loaded.model
         errors = _errors(models, before.view, pairs, lambda: map(_feed, dataset.load(ids)), stage.update)
-        outputs = _output_errors(before.loaded, after.loaded, map(_feed, dataset.load(ids)))
+        form, *compared = aligned(before.loaded.model, before.loaded.reference, after.loaded.reference)
+        models_as_read = before.loaded.reference, after.loaded.reference
+        outputs = _output_errors(models_as_read, compared, map(_feed, dataset.load(ids)))
     with show("time", None):
         feeds = [*map(_feed, dataset.load(ids[:TIMED_FEEDS]))]
         ran = [_ran(side, feeds) for side in (before, after)]
@@ -108,7 +112,7 @@ def compare(
         unmatched=unmatched,
         output_sqnr_db={name: error.sqnr_db for name, error in outputs.items()},
         output_cosine={name: error.cosine for name, error in outputs.items()},
-        notes=_notes(pairs, unmatched, errors),
+        notes=[*form.notes, *_notes(pairs, unmatched, errors)],
         **_layers(before.view, pairs, errors, ran),
     )
 
@@ -196,15 +200,17 @@ def _errors(
     return errors
 
 
-def _output_errors(before: Loaded, after: Loaded, feeds: Iterable[Arrays]) -> dict[str, LayerError]:
-    """Return output → its error; both models run as they were read, and not with outputs added."""
-    errors = {output_name(port): LayerError(channel_axis=None) for port in before.reference.outputs}
-    sessions = [Session(side.reference) for side in (before, after)]
+def _output_errors(
+    models: tuple[ov.Model, ov.Model], compared: Sequence[ComparedOutputs], feeds: Iterable[Arrays]
+) -> dict[str, LayerError]:
+    """Return part of the outputs → its error; both models as they were read, without the outputs of layers."""
+    errors = [LayerError(channel_axis=None) for _ in compared[0].parts]
+    sides = [(Session(compared_form(model, one)), one) for model, one in zip(models, compared, strict=True)]
     for feed in feeds:
-        for error, a, b in zip(errors.values(), *(session(feed) for session in sessions), strict=True):
+        for error, a, b in zip(errors, *(one.values(session(feed)) for session, one in sides), strict=True):
             if a.shape == b.shape:
                 error.add(a, b)
-    return errors
+    return dict(zip(compared[0].names, errors, strict=True))
 
 
 def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:

@@ -237,7 +237,7 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
     references: dict[str, Sequence[NDArray[Any]]] = {}
-    compared, own = job.compared if isinstance(found, ByParts) else (None, None)
+    compared, own = job.compared if isinstance(found, ByParts) and found.by_parts else (None, None)
     if found.needs_reference:
         session = Session(compared_form(job.reference, own) if own else job.reference)
         parts = own.values if own else list

@@ -98,7 +98,8 @@ class Job:
     @cached_property
     def compared(self) -> tuple[ComparedOutputs, ComparedOutputs]:
         """What is compared of the forms made from the model, and the same of the reference."""
-        return aligned(self.loaded.model, self.reference, self.view)
+        form, reference = aligned(self.loaded.model, self.reference, view=self.view)
+        return form, reference
 
     @property
     def streams(self) -> int:

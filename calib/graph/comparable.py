@@ -66,31 +66,41 @@ def compared_form(model: ov.Model, compared: ComparedOutputs) -> ov.Model:
     return make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
 
 
-def aligned(model: ov.Model, other: ov.Model, view: GraphView | None = None) -> tuple[ComparedOutputs, ComparedOutputs]:
-    """Return what is compared of a floating-point model, and the same for another form of the network.
+def aligned(model: ov.Model, *others: ov.Model, view: GraphView | None = None) -> tuple[ComparedOutputs, ...]:
+    """Return what is compared of a floating-point model, and the same for other forms of the network, in their order.
 
-    The form can be one in which operations have other names, such as the model before normalization: its tensors are
-    then those that decide the same outputs, if they have the same types and shapes. Where they do not line up, only
-    outputs are compared, and a note says so.
+    A form can be one in which operations have other names, such as the model before normalization: its tensors are then
+    those that decide the same outputs, if they have the same types and shapes. If one form does not line up, only
+    outputs are compared of all of them, and a note says so.
 
     Args:
         model: Floating-point model with unique friendly names.
-        other: Another form of it, with as many outputs.
+        others: Other forms of it, with as many outputs.
         view: View of the model, if there is one.
     """
+    view = view or GraphView(model)
     compared = compared_outputs(model, view)
-    if other is model or not compared.extra:
-        return compared, compared
-    wanted = _kinds(model, compared)
+    wanted, found = _kinds(model, compared), [compared]
+    for other in others:
+        own = compared if other is model or not compared.extra else _lined_up(other, compared, wanted)
+        if own is None:
+            return (_Chooser(model, view).chosen(decided=False),) * (1 + len(others))
+        found.append(own)
+    return tuple(found)
+
+
+def _lined_up(
+    other: ov.Model, compared: ComparedOutputs, wanted: list[tuple[str, str] | None]
+) -> ComparedOutputs | None:
+    """Return what is compared of another form, by the names of its tensors or by where they are; None if neither."""
     if _kinds(other, compared) == wanted:
-        return compared, compared
+        return compared
     names = Counter(node.get_friendly_name() for node in other.get_ordered_ops())
-    if max(names.values()) == 1:
-        own = compared_outputs(other)
-        if len(own.extra) == len(compared.extra) and _kinds(other, own) == wanted:
-            return compared, replace(compared, extra=own.extra)
-    plain = _Chooser(model, view or GraphView(model)).chosen(decided=False)
-    return plain, plain
+    if max(names.values()) > 1:
+        return None
+    extra = compared_outputs(other).extra
+    own = replace(compared, extra=extra)
+    return own if len(extra) == len(wanted) and _kinds(other, own) == wanted else None
 
 
 def _kinds(model: ov.Model, compared: ComparedOutputs) -> list[tuple[str, str] | None]:

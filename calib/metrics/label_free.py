@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class Agreement:
     )
     needs_target = False
     needs_reference = True
-    by_parts: Literal[True] = True
+    by_parts = True
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
@@ -80,7 +80,7 @@ class RelativeL2:
     reads = "all floating-point outputs of any shape, in parts, or the tensors that decide the others; no target"
     needs_target = False
     needs_reference = True
-    by_parts: Literal[True] = True
+    by_parts = True
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ class ByParts(Protocol):
     joined in one output apart, and the tensors before a selection in place of what is selected.
     """
 
-    by_parts: Literal[True]
+    by_parts: bool
 
 
 @runtime_checkable

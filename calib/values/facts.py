@@ -287,8 +287,8 @@ class Report(Frozen):
     output_sqnr_db: dict[str, float] = Field(
         default={},
         description="Mapping from output name to its SQNR in dB against FP32 on calibration samples; from "
-        "``name[:, 4:]`` for a part of an output that joins several, and from the name of the tensor before a selection "
-        "in place of an output that is selected or rounded",
+        "``name[:, 4:]`` for a part of an output that joins several, and from the name of the tensor before a "
+        "selection in place of an output that is selected or rounded",
     )
     speed: SpeedFacts | None = Field(
         default=None, description="Latencies and speed-ups; null if they were not measured"
@@ -377,8 +377,8 @@ class Comparison(Frozen):
     first_jump: str = Field(default="", description="First layer where the error jumps; empty if there is none")
     output_sqnr_db: dict[str, float] = Field(
         default={},
-        description="Mapping from output, part or tensor, as in a report, to the SQNR in dB of the second model against "
-        "the first",
+        description="Mapping from output, part or tensor, as in a report, to the SQNR in dB of the second model "
+        "against the first",
     )
     output_cosine: dict[str, float] = Field(
         default={}, description="The same mapping to the cosine similarity of the two models"
