@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.scoring import mean_db, normalized_errors
 from calib.engine.building import Int8Model
 from calib.engine.job import Job
 from calib.engine.result import Result
 from calib.errors import ExecutionError
-from calib.graph.comparable import compared_form, compared_outputs
+from calib.graph.comparable import compared_form
 from calib.graph.layers import LAYERS
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
@@ -25,6 +24,7 @@ from calib.samples.feed import Arrays
 from calib.values.compared import ComparedOutputs
 from calib.values.facts import Report, StageFacts
 from calib.values.plan import QuantizationPlan
+from calib.values.sqnr import decibel, squared_error, usual_norms
 
 # INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and
 # grows with depth. Measured on ten networks (MobileNets, ResNets, ViTs, EfficientNet-Lite0, text detection and
@@ -47,10 +47,11 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
     model = built.model if built else job.loaded.model
     plan = built.plan if built else QuantizationPlan((), (), ())
     feeds = job.feeds((job.held or job.ids)[:CHECKED])
+    of_file, of_reference = job.compared
 
     def verify(path: Path) -> None:
-        expected = built.model if built else job.reference
-        check_written(path, expected, feeds, report.model.name, plan if built else None, job.compared[0])
+        expected, own = (built.model, of_file) if built else (job.reference, of_reference)
+        check_written(path, expected, feeds, report.model.name, (own, of_file), plan if built else None)
 
     report = report.model_copy(update={"stages": list(stages)})
     return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify, job.inputs)
@@ -61,8 +62,8 @@ def check_written(
     model: ov.Model,
     feeds: Sequence[Arrays],
     name: str,
+    compared: tuple[ComparedOutputs, ComparedOutputs],
     plan: QuantizationPlan | None = None,
-    compared: ComparedOutputs | None = None,
 ) -> None:
     """Compare a written model with the one in memory, and INT8 execution with its simulation.
 
@@ -73,16 +74,15 @@ def check_written(
         model: What was written; for an FP32 model the one that was read.
         feeds: A few samples.
         name: Of the model, for messages.
+        compared: What is compared of the model and of the written one.
         plan: What is quantized in it; None for an FP32 model, which has no simulation.
-        compared: What is compared of the outputs; None to find it in the model.
 
     Raises:
         ExecutionError: The outputs differ.
     """
     written = read_model(path)
-    compared = compared or compared_outputs(model)
-    before, after = (_values(form, F32, feeds, compared) for form in (model, written))
-    moved = _median_db(compared.names, before, after)
+    before, after = _values(model, F32, feeds, compared[0]), _values(written, F32, feeds, compared[1])
+    moved = _median_db(before, after)
     if moved < 40:  # half-precision storage of layers left in floating point is the only difference there may be
         raise ExecutionError(
             f"{name}: the written file differs from the model in memory ({moved:.1f} dB)"
@@ -90,7 +90,7 @@ def check_written(
         )
     if plan is None:
         return
-    agreement = _median_db(compared.names, _values(written, SIMULATED, feeds, compared), after)
+    agreement = _median_db(_values(written, SIMULATED, feeds, compared[1]), after)
     if agreement < SIMULATION_FLOOR_DB:
         raise ExecutionError(
             f"{name}: INT8 execution differs from its simulation ({agreement:.1f} dB, at least "
@@ -111,12 +111,23 @@ def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays]
     return [session(feed) for feed in feeds]
 
 
-def _median_db(
-    names: Sequence[str], before: Sequence[list[NDArray[Any]]], after: Sequence[list[NDArray[Any]]]
-) -> float:
-    """Return the median over samples of the SQNR in dB between two lists of outputs."""
-    found = [mean_db(normalized_errors(names, [a], [b])) for a, b in zip(before, after, strict=True)]
-    return float(np.median(found)) if found else math.inf
+def _median_db(before: Sequence[list[NDArray[Any]]], after: Sequence[list[NDArray[Any]]]) -> float:
+    """Return the median over samples of the SQNR in dB between two lists of outputs, the mean of their errors.
+
+    An output that is nearly empty in a sample counts relative to the other samples. One that is zero in all of them, or
+    whose shape differs, does not count.
+    """
+    errors: list[NDArray[np.float64]] = []
+    for position in range(len(before[0]) if before else 0):
+        pairs = [(a[position], b[position]) for a, b in zip(before, after, strict=True)]
+        if all(y.shape == y_q.shape for y, y_q in pairs):
+            signal, noise = np.array([squared_error(y, y_q) for y, y_q in pairs]).T
+            if signal.any():
+                errors.append(noise / usual_norms(np.sqrt(signal)) ** 2)
+    if not errors:
+        return math.inf
+    means = np.mean(errors, axis=0).tolist()
+    return float(np.median([decibel(1.0, math.inf if math.isnan(error) else error) for error in means]))
 
 
 def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Arrays], config: Mapping[str, Any] = F32) -> str:
@@ -130,6 +141,6 @@ def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Arrays], config: Ma
     first = len(model.outputs)
     for position, layer in enumerate(layers, first):
         column = [[[outputs[position]] for outputs in side] for side in tapped]
-        if _median_db([layer], column[0], column[1]) < LAYER_FLOOR_DB:
+        if _median_db(column[0], column[1]) < LAYER_FLOOR_DB:
             return f", first at layer {layer!r}"
     return ""

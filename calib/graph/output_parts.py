@@ -26,6 +26,9 @@ from calib.values.plan import TensorId
 MOVING = ("Reshape", "Squeeze", "Unsqueeze", "Transpose")
 BOUNDING = ("Softmax", "LogSoftmax", "Sigmoid")
 PARTED = frozenset({*BOUNDING, "Concat"})  # in a model without any of these, each tensor is one plain part
+# Behind a joint these leave each part in place and in its meaning; other functions make one thing of it: a feature map.
+ARITHMETIC = frozenset({"Add", "Subtract", "Multiply", "Divide", "Convert", "Clamp", "Minimum", "Maximum"})
+MOST_PARTS = 16  # more are not of different meaning: channel groups, steps, dense blocks
 COMPARED_TYPES = 64  # of what computes two neighbours, nearest first: enough to tell one head from another
 
 
@@ -58,6 +61,10 @@ class OutputParts:
 
     def of(self, tensor: TensorId) -> list[Joined]:
         """Return the parts of a tensor in order; one without windows if it was not joined, or can't be told apart."""
+        parts = self._of(tensor)
+        return parts if len(parts) <= MOST_PARTS else [Joined(tensor)]
+
+    def _of(self, tensor: TensorId) -> list[Joined]:
         whole = Joined(tensor, computed=tensor.node in self._computed)
         kind, reads = self._view.types[tensor.node], self._view.inputs[tensor.node]
         if not whole.computed:
@@ -65,14 +72,14 @@ class OutputParts:
         if kind in BOUNDING:
             return [replace(whole, bound=self._bound(tensor.node))]
         if kind in MOVING:
-            moved = [self._moved(tensor.node, part) for part in self.of(reads[0])]
+            moved = [self._moved(tensor.node, part) for part in self._of(reads[0])]
             return [part for part in moved if part is not None] if None not in moved else [whole]
         if kind == "Concat":
             return self._concat(tensor.node) or [whole]
         if kind in ("Split", "VariadicSplit"):
             return self._piece(tensor) or [whole]
-        if (source := self._only_computed(tensor)) is not None:
-            parts = self.of(source)
+        if kind in ARITHMETIC and (source := self._only_computed(tensor)) is not None:
+            parts = self._of(source)
             if kind == "Convert":
                 return parts
             return [replace(part, bound=None) for part in parts] if _joined(parts) else [whole]
@@ -128,7 +135,7 @@ class OutputParts:
         if rank is None:
             return []
         axis = self._view.attributes(node)["axis"] % rank
-        inner = [self.of(tensor) for tensor in reads]
+        inner = [self._of(tensor) for tensor in reads]
         runs: list[list[int]] = []
         for place in range(len(reads)):
             if runs and self._alike(reads, inner, place, axis):
@@ -170,7 +177,7 @@ class OutputParts:
     def _piece(self, tensor: TensorId) -> list[Joined]:
         """Return the parts of one output of a Split; empty if they can't be told."""
         source, along = self._view.inputs[tensor.node][:2]
-        parts, rank = self.of(source), self._rank(source)
+        parts, rank = self._of(source), self._rank(source)
         if not _joined(parts) or rank is None or not self._view.is_constant(along):
             return []
         axis = int(self._view.values(along).reshape(-1)[0]) % rank

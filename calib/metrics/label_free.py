@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 
 from calib.errors import MetricError
 from calib.metrics.scores import class_scores, margin_of, mean_of_parts
-from calib.values.sqnr import squared_error
+from calib.values.sqnr import squared_error, usual_norms
 
 # A relative error has no upper end (the reference may be near 0, an output infinite); beyond this all are equally bad.
 _WORST_ERROR = 1e3
-# Share of the mean norm over the samples below which an output is nearly empty: relative to itself, its error would
-# outweigh those of all other samples.
-NEARLY_EMPTY = 0.1
 
 
 class Agreement:
@@ -107,11 +104,9 @@ class RelativeL2:
     def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
         """Return the value of each sample."""
         sums = np.array(parts, np.float64)
-        power, error = np.sqrt(sums[..., 0]), np.sqrt(sums[..., 1])
-        usual = power.mean(axis=0)
-        power = np.where(power < NEARLY_EMPTY * usual, usual, power)
+        norms, error = usual_norms(np.sqrt(sums[..., 0])), np.sqrt(sums[..., 1])
         relative = np.where(error > 0, 1.0, 0.0)
-        np.divide(error, power, out=relative, where=power > 0)
+        np.divide(error, norms, out=relative, where=norms > 0)
         return 1.0 - np.minimum(relative, _WORST_ERROR).mean(axis=1)
 
 

@@ -22,6 +22,21 @@ def decibel(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal > 0 and noise < math.inf else -math.inf
 
 
+# Share of the mean norm over the samples below which an output is nearly empty, such as the scores of an image without
+# objects: relative to itself, its error would outweigh those of all other samples.
+NEARLY_EMPTY = 0.1
+
+
+def usual_norms(norms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return norms to take errors relative to: the mean over the samples where an output is nearly empty.
+
+    Args:
+        norms: Norms of outputs, ``(samples, …)``.
+    """
+    usual = norms.mean(axis=0)
+    return np.where(norms < NEARLY_EMPTY * usual, usual, norms)
+
+
 def squared_error(y: NDArray[Any], y_q: NDArray[Any]) -> tuple[float, float]:
     """Return ``(sum y², sum (y_q - y)²)`` in float64: the two energies of :func:`decibel`.
 

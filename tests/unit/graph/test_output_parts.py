@@ -141,3 +141,9 @@ def test_parts_whose_positions_depend_on_the_sample_are_compared_together():
     x = op.parameter([1, 3, -1, 8], np.float32, name="x")
     joined = op.concat([op.exp(conv(x, 4)), op.sigmoid(conv(x, 4))], 2)
     assert parts(joined, x) == [("y", None)]
+
+
+def test_a_feature_map_of_many_branches_is_one_thing():
+    x = image()
+    assert parts(op.concat([conv(x, 2) for _ in range(20)], 1), x) == [("y", None)]
+    assert parts(op.relu(op.concat([conv(x, 2), conv(x, 3)], 1)), x) == [("y", None)]
