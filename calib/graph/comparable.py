@@ -70,7 +70,7 @@ def aligned(model: ov.Model, *others: ov.Model, view: GraphView | None = None) -
     """Return what is compared of a floating-point model, and the same for other forms of the network, in their order.
 
     A form can be one in which operations have other names, such as the model before normalization: its tensors are then
-    those that decide the same outputs, if they have the same types and shapes. If one form does not line up, only
+    those that decide the same outputs, if they have the same shapes. If one form does not line up, only
     outputs are compared of all of them, and a note says so.
 
     Args:
@@ -89,9 +89,7 @@ def aligned(model: ov.Model, *others: ov.Model, view: GraphView | None = None) -
     return tuple(found)
 
 
-def _lined_up(
-    other: ov.Model, compared: ComparedOutputs, wanted: list[tuple[str, str] | None]
-) -> ComparedOutputs | None:
+def _lined_up(other: ov.Model, compared: ComparedOutputs, wanted: list[str | None]) -> ComparedOutputs | None:
     """Return what is compared of another form, by the names of its tensors or by where they are; None if neither."""
     if _kinds(other, compared) == wanted:
         return compared
@@ -103,17 +101,18 @@ def _lined_up(
     return own if len(extra) == len(wanted) and _kinds(other, own) == wanted else None
 
 
-def _kinds(model: ov.Model, compared: ComparedOutputs) -> list[tuple[str, str] | None]:
-    """Return the type and shape of each further tensor in a model; None for one that it does not have."""
+def _kinds(model: ov.Model, compared: ComparedOutputs) -> list[str | None]:
+    """Return the shape of each further tensor in a model; None for one that it does not have or that is not real.
+
+    In which precision it is held does not matter: a file in half precision is normalized to single.
+    """
     nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
-    found: list[tuple[str, str] | None] = []
+    found: list[str | None] = []
     for tensor in compared.extra:
         node = nodes.get(tensor.node)
-        if node is None or tensor.output >= node.get_output_size():
-            found.append(None)
-            continue
-        port = node.output(tensor.output)
-        found.append((port.get_element_type().get_type_name(), str(port.get_partial_shape())))
+        port = node.output(tensor.output) if node is not None and tensor.output < node.get_output_size() else None
+        real = port is not None and port.get_element_type().is_real()
+        found.append(str(port.get_partial_shape()) if port is not None and real else None)
     return found
 
 

@@ -62,7 +62,9 @@ def facts(report: Report) -> list[Fact]:
         found.append(layers_fact(report))
     if report.output_sqnr_db:
         worst = min(report.output_sqnr_db, key=lambda name: (report.output_sqnr_db[name], name))
-        detail = f"output {worst}" + (", the worst" if len(report.output_sqnr_db) > 1 else "")
+        own = [output.name for output in report.model.outputs]
+        what = "output" if not own or any(worst == name or worst.startswith(f"{name}[") for name in own) else "tensor"
+        detail = f"{what} {worst}" + (", the worst" if len(report.output_sqnr_db) > 1 else "")
         found.append(Fact("SQNR", numbers.decibel(report.output_sqnr_db[worst]), detail))
     return found
 

@@ -183,3 +183,17 @@ def test_a_form_that_does_not_line_up_is_compared_by_its_outputs_and_a_note_says
     own, same = aligned(model, other)
     assert own is same and not own.extra and len(own.parts) == 1
     assert "not found in both models" in own.notes[0]
+
+
+def test_a_form_in_half_precision_lines_up():
+    model = labels("scores")
+    half = labels("scores")
+    scores = next(node for node in half.get_ordered_ops() if node.get_friendly_name() == "scores")
+    readers = list(scores.output(0).get_target_inputs())
+    scores.set_friendly_name("in single")
+    narrow = named(op.convert(scores, np.float16), "scores")
+    for reader in readers:
+        reader.replace_source_output(narrow.output(0))
+    half.validate_nodes_and_infer_types()
+    own, other = aligned(model, half)
+    assert own == other and own.extra[0].node == "scores"

@@ -97,6 +97,19 @@ def test_share_of_the_work_is_not_claimed_where_a_layer_is_not_counted() -> None
     assert "multiply-adds" not in render_text(report.model_copy(update={"layers": [unknown, *report.layers[1:]]}))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("logits", "output logits"),
+        ("logits[:, 4:]", "output logits[:, 4:]"),
+        ("logits/Conv", "tensor logits/Conv"),
+    ],
+)
+def test_a_tensor_inside_the_network_is_not_called_an_output(name: str, said: str) -> None:
+    report = made_up_report().model_copy(update={"output_sqnr_db": {name: 12.0, "fine": 40.0}})
+    assert f"{said}, the worst" in render_text(report)
+
+
 def test_rendering_is_deterministic() -> None:
     assert render_text(made_up_report()) == render_text(made_up_report())
 
