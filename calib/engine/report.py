@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,7 @@ def make_report(job: Job, found: Findings) -> Report:
         settings=job.resolved.facts(),
         calibration=job.calibration.source if job.calibration else "",
         calibration_samples=len({*job.ids, *job.held}),
+        validation=found.baseline.evaluator.source if found.baseline else "",
         layers=_layers(job, found),
         quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
         corrections=_corrections(found.chosen, built),
@@ -82,6 +83,7 @@ def make_report(job: Job, found: Findings) -> Report:
             *job.warnings,
             *suspicions(_evidence(job, found, output_sqnr_db)),
             *job.compared[0].notes,
+            *(_not_scored(job, output_sqnr_db) if built else ()),
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
             *([SATURATION] if saturates(plan) else []),
@@ -103,6 +105,17 @@ def _evidence(job: Job, found: Findings, output_sqnr_db: Mapping[str, float]) ->
         sampled.dataset.class_folders if sampled is not None and sampled.metric.needs_target else {},
         sampled.classes if sampled is not None else None,
     )
+
+
+def _not_scored(job: Job, output_sqnr_db: Mapping[str, float]) -> Iterator[str]:
+    """Yield a sentence for outputs that no score counts, since there is nothing to take their error relative to."""
+    missing = [name for name in job.compared[0].names if name not in output_sqnr_db]
+    if missing:
+        yield (
+            f"of {', '.join(map(repr, missing))} there is no SQNR, and no score of a recipe counts it: it is all zero "
+            "in FP32 on the held-out samples, or has another shape in INT8. Calibrate with samples on which it is not "
+            "empty"
+        )
 
 
 def _accuracy(outcome: Outcome) -> AccuracyFacts | None:

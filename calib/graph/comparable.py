@@ -8,7 +8,7 @@ through) is exact in every form of a network and would only dilute the error of 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Set
 from dataclasses import replace
 
@@ -131,7 +131,6 @@ class _Chooser:
         direct = [source for source in asked if self._comparable(source)]
         others = [source for source in dict.fromkeys(asked) if not self._covered(source, direct)]
         extra = list(dict.fromkeys(t for source in others for t in self._before(source, direct))) if decided else []
-        notes = [self._note(sources, source, extra) for source in others] if decided or others else []
         if not decided:
             direct = [source for source in asked if self._real(source)]
         parts: list[ComparedPart] = []
@@ -139,8 +138,9 @@ class _Chooser:
             if source in direct:
                 parts += self._named(port_name(self._model.outputs[position]), position, source)
         for position, tensor in enumerate(extra, len(sources)):
-            parts += self._named(tensor.node if not tensor.output else str(tensor), position, tensor)
-        return ComparedOutputs(tuple(parts), tuple(extra), tuple(notes) if parts else (NOTHING,))
+            parts += self._named(_name(tensor), position, tensor)
+        notes = list(self._notes(sources, others, extra)) if parts else [NOTHING]
+        return ComparedOutputs(tuple(parts), tuple(extra), tuple(notes))
 
     def _named(self, name: str, position: int, tensor: TensorId) -> list[ComparedPart]:
         """Return the parts of a tensor, with their positions behind its name."""
@@ -202,16 +202,27 @@ class _Chooser:
                     seen.add(read)
                     queue.append(read)
 
-    def _note(self, sources: list[TensorId], source: TensorId, extra: list[TensorId]) -> str:
-        name = port_name(self._model.outputs[sources.index(source)])
-        what = f"output {name!r} holds what {self._selected.get(source, 'the network')} selects or rounds"
-        if extra:
-            return f"{what}: recipes and SQNR compare what comes before it: {', '.join(map(repr, _names(extra)))}."
-        return f"{what}, and the tensors before it were not found in both models: it is compared as it is, if at all."
+    def _notes(self, sources: list[TensorId], others: list[TensorId], extra: list[TensorId]) -> Iterator[str]:
+        """Yield a sentence for each operation that selects outputs."""
+        selected: dict[str, list[str]] = defaultdict(list)
+        for source in others:
+            name = port_name(self._model.outputs[sources.index(source)])
+            selected[self._selected.get(source, "the network")].append(repr(name))
+        for what, names in selected.items():
+            held = f"output {names[0]} holds" if len(names) == 1 else f"outputs {', '.join(names)} hold"
+            if extra:
+                instead = ", ".join(repr(_name(tensor)) for tensor in extra)
+                yield f"{held} what {what} selects or rounds: what comes before it is compared instead, {instead}."
+            else:
+                yield (
+                    f"{held} what {what} selects or rounds, and the tensors before it do not line up in the forms of "
+                    "this network: real-valued outputs are compared as they are, others not at all. Give the model an "
+                    "output before that operation"
+                )
 
 
-def _names(tensors: list[TensorId]) -> list[str]:
-    return [tensor.node if not tensor.output else str(tensor) for tensor in tensors]
+def _name(tensor: TensorId) -> str:
+    return tensor.node if not tensor.output else str(tensor)
 
 
 def _computed(view: GraphView) -> Set[str]:

@@ -101,3 +101,17 @@ def test_a_detector_behind_nms_is_written_and_checked(tmp_path: Path):
     compared = calib.compare(network("nms"), tmp_path / f"{name}.xml", samples(4), samples=4)
     assert compared.output_sqnr_db.keys() == result.report.output_sqnr_db.keys()
     assert min(compared.output_sqnr_db.values()) > 20
+
+
+def test_an_output_that_is_zero_on_every_sample_is_named_as_not_scored():
+    net = Net(seed=3)
+    x = net.input(1, 3, SIZE, SIZE)
+    trunk = op.relu(net.conv(x, 16))
+    dead = op.relu(op.subtract(net.conv(trunk, 4), np.float32(1e4)))
+    outputs = [net.conv(trunk, 4), dead]
+    for name, output in zip(("alive", "dead"), outputs, strict=True):
+        output.output(0).get_tensor().set_names({name})
+    result = calib.quantize(net.model(*outputs), samples(), speed=False, target="cpu-no-vnni")
+    assert list(result.report.output_sqnr_db) == ["alive"]
+    (warning,) = [one for one in result.report.warnings if "no SQNR" in one]
+    assert "'dead'" in warning

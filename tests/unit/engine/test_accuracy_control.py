@@ -39,7 +39,7 @@ class Constant(RelativeL2):
     unit = "fraction"
 
     def measure(self, outputs: Any, target: Any, reference: Any = None) -> Any:
-        return 0.75
+        return [[1.0, 0.25**2]]  # a quarter of the output is lost
 
 
 def quantized(store: Path, metric: RelativeL2, resume: bool = False) -> Result:

@@ -182,7 +182,7 @@ def test_a_form_that_does_not_line_up_is_compared_by_its_outputs_and_a_note_says
     other = make_model([op.result(op.topk(means, 2, 1, "max", "value").output(0))], [y])
     own, same = aligned(model, other)
     assert own is same and not own.extra and len(own.parts) == 1
-    assert "not found in both models" in own.notes[0]
+    assert "do not line up" in own.notes[0]
 
 
 def test_a_form_in_half_precision_lines_up():
@@ -197,3 +197,15 @@ def test_a_form_in_half_precision_lines_up():
     half.validate_nodes_and_infer_types()
     own, other = aligned(model, half)
     assert own == other and own.extra[0].node == "scores"
+
+
+def test_layers_behind_a_selection_are_compared_at_what_they_compute():
+    x = image()
+    scores = op.reshape(conv(x, "conv", 1), ints(1, 1, -1), False)
+    boxes = op.reshape(conv(x, "boxes", 4), ints(1, -1, 4), False)
+    kept = op.non_max_suppression(boxes, scores, np.int64(5), np.float32(0.5), np.float32(0.0))
+    which = op.reshape(op.gather(kept.output(0), ints(2), ints(1)), ints(-1), False)
+    rows = op.gather(op.squeeze(boxes, ints(0)), which, ints(0))
+    weights = op.constant(rng.normal(size=(4, 3)).astype(np.float32))
+    head = named(op.matmul(rows, weights, False, False), "head")
+    assert extra(op.topk(head, 1, 1, "max", "value").output(1).get_node(), x=x) == ["head"]
