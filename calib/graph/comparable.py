@@ -8,7 +8,7 @@ through) is exact in every form of a network and would only dilute the error of 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Set
 from dataclasses import replace
 
@@ -69,51 +69,34 @@ def compared_form(model: ov.Model, compared: ComparedOutputs) -> ov.Model:
 def aligned(model: ov.Model, *others: ov.Model, view: GraphView | None = None) -> tuple[ComparedOutputs, ...]:
     """Return what is compared of a floating-point model, and the same for other forms of the network, in their order.
 
-    A form can be one in which operations have other names, such as the model before normalization: its tensors are then
-    those that decide the same outputs, if they have the same shapes. If one form does not line up, only
-    outputs are compared of all of them, and a note says so.
+    The tensors before a selection are looked for in each form by itself, and not by name: an operation of the same name
+    can hold another function where normalization has fused a factor into it. If those of one form are of another number
+    or other shapes, only outputs are compared of all forms, and a note says so.
 
     Args:
         model: Floating-point model with unique friendly names.
-        others: Other forms of it, with as many outputs.
+        others: Other forms of it, with as many outputs and unique friendly names.
         view: View of the model, if there is one.
     """
     view = view or GraphView(model)
     compared = compared_outputs(model, view)
-    wanted, found = _kinds(model, compared), [compared]
+    found = [compared]
     for other in others:
-        own = compared if other is model or not compared.extra else _lined_up(other, compared, wanted)
-        if own is None:
+        own = compared
+        if other is not model and compared.extra:
+            own = replace(compared, extra=compared_outputs(other).extra)
+        if _shapes(other, own) != _shapes(model, compared):
             return (_Chooser(model, view).chosen(decided=False),) * (1 + len(others))
         found.append(own)
     return tuple(found)
 
 
-def _lined_up(other: ov.Model, compared: ComparedOutputs, wanted: list[str | None]) -> ComparedOutputs | None:
-    """Return what is compared of another form, by the names of its tensors or by where they are; None if neither."""
-    if _kinds(other, compared) == wanted:
-        return compared
-    names = Counter(node.get_friendly_name() for node in other.get_ordered_ops())
-    if max(names.values()) > 1:
-        return None
-    extra = compared_outputs(other).extra
-    own = replace(compared, extra=extra)
-    return own if len(extra) == len(wanted) and _kinds(other, own) == wanted else None
-
-
-def _kinds(model: ov.Model, compared: ComparedOutputs) -> list[str | None]:
-    """Return the shape of each further tensor in a model; None for one that it does not have or that is not real.
-
-    In which precision it is held does not matter: a file in half precision is normalized to single.
-    """
+def _shapes(model: ov.Model, compared: ComparedOutputs) -> list[str]:
+    """Return the shape of each further tensor in a model."""
+    if not compared.extra:
+        return []
     nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
-    found: list[str | None] = []
-    for tensor in compared.extra:
-        node = nodes.get(tensor.node)
-        port = node.output(tensor.output) if node is not None and tensor.output < node.get_output_size() else None
-        real = port is not None and port.get_element_type().is_real()
-        found.append(str(port.get_partial_shape()) if port is not None and real else None)
-    return found
+    return [str(nodes[tensor.node].get_output_partial_shape(tensor.output)) for tensor in compared.extra]
 
 
 class _Chooser:

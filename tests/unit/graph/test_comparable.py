@@ -185,6 +185,22 @@ def test_a_form_that_does_not_line_up_is_compared_by_its_outputs_and_a_note_says
     assert "do not line up" in own.notes[0]
 
 
+def test_a_factor_that_another_form_has_fused_is_no_reason_to_compare_what_has_the_name():
+    x = image()
+    means = op.reduce_mean(conv(x, "conv"), [2, 3], False)
+    weights = rng.normal(size=(6, 5)).astype(np.float32)
+    fused = named(op.matmul(means, op.constant(weights * 3), False, False), "scores")
+    model = make_model([op.result(op.topk(fused, 1, 1, "max", "value").output(1))], [x])
+    y = image()
+    bare = named(
+        op.matmul(op.reduce_mean(conv(y, "conv"), [2, 3], False), op.constant(weights), False, False), "scores"
+    )
+    scaled = named(op.multiply(bare, np.float32(3)), "scaled")
+    as_read = make_model([op.result(op.topk(scaled, 1, 1, "max", "value").output(1))], [y])
+    own, other = aligned(model, as_read)
+    assert [own.extra[0].node, other.extra[0].node] == ["scores", "scaled"]
+
+
 def test_a_form_in_half_precision_lines_up():
     model = labels("scores")
     half = labels("scores")
