@@ -1,7 +1,4 @@
-"""Wrong models never leave quietly: the written file is run against the model in memory and its own simulation.
-
-covers: calib.engine.verify
-"""
+"""Wrong models never leave quietly: the written file is run against the model in memory and its own simulation."""
 
 from __future__ import annotations
 
