@@ -24,6 +24,7 @@ from calib.runtime.session import compile_model, ov
 from calib.values.facts import Evaluation, Inspection
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import read_plan
+from calib.values.summary import Collected
 from calib.values.version import __version__
 
 
@@ -80,12 +81,12 @@ def quantize(
     if given is None or not given.has_ranges:
         with clock("equalize"):
             base = equalize_channels(job, placed)
-        with clock("statistics", len(job.ids)) as stage:
+        with clock("statistics", len(job.all_ids)) as stage:
             summaries = collect_statistics(job, base, placed, stage, statistics)
         with clock("correct") as stage:
             chosen = choose_ranges(job, base, placed, summaries, lambda note: stage.update(1, note))
     else:
-        summaries = {}
+        summaries = Collected({}, {})
         with clock("replay"):
             chosen = replay_corrections(job, given)
     with clock("insert"):
@@ -99,7 +100,7 @@ def quantize(
         with clock("speed") as stage:
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
-        report = make_report(job, Findings(chosen, summaries, outcome, baseline))
+        report = make_report(job, Findings(chosen, summaries.whole, outcome, baseline))
     return make_result(job, outcome.built, report, clock.stages)
 
 

@@ -131,7 +131,7 @@ def prove(
     found = find(view, ignore, exact_int8=exact)
     plan = place(view, found, weight_levels=FULL_RANGE if exact else HALF_RANGE)
     needs = {q.tensor: Need(channels=q.per_channel) for q in plan.activations}
-    summaries = collect(original, needs, [(f"{i:04d}", f"sample {i}", feed) for i, feed in enumerate(feeds)])
+    summaries = collect(original, needs, [(f"{i:04d}", f"sample {i}", feed) for i, feed in enumerate(feeds)]).whole
     plan = assign(plan, summaries, get_estimator("minmax"))
     quantized = insert(original, plan, fold=True)
     session, reference = Session(quantized), Session(original)

@@ -18,10 +18,12 @@ class Effort:
         layer_seconds: Seconds a layer takes on the machine described in ``calib.zoo.cost``.
         activations_held: Peak memory as a multiple of the bytes of all activations.
         estimators: Range estimators to score by the network's outputs, in order. The first is the one to beat, the
-            second is that of the fast effort, and the rest are tried only if the second scored higher than the first:
-            where one estimator that clips loses, the others lose too. Empty to take the estimator of the setting
-            without scoring it.
-        every_estimator: Whether the rest of ``calib.ranges.ESTIMATORS`` is tried after ``estimators``.
+            second is that of the fast effort, the third is the first without outlier samples, which without such
+            samples makes the same ranges and then costs nothing. Empty to take the estimator of the setting without
+            scoring it.
+        if_clipping_pays: Range estimators to score only if one of these scored higher than the first: where one
+            estimator that clips loses, the others lose too.
+        every_estimator: Whether the rest of ``calib.ranges.ESTIMATORS`` is tried too.
         samples: Number of calibration samples that corrections learn from.
         held_out: Most calibration samples set aside to score candidates, never more than a fifth of all; the more
             candidates there are, the more samples it takes to tell them apart. 0 where nothing is scored.
@@ -33,6 +35,7 @@ class Effort:
     layer_seconds: float
     activations_held: float
     estimators: tuple[str, ...] = ()
+    if_clipping_pays: tuple[str, ...] = ()
     every_estimator: bool = False
     samples: int = 0
     held_out: int = 0
@@ -47,11 +50,12 @@ EFFORTS: dict[str, Effort] = {
         activations_held=0.8,
     ),
     "balanced": Effort(
-        "equalization, the best of up to three estimators by the error of the network's outputs, weight rounding and "
+        "equalization, the best of up to four estimators by the error of the network's outputs, weight rounding and "
         "bias correction",
         layer_seconds=0.15,
         activations_held=3.5,
-        estimators=("minmax", "auto", "percentile"),
+        estimators=("minmax", "auto", "trimmed-minmax"),
+        if_clipping_pays=("percentile",),
         samples=16,
         held_out=24,
         equalizes=True,
@@ -61,7 +65,8 @@ EFFORTS: dict[str, Effort] = {
         "like balanced, with every estimator, weight rounding for the best two of them and sequential bias correction",
         layer_seconds=0.5,
         activations_held=3.5,
-        estimators=("minmax", "auto", "percentile"),
+        estimators=("minmax", "auto", "trimmed-minmax"),
+        if_clipping_pays=("percentile",),
         every_estimator=True,
         samples=32,
         held_out=48,

@@ -27,9 +27,10 @@ from calib.ranges.estimator import ChannelEstimator
 from calib.runtime.session import ov
 from calib.statistics.collect import collect
 from calib.statistics.store import load_summaries, save_summaries
+from calib.statistics.totals import GAP
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, Scaling, TensorId
-from calib.values.summary import Summaries
+from calib.values.summary import Collected, Summaries
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,17 @@ def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
 
 def collect_statistics(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, stage: Stage, file: str | Path | None = None
-) -> Summaries:
+) -> Collected:
     """Collect the statistics of every quantized tensor in one pass, or read them from the file of an earlier pass.
+
+    The pass takes all calibration samples; the statistics of those that are not held out are kept apart.
 
     Raises:
         ModelError: A quantized tensor was empty in every sample.
         StatisticsError: The file belongs to another model or other settings.
     """
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
-    estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.more)]
+    estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.if_clipping_pays, *wanted.more)]
     # What goes to a file serves every estimator.
     histogram = file is not None or any(estimator.needs_histogram for estimator in estimators)
     channels = file is not None or any(isinstance(estimator, ChannelEstimator) for estimator in estimators)
@@ -82,10 +85,9 @@ def collect_statistics(
     mark = job.statistics_mark(asked, [(str(s.tensor), s.factors) for s in base.scalings])
     if file is not None and Path(file).exists():
         return _with_energies(load_summaries(file, mark), energies)
-    summaries = collect(
-        base.model, needs, CalibrationFeeds(job), streams=job.streams, progress=lambda _: stage.update(1)
-    )
-    empty = [str(tensor) for tensor in needs if tensor not in summaries]
+    feeds, held = CalibrationFeeds(job), job.set_aside
+    summaries = collect(base.model, needs, feeds, held=held, streams=job.streams, progress=lambda _: stage.update(1))
+    empty = [str(tensor) for tensor in needs if tensor not in summaries.whole]
     if empty:
         raise ModelError(f"tensor {empty[0]} had no values in any calibration sample; use samples that reach it")
     if file is not None:
@@ -93,26 +95,44 @@ def collect_statistics(
     return _with_energies(summaries, energies)
 
 
-def _with_energies(summaries: Summaries, energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]]) -> Summaries:
-    return {t: replace(s, channel_energy=energies[t][1]) if t in energies else s for t, s in summaries.items()}
+def _with_energies(found: Collected, energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]]) -> Collected:
+    def added(summaries: Summaries) -> Summaries:
+        return {t: replace(s, channel_energy=energies[t][1]) if t in energies else s for t, s in summaries.items()}
+
+    whole = added(found.whole)
+    return replace(found, kept=whole if found.kept is found.whole else added(found.kept), whole=whole)
 
 
 def choose_ranges(
-    job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Summaries, told: Callable[[str], None]
+    job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Collected, told: Callable[[str], None]
 ) -> Chosen:
-    """Choose ranges and corrections by the error of the network's outputs on held-out samples."""
+    """Choose ranges and corrections by the outputs' error on held-out samples, then fit the ranges to all samples."""
     plan = replace(plan, scalings=base.scalings)
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
+    held = [name for name in job.held if name not in summaries.outliers] or list(job.held)
     scorer = None
     if job.effort.held_out:
-        known = base.outputs if job.reference is job.loaded.model else None
-        scorer = Scorer(job.reference, job.feeds(job.held), job.streams, known, job.compared)
+        same = base.outputs if job.reference is job.loaded.model else None
+        known = same and [outputs for name, outputs in zip(job.held, same, strict=True) if name in held]
+        scorer = Scorer(job.reference, job.feeds(held), job.streams, known, job.compared)
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
-        return Chosen(Candidate(base.model, base.view, assign(plan, summaries, estimator), Edits()))
+        return Chosen(Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits()))
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, told=told)
-    return replace(chosen, corrections=(*base.facts, *chosen.corrections))
+    said = _left_out(job, [name for name in job.held if name not in held])
+    return replace(chosen, corrections=(*base.facts, *chosen.corrections), held=tuple(held), warnings=said)
+
+
+def _left_out(job: Job, outliers: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence about the held-out samples that candidates are not scored on; none without such samples."""
+    if not outliers:
+        return ()
+    named = ", ".join(sample.where for sample in job.samples(outliers[:3])) + (", …" if len(outliers) > 3 else "")
+    return (
+        f"{len(outliers)} of the {len(job.held)} held-out samples count for no score, because in most tensors their "
+        f"values are at least {GAP:g} times as large as in all others: {named}. Remove such samples if they are broken",
+    )
 
 
 def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
@@ -125,4 +145,4 @@ def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     scorer = Scorer(job.reference, job.feeds(job.held), job.streams, compared=job.compared)
     if not scorer.useful:
         return Chosen(candidate)
-    return choose_corrections(candidate, wanted, samples, scorer)
+    return replace(choose_corrections(candidate, wanted, samples, scorer), held=job.held)

@@ -60,8 +60,8 @@ class Job:
 
     Attributes:
         view: View of the model.
-        ids: Ids of the calibration samples for statistics, in order.
-        held: Ids of the calibration samples set aside to score candidates, in order.
+        ids: Ids of the calibration samples that candidates are made from, in order.
+        held: Ids of the calibration samples set aside to score candidates, in order; those of ``ids`` if none are.
         host: Preprocessing that turns images into feeds.
         warnings: Sentences for the report.
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is an argument
@@ -102,6 +102,16 @@ class Job:
         return form, reference
 
     @property
+    def all_ids(self) -> tuple[str, ...]:
+        """Ids of all calibration samples, in order: the final ranges are those of all."""
+        return tuple(sorted({*self.ids, *self.held}))
+
+    @property
+    def set_aside(self) -> frozenset[str]:
+        """Ids of the held-out samples that candidates are not made from; empty if none are."""
+        return frozenset(self.held) - frozenset(self.ids)
+
+    @property
     def streams(self) -> int:
         """Number of samples that run at the same time."""
         return self.settings.threads or len(os.sched_getaffinity(0))
@@ -118,7 +128,7 @@ class Job:
     def statistics_mark(self, *more: object) -> str:
         """Return everything that statistics depend on: model bytes, samples, preprocessing and what is collected."""
         blocks = {name: block.model_dump() for name, block in self.settings.preprocessing.items()}
-        parts = [self.loaded.facts.fingerprint, self.ids, blocks, *more]
+        parts = [self.loaded.facts.fingerprint, self.ids, self.held, blocks, *more]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -134,10 +144,10 @@ class CalibrationFeeds:
     job: Job
 
     def __len__(self) -> int:
-        return len(self.job.ids)
+        return len(self.job.all_ids)
 
     def __iter__(self) -> Iterator[tuple[str, str, Arrays]]:
-        return map(_feed, self.job.samples(self.job.ids))
+        return map(_feed, self.job.samples(self.job.all_ids))
 
 
 def prepare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def make_report(job: Job, found: Findings) -> Report:
     built, controlled = found.outcome.built, found.outcome.controlled
     plan = built.plan if built else QuantizationPlan((), (), ())
     status, reason = _status(job, found.outcome)
-    output_sqnr_db = _output_sqnr(job, built, found.chosen) if built else {}
+    sqnr = _output_sqnr(job, built, found) if built else OutputSqnr()
     return Report(
         calib_version=__version__,
         status=status,
@@ -77,13 +77,16 @@ def make_report(job: Job, found: Findings) -> Report:
         search=list(controlled.result.steps) if controlled and controlled.result else [],
         finalists=list(controlled.result.finalists) if controlled and controlled.result else [],
         accuracy=_accuracy(found.outcome),
-        output_sqnr_db=output_sqnr_db,
+        output_sqnr_db=sqnr.held_out,
+        output_sqnr_note=sqnr.note,
+        written_sqnr_db=sqnr.written,
         speed=found.outcome.speed.facts if found.outcome.speed else None,
         warnings=[
             *job.warnings,
-            *suspicions(_evidence(job, found, output_sqnr_db)),
+            *suspicions(_evidence(job, found, sqnr.held_out)),
             *job.compared[0].notes,
-            *(_not_scored(job, output_sqnr_db) if built else ()),
+            *(_not_scored(job, sqnr.held_out) if built else ()),
+            *found.chosen.warnings,
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
             *([SATURATION] if saturates(plan) else []),
@@ -243,9 +246,41 @@ def environment(job: Job) -> dict[str, str]:
     }
 
 
-def _output_sqnr(job: Job, built: Int8Model, chosen: Chosen) -> dict[str, float]:
-    errors = chosen.errors
-    if len(built.plan.layers) != len(chosen.candidate.plan.layers) or not errors:  # layers were reverted since
-        scorer = Scorer(job.reference, job.feeds(job.held[:8]), job.streams, compared=job.compared)
-        errors = scorer.errors(built.model, built.compiled)
+@dataclass(frozen=True)
+class OutputSqnr:
+    """SQNR in dB of each output against FP32.
+
+    Attributes:
+        held_out: On samples that the ranges had not seen, unless ``note`` says otherwise.
+        written: On the same samples, of the model that is written; empty if that is the same model.
+    """
+
+    held_out: Mapping[str, float] = field(default_factory=dict[str, float])
+    note: str = ""
+    written: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def _output_sqnr(job: Job, built: Int8Model, found: Findings) -> OutputSqnr:
+    """Return the SQNR from before the ranges were fitted to the held-out samples, and that of the model as built."""
+    chosen = found.chosen
+    held, errors, written = chosen.held or job.held, chosen.errors, chosen.scored.errors if chosen.scored else {}
+    gone = {layer.name for layer in chosen.candidate.plan.layers} - {layer.name for layer in built.plan.layers}
+    if gone or not errors:  # another model than the one that was scored
+        held = held[:8]
+        scorer = Scorer(job.reference, job.feeds(held), job.streams, compared=job.compared)
+        written = scorer.errors(built.model, built.compiled)
+        before = chosen.before and chosen.before.without(dict.fromkeys(gone, "reverted"))
+        errors = scorer.errors(before.executable()) if before else written
+    several = "samples" if len(held) > 1 else "sample"
+    note = f"on {len(held)} held-out {several}"
+    if not found.summaries:
+        note = f"on {len(held)} {several}, which the ranges of the plan may have seen"
+    elif not job.set_aside:
+        note = f"on {len(held)} {several} that the ranges are from"
+    elif chosen.before:
+        note += f", before the ranges were fitted to all {len(job.all_ids)}"
+    return OutputSqnr(_decibels(errors), note, _decibels(written) if chosen.before else {})
+
+
+def _decibels(errors: Mapping[str, float]) -> dict[str, float]:
     return {name: round(mean_db({name: error}), 2) for name, error in errors.items()}

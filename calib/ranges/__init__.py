@@ -10,7 +10,7 @@ from calib.errors import UsageError
 from calib.ranges.auto import Auto
 from calib.ranges.estimator import RangeEstimator
 from calib.ranges.kl import Kl
-from calib.ranges.minmax import MeanMinMax, MinMax
+from calib.ranges.minmax import MeanMinMax, MinMax, TrimmedMinMax
 from calib.ranges.mse import Mse
 from calib.ranges.percentile import Percentile
 
@@ -18,6 +18,7 @@ _ALL: tuple[RangeEstimator, ...] = (
     Auto(),
     MinMax(),
     MeanMinMax(),
+    TrimmedMinMax(),
     Percentile(),
     Percentile(99.9),
     Kl(),

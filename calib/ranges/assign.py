@@ -128,4 +128,6 @@ def _merge(one: TensorSummary, other: TensorSummary) -> TensorSummary:
         max(one.mean_high, other.mean_high),
         joined,
         histogram_samples=one.histogram_samples,
+        trimmed_low=min(max(one.low, one.trimmed_low), max(other.low, other.trimmed_low)),
+        trimmed_high=max(min(one.high, one.trimmed_high), min(other.high, other.trimmed_high)),
     )

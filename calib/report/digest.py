@@ -65,6 +65,9 @@ def facts(report: Report) -> list[Fact]:
         own = [output.name for output in report.model.outputs]
         what = "output" if not own or any(worst == name or worst.startswith(f"{name}[") for name in own) else "tensor"
         detail = f"{what} {worst}" + (", the worst" if len(report.output_sqnr_db) > 1 else "")
+        detail += f"{SEPARATOR}{report.output_sqnr_note}" if report.output_sqnr_note else ""
+        if worst in report.written_sqnr_db:
+            detail += f"{SEPARATOR}{numbers.decibel(report.written_sqnr_db[worst])} as written"
         found.append(Fact("SQNR", numbers.decibel(report.output_sqnr_db[worst]), detail))
     return found
 

@@ -44,6 +44,10 @@ class ExactSum:
         for piece in np.flatnonzero(np.bincount(pieces.reshape(-1))):  # two or three of them, mostly
             self._pieces[piece] += np.where(pieces == piece, integer, 0).sum(axis=0)
 
+    def absorb(self, other: ExactSum) -> None:
+        """Add the sums of other vectors."""
+        self._pieces += other._pieces
+
     def total(self) -> NDArray[np.float64]:
         """Return the sums as float64, exact to 2^-52 relative if the terms do not cancel."""
         result = np.zeros(self._pieces.shape[1], np.float64)
@@ -70,11 +74,47 @@ class Leaders:
 
     def add(self, rows: NDArray[np.float32], names: Sequence[str]) -> None:
         """Add the values of samples, ``(samples, size)``, with the name of each; -inf for no value."""
-        everything = np.concatenate([[self.second, self.first], rows])
-        holders = np.array(["", "", *names], object)[everything.argmax(axis=0)]
-        holders = np.where(self.first >= rows.max(axis=0, initial=-np.inf), self.names, holders)
-        self.second, self.first = np.partition(everything, -2, axis=0)[-2:]
-        self.names = np.where(self.second < self.first, holders, "")
+        self._keep(rows, np.broadcast_to(np.array(names, object)[:, None], rows.shape))
+
+    def absorb(self, other: Leaders) -> None:
+        """Add the values of other samples."""
+        self._keep(np.stack([other.first, other.second]), np.stack([other.names, np.full_like(other.names, "")]))
+
+    def _keep(self, values: NDArray[np.float32], names: NDArray[Any]) -> None:
+        values = np.concatenate([[self.second, self.first], values])
+        holders = np.concatenate([[np.full_like(self.names, ""), self.names], names])
+        holder = np.take_along_axis(holders, values.argmax(axis=0)[None], axis=0)[0]
+        self.second, self.first = np.partition(values, -2, axis=0)[-2:]
+        self.names = np.where(self.second < self.first, holder, "")
+
+
+class Largest:
+    """The largest values of each column over all rows and the rows that hold them, whatever the order of the rows.
+
+    Of equal values any may be taken for the last one.
+    """
+
+    def __init__(self, size: int, count: int):
+        self._values = np.zeros((count, size), np.float32)
+        self._rows = np.full((count, size), -1)
+
+    def add(self, values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """Add rows of values that are at least 0, ``(number, size)``, with the number of each, ``(number,)``."""
+        self._keep(values, np.broadcast_to(rows[:, None], values.shape))
+
+    def absorb(self, other: Largest) -> None:
+        """Add the values of other rows."""
+        self._keep(other._values, other._rows)
+
+    def descending(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return values and rows, ``(count, size)``, the largest first; 0 and -1 where there were fewer rows."""
+        order = np.argsort(-self._values, axis=0, kind="stable")
+        return np.take_along_axis(self._values, order, axis=0), np.take_along_axis(self._rows, order, axis=0)
+
+    def _keep(self, values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        values, rows = np.concatenate([self._values, values]), np.concatenate([self._rows, rows])
+        kept = np.argpartition(values, -len(self._values), axis=0)[-len(self._values) :]
+        self._values, self._rows = np.take_along_axis(values, kept, axis=0), np.take_along_axis(rows, kept, axis=0)
 
 
 class CodeCounts:
@@ -96,6 +136,13 @@ class CodeCounts:
         self._values += len(values)
         if self._values >= _GATHERED:
             self._flush()
+
+    def absorb(self, other: CodeCounts) -> None:
+        """Add the counts of other values."""
+        self._flush()
+        other._flush()
+        for mine, others in zip(self._signs, other._signs, strict=True):
+            mine.absorb(others)
 
     def histogram(self) -> Histogram:
         """Return the counts as a sparse histogram."""
@@ -137,6 +184,14 @@ class _Window:
         if low < len(counts):
             self._fit(low, len(counts))
             self.counts[low - self.low : len(counts) - self.low] += counts[low:]
+
+    def absorb(self, other: _Window) -> None:
+        """Add the counts of another window."""
+        self.zero += other.zero
+        if len(other.counts):
+            self._fit(other.low, other.low + len(other.counts))
+            start = other.low - self.low
+            self.counts[start : start + len(other.counts)] += other.counts
 
     def sparse(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the codes and counts that are not zero; ``first`` is the code of zero for this sign."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, expose, tap
 from calib.runtime.session import compile_model, infer_all, notice_memory, ov
-from calib.statistics.totals import Counting, Extremes, counting_group, counting_groups, sampled
+from calib.statistics.totals import Totals, counting_group, counting_groups, sampled
 from calib.values.plan import TensorId
-from calib.values.summary import TensorSummary
+from calib.values.summary import Collected
 
 __all__ = ["Feed", "Need", "collect"]
 
@@ -27,10 +27,11 @@ def collect(
     needs: Mapping[TensorId, Need],
     feeds: Iterable[Feed],
     *,
+    held: Collection[str] = (),
     streams: int = 1,
     progress: Callable[[int], None] | None = None,
-) -> dict[TensorId, TensorSummary]:
-    """Run every sample through an instrumented clone of ``model`` and return a summary of each tensor.
+) -> Collected:
+    """Run every sample through an instrumented clone of ``model`` and summarize each tensor with and without some.
 
     The result is the same to the last bit for any number of streams and any order of the samples. Each sample runs
     at the model's own batch, in f32, on one thread, from a fresh state.
@@ -41,6 +42,7 @@ def collect(
             (because it is not f32), or was empty in every sample, is missing from the result.
         feeds: Samples, one at a time, at the model's own batch. If their number is unknown, histograms take more values
             of each sample.
+        held: Ids of the samples that count for the whole only.
         streams: Number of samples that run at the same time, on one thread each.
         progress: Function called with the number of samples finished so far.
 
@@ -51,9 +53,8 @@ def collect(
     samples = len(feeds) if isinstance(feeds, Sized) else None
     tapped, taps = tap(model, needs, sampled(needs, samples))
     if not taps.segments:
-        return {}
-    counting, extremes = Counting(counting_groups(samples)), Extremes(taps)
-    one_pass = _Pass(model, taps, feeds, counting, extremes, progress)
+        return Collected({}, {})
+    one_pass = _Pass(model, taps, feeds, counting_groups(samples), frozenset(held), progress)
     try:
         for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), one_pass)):
             one_pass.finished(index, outputs)
@@ -62,13 +63,7 @@ def collect(
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"the model can't run on the calibration samples: {reason}") from error
     one_pass.check_suspects()
-    return _summaries(extremes, counting)
-
-
-def _summaries(extremes: Extremes, counting: Counting) -> dict[TensorId, TensorSummary]:
-    if extremes.samples == 0:
-        raise DataError("statistics need at least one sample, got none: check the calibration dataset")
-    return {summary.tensor: counting.added_to(summary) for summary in extremes.summaries()}
+    return one_pass.collected()
 
 
 class _Pass:
@@ -79,15 +74,17 @@ class _Pass:
         model: ov.Model,
         taps: Taps,
         feeds: Iterable[Feed],
-        counting: Counting,
-        extremes: Extremes,
+        period: int,
+        held: frozenset[str],
         progress: Callable[[int], None] | None,
     ):
         self._model = model
         self._taps = taps
         self._feeds = feeds
-        self._counting = counting
-        self._extremes = extremes
+        self._period = period
+        self._held = held
+        self._names: list[str] = []
+        self._totals = Totals(taps, period), Totals(taps, period)  # of the samples kept, and of those held out
         self._progress = progress
         self._done = 0
         self._running: dict[int, tuple[Feed, int]] = {}
@@ -103,16 +100,16 @@ class _Pass:
                     raise DataError(
                         f"{where}: input {_input_name(self._model, number)} holds NaN; repair it or leave it out"
                     )
-            self._running[index] = feed, counting_group(name, occurrences[name], self._counting.period)
+            self._running[index] = feed, counting_group(name, occurrences[name], self._period)
             occurrences[name] += 1
+            self._names.append(name)
             yield dict(enumerate(arrays))
 
     def finished(self, index: int, outputs: list[NDArray[Any]]) -> None:
         """Add a sample that has finished to the totals; one that doesn't look finite is kept for ``check_suspects``."""
         flat = outputs[0]
         (name, _, _), group = self._running[index]
-        suspects = self._extremes.add(flat, name)
-        self._counting.add(self._taps, flat, group)
+        suspects = self._totals[name in self._held].add(flat, index, group, name)
         if suspects:
             self._suspects.append((index, suspects))
         else:
@@ -120,6 +117,16 @@ class _Pass:
         self._done += 1
         if self._progress is not None:
             self._progress(self._done)
+
+    def collected(self) -> Collected:
+        """Return the summaries; a tensor that only held-out samples reach has the same in both."""
+        kept, held = self._totals
+        if kept.samples + held.samples == 0:
+            raise DataError("statistics need at least one sample, got none: check the calibration dataset")
+        apart = kept.summaries() if held.samples else {}
+        kept.absorb(held)
+        whole, outliers = kept.summaries(), tuple(self._names[number] for number in kept.outliers())
+        return Collected({**whole, **apart} if held.samples else whole, whole, outliers)
 
     def check_suspects(self) -> None:
         """Look at suspects closely: raise DataError if a tensor is really not finite.

@@ -13,42 +13,36 @@ from numpy.typing import NDArray
 
 from calib.errors import OutputError, StatisticsError
 from calib.values.plan import TensorId
-from calib.values.summary import Histogram, TensorSummary
+from calib.values.summary import Collected, Histogram, Summaries, TensorSummary
 
 VERSION = 3
 
 _SCALARS = ("samples", "low", "high", "mean_low", "mean_high", "next_low", "next_high", "histogram_samples")
+_SCALARS += ("trimmed_low", "trimmed_high")
 _NAMES = ("low_sample", "high_sample")
+_KEPT = "kept_"
 _VECTORS = ("channel_low", "channel_high", "codes", "counts")
 
 
-def save_summaries(path: str | Path, summaries: Mapping[TensorId, TensorSummary], fingerprint: str) -> None:
+def save_summaries(path: str | Path, summaries: Collected, fingerprint: str) -> None:
     """Write summaries atomically; the bytes depend on the summaries and the fingerprint only.
+
+    The arrays of the summaries without held-out samples have the prefix ``kept_``; they are there only if samples are
+    held out.
 
     Args:
         path: Path of the file; no suffix is added.
-        summaries: Mapping from tensor to summary.
+        summaries: Summaries over all samples, and over those that are not held out.
         fingerprint: Hash of everything that they depend on: the bytes of the model file and the settings.
 
     Raises:
         OutputError: The file can't be written.
     """
     target = Path(path)
-    ordered = [summaries[tensor] for tensor in sorted(summaries)]
-    arrays: dict[str, NDArray[Any]] = {
-        "version": np.array(VERSION),
-        "fingerprint": np.array(fingerprint),
-        "tensors": np.array([str(summary.tensor) for summary in ordered], dtype=np.str_),
-    }
-    for name in _SCALARS:
-        kind = np.int64 if "samples" in name else np.float64
-        arrays[name] = np.array([getattr(summary, name) for summary in ordered], kind)
-    for name in _NAMES:
-        arrays[name] = np.array([getattr(summary, name) for summary in ordered], np.str_)
-    for name in _VECTORS:
-        found = [_vector(summary, name) for summary in ordered]
-        arrays[f"{name}_sizes"] = np.array([-1 if part is None else len(part) for part in found], np.int64)
-        arrays[name] = np.concatenate([part for part in found if part is not None] or [np.zeros(0)])
+    arrays = {"version": np.array(VERSION), "fingerprint": np.array(fingerprint)}
+    arrays |= {"outliers": np.array(summaries.outliers, np.str_), **_arrays(summaries.whole)}
+    if summaries.kept is not summaries.whole:
+        arrays |= {_KEPT + name: array for name, array in _arrays(summaries.kept).items()}
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with open(partial, "wb") as file:
@@ -60,7 +54,7 @@ def save_summaries(path: str | Path, summaries: Mapping[TensorId, TensorSummary]
         partial.unlink(missing_ok=True)
 
 
-def load_summaries(path: str | Path, fingerprint: str) -> dict[TensorId, TensorSummary]:
+def load_summaries(path: str | Path, fingerprint: str) -> Collected:
     """Return the summaries in a file, if they are valid for ``fingerprint``.
 
     Raises:
@@ -70,7 +64,7 @@ def load_summaries(path: str | Path, fingerprint: str) -> dict[TensorId, TensorS
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:  # np.load leaks it on a bad zip
             arrays = {name: file[name] for name in file.files}
         version, owner = int(arrays["version"]), str(arrays["fingerprint"])
-        found = {summary.tensor: summary for summary in _summaries(arrays)} if version == VERSION else {}
+        found = _collected(arrays) if version == VERSION else Collected({}, {})
     except (
         OSError,
         ValueError,
@@ -94,6 +88,29 @@ def load_summaries(path: str | Path, fingerprint: str) -> dict[TensorId, TensorS
             f"needed is {fingerprint}. Give another file, or delete it to collect the statistics again"
         )
     return found
+
+
+def _arrays(summaries: Summaries) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one set of summaries."""
+    ordered = [summaries[tensor] for tensor in sorted(summaries)]
+    arrays: dict[str, NDArray[Any]] = {"tensors": np.array([str(summary.tensor) for summary in ordered], dtype=np.str_)}
+    for name in _SCALARS:
+        kind = np.int64 if "samples" in name else np.float64
+        arrays[name] = np.array([getattr(summary, name) for summary in ordered], kind)
+    for name in _NAMES:
+        arrays[name] = np.array([getattr(summary, name) for summary in ordered], np.str_)
+    for name in _VECTORS:
+        found = [_vector(summary, name) for summary in ordered]
+        arrays[f"{name}_sizes"] = np.array([-1 if part is None else len(part) for part in found], np.int64)
+        arrays[name] = np.concatenate([part for part in found if part is not None] or [np.zeros(0)])
+    return arrays
+
+
+def _collected(arrays: Mapping[str, NDArray[Any]]) -> Collected:
+    whole = {summary.tensor: summary for summary in _summaries(arrays)}
+    apart = {name.removeprefix(_KEPT): array for name, array in arrays.items() if name.startswith(_KEPT)}
+    kept = {summary.tensor: summary for summary in _summaries(apart)} if apart else whole
+    return Collected(kept, whole, tuple(str(name) for name in arrays["outliers"]))
 
 
 def _vector(summary: TensorSummary, name: str) -> NDArray[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import blake2b
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.taps import Kind, Need, Taps
-from calib.statistics.accumulators import CodeCounts, ExactSum, Leaders
+from calib.statistics.accumulators import CodeCounts, ExactSum, Largest, Leaders
 from calib.values.plan import TensorId
 from calib.values.summary import TensorSummary
 
@@ -18,6 +19,13 @@ from calib.values.summary import TensorSummary
 # where there are many channels (the buffer holds at most 2^20 numbers).
 _ROWS = 64
 _BUFFER = 1 << 20
+
+# A sample is an outlier in a tensor if it reaches at least GAP times as far as the next one does. A sample three times
+# as bright as the others is not one: it belongs to the data. Neither are several samples if they are more than this
+# share of all: then they are one of its kinds.
+GAP = 4.0
+RARE = 0.05
+_OUTLIERS = 64  # most of them that are told apart in one tensor, whatever the number of samples
 
 
 class Extremes:
@@ -40,16 +48,19 @@ class Extremes:
         self._highest = np.full(self._high.size, -np.inf, np.float32)
         self._lowest = np.full(self._high.size, np.inf, np.float32)
         self._sums = ExactSum(2 * tensors)  # of highs and lows, in one addition
-        self._leaders = Leaders(2 * tensors)  # of highs and negated lows
+        self._reach = Largest(2 * tensors, _OUTLIERS + 1)  # of highs and negated lows
+        self._leaders = Leaders(2 * tensors)  # of the same
         self._names: list[str] = []  # of the gathered samples
         rows = max(1, min(_ROWS, _BUFFER // len(self._owner)))
         self._buffer = np.empty((rows, len(self._owner)), np.float32)
+        self._numbers = np.empty(rows, np.int64)
         self._used = 0
 
-    def add(self, flat: NDArray[np.float32], name: str = "") -> tuple[int, ...]:
-        """Add a sample by its id; return the ascending indices of tensors whose values may not be finite."""
+    def add(self, flat: NDArray[np.float32], number: int, name: str = "") -> tuple[int, ...]:
+        """Add a sample by its number and id; return the ascending indices of tensors whose values may not be finite."""
         self._names.append(name)
         row = self._buffer[self._used]
+        self._numbers[self._used] = number
         self._row.read(flat, row)
         self._used += 1
         self.samples += 1
@@ -61,7 +72,7 @@ class Extremes:
 
     def _flush(self) -> None:
         """Add the gathered samples to the totals."""
-        rows, names = self._buffer[: self._used], self._names
+        rows, numbers, names = self._buffer[: self._used], self._numbers[: self._used], self._names
         self._used, self._names = 0, []
         if len(rows) == 0:
             return
@@ -77,8 +88,32 @@ class Extremes:
         terms = np.concatenate([top, bottom], axis=1)
         counted = np.concatenate([seen, seen], axis=1) & np.isfinite(terms)
         self._sums.add(terms, None if counted.all() else counted)
-        outward = np.concatenate([top, -bottom], axis=1)
-        self._leaders.add(np.where(np.concatenate([seen, seen], axis=1), outward, np.float32(-np.inf)), names)
+        reach, both = np.concatenate([top, -bottom], axis=1), np.concatenate([seen, seen], axis=1)
+        self._leaders.add(np.where(both, reach, np.float32(-np.inf)), names)
+        self._reach.add(np.where(counted, np.maximum(reach, 0), np.float32(0)), numbers)
+
+    def absorb(self, other: Extremes) -> None:
+        """Add the samples of other extremes, taken with the same taps."""
+        self._flush()
+        other._flush()
+        self.samples += other.samples
+        self._seen += other._seen
+        np.maximum(self._highest, other._highest, out=self._highest)
+        np.minimum(self._lowest, other._lowest, out=self._lowest)
+        self._sums.absorb(other._sums)
+        self._leaders.absorb(other._leaders)
+        self._reach.absorb(other._reach)
+
+    def outliers(self) -> list[int]:
+        """Return the ascending numbers of the samples that lie beyond a gap in at least half of the tensors."""
+        self._flush()
+        reach, numbers = self._reach.descending()
+        beyond = np.arange(len(reach))[:, None] < count_beyond(reach, np.tile(self._seen, 2))
+        tensors = np.tile(np.arange(len(self._seen)), 2)
+        pairs = {(number, tensor) for row, at in zip(numbers, beyond, strict=True)
+                 for number, tensor in zip(row[at].tolist(), tensors[at].tolist(), strict=True)}  # fmt: skip
+        found = Counter(number for number, _ in pairs)
+        return sorted(number for number, count in found.items() if 2 * count >= len(self._seen))
 
     def summaries(self) -> list[TensorSummary]:
         """Return the summary, without a histogram, of each tensor that held a value in at least one sample."""
@@ -87,6 +122,10 @@ class Extremes:
         mean_high, mean_low = (part / counts for part in np.split(self._sums.total(), 2))
         next_high, next_low = np.split(self._leaders.second, 2)
         high_sample, low_sample = np.split(self._leaders.names, 2)
+        reach, _ = self._reach.descending()
+        beyond = count_beyond(reach, np.tile(self._seen, 2))
+        limits = np.where(beyond > 0, np.take_along_axis(reach, beyond[None], axis=0)[0].astype(np.float64), np.inf)
+        trimmed_high, trimmed_low = np.split(limits, 2)
         found = []
         for index, tensor in enumerate(self._taps.tensors):
             if not self._seen[index]:
@@ -106,9 +145,27 @@ class Extremes:
                     low_sample=str(low_sample[index]),
                     next_high=float(next_high[index]),
                     next_low=-float(next_low[index]),
+                    trimmed_low=-float(trimmed_low[index]),
+                    trimmed_high=float(trimmed_high[index]),
                 )
             )
         return found
+
+
+def count_beyond(reach: NDArray[np.float32], samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of samples beyond a gap, ``(size,)``; 0 where there is no gap.
+
+    A gap lies between two neighbours of which one is :data:`GAP` times the other. At most a share :data:`RARE` of the
+    samples, or one if there are fewer than 1 / RARE, may lie beyond it.
+
+    Args:
+        reach: Largest reaches of samples in descending order, ``(count, size)``, at least 0.
+        samples: Number of samples, ``(size,)``.
+    """
+    beyond = np.arange(1, len(reach))[:, None]
+    rare = beyond <= np.maximum(samples * RARE, 1)
+    gap = (reach[:-1] / np.float32(GAP) >= reach[1:]) & (reach[1:] > 0) & rare
+    return np.where(gap, beyond, 0).max(axis=0, initial=0)
 
 
 class _Layout:
@@ -244,9 +301,58 @@ class Counting:
                 self._counts.setdefault(tensor, CodeCounts()).add(flat[start : start + size])
                 self._samples[tensor] = self._samples.get(tensor, 0) + 1
 
+    def absorb(self, other: Counting) -> None:
+        """Add the samples of another counting of the same groups."""
+        for tensor, counts in other._counts.items():
+            self._counts.setdefault(tensor, CodeCounts()).absorb(counts)
+            self._samples[tensor] = self._samples.get(tensor, 0) + other._samples[tensor]
+
     def added_to(self, summary: TensorSummary) -> TensorSummary:
         """Return the summary with a histogram, if its tensor was counted."""
         counts = self._counts.get(summary.tensor)
         if counts is None:
             return summary
         return replace(summary, histogram=counts.histogram(), histogram_samples=self._samples[summary.tensor])
+
+
+class Totals:
+    """Everything that is added up over a set of samples.
+
+    Args:
+        taps: Description of what the instrumented model gives out.
+        period: Number of groups that the tensors are counted in.
+    """
+
+    def __init__(self, taps: Taps, period: int):
+        self._taps = taps
+        self._extremes, self._counting = Extremes(taps), Counting(period)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples added."""
+        return self._extremes.samples
+
+    def add(self, flat: NDArray[np.float32], number: int, whose: int, name: str = "") -> tuple[int, ...]:
+        """Add a sample; return the ascending indices of tensors whose values may not be finite.
+
+        Args:
+            flat: First output of the instrumented model.
+            number: Number of the sample.
+            whose: Group of the sample.
+            name: Id of the sample.
+        """
+        self._counting.add(self._taps, flat, whose)
+        return self._extremes.add(flat, number, name)
+
+    def absorb(self, other: Totals) -> None:
+        """Add the samples of another set, to the same bits as if each had been added."""
+        self._extremes.absorb(other._extremes)
+        self._counting.absorb(other._counting)
+
+    def outliers(self) -> list[int]:
+        """Return the ascending numbers of the samples that are outliers in at least half of the tensors."""
+        return self._extremes.outliers()
+
+    def summaries(self) -> dict[TensorId, TensorSummary]:
+        """Return the summary of each tensor that held a value in at least one sample."""
+        return {one.tensor: self._counting.added_to(one) for one in self._extremes.summaries()}

@@ -286,9 +286,18 @@ class Report(Frozen):
     )
     output_sqnr_db: dict[str, float] = Field(
         default={},
-        description="Mapping from output name to its SQNR in dB against FP32 on calibration samples; from "
-        "``name[:, 4:]`` for a part of an output that joins several, and from the name of the tensor before a "
-        "selection in place of an output that is selected or rounded",
+        description="Mapping from output name to its SQNR in dB against FP32 on held-out calibration samples, of the "
+        "model before its ranges were fitted to these samples too, if they were; from ``name[:, 4:]`` for a part of an "
+        "output that joins several, and from the name of the tensor before a selection in place of an output that is "
+        "selected or rounded",
+    )
+    output_sqnr_note: str = Field(
+        default="", description="How many samples output_sqnr_db is from, and whether the ranges had seen them"
+    )
+    written_sqnr_db: dict[str, float] = Field(
+        default={},
+        description="The same of the model that was written, whose ranges have seen these samples; empty if "
+        "output_sqnr_db is of that model",
     )
     speed: SpeedFacts | None = Field(
         default=None, description="Latencies and speed-ups; null if they were not measured"

@@ -168,6 +168,7 @@ class QuantizationPlan:
     Attributes:
         scalings: Equalization applied before the ranges were measured; reverted layers keep it.
         groups: Sets of layer names that can only change together, such as a fused Add and its layers.
+        corrections: Names of the corrections that were chosen with the ranges, in order; None if none were chosen yet.
     """
 
     layers: tuple[QuantizableNode, ...]
@@ -176,6 +177,7 @@ class QuantizationPlan:
     skipped: tuple[Skipped, ...] = ()
     groups: tuple[frozenset[str], ...] = ()
     scalings: tuple[Scaling, ...] = ()
+    corrections: tuple[str, ...] | None = None
 
     @property
     def has_ranges(self) -> bool:

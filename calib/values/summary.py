@@ -73,6 +73,8 @@ class TensorSummary:
         histogram: Histogram; None if no estimator needs one.
         channel_low, channel_high: Exact extremes along axis 1 (last axis for MatMul inputs), ``(channels,)``, or None.
         histogram_samples: Number of samples that the histogram was taken from.
+        trimmed_low, trimmed_high: Extremes without outlier samples, see :func:`calib.statistics.totals.count_beyond`;
+            -inf and inf where there are none.
         channel_energy: Mean square of the weights that each channel is multiplied with, over all readers, 1 on average,
             ``(channels,)``. It depends on the model and not on the samples, so it is not saved. None if unknown.
         high_sample, low_sample: Ids of the samples that hold ``high`` and ``low``; "" where several do, or if unknown.
@@ -94,6 +96,23 @@ class TensorSummary:
     low_sample: str = ""
     next_high: float = -math.inf
     next_low: float = math.inf
+    trimmed_low: float = -math.inf
+    trimmed_high: float = math.inf
 
 
 Summaries = Mapping[TensorId, TensorSummary]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Summaries of every tensor over two sets of calibration samples.
+
+    Attributes:
+        kept: Over the samples that are not held out, which recipes are chosen by.
+        whole: Over all samples, which the final ranges are fitted to; the same object if no samples are held out.
+        outliers: Ids of the samples that reach at least four times as far as the others in half of the tensors or more.
+    """
+
+    kept: Summaries
+    whole: Summaries
+    outliers: tuple[str, ...] = ()

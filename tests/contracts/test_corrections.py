@@ -67,7 +67,7 @@ def given() -> Given:
     view = GraphView(model)
     plan = place(view, find(view, ()))
     needs = {quantizer.tensor: Need(channels=quantizer.per_channel) for quantizer in plan.activations}
-    summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples[:16])])
+    summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples[:16])]).whole
     plan = assign(plan, summaries, get_estimator("minmax"))
     return Given(Candidate(model, view, plan, Edits()), samples[:16], samples[16:])
 
@@ -159,7 +159,7 @@ def test_its_candidate_takes_the_place_of_the_one_given_only_where_held_out_samp
     plain, better = chosen.candidates
     assert (plain.name, better.name) == ("plan", f"plan + {name}")
     assert better.chosen == (scorer(chosen.candidate) > scorer(given.candidate))
-    assert better.chosen or chosen.candidate is given.candidate
+    assert better.chosen or chosen.candidate.edits is given.candidate.edits
 
 
 def test_a_candidate_that_it_spoils_is_dropped_whole(name: str, given: Given, monkeypatch: pytest.MonkeyPatch):
@@ -174,7 +174,7 @@ def test_a_candidate_that_it_spoils_is_dropped_whole(name: str, given: Given, mo
     monkeypatch.setattr(module, "correct", spoilt)
     chosen = choose_corrections(given.candidate, Recipe(corrections={name: 1}), given.samples, given.scorer())
     assert [one.chosen for one in chosen.candidates] == [True, False]
-    assert chosen.candidate is given.candidate and not chosen.corrections
+    assert chosen.candidate.edits is given.candidate.edits and not chosen.corrections
 
 
 def test_it_applies_to_what_those_before_it_in_the_table_made(name: str, given: Given):
@@ -188,7 +188,7 @@ def test_it_applies_to_what_those_before_it_in_the_table_made(name: str, given: 
 
 def test_thorough_tries_every_estimator_and_every_correction():
     recipe = recipe_of("thorough")
-    assert sorted((*recipe.estimators, *recipe.more)) == sorted(ESTIMATORS)
+    assert sorted((*recipe.estimators, *recipe.if_clipping_pays, *recipe.more)) == sorted(ESTIMATORS)
     assert list(recipe.corrections) == list(CORRECTIONS)
 
 
@@ -196,7 +196,7 @@ def test_thorough_tries_every_estimator_and_every_correction():
 def test_an_estimator_that_is_asked_for_takes_the_place_of_several(effort: str):
     own, usual = ESTIMATORS["mse"], recipe_of(effort)
     for asked in ("mse", own):
-        assert recipe_of(effort, asked) == replace(usual, estimators=(asked,), more=())
+        assert recipe_of(effort, asked) == replace(usual, estimators=(asked,), if_clipping_pays=(), more=())
 
 
 def test_an_effort_that_scores_holds_samples_out_and_one_that_learns_has_samples():
@@ -204,4 +204,4 @@ def test_an_effort_that_scores_holds_samples_out_and_one_that_learns_has_samples
         several = bool(effort.estimators)
         assert several == bool(effort.held_out) == bool(effort.samples), name
         assert effort.does and effort.layer_seconds > 0 and effort.activations_held > 0
-        assert set(effort.estimators) <= ESTIMATORS.keys()
+        assert {*effort.estimators, *effort.if_clipping_pays} <= ESTIMATORS.keys()

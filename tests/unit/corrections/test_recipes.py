@@ -5,16 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calib.corrections import rounding
-from calib.corrections.candidate import Candidate
+from calib.corrections import recipes, rounding
+from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.recipes import HEAD_START_DB, Recipe, choose_corrections, choose_recipe, recipe_of
 from calib.corrections.scoring import Scorer
 from calib.graph.finder import find
 from calib.graph.insert import Edits
 from calib.graph.placement import place
 from calib.graph.view import GraphView
+from calib.ranges import get_estimator
+from calib.ranges.assign import assign
 from calib.runtime.session import ov
 from calib.statistics.collect import Need, collect
+from calib.values.summary import Collected
 
 op = ov.opset13
 rng = np.random.default_rng(3)
@@ -43,8 +46,9 @@ def ready():
     plan = place(view, find(view, ()))
     samples = [[np.abs(rng.normal(size=(1, 4, 8, 8))).astype(np.float32)] for _ in range(24)]
     needs = {q.tensor: Need(histogram=True, channels=q.per_channel) for q in plan.activations}
-    summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples)])
-    held = [[np.abs(rng.normal(size=(1, 4, 8, 8))).astype(np.float32)] for _ in range(8)]
+    held = [[np.abs(rng.normal(0, 1.2, (1, 4, 8, 8))).astype(np.float32)] for _ in range(8)]
+    feeds = [(str(i), str(i), sample) for i, sample in enumerate([*samples, *held])]
+    summaries = collect(model, needs, feeds, held=[str(i) for i in range(24, 32)])
     return Candidate(model, view, plan, Edits()), summaries, samples, Scorer(model, held)
 
 
@@ -59,26 +63,97 @@ def test_the_chosen_candidate_is_the_one_that_was_scored(ready, balanced):
     (best,) = [candidate for candidate in chosen.candidates if candidate.chosen]
     assert chosen.scored is not None
     assert scorer(chosen.candidate) == pytest.approx(best.sqnr_db, abs=1e-3)
-    assert scorer.errors(chosen.scored.model) == chosen.scored.errors == chosen.errors
+    assert scorer.errors(chosen.scored.model) == chosen.scored.errors
+
+
+def test_the_ranges_are_those_of_all_samples_and_the_errors_those_of_the_ranges_before(ready, balanced):
+    base, summaries, _, scorer = ready
+    (best,) = [candidate for candidate in balanced.candidates if candidate.chosen]
+    estimator = get_estimator(best.name.split(" on all samples")[0])
+    final, before = balanced.candidate.plan, balanced.before
+    assert final.activations == assign(base.plan, summaries.whole, estimator).activations
+    assert before is not None and before.plan.activations == assign(base.plan, summaries.kept, estimator).activations
+    assert final.corrections == ("rounding and bias",)
+    assert balanced.errors == scorer.errors(before.executable()) != balanced.scored.errors
+    assert best.detail == "its ranges have seen these samples"
+
+
+def widened(summaries: Collected, factor: float) -> Collected:
+    """Return the summaries as if a held-out sample had reached further by a factor, and others no less than half."""
+    wide = {
+        tensor: replace(summary, low=summary.low * factor, high=summary.high * factor)
+        for tensor, summary in summaries.whole.items()
+    }
+    return Collected(summaries.kept, wide)
+
+
+@pytest.mark.parametrize(("factor", "kept"), [(1.01, True), (20.0, False)])
+def test_the_ranges_before_are_kept_where_those_of_all_samples_score_clearly_lower(ready, factor, kept):
+    base, summaries, samples, scorer = ready
+    chosen = choose_recipe(base, widened(summaries, factor), Recipe(("minmax",)), samples, scorer)
+    before, after = chosen.candidates
+    assert (after.name, after.chosen, before.chosen) == ("minmax on all samples", kept, not kept)
+    assert (after.sqnr_db >= before.sqnr_db - HEAD_START_DB) == kept
+    assert chosen.errors == pytest.approx(scorer.errors((chosen.before or chosen.candidate).executable()))
+
+
+def test_an_outlier_sample_that_is_held_out_does_not_widen_the_ranges(ready):
+    base, summaries, samples, scorer = ready
+    wide, usual = widened(summaries, 50.0).whole, summaries.whole
+    whole = {t: replace(s, trimmed_low=usual[t].low, trimmed_high=usual[t].high) for t, s in wide.items()}
+    recipe = Recipe(("minmax", "trimmed-minmax"))
+    chosen = choose_recipe(base, Collected(summaries.kept, whole), recipe, samples, scorer)
+    # the two make the same ranges of the samples kept, so that one of them is scored there, and each with all samples
+    names = [candidate.name for candidate in chosen.candidates]
+    assert names == ["minmax", "minmax on all samples", "trimmed-minmax on all samples"]
+    assert chosen.candidates[-1].chosen
+
+
+def test_a_plan_that_names_its_corrections_gets_them_again_to_the_same_bytes(ready, balanced):
+    *_, samples, scorer = ready
+    given = replace(balanced.candidate, edits=Edits())
+    again = choose_corrections(given, recipe_of("balanced"), samples[:16], scorer)
+    assert identity_of(again.candidate) == identity_of(balanced.candidate)
+    assert again.candidate.edits.rounded and again.candidate.plan == balanced.candidate.plan
+    none = replace(given, plan=replace(given.plan, corrections=()))
+    assert [c.name for c in choose_corrections(none, recipe_of("balanced"), samples[:16], scorer).candidates] == [
+        "plan"
+    ]
+
+
+@pytest.mark.parametrize(("held", "share"), [(2, 1.0), (8, 0.5)])
+def test_the_last_estimators_have_to_win_by_more_the_fewer_samples_there_are(ready, monkeypatch, held, share):
+    base, summaries, samples, scorer = ready
+    alone, judge = Collected(summaries.kept, summaries.kept), Scorer(base.model, scorer.held[:held])
+
+    def chosen(margin, *names):
+        monkeypatch.setattr(recipes, "MARGIN_DB", margin / share)
+        return choose_recipe(base, alone, Recipe(names[:2], names[2:]), samples, judge).candidates
+
+    worse, better = sorted(chosen(0.0, "minmax", "percentile-99.9"), key=lambda c: c.sqnr_db)
+    names = (worse.name, better.name, "mean-minmax")
+    first, second, last = chosen(0.0, *names)
+    ahead = last.sqnr_db - max(first.sqnr_db + HEAD_START_DB, second.sqnr_db)
+    assert chosen(ahead - 0.01, *names)[-1].chosen and not chosen(ahead + 0.01, *names)[-1].chosen
 
 
 def test_a_clipping_estimator_has_to_win_by_more_than_its_head_start(ready):
     base, summaries, samples, scorer = ready
     recipe = Recipe(("minmax", "percentile-99.9"))
-    plain, clipped = choose_recipe(base, summaries, recipe, samples, scorer).candidates
+    alone = Collected(summaries.kept, summaries.kept)
+    plain, clipped = choose_recipe(base, alone, recipe, samples, scorer).candidates
     assert clipped.chosen == (clipped.sqnr_db > plain.sqnr_db + HEAD_START_DB)
     assert plain.chosen != clipped.chosen
 
 
 def test_the_third_estimator_is_left_out_where_the_second_lost(ready):
     base, summaries, samples, scorer = ready
-    names = [
-        c.name
-        for c in choose_recipe(base, summaries, Recipe(("minmax", "percentile-99.9", "kl")), samples, scorer).candidates
-    ]
+    alone = Collected(summaries.kept, summaries.kept)
+    recipe = Recipe(("minmax", "percentile-99.9"), ("kl",))
+    names = [c.name for c in choose_recipe(base, alone, recipe, samples, scorer).candidates]
     assert names == ["minmax", "percentile-99.9"]
-    thorough = Recipe(("minmax", "percentile-99.9", "kl"), ("mean-minmax",))
-    more = [c.name for c in choose_recipe(base, summaries, thorough, samples, scorer).candidates]
+    thorough = Recipe(("minmax", "percentile-99.9"), ("kl",), ("mean-minmax",))
+    more = [c.name for c in choose_recipe(base, alone, thorough, samples, scorer).candidates]
     assert more[:2] == names and more[-1] == "mean-minmax"
 
 
@@ -86,7 +161,8 @@ def test_the_third_estimator_is_tried_where_the_second_scored_higher_by_however_
     base, summaries, samples, scorer = ready
 
     def scored(*names):
-        return choose_recipe(base, summaries, Recipe(names), samples, scorer).candidates
+        alone = Collected(summaries.kept, summaries.kept)
+        return choose_recipe(base, alone, Recipe(names[:2], names[2:]), samples, scorer).candidates
 
     worse, better = sorted(scored("minmax", "percentile-99.9"), key=lambda c: c.sqnr_db)
     assert better.sqnr_db > worse.sqnr_db
@@ -107,9 +183,10 @@ def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_sc
 
 def test_corrections_of_a_given_plan_keep_its_ranges(ready):
     base, summaries, samples, scorer = ready
-    given = choose_recipe(base, summaries, Recipe(("minmax",)), samples, scorer).candidate
-    chosen = choose_corrections(replace(given, edits=Edits()), recipe_of("balanced"), samples[:16], scorer)
-    assert chosen.candidate.plan == given.plan
+    found = choose_recipe(base, summaries, Recipe(("minmax",)), samples, scorer).candidate
+    given = replace(found, plan=replace(found.plan, corrections=None))  # as in a plan that was made by hand
+    chosen = choose_corrections(given, recipe_of("balanced"), samples[:16], scorer)
+    assert replace(chosen.candidate.plan, corrections=None) == given.plan
     assert [c.name for c in chosen.candidates] == ["plan", "plan + rounding and bias"]
 
 
@@ -117,6 +194,7 @@ def test_what_corrections_do_to_the_network_is_in_the_report_beside_what_they_do
     scores = {c.name: c.sqnr_db for c in balanced.candidates}
     (network,) = [fact for fact in balanced.corrections if not fact.layer]
     name = next(c.name for c in balanced.candidates if c.chosen)
+    name = name.replace(" on all samples", "")  # samples that the ranges have not seen tell what corrections do
     assert (network.sqnr_before_db, network.sqnr_after_db) == (scores[name.split(" + ")[0]], scores[name])
     biases = [fact for fact in balanced.corrections if fact.correction == "bias"]
     assert biases and all(fact.sqnr_before_db is not None and fact.sqnr_after_db is not None for fact in biases)
@@ -134,6 +212,6 @@ def test_corrections_that_harm_the_network_on_held_out_samples_are_dropped_whole
 
     monkeypatch.setattr(rounding, "correct", misled)
     recipe = Recipe(("minmax",), corrections={"rounding and bias": 1})
-    chosen = choose_recipe(base, summaries, recipe, samples[:16], scorer)
+    chosen = choose_recipe(base, Collected(summaries.kept, summaries.kept), recipe, samples[:16], scorer)
     assert [c.chosen for c in chosen.candidates] == [True, False]
     assert chosen.candidate.edits == Edits() and not chosen.corrections

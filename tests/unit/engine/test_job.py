@@ -60,10 +60,10 @@ def test_statistics_are_those_of_their_samples_and_of_what_was_asked():
     assert job.statistics_mark("histogram") != ready(19).statistics_mark("histogram")
 
 
-def test_feeds_can_be_read_again_and_are_counted():
+def test_feeds_are_all_samples_counted_and_can_be_read_again():
     feeds = CalibrationFeeds(ready(20))
     names = [name for name, _, _ in feeds]
-    assert len(feeds) == len(names) == 16 and names == [name for name, _, _ in feeds]
+    assert len(feeds) == len(names) == 20 and names == [name for name, _, _ in feeds]
     assert all(arrays[0].shape == (1, 3, 8, 8) for _, _, arrays in feeds)
 
 

@@ -82,7 +82,7 @@ def candidate_of(
     view = GraphView(model)
     plan = place(view, find(view), weight_levels=levels)
     needs = {q.tensor: Need() for q in plan.activations}
-    summaries = collect(model, needs, ((str(i), "", sample) for i, sample in enumerate(samples)), streams=1)
+    summaries = collect(model, needs, ((str(i), "", sample) for i, sample in enumerate(samples)), streams=1).whole
     return Candidate(model, view, assign(plan, summaries, get_estimator("minmax")), edits or Edits())
 
 

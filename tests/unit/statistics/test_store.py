@@ -8,7 +8,7 @@ import pytest
 from calib.errors import OutputError, StatisticsError
 from calib.statistics.store import load_summaries, save_summaries
 from calib.values.plan import TensorId
-from calib.values.summary import Histogram, TensorSummary
+from calib.values.summary import Collected, Histogram, Summaries, TensorSummary
 
 PLAIN = TensorSummary(TensorId("a:b", 1), 3, -1.5, 2.5, -1.0, 2.0)
 FULL = TensorSummary(
@@ -25,6 +25,7 @@ FULL = TensorSummary(
     high_sample="cats/3.png",
     next_high=0.05,
     next_low=-0.1,
+    trimmed_high=0.05,
 )
 
 
@@ -36,28 +37,40 @@ def both() -> dict[TensorId, TensorSummary]:
     return {summary.tensor: summary for summary in (FULL, PLAIN)}
 
 
+def alone(summaries: Summaries) -> Collected:
+    return Collected(summaries, summaries)
+
+
 def test_what_is_saved_comes_back_whole(tmp_path):
     path = tmp_path / "statistics.npz"
-    save_summaries(path, both(), "model-1")
+    save_summaries(path, alone(both()), "model-1")
     found = load_summaries(path, "model-1")
-    assert set(found) == set(both())
-    assert all(equal(found[tensor], summary) for tensor, summary in both().items())
+    assert set(found.whole) == set(both()) and found.kept is found.whole
+    assert all(equal(found.whole[tensor], summary) for tensor, summary in both().items())
     assert [p.name for p in tmp_path.iterdir()] == ["statistics.npz"]
 
 
+def test_what_the_samples_that_are_not_held_out_say_is_kept_apart(tmp_path):
+    kept = {FULL.tensor: dataclasses.replace(FULL, samples=2, low=-0.05), PLAIN.tensor: PLAIN}
+    save_summaries(tmp_path / "s.npz", Collected(kept, both()), "f")
+    found = load_summaries(tmp_path / "s.npz", "f")
+    assert all(equal(found.whole[tensor], summary) for tensor, summary in both().items())
+    assert all(equal(found.kept[tensor], summary) for tensor, summary in kept.items())
+
+
 def test_the_bytes_do_not_depend_on_the_order_of_the_tensors(tmp_path):
-    save_summaries(tmp_path / "a", both(), "f")
-    save_summaries(tmp_path / "b", dict(reversed(both().items())), "f")
+    save_summaries(tmp_path / "a", alone(both()), "f")
+    save_summaries(tmp_path / "b", alone(dict(reversed(both().items()))), "f")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_nothing_collected_is_a_file_too(tmp_path):
-    save_summaries(tmp_path / "s.npz", {}, "f")
-    assert load_summaries(tmp_path / "s.npz", "f") == {}
+    save_summaries(tmp_path / "s.npz", alone({}), "f")
+    assert load_summaries(tmp_path / "s.npz", "f") == alone({})
 
 
 def test_a_foreign_file_is_refused_and_both_fingerprints_are_named(tmp_path):
-    save_summaries(tmp_path / "s.npz", both(), "model-1")
+    save_summaries(tmp_path / "s.npz", alone(both()), "model-1")
     with pytest.raises(StatisticsError, match=r"model-1.*model-2"):
         load_summaries(tmp_path / "s.npz", "model-2")
 
@@ -65,7 +78,7 @@ def test_a_foreign_file_is_refused_and_both_fingerprints_are_named(tmp_path):
 @pytest.mark.parametrize("keep", [0, 10, 400, -30])
 def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
     path = tmp_path / "s.npz"
-    save_summaries(path, both(), "f")
+    save_summaries(path, alone(both()), "f")
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(StatisticsError, match=r"s\.npz"):
         load_summaries(path, "f")
@@ -82,7 +95,7 @@ def test_other_files_are_refused(tmp_path):
 
 def test_a_place_that_can_not_be_written_is_named(tmp_path):
     with pytest.raises(OutputError, match="absent"):
-        save_summaries(tmp_path / "absent" / "s.npz", both(), "f")
+        save_summaries(tmp_path / "absent" / "s.npz", alone(both()), "f")
 
 
 def test_other_arrays_are_said_to_be_no_statistics(tmp_path):
