@@ -101,7 +101,7 @@ def test_statistics_for_auto_bring_extremes_and_energies_of_channels(tmp_path):
         with silent("statistics") as stage:
             (summary,) = collect_statistics(
                 job, FloatNetwork(job.loaded.model, job.view), place_quantizers(job), stage, file
-            ).values()
+            ).whole.values()
         assert summary.channel_high is not None
         assert summary.channel_energy is not None
         assert summary.channel_high.tolist() == (4 * np.arange(16)).tolist()

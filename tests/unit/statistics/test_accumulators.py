@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from calib.statistics.accumulators import CodeCounts, ExactSum, Leaders
+from calib.statistics.accumulators import CodeCounts, ExactSum, Largest, Leaders
 from calib.values.summary import Histogram
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -72,10 +72,11 @@ def test_both_zeros_are_counted_with_their_sign():
 
 def leaders_of(rows, names, parts=1) -> Leaders:
     leaders = Leaders(rows.shape[1])
-    for some, some_names in zip(
-        np.array_split(rows, parts), np.array_split(np.array(names, object), parts), strict=True
-    ):
-        leaders.add(some, list(some_names))
+    for number, some in enumerate(np.array_split(np.arange(len(rows)), parts)):
+        other = leaders if number == 0 else Leaders(rows.shape[1])  # the first part is added to, the others absorbed
+        other.add(rows[some], [names[row] for row in some])
+        if other is not leaders:
+            leaders.absorb(other)
     return leaders
 
 
@@ -98,3 +99,40 @@ def test_leaders_are_the_two_largest_and_their_one_holder_in_any_order(rows, ran
 def test_a_sample_without_a_value_leads_nothing():
     found = leaders_of(np.array([[-np.inf, 1], [-np.inf, -np.inf]], np.float32), ["a", "b"])
     assert found.names.tolist() == ["", "a"] and found.second.tolist() == [-np.inf, -np.inf]
+
+
+def test_the_largest_values_and_their_rows_do_not_depend_on_order_or_split():
+    rng = np.random.default_rng(5)
+    values = rng.permutation(50 * 3).reshape(50, 3).astype(np.float32)
+    order = rng.permutation(50)
+    one, other, rest = (Largest(3, 4) for _ in range(3))
+    one.add(values, np.arange(50))
+    other.add(values[order[:20]], order[:20])
+    rest.add(values[order[20:]], order[20:])
+    other.absorb(rest)
+    expected = np.argsort(-values, axis=0)[:4]
+    for found in (one, other):
+        largest, rows = found.descending()
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_array_equal(largest, np.take_along_axis(values, expected, axis=0))
+
+
+def test_where_there_are_fewer_rows_the_largest_values_end_in_zeros_of_no_row():
+    found = Largest(1, 3)
+    found.add(np.float32([[2.0]]), np.array([7]))
+    values, rows = found.descending()
+    assert values.tolist() == [[2.0], [0.0], [0.0]] and rows.tolist() == [[7], [-1], [-1]]
+
+
+def test_codes_that_are_counted_apart_add_up():
+    rng = np.random.default_rng(6)
+    values = (rng.normal(size=5000) * np.exp(4 * rng.normal(size=5000))).astype(np.float32)
+    values[::7] = 0
+    whole, one, other = CodeCounts(), CodeCounts(), CodeCounts()
+    whole.add(values)
+    one.add(values[:100])
+    other.add(values[100:])
+    one.absorb(other)
+    one.absorb(CodeCounts())
+    assert one.histogram().codes.tolist() == whole.histogram().codes.tolist()
+    assert one.histogram().counts.tolist() == whole.histogram().counts.tolist()

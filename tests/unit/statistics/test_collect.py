@@ -124,6 +124,49 @@ def test_small_tensors_are_counted_whole_and_large_ones_evenly(monkeypatch):
         assert histogram.total >= min(whole.total, 4 * 50)
 
 
+def test_held_out_samples_count_for_the_whole_only_to_the_same_bits():
+    model, samples, needs = branchy(), feeds(12), need_all(histogram=True, channels=True)
+    held = {name for name, _, _ in samples[2::3]}
+    found = collect_both(model, needs, samples, held=held, streams=2)
+    assert text(found.whole) == text(collect(model, needs, samples, streams=1))
+    assert text(found.kept) == text(collect(model, needs, [feed for feed in samples if feed[0] not in held], streams=1))
+    assert found.kept[TensorId("image")].high < found.whole[TensorId("image")].high
+    alone = collect_both(model, needs, samples, streams=1)
+    assert alone.kept is alone.whole
+
+
+@pytest.mark.parametrize("held", [set(), {"id030"}, {"id007"}])
+def test_an_outlier_sample_is_named_and_the_extremes_without_it_are_known(held):
+    model, samples = branchy(), feeds(100)
+    name, where, (values,) = samples[30]
+    usual = collect(model, need_all(), [*samples[:30], *samples[31:]], streams=1)
+    samples[30] = name, where, (values * np.float32(50),)
+    found = collect_both(model, need_all(), samples[::-1], held=held, streams=2)
+    assert found.outliers == ("id030",)
+    for tensor, summary in found.whole.items():
+        low, high = max(summary.low, summary.trimmed_low), min(summary.high, summary.trimmed_high)
+        assert (low, high) == (usual[tensor].low, usual[tensor].high)
+    assert (found.kept[TensorId("image")].trimmed_high == np.inf) == ("id030" in held)
+
+
+def test_samples_three_times_as_large_are_no_outliers_and_neither_are_many():
+    few, many = feeds(40), feeds(40)
+    few[5] = few[5][0], few[5][1], (few[5][2][0] * np.float32(3),)
+    many = [(n, w, (v * np.float32(100 if i % 10 == 0 else 1),)) for i, (n, w, (v,)) in enumerate(many)]
+    for samples in (few, many):
+        found = collect_both(branchy(), need_all(), samples, streams=1)
+        assert found.outliers == ()
+        assert {summary.trimmed_high for summary in found.whole.values()} == {np.inf}
+
+
+def test_a_tensor_that_only_held_out_samples_reach_is_in_both():
+    x = op.parameter([-1, 4], np.float32, name="x")
+    model = ov.Model([op.relu(x)], [x], "any rows")
+    samples = [("a", "a", (np.zeros((0, 4), np.float32),)), ("b", "b", (normal(3, 4),))]
+    found = collect_both(model, {TensorId("x"): Need()}, samples, held={"b"}, streams=1)
+    assert found.kept == found.whole and set(found.whole) == {TensorId("x")}
+
+
 def test_streams_and_order_change_no_bit():
     model, samples = branchy(), feeds(140)
     needs = need_all(histogram=True, channels=True)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
+
 from calib.graph.taps import Need
-from calib.statistics.totals import LEAST, MOST, PASS_VALUES, counting_group, counting_groups, sampled
+from calib.statistics.totals import LEAST, MOST, PASS_VALUES, count_beyond, counting_group, counting_groups, sampled
 from calib.values.plan import TensorId
 
 NEEDS = {TensorId(f"t{i}"): Need(histogram=True) for i in range(300)}
@@ -31,3 +33,15 @@ def test_values_that_leave_the_model_are_bounded_for_any_number_of_tensors_and_s
 
 def test_nothing_leaves_the_model_where_no_histogram_is_needed():
     assert sampled({TensorId("a"): Need()}, 10) == {}
+
+
+def test_samples_beyond_a_gap_are_counted_where_they_are_rare():
+    def beyond(samples: int, *reach: float) -> int:
+        return int(count_beyond(np.float32(reach)[:, None], np.array([samples]))[0])
+
+    assert beyond(100, 50, 1, 1) == 1
+    assert beyond(100, 4, 1, 1) == 1 and beyond(100, 3.9, 1, 1) == 0
+    assert beyond(100, 60, 50, 1, 1) == 2 and beyond(100, 500, 50, 1, 1) == 2
+    assert beyond(30, 60, 50, 1, 1) == 0  # two of 30 are more than one in twenty
+    assert beyond(5, 50, 1, 1) == 1
+    assert beyond(100, 50, 0, 0) == 0  # nothing to compare with: zero in all others
