@@ -53,7 +53,8 @@ def quantize(
         validation: Validation samples in the same form, with targets if the metric needs them; the calibration samples
             by default.
         plan: Plan to apply instead of making one, as a file or a value; its ranges are kept.
-        statistics: Path of an .npz file to read the statistics from, or to write them to if it does not exist.
+        statistics: Path of an .npz file to read the statistics from, or to write them to if it does not exist: those of
+            all calibration samples, and apart those of the samples that are not held out.
         store: Path of an SQLite file for the results of the search, so that it can be resumed.
         resume: Whether to continue from the results in ``store``.
         config: Path of a YAML or JSON file of settings, which may also name the model and the data.

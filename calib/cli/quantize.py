@@ -52,7 +52,8 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 @click.option(
     "--statistics",
     metavar="FILE",
-    help="Read the statistics from this .npz file, or write them to it if it does not exist.",
+    help="Read the statistics from this .npz file, or write them to it if it does not exist: those of all calibration "
+    "samples, and apart those of the samples that are not held out.",
 )
 @click.option(
     "--plan", metavar="FILE", help="Apply this plan file instead of making a plan; corrections are those of --effort."

@@ -255,9 +255,9 @@ class OutputSqnr:
         written: On the same samples, of the model that is written; empty if that is the same model.
     """
 
-    held_out: Mapping[str, float] = field(default_factory=dict[str, float])
+    held_out: dict[str, float] = field(default_factory=dict[str, float])
     note: str = ""
-    written: Mapping[str, float] = field(default_factory=dict[str, float])
+    written: dict[str, float] = field(default_factory=dict[str, float])
 
 
 def _output_sqnr(job: Job, built: Int8Model, found: Findings) -> OutputSqnr:

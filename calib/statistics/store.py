@@ -39,7 +39,7 @@ def save_summaries(path: str | Path, summaries: Collected, fingerprint: str) -> 
         OutputError: The file can't be written.
     """
     target = Path(path)
-    arrays = {"version": np.array(VERSION), "fingerprint": np.array(fingerprint)}
+    arrays: dict[str, NDArray[Any]] = {"version": np.array(VERSION), "fingerprint": np.array(fingerprint)}
     arrays |= {"outliers": np.array(summaries.outliers, np.str_), **_arrays(summaries.whole)}
     if summaries.kept is not summaries.whole:
         arrays |= {_KEPT + name: array for name, array in _arrays(summaries.kept).items()}

@@ -1,6 +1,6 @@
 """What every range estimator of the table promises; a newcomer is tested before its author writes a test.
 
-covers: calib.ranges, calib.ranges.estimator, calib.ranges.minmax
+covers: calib.ranges, calib.ranges.estimator
 """
 
 from __future__ import annotations

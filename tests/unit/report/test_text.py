@@ -12,6 +12,7 @@ from report_fixtures.made_up import made_up_report
 
 from calib.report import digest
 from calib.report.escape import columns_of
+from calib.report.html import render_html
 from calib.report.text import render_text
 from calib.values.facts import LayerFacts, ModelFacts, Report
 
@@ -69,6 +70,14 @@ def test_names_cannot_steer_the_terminal() -> None:
     text = render_text(report)
     assert r"\x1b[2J" in text
     assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_the_sqnr_says_which_samples_it_is_from_and_what_the_written_model_has_on_them() -> None:
+    note = "on 24 held-out samples, before the ranges were fitted to all 300"
+    report = made_up_report(output_sqnr_note=note, written_sqnr_db={"logits": 29.1})
+    for page in (" ".join(render_text(report, width=200).split()), render_html(report)):
+        assert "27.3 dB" in page and note in page and "29.1 dB as written" in page
+    assert "as written" not in render_text(made_up_report(output_sqnr_note=note), width=200)
 
 
 def test_report_without_measurements_is_only_what_is_known() -> None:
