@@ -16,7 +16,8 @@ from ablations import Ablation
 from cases import Case, Reference
 from numpy.typing import NDArray
 
-from calib.engine.building import build, without
+from calib.corrections.compiling import without
+from calib.engine.building import build
 from calib.engine.job import prepare
 from calib.runtime.session import Session, core, ov
 

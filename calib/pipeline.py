@@ -8,19 +8,19 @@ from typing import Any
 
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
-from calib.engine.building import aliases, build, listed
+from calib.engine.building import build, executed_in, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, replay_corrections
 from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator
 from calib.engine.job import Clock, check_conversion, prepare
-from calib.engine.layer_facts import layer_facts
+from calib.engine.layer_facts import layer_facts, thread_notes
 from calib.engine.placing import check_plan, place_quantizers
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
-from calib.engine.speedup import Outcome, check_speedup
+from calib.engine.speedup import Outcome, check_speedup, nothing_runs
 from calib.engine.verify import make_result
 from calib.progress import Progress
-from calib.runtime.executed import executed_layers
-from calib.runtime.session import compile_model, ov
+from calib.runtime.failures import left_out
+from calib.runtime.session import ov
 from calib.values.facts import Evaluation, Inspection
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import read_plan
@@ -91,12 +91,14 @@ def quantize(
         with clock("replay"):
             chosen = replay_corrections(job, given)
     with clock("insert"):
-        built = build(chosen.candidate, chosen.scored)
+        built = build(chosen.candidate, chosen.scored, job.few)
     controlled = None
     if baseline is not None:
         with clock("search") as stage:
             controlled = control_accuracy(job, built, baseline, store=store, stage=stage)
     outcome = Outcome(controlled.built if controlled else built, controlled)
+    if not built.plan.layers:
+        outcome = nothing_runs(built, controlled)
     if job.settings.measures_speed:
         with clock("speed") as stage:
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
@@ -124,9 +126,13 @@ def inspect(
     job = prepare(model, None, flags=settings, sets=sets, config=config, need_float=False)
     quantized = job.loaded.quantized or job.loaded.weight_compressed
     bare = listed(job.loaded, job.view, job.settings.ignore, exact_int8=job.settings.exact_int8)
-    executed = executed_layers(compile_model(job.loaded.model), aliases(job.view, bare)) if quantized else {}
+    executed, notes = {}, list[str]()
+    if quantized:
+        with left_out("What the layers execute in is not known, since OpenVINO can't compile the model", notes):
+            executed = executed_in(job.loaded.model, job.view, bare)
     layers = layer_facts(job.view, bare, executed)
-    return Inspection(calib_version=__version__, model=job.loaded.facts, layers=layers, quantized=quantized)
+    facts = {"calib_version": __version__, "model": job.loaded.facts, "quantized": quantized}
+    return Inspection(**facts, layers=layers, notes=notes + thread_notes(layers, executed))
 
 
 def evaluate(

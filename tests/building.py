@@ -47,11 +47,13 @@ class Net:
 
     def deconv(self, x: Any, out: int, kernel: int = 4, stride: int = 2, pad: int = 1, groups: int = 1) -> ov.Node:
         channels, dims = shape_of(x)[1], len(shape_of(x)) - 2
-        window = [[stride] * dims, *[[pad] * dims] * 2, [1] * dims]
+        # By name: between strides and pads there is a shape of the output, which would be taken for the pads.
+        window = {"pads_begin": [pad] * dims, "pads_end": [pad] * dims, "dilations": [1] * dims}
         if groups == 1:
-            return op.convolution_backprop_data(x, self.weights(channels, out, *[kernel] * dims), *window)
+            weights = self.weights(channels, out, *[kernel] * dims)
+            return op.convolution_backprop_data(x, weights, [stride] * dims, **window)
         weights = self.weights(groups, channels // groups, out // groups, *[kernel] * dims)
-        return op.group_convolution_backprop_data(x, weights, *window)
+        return op.group_convolution_backprop_data(x, weights, [stride] * dims, **window)
 
     def dense(self, x: Any, out: int) -> ov.Node:
         y = op.matmul(x, self.weights(out, shape_of(x)[-1]), False, True)

@@ -43,7 +43,11 @@ def _deconv(b: Builder, x: Any) -> Any:
         return None
     x = op.relu(x) if b.pick([True, False]) else x
     if b.pick([True, True, True, False]):
-        return op.convolution_backprop_data(x, b.weights(shape_of(x)[1], 4, kernel, kernel), *_window(x, stride, pad))
+        weights, pads = b.weights(shape_of(x)[1], 4, kernel, kernel), [pad, pad]
+        # By name: between strides and pads there is a shape of the output, which would be taken for the pads.
+        return op.convolution_backprop_data(
+            x, weights, [stride, stride], pads_begin=pads, pads_end=pads, dilations=[1, 1]
+        )
     return b.net.deconv(x, shape_of(x)[1], kernel, stride, pad, groups=shape_of(x)[1])
 
 

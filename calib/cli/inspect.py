@@ -8,7 +8,7 @@ import click
 
 import calib
 from calib.cli.options import color, json_flag, print_json, print_lines, width
-from calib.report import numbers
+from calib.report import digest, numbers
 from calib.report.console import rule, table, wrap
 from calib.report.escape import printable
 from calib.values.facts import Inspection, LayerFacts, TensorFacts
@@ -59,7 +59,7 @@ def _summary(found: Inspection) -> str:
     if not found.layers:
         return "no layers that could run in INT8"
     if found.quantized:
-        ran = Counter(layer.executed or "unknown" for layer in found.layers)
+        ran = Counter(digest.executed_in(layer) or "unknown" for layer in found.layers)
         return "executed: " + ", ".join(f"{count} in {what}" for what, count in ran.most_common())
     planned = [layer for layer in found.layers if layer.planned == "int8"]
     macs = sum(layer.macs for layer in found.layers)
@@ -70,6 +70,6 @@ def _summary(found: Inspection) -> str:
 
 
 def _row(layer: LayerFacts, quantized: bool) -> tuple[str, ...]:
-    runs = layer.executed or "?" if quantized else layer.planned
+    runs = digest.executed_in(layer) or "?" if quantized else layer.planned
     macs = f"{layer.macs:,}" if layer.macs else numbers.MISSING
     return (layer.name, layer.type, layer.output_shape, layer.weight_shape, macs, runs, layer.reason)

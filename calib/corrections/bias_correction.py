@@ -25,9 +25,9 @@ from calib.corrections.bias_correction_core import bias_delta, left_out_errors, 
 from calib.corrections.candidate import Arrays, Candidate, rounded_db
 from calib.corrections.rows import Linear
 from calib.corrections.scoring import Scorer
-from calib.errors import ModelError
 from calib.graph.insert import Edits
 from calib.graph.side_by_side import batchable, side_by_side
+from calib.runtime.failures import FAILURES
 from calib.runtime.session import SIMULATED, Session
 from calib.values.facts import CorrectionFacts
 
@@ -155,7 +155,7 @@ class RefitBiases:
         try:
             again = sequential_correction(replace(alone, edits=Edits(alone.edits.rounded)), self._samples)
             better = again is not None and self._scorer(again) >= self._scorer(alone)
-        except ModelError:  # with these layers OpenVINO can't compile it: whoever builds it finds out which to leave
+        except FAILURES:  # with these layers OpenVINO can't compile it: whoever builds it finds out which to leave
             return alone.edits
         return again.edits if again is not None and better else alone.edits
 

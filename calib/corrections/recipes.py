@@ -20,10 +20,12 @@ from dataclasses import dataclass, field, replace
 from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS, get_correction
 from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
-from calib.graph.insert import Edits, insert
+from calib.graph.insert import Edits
 from calib.ranges import ESTIMATORS, RangeEstimator, get_estimator
 from calib.ranges.assign import assign
+from calib.runtime.failures import FAILURES, left_out
 from calib.values.facts import CandidateFacts, CorrectionFacts
 from calib.values.plan import QuantizationPlan
 from calib.values.summary import Collected, Summaries
@@ -118,11 +120,18 @@ class _Tried:
 
 
 class _Field:
-    """All candidates so far, in the order they were tried, and the one that is ahead."""
+    """All candidates so far, in the order they were tried, and the one that is ahead.
+
+    Attributes:
+        failing: Layers that OpenVINO can't compile or run in INT8, with the reason; no candidate has them.
+        warnings: Sentences for the report.
+    """
 
     def __init__(self, scorer: Scorer, told: Callable[[str], None]):
         self.scorer, self._told = scorer, told
         self.tried: list[_Tried] = []
+        self.failing: dict[str, str] = {}
+        self.warnings: list[str] = []
 
     def add(
         self,
@@ -148,12 +157,19 @@ class _Field:
             extra: Whether the balanced effort would not try this candidate.
             margin: SQNR in dB that it has to be better by than others.
         """
-        estimators = (estimator,) if estimator else ()
+        estimators, planned = (estimator,) if estimator else (), {layer.name for layer in candidate.plan.layers}
+        if known := {layer: why for layer, why in self.failing.items() if layer in planned}:
+            candidate = candidate.without(known)
         twin = next((one for one in self.tried if _same(one.candidate, candidate)), None)
         if twin is not None:
             twin.estimators += estimators
             return
-        scored = self.scorer.score(insert(candidate.model, candidate.plan, candidate.edits, fold=True))  # as it ships
+        try:
+            scored = self.scorer.score(candidate.executable())  # as it ships
+        except FAILURES as error:
+            score = self.scorer.score
+            candidate, scored = without_failing(candidate, lambda one: score(one.executable()), error)
+        self.failing |= {layer.name: layer.reason for layer in candidate.plan.skipped if layer.name in planned}
         new = _Tried(name, candidate, scored.score, scored, estimators, extra=extra, margin=margin)
         if parent:
             new.estimators, new.margin = parent.estimators, parent.margin
@@ -224,16 +240,17 @@ def choose_recipe(
         tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator, extra=True)
     best = _corrected(tried, recipe, samples)
     wider = {f"{one.name} on all samples": ranged(one, summaries.whole) for one in best.estimators}
-    again = _refitted(best, wider, samples, scorer, told)
+    again = _refitted(best, wider, tried, samples, told)
     kept = bool(again.tried) and again.best().score >= best.score - HEAD_START_DB
-    return _chosen(again.best() if kept else best, tried.tried, again.tried, before=best if kept else None)
+    chosen = _chosen(again.best() if kept else best, tried, again.tried, before=best if kept else None)
+    return replace(chosen, warnings=(*chosen.warnings, *again.warnings))
 
 
 def _refitted(
     best: _Tried,
     wider: Mapping[str, Candidate],
+    tried: _Field,
     samples: Sequence[Arrays],
-    scorer: Scorer,
     told: Callable[[str], None],
 ) -> _Field:
     """Score the best candidate with ranges of all samples, and its corrections computed for them.
@@ -242,18 +259,22 @@ def _refitted(
         best: Candidate that was chosen.
         wider: Name → candidate without corrections, for each estimator that made the same ranges as that candidate's:
             with more samples they may differ. Those that make its ranges again are not scored again.
+        tried: Candidates so far, with the layers that no candidate can have.
         samples: Samples that corrections learn from.
-        scorer: Scorer on the held-out samples.
         told: Function that receives a remark for each candidate.
     """
-    again, seen = _Field(scorer, told), [_grids(best.candidate.plan)]
+    again, seen = _Field(tried.scorer, told), [_grids(best.candidate.plan)]
+    again.failing = dict(tried.failing)
     for name, candidate in wider.items():
+        planned = {layer.name for layer in candidate.plan.layers}
+        candidate = candidate.without({layer: why for layer, why in again.failing.items() if layer in planned})
         if _grids(candidate.plan) not in seen:
             seen.append(_grids(candidate.plan))
-            corrected, facts = _applied(best.corrections, candidate, samples, scorer)
-            again.add(" + ".join([name, *best.corrections]), corrected)
-            again.tried[-1].corrections = best.corrections
-            again.tried[-1].facts = (*(fact for fact in best.facts if not fact.layer), *facts)
+            with left_out("The ranges were not fitted to the held-out samples, since OpenVINO failed", again.warnings):
+                corrected, facts = _applied(best.corrections, candidate, samples, tried.scorer)
+                again.add(" + ".join([name, *best.corrections]), corrected)
+                again.tried[-1].corrections = best.corrections
+                again.tried[-1].facts = (*(fact for fact in best.facts if not fact.layer), *facts)
     return again
 
 
@@ -285,17 +306,17 @@ def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[A
     tried, named = _Field(scorer, lambda note: None), candidate.plan.corrections
     tried.add("plan", candidate)
     if named is None:
-        return _chosen(_corrected(tried, recipe, samples), tried.tried)
+        return _chosen(_corrected(tried, recipe, samples), tried)
     plain, named = tried.tried[0], tuple(name for name in named if name in recipe.corrections)
     if not named:
-        return _chosen(plain, tried.tried)
+        return _chosen(plain, tried)
     corrected, facts = _applied(named, candidate, samples, scorer)
     tried.add(" + ".join(["plan", *named]), corrected)
     last = tried.tried[-1]
     last.corrections = named
     last.facts = (*facts, _network_fact(plain, last))
     harmful = last.score < plain.score - HEAD_START_DB
-    return _chosen(plain if harmful else last, tried.tried)
+    return _chosen(plain if harmful else last, tried)
 
 
 def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Arrays]) -> _Tried:
@@ -303,24 +324,25 @@ def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Arrays]) -> _Tri
     for name, count in recipe.corrections.items():
         correct, usual = get_correction(name), "balanced" in CORRECTIONS[name].tried_on
         for place, one in tried.leaders(count):
-            found = correct(one.candidate, samples, tried.scorer)
+            found = None
+            with left_out(f"The correction {name!r} of {one.name} was left out, since OpenVINO failed", tried.warnings):
+                found = correct(one.candidate, samples, tried.scorer)
             if found is not None:  # balanced would correct the first alone
                 extra = place > 0 or not usual
                 tried.add(f"{one.name} + {name}", *found, parent=one, correction=name, extra=extra)
     return tried.best()
 
 
-def _chosen(
-    best: _Tried, tried: Sequence[_Tried], refitted: Sequence[_Tried] = (), before: _Tried | None = None
-) -> Chosen:
+def _chosen(best: _Tried, field: _Field, refitted: Sequence[_Tried] = (), before: _Tried | None = None) -> Chosen:
     """Return the choice with the facts of all candidates.
 
     Args:
         best: Candidate that is chosen.
-        tried: Candidates whose ranges have not seen the held-out samples.
+        field: Candidates whose ranges have not seen the held-out samples.
         refitted: Candidates whose ranges have.
         before: The candidate before its ranges were fitted to the held-out samples too, if it is one of these.
     """
+    tried = field.tried
     details = [*("" for _ in tried), *("its ranges have seen these samples" for _ in refitted)]
     shown = [
         CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best, detail=detail)
@@ -329,7 +351,8 @@ def _chosen(
     scored = (before or best).scored
     candidate = replace(best.candidate, plan=replace(best.candidate.plan, corrections=best.corrections))
     earlier = before.candidate if before else None
-    return Chosen(candidate, tuple(shown), best.facts, best.scored, scored.errors if scored else {}, earlier)
+    errors = scored.errors if scored else {}
+    return Chosen(candidate, tuple(shown), best.facts, best.scored, errors, earlier, warnings=tuple(field.warnings))
 
 
 def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
@@ -350,10 +373,13 @@ def _same(one: Candidate, other: Candidate) -> bool:
     return not edited and _grids(one.plan) == _grids(other.plan)
 
 
-def _grids(plan: QuantizationPlan) -> list[tuple[float, float, str, int, tuple[tuple[float, float], ...]]]:
-    """Return what the levels of each quantizer follow from."""
+def _grids(plan: QuantizationPlan) -> list[object]:
+    """Return what is quantized and what the levels of each quantizer follow from."""
     return [
-        (q.range.low, q.range.high, q.scheme.value, q.levels, q.channel_ranges)
-        for q in plan.activations
-        if q.range is not None
+        plan.layers,
+        *(
+            (q.range.low, q.range.high, q.scheme.value, q.levels, q.channel_ranges)
+            for q in plan.activations
+            if q.range is not None
+        ),
     ]

@@ -30,6 +30,7 @@ from calib.engine.job import Job
 from calib.errors import UsageError
 from calib.interrupts import Interrupts
 from calib.progress import Stage
+from calib.runtime.failures import left_out
 from calib.runtime.session import default_precision
 from calib.samples.content import split_ids
 from calib.store import RunStore, hash_of, open_store, remembered, remembered_latency
@@ -138,7 +139,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
     allowed = settings.allowed_drop or AllowedDrop(sys.float_info.max, "absolute")
     problem = Problem(
         tuple(units),
-        partial(_ranking, verdicts, run, job, candidate, units),
+        partial(_ranking, verdicts, run, job, candidate, units, candidates.warnings),
         parts,
         evaluator.metric,
         Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better),
@@ -193,17 +194,20 @@ def _nothing_known(why: str) -> BaseException:
 
 
 def _ranking(
-    store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers]
+    store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers], warnings: list[str]
 ) -> tuple[RankedUnit, ...]:
     """Return the units, most sensitive first; read them from the store if they were ranked before."""
     ids = job.ids[: job.settings.rank_samples]
     key = f"{run}/{hash_of(ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
-        feeds, form = job.feeds(ids), job.compared[0]
-        sensitivities = sensitivities_of(
-            candidate, units, feeds, memory_limit=limit, streams=job.streams, compared=form
-        )
+        sensitivities = dict.fromkeys(units, 1.0)
+        missing = "The layers were not ranked, and go back in their order, since OpenVINO can't run what ranks them"
+        with left_out(missing, warnings):
+            feeds, form = job.feeds(ids), job.compared[0]
+            sensitivities = sensitivities_of(
+                candidate, units, feeds, memory_limit=limit, streams=job.streams, compared=form
+            )
         store.keep_ranking(key, [(unit.layers, unit.sensitivity) for unit in rank(units, sensitivities)])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())
@@ -226,11 +230,14 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
     problem, evaluator, candidates = asked.problem, asked.evaluator, asked.candidates
     metric, figure = evaluator.metric, result.headline
     default, other = default_precision(), None
-    warnings: list[str] = []
-    if figure is not None and default != (job.settings.float_precision or "f32") and result.status != "fp32_kept":
+    warnings = [*candidates.warnings]
+    if figure is not None and default != candidates.precision and result.status != "fp32_kept":
         indices = problem.held_out if result.held_out is not None else problem.search_indices
-        compiled = evaluator.compiled(candidates.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
-        with suppress(KeyboardInterrupt):  # the best model is written all the same
+        missing = (
+            f"The drop in {default}, which this machine runs by default, was left out, since OpenVINO can't run it"
+        )
+        with suppress(KeyboardInterrupt), left_out(missing, warnings):  # the best model is written all the same
+            compiled = evaluator.compiled(candidates.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
             value = float(metric.aggregate(evaluator.run(compiled, indices.tolist())))
             other = problem.budget.drop(problem.baseline(indices), value)
         if other is not None and problem.budget.fits(figure.drop) and not problem.budget.fits(other):
@@ -252,7 +259,7 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
         budget=None if job.settings.max_drop is None else problem.budget.max_drop,
         samples=figure.samples if figure else 0,
         confirmed_samples=len(problem.held_out) if result.held_out is not None else 0,
-        precision=job.settings.float_precision or "f32",
+        precision=candidates.precision,
         drop_default_precision=other,
         default_precision=default,
         note=result.note if job.settings.max_drop is not None else "",

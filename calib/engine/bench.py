@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.engine.building import aliases, listed
+from calib.engine.building import executed_in, listed
 from calib.engine.job import Job, open_samples, prepare
 from calib.engine.layer_facts import int8_share, layer_facts
 from calib.errors import DataError, UsageError
@@ -21,7 +21,7 @@ from calib.graph.view import GraphView
 from calib.loading.inputs import ShapeCheck
 from calib.loading.load import Loaded, input_specs, load_model
 from calib.progress import Progress, silent
-from calib.runtime.executed import executed_layers
+from calib.runtime.failures import FAILURES, left_out
 from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
 from calib.runtime.session import F32, compile_model, default_precision, ov
@@ -84,13 +84,18 @@ def bench(
         job = prepare(models[0], None, flags=settings, sets=sets, config=config, need_float=False)
         loaded = [job.loaded, *(load_model(model) for model in models[1:])]
         source, feeds = _feeds(job, loaded, data)
-        runs = _runs(loaded)
+        runs, missing = _runs(loaded), list[str]()
         shares = {id(one): executed_int8_share(one) for one in loaded}
-    timed = partial(time_models, [r.timed for r in runs], feeds, batch=batch, rounds=10_000, seconds=seconds)
+    timed = partial(time_models, feeds=feeds, batch=batch, rounds=10_000, seconds=seconds)
     with show("latency", None):
-        latency = timed(threads=threads)
+        try:
+            latency = timed([run.timed for run in runs], threads=threads)
+        except FAILURES:
+            runs, missing = _compiling(runs)
+            latency = timed([run.timed for run in runs], threads=threads)
     with show("throughput", None):
-        throughput = timed(threads=streams, streams=streams) if streams else None
+        chosen = [run.timed for run in runs]
+        throughput = timed(chosen, threads=streams, streams=streams) if streams else None
     return Benchmark(
         calib_version=__version__,
         environment=_environment(),
@@ -102,8 +107,18 @@ def bench(
         entries=[_entry(run, latency, throughput, shares[id(run.loaded)]) for run in runs],
         basis=latency.basis,
         noisy=latency.noisy or bool(throughput and throughput.noisy),
-        notes=_notes(latency, throughput, data),
+        notes=[*_notes(latency, throughput, data), *missing],
     )
+
+
+def _compiling(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
+    """Return the runs whose model compiles in its precision, and sentences on the others; the first has to be there."""
+    kept, missing = [runs[0]], list[str]()
+    for run in runs[1:]:
+        with left_out(f"{run.timed.name} was left out, since OpenVINO can't run it", missing):
+            compile_model(run.timed.model, run.timed.config)
+            kept.append(run)
+    return kept, missing
 
 
 def _check_numbers(models: int, seconds: float, *, threads: int, streams: int, batch: int) -> None:
@@ -115,12 +130,12 @@ def _check_numbers(models: int, seconds: float, *, threads: int, streams: int, b
 
 
 def executed_int8_share(one: Loaded) -> float:
-    """Compile a model and return the share of its multiply-accumulates that executes in INT8."""
+    """Compile a model and return the share of its multiply-accumulates that executes in INT8, see ``layer_facts``."""
     if not (one.quantized or one.weight_compressed):
         return 0.0
     view = GraphView(one.model)
     plan = listed(one, view)
-    return int8_share(layer_facts(view, plan, executed_layers(compile_model(one.model), aliases(view, plan))))
+    return int8_share(layer_facts(view, plan, executed_in(one.model, view, plan)))
 
 
 def _runs(loaded: Sequence[Loaded]) -> list[_Run]:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from calib.corrections.candidate import Candidate
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored
-from calib.errors import ExecutionError, ModelError
 from calib.graph.finder import already_quantized, find
 from calib.graph.insert import INT8_WEIGHTS
 from calib.graph.layers import LAYERS
+from calib.graph.twins import twins
 from calib.graph.view import GraphView
 from calib.loading.load import Loaded
-from calib.runtime.executed import Executed, executed_layers
-from calib.runtime.session import compile_model, ov
+from calib.runtime.executed import Executed, Ran, executed_layers
+from calib.runtime.failures import FAILURES
+from calib.runtime.session import Session, compile_model, ov
 from calib.values.plan import QuantizationPlan, TensorId
+from calib.values.sqnr import decibel, squared_error, usual_norms
+
+# Outputs with one thread against those with two: rounding tips a level here and there, as between INT8 and its
+# simulation (29 to 143 dB, see ``engine/verify.py``). A chain of MatMuls without biases gives zeros with one thread,
+# which is 0 dB.
+THREADS_FLOOR_DB = 15.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,7 @@ class Int8Model:
 
     model: ov.Model
     candidate: Candidate
-    executed: Mapping[str, Executed] = field(default_factory=dict[str, Executed])
+    executed: Mapping[str, Ran] = field(default_factory=dict[str, Ran])
     compiled: ov.CompiledModel | None = None
 
     @property
@@ -37,67 +49,149 @@ class Int8Model:
         return self.candidate.plan
 
 
-def build(candidate: Candidate, scored: Scored | None = None) -> Int8Model:
+@dataclass(frozen=True)
+class _Compiled:
+    """A model compiled for one thread and for two; ``two`` is None where the machine gives one only."""
+
+    model: ov.Model
+    one: ov.CompiledModel
+    two: ov.CompiledModel | None
+
+
+def build(
+    candidate: Candidate, scored: Scored | None = None, feeds: Callable[[], Sequence[Arrays]] = tuple
+) -> Int8Model:
     """Insert the quantizers, compile, and take out layers that were planned as INT8 but do not run in INT8.
 
-    A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing.
+    A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing. A layer counts as INT8
+    if it is with one thread or with two. Where these differ, so may the outputs: then the layers that differ are taken
+    out too. In the end the plan may be empty.
 
     Args:
         candidate: Candidate to build.
         scored: The same candidate if it was already inserted and compiled.
+        feeds: Function that loads a few samples, called only where layers differ; without samples nothing is compared.
 
     Raises:
         ExecutionError: OpenVINO can't compile the model, whichever layers are left out.
     """
-    executed: Mapping[str, Executed] = {}
-    for _ in range(3):  # a layer taken out can change how its neighbours run; once was all that was ever seen
-        known = scored and scored.compiled
-        candidate, model, compiled = (candidate, scored.model, known) if scored and known else _compiling(candidate)
+    executed: Mapping[str, Ran] = {}
+    for _ in range(4):  # a layer taken out can change how its neighbours run; once was all that was ever seen
+        try:
+            made = _compiled(candidate, scored)
+        except FAILURES as error:
+            candidate, made = without_failing(candidate, _compiled, error)
         scored = None
-        executed = executed_layers(compiled, aliases(candidate.view, candidate.plan))
-        ran = {layer.name: executed.get(layer.name) for layer in candidate.plan.layers}
-        failed = {name: node.primitive if node else "" for name, node in ran.items() if node is None or not node.int8}
-        if not failed or len(failed) == len(candidate.plan.layers):
-            return Int8Model(model, candidate, executed, compiled)
-        whats = {n: f"ran it as {p}" if p else "dissolved it into other operations" for n, p in failed.items()}
-        candidate = candidate.without(
-            {n: f"OpenVINO {what} although its inputs were quantized" for n, what in whats.items()}
-        )
+        executed = look_up(made.model, candidate.view, candidate.plan, made.one, made.two)
+        failed = _in_float(candidate.plan, executed) or _unlike(made, candidate.plan, executed, feeds)
+        if not failed:
+            return Int8Model(made.model, candidate, executed, made.one)
+        candidate = candidate.without(failed)
+        if not candidate.plan.layers:
+            break
     return Int8Model(candidate.executable(), candidate, executed)
 
 
-def _compiling(candidate: Candidate) -> tuple[Candidate, ov.Model, ov.CompiledModel]:
-    """Return the candidate, its model and the compiled model, without layers that make compilation fail.
+def _compiled(candidate: Candidate, scored: Scored | None = None) -> _Compiled:
+    model = scored.model if scored else candidate.executable()
+    known = scored.compiled if scored else None
+    return _Compiled(model, compile_model(model) if known is None else known, for_two_threads(model))
 
-    Those layers are found by bisection, the first in order and then the next.
+
+def for_two_threads(model: ov.Model) -> ov.CompiledModel | None:
+    """Compile a model for two threads an inference; return None if the machine gives one only."""
+    compiled = compile_model(model, threads=2)
+    return compiled if compiled.get_property("INFERENCE_NUM_THREADS") == 2 else None
+
+
+def _in_float(plan: QuantizationPlan, executed: Mapping[str, Ran]) -> dict[str, str]:
+    """Return the layers of the plan that execute in floating point with any number of threads, and the reason."""
+    failed: dict[str, str] = {}
+    for layer in plan.layers:
+        ran = executed[layer.name]
+        if not ran.int8:
+            what = f"ran it as {ran.usual.primitive}" if ran.usual else "dissolved it into other operations"
+            failed[layer.name] = f"OpenVINO {what} although its inputs were quantized"
+    return failed
+
+
+def _unlike(
+    made: _Compiled, plan: QuantizationPlan, executed: Mapping[str, Ran], feeds: Callable[[], Sequence[Arrays]]
+) -> dict[str, str]:
+    """Return the layers that execute differently with one thread and with two, if the outputs differ, and the reason.
+
+    Chains of MatMuls without biases do: with one thread OpenVINO runs their INT8 form as one f32 Subgraph that gives
+    zeros, with two threads rightly.
     """
-    reason = ""
-    for _ in range(8):
-        model = candidate.executable()
-        try:
-            return candidate, model, compile_model(model)
-        except ModelError as error:
-            reason = str(error)
-        names = [layer.name for layer in candidate.plan.layers]
-        bare = replace(candidate, refit=None)  # biases decide nothing
-        fits, breaks = 0, len(names)
-        while breaks - fits > 1:
-            middle = (fits + breaks) // 2
-            try:
-                compile_model(without(bare, names[middle:]).executable())
-                fits = middle
-            except ModelError:
-                breaks = middle
-        candidate = without(candidate, names[breaks - 1 : breaks], f"OpenVINO could not compile it in INT8: {reason}")
-    raise ExecutionError(
-        f"{candidate.model.get_friendly_name()}: OpenVINO can't compile the quantized model, even without eight of its "
-        f"layers; leave more out with --ignore. It said: {reason}"
-    )
+    differ = [layer.name for layer in plan.layers if executed[layer.name].differs]
+    if not differ or made.two is None or not (samples := feeds()):
+        return {}
+    outputs = [[session(feed) for feed in samples] for session in (Session.of(made.one), Session.of(made.two))]
+    agreement = min(median_db(*outputs), median_db(*outputs[::-1]))  # both ways: against zeros there is no SQNR
+    if agreement >= THREADS_FLOOR_DB:
+        return {}
+    reason = f"OpenVINO computes another result with one thread than with two ({agreement:.1f} dB) where it is in INT8"
+    return dict.fromkeys(differ, reason)
 
 
-def without(candidate: Candidate, layers: Sequence[str], reason: str = "reverted") -> Candidate:
-    """Return the candidate with layers back in floating point; corrections that depended on them are computed again."""
-    return candidate.without(dict.fromkeys(layers, reason))
+def median_db(before: Sequence[Arrays], after: Sequence[Arrays]) -> float:
+    """Return the median over samples of the SQNR in dB between two lists of outputs, the mean of their errors.
+
+    An output that is nearly empty in a sample counts relative to the other samples. One that is zero in all of them, or
+    whose shape differs, does not count, and neither do integers.
+    """
+    errors: list[NDArray[np.float64]] = []
+    for position in range(len(before[0]) if before else 0):
+        pairs = [(a[position], b[position]) for a, b in zip(before, after, strict=True)]
+        if all(y.dtype.kind == "f" and y.shape == y_q.shape for y, y_q in pairs):
+            signal, noise = np.array([squared_error(y, y_q) for y, y_q in pairs]).T
+            if signal.any():
+                errors.append(noise / usual_norms(np.sqrt(signal)) ** 2)
+    if not errors:
+        return math.inf
+    means = np.mean(errors, axis=0).tolist()
+    return float(np.median([decibel(1.0, math.inf if math.isnan(error) else error) for error in means]))
+
+
+def executed_in(model: ov.Model, view: GraphView, plan: QuantizationPlan) -> dict[str, Ran]:
+    """Compile a model for one thread and for two, and return what each layer of the plan, skipped or not, runs as."""
+    return look_up(model, view, plan, compile_model(model), for_two_threads(model))
+
+
+def look_up(
+    model: ov.Model, view: GraphView, plan: QuantizationPlan, one: ov.CompiledModel, two: ov.CompiledModel | None = None
+) -> dict[str, Ran]:
+    """Return what each layer of the plan, skipped or not, executed as.
+
+    Args:
+        model: Quantized model, as it was compiled.
+        view: View of that model or of the one before insertion.
+        plan: Plan of the model.
+        one: The model compiled for one thread an inference.
+        two: The model compiled for two.
+    """
+    names = aliases(view, plan)
+    forms = [executed_layers(one, names), executed_layers(two, names) if two else {}]
+    unseen = {layer.name for layer in plan.layers for form in forms if form and _unseen(layer.name, form)}
+    for layer, others in (twins(model, unseen) if unseen else {}).items():
+        for form in forms:
+            match = next((form[other] for other in others if other in form and form[other].int8), None)
+            if match is not None and _unseen(layer, form):
+                form[layer] = match
+    return {layer: Ran(forms[0].get(layer), forms[1].get(layer)) for layer in names}
+
+
+def _unseen(layer: str, form: Mapping[str, Executed]) -> bool:
+    """Say whether no executed node has a layer's name, so that what may be fused after it alone was found."""
+    return layer not in form or not (form[layer].int8 or layer in form[layer].originals)
+
+
+def with_two_threads(built: Int8Model) -> Int8Model:
+    """Return a model whose layers were looked up with one thread, looked up with two threads as well."""
+    two = for_two_threads(built.model)
+    found = look_up(built.model, built.candidate.view, built.plan, two) if two else {}
+    both = {layer: Ran(ran.one, found[layer].one if found else None) for layer, ran in built.executed.items()}
+    return replace(built, executed=both)
 
 
 def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True) -> QuantizationPlan:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.engine.building import Int8Model, aliases, build, without
+from calib.corrections.candidate import Candidate
+from calib.engine.building import Int8Model, build, look_up, with_two_threads
 from calib.engine.evaluation import Evaluator
 from calib.engine.job import Job
 from calib.errors import ModelError
 from calib.loading.ir_file import save_model
-from calib.runtime.executed import executed_layers
+from calib.runtime.executed import Ran
+from calib.runtime.failures import left_out
 from calib.runtime.session import ov, precision_config, read_model
 from calib.runtime.timing import TimedModel, time_models
 
@@ -30,24 +32,32 @@ class Candidates:
         job: Run whose settings give the precision of layers in floating point.
         whole: Model with everything in INT8; a plan is given by the layers that are reverted in it.
         evaluator: Evaluator of the models.
+
+    Attributes:
+        precision: Precision of layers in floating point: that of the settings, or f32 where OpenVINO can't compile it.
+        warnings: Sentences for the report.
     """
 
     def __init__(self, job: Job, whole: Int8Model, evaluator: Evaluator):
         self._job, self._whole, self._evaluator = job, whole, evaluator
+        self.precision = job.settings.float_precision or "f32"
+        self.warnings: list[str] = []
         self._last: tuple[Layers, Int8Model, ov.Model, ov.CompiledModel] | None = None
 
     @property
     def config(self) -> Mapping[str, Any]:
         """Properties that the models are compiled with."""
-        return precision_config(self._job.settings.float_precision)
+        return precision_config(self.precision)
 
     def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
         """Return the metric's parts of these samples, in their order."""
         return self._evaluator.run(self._at(reverted)[3], indices.tolist())
 
     def built(self, reverted: Layers) -> Int8Model:
-        """Return the model of a plan in memory."""
-        return self._at(reverted)[1]
+        """Return the model of a plan in memory, with what its layers execute as with one thread and with two."""
+        built = self._at(reverted)[1]
+        asked = not reverted or any(ran.two for ran in built.executed.values())
+        return built if asked else with_two_threads(built)
 
     def shipped(self, reverted: Layers) -> ov.Model:
         """Return the model of a plan as it is read from its file."""
@@ -59,16 +69,21 @@ class Candidates:
         return self._last
 
     def _reverted(self, layers: Layers) -> tuple[Int8Model, ov.Model, ov.CompiledModel]:
-        candidate = without(self._whole.candidate, sorted(layers))
+        candidate = self._whole.candidate.without(dict.fromkeys(sorted(layers), "reverted"))
         try:
             built, model, compiled = self._compiled(Int8Model(candidate.executable(), candidate))
         except ModelError:
-            return self._compiled(build(candidate))  # finds the layers that keep it from compiling
-        # What ran is asked of this compilation: `build`, which makes another, is for what did not run in INT8.
-        ran = executed_layers(compiled, aliases(candidate.view, candidate.plan))
-        if all(layer.name in ran and ran[layer.name].int8 for layer in candidate.plan.layers):
+            return self._compiled(self._built(candidate))  # finds the layers that keep it from compiling
+        # What ran is asked of this compilation, in which each inference has one thread. `build`, which makes another
+        # for two, is for layers that did not run in INT8 and did with one thread where everything was in INT8.
+        ran = look_up(model, candidate.view, candidate.plan, compiled)
+        whole = self._whole.executed
+        if all(ran[layer.name].int8 or _needs_two(whole.get(layer.name)) for layer in candidate.plan.layers):
             return replace(built, executed=ran), model, compiled
-        return self._compiled(build(candidate))
+        return self._compiled(self._built(candidate))
+
+    def _built(self, candidate: Candidate) -> Int8Model:
+        return build(candidate, feeds=self._job.few)
 
     def _compiled(self, built: Int8Model) -> tuple[Int8Model, ov.Model, ov.CompiledModel]:
         """Write a model, read it again and compile it, so that what is measured is what ships."""
@@ -76,6 +91,11 @@ class Candidates:
             path = Path(folder) / "model.xml"
             save_model(built.model, path, fp16_constants=self._job.loaded.fp16_stored)
             model = read_model(path)
+        if self.precision != "f32":
+            missing = f"Accuracy was measured in f32, since OpenVINO can't compile it in {self.precision}"
+            with left_out(missing, self.warnings):
+                return built, model, self._evaluator.compiled(model, self.config)
+            self.precision = "f32"
         return built, model, self._evaluator.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
@@ -83,3 +103,8 @@ class Candidates:
         found = [TimedModel(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
         times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
         return [times.time_ms(timed.name) for timed in found]
+
+
+def _needs_two(ran: Ran | None) -> bool:
+    """Say whether a layer runs in INT8 with two threads only."""
+    return ran is not None and ran.int8 and not (ran.one and ran.one.int8)

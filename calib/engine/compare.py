@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
-from calib.engine.building import aliases, listed
+from calib.engine.building import aliases, for_two_threads, listed
 from calib.engine.job import open_samples, prepare
 from calib.errors import DataError, UsageError
 from calib.graph.comparable import aligned, compared_form
@@ -20,7 +20,8 @@ from calib.graph.view import GraphView
 from calib.loading.inputs import checked_shapes
 from calib.loading.load import Loaded, input_specs, load_model
 from calib.progress import Progress, silent
-from calib.runtime.executed import Executed
+from calib.runtime.executed import Ran, executed_layers
+from calib.runtime.failures import left_out
 from calib.runtime.layer_times import timed_layers
 from calib.runtime.session import F32, Session, ov
 from calib.samples.feed import Arrays, arrays_of
@@ -102,7 +103,13 @@ def compare(
         outputs = _output_errors(models_as_read, compared, map(_feed, dataset.load(ids)))
     with show("time", None):
         feeds = [*map(_feed, dataset.load(ids[:TIMED_FEEDS]))]
-        ran = [_ran(side, feeds) for side in (before, after)]
+        ran: list[Mapping[str, tuple[Ran, float | None]]] = []
+        missing: list[str] = []
+        for side in (before, after):
+            ran.append({})
+            what = f"The layers of {side.loaded.facts.name} were not timed, since OpenVINO can't run it"
+            with left_out(what, missing):
+                ran[-1] = _ran(side, feeds)
     return Comparison(
         calib_version=__version__,
         before=before.loaded.facts,
@@ -112,7 +119,7 @@ def compare(
         unmatched=unmatched,
         output_sqnr_db={name: error.sqnr_db for name, error in outputs.items()},
         output_cosine={name: error.cosine for name, error in outputs.items()},
-        notes=[*form.notes, *_notes(pairs, unmatched, errors)],
+        notes=[*form.notes, *_notes(pairs, unmatched, errors), *missing],
         **_layers(before.view, pairs, errors, ran),
     )
 
@@ -230,16 +237,28 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
         yield chunk
 
 
-def _ran(side: _Side, feeds: Sequence[Arrays]) -> dict[str, tuple[Executed, float | None]]:
-    """Return layer → the executed node and its time in milliseconds."""
-    return timed_layers(side.loaded.model, feeds, aliases(side.view, listed(side.loaded, side.view)))
+def _ran(side: _Side, feeds: Sequence[Arrays]) -> dict[str, tuple[Ran, float | None]]:
+    """Return layer → what it executed as, and its time in milliseconds with one thread."""
+    names = aliases(side.view, listed(side.loaded, side.view))
+    compiled = for_two_threads(side.loaded.model)
+    two = executed_layers(compiled, names) if compiled else {}
+    timed = timed_layers(side.loaded.model, feeds, names)
+    return {layer: (Ran(node, two.get(layer)), time) for layer, (node, time) in timed.items()}
+
+
+def _precision(ran: Ran | None) -> str:
+    """Return what a layer executed in with two threads, and with one in brackets where that is something else."""
+    usual = ran.usual if ran else None
+    if ran is None or usual is None:
+        return ""
+    return f"{usual.precision} ({ran.one.precision} with one thread)" if ran.differs and ran.one else usual.precision
 
 
 def _layers(
     view: GraphView,
     pairs: Sequence[_Pair],
     errors: Mapping[str, LayerError],
-    ran: Sequence[Mapping[str, tuple[Executed, float | None]]],
+    ran: Sequence[Mapping[str, tuple[Ran, float | None]]],
 ) -> dict[str, Any]:
     names = [pair.before for pair in pairs]
     values = {name: errors[name].sqnr_db for name in names}
@@ -260,9 +279,9 @@ def _layers(
                 cosine=errors[pair.before].cosine,
                 rescaled=errors[pair.before].rescaled,
                 jump_db=jump[pair.before],
-                executed_before=before.precision if before else "",
-                executed_after=after.precision if after else "",
-                primitive=after.primitive if after else "",
+                executed_before=_precision(before),
+                executed_after=_precision(after),
+                primitive=after.usual.primitive if after and after.usual else "",
                 time_before_ms=time_before,
                 time_after_ms=time_after,
             )

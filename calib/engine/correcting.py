@@ -24,6 +24,7 @@ from calib.progress import Stage
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.ranges.estimator import ChannelEstimator
+from calib.runtime.failures import left_out
 from calib.runtime.session import ov
 from calib.statistics.collect import collect
 from calib.statistics.store import load_summaries, save_summaries
@@ -39,6 +40,7 @@ class FloatNetwork:
 
     Attributes:
         outputs: Outputs of the network before equalization on the held-out samples, if known already.
+        warnings: Sentences for the report.
     """
 
     model: ov.Model
@@ -46,6 +48,7 @@ class FloatNetwork:
     scalings: tuple[Scaling, ...] = ()
     facts: tuple[CorrectionFacts, ...] = ()
     outputs: Sequence[list[NDArray[Any]]] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
@@ -53,7 +56,11 @@ def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
     if not job.effort.equalizes:
         return FloatNetwork(job.loaded.model, job.view)
     samples, held = job.feeds(job.ids[:16]), job.feeds(job.held)
-    found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
+    found, warnings = None, list[str]()
+    with left_out("Channels were not equalized, since OpenVINO can't run what that is measured on", warnings):
+        found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
+    if found is None:
+        return FloatNetwork(job.loaded.model, job.view, warnings=tuple(warnings))
     return replace(_rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
 
 
@@ -117,10 +124,11 @@ def choose_ranges(
         scorer = Scorer(job.reference, job.feeds(held), job.streams, known, job.compared)
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
-        return Chosen(Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits()))
+        candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
+        return Chosen(candidate, warnings=base.warnings)
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, told=told)
-    said = _left_out(job, [name for name in job.held if name not in held])
+    said = (*base.warnings, *_left_out(job, [name for name in job.held if name not in held]), *chosen.warnings)
     return replace(chosen, corrections=(*base.facts, *chosen.corrections), held=tuple(held), warnings=said)
 
 

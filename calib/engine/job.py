@@ -37,6 +37,8 @@ from calib.values.facts import StageFacts
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
 NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit", "speed"})
 
+CHECKED = 5  # samples that a model's outputs are checked on
+
 
 class Clock:
     """Measures wall and CPU seconds of each stage and shows its progress."""
@@ -124,6 +126,10 @@ class Job:
     def feeds(self, ids: Sequence[str]) -> list[Arrays]:
         """Load the arrays of a few calibration samples."""
         return [arrays_of(sample) for sample in self.samples(ids)]
+
+    def few(self) -> list[Arrays]:
+        """Load the arrays of the few calibration samples that outputs are checked on."""
+        return self.feeds((self.held or self.ids)[:CHECKED])
 
     def statistics_mark(self, *more: object) -> str:
         """Return everything that statistics depend on: model bytes, samples, preprocessing and what is collected."""

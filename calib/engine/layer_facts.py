@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -12,18 +12,23 @@ from calib.graph.view import GraphView
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified
 from calib.ranges.bins import clipped_share
-from calib.runtime.executed import Executed
+from calib.report.numbers import plural
+from calib.runtime.executed import Ran
 from calib.values.facts import LayerFacts, QuantizerFacts
 from calib.values.plan import ActivationQuantizer, QuantizableNode, QuantizationPlan, Range, Skipped, TensorId
 from calib.values.summary import TensorSummary
 
 DRAWN_BINS = 64
+ONE_THREAD = (
+    "This machine gives OpenVINO one thread only, so what executes was looked up with one thread; with two and more, "
+    "small MatMuls may execute as something else."
+)
 
 
 def layer_facts(
     view: GraphView,
     plan: QuantizationPlan,
-    executed: Mapping[str, Executed],
+    executed: Mapping[str, Ran],
     reverted: Mapping[str, str] = MappingProxyType({}),
 ) -> list[LayerFacts]:
     """Describe every layer, quantized or not, in topological order.
@@ -31,7 +36,7 @@ def layer_facts(
     Args:
         view: View of the floating-point model.
         plan: Final plan.
-        executed: Mapping from layer to the executed node.
+        executed: Mapping from layer to what it executed as.
         reverted: Mapping from layer to the reason why the search reverted it.
     """
     last = len(view.order)
@@ -40,11 +45,14 @@ def layer_facts(
 
 
 def _layer(
-    view: GraphView, node: QuantizableNode | Skipped, ran: Executed | None, reverted: Mapping[str, str]
+    view: GraphView, node: QuantizableNode | Skipped, ran: Ran | None, reverted: Mapping[str, str]
 ) -> LayerFacts:
     reason = "" if isinstance(node, QuantizableNode) else reverted.get(node.name, node.reason)
-    if isinstance(node, QuantizableNode) and ran and not ran.int8:  # where all layers do, they are kept as planned
-        reason = f"OpenVINO ran it as {ran.primitive} although its inputs were quantized"
+    usual = ran.usual if ran else None
+    differs = ran is not None and ran.differs
+    alone = ran.one if ran and differs else None
+    if isinstance(node, QuantizableNode) and usual and not (ran and ran.int8):  # so it is in a model that was given
+        reason = f"OpenVINO ran it as {usual.primitive} although its inputs were quantized"
     return LayerFacts(
         name=node.name,
         type=node.type,
@@ -52,8 +60,10 @@ def _layer(
         weight_shape=_weights(view, node.name),
         macs=multiply_accumulates(view, node.name),
         planned="int8" if isinstance(node, QuantizableNode) else "float",
-        executed=ran.precision if ran else "",
-        primitive=ran.primitive if ran else "",
+        executed=usual.precision if usual else "",
+        primitive=usual.primitive if usual else "",
+        executed_one_thread=((alone.precision if alone else "") or "unknown") if differs else "",
+        primitive_one_thread=alone.primitive if alone else "",
         reason=reason,
         reverted=node.name in reverted,
     )
@@ -121,8 +131,31 @@ def _drawn(summary: TensorSummary) -> tuple[list[float], list[int]]:
     return [float(f"{edge:.6g}") for edge in edges], [int(count) for count in counts]
 
 
+def thread_notes(facts: Sequence[LayerFacts], executed: Mapping[str, Ran]) -> list[str]:
+    """Return sentences on the layers that execute in another precision with one thread for an inference than with two.
+
+    Args:
+        facts: Facts of all layers.
+        executed: Mapping from layer to what it executed as; without any node for two threads that could not be asked.
+    """
+    if executed and not any(ran.two for ran in executed.values()):
+        return [ONE_THREAD]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for fact in facts:
+        if fact.planned == "int8" and fact.executed_one_thread:
+            groups.setdefault((fact.executed, fact.executed_one_thread), []).append(fact.name)
+    notes: list[str] = []
+    for (two, one), names in groups.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        notes.append(
+            f"{plural(len(names), 'layer')} executed in {two} with two threads for an inference and in {one} with one, "
+            f"which is what PERFORMANCE_HINT THROUGHPUT gives each: {', '.join(names[:3])}{more}."
+        )
+    return notes
+
+
 def int8_share(facts: Iterable[LayerFacts]) -> float:
-    """Return the share of multiply-accumulates executed in INT8."""
+    """Return the share of multiply-accumulates executed in INT8, with one thread for an inference or with two."""
     facts = list(facts)
     total = sum(layer.macs for layer in facts)
-    return sum(layer.macs for layer in facts if layer.executed == "i8") / total if total else 0.0
+    return sum(layer.macs for layer in facts if layer.in_int8) / total if total else 0.0

@@ -20,10 +20,11 @@ from calib.engine.checks import Evidence, suspicions
 from calib.engine.compare import layer_sqnr
 from calib.engine.evaluation import SampleEvaluator
 from calib.engine.job import Job
-from calib.engine.layer_facts import layer_facts, quantizer_facts
+from calib.engine.layer_facts import layer_facts, quantizer_facts, thread_notes
 from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
 from calib.ranges.affine import dequantized, quantize_weights
+from calib.runtime.failures import left_out
 from calib.runtime.isa import SATURATION, cpu, saturates
 from calib.runtime.session import default_precision, ov
 from calib.runtime.timing import Speed
@@ -58,7 +59,9 @@ def make_report(job: Job, found: Findings) -> Report:
     built, controlled = found.outcome.built, found.outcome.controlled
     plan = built.plan if built else QuantizationPlan((), (), ())
     status, reason = _status(job, found.outcome)
-    sqnr = _output_sqnr(job, built, found) if built else OutputSqnr()
+    doubts: list[str] = []
+    layers = _layers(job, found, doubts)
+    sqnr = _output_sqnr(job, built, found, doubts) if built else OutputSqnr()
     return Report(
         calib_version=__version__,
         status=status,
@@ -69,7 +72,7 @@ def make_report(job: Job, found: Findings) -> Report:
         calibration=job.calibration.source if job.calibration else "",
         calibration_samples=len({*job.ids, *job.held}),
         validation=found.baseline.evaluator.source if found.baseline else "",
-        layers=_layers(job, found),
+        layers=layers,
         quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
         corrections=_corrections(found.chosen, built),
         candidates=list(found.chosen.candidates),
@@ -89,6 +92,9 @@ def make_report(job: Job, found: Findings) -> Report:
             *found.chosen.warnings,
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
+            *found.outcome.warnings,
+            *doubts,
+            *(thread_notes(layers, built.executed) if built else ()),
             *([SATURATION] if saturates(plan) else []),
         ],
     )
@@ -127,7 +133,7 @@ def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
         return outcome.controlled.facts if outcome.controlled else None
     facts = outcome.controlled.facts
     own = {"quantized": facts.baseline, "drop": 0.0, "interval": None, "interval_method": "", "note": ""}
-    given_up = facts.drop if outcome.refused is not None else None
+    given_up = facts.drop if outcome.refused is not None and outcome.refused.plan.layers else None
     return facts.model_copy(update={**own, "drop_default_precision": None, "given_up_drop": given_up})
 
 
@@ -159,8 +165,10 @@ def _refitted(fact: CorrectionFacts, candidate: Candidate) -> CorrectionFacts:
     return fact.model_copy(update={"kept": False, "detail": detail})
 
 
-def _layers(job: Job, found: Findings) -> list[LayerFacts]:
+def _layers(job: Job, found: Findings, warnings: list[str]) -> list[LayerFacts]:
     """Return what became of every layer, with its time and, if the effort reports it, its SQNR.
+
+    What OpenVINO can't give is added to the warnings.
 
     If the FP32 model is kept, times and SQNR are those of the rejected INT8 model.
     """
@@ -179,7 +187,8 @@ def _layers(job: Job, found: Findings) -> list[LayerFacts]:
     sqnr: Mapping[str, float] = {}
     if job.effort.reports_layer_sqnr:
         feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
-        sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
+        with left_out("The SQNR of the layers was left out, since OpenVINO can't run what shows it", warnings):
+            sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
     return [_measured_layer(fact, speed, sqnr) for fact in facts]
 
 
@@ -260,17 +269,18 @@ class OutputSqnr:
     written: dict[str, float] = field(default_factory=dict[str, float])
 
 
-def _output_sqnr(job: Job, built: Int8Model, found: Findings) -> OutputSqnr:
+def _output_sqnr(job: Job, built: Int8Model, found: Findings, warnings: list[str]) -> OutputSqnr:
     """Return the SQNR from before the ranges were fitted to the held-out samples, and that of the model as built."""
     chosen = found.chosen
     held, errors, written = chosen.held or job.held, chosen.errors, chosen.scored.errors if chosen.scored else {}
     gone = {layer.name for layer in chosen.candidate.plan.layers} - {layer.name for layer in built.plan.layers}
     if gone or not errors:  # another model than the one that was scored
-        held = held[:8]
-        scorer = Scorer(job.reference, job.feeds(held), job.streams, compared=job.compared)
-        written = scorer.errors(built.model, built.compiled)
-        before = chosen.before and chosen.before.without(dict.fromkeys(gone, "reverted"))
-        errors = scorer.errors(before.executable()) if before else written
+        held, errors, written = held[:8], {}, {}
+        with left_out("The SQNR of the outputs was left out, since OpenVINO can't run what shows it", warnings):
+            scorer = Scorer(job.reference, job.feeds(held), job.streams, compared=job.compared)
+            written = scorer.errors(built.model, built.compiled)
+            before = chosen.before and chosen.before.without(dict.fromkeys(gone, "reverted"))
+            errors = scorer.errors(before.executable()) if before else written
     several = "samples" if len(held) > 1 else "sample"
     note = f"on {len(held)} held-out {several}"
     if not found.summaries:
@@ -279,7 +289,7 @@ def _output_sqnr(job: Job, built: Int8Model, found: Findings) -> OutputSqnr:
         note = f"on {len(held)} {several} that the ranges are from"
     elif chosen.before:
         note += f", before the ranges were fitted to all {len(job.all_ids)}"
-    return OutputSqnr(_decibels(errors), note, _decibels(written) if chosen.before else {})
+    return OutputSqnr(_decibels(errors), note if errors else "", _decibels(written) if chosen.before else {})
 
 
 def _decibels(errors: Mapping[str, float]) -> dict[str, float]:

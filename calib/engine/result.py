@@ -37,7 +37,7 @@ class Result:
     plan: QuantizationPlan
     fp16_stored: frozenset[str] = frozenset()
     source: Path | None = None
-    verify: Callable[[Path], None] = field(default=lambda path: None, repr=False)
+    verify: Callable[[Path], list[str]] = field(default=lambda path: [], repr=False)
     inputs: RunInputs = field(default_factory=RunInputs)
 
     def save(self, folder: str | Path) -> Report:
@@ -59,11 +59,12 @@ class Result:
         try:
             temporary.mkdir(parents=True)
             save_model(self.model, temporary / f"{name}.xml", fp16_constants=self.fp16_stored, rt_info=self._rt_info())
-            self.verify(temporary / f"{name}.xml")
+            doubts = self.verify(temporary / f"{name}.xml")
             size = (temporary / f"{name}.bin").stat().st_size
             facts = self.report.model.model_copy(update={"bytes_after": size})
             how = reproduction(self.report, self.inputs)
-            report = self.report.model_copy(update={"model": facts, "reproduce": how})
+            warnings = [*self.report.warnings, *doubts]
+            report = self.report.model_copy(update={"model": facts, "reproduce": how, "warnings": warnings})
             if how is not None:
                 (temporary / JOB_NAME).write_text(how.config, encoding="utf-8")
             (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")

@@ -14,9 +14,10 @@ from calib.engine.building import Int8Model, aliases, build
 from calib.engine.job import Job
 from calib.progress import Stage
 from calib.report.numbers import plural
+from calib.runtime.failures import left_out
 from calib.runtime.isa import cpu
 from calib.runtime.paired import slower_layers
-from calib.runtime.session import ov
+from calib.runtime.session import default_precision, ov
 from calib.runtime.timing import Speed, measure_speed
 from calib.store import hash_of, open_store
 from calib.values.facts import SpeedFacts
@@ -32,8 +33,9 @@ class Outcome:
         built: INT8 model; None if the FP32 model is kept.
         controlled: Result of accuracy control; None if no accuracy was measured.
         speed: Speed of ``built`` or ``refused``; None if nothing was timed.
-        refused: INT8 model that was rejected because it was too slow.
+        refused: INT8 model that was rejected because it was too slow, or no layer of it ran in INT8.
         reason: Sentences on the layers that were reverted for speed and why; empty if none were.
+        warnings: Sentences on figures that were left out.
     """
 
     built: Int8Model | None
@@ -41,6 +43,12 @@ class Outcome:
     speed: Speed | None = None
     refused: Int8Model | None = None
     reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def nothing_runs(built: Int8Model, controlled: Controlled | None) -> Outcome:
+    """Return the outcome of a model that has no layer left because none ran in INT8: the FP32 model is kept."""
+    return Outcome(None, controlled, refused=built, reason="No layer runs in INT8 on this CPU, so FP32 was kept.")
 
 
 def check_speedup(
@@ -71,7 +79,12 @@ def check_speedup(
     first, timed = _timed, _timed
     if wanted is not None and store is not None:
         first, timed = partial(_remembered, store, resume or baseline is not None), partial(_remembered, store, True)
-    speed = first(job, built)
+    warnings: list[str] = []
+    speed = None
+    with left_out("Speed was not measured, since OpenVINO can't run a model that it is measured on", warnings):
+        speed = first(job, built)
+    if speed is None:
+        return replace(outcome, warnings=tuple(warnings))
     if wanted is None or gain(speed) >= wanted:
         return replace(outcome, speed=speed)
     missed = f"INT8 was {_against(speed)}, and at least {wanted:g}× was asked for"
@@ -80,7 +93,7 @@ def check_speedup(
         which = "every layer was" if slow else "no layer was"
         why = f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
         return Outcome(None, controlled, speed, built, why)
-    lighter = build(built.candidate.without(slow))
+    lighter = build(built.candidate.without(slow), feeds=job.few)
     faster = timed(job, lighter)
     if gain(faster) >= wanted and baseline is not None:
         controlled = control_accuracy(job, lighter, baseline, store=store, stage=stage)
@@ -141,6 +154,16 @@ def _remembered(store: str | Path, resume: bool, job: Job, built: Int8Model) -> 
 
 
 def _timed(job: Job, built: Int8Model) -> Speed:
+    """Time a model; where OpenVINO can't run one in the default precision, f32 stands for it, and the note says so."""
+    missing: list[str] = []
+    default = default_precision()
+    with left_out(f"In {default}, this machine's default, OpenVINO can't run it, and f32 stands for it", missing):
+        return _timed_in(job, built, in_default=True)
+    speed = _timed_in(job, built, in_default=False)
+    return replace(speed, facts=speed.facts.model_copy(update={"note": f"{missing[0]} {speed.facts.note}".strip()}))
+
+
+def _timed_in(job: Job, built: Int8Model, *, in_default: bool) -> Speed:
     feeds = job.feeds(job.ids[:4])
     return measure_speed(
         job.reference,
@@ -148,6 +171,7 @@ def _timed(job: Job, built: Int8Model) -> Speed:
         feeds,
         precision=job.settings.float_precision or "f32",
         aliases=aliases(job.view, built.plan),
+        in_default=in_default,
         seconds=SECONDS,
     )
 

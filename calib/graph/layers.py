@@ -190,6 +190,34 @@ def is_depthwise(view: GraphView, port: Port) -> bool:
     return bool(axes.groups) and shape[axes.outputs] == shape[axes.inputs] == 1
 
 
+def signed_scheme(view: GraphView, layer: QuantizableNode) -> Scheme:
+    """Return the scheme of levels for data with negative values.
+
+    A depthwise 3-D convolution with a zero point runs in f32, and with unsigned or symmetric levels in INT8.
+    """
+    if layer.depthwise and len(axes_of(view, Port(layer.name, layer.weights[0])).kernel) == 3:
+        return Scheme.SYMMETRIC
+    return LAYERS[layer.type].signed
+
+
+def float_kernel(view: GraphView, name: str) -> str:
+    """Return why OpenVINO 2026.4 runs a layer in f32 on every x86 CPU, whatever its inputs are; empty if it does not.
+
+    Source: ``Deconvolution::canBeExecutedInInt8`` in src/plugins/intel_cpu/src/nodes/deconv.cpp of OpenVINO. Its other
+    conditions depend on the CPU, so the compiled model has to be asked.
+    """
+    rule, port = LAYERS[view.types[name]], Port(name, 1)
+    if not rule.spreads or not view.is_constant(view.tensor(port)):
+        return ""
+    shape, strides = view.shape(view.tensor(port)) or (), view.attributes(name)["strides"]
+    kernel = [shape[axis] or 1 for axis in axes_of(view, port).kernel]
+    if strides[-1] > 3:
+        return f"its last stride is {strides[-1]}, and the CPU plug-in runs deconvolutions of strides over 3 in f32"
+    if any(size < stride for size, stride in zip(kernel, strides, strict=True)):
+        return f"its kernel {kernel} is smaller than its strides {list(strides)}, which the CPU plug-in runs in f32"
+    return ""
+
+
 def channel_axis(view: GraphView, layer: str) -> int:
     """Return the axis of a layer's output with one entry per weight scale, 1 or counted from the back."""
     port = weights_port(view, layer)

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from calib.graph.finder import Found
-from calib.graph.layers import LAYERS, axes_of, is_depthwise, scale_shape, sums_without_padding
+from calib.graph.layers import axes_of, is_depthwise, scale_shape, signed_scheme, sums_without_padding
 from calib.graph.operations import ELEMENTWISE, SELECTING
 from calib.graph.view import GraphView
 from calib.values.plan import (
@@ -55,7 +55,7 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
     requests: dict[TensorId, list[_Request]] = defaultdict(list)
     weights: list[WeightQuantizer] = []
     for layer in found.layers:
-        for port, scheme, signed_only in _wanted(layer):
+        for port, scheme, signed_only in _wanted(view, layer):
             requests[view.tensor(port)].append(_Request(Route(port, port), scheme, signed_only))
         weights.extend(
             WeightQuantizer(port, scale_shape(view, port), weight_levels)
@@ -94,14 +94,14 @@ def _pads(view: GraphView, layer: QuantizableNode, per_channel: set[TensorId]) -
     return False
 
 
-def _wanted(layer: QuantizableNode) -> list[tuple[Port, Scheme, bool]]:
+def _wanted(view: GraphView, layer: QuantizableNode) -> list[tuple[Port, Scheme, bool]]:
     """Return ``(port, scheme for signed data, signed whatever the data)`` for the activation ports of a layer."""
     if len(layer.activations) == 2:
         # B must be i8 with zero point 0; A u8 or i8 with zero point 0; anything else runs in f32.
         return [(Port(layer.name, 0), Scheme.SYMMETRIC, False), (Port(layer.name, 1), Scheme.SYMMETRIC, True)]
     if layer.weights == (0,):
         return [(Port(layer.name, 1), Scheme.SYMMETRIC, True)]
-    return [(Port(layer.name, 0), LAYERS[layer.type].signed, False)]
+    return [(Port(layer.name, 0), signed_scheme(view, layer), False)]
 
 
 def _quantizer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from calib.loading.inputs import describe_preprocessing
 from calib.loading.ir_file import SECTION, check_ir, save_model
 from calib.loading.normalize import normalize, walk
 from calib.loading.onnx_file import check_onnx
-from calib.runtime.session import layout_of, notice_memory, ov, read_model
+from calib.runtime.session import core, layout_of, notice_memory, ov, read_model
 from calib.samples.sample import InputSpec
 from calib.values.facts import ModelFacts, TensorFacts
 
@@ -163,6 +163,8 @@ def _from_memory(model: ov.Model) -> Loaded:
     name = model.get_friendly_name()
     # The name becomes a file's: a hostile "../../x" must not leave the output folder.
     name = "model" if _COUNTED_MODEL.fullmatch(name) else _NOT_IN_A_FILE_NAME.sub("_", name).strip("._") or "model"
+    if own := [node for node in model.get_ordered_ops() if node.get_type_info().version_id == "extension"]:
+        _register(own, name)
     loaded = _describe(model, name, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
     for one in (loaded.model, loaded.reference):
         one.set_friendly_name(name)
@@ -176,6 +178,22 @@ def _from_memory(model: ov.Model) -> Loaded:
     digest.update(weights)
     facts = loaded.facts.model_copy(update={"fingerprint": digest.hexdigest(), "bytes_before": len(weights)})
     return replace(loaded, facts=facts)
+
+
+def _register(operations: Sequence[ov.Node], name: str) -> None:
+    """Make operations of the user's own known to calib's Core, so that files that hold them can be read again.
+
+    Raises:
+        ModelError: One is of a library, whose path the model does not tell.
+    """
+    for node in operations:
+        if not isinstance(node, ov.Op):
+            raise ModelError(
+                f"{name}: {node.get_friendly_name()!r} ({node.get_type_name()}) is an operation of an extension "
+                "library, which a written model can't be read again without. Replace it, or write it in Python, as a "
+                "class derived from openvino.Op"
+            )
+        core().add_extension(type(node))
 
 
 def _readable(path: Path) -> bool:
@@ -197,10 +215,13 @@ def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) 
         notice_memory(error)
         if "Failed to read weights" in str(error) and _readable(path.with_suffix(".bin")):
             raise MemoryError(_last_line(error)) from error
-        raise ModelError(
-            f"{path}: OpenVINO can't read it: {_last_line(error)}. "
-            "Export or convert it again, with operations and types that OpenVINO supports"
-        ) from error
+        way_out = "Export or convert it again, with operations and types that OpenVINO supports"
+        if "unsupported opset: extension" in str(error):
+            way_out = (
+                "It holds an operation of an extension: read it in Python with a Core that has the extension, and give "
+                "calib.quantize the model"
+            )
+        raise ModelError(f"{path}: OpenVINO can't read it: {_last_line(error)}. {way_out}") from error
     loaded = _describe(raw, path.stem, invented, path)
     present = [file for file in files if file.is_file()]
     digest = hashlib.sha256()

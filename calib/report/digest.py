@@ -121,7 +121,7 @@ def size_fact(model: ModelFacts) -> Fact:
 
 def layers_fact(report: Report) -> Fact:
     """Say how many layers are in INT8, in what share of the work, and what became of the rest."""
-    planned = [layer for layer in report.layers if layer.planned == "int8"]
+    planned = [layer for layer in report.layers if layer.planned == "int8" and not ran_otherwise(layer)]
     detail = (
         [f"{numbers.share(_work(planned) / _work(report.layers))} of the multiply-adds"] if _countable(report) else []
     )
@@ -150,7 +150,20 @@ def unexpected(report: Report) -> list[LayerFacts]:
 
 def ran_otherwise(layer: LayerFacts) -> bool:
     """Say whether a layer planned in INT8 was executed in floating point."""
-    return layer.planned == "int8" and layer.executed.lower() in _FLOAT_EXECUTION
+    return layer.planned == "int8" and layer.executed.lower() in _FLOAT_EXECUTION and not layer.in_int8
+
+
+def executed_in(layer: LayerFacts) -> str:
+    """Say what a layer executed in, with both precisions where one thread and two differ."""
+    mark = " !" if ran_otherwise(layer) else ""
+    alone = f", {layer.executed_one_thread} with one thread" if layer.executed_one_thread else ""
+    return f"{layer.executed}{alone}{mark}"
+
+
+def primitive_of(layer: LayerFacts) -> str:
+    """Say which primitive a layer executed as, with both where the precision of one thread and two differs."""
+    alone = f", {layer.primitive_one_thread} with one thread" if layer.primitive_one_thread else ""
+    return f"{layer.primitive}{alone}"
 
 
 def float_ms(layer: LayerFacts) -> float | None:

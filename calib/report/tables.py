@@ -65,7 +65,11 @@ def _layer_columns(default: str) -> tuple[Column, ...]:
         Column("type", width=14),
         Column("shape", width=16, help="of the output"),
         Column("planned", "precision"),
-        Column("executed", "precision", help="precision of the primitive that really ran; ! where the plan said INT8"),
+        Column(
+            "executed",
+            "precision",
+            help="precision of the primitive with two threads, and with one where it differs; ! if planned in INT8",
+        ),
         Column("SQNR", "db", help="signal to quantization noise of the output; higher is better"),
         Column("f32 time", "us", help="of one inference, in the FP32 model run in f32"),
         Column(f"{default} time", "us", help="in the FP32 model run in the machine's default precision"),
@@ -112,7 +116,7 @@ def _layer_row(layer: LayerFacts, inputs: list[QuantizerFacts]) -> list[Any]:
         layer.type,
         layer.output_shape,
         layer.planned,
-        f"{layer.executed} !" if digest.ran_otherwise(layer) else layer.executed,
+        digest.executed_in(layer),
         layer.sqnr_db,
         layer.time_fp32_ms,
         layer.time_default_ms,
@@ -125,7 +129,7 @@ def _layer_row(layer: LayerFacts, inputs: list[QuantizerFacts]) -> list[Any]:
         layer.reason,
         layer.weight_shape,
         layer.macs or None,
-        layer.primitive,
+        digest.primitive_of(layer),
         "; ".join(f"{q.tensor}: {q.estimator} {numbers.span(q)}, {q.reason or q.scheme}" for q in inputs),
     ]
 

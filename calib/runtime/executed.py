@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from calib.runtime.session import ov
+
+FLOATS = frozenset({"f32", "bf16", "f16"})
 
 # Executed kinds that can stand for a Convolution or MatMul of the IR.
 COMPUTING = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "Subgraph", "RNNSeq", "RNNCell"})
@@ -22,7 +25,7 @@ class Executed:
     Attributes:
         kind: Type of the executed layer in OpenVINO (Convolution, FullyConnected, Subgraph…).
         primitive: Name of the primitive in OpenVINO, such as ``brgconv_avx512_core_amx_I8``.
-        precision: ``i8`` if the primitive says so, else the run-time precision (f32, bf16, f16).
+        precision: See :func:`executed_precision`; "" if it is unknown.
         constants: Names of the constants that it reads.
     """
 
@@ -44,14 +47,61 @@ def _text(info: Any, key: str) -> str:
     return str(getattr(value, "value", value))
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What a layer executed as with one thread for an inference, and with two.
+
+    They differ for small MatMuls: a chain of them is ``brgemm_avx512_I8`` each with two threads or more, which is
+    OpenVINO's default and what LATENCY gives, and one f32 Subgraph with one, which is what THROUGHPUT gives.
+
+    Attributes:
+        one: Node with one thread; None if the layer was not found.
+        two: Node with two threads; None if the layer was not found, or the machine gives one thread only.
+    """
+
+    one: Executed | None
+    two: Executed | None = None
+
+    @property
+    def int8(self) -> bool:
+        """Whether it executes in INT8 with one thread, with two or with both."""
+        return any(node.int8 for node in (self.one, self.two) if node)
+
+    @property
+    def usual(self) -> Executed | None:
+        """Node with two threads, or with one where there are no two."""
+        return self.two or self.one
+
+    @property
+    def differs(self) -> bool:
+        """Whether it executes in another precision with one thread than with two, or was not found with one."""
+        return self.two is not None and (self.one is None or self.one.precision != self.two.precision)
+
+
+def executed_precision(primitive: str, runtime: str) -> str:
+    """Return the precision that a node executes in; "" if neither name tells it.
+
+    The run-time precision alone lies: it is i8 for a weight-only FullyConnected (``brgemm_avx512_f32``), for a
+    deconvolution of stride 4 (``brgconv_avx2_f32``) and for a depthwise 3-D convolution of asymmetric levels
+    (``brgconv_avx2_dw_f32``). So INT8 is only what the primitive's name says, and so is what it says of floating point.
+
+    Args:
+        primitive: Name that OpenVINO gives to the primitive; it ends in the precision of the first input.
+        runtime: Run-time precision in OpenVINO, the highest of those of the inputs.
+    """
+    if primitive.lower().endswith("i8"):
+        return "i8"
+    named = re.search(r"_((?:bf|f|i|u)\d+)$", primitive.lower())
+    return named[1] if named else runtime if runtime in FLOATS else ""
+
+
 def executed_nodes(compiled: ov.CompiledModel) -> list[Executed]:
     """List the nodes of the executed graph in execution order."""
     found = []
     for op in compiled.get_runtime_model().get_ordered_ops():
         info = op.get_rt_info()
         primitive = _text(info, "primitiveType")
-        # runtimePrecision alone lies: a weight-only FullyConnected says i8 while an f32 kernel runs.
-        precision = "i8" if primitive.lower().endswith("i8") else _text(info, "runtimePrecision")
+        precision = executed_precision(primitive, _text(info, "runtimePrecision"))
         originals = tuple(n.strip().removesuffix("_original") for n in _text(info, "originalLayersNames").split(","))
         found.append(
             Executed(

@@ -108,6 +108,7 @@ def measure_speed(
     *,
     precision: str = "f32",
     aliases: Mapping[str, Sequence[str]] | None = None,
+    in_default: bool = True,
     seconds: float = 3.0,
 ) -> Speed:
     """Time INT8 against the FP32 model in f32 and in the machine's default precision.
@@ -119,21 +120,22 @@ def measure_speed(
         precision: Precision of the layers in floating point of the INT8 model: ``f32``, ``bf16``… or ``default``. If it
             is not the default, the note has the latency in the default precision.
         aliases: Names of the layers to time, as for ``TimedModel``; None to time only the models as a whole.
+        in_default: Whether to run the models in the default precision; if not, f32 stands for it.
         seconds: Wall time to spend, without compilation.
     """
-    default = default_precision()
-    intended = {} if precision in ("default", default) else {**F32, "INFERENCE_PRECISION_HINT": precision}
+    default, plain = (default_precision(), {}) if in_default else ("f32", F32)
+    intended = plain if precision in ("default", default) else {**F32, "INFERENCE_PRECISION_HINT": precision}
     f32_name, default_name = "FP32 in f32", "FP32 without a hint" if default == "f32" else f"FP32 in {default}"
     models = [
         TimedModel("INT8", int8_model, intended, aliases),
         TimedModel(f32_name, fp32_model, F32, aliases),
-        TimedModel(default_name, fp32_model, {}, aliases),
+        TimedModel(default_name, fp32_model, plain, aliases),
     ]
-    if intended:
-        models.append(TimedModel(f"INT8 in {default}", int8_model, {}, aliases))
+    if intended != plain:
+        models.append(TimedModel(f"INT8 in {default}", int8_model, plain, aliases))
     times = time_models(models, feeds, seconds=seconds)
     notes = [times.note]
-    if intended and default != precision:
+    if intended != plain:
         notes.append(
             f"INT8 was run with its floating-point layers in {precision}; "
             f"in {default}, this machine's default, it takes {times.time_ms(f'INT8 in {default}'):.3g} ms."

@@ -70,9 +70,18 @@ class LayerFacts(Frozen):
     planned: Literal["int8", "float"] = Field(description="Precision that was planned after the search")
     executed: str = Field(
         default="",
-        description="Precision of the primitive that was executed: i8, f32, bf16…; empty if it was not looked up",
+        description="Precision of the primitive that executes with two threads for an inference, or with one where the "
+        "machine gives no two: i8, f32, bf16…; empty if it was not looked up or is unknown",
     )
-    primitive: str = Field(default="", description="Name that OpenVINO gives to the executed primitive")
+    primitive: str = Field(default="", description="Name that OpenVINO gives to that primitive")
+    executed_one_thread: str = Field(
+        default="",
+        description="Precision that executes with one thread for an inference, as under THROUGHPUT; empty if it is the "
+        "same, unknown if OpenVINO does not tell",
+    )
+    primitive_one_thread: str = Field(
+        default="", description="Name of the primitive with one thread; empty if its precision is the same"
+    )
     reason: str = Field(
         default="", description="Why the layer stays in floating point, was reverted or did not run as planned"
     )
@@ -91,6 +100,11 @@ class LayerFacts(Frozen):
         description="Time per inference in the FP32 model run in the machine's default precision; null if that is f32",
     )
     time_int8_ms: float | None = Field(default=None, description="Time per inference in the INT8 model")
+
+    @property
+    def in_int8(self) -> bool:
+        """Whether it executes in INT8 with one thread for an inference, with two or with both."""
+        return "i8" in (self.executed, self.executed_one_thread)
 
 
 class QuantizerFacts(Frozen):
@@ -363,11 +377,11 @@ class LayerComparison(Frozen):
     )
     jump_db: float = Field(default=0.0, description="SQNR in dB lost from the layers before to this one")
     executed_before: str = Field(
-        default="", description="Precision of the primitive that was executed in the first model"
+        default="",
+        description="Precision that executes in the first model with two threads, and in brackets with one where that "
+        "is another",
     )
-    executed_after: str = Field(
-        default="", description="Precision of the primitive that was executed in the second model"
-    )
+    executed_after: str = Field(default="", description="The same for the second model")
     primitive: str = Field(default="", description="Primitive that was executed in the second model")
     time_before_ms: float | None = Field(default=None, description="Time per inference in the first model")
     time_after_ms: float | None = Field(default=None, description="Time per inference in the second model")

@@ -14,6 +14,7 @@ Added since: ``engine/checks.py``, which warns of suspicious data, and for ``fas
 effort reports the SQNR of the outputs.
 What is compared of the outputs (``graph/comparable.py``, ``values/compared.py``) is asked by every effort, for scores,
 metrics, the ranking and the check of the written file.
+One more came with corrections that OpenVINO can't compile: what is left out is named in one way, whatever it is.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ FAST = {"effort": "fast", "estimator": "minmax"}
 MISSED = {"metric": "relative-l2", "max_drop": 1e-9}  # by everything in INT8 and by every plan
 KEPT = {"metric": "relative-l2", "max_drop": 0.9}
 LIMITS = [  # settings, files, levels
-    (FAST, 43, 12),
-    ({}, 58, 12),
+    (FAST, 44, 12),
+    ({}, 59, 12),
     (FAST | MISSED, 69, 19),
     (MISSED, 86, 19),
     (FAST | KEPT, 65, 14),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from building import Net, max_pool, nchw, nhwc, op, resize
+from cpu_features import EXACT_INT8
 from proof import error, prove
 
 from calib.loading.load import load_model
@@ -188,6 +189,49 @@ def test_a_deconvolution_of_data_that_is_never_negative_runs_in_int8(kernel, str
     assert proof.plan.activations[0].scheme is Scheme.UNSIGNED
     assert not proof.broken
     assert proof.computes_what_it_says()
+
+
+@pytest.mark.parametrize(
+    ("dims", "kernel", "stride", "why"),
+    [(2, 4, 4, "its last stride is 4"), (1, 8, 4, "its last stride is 4"), (2, 2, 3, "its kernel [2, 2] is smaller")],
+)
+def test_a_deconvolution_without_an_int8_primitive_is_left_out_and_says_why(dims, kernel, stride, why):
+    net = Net()
+    x = op.relu(net.conv(net.input(1, 8, *[8] * dims), 16))
+    model = net.model(net.conv(op.relu(net.deconv(x, 16, kernel, stride, 0)), 4))
+    proof = prove(model)
+    assert proof.planned == {"Convolution_0", "Convolution_1"} and not proof.broken
+    assert why in proof.reasons["ConvolutionBackpropData_0"]
+    alone = prove(net.model(net.deconv(op.relu(net.inputs[0]), 16, kernel, stride, 0)))
+    assert alone.planned and alone.broken and not alone.ran  # nothing else was left, so the plug-in was asked: it is so
+
+
+def test_a_deconvolution_of_a_long_first_stride_runs_in_int8():
+    net = Net()
+    x, weights, none = op.relu(net.input(1, 8, 8, 8)), net.weights(8, 8, 4, 4), [0, 0]
+    up = op.convolution_backprop_data(x, weights, [4, 2], pads_begin=none, pads_end=none, dilations=[1, 1])
+    proof = prove(net.model(up))
+    assert proof.planned and not proof.broken and proof.computes_what_it_says()
+
+
+def video(before):
+    net = Net()
+    return net.model(op.swish(net.depthwise(before(net.conv(net.input(1, 3, 6, 8, 8), 8, 1)))))
+
+
+@pytest.mark.parametrize(("before", "scheme"), [(op.relu, Scheme.UNSIGNED), (op.swish, Scheme.SYMMETRIC)])
+def test_a_depthwise_3d_convolution_runs_in_int8_for_its_levels_are_never_asymmetric(before, scheme):
+    proof = prove(video(before), target="cpu")
+    assert len(proof.planned) == 2 and not proof.broken
+    assert proof.plan.activations[-1].scheme is scheme
+    exact = proof if EXACT_INT8 else prove(video(before), target="cpu-no-vnni")
+    assert exact.computes_what_it_says()
+
+
+def test_a_depthwise_3d_convolution_of_signed_data_stays_in_floating_point_for_cpus_without_vnni():
+    proof = prove(video(op.swish), target="cpu-no-vnni")
+    assert "halves the weights" in proof.reasons["GroupConvolution_0"] and len(proof.planned) == 1
+    assert len(prove(video(op.relu), target="cpu-no-vnni").planned) == 2
 
 
 def test_a_deconvolution_of_signed_data_stays_in_floating_point_and_says_why():

@@ -183,7 +183,7 @@ def test_a_product_of_two_activations_still_runs_in_floating_point_with(monkeypa
     shifted = op.add(net.input(1, 4, 8, 16), op.constant(np.float32(3)))
     model = net.model(op.matmul(shifted, op.relu(net.input(1, 4, 16, 8)), False, False))
     wanted = [(Port("MatMul_0", 0), *first), (Port("MatMul_0", 1), *second)]
-    monkeypatch.setattr("calib.graph.placement._wanted", lambda layer: wanted)
+    monkeypatch.setattr("calib.graph.placement._wanted", lambda view, layer: wanted)
     assert symptom(model) == FLOAT
 
 

@@ -10,11 +10,12 @@ from trust_fixtures.tiny import convnet, images
 
 from calib.corrections.bias_correction import RefitBiases, local_bias_fact, sequential_correction
 from calib.corrections.candidate import Candidate, identity_of
+from calib.corrections.compiling import without
 from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scorer
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
-from calib.engine.building import build, without
+from calib.engine.building import build
 from calib.engine.evaluation import open_evaluator
 from calib.engine.job import prepare
 from calib.graph.finder import find

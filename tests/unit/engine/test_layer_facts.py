@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.engine.layer_facts import quantizer_facts
+from calib.engine.layer_facts import ONE_THREAD, int8_share, quantizer_facts, thread_notes
 from calib.ranges import ESTIMATORS
+from calib.report import digest
 from calib.report.numbers import significant
+from calib.runtime.executed import Executed, Ran
+from calib.values.facts import LayerFacts
 from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, Range, Route, Scheme, TensorId
 from calib.values.summary import Histogram, TensorSummary
 
@@ -54,3 +57,17 @@ def test_clipped_share_is_that_of_the_values_outside():
 )
 def test_rounding_up_adds_no_digit(value: float, text: str):
     assert significant(value) == text
+
+
+def test_what_differs_between_threads_is_said_and_counts_as_int8():
+    two = LayerFacts(name="a", type="MatMul", macs=3, planned="int8", executed="i8", executed_one_thread="f32")
+    one = LayerFacts(name="b", type="MatMul", macs=1, planned="int8", executed="f32", executed_one_thread="i8")
+    none = LayerFacts(name="c", type="MatMul", macs=4, planned="int8", executed="f32")
+    assert int8_share([two, one, none]) == 0.5
+    assert [digest.ran_otherwise(layer) for layer in (two, one, none)] == [False, False, True]
+    assert digest.executed_in(two) == "i8, f32 with one thread" and digest.executed_in(none) == "f32 !"
+    node = Executed("a", "FullyConnected", "brgemm_avx512_I8", "i8", ("a",))
+    first, second = thread_notes([two, one, none], {"a": Ran(node, node)})
+    assert "1 layer executed in i8 with two threads for an inference and in f32 with one" in first
+    assert "THROUGHPUT gives each: a." in first and second.endswith("b.")
+    assert thread_notes([two], {"a": Ran(node)}) == [ONE_THREAD] and thread_notes([none], {}) == []

@@ -80,7 +80,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> list[Speed]:
     waiting: list[Speed] = []
     queue: Iterator[Speed] = (waiting.pop(0) for _ in range(9))
     monkeypatch.setattr(module, "_timed", lambda job, built: next(queue))
-    monkeypatch.setattr(module, "build", lambda candidate: candidate)
+    monkeypatch.setattr(module, "build", lambda candidate, feeds: candidate)
     monkeypatch.setattr(module, "control_accuracy", lambda job, built, baseline, **more: baseline(built))
     return waiting
 
@@ -90,7 +90,7 @@ FAST = Speed(facts(1.5, 1.2))
 
 
 def asked(wanted: float | None) -> Any:
-    return SimpleNamespace(settings=SimpleNamespace(require_speedup=wanted))
+    return SimpleNamespace(settings=SimpleNamespace(require_speedup=wanted), few=list)
 
 
 def paid(wanted: float | None, built: Any, controlled: Any = None, again: Any = None) -> Outcome:

@@ -5,32 +5,32 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.engine.verify import _median_db
+from calib.engine.building import median_db
 
 
 def test_equal_outputs_and_no_samples_have_no_error():
-    assert _median_db([], []) == np.inf
-    assert _median_db([[np.ones(4)]], [[np.ones(4)]]) == np.inf
+    assert median_db([], []) == np.inf
+    assert median_db([[np.ones(4)]], [[np.ones(4)]]) == np.inf
 
 
 def test_the_error_is_the_mean_over_outputs_and_the_median_over_samples():
     before = [[np.ones(4), np.ones(4)]] * 3
     after = [[y * 1.1, y] for y, _ in before]
     after[0] = [np.zeros(4), np.zeros(4)]  # one sample that is all wrong decides nothing
-    assert _median_db(before, after) == pytest.approx(20 + 10 * np.log10(2))
+    assert median_db(before, after) == pytest.approx(20 + 10 * np.log10(2))
 
 
 def test_samples_with_nearly_empty_outputs_do_not_refuse_a_model():
     before = [[np.ones(4)], [np.ones(4)], [np.full(4, 1e-9)], [np.full(4, 1e-9)], [np.full(4, 1e-9)]]
     after = [[y + 1e-3] for (y,) in before]
-    assert _median_db(before, after) > 50
+    assert median_db(before, after) > 50
 
 
 def test_an_output_that_became_zero_or_not_a_number_is_all_wrong():
     before = [[np.ones(4)]] * 3
-    assert _median_db(before, [[np.zeros(4)]] * 3) == 0
-    assert _median_db(before, [[np.full(4, np.nan)]] * 3) == -np.inf
+    assert median_db(before, [[np.zeros(4)]] * 3) == 0
+    assert median_db(before, [[np.full(4, np.nan)]] * 3) == -np.inf
 
 
 def test_outputs_of_other_lengths_do_not_count():
-    assert _median_db([[np.ones(4), np.ones(3)]], [[np.ones(4), np.ones(2)]]) == np.inf
+    assert median_db([[np.ones(4), np.ones(3)]], [[np.ones(4), np.ones(2)]]) == np.inf

@@ -9,13 +9,17 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import onnx
 import pytest
+from building import Net, op
+from cpu_features import TARGET
 from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 
+import calib
 from calib.errors import ModelError, OutputError, UsageError
 from calib.loading.load import input_specs, load_model, require_float, save_model
 from calib.loading.normalize import walk
@@ -356,3 +360,46 @@ def test_settings_and_fingerprint_travel_with_the_file(ir, tmp_path):
         "model_info/mean_values": "123.5 116 103",
     }
     assert not loaded.model.has_rt_info(["calib"])
+
+
+class Twice(ov.Op):
+    """An operation of the user's own, in Python."""
+
+    def __init__(self, inputs=None):
+        super().__init__(self, inputs) if inputs is not None else super().__init__(self)
+
+    def validate_and_infer_types(self):
+        self.set_output_type(0, self.get_input_element_type(0), self.get_input_partial_shape(0))
+
+    def clone_with_new_inputs(self, inputs):
+        return Twice(inputs)
+
+    def has_evaluate(self):
+        return True
+
+    def evaluate(self, outputs, inputs):
+        outputs[0].data[:] = 2 * inputs[0].data
+        return True
+
+    def visit_attributes(self, visitor):
+        return True
+
+
+def with_own_operation() -> ov.Model:
+    net = Net()
+    return net.model(net.conv(Twice([op.relu(net.conv(net.input(1, 3, 8, 8), 8)).output(0)]), 4))
+
+
+def test_a_file_with_an_operation_of_an_extension_says_how_to_give_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("calib.runtime.session.core", cache(ov.Core))  # which has no extension
+    ov.save_model(with_own_operation(), tmp_path / "model.xml")
+    with pytest.raises(ModelError, match="an operation of an extension: read it in Python"):
+        load_model(tmp_path / "model.xml")
+
+
+def test_a_model_with_an_operation_of_the_users_own_is_quantized_and_saved(tmp_path):
+    samples = list(np.random.default_rng(0).standard_normal((10, 1, 3, 8, 8)).astype(np.float32))
+    found = calib.quantize(with_own_operation(), samples, speed=False, target=TARGET)
+    report = found.save(tmp_path / "out")
+    assert [layer.executed for layer in report.layers] == ["i8", "i8"]
+    assert min(report.output_sqnr_db.values()) > 20

@@ -30,7 +30,7 @@ def test_table_says_what_was_promised_and_what_came_of_it() -> None:
         "2.85× against f32",
         "1.56× against the default bf16",
         "14.0 MB → 3.61 MB",
-        "35 of 40 in INT8",
+        "34 of 40 in INT8",
         "3 reverted",
         "1 did not run as planned",
         "a constant input would overflow FP16 scales",

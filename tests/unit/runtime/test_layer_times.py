@@ -1,7 +1,4 @@
-"""Running averages become times of single runs.
-
-covers: calib.runtime.executed
-"""
+"""Running averages become times of single runs."""
 
 from __future__ import annotations
 
