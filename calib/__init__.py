@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from calib.progress import Progress
     from calib.ranges import ESTIMATORS, Auto, Kl, MeanMinMax, MinMax, Mse, Percentile
     from calib.ranges.estimator import RangeEstimator
-    from calib.samples.sample import Dataset, Sample
+    from calib.samples.sample import Dataset, Sample, Sequence
     from calib.values.facts import Benchmark, Comparison, Evaluation, Inspection, Report
     from calib.values.plan import QuantizationPlan, Range, Scheme, TensorId
     from calib.values.summary import Histogram, TensorSummary
@@ -70,6 +70,7 @@ __all__ = [
     "Result",
     "Sample",
     "Scheme",
+    "Sequence",
     "Settings",
     "StatisticsError",
     "TensorId",
@@ -92,7 +93,7 @@ PUBLIC: dict[str, str] = {
     **dict.fromkeys(["QuantizationPlan", "Range", "Scheme", "TensorId"], "calib.values.plan"),
     **dict.fromkeys(["ESTIMATORS", "Auto", "Kl", "MeanMinMax", "MinMax", "Mse", "Percentile"], "calib.ranges"),
     **dict.fromkeys(["Histogram", "TensorSummary"], "calib.values.summary"),
-    **dict.fromkeys(["Dataset", "Sample"], "calib.samples.sample"),
+    **dict.fromkeys(["Dataset", "Sample", "Sequence"], "calib.samples.sample"),
     **dict.fromkeys(_ERRORS, "calib.errors"),
     "bench": "calib.engine.bench",
     "compare": "calib.engine.compare",

@@ -50,6 +50,9 @@ def quantize(
             names, as for the calibration and validation samples.
         calibration: Calibration samples: a DATA string, or an iterable that can be read more than once. A sample is an
             array, a tuple in input order or a dict by input name; for a model with one input a pair is (feed, target).
+            A model that keeps state takes sequences, ``calib.Sequence([feed, feed, …])``: frames that run in order,
+            with the state reset before the first only. A feed of several rows along a dynamic first axis is a batch of
+            samples or one sample, see the setting ``first_axis``.
         validation: Validation samples in the same form, with targets if the metric needs them; the calibration samples
             by default.
         plan: Plan to apply instead of making one, as a file or a value; its ranges are kept.

@@ -214,6 +214,12 @@ class Settings(_Checked):
         default="",
         description="Text mixed into the hash that chooses calibration samples; another salt chooses other samples",
     )
+    first_axis: Literal["auto", "batch", "whole"] = Field(
+        default="auto",
+        description="What a dynamic first axis of an input is: batch, samples that are run one by one, or whole, part "
+        "of a sample (a set of points, the nodes of a graph, a sequence with time first). auto runs the first sample "
+        "with several rows both ways, and takes it for a batch only if the outputs agree",
+    )
     preprocessing: dict[str, Preprocessing] = Field(
         default={},
         description="Preprocessing of images: one block for the only input, or a mapping from input name to block",

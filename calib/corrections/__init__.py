@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from calib.corrections.candidate import Arrays, Candidate
+    from calib.corrections.candidate import Candidate, Feed
     from calib.corrections.scoring import Scorer
     from calib.values.facts import CorrectionFacts
 
@@ -24,7 +24,7 @@ class Correction(Protocol):
     """Function that finds better weights or biases for a candidate that has its ranges."""
 
     def __call__(
-        self, candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer
+        self, candidate: Candidate, samples: Sequence[Feed], scorer: Scorer
     ) -> tuple[Candidate, list[CorrectionFacts]] | None:
         """Return the corrected candidate and a fact for each layer; None if the correction can't be applied.
 

@@ -22,20 +22,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.bias_correction_core import bias_delta, left_out_errors, standard_error
-from calib.corrections.candidate import Arrays, Candidate, rounded_db
+from calib.corrections.candidate import Candidate, Feed, rounded_db
 from calib.corrections.rows import Linear
 from calib.corrections.scoring import Scorer
 from calib.graph.insert import Edits
 from calib.graph.side_by_side import batchable, side_by_side
 from calib.runtime.failures import FAILURES
 from calib.runtime.session import SIMULATED, Session
+from calib.samples.sample import Frames
 from calib.values.facts import CorrectionFacts
 
 SAMPLES = 16  # 8 to 32 gave the same output error within 1 dB on four networks
 
 
 def correct(
-    candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer
+    candidate: Candidate, samples: Sequence[Feed], scorer: Scorer
 ) -> tuple[Candidate, list[CorrectionFacts]] | None:
     """Correct all biases in sequence, replacing those of the candidate; None if its network can't be batched."""
     found = sequential_correction(replace(candidate, edits=Edits(candidate.edits.rounded)), samples)
@@ -107,9 +108,12 @@ def local_bias_fact(
     return fact.model_copy(update=found)
 
 
-def sequential_correction(candidate: Candidate, samples: Sequence[Arrays]) -> Candidate | None:
-    """Return the candidate with every layer's bias corrected; None if the network can't be batched."""
-    chosen = list(samples)[: batchable(candidate.model, list(samples)[:SAMPLES])]
+def sequential_correction(candidate: Candidate, samples: Sequence[Feed]) -> Candidate | None:
+    """Return the candidate with every layer's bias corrected; None if the network can't be batched or has state."""
+    fed = [sample for sample in samples if not isinstance(sample, Frames)]
+    if len(fed) < len(samples):
+        return None
+    chosen = fed[: batchable(candidate.model, fed[:SAMPLES])]
     shapes = {tuple(array.shape for array in sample) for sample in chosen}
     if len(shapes) != 1 or any(not shape or shape[0] != 1 for shape in shapes.pop()):
         return None  # samples of different sizes do not stack
@@ -137,7 +141,7 @@ class RefitBiases:
         alone: Edits from before the sequential correction.
     """
 
-    def __init__(self, samples: Sequence[Arrays], scorer: Scorer, alone: Edits):
+    def __init__(self, samples: Sequence[Feed], scorer: Scorer, alone: Edits):
         self._samples, self._scorer, self._alone = list(samples)[:SAMPLES], scorer, alone
         self._found: dict[frozenset[str], Edits] = {}
         self.mark = "sequential " + _hash([*self._samples, *scorer.held])
@@ -160,8 +164,9 @@ class RefitBiases:
         return again.edits if again is not None and better else alone.edits
 
 
-def _hash(samples: Iterable[Arrays]) -> str:
+def _hash(samples: Iterable[Feed]) -> str:
     digest = hashlib.sha256()
-    for array in (array for sample in samples for array in sample):
+    frames = (frame for sample in samples for frame in (sample if isinstance(sample, Frames) else [sample]))
+    for array in (array for frame in frames for array in frame):
         digest.update(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from calib.graph.insert import Edits, insert
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
+from calib.samples.sample import Frames
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import plan_to_json
 from calib.values.sqnr import decibel
 
 Arrays = Sequence[NDArray[Any]]
+
+Feed = Arrays | Frames
+"""What a sample feeds: arrays in input order, or for a model that keeps state the frames of a sequence."""
 
 
 class Refit(Protocol):

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.candidate import Arrays
+from calib.corrections.candidate import Feed
 from calib.corrections.equalization_core import Readers, choose_strength, expected_db
 from calib.errors import StatisticsError
 from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights
 from calib.graph.taps import channel_moments, expose
 from calib.graph.view import GraphView
 from calib.runtime.session import compile_model, infer_all, ov
+from calib.samples.feed import frames_in
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, Scaling, TensorId
 
@@ -47,8 +48,8 @@ def equalize(
     model: ov.Model,
     view: GraphView,
     plan: QuantizationPlan,
-    samples: Sequence[Arrays],
-    held: Sequence[Arrays] = (),
+    samples: Sequence[Feed],
+    held: Sequence[Feed] = (),
     streams: int = 1,
 ) -> Equalized:
     """Choose the rescalings that help.
@@ -122,7 +123,7 @@ def _has(view: GraphView, tensor: TensorId) -> bool:
 
 
 def _channel_moments(
-    model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Arrays], held: Sequence[Arrays], streams: int
+    model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Feed], held: Sequence[Feed], streams: int
 ) -> tuple[list[Moments], list[Moments], list[list[NDArray[Any]]]]:
     """Return every tensor's channel moments over samples and held-out ones (the same if none), and held-out outputs."""
     tapped = expose(model, lambda view: [channel_moments(view.output(s.tensor), s.axis) for s in scalables])
@@ -130,11 +131,11 @@ def _channel_moments(
     seen_held: list[list[NDArray[np.float64]]] = []
     outputs: list[list[NDArray[Any]]] = []
 
-    feeds = (dict(enumerate(arrays)) for arrays in [*samples, *held])
-    for index, values in enumerate(infer_all(compile_model(tapped, streams=streams), feeds)):
-        mine = seen if index < len(samples) else seen_held
+    inferences = sum(map(frames_in, samples))
+    for index, values in enumerate(infer_all(compile_model(tapped, streams=streams), [*samples, *held])):
+        mine = seen if index < inferences else seen_held
         mine.append([value.astype(np.float64) for value in values[: len(scalables)]])
-        if index >= len(samples):
+        if index >= inferences:
             outputs.append([value.copy() for value in values[len(scalables) :]])
     moments = [_over_samples(seen, position) for position in range(len(scalables))]
     held_moments = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments

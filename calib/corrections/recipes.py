@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS, get_correction
-from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.candidate import Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
 from calib.graph.insert import Edits
@@ -211,7 +211,7 @@ def choose_recipe(
     base: Candidate,
     summaries: Collected,
     recipe: Recipe,
-    samples: Sequence[Arrays],
+    samples: Sequence[Feed],
     scorer: Scorer,
     *,
     told: Callable[[str], None] = lambda note: None,
@@ -250,7 +250,7 @@ def _refitted(
     best: _Tried,
     wider: Mapping[str, Candidate],
     tried: _Field,
-    samples: Sequence[Arrays],
+    samples: Sequence[Feed],
     told: Callable[[str], None],
 ) -> _Field:
     """Score the best candidate with ranges of all samples, and its corrections computed for them.
@@ -279,7 +279,7 @@ def _refitted(
 
 
 def _applied(
-    names: Sequence[str], candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer
+    names: Sequence[str], candidate: Candidate, samples: Sequence[Feed], scorer: Scorer
 ) -> tuple[Candidate, tuple[CorrectionFacts, ...]]:
     """Return the candidate with these corrections, in order, and the facts of the last one of each kind."""
     facts: tuple[CorrectionFacts, ...] = ()
@@ -297,7 +297,7 @@ def _with_facts(old: Sequence[CorrectionFacts], new: Sequence[CorrectionFacts]) 
     return (*(fact for fact in old if fact.correction not in kinds), *new)
 
 
-def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[Arrays], scorer: Scorer) -> Chosen:
+def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[Feed], scorer: Scorer) -> Chosen:
     """Score a candidate that has its ranges, with and without corrections, and return the best.
 
     Corrections that its plan names were chosen already: they are computed again, and left out only if they do clear
@@ -319,7 +319,7 @@ def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[A
     return _chosen(plain if harmful else last, tried)
 
 
-def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Arrays]) -> _Tried:
+def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Feed]) -> _Tried:
     """Apply the corrections of the table in turn to the best candidates so far, and return the best of all."""
     for name, count in recipe.corrections.items():
         correct, usual = get_correction(name), "balanced" in CORRECTIONS[name].tried_on

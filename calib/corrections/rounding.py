@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.bias_correction import local_correction
-from calib.corrections.candidate import Arrays, Candidate, rounded_db
+from calib.corrections.candidate import Candidate, Feed, rounded_db
 from calib.corrections.rounding_core import choose_clip, layer_error, nearest, one_blas_thread, round_weights
 from calib.corrections.rows import Linear, Pick, Taken, linear, second_moments
 from calib.corrections.scoring import Scorer
@@ -42,6 +42,7 @@ from calib.graph.taps import expose
 from calib.graph.view import GraphView
 from calib.ranges.affine import dequantized, level_grid, quantize_weights, weight_scale
 from calib.runtime.session import compile_model, infer_all, ov
+from calib.samples.feed import frames_in
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import Port, WeightQuantizer
 
@@ -53,6 +54,8 @@ ROWS_PER_INPUT = 6
 # the samples choose, 1.8 times the inputs at least. Beyond, H would be singular, and its factorization costs seconds (a
 # 3x3 convolution of 512 channels has 4,608 inputs): such a layer gets a clip, by the diagonal of H, and no more.
 INPUTS_PER_SAMPLE = 72
+# Frames of all sequences together that rows are taken from, evenly spaced: neighbours resemble each other.
+FRAMES = 256
 # Bytes for the inputs of layers at any time; a single layer may exceed it.
 MEMORY = 1 << 30
 
@@ -85,29 +88,33 @@ class _Layer:
 
 
 class _Seen:
-    """Levels of a layer's quantized input over the two halves of the samples.
-
-    Attributes:
-        means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
-    """
+    """Levels of a layer's quantized input over the two halves of the samples, and its means in each sample."""
 
     def __init__(self, layer: _Layer):
         self._layer = layer
         self._levels: tuple[list[Taken], list[Taken]] = ([], [])
         self._squares = np.zeros((2, layer.linear.groups, layer.linear.inputs))
         self._counts = [0, 0]
-        self.means: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        # sums of x and of the levels, (groups, inputs), and the number of rows of each sample
+        self._sums: dict[int, tuple[NDArray[np.float64], NDArray[np.float64], int]] = {}
 
-    def add(self, given: Taken, half: int) -> None:
-        """Add one sample's values of the layer's input."""
+    def add(self, given: Taken, sample: int) -> None:
+        """Add the values of the layer's input in one inference of a sample."""
+        half = sample % 2
         levels = Taken(_levels(self._layer, given.values), given.pick)
-        scale = self._layer.scale.reshape(-1, 1)
-        self.means.append((given.sums() / given.count, levels.sums() / given.count * scale))
+        x, x_q, count = self._sums.get(sample, (0.0, 0.0, 0))
+        self._sums[sample] = (x + given.sums(), x_q + levels.sums(), count + given.count)
         self._counts[half] += given.count
         if self._layer.whole:
             self._levels[half].append(Taken(levels.values.astype(np.int16), given.pick))
         else:
             self._squares[half] += Taken(levels.values**2, given.pick).sums()
+
+    @property
+    def means(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """E[x] and E[x_q] of each sample, ``(groups, inputs)``."""
+        scale = self._layer.scale.reshape(-1, 1)
+        return [(x / count, x_q / count * scale) for x, x_q, count in self._sums.values()]
 
     def hessian(self, half: int) -> NDArray[np.float64]:
         """Return E[x_q x_qᵀ] in real numbers, ``(groups, inputs, inputs)`` or its diagonal ``(groups, inputs)``."""
@@ -126,14 +133,14 @@ def _levels(layer: _Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(levels, -below, layer.levels - 1 - below, out=levels)
 
 
-def correct(candidate: Candidate, samples: Sequence[Arrays], scorer: Scorer) -> tuple[Candidate, list[CorrectionFacts]]:
+def correct(candidate: Candidate, samples: Sequence[Feed], scorer: Scorer) -> tuple[Candidate, list[CorrectionFacts]]:
     """Round all weights and correct each layer's bias, see :func:`round_all`."""
     return round_all(candidate, samples, streams=scorer.streams)
 
 
 def round_all(
     candidate: Candidate,
-    samples: Sequence[Arrays],
+    samples: Sequence[Feed],
     *,
     streams: int = 1,
 ) -> tuple[Candidate, list[CorrectionFacts]]:
@@ -143,7 +150,8 @@ def round_all(
 
     Args:
         candidate: Candidate with ranges; its rounded weights, and its biases, which belong to them, are replaced.
-        samples: Samples in the order of their ids; even ones choose the weights, odd ones accept them.
+        samples: Samples in the order of their ids; even ones choose the weights, odd ones accept them. If there is
+            only one sequence, its frames count as samples.
         streams: Number of samples that run at the same time.
 
     Returns:
@@ -151,12 +159,14 @@ def round_all(
         before and after on the held-out half. The bytes do not depend on streams or BLAS threads, nor, for weights, on
         the order within each half of the samples.
     """
-    layers, facts = _layers(candidate, len(samples))
+    whose = _whose(samples)
+    seen_samples = {sample for sample in whose if sample is not None}
+    layers, facts = _layers(candidate, sum(sample is not None for sample in whose))
     rounded: dict[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
     biases: dict[str, NDArray[np.float32]] = {}
-    if len(samples) >= 2 and layers:
+    if len(seen_samples) >= 2 and layers:
         for group in _groups(layers):
-            for layer, seen in zip(group, _collect(candidate.model, group, samples, streams), strict=True):
+            for layer, seen in zip(group, _collect(candidate.model, group, samples, whose, streams), strict=True):
                 weights, port = weights_of(candidate.view, layer.linear.port), layer.linear.port
                 with one_blas_thread():
                     values, fact = _round(layer, weights, seen)
@@ -203,7 +213,16 @@ def _groups(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
     yield group
 
 
-def _collect(model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Arrays], streams: int) -> list[_Seen]:
+def _whose(samples: Sequence[Feed]) -> list[int | None]:
+    """Return the sample that each inference belongs to; None for a frame that only moves the state on."""
+    frames = [(sample, frame) for sample, feed in enumerate(samples) for frame in range(frames_in(feed))]
+    step = math.ceil(len(frames) / FRAMES) if len(frames) > len(samples) else 1
+    return [None if frame % step else sample if len(samples) > 1 else frame // step for sample, frame in frames]
+
+
+def _collect(
+    model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Feed], whose: Sequence[int | None], streams: int
+) -> list[_Seen]:
     """Run the samples through the part of the network before these layers."""
     made = [_Seen(layer) for layer in layers]
     readers: dict[ov.Output, list[tuple[_Layer, _Seen, Pick | None]]] = defaultdict(list)
@@ -216,12 +235,13 @@ def _collect(model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Arrays
         return list(readers)
 
     tapped = expose(model, inputs, own=False)
-    feeds = (dict(enumerate(arrays)) for arrays in samples)
-    for index, outputs in enumerate(infer_all(compile_model(tapped, streams=streams), feeds)):
+    for sample, outputs in zip(whose, infer_all(compile_model(tapped, streams=streams), samples), strict=True):
+        if sample is None:
+            continue
         with one_blas_thread():
             for x, waiting in zip(outputs, readers.values(), strict=True):
                 for layer, seen, pick in waiting:
-                    seen.add(layer.linear.take(x, layer.rows, pick), index % 2)
+                    seen.add(layer.linear.take(x, layer.rows, pick), sample)
     return made
 
 

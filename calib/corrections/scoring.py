@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.candidate import Arrays, Candidate, Feed
 from calib.graph.comparable import compared_form, compared_outputs
 from calib.runtime.session import compile_model, infer_all, ov
 from calib.values.compared import ComparedOutputs
@@ -50,7 +50,7 @@ class Scorer:
 
     Args:
         reference: FP32 network before equalization.
-        held: Samples that neither statistics nor corrections see.
+        held: Samples that neither statistics nor corrections see. Each frame of a sequence is scored as a sample.
         streams: Number of samples that run at the same time.
         outputs: Outputs of the reference on these samples, if another pass has run them already; they are not used if
             tensors inside the network are compared.
@@ -67,7 +67,7 @@ class Scorer:
     def __init__(
         self,
         reference: ov.Model,
-        held: Sequence[Arrays],
+        held: Sequence[Feed],
         streams: int = 1,
         outputs: Sequence[list[NDArray[Any]]] | None = None,
         compared: tuple[ComparedOutputs, ComparedOutputs] | None = None,
@@ -108,8 +108,7 @@ class Scorer:
         return compile_model(model, streams=self.streams)
 
     def _run(self, compiled: ov.CompiledModel) -> list[list[NDArray[Any]]]:
-        feeds = (dict(enumerate(arrays)) for arrays in self.held)
-        return [[output.copy() for output in outputs] for outputs in infer_all(compiled, feeds)]
+        return [[output.copy() for output in outputs] for outputs in infer_all(compiled, self.held)]
 
 
 def typical_db(reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> float:

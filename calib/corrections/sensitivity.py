@@ -7,6 +7,7 @@ model that is already broken saturates.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,18 +16,22 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.candidate import Candidate, Feed
 from calib.graph.comparable import compared_form, compared_outputs
 from calib.graph.switches import added_bytes, switch_model
 from calib.runtime.session import SIMULATED, compile_model, infer_all
+from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
 from calib.values.sqnr import squared_error
+
+# Frames of sequences, all together: each runs once for every unit. The first ones, for their state has to be true.
+FRAMES = 256
 
 
 def sensitivities_of(
     candidate: Candidate,
     units: Sequence[frozenset[str]],
-    samples: Sequence[Arrays],
+    samples: Sequence[Feed],
     *,
     memory_limit: int | None = None,
     streams: int = 1,
@@ -45,7 +50,8 @@ def sensitivities_of(
     Args:
         candidate: Model, its plan with ranges and its edits.
         units: Units of the plan.
-        samples: Inputs in input order; four to eight samples are enough.
+        samples: Inputs in input order, or sequences, of which the frames up to another shape count, :data:`FRAMES` of
+            all together; four to eight samples are enough.
         memory_limit: Bytes that the switches may add; above it, units are measured in several groups, each with a
             compilation of its own. A quarter of the free memory by default.
         streams: Number of samples that run at the same time.
@@ -99,37 +105,55 @@ class _Sums:
 def _ask(
     candidate: Candidate,
     units: Sequence[frozenset[str]],
-    samples: Sequence[Arrays],
+    samples: Sequence[Frames],
     streams: int,
     compared: ComparedOutputs,
 ) -> list[NDArray[np.float64]]:
     """Return power and squared error for each unit, ``(parts, 2)``, summed over the samples in their order."""
-    shapes = [array.shape for array in samples[0]]
+    shapes = _shapes(samples[0][0])
     model = switch_model(candidate.model, candidate.plan, candidate.edits, units, shapes)
     # with switches in between no layer would run in INT8, and the plug-in would still rewrite the quantizers
     compiled = compile_model(compared_form(model, compared), SIMULATED, streams=streams)
-    parts = np.zeros((len(samples) * len(units), len(compared.parts), 2))
-    off = (_feed(sample, np.zeros(len(units), np.float32)) for sample in samples)
+    off = (_switched(sample, np.zeros(len(units), np.float32)) for sample in samples)
     plain = [[part.copy() for part in compared.logits(outputs)] for outputs in infer_all(compiled, off)]
-    for index, outputs in enumerate(infer_all(compiled, _jobs(samples, len(units)))):
-        pairs = zip(plain[index // len(units)], compared.logits(outputs), strict=True)
-        parts[index] = [squared_error(y, y_u) for y, y_u in pairs]
-    by_sample = parts.reshape(len(samples), len(units), -1, 2)
-    return [by_sample[:, unit].sum(axis=0) for unit in range(len(units))]
+    first = [0, *itertools.accumulate(map(len, samples))]  # where the frames of each sample start in ``plain``
+    runs = (
+        (unit, first[number] + frame)
+        for number, frames in enumerate(samples)
+        for unit in range(len(units))
+        for frame in range(len(frames))
+    )
+    sums = np.zeros((len(units), len(compared.parts), 2))
+    for (unit, frame), outputs in zip(runs, infer_all(compiled, _jobs(samples, len(units))), strict=True):
+        pairs = zip(plain[frame], compared.logits(outputs), strict=True)
+        sums[unit] += [squared_error(y, y_u) for y, y_u in pairs]
+    return list(sums)
 
 
-def _feed(sample: Arrays, switches: NDArray[np.float32]) -> dict[int, NDArray[Any]]:
-    return dict(enumerate([*sample, switches]))
+def _switched(sample: Frames, switches: NDArray[np.float32]) -> Frames:
+    return Frames((*frame, switches) for frame in sample)
 
 
-def _jobs(samples: Sequence[Arrays], units: int) -> Iterator[dict[int, NDArray[Any]]]:
+def _jobs(samples: Sequence[Frames], units: int) -> Iterator[Frames]:
     single = np.eye(units, dtype=np.float32)
-    return (_feed(sample, single[unit].copy()) for sample in samples for unit in range(units))
+    return (_switched(sample, single[unit].copy()) for sample in samples for unit in range(units))
 
 
-def _by_shapes(samples: Sequence[Arrays]) -> list[list[Arrays]]:
+def _shapes(frame: Sequence[NDArray[Any]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(array.shape for array in frame)
+
+
+def _by_shapes(samples: Sequence[Feed]) -> list[list[Frames]]:
     """Group samples by their shapes, which are fixed in a switch model; groups in order of appearance."""
-    groups: dict[tuple[tuple[int, ...], ...], list[Arrays]] = {}
+    groups: dict[tuple[tuple[int, ...], ...], list[Frames]] = {}
+    left = FRAMES
     for sample in samples:
-        groups.setdefault(tuple(array.shape for array in sample), []).append(sample)
+        frames = sample if isinstance(sample, Frames) else Frames([tuple(sample)])
+        first = _shapes(frames[0])
+        if isinstance(sample, Frames):
+            alike = itertools.takewhile(lambda frame, first=first: _shapes(frame) == first, sample)
+            frames = Frames(itertools.islice(alike, left))
+            left -= len(frames)
+        if frames:
+            groups.setdefault(first, []).append(frames)
     return list(groups.values())

@@ -230,7 +230,7 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
     problem, evaluator, candidates = asked.problem, asked.evaluator, asked.candidates
     metric, figure = evaluator.metric, result.headline
     default, other = default_precision(), None
-    warnings = [*candidates.warnings]
+    warnings = [*(note for note in evaluator.notes if note not in job.warnings), *candidates.warnings]
     if figure is not None and default != candidates.precision and result.status != "fp32_kept":
         indices = problem.held_out if result.held_out is not None else problem.search_indices
         missing = (

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.engine.building import executed_in, listed
-from calib.engine.job import Job, open_samples, prepare
+from calib.engine.job import Job, check_state, open_samples, prepare
 from calib.engine.layer_facts import int8_share, layer_facts
 from calib.errors import DataError, UsageError
 from calib.graph.view import GraphView
@@ -26,8 +26,8 @@ from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
 from calib.runtime.session import F32, compile_model, default_precision, ov
 from calib.runtime.timing import TimedModel, time_models
-from calib.samples.feed import Arrays, arrays_of
-from calib.samples.sample import InputSpec
+from calib.samples.feed import Arrays, feed_of
+from calib.samples.sample import Frames, InputSpec
 from calib.values.facts import Benchmark, BenchmarkEntry
 from calib.values.version import __version__
 
@@ -83,7 +83,7 @@ def bench(
     with show("load", None):
         job = prepare(models[0], None, flags=settings, sets=sets, config=config, need_float=False)
         loaded = [job.loaded, *(load_model(model) for model in models[1:])]
-        source, feeds = _feeds(job, loaded, data)
+        source, feeds, notes = _feeds(job, loaded, data)
         runs, missing = _runs(loaded), list[str]()
         shares = {id(one): executed_int8_share(one) for one in loaded}
     timed = partial(time_models, feeds=feeds, batch=batch, rounds=10_000, seconds=seconds)
@@ -107,7 +107,7 @@ def bench(
         entries=[_entry(run, latency, throughput, shares[id(run.loaded)]) for run in runs],
         basis=latency.basis,
         noisy=latency.noisy or bool(throughput and throughput.noisy),
-        notes=[*_notes(latency, throughput, data), *missing],
+        notes=[*_notes(latency, throughput, data), *notes, *job.remarks, *missing],
     )
 
 
@@ -160,8 +160,8 @@ def _titles(loaded: Sequence[Loaded]) -> list[str]:
     return names
 
 
-def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, Sequence[Sequence[NDArray[Any]]]]:
-    """Return the source of the feeds and at most ``SAMPLES`` of them."""
+def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, Sequence[Arrays | Frames], list[str]]:
+    """Return the source of the feeds, at most ``SAMPLES`` of them, and remarks."""
     specs = [input_specs(one.model) for one in loaded]
     for one, other in zip(loaded, specs, strict=True):
         if [(s.shape, s.dtype) for s in other] != [(s.shape, s.dtype) for s in specs[0]]:
@@ -169,22 +169,24 @@ def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, Sequence
                 f"{loaded[0].facts.name} and {one.facts.name} take different inputs: {', '.join(map(str, specs[0]))} "
                 f"against {', '.join(map(str, other))}. Time them in two runs"
             )
-    source, feeds = ("", [_random(specs[0])]) if data is None else _samples(job, data)
+    source, feeds, notes = ("", [_random(specs[0])], []) if data is None else _samples(job, data)
     for check in [ShapeCheck(one.model) for one in loaded]:
         for feed in feeds:
-            check(feed, source or "random numbers")
-    return source, feeds
+            for frame in feed if isinstance(feed, Frames) else [feed]:
+                check(frame, source or "random numbers")
+    return source, feeds, notes
 
 
-def _samples(job: Job, data: Any) -> tuple[str, list[Arrays]]:
+def _samples(job: Job, data: Any) -> tuple[str, list[Arrays | Frames], list[str]]:
     dataset = open_samples(job, data)
     ids = dataset.choose(SAMPLES)
     if not ids:
         raise DataError(f"{dataset.source}: there are no samples to time with; give at least one, or leave data out")
-    return dataset.source, [arrays_of(sample) for sample in dataset.load(ids)]
+    notes = check_state(job, dataset, ids)
+    return dataset.source, [feed_of(sample) for sample in dataset.load(ids)], notes
 
 
-def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:
+def _random(specs: Sequence[InputSpec]) -> Arrays:
     """Return uniform random numbers in [0, 1), zeros for integer inputs; a dynamic batch is 1."""
     generator = np.random.default_rng(0)
     feed: list[NDArray[Any]] = []
@@ -194,7 +196,7 @@ def _random(specs: Sequence[InputSpec]) -> list[NDArray[Any]]:
         shape = [size or 1 for size in spec.shape]
         floats = spec.dtype.kind == "f"
         feed.append((generator.random(shape) if floats else np.zeros(shape)).astype(spec.dtype))
-    return feed
+    return tuple(feed)
 
 
 def _entry(run: _Run, latency: Timings, throughput: Timings | None, share: float) -> BenchmarkEntry:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.candidate import Arrays, Candidate
+from calib.corrections.candidate import Arrays, Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored
 from calib.graph.finder import already_quantized, find
@@ -58,9 +58,7 @@ class _Compiled:
     two: ov.CompiledModel | None
 
 
-def build(
-    candidate: Candidate, scored: Scored | None = None, feeds: Callable[[], Sequence[Arrays]] = tuple
-) -> Int8Model:
+def build(candidate: Candidate, scored: Scored | None = None, feeds: Callable[[], Sequence[Feed]] = tuple) -> Int8Model:
     """Insert the quantizers, compile, and take out layers that were planned as INT8 but do not run in INT8.
 
     A FakeQuantize whose layer runs in floating point costs time and accuracy and gains nothing. A layer counts as INT8
@@ -116,7 +114,7 @@ def _in_float(plan: QuantizationPlan, executed: Mapping[str, Ran]) -> dict[str, 
 
 
 def _unlike(
-    made: _Compiled, plan: QuantizationPlan, executed: Mapping[str, Ran], feeds: Callable[[], Sequence[Arrays]]
+    made: _Compiled, plan: QuantizationPlan, executed: Mapping[str, Ran], feeds: Callable[[], Sequence[Feed]]
 ) -> dict[str, str]:
     """Return the layers that execute differently with one thread and with two, if the outputs differ, and the reason.
 
@@ -126,7 +124,7 @@ def _unlike(
     differ = [layer.name for layer in plan.layers if executed[layer.name].differs]
     if not differ or made.two is None or not (samples := feeds()):
         return {}
-    outputs = [[session(feed) for feed in samples] for session in (Session.of(made.one), Session.of(made.two))]
+    outputs = [list(session.each(samples)) for session in (Session.of(made.one), Session.of(made.two))]
     agreement = min(median_db(*outputs), median_db(*outputs[::-1]))  # both ways: against zeros there is no SQNR
     if agreement >= THREADS_FLOOR_DB:
         return {}

@@ -116,8 +116,10 @@ class Evidence:
         """Values of each numeric input over these samples."""
         found: list[InputValues] = []
         feeds = [arrays_of(sample) for sample in self.samples]
-        for number, spec in enumerate(input_specs(self.job.loaded.model)):
-            filled = [feed[number] for feed in feeds if feed[number].size]
+        specs = input_specs(self.job.loaded.model)
+        for number, spec in enumerate(specs):
+            # of a sequence the arrays of all frames, one frame after the other
+            filled = [array for feed in feeds for array in feed[number :: len(specs)] if array.size]
             if filled and filled[0].dtype.kind in "biuf":
                 low, high = min(float(x.min()) for x in filled), max(float(x.max()) for x in filled)
                 found.append(InputValues(spec, number, filled, low, high))

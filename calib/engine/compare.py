@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.engine.building import aliases, for_two_threads, listed
-from calib.engine.job import open_samples, prepare
+from calib.engine.job import check_state, open_samples, prepare
 from calib.errors import DataError, UsageError
 from calib.graph.comparable import aligned, compared_form
 from calib.graph.layers import LAYERS, channel_axis
@@ -24,8 +24,8 @@ from calib.runtime.executed import Ran, executed_layers
 from calib.runtime.failures import left_out
 from calib.runtime.layer_times import timed_layers
 from calib.runtime.session import F32, Session, ov
-from calib.samples.feed import Arrays, arrays_of
-from calib.samples.sample import Sample
+from calib.samples.feed import Arrays, feed_of
+from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
 from calib.values.facts import Comparison, LayerComparison
 from calib.values.plan import TensorId
@@ -97,12 +97,12 @@ def compare(
     show = progress or silent
     with show("compare", None) as stage:
         models = before.loaded.model, after.loaded.model
-        errors = _errors(models, before.view, pairs, lambda: map(_feed, dataset.load(ids)), stage.update)
+        errors = _errors(models, before.view, pairs, lambda: map(feed_of, dataset.load(ids)), stage.update)
         form, *compared = aligned(before.loaded.model, before.loaded.reference, after.loaded.reference)
         models_as_read = before.loaded.reference, after.loaded.reference
-        outputs = _output_errors(models_as_read, compared, map(_feed, dataset.load(ids)))
+        outputs = _output_errors(models_as_read, compared, map(feed_of, dataset.load(ids)))
     with show("time", None):
-        feeds = [*map(_feed, dataset.load(ids[:TIMED_FEEDS]))]
+        feeds = [*map(feed_of, dataset.load(ids[:TIMED_FEEDS]))]
         ran: list[Mapping[str, tuple[Ran, float | None]]] = []
         missing: list[str] = []
         for side in (before, after):
@@ -119,13 +119,15 @@ def compare(
         unmatched=unmatched,
         output_sqnr_db={name: error.sqnr_db for name, error in outputs.items()},
         output_cosine={name: error.cosine for name, error in outputs.items()},
-        notes=[*form.notes, *_notes(pairs, unmatched, errors), *missing],
+        notes=[
+            *form.notes,
+            *_notes(pairs, unmatched, errors),
+            *check_state(job, dataset, ids),
+            *job.remarks,
+            *missing,
+        ],
         **_layers(before.view, pairs, errors, ran),
     )
-
-
-def _feed(sample: Sample) -> Arrays:
-    return arrays_of(sample)
 
 
 def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:
@@ -166,7 +168,9 @@ def _require_same_inputs(before: Loaded, after: Loaded) -> None:
         )
 
 
-def layer_sqnr(before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Arrays]) -> dict[str, float]:
+def layer_sqnr(
+    before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Arrays | Frames]
+) -> dict[str, float]:
     """Return layer → SQNR in dB of its output in the second model, with the error of all layers before it.
 
     Args:
@@ -184,7 +188,7 @@ def _errors(
     models: tuple[ov.Model, ov.Model],
     view: GraphView,
     pairs: Sequence[_Pair],
-    feeds: Callable[[], Iterable[Arrays]],
+    feeds: Callable[[], Iterable[Arrays | Frames]],
     update: Callable[[int], None],
     configs: tuple[Mapping[str, Any], Mapping[str, Any]] = (F32, F32),
 ) -> dict[str, LayerError]:
@@ -199,24 +203,25 @@ def _errors(
             errors[pair.before] = LayerError(channel_axis(view, pair.before))
         own = len(models[0].outputs)
         for feed in feeds():
-            tapped = (session(feed)[own:] for session in sessions)
-            for pair, a, b in zip(chunk, *tapped, strict=True):
-                if a.shape == b.shape:
-                    errors[pair.before].add(a, b)
+            for both in zip(*(session.each([feed]) for session in sessions), strict=True):
+                for pair, a, b in zip(chunk, *(outputs[own:] for outputs in both), strict=True):
+                    if a.shape == b.shape:
+                        errors[pair.before].add(a, b)
             update(1)
     return errors
 
 
 def _output_errors(
-    models: tuple[ov.Model, ov.Model], compared: Sequence[ComparedOutputs], feeds: Iterable[Arrays]
+    models: tuple[ov.Model, ov.Model], compared: Sequence[ComparedOutputs], feeds: Iterable[Arrays | Frames]
 ) -> dict[str, LayerError]:
     """Return part of the outputs → its error; both models as they were read, without the outputs of layers."""
     errors = [LayerError(channel_axis=None) for _ in compared[0].parts]
     sides = [(Session(compared_form(model, one)), one) for model, one in zip(models, compared, strict=True)]
     for feed in feeds:
-        for error, a, b in zip(errors, *(one.values(session(feed)) for session, one in sides), strict=True):
-            if a.shape == b.shape:
-                error.add(a, b)
+        for both in zip(*(map(one.values, session.each([feed])) for session, one in sides), strict=True):
+            for error, a, b in zip(errors, *both, strict=True):
+                if a.shape == b.shape:
+                    error.add(a, b)
     return dict(zip(compared[0].names, errors, strict=True))
 
 
@@ -237,7 +242,7 @@ def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
         yield chunk
 
 
-def _ran(side: _Side, feeds: Sequence[Arrays]) -> dict[str, tuple[Ran, float | None]]:
+def _ran(side: _Side, feeds: Sequence[Arrays | Frames]) -> dict[str, tuple[Ran, float | None]]:
     """Return layer → what it executed as, and its time in milliseconds with one thread."""
     names = aliases(side.view, listed(side.loaded, side.view))
     compiled = for_two_threads(side.loaded.model)

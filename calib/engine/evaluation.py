@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calib.accuracy.baseline import BaselineMetric, MarginMetric
-from calib.engine.job import Job, open_samples, require_allowed
+from calib.engine.job import Job, check_state, open_samples, require_allowed
 from calib.errors import CalibError, UsageError
 from calib.graph.comparable import compared_form
 from calib.loading.inputs import ShapeCheck
 from calib.loading.load import input_specs
+from calib.metrics.frames import FrameMetric
 from calib.metrics.metric import ByParts, Metric, WithChance
 from calib.metrics.resolve import resolve_metric
 from calib.metrics.whole_set import WholeSetMetric
@@ -29,9 +29,9 @@ from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_s
 from calib.runtime.isa import cpu, get_isa, run_as
 from calib.runtime.session import F32, Session, compile_model, default_precision, ov, precision_config
 from calib.samples.content import content_id, target_id
-from calib.samples.feed import arrays_of
+from calib.samples.feed import arrays_of, feed_of
 from calib.samples.open import InMemory
-from calib.samples.sample import Dataset, Sample
+from calib.samples.sample import Dataset, Frames, Sample
 from calib.values.compared import ComparedOutputs
 from calib.values.facts import Evaluation
 from calib.values.version import __version__
@@ -43,7 +43,9 @@ class SampleEvaluator:
 
     Attributes:
         ids: Ids of the validation samples, in order.
-        references: FP32 outputs by sample id, or their parts, for metrics that compare with them.
+        references: FP32 outputs by sample id, or their parts, for metrics that compare with them; of a sequence a list
+            of those of each frame.
+        notes: Sentences on the samples.
         check: Function called between two samples; it raises an error if the run has to end.
         on_calibration: Whether the samples are those of calibration, because no others were given.
         compared: Parts that the metric takes of the models that are measured; None if it takes their own outputs.
@@ -53,7 +55,8 @@ class SampleEvaluator:
     dataset: Dataset
     ids: tuple[str, ...]
     metric: Metric | MarginMetric
-    references: Mapping[str, Sequence[NDArray[Any]]]
+    references: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
     check: Callable[[], None] = lambda: None
     on_calibration: bool = False
     compared: ComparedOutputs | None = None
@@ -115,7 +118,10 @@ class SampleEvaluator:
     def identity(self) -> list[Any]:
         """Return everything that the parts depend on besides the model and the contents of the samples."""
         parts = self.compared.names if self.compared is not None else []
-        return [self.source, self.ids, *parts, *_identity(self.job, self.metric, _code(type(self.metric)))]
+        own: Any = self.metric
+        while isinstance(own, FrameMetric | MarginMetric):
+            own = own.metric
+        return [self.source, self.ids, *parts, *_identity(self.job, self.metric, _code(type(own)))]
 
     def _checked(self, sample: Sample) -> Sample:
         self.check()
@@ -138,6 +144,7 @@ class WholeSetEvaluator:
 
     source = ""
     ids = ("",)
+    notes = ()
     chance = None
 
     def with_margins(self) -> Self:
@@ -152,9 +159,9 @@ class WholeSetEvaluator:
         """Return the only part: the function's value and its scores per sample, if it returned any."""
         self.check()
         model = self.job.loaded.model
-        value, scores = self.metric.evaluate(
-            accept_any_feed(Session.of(compiled), input_specs(model), ShapeCheck(model))
-        )
+        splits = {"splits": self.job.first_axis} if self.job.first_axis else {}
+        predict = accept_any_feed(Session.of(compiled).each, input_specs(model), ShapeCheck(model), **splits)
+        value, scores = self.metric.evaluate(predict)
         return [(value, None if scores is None else scores.tolist())]
 
     def baseline(self) -> tuple[list[Any], list[str]]:
@@ -236,14 +243,23 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     assert opened is not None
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
-    references: dict[str, Sequence[NDArray[Any]]] = {}
+    notes = () if validation is None else tuple(check_state(job, dataset, ids))
     compared, own = job.compared if isinstance(found, ByParts) and found.by_parts else (None, None)
+    if job.loaded.model.get_sinks():
+        found = FrameMetric(found)
+    references: dict[str, Any] = {}
     if found.needs_reference:
         session = Session(compared_form(job.reference, own) if own else job.reference)
         parts = own.values if own else list
-        references = {sample.id: parts(session(arrays_of(sample))) for sample in dataset.load(ids)}
+        references = {sample.id: _outputs(session, sample, parts) for sample in dataset.load(ids)}
     alone = validation is None
-    return SampleEvaluator(job, dataset, ids, found, references, on_calibration=alone, compared=compared)
+    return SampleEvaluator(job, dataset, ids, found, references, notes, on_calibration=alone, compared=compared)
+
+
+def _outputs(session: Session, sample: Sample, parts: Callable[[list[Any]], Any]) -> Any:
+    """Return what is compared of the outputs of a sample; of a sequence a list of that of each frame."""
+    feed = feed_of(sample)
+    return [parts(outputs) for outputs in session.each([feed])] if isinstance(feed, Frames) else parts(session(feed))
 
 
 def _check_points(job: Job, metric: str, unit: str) -> None:
@@ -286,6 +302,7 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
         samples=len(evaluator.ids),
         precision=default_precision() if precision == "default" else precision,
         reference=job.settings.reference,
+        notes=[*evaluator.notes, *job.remarks],
     )
 
 

@@ -19,17 +19,18 @@ from calib.config.run_inputs import RunInputs
 from calib.errors import DataError, ModelError, UsageError
 from calib.graph.comparable import aligned
 from calib.graph.view import GraphView
-from calib.loading.inputs import checked_shapes, embed, found_preprocessing
+from calib.loading.first_axis import FirstAxis
+from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
 from calib.loading.load import Loaded, input_specs, load_model, require_float
 from calib.loading.onnx_check import compare_with_onnxruntime
 from calib.progress import Progress, Stage, silent
 from calib.python_object import refusal
 from calib.runtime.session import ov
 from calib.samples.content import split_ids
-from calib.samples.feed import Arrays, arrays_of
+from calib.samples.feed import Arrays, feed_of, frames_in
 from calib.samples.open import InMemory, may_hold_images, open_dataset
 from calib.samples.preprocess import Preprocess
-from calib.samples.sample import Dataset, Sample
+from calib.samples.sample import Dataset, Frames, Sample
 from calib.samples.source import absolute
 from calib.values.compared import ComparedOutputs
 from calib.values.facts import StageFacts
@@ -65,6 +66,7 @@ class Job:
         ids: Ids of the calibration samples that candidates are made from, in order.
         held: Ids of the calibration samples set aside to score candidates, in order; those of ``ids`` if none are.
         host: Preprocessing that turns images into feeds.
+        first_axis: What a dynamic first axis of the inputs is; None if no input has one.
         warnings: Sentences for the report.
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is an argument
             but not if the config file names it.
@@ -78,9 +80,15 @@ class Job:
     ids: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     host: Preprocess | None = None
+    first_axis: FirstAxis | None = None
     warnings: tuple[str, ...] = ()
     allow_python: bool | None = None
     inputs: RunInputs = field(default_factory=RunInputs)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences for the report: the warnings, and what was taken for a batch."""
+        return [*self.warnings, *([self.first_axis.sentence] if self.first_axis and self.first_axis.sentence else [])]
 
     @property
     def settings(self) -> Settings:
@@ -123,12 +131,12 @@ class Job:
         assert self.calibration is not None
         return self.calibration.load(ids)
 
-    def feeds(self, ids: Sequence[str]) -> list[Arrays]:
-        """Load the arrays of a few calibration samples."""
-        return [arrays_of(sample) for sample in self.samples(ids)]
+    def feeds(self, ids: Sequence[str]) -> list[Arrays | Frames]:
+        """Load the feeds of a few calibration samples."""
+        return [feed_of(sample) for sample in self.samples(ids)]
 
-    def few(self) -> list[Arrays]:
-        """Load the arrays of the few calibration samples that outputs are checked on."""
+    def few(self) -> list[Arrays | Frames]:
+        """Load the feeds of the few calibration samples that outputs are checked on."""
         return self.feeds((self.held or self.ids)[:CHECKED])
 
     def statistics_mark(self, *more: object) -> str:
@@ -138,21 +146,24 @@ class Job:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _feed(sample: Sample) -> tuple[str, str, Arrays]:
+def _feed(sample: Sample) -> tuple[str, str, Arrays | Frames]:
     """Return a sample as statistics take it."""
-    return sample.id, sample.where, arrays_of(sample)
+    return sample.id, sample.where, feed_of(sample)
 
 
 @dataclass(frozen=True)
 class CalibrationFeeds:
-    """Feeds of the calibration samples, loaded one at a time; sized, and can be iterated more than once."""
+    """Feeds of the calibration samples, loaded one at a time; can be iterated more than once.
+
+    The length is the number of inferences; of sequences about that, as if all were as long as the first.
+    """
 
     job: Job
 
     def __len__(self) -> int:
-        return len(self.job.all_ids)
+        return len(self.job.all_ids) * frames_in(self.job.feeds(self.job.all_ids[:1])[0])
 
-    def __iter__(self) -> Iterator[tuple[str, str, Arrays]]:
+    def __iter__(self) -> Iterator[tuple[str, str, Arrays | Frames]]:
         return map(_feed, self.job.samples(self.job.all_ids))
 
 
@@ -206,6 +217,9 @@ def prepare(
     view = GraphView(loaded.model)
     noted = _as_text(model, calibration, inputs.validation if validation is None else validation)
     job = Job(loaded, resolved, view, None, host=host, warnings=warnings, allow_python=allow_python, inputs=noted)
+    if any(map(has_dynamic_first_axis, loaded.model.inputs)):
+        axis = FirstAxis(loaded.reference, resolved.settings.first_axis, quantized=loaded.quantized)
+        job = replace(job, first_axis=axis)
     if sentences:
         facts = loaded.facts.model_copy(update={"preprocessing": [*loaded.facts.preprocessing, *sentences]})
         job = replace(job, loaded=replace(loaded, facts=facts))
@@ -260,10 +274,34 @@ def open_samples(job: Job, data: Any) -> Dataset:
                 f"{job.loaded.facts.name}: the input {spec.name!r} has a dynamic rank, so that samples can't be told "
                 "from batches. Give it a number of dimensions: export it with a shape such as [?,3,?,?], or reshape it"
             )
-    allowed = job.allow_python is not False
-    return checked_shapes(
-        open_dataset(data, inputs=input_specs(model), allow_python=allowed, preprocess=job.host), model
-    )
+    given: dict[str, Any] = {"allow_python": job.allow_python is not False, "preprocess": job.host}
+    if job.first_axis is not None:
+        given["splits"] = job.first_axis
+    return checked_shapes(open_dataset(data, inputs=input_specs(model), **given), model)
+
+
+def check_state(job: Job, dataset: Dataset, ids: Sequence[str]) -> list[str]:
+    """Return a warning if the model keeps state and the first sample is a single frame.
+
+    Raises:
+        DataError: The first sample is a sequence, and the model keeps no state.
+    """
+    states = [sink.get_variable_id() for sink in job.loaded.model.get_sinks()]
+    single, where = True, ""
+    for sample in dataset.load(ids[:1]):
+        single, where = not isinstance(feed_of(sample), Frames), sample.where or sample.id
+    if not states and not single:
+        raise DataError(
+            f"{where} is a sequence, and the model keeps no state: every frame is a sample. Give the frames as "
+            "samples, without Sequence and without ?sequence="
+        )
+    if not states or not single:
+        return []
+    return [
+        f"the model keeps state ({states[0]!r}), and {dataset.source} gives single frames: the state was reset before "
+        "each, so ranges and figures hold for the first frame of a sequence only. Give sequences as samples: "
+        "calib.Sequence([frame, frame, …]) in Python, ?sequence= after a file ('calib help data')"
+    ]
 
 
 def _with_calibration(job: Job, calibration: Any) -> Job:
@@ -271,7 +309,7 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
     ids = dataset.choose(settings.samples, settings.salt)
     if not ids:
         raise DataError(f"{dataset.source}: there are no calibration samples; give at least one")
-    warnings = [*job.warnings, *_unused_preprocessing(job, calibration)]
+    warnings = [*job.warnings, *_unused_preprocessing(job, calibration), *check_state(job, dataset, ids)]
     if len(ids) < settings.samples and "samples" in job.resolved.origins:
         warnings.append(f"{settings.samples} calibration samples were asked for, but there are only {len(ids)}")
     kept, held = list(ids), list(ids)
@@ -309,5 +347,6 @@ def check_conversion(job: Job) -> Job:
     """
     if job.loaded.facts.format != "onnx" or job.loaded.path is None:
         return job
-    found = compare_with_onnxruntime(job.loaded.path, job.reference, job.feeds(job.ids[:2]))
+    feeds = [feed for feed in job.feeds(job.ids[:2]) if not isinstance(feed, Frames)]  # no ONNX model keeps state
+    found = compare_with_onnxruntime(job.loaded.path, job.reference, feeds)
     return replace(job, warnings=(*job.warnings, *found))

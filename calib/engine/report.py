@@ -85,7 +85,7 @@ def make_report(job: Job, found: Findings) -> Report:
         written_sqnr_db=sqnr.written,
         speed=found.outcome.speed.facts if found.outcome.speed else None,
         warnings=[
-            *job.warnings,
+            *job.remarks,
             *suspicions(_evidence(job, found, sqnr.held_out)),
             *job.compared[0].notes,
             *(_not_scored(job, sqnr.held_out) if built else ()),

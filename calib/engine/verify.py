@@ -20,6 +20,7 @@ from calib.runtime.failures import FAILURES, left_out, said
 from calib.runtime.isa import saturates
 from calib.runtime.session import F32, SIMULATED, Session, ov, read_model
 from calib.samples.feed import Arrays
+from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
 from calib.values.facts import Report, StageFacts
 from calib.values.plan import QuantizationPlan
@@ -57,7 +58,7 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
 def check_written(
     path: Path,
     model: ov.Model,
-    feeds: Sequence[Arrays],
+    feeds: Sequence[Arrays | Frames],
     name: str,
     compared: tuple[ComparedOutputs, ComparedOutputs],
     plan: QuantizationPlan | None = None,
@@ -98,7 +99,7 @@ def check_written(
         if agreement < SIMULATION_FLOOR_DB:
             raise _differs(name, what, agreement, _where(written, written, feeds, SIMULATED), plan)
     if two := for_two_threads(compared_form(written, own)):
-        agreement = median_db(expected, [own.values(outputs) for outputs in _ran(Session.of(two), feeds)])
+        agreement = median_db(expected, [own.values(outputs) for outputs in Session.of(two).each(feeds)])
         if agreement < SIMULATION_FLOOR_DB:
             raise _differs(f"{name}, run with two threads", what, agreement, "", plan)
     return warnings
@@ -112,21 +113,17 @@ def _differs(name: str, what: str, agreement: float, where: str, plan: Quantizat
 
 
 def _values(
-    model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays], compared: ComparedOutputs
+    model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays | Frames], compared: ComparedOutputs
 ) -> list[list[NDArray[Any]]]:
     """Return what is compared of the outputs on each sample."""
     return [compared.values(outputs) for outputs in _outputs(compared_form(model, compared), config, feeds)]
 
 
-def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays]) -> list[list[NDArray[Any]]]:
-    return _ran(Session(model, config), feeds)
+def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays | Frames]) -> list[list[NDArray[Any]]]:
+    return list(Session(model, config).each(feeds))
 
 
-def _ran(session: Session, feeds: Sequence[Arrays]) -> list[list[NDArray[Any]]]:
-    return [session(feed) for feed in feeds]
-
-
-def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Arrays], config: Mapping[str, Any] = F32) -> str:
+def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Arrays | Frames], config: Mapping[str, Any] = F32) -> str:
     """Return ", first at layer 'x'" for the first convolution or MatMul whose output differs; "" if none does.
 
     To compare them, each layer's output becomes a result of both models, so a few layers may run differently.

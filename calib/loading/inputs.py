@@ -10,9 +10,9 @@ import numpy as np
 
 from calib.errors import DataError, ModelError, UsageError
 from calib.runtime.session import ov
-from calib.samples.feed import arrays_of
+from calib.samples.feed import feed_of
 from calib.samples.preprocess import Preprocess
-from calib.samples.sample import Dataset, InputSpec, Sample
+from calib.samples.sample import Dataset, Frames, InputSpec, Sample
 
 _TRUE = ("true", "yes", "1")
 
@@ -154,6 +154,12 @@ def _numbers(values: tuple[float, ...] | None) -> str:
     return " ".join(f"{value:g}" for value in values or ())
 
 
+def has_dynamic_first_axis(port: ov.Output) -> bool:
+    """Return whether an input has a dynamic first axis with more axes after it."""
+    shape = port.get_partial_shape()
+    return shape.rank.is_static and len(shape) > 1 and shape[0].is_dynamic
+
+
 def checked_shapes(dataset: Dataset, model: ov.Model) -> Dataset:
     """Return the dataset with a check of samples as they are loaded, if an input of the model is dynamic.
 
@@ -227,7 +233,9 @@ class CheckedShapes:
         return map(self._checked, self._dataset.load(ids))
 
     def _checked(self, sample: Sample) -> Sample:
-        self._check(arrays_of(sample), sample.where or sample.id)
+        feed = feed_of(sample)
+        for frame in feed if isinstance(feed, Frames) else [feed]:
+            self._check(frame, sample.where or sample.id)
         return sample
 
 

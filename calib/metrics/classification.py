@@ -29,8 +29,8 @@ class TopK:
         self.k = k
         self.name = f"top-{k}"
         self.reads = (
-            "first output: class scores [1, C] (also [1, C, 1, 1], or [1, T, C] for tokens); target: a class index, "
-            "a list of acceptable ones, or one for each token; −1 is ignored"
+            "first output: class scores [1, C] (also [1, C, 1, 1], or [1, T, C] and [T, C] for tokens or points); "
+            "target: a class index, a list of acceptable ones, or one for each token; −1 is ignored"
         )
 
     def measure(

@@ -37,7 +37,8 @@ class Metric(Protocol):
         """Return the part of one sample, which JSON can hold: a float, or nested lists of numbers and strings.
 
         Args:
-            outputs: Outputs of the model in output order, with the batch axis of 1 kept.
+            outputs: Outputs of the model in output order, with the batch axis of 1 kept; all rows where a dynamic
+                first axis of the inputs is part of the sample.
             target: Target of the sample.
             reference: Outputs of the FP32 model for the same sample.
 

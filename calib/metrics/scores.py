@@ -25,13 +25,13 @@ def first_output(outputs: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
 def class_scores(outputs: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
     """Return the first output's scores, classes last, without the batch axis of 1 and trailing axes of 1.
 
+    A first axis that is not 1 is one of positions: the rows of a sample, such as the points of a set.
+
     Raises:
-        MetricError: The output is not floating point, holds a batch, or has fewer than two classes.
+        MetricError: The output is not floating point, or has fewer than two classes.
     """
     output = first_output(outputs, name)
     scores = output[0] if output.ndim > 1 and output.shape[0] == 1 else output
-    if output.ndim > 1 and output.shape[0] != 1:
-        raise MetricError(f"{name}: needs the outputs of one sample, the first output has shape {list(output.shape)}")
     while scores.ndim > 1 and scores.shape[-1] == 1:
         scores = scores[..., 0]
     if scores.dtype.kind != "f" or scores.ndim == 0 or scores.shape[-1] < 2:

@@ -38,7 +38,8 @@ class WholeSetMetric:
         """Call the function and return its value, and the scores of samples or None.
 
         Args:
-            predict: Function from a feed (array, tuple in input order, or dict by input name) to the list of outputs.
+            predict: Function from a feed (array, tuple in input order, or dict by input name) to the list of outputs;
+                of a ``calib.Sequence`` the outputs of its frames are stacked along the first axis.
 
         Raises:
             MetricError: The function raised an error, or did not return a finite number (and finite scores).

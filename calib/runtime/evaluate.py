@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from calib.errors import CalibError, DataError, MetricError
 from calib.metrics.metric import Metric
 from calib.runtime.session import infer_all, notice_memory, ov
-from calib.samples.feed import arrays_of, normalize_feed
-from calib.samples.sample import InputSpec, Sample
+from calib.samples.feed import Arrays, Splits, as_batch, feed_of, frames_in, normalize_feed
+from calib.samples.sample import Frames, InputSpec, Sample
+from calib.samples.sample import Sequence as FrameSequence
 
 Outputs = Sequence[NDArray[Any]]
 
@@ -22,7 +23,7 @@ def evaluate_compiled(
     compiled: ov.CompiledModel,
     samples: Iterable[Sample],
     metric: Metric,
-    references: Mapping[str, Outputs] | None = None,
+    references: Mapping[str, Any] | None = None,
     parts_of: Callable[[Outputs], Outputs] = list,
 ) -> list[Any]:
     """Run samples on all streams of a compiled model and return the metric's parts, one per sample, in order.
@@ -30,8 +31,9 @@ def evaluate_compiled(
     Args:
         compiled: Compiled model.
         samples: Samples, loaded one at a time.
-        metric: Metric that measures the outputs of each sample.
-        references: FP32 outputs by sample id, for a metric that needs them.
+        metric: Metric that measures the outputs of each sample; of a sequence it gets a list of those of each frame,
+            see :class:`calib.metrics.frames.FrameMetric`.
+        references: FP32 outputs by sample id, for a metric that needs them; of a sequence those of each frame.
         parts_of: Function that gives what the metric takes of the outputs of a sample.
 
     Raises:
@@ -41,14 +43,22 @@ def evaluate_compiled(
     waiting: deque[Sample] = deque()
     parts: list[Any] = []
 
-    def feeds() -> Iterator[Mapping[int, NDArray[Any]]]:
+    def feeds() -> Iterator[Arrays | Frames]:
         for sample in samples:
             waiting.append(sample)
-            yield dict(enumerate(arrays_of(sample)))
+            yield feed_of(sample)
 
+    frames: list[Outputs] = []
     try:
-        for number, outputs in enumerate(infer_all(compiled, feeds())):
-            parts.append(measure_sample(metric, parts_of(outputs), waiting.popleft(), references, number))
+        for outputs in infer_all(compiled, feeds()):
+            feed = feed_of(waiting[0])
+            if not isinstance(feed, Frames):
+                parts.append(measure_sample(metric, parts_of(outputs), waiting.popleft(), references, len(parts)))
+                continue
+            frames.append(parts_of([np.array(output) for output in outputs]))
+            if len(frames) == len(feed):
+                parts.append(measure_sample(metric, frames, waiting.popleft(), references, len(parts)))
+                frames = []
     except RuntimeError as error:  # what OpenVINO raises, such as for a size that a layer can't take
         where = f"one of the samples from number {len(parts)} on"
         raise DataError(f"the model can't run on {where}: {_reason(error)}") from error
@@ -61,32 +71,45 @@ def _reason(error: RuntimeError) -> str:
 
 
 def accept_any_feed(
-    predict: Callable[[Any], Outputs],
+    run: Callable[[Iterable[Arrays | Frames]], Iterable[Outputs]],
     inputs: Sequence[InputSpec],
     check: Callable[[Sequence[Any], str], None] = lambda feed, where: None,
+    splits: Splits = as_batch,
 ) -> Callable[[Any], list[Any]]:
     """Return a ``predict`` for users' functions that takes an array, a tuple in input order or a dict by input name.
 
-    A feed of N stacked samples runs as N samples, and their outputs are stacked again along the batch axis.
+    A feed of N stacked samples runs as N samples, and their outputs are stacked again along the batch axis; so are
+    those of the frames of a Sequence, which run in order.
 
     Args:
-        predict: Function of one sample's arrays in input order, with the batch axis.
+        run: Function that runs samples and gives the outputs of each, or of each frame of a sequence, in order.
         inputs: Inputs of the model.
         check: Function that raises an error for a wrong feed, such as :class:`calib.loading.inputs.ShapeCheck`.
+        splits: Function that tells a batch from a sample, see :func:`calib.samples.feed.normalize_feed`.
     """
+    where = "the feed given to predict"
+
+    def fed(feed: Any) -> Sequence[Arrays | Frames]:
+        if isinstance(feed, FrameSequence):
+            from calib.samples.sequence import frames_of  # here: few models keep state
+
+            return [frames_of(feed, inputs, where)]
+        found = normalize_feed(feed, inputs, where, splits)
+        for sample in found:
+            check(sample, where)
+        return found
 
     def accepting(feed: Any) -> list[Any]:
-        samples = normalize_feed(feed, inputs, "the feed given to predict")
-        for sample in samples:
-            check(sample, "the feed given to predict")
-        outputs = [predict(sample) for sample in samples]
+        given = fed(feed)
+        outputs = list(run(given))
         if len(outputs) == 1:
             return list(outputs[0])
         try:
             return [np.concatenate([np.atleast_1d(one) for one in column]) for column in zip(*outputs, strict=True)]
         except ValueError as error:
+            count = sum(map(frames_in, given))
             raise MetricError(
-                f"predict was given {len(samples)} samples at once, and their outputs have different shapes ({error}). "
+                f"predict was given {count} samples at once, and their outputs have different shapes ({error}). "
                 "Call it with one sample at a time"
             ) from error
 
@@ -94,9 +117,16 @@ def accept_any_feed(
 
 
 def measure_sample(
-    metric: Metric, outputs: Outputs, sample: Sample, references: Mapping[str, Outputs] | None = None, number: int = 0
+    metric: Metric, outputs: Any, sample: Sample, references: Mapping[str, Any] | None = None, number: int = 0
 ) -> Any:
     """Return the metric's part of one sample.
+
+    Args:
+        metric: Metric.
+        outputs: Outputs of the sample; of a sequence those of each frame.
+        sample: Sample, for its target.
+        references: FP32 outputs by sample id in the same form, for a metric that needs them.
+        number: Number of the sample in messages.
 
     Raises:
         MetricError: The metric raised an error, or lacks a target or a reference; the message names the sample.

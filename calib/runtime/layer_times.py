@@ -7,10 +7,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from numpy.typing import NDArray
-
 from calib.runtime.executed import Executed, executed_layers
-from calib.runtime.session import F32, compile_model, ov
+from calib.runtime.session import F32, Given, compile_model, in_order, ov
 
 PROFILED: Mapping[str, Any] = {"PERF_COUNT": True}
 """What ``layer_times`` needs beside the other properties a model is compiled with."""
@@ -22,34 +20,34 @@ Averages = tuple[int, Mapping[str, float]]
 """How many runs there were, and each node's average time over all of them."""
 
 
-def layer_times(
-    compiled: ov.CompiledModel, feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]]
-) -> dict[str, float]:
+def layer_times(compiled: ov.CompiledModel, feeds: Sequence[Given]) -> dict[str, float]:
     """Return executed node → milliseconds of one inference; nodes that were fused or folded are absent.
 
     The names are those of ``executed_nodes``. Times are medians over five blocks of runs, without the first runs.
 
     Args:
         compiled: Model compiled with ``PROFILED`` among its properties, and not run yet.
-        feeds: One or more feeds, arrays in input order or by input index.
+        feeds: One or more feeds, arrays in input order or by input index. State is reset before each, and kept between
+            the frames of a sequence, which run in order.
     """
+    runs = [(number, inputs) for feed in feeds for number, inputs in enumerate(in_order(feed))]
     request = compiled.create_infer_request()
     stateful = bool(request.query_state())
     snapshots: list[Averages] = []
     for number in range(WARM_UP + BLOCK * BLOCKS):
         if number >= WARM_UP and (number - WARM_UP) % BLOCK == 0:
             snapshots.append((number, averages(request)))
-        if stateful:
+        frame, inputs = runs[number % len(runs)]
+        if stateful and frame == 0:
             request.reset_state()
-        feed = feeds[number % len(feeds)]
-        request.infer(dict(feed) if isinstance(feed, Mapping) else dict(enumerate(feed)), share_outputs=True)
+        request.infer(dict(inputs), share_outputs=True)
     snapshots.append((WARM_UP + BLOCK * BLOCKS, averages(request)))
     return difference(snapshots)
 
 
 def timed_layers(
     model: ov.Model,
-    feeds: Sequence[Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]],
+    feeds: Sequence[Given],
     aliases: Mapping[str, Sequence[str]],
 ) -> dict[str, tuple[Executed, float | None]]:
     """Return layer of the IR → executed node and its milliseconds; layers fused into one node share its time.

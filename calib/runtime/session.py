@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import cycle
@@ -24,16 +24,19 @@ import openvino as ov  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from calib.errors import ModelError  # noqa: E402
+from calib.samples.sample import Frames  # noqa: E402
 
 __all__ = [
     "F32",
     "SIMULATED",
+    "Given",
     "Session",
     "attributes_of",
     "body_of",
     "compile_model",
     "core",
     "default_precision",
+    "in_order",
     "infer_all",
     "layout_of",
     "make_model",
@@ -179,8 +182,19 @@ def body_of(node: ov.Node, index: int = 0) -> ov.Model:
     return found.get_function(index) if node.get_type_name() == "If" else found.get_function()
 
 
+Feed = Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]
+Given = Feed | Frames
+"""A sample to run: arrays in input order or by input index, or the frames of a sequence."""
+
+
+def in_order(given: Given) -> Sequence[Mapping[int, NDArray[Any]]]:
+    """Return the feeds of a sample, one for each inference."""
+    frames: Sequence[Feed] = given if isinstance(given, Frames) else [given]
+    return [frame if isinstance(frame, Mapping) else dict(enumerate(frame)) for frame in frames]
+
+
 class Session:
-    """A compiled model with one request; state is reset before each sample.
+    """A compiled model with one request; state is reset before each sample, and kept between the frames of a sequence.
 
     A simulation of a model with dynamic inputs is compiled for the shapes of each feed, because OpenVINO 2026.4
     computes FakeQuantize after a factor or bias per channel wrongly if shapes are dynamic.
@@ -214,27 +228,76 @@ class Session:
         """Compile for these input shapes unless they are those of last time; without reshaping if that fails."""
         if self._dynamic is None or shapes == self._shapes:
             return
+        states = self._request.query_state() if self._shapes else []
+        kept = {state.name: ov.Tensor(np.array(state.state.data)) for state in states}
         self._shapes, static = shapes, self._dynamic.clone()
         try:
             static.reshape({i: ov.PartialShape(list(shape)) for i, shape in shapes.items()})
         except RuntimeError:
             static = self._dynamic
         self._compile(static)
+        for state in self._request.query_state() if kept else ():  # the frames of a sequence may have several shapes
+            state.state = kept[state.name]
 
-    def __call__(self, feed: Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
+    def __call__(self, feed: Feed) -> list[NDArray[Any]]:
         """Run one feed (arrays in input order) and return copies of all outputs in output order."""
-        inputs = feed if isinstance(feed, Mapping) else dict(enumerate(feed))
-        self._compile_for({i: np.shape(array) for i, array in inputs.items()})
-        if self._stateful:
-            self._request.reset_state()
-        self._request.infer(inputs)
-        return [np.array(self._request.get_tensor(output).data) for output in self._outputs]
+        return next(self.each([feed]))
+
+    def each(self, samples: Iterable[Given]) -> Iterator[list[NDArray[Any]]]:
+        """Run samples one after the other and yield copies of all outputs, once for each frame of a sequence."""
+        for sample in samples:
+            for number, inputs in enumerate(in_order(sample)):
+                self._compile_for({i: np.shape(array) for i, array in inputs.items()})
+                if self._stateful and number == 0:
+                    self._request.reset_state()
+                self._request.infer(inputs)
+                yield [np.array(self._request.get_tensor(output).data) for output in self._outputs]
 
 
-def infer_all(
-    compiled: ov.CompiledModel, feeds: Iterable[Mapping[int, NDArray[Any]]]
-) -> Generator[list[NDArray[Any]], None, None]:
+# Bytes of outputs that a sequence may be ahead of those before it: copies, so that the streams need not wait.
+AHEAD = 64 << 20
+
+
+class _Running:
+    """The request of one sample, which runs the frames of a sequence in order."""
+
+    def __init__(self, request: ov.InferRequest, sample: Given, outputs: Sequence[ov.ConstOutput]):
+        self.request, self._outputs = request, outputs
+        self._frames = deque(in_order(sample))
+        self._done: deque[list[NDArray[Any]]] = deque()
+        self._start()
+
+    def _start(self) -> None:
+        self.request.start_async(dict(self._frames.popleft()))
+
+    def _views(self) -> list[NDArray[Any]]:
+        return [np.asarray(self.request.get_tensor(output).data) for output in self._outputs]
+
+    def advance(self) -> None:
+        """Start the next frames while samples before this one are waited for, if there is room for the outputs."""
+        while self._frames and sum(y.nbytes for one in self._done for y in one) < AHEAD and self.request.wait_for(0):
+            self._done.append([np.array(view) for view in self._views()])
+            self._start()
+
+    def finish(self, later: Iterable[_Running]) -> Iterator[list[NDArray[Any]]]:
+        """Yield the outputs of each frame; the others may go on whenever one has finished."""
+        yield from self._done
+        self._done.clear()
+        while True:
+            self.request.wait()
+            yield self._views()
+            if not self._frames:
+                return
+            self._start()
+            for other in later:
+                other.advance()
+
+
+def infer_all(compiled: ov.CompiledModel, feeds: Iterable[Given]) -> Generator[list[NDArray[Any]], None, None]:
     """Run every feed, one sample per stream, and yield the outputs of each in the order of the feeds.
+
+    The frames of a sequence run in order on one request, from a fresh state, and each of them has outputs of its own.
+    Streams run as many sequences at the same time; what is yielded, and in which order, does not depend on them.
 
     Outputs are views into the memory of a request and valid until the next step; copy what has to last. All Python code
     runs on the caller's thread. Closing the generator early, as leaving a ``for`` loop over it does, waits for the
@@ -243,7 +306,7 @@ def infer_all(
 
     Args:
         compiled: Compiled model; as many feeds run at the same time as it has streams.
-        feeds: Feeds as mappings from input index to array, read one by one as requests become free.
+        feeds: Samples, read one by one as requests become free.
 
     Raises:
         RuntimeError: OpenVINO can't run the model on a feed.
@@ -252,24 +315,17 @@ def infer_all(
     requests = [compiled.create_infer_request() for _ in range(streams)]
     stateful = bool(requests[0].query_state())
     outputs = list(compiled.outputs)
-    running: deque[ov.InferRequest] = deque()
-
-    def finished() -> list[NDArray[Any]]:
-        request = running.popleft()
-        request.wait()
-        return [np.asarray(request.get_tensor(output).data) for output in outputs]
-
+    running: deque[_Running] = deque()
     try:
         for feed, request in zip(feeds, cycle(requests), strict=False):
             if len(running) == streams:
-                yield finished()
+                yield from running.popleft().finish(running)
             if stateful:
                 request.reset_state()
-            request.start_async(dict(feed))
-            running.append(request)
+            running.append(_Running(request, feed, outputs))
         while running:
-            yield finished()
+            yield from running.popleft().finish(running)
     finally:
-        for request in running:  # an error, or the caller has left: let the others end before their memory goes
+        for one in running:  # an error, or the caller has left: let the others end before their memory goes
             with suppress(RuntimeError):  # nobody has asked for their results
-                request.wait()
+                one.request.wait()

@@ -13,20 +13,21 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calib.errors import UsageError
 from calib.runtime.executed import executed_layers
 from calib.runtime.layer_times import PROFILED, Averages, averages, difference
 from calib.runtime.paired import Timings, summarize
-from calib.runtime.session import F32, compile_model, default_precision, ov
+from calib.runtime.session import F32, Given, compile_model, default_precision, in_order, ov
 from calib.values.facts import SpeedFacts
 
 # Long enough that the clock and Python's loop around the calls are well below a percent.
 BLOCK_SECONDS = 0.004
+# Frames of a sequence that are timed: a block runs them all, and there are six blocks of each model at least.
+FRAMES = 32
 MINIMUM_ROUNDS = 6  # below six a median has no 95 % interval
 
-Feed = Sequence[NDArray[Any]] | Mapping[int, NDArray[Any]]
+Tensors = Mapping[int, ov.Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Speed:
 
 def time_models(
     models: Sequence[TimedModel],
-    feeds: Sequence[Feed],
+    feeds: Sequence[Given],
     *,
     threads: int = 1,
     streams: int = 1,
@@ -77,11 +78,12 @@ def time_models(
 
     With one stream the time is the latency of one inference; with several it is wall time per sample with all streams
     busy. In round k every model gets feed k (modulo their number); the order is reversed each round. State is reset
-    before each inference.
+    before each inference, or before the first frame of a sequence; its first :data:`FRAMES` run in order, and the time
+    of an inference is their mean.
 
     Args:
         models: Models to time; all stay compiled until the end. Speed-ups are relative to the first.
-        feeds: One or more feeds of one sample each, arrays in input order or by input index.
+        feeds: One or more feeds of one sample each, arrays in input order or by input index, or frames of a sequence.
         threads: Threads of one inference with one stream, or of all streams together.
         streams: Number of inferences that run at the same time.
         batch: Number of samples in one inference; the models are reshaped for it.
@@ -104,7 +106,7 @@ def time_models(
 def measure_speed(
     fp32_model: ov.Model,
     int8_model: ov.Model,
-    feeds: Sequence[Feed],
+    feeds: Sequence[Given],
     *,
     precision: str = "f32",
     aliases: Mapping[str, Sequence[str]] | None = None,
@@ -157,9 +159,12 @@ def measure_speed(
     return Speed(facts, *(times.layer_ms[name] for name in ("INT8", f32_name, default_name)))
 
 
-def _stack(feed: Feed, batch: int) -> dict[int, NDArray[Any]]:
-    items = feed if isinstance(feed, Mapping) else dict(enumerate(feed))
-    return {i: np.concatenate([array] * batch) if batch > 1 else np.asarray(array) for i, array in items.items()}
+def _stack(feed: Given, batch: int) -> list[Tensors]:
+    """Return the inputs of each frame, ``batch`` times over; of a sequence those of the first :data:`FRAMES`."""
+    return [
+        {i: ov.Tensor(np.ascontiguousarray(np.concatenate([a] * batch) if batch > 1 else a)) for i, a in frame.items()}
+        for frame in in_order(feed)[:FRAMES]
+    ]
 
 
 def _batched(timed: TimedModel, batch: int) -> ov.Model:
@@ -184,7 +189,7 @@ class _Runner:
     def __init__(
         self,
         timed: TimedModel,
-        feeds: Sequence[Mapping[int, NDArray[Any]]],
+        feeds: Sequence[Sequence[Tensors]],
         threads: int,
         streams: int,
         batch: int,
@@ -192,7 +197,7 @@ class _Runner:
         config = timed.config if timed.aliases is None else {**timed.config, **PROFILED}
         self._compiled = compile_model(_batched(timed, batch), config, threads=threads, streams=streams)
         self._aliases, self._batch, self._runs = timed.aliases, batch, 0
-        self._tensors = [{i: ov.Tensor(np.ascontiguousarray(a)) for i, a in feed.items()} for feed in feeds]
+        self._feeds = feeds
         self._run = _parallel(self._compiled, streams) if streams > 1 else _one_by_one(self._compiled)
         self._repeat(0, streams)
         start = time.perf_counter()
@@ -203,8 +208,10 @@ class _Runner:
 
     def __call__(self, number: int) -> int:
         """Run the block of one round and return the number of samples."""
-        self._repeat(number, self._count)
-        return self._count * self._batch
+        frames = len(self._feeds[number % len(self._feeds)])
+        count = ceil(self._count / frames) * frames  # whole sequences: their last frames may cost more than the first
+        self._repeat(number, count)
+        return count * self._batch
 
     def layer_ms(self) -> dict[str, float]:
         """Return layer → milliseconds of one inference since the warm-up; empty without ``aliases``."""
@@ -215,38 +222,42 @@ class _Runner:
         return {name: times[ran[name].name] for name in self._aliases if name in ran and ran[name].name in times}
 
     def _repeat(self, number: int, count: int) -> None:
-        self._run(self._tensors[number % len(self._tensors)], count)
+        self._run(self._feeds[number % len(self._feeds)], count)
         self._runs += count
 
     def _averages(self) -> Averages:
         return self._runs, {} if self._aliases is None else averages(self._compiled.create_infer_request())
 
 
-def _one_by_one(compiled: ov.CompiledModel) -> Callable[[Mapping[int, ov.Tensor], int], None]:
+def _one_by_one(compiled: ov.CompiledModel) -> Callable[[Sequence[Tensors], int], None]:
     request = compiled.create_infer_request()
     stateful = bool(request.query_state())
 
-    def run(tensors: Mapping[int, ov.Tensor], count: int) -> None:
-        for index, tensor in tensors.items():
-            request.set_input_tensor(index, tensor)
-        for _ in range(count):
-            if stateful:
+    def run(frames: Sequence[Tensors], count: int) -> None:
+        for number in range(count):
+            frame = number % len(frames)
+            for index, tensor in frames[frame].items() if number == 0 or len(frames) > 1 else ():
+                request.set_input_tensor(index, tensor)
+            if stateful and frame == 0:
                 request.reset_state()
             request.infer(None, share_inputs=True, share_outputs=True)  # no copies: they are not the model's time
 
     return run
 
 
-def _parallel(compiled: ov.CompiledModel, streams: int) -> Callable[[Mapping[int, ov.Tensor], int], None]:
+def _parallel(compiled: ov.CompiledModel, streams: int) -> Callable[[Sequence[Tensors], int], None]:
     queue = ov.AsyncInferQueue(compiled, streams)
     stateful = bool(queue[0].query_state())
 
-    def run(tensors: Mapping[int, ov.Tensor], count: int) -> None:
+    def run(frames: Sequence[Tensors], count: int) -> None:
+        reached = [0] * streams  # each request runs a sequence of its own, in order
         for _ in range(count):
-            idle = queue[queue.get_idle_request_id()]
-            if stateful:
+            free = queue.get_idle_request_id()
+            idle, frame = queue[free], reached[free] % len(frames)
+            reached[free] += 1
+            if stateful and frame == 0:
                 idle.reset_state()
-            for index, tensor in tensors.items():
+            for index, tensor in frames[frame].items():
                 idle.set_input_tensor(index, tensor)
             queue.start_async(None, share_inputs=True)
         queue.wait_all()

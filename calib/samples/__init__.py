@@ -33,42 +33,51 @@ FORMATS: dict[str, Format] = {
     "npz": Format(
         "calib.samples.npz:open_npz",
         (".npz",),
-        "arrays named like the inputs, samples first; targets in 'labels', or in ?labels=KEY",
-        ("labels",),
+        "arrays named like the inputs, samples first; targets in 'labels', or in ?labels=KEY. For a model that keeps "
+        "state, ?sequence=row makes each row a sequence (axes: sequence, frame, then those of the input), "
+        "?sequence=file all rows one, and ?sequence=KEY those with equal values in that array; a target of a row that "
+        "is a sequence may be an array with one for each frame",
+        ("labels", "sequence"),
     ),
     "npy": Format(
         "calib.samples.npz:open_npy",
         (".npy",),
-        "one array for a model with one input, samples first; targets in ?labels=FILE.npy",
-        ("labels",),
+        "one array for a model with one input, samples first; targets in ?labels=FILE.npy; sequences as in npz, the "
+        "array with the sequence of each row in ?sequence=FILE.npy",
+        ("labels", "sequence"),
     ),
     "images": Format(
         "calib.samples.images:open_images",
         (),
         "a folder of images, or of one folder a class (numbered in sorted order, by their number where all names are "
-        "numbers, or by the lines of ?classes=FILE); ?links=follow admits links that leave the folder",
-        ("classes", "links"),
+        "numbers, or by the lines of ?classes=FILE); ?links=follow admits links that leave the folder. For a model "
+        "that keeps state, ?sequence=folder makes each folder a sequence, with its images in the order of their names",
+        ("classes", "links", "sequence"),
         images=True,
     ),
     "csv": Format(
         "calib.samples.lists:open_csv",
         (".csv",),
         "lines of path,label (a header line is optional); paths are images, .npy or .npz files inside the list's "
-        "folder, or inside ?root=FOLDER; labels are numbers, text, or lines of ?classes=FILE",
-        ("root", "classes"),
+        "folder, or inside ?root=FOLDER; labels are numbers, text, or lines of ?classes=FILE. For a model that keeps "
+        "state, ?sequence=file makes each .npy or .npz file a sequence (frames first), ?sequence=folder the lines "
+        "with files of one folder",
+        ("root", "classes", "sequence"),
         images=True,
     ),
     "jsonl": Format(
         "calib.samples.lists:open_jsonl",
         (".jsonl", ".ndjson"),
-        'lines of {"path": …, "label": …} with any JSON as label; paths as in csv',
-        ("root", "classes"),
+        'lines of {"path": …, "label": …} with any JSON as label; paths and sequences as in csv',
+        ("root", "classes", "sequence"),
         images=True,
     ),
     "python": Format(
         "calib.samples.open:open_python",
         (),
-        "python:module:function, where function() returns a list of samples or an object that can be iterated again",
+        "python:module:function, where function() returns a list of samples or an object that can be iterated again; a "
+        "sample of a model that keeps state is calib.Sequence([feed, feed, …]), with a target that is compared with "
+        "the outputs after the last frame, or with targets=[…], one for each frame",
     ),
 }
 

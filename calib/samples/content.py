@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import CalibError, DataError
-from calib.samples.feed import arrays_of, normalize_feed, split_item, split_target
-from calib.samples.sample import InputSpec, Sample
+from calib.samples.feed import Splits, arrays_of, as_batch, normalize_feed, split_item, split_target
+from calib.samples.sample import FrameTargets, InputSpec, Sample
+from calib.samples.sample import Sequence as FrameSequence
 
 # Where an iterable has no random access, samples that arrive before their turn wait; beyond this another pass is made.
 _WAITING_BYTES = 1 << 30
@@ -46,6 +47,7 @@ class ContentDataset:
         *,
         at: Callable[[int], Any] | None = None,
         item_word: str = "item",
+        splits: Splits = as_batch,
     ):
         """Describe the data; nothing is read yet.
 
@@ -55,6 +57,7 @@ class ContentDataset:
             inputs: Inputs of the model.
             at: Function that returns an item by its number; None if items can only be iterated.
             item_word: Word for an item in messages, such as "row".
+            splits: Function that tells a batch from a sample, see ``normalize_feed``.
         """
         self._source = source
         self._items = items
@@ -62,6 +65,7 @@ class ContentDataset:
         self._at = at
         self._word = item_word
         self.class_folders: Mapping[str, int] = {}
+        self._splits = splits
 
     @property
     def source(self) -> str:
@@ -128,7 +132,11 @@ class ContentDataset:
         else:
             feed, target = split_item(item, self._inputs)
             where = self._name(number)
-        feeds = normalize_feed(feed, self._inputs, where)
+        if isinstance(feed, FrameSequence):
+            return [_sequence(feed, target, self._inputs, where)]
+        # a list of dicts (the boxes of each image) has one for each of several samples: a row's own is no dict
+        listed = isinstance(target, list | tuple) and all(isinstance(one, Mapping) for one in target)
+        feeds = normalize_feed(feed, self._inputs, where, as_batch if listed and target else self._splits)
         targets = split_target(target, len(feeds), where)
         return [Sample(f, t, where=where) for f, t in zip(feeds, targets, strict=True)]
 
@@ -189,6 +197,13 @@ class ContentDataset:
         )
 
 
+def _sequence(given: FrameSequence, target: Any, inputs: Sequence[InputSpec], where: str) -> Sample:
+    from calib.samples.sequence import frames_of, targets_of  # here: few models keep state
+
+    frames = frames_of(given, inputs, where)
+    return Sample(frames, targets_of(given, target, frames, where), where=where)
+
+
 # blake2b over a whole 224x224 image costs 1.3 ms, as much as a small network; a sum of products over blocks costs a
 # tenth of that, and blake2b then runs over the sums. Not for secrets: should two samples ever collide, they are told
 # apart like repeated ones. The keys come from a hash because numpy's random streams may change between versions.
@@ -223,6 +238,8 @@ def target_id(target: Any) -> str:
         return ""
     if isinstance(target, np.ndarray) and target.dtype.kind not in "O":
         return content_id((target,))[:16]
+    if isinstance(target, FrameTargets):
+        return hashlib.blake2b(" ".join(map(target_id, target)).encode(), digest_size=8).hexdigest()
     return hashlib.blake2b(repr(target).encode(), digest_size=8).hexdigest()
 
 

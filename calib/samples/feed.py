@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import DataError
-from calib.samples.sample import InputSpec, Sample
+from calib.samples.sample import Arrays, Frames, InputSpec, Sample
+from calib.samples.sample import Sequence as FrameSequence
 
-Arrays = tuple[NDArray[Any], ...]
+Splits = Callable[[Arrays, Sequence[Arrays] | None], bool]
+"""Function of a feed whose first axis is dynamic, and of the same feed as rows of 1 (None if it can't be taken apart):
+whether the rows are samples of their own."""
+
+
+def as_batch(_whole: Arrays, _rows: Sequence[Arrays] | None) -> bool:
+    """Return True: the rows of every feed are samples of their own."""
+    return True
+
+
+def as_one(_whole: Arrays, _rows: Sequence[Arrays] | None) -> bool:
+    """Return False: every feed is one sample, whatever its number of rows."""
+    return False
+
+
+def feed_of(sample: Sample) -> Arrays | Frames:
+    """Return the feed of a sample that a dataset gave: a tuple in input order, or the frames of a sequence."""
+    assert isinstance(sample.feed, tuple)  # normalize_feed made it
+    return sample.feed
 
 
 def arrays_of(sample: Sample) -> Arrays:
-    """Return the feed of a sample that a dataset gave, which is a tuple in input order."""
-    assert isinstance(sample.feed, tuple)  # normalize_feed made it
-    return sample.feed
+    """Return all arrays of a sample that a dataset gave: in input order, and of a sequence frame after frame."""
+    feed = feed_of(sample)
+    return tuple(array for frame in feed for array in frame) if isinstance(feed, Frames) else feed
+
+
+def frames_in(feed: Sequence[Any]) -> int:
+    """Return the number of inferences that a feed takes."""
+    return len(feed) if isinstance(feed, Frames) else 1
 
 
 def split_item(item: Any, inputs: Sequence[InputSpec]) -> tuple[Any, Any]:
@@ -25,11 +49,13 @@ def split_item(item: Any, inputs: Sequence[InputSpec]) -> tuple[Any, Any]:
 
     With one input a pair is (feed, target). With several a tuple is a feed in input order, and a labelled sample is a
     pair whose first element is itself a tuple, a list or a dict. Lists count as tuples (torch's loaders give lists),
-    except a list of plain numbers, which is an array.
+    except a list of plain numbers, which is an array. A pair that starts with a sequence is labelled, too.
     """
     if not isinstance(item, tuple | list) or len(item) != 2:
         return item, None
     first: Any = item[0]
+    if isinstance(first, FrameSequence):
+        return first, item[1]
     nested = isinstance(first, tuple | Mapping) or (isinstance(first, list) and isinstance(item, tuple))
     if len(inputs) == 1:
         labelled = nested or (
@@ -40,16 +66,18 @@ def split_item(item: Any, inputs: Sequence[InputSpec]) -> tuple[Any, Any]:
     return (first, item[1]) if labelled else (item, None)
 
 
-def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str) -> list[Arrays]:
+def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str, splits: Splits = as_batch) -> list[Arrays]:
     """Return the samples in a feed: each a tuple in input order, with the model's dtypes, ranks and batch axis.
 
     A missing batch axis of 1 is added. If the model's first axis is 1 or dynamic, a feed of N stacked samples becomes N
-    samples. With a fixed batch above 1, a feed must have that batch and is one sample.
+    samples, unless ``splits`` says of a dynamic axis that it is none of samples. With a fixed batch above 1, a feed
+    must have that batch and is one sample.
 
     Args:
         feed: Array (for one input), tuple in input order, or dict by input name.
         inputs: Inputs of the model.
         where: Name of the feed in messages, such as "row 12 of data.npz".
+        splits: Function that tells a batch from a sample with several rows.
 
     Raises:
         DataError: A name, number, rank, shape or dtype does not fit, or a value is not finite.
@@ -62,8 +90,25 @@ def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str) -> list[A
     for array, spec in zip(arrays, inputs, strict=True):
         stacks.append(_by_sample(array, spec, where))
     count = max((len(stack) for stack in stacks), default=0)
-    stacks = [_stretch(stack, count, spec, where) for stack, spec in zip(stacks, inputs, strict=True)]
-    return [tuple(np.asarray(stack[i], order="C") for stack in stacks) for i in range(count)]
+    whole = _whole(arrays, inputs) if count > 1 else None
+    try:
+        stacks = [_stretch(stack, count, spec, where) for stack, spec in zip(stacks, inputs, strict=True)]
+    except DataError:
+        if whole is None or splits(whole, None):
+            raise
+        return [whole]
+    made = [tuple(np.asarray(stack[i], order="C") for stack in stacks) for i in range(count)]
+    return [whole] if whole is not None and not splits(whole, made) else made
+
+
+def _whole(arrays: Sequence[NDArray[Any]], inputs: Sequence[InputSpec]) -> Arrays | None:
+    """Return the arrays as one feed where the model can take them so; None if no first axis is dynamic."""
+    pairs = list(zip(arrays, inputs, strict=True))
+    if not any(spec.shape and spec.shape[0] is None for spec in inputs):
+        return None
+    if not all(_fits(array.shape, spec.shape) for array, spec in pairs):
+        return None  # a new axis in front of the model's own, or one left out
+    return tuple(np.asarray(array, order="C") for array in arrays)
 
 
 def split_target(target: Any, count: int, where: str) -> list[Any]:

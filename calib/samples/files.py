@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from calib.errors import DataError
+from calib.errors import DataError, UsageError
 from calib.samples.array_file import open_npy_file, open_npz_members
 from calib.samples.content import choose_ids
-from calib.samples.feed import normalize_feed
+from calib.samples.feed import Arrays, Splits, as_batch, normalize_feed
 from calib.samples.preprocess import Preprocess
-from calib.samples.sample import InputSpec, Sample
+from calib.samples.sample import Frames, FrameTargets, InputSpec, Sample
+from calib.samples.sample import Sequence as FrameSequence
 from calib.samples.source import Source
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
@@ -26,19 +27,23 @@ _DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a dataset, not yet read.
+    """One file of a dataset, or the files of one sequence, not yet read.
 
     Attributes:
         id: Path relative to the dataset, with "/".
-        path: Path of the file.
+        path: Path of the file; of several, that of their folder.
         target: Target from the list or the class folder.
         where: Name of the sample in messages.
+        frames: Files of a sequence, in order; empty for a sample of one file.
+        stacked: Whether the file holds the frames of a sequence, along its first axis.
     """
 
     id: str
     path: Path
     target: Any
     where: str
+    frames: tuple[FileEntry, ...] = ()
+    stacked: bool = False
 
 
 class FileDataset:
@@ -51,8 +56,10 @@ class FileDataset:
         read: Callable[[FileEntry], Any],
         inputs: Sequence[InputSpec],
         class_folders: Mapping[str, int] | None = None,
+        splits: Splits = as_batch,
     ):
         self._source = source
+        self._splits = splits
         self._entries = {entry.id: entry for entry in entries}
         self._read = read
         self._inputs = tuple(inputs)
@@ -83,12 +90,25 @@ class FileDataset:
             entry = self._entries.get(one)
             if entry is None:
                 raise DataError(f"{self._source}: no sample with the id {one!r} ({len(self._entries)} samples)")
-            feeds = normalize_feed(self._read(entry), self._inputs, entry.where)
-            if len(feeds) != 1:
-                raise DataError(
-                    f"{entry.where}: holds {len(feeds)} samples; each file of a list has to hold one sample"
-                )
-            yield Sample(feeds[0], entry.target, entry.id, entry.where)
+            yield Sample(self._feed(entry), entry.target, entry.id, entry.where)
+
+    def _feed(self, entry: FileEntry) -> Arrays | Frames:
+        if entry.frames:
+            return Frames(self._single(frame) for frame in entry.frames)
+        if entry.stacked:
+            from calib.samples.sequence import frames_of  # here: few models keep state
+
+            return frames_of(FrameSequence(self._read(entry)), self._inputs, entry.where)
+        return self._single(entry)
+
+    def _single(self, entry: FileEntry) -> Arrays:
+        feeds = normalize_feed(self._read(entry), self._inputs, entry.where, self._splits)
+        if len(feeds) != 1:
+            raise DataError(
+                f"{entry.where}: holds {len(feeds)} samples; each file of a list has to hold one sample. Frames of a "
+                "sequence, for a model that keeps state: ?sequence=file"
+            )
+        return feeds[0]
 
 
 class FeedReader:
@@ -142,6 +162,34 @@ class FeedReader:
                     return self.preprocess.apply(image)
             except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
                 raise DataError(f"a decompression bomb, refused ({error})") from error
+
+
+def in_sequences(source: Source, entries: Sequence[FileEntry]) -> list[FileEntry]:
+    """Return the entries as ``?sequence=`` asks: as they are, each file a sequence, or the files of a folder one.
+
+    Files of a folder stay in the order of the entries; their targets become those of the frames.
+
+    Raises:
+        UsageError: The option has another value.
+    """
+    how = source.options.get("sequence")
+    if how is None:
+        return list(entries)
+    if how == "file" and source.format != "images":
+        return [replace(entry, stacked=True) for entry in entries]
+    if how != "folder":
+        allowed = "?sequence=folder" if source.format == "images" else "?sequence=file or ?sequence=folder"
+        raise UsageError(f"{source.text}: ?sequence={how} is not known here; give {allowed}")
+    folders: dict[str, list[FileEntry]] = {}
+    for entry in entries:
+        folders.setdefault(PurePosixPath(entry.id).parent.as_posix(), []).append(entry)
+    return [_folder(source, name, files) for name, files in folders.items()]
+
+
+def _folder(source: Source, name: str, files: Sequence[FileEntry]) -> FileEntry:
+    targets = FrameTargets(entry.target for entry in files)
+    target = None if all(one is None for one in targets) else targets
+    return FileEntry(name, files[0].path.parent, target, f"folder {name} of {source.text}", tuple(files))
 
 
 def confined(path: Path, root: Path, where: str, way_out: str) -> Path:

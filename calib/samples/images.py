@@ -5,10 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from calib.errors import DataError, UsageError
-from calib.samples.files import IMAGE_SUFFIXES, FeedReader, FileDataset, FileEntry, confined, read_classes
+from calib.samples.files import (
+    IMAGE_SUFFIXES,
+    FeedReader,
+    FileDataset,
+    FileEntry,
+    confined,
+    in_sequences,
+    read_classes,
+)
 from calib.samples.sample import Dataset
 from calib.samples.source import Source
 
@@ -18,6 +27,7 @@ _log = logging.getLogger(__name__)
 def open_images(source: Source) -> Dataset:
     """Return the images of a folder; with class folders the target is the class index.
 
+    With ``?sequence=folder`` a folder of images is one sample: a sequence of frames, for a model that keeps state.
     Files of other kinds are skipped and counted, and hidden ones are ignored. Links to folders, and to files outside
     the folder, are refused unless ``?links=follow`` is given.
 
@@ -30,6 +40,8 @@ def open_images(source: Source) -> Dataset:
     reader = FeedReader(source)
     _ = reader.preprocess  # a model that takes no image is told of now
     files = _images(source, folder)
+    if "sequence" in source.options:
+        return FileDataset(source.text, _sequences(source, folder, files), reader, source.inputs)
     inside = [path for path in files if path.parent != folder]
     if inside and len(inside) != len(files):
         lone = next(path for path in files if path.parent == folder)
@@ -43,6 +55,16 @@ def open_images(source: Source) -> Dataset:
     ]
     guessed = {} if "classes" in source.options else classes
     return FileDataset(source.text, entries, reader, source.inputs, class_folders=guessed)
+
+
+def _sequences(source: Source, folder: Path, files: list[Path]) -> list[FileEntry]:
+    """Return one entry for each folder of images; the class of a sequence is the folder around its own, if any."""
+    names = sorted((path.relative_to(folder).as_posix(), path) for path in files)
+    plain = [FileEntry(name, path, None, f"{name} of {source.text}") for name, path in names]
+    entries = in_sequences(source, plain)
+    around = {entry.id: entry.id.split("/")[0] for entry in entries if "/" in entry.id}
+    classes = _classes(source, sorted(set(around.values())))
+    return [replace(entry, target=classes[around[entry.id]]) if entry.id in around else entry for entry in entries]
 
 
 def _images(source: Source, folder: Path) -> list[Path]:

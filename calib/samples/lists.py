@@ -12,7 +12,7 @@ from typing import Any
 
 from calib.errors import DataError
 from calib.samples.content import number_duplicates, target_id
-from calib.samples.files import FeedReader, FileDataset, FileEntry, confined, read_classes
+from calib.samples.files import FeedReader, FileDataset, FileEntry, confined, in_sequences, read_classes
 from calib.samples.sample import Dataset
 from calib.samples.source import Source
 
@@ -56,7 +56,8 @@ def _open(source: Source, parse: Callable[[Iterable[str], str], Iterator[Row]]) 
         raise DataError(f"{source.text}: not a text file in UTF-8 ({error})") from error
     if not rows:
         raise DataError(f"{source.text}: the list is empty")
-    return FileDataset(source.text, _entries(source, path.parent, rows), FeedReader(source), source.inputs)
+    entries = in_sequences(source, _entries(source, path.parent, rows))
+    return FileDataset(source.text, entries, FeedReader(source), source.inputs, splits=source.splits)
 
 
 def _entries(source: Source, folder: Path, rows: list[Row]) -> list[FileEntry]:

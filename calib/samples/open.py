@@ -12,9 +12,10 @@ from calib.errors import DataError, UsageError
 from calib.python_object import load_object, refusal
 from calib.samples import FORMATS, data_formats
 from calib.samples.content import ContentDataset
-from calib.samples.feed import arrays_of
+from calib.samples.feed import Splits, arrays_of, as_batch
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, InputSpec, Sample
+from calib.samples.sample import Sequence as FrameSequence
 from calib.samples.source import Source, parse_source
 
 __all__ = ["InMemory", "InputSpec", "Preprocess", "data_formats", "open_dataset"]
@@ -28,26 +29,30 @@ def open_dataset(
     inputs: Sequence[InputSpec],
     allow_python: bool = True,
     preprocess: Preprocess | None = None,
+    splits: Splits = as_batch,
 ) -> Dataset:
     """Return the dataset given by a DATA argument or a Python object.
 
-    The feeds of its samples are tuples of arrays in input order, with the model's own dtypes and batch axis.
+    The feeds of its samples are tuples of arrays in input order, with the model's own dtypes and batch axis; those of
+    sequences are Frames of such tuples.
 
     Args:
         data: Samples as ``[format:]PATH[?key=value&…]``, a path, or an iterable that can be read more than once. A
-            sample is an array, a tuple in input order or a dict by input name; with one input a pair is (feed, target),
-            with several it is ((…), target). Paths and ``python:`` modules are relative to the working folder.
+            sample is an array, a tuple in input order or a dict by input name, or a Sequence of these for a model that
+            keeps state; with one input a pair is (feed, target), with several it is ((…), target). Paths and
+            ``python:`` modules are relative to the working folder.
         inputs: Inputs of the model.
         allow_python: Whether a ``python:`` source may run.
         preprocess: Preprocessing of images; what it does not set follows from the model's input.
+        splits: Function that tells a batch from a sample, see ``calib.samples.feed.normalize_feed``.
 
     Raises:
         DataError: There is no such data, or it is not a set of samples. Samples are read, and may raise, later.
         UsageError: The format or an option is unknown, or the source would run code and may not.
     """
     if not isinstance(data, str | os.PathLike):
-        return open_iterable(data, inputs)
-    source = parse_source(os.fspath(data), inputs, preprocess=preprocess)
+        return open_iterable(data, inputs, splits=splits)
+    source = parse_source(os.fspath(data), inputs, preprocess=preprocess, splits=splits)
     if source.format == "python" and not allow_python:
         raise UsageError(refusal(source.text))
     module, _, function = FORMATS[source.format].opener.partition(":")
@@ -59,13 +64,17 @@ def may_hold_images(data: Any, inputs: Sequence[InputSpec]) -> bool:
     return isinstance(data, str | os.PathLike) and FORMATS[parse_source(os.fspath(data), inputs).format].images
 
 
-def open_iterable(data: Iterable[Any], inputs: Sequence[InputSpec], source: str = "") -> Dataset:
+def open_iterable(
+    data: Iterable[Any], inputs: Sequence[InputSpec], source: str = "", splits: Splits = as_batch
+) -> Dataset:
     """Return the samples of a list, an array (samples first) or an object that can be iterated more than once.
 
     Raises:
         DataError: It is a single sample, can't be iterated, or can be iterated only once.
     """
     source = source or f"the {type(data).__name__} given"
+    if isinstance(data, FrameSequence):
+        raise DataError(f"{source}: a Sequence is one sample. Pass a list of sequences, [Sequence(…), …]")
     if isinstance(data, Mapping):
         raise DataError(f"{source}: a dict by input name is one sample. Pass a list of such dicts")
     if isinstance(data, Iterator):
@@ -80,8 +89,9 @@ def open_iterable(data: Iterable[Any], inputs: Sequence[InputSpec], source: str 
     if getattr(data, "ndim", None) == 0:
         raise DataError(f"{source}: an array needs its samples along the first axis, and this one has no axis")
     if isinstance(data, Sequence | _Indexed) or hasattr(data, "__array__"):
-        return ContentDataset(source, data, inputs, at=data.__getitem__)  # pyright: ignore[reportAttributeAccessIssue]
-    return ContentDataset(source, data, inputs)
+        indexed: Any = data  # the types do not say that each of these kinds has items
+        return ContentDataset(source, data, inputs, at=indexed.__getitem__, splits=splits)
+    return ContentDataset(source, data, inputs, splits=splits)
 
 
 def open_python(source: Source) -> Dataset:
@@ -98,7 +108,7 @@ def open_python(source: Source) -> Dataset:
         data: Any = function()
     except Exception as error:
         raise DataError(f"{source.text}: {source.place}() raised {type(error).__name__}: {error}") from error
-    return open_iterable(data, source.inputs, source.text)
+    return open_iterable(data, source.inputs, source.text, source.splits)
 
 
 class _Indexed:

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence as AnySequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Feed = NDArray[Any] | tuple[NDArray[Any], ...] | Mapping[str, NDArray[Any]]
+Arrays = tuple[NDArray[Any], ...]
+Feed = NDArray[Any] | Arrays | Mapping[str, NDArray[Any]]
+
+
+class Frames(tuple[Arrays, ...]):
+    """The feeds of a sequence, each a tuple in input order: the model keeps its state from one to the next."""
+
+    __slots__ = ()
+
+
+class FrameTargets(tuple[Any, ...]):
+    """One target for each frame of a sequence, where a target of another type belongs to the whole sequence."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """A sample of a model that keeps state: frames that run in order, with the state reset before the first only.
+
+    A target of the whole sequence is given like that of any sample, ``(Sequence(frames), target)``, and compared with
+    the outputs after the last frame; with ``targets`` each frame is measured.
+
+    Attributes:
+        frames: Feeds of the frames in order, as a list; or one feed (array, dict by input name) whose arrays have the
+            frames along a new first axis.
+        targets: One target for each frame; None if there are none.
+    """
+
+    frames: Iterable[Feed] | Feed
+    targets: AnySequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.frames, Iterator):  # it can be read once, and samples are read more often
+            object.__setattr__(self, "frames", list(self.frames))
 
 
 @dataclass(frozen=True)
@@ -17,14 +52,14 @@ class Sample:
     """One item of a dataset.
 
     Attributes:
-        feed: Array (for one input), tuple in input order, or dict by input name.
+        feed: Array (for one input), tuple in input order, dict by input name, or a sequence of such feeds.
         target: Value that the metric compares with (label, mask, text, boxes…); None if there is none.
         id: Stable identity: the path relative to the dataset, or a hash of the contents for arrays. It does not depend
             on the order of a listing.
         where: Name in messages, such as "row 12 of data.npz" or "cats/3.png".
     """
 
-    feed: Feed
+    feed: Feed | Sequence | Frames
     target: Any = None
     id: str = ""
     where: str = ""
@@ -70,10 +105,10 @@ class Dataset(Protocol):
 
     def __iter__(self) -> Iterator[Sample]: ...
 
-    def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
+    def choose(self, count: int | None, salt: str = "") -> AnySequence[str]:
         """Return the sorted ids of ``count`` samples, or all for None, with the smallest ``hash(salt + id)``."""
         ...
 
-    def load(self, ids: Sequence[str]) -> Iterator[Sample]:
+    def load(self, ids: AnySequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order."""
         ...

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from calib.errors import DataError, UsageError
 from calib.samples import FORMATS
+from calib.samples.feed import Splits, as_batch
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import InputSpec
 
@@ -25,6 +26,7 @@ class Source:
         inputs: Inputs of the model.
         base: Folder that relative paths start from.
         preprocess: Preprocessing of images; None to derive it all from the model's input.
+        splits: Function that tells a batch from a sample, see ``calib.samples.feed.normalize_feed``.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Source:
     inputs: Sequence[InputSpec]
     base: Path
     preprocess: Preprocess | None = None
+    splits: Splits = as_batch
 
     @property
     def path(self) -> Path:
@@ -57,7 +60,11 @@ class Source:
 
 
 def parse_source(
-    text: str, inputs: Sequence[InputSpec], base: Path | None = None, preprocess: Preprocess | None = None
+    text: str,
+    inputs: Sequence[InputSpec],
+    base: Path | None = None,
+    preprocess: Preprocess | None = None,
+    splits: Splits = as_batch,
 ) -> Source:
     """Parse a DATA argument.
 
@@ -80,7 +87,7 @@ def parse_source(
     if unknown := sorted(set(options) - set(known)):
         allowed = ", ".join(f"?{key}=" for key in known) or "none"
         raise UsageError(f"{text}: the format {name} has no option {unknown[0]!r}; its options: {allowed}")
-    return Source(text, name, place, options, tuple(inputs), base, preprocess)
+    return Source(text, name, place, options, tuple(inputs), base, preprocess, splits)
 
 
 def absolute(text: str, folder: Path) -> str:

@@ -47,6 +47,7 @@ SURFACE = [
     "Result",
     "Sample",
     "Scheme",
+    "Sequence",
     "Settings",
     "StatisticsError",
     "TensorId",

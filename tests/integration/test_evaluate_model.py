@@ -54,6 +54,6 @@ def test_a_model_agrees_with_itself():
 
 def test_users_predict_gives_what_numpy_gives():
     model = classifier(1)
-    predict = accept_any_feed(Session(model), input_specs(model))
+    predict = accept_any_feed(Session(model).each, input_specs(model))
     for feed in (DATA, (DATA,), {"x": DATA}):
         np.testing.assert_allclose(predict(feed)[0], DATA @ WEIGHTS, rtol=1e-5, atol=1e-5)

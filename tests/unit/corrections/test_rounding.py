@@ -19,6 +19,7 @@ from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
 from calib.runtime.executed import executed_layers
 from calib.runtime.session import F32, Session, ov
+from calib.samples.sample import Frames
 from calib.values.plan import Port, Range
 
 op = ov.opset13
@@ -367,3 +368,39 @@ def test_blas_threads_come_back_as_they_were():
     with one_blas_thread():
         assert all(get() == 1 for _, get in _libraries())
     assert [get() for _, get in _libraries()] == threads
+
+
+def of_frames(*frames):
+    return Frames((one,) for one in frames)
+
+
+def test_samples_and_frames_of_sequences_give_rows_alike():
+    """Without state a sequence is its frames: the sums over both are the same to the last bit."""
+    samples = [values(1, 20, 32) for _ in range(6)]
+    candidate = candidate_of(matmul_b)
+    alone, _ = round_all(candidate, [(one,) for one in samples])
+    as_one, _ = round_all(candidate, [of_frames(*samples)])
+    assert alone.edits.rounded and alone.edits.rounded.keys() == as_one.edits.rounded.keys()
+    for port, (q, scale) in alone.edits.rounded.items():
+        assert np.array_equal(q, as_one.edits.rounded[port][0]) and np.array_equal(scale, as_one.edits.rounded[port][1])
+
+
+def test_sequences_choose_and_accept_as_a_whole():
+    """Frames of one sequence resemble each other: those of the even ones choose, those of the odd ones accept."""
+    first, second = ([values(1, 20, 32) for _ in range(3)] for _ in range(2))
+    candidate = candidate_of(matmul_b)
+    found, _ = round_all(candidate, [of_frames(*first), of_frames(*second)])
+    in_turn, _ = round_all(candidate, [(one,) for pair in zip(first, second, strict=True) for one in pair])
+    assert found.edits.rounded
+    for port, (q, scale) in found.edits.rounded.items():
+        assert np.array_equal(q, in_turn.edits.rounded[port][0])
+        assert np.array_equal(scale, in_turn.edits.rounded[port][1])
+    assert wiring._whose([of_frames(*first), of_frames(*second)]) == [0, 0, 0, 1, 1, 1]
+
+
+def test_long_sequences_give_some_of_their_frames(monkeypatch):
+    monkeypatch.setattr(wiring, "FRAMES", 4)
+    frame = values(1, 2)
+    assert wiring._whose([of_frames(*[frame] * 10)]) == [0, None, None, 1, None, None, 2, None, None, 3]
+    assert wiring._whose([of_frames(*[frame] * 5), of_frames(frame)]) == [0, None, 0, None, 0, 1]
+    assert wiring._whose([(frame,), (frame,), (frame,)]) == [0, 1, 2]

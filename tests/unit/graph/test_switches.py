@@ -23,6 +23,7 @@ from calib.graph.view import GraphView
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.session import SIMULATED, Session, compile_model, ov
+from calib.samples.sample import Frames
 from calib.statistics.collect import collect
 from calib.values.plan import FULL_RANGE, HALF_RANGE
 
@@ -169,6 +170,36 @@ def test_damages_do_not_depend_on_streams():
     units = candidate.plan.units()
     one = sensitivities_of(candidate, units, samples, streams=1)
     assert one == sensitivities_of(candidate, units, samples, streams=2)
+
+
+def accumulating() -> ov.Model:
+    """A sum over frames in front of two MatMuls."""
+    x = named(op.parameter([1, 6, 16], np.float32, name="x"), "x")
+    total = op.add(op.read_value(op.constant(np.zeros((1, 6, 16), np.float32)), "sum", np.float32, [1, 6, 16]), x)
+    weights = [RNG.normal(size=(16, 16)).astype(np.float32) / 4 for _ in range(2)]
+    hidden = op.relu(named(op.matmul(total, weights[0], False, False), "first"))
+    last = named(op.matmul(hidden, weights[1], False, False), "second")
+    return model_of([last], x, sinks=[op.assign(total, "sum")])
+
+
+def test_damages_of_a_model_with_state_are_those_of_its_sequences(monkeypatch):
+    rng = np.random.default_rng(5)
+    sequences = [Frames((rng.normal(size=(1, 6, 16)).astype(np.float32),) for _ in range(n)) for n in (5, 1, 9)]
+    candidate = candidate_of(accumulating(), sequences)
+    units = candidate.plan.units()
+    found = sensitivities_of(candidate, units, sequences, streams=1)
+    assert found == sensitivities_of(candidate, units, sequences, streams=2)
+    for unit in units:
+        layers = frozenset(layer.name for layer in candidate.plan.layers) - unit
+        alone = Candidate(candidate.model, candidate.view, candidate.plan.without(layers), Edits())
+        plain, rough = Session(candidate.model), Session(alone.quantized(), SIMULATED)
+        pairs = [
+            (a.astype(np.float64), b) for (a,), (b,) in zip(plain.each(sequences), rough.each(sequences), strict=True)
+        ]
+        expected = sum(((a - b) ** 2).sum() for a, b in pairs) / sum((a**2).sum() for a, _ in pairs)
+        assert found[unit] == pytest.approx(expected, rel=1e-3)
+    monkeypatch.setattr("calib.corrections.sensitivity.FRAMES", 6)  # the first sequence and one frame more
+    assert sensitivities_of(candidate, units, sequences) == sensitivities_of(candidate, units, sequences[:2])
 
 
 def test_groups_for_a_memory_limit_give_the_same_damages():

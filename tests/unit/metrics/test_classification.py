@@ -101,3 +101,13 @@ def test_margin_is_how_far_the_verdict_is_from_another():
     tokens = [np.array([sure * 2, sure + torn], np.float32)[i][None] for i in range(2)]
     assert TopK(1).margin([tokens[0]], [1, 1]) > TopK(1).margin([tokens[1]], [1, 1]) > 0
     assert TopK(1).margin(scores(1.0, 1.0), 0) == 0.0
+
+
+def test_rows_of_a_sample_are_positions_with_a_target_each():
+    """The outputs of a set of points, [N, C], whose first axis is no batch."""
+    rows, targets = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 3]], np.array([0, 1, 0, -1, 3])
+    for scores in (rows, rows[:, None], rows[None]):
+        assert TopK(1).measure([scores], targets) == 0.75
+        assert F1().measure([scores], targets) == [[0, 0, 4], [1, 1, 4], [0, 2, 4], [3, 3, 4]]
+    with pytest.raises(MetricError, match="1 targets for 5 positions"):
+        TopK(1).measure([rows], 2)

@@ -57,22 +57,27 @@ def test_references_are_found_by_id():
     assert evaluate(SAMPLES, resolve_metric("agreement"), references) == [1.0] * 8
 
 
+def each(predict):
+    """Return a function of several samples' arrays from one of a sample's."""
+    return lambda samples: map(predict, samples)
+
+
 X = InputSpec("x", ("x",), (1, 2), np.dtype(np.float32))
 
 
 @pytest.mark.parametrize("feed", [np.ones(2), np.ones((1, 2)), (np.ones(2),), {"x": np.ones(2)}])
 def test_predict_takes_whatever_a_sample_is(feed):
     seen = []
-    (output,) = accept_any_feed(lambda arrays: [seen.append(arrays) or arrays[0] * 2], [X])(feed)
+    (output,) = accept_any_feed(each(lambda arrays: [seen.append(arrays) or arrays[0] * 2]), [X])(feed)
     assert seen[0][0].dtype == np.float32 and output.tolist() == [[2, 2]]
 
 
 def test_predict_unstacks_and_stacks_again():
     data = np.arange(6, dtype=np.float32).reshape(3, 2)
-    outputs = accept_any_feed(lambda arrays: [arrays[0], arrays[0].sum()], [X])(data)
+    outputs = accept_any_feed(each(lambda arrays: [arrays[0], arrays[0].sum()]), [X])(data)
     assert outputs[0].tolist() == data.tolist() and outputs[1].tolist() == [1, 5, 9]
     with pytest.raises(MetricError, match="one sample at a time"):
-        accept_any_feed(lambda arrays: [np.ones((1, int(arrays[0][0, 0]) + 1))], [X])(data)
+        accept_any_feed(each(lambda arrays: [np.ones((1, int(arrays[0][0, 0]) + 1))]), [X])(data)
 
 
 def test_a_sample_that_the_model_can_not_run_is_refused():

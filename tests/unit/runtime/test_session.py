@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from calib.runtime.session import compile_model, infer_all, ov
+from calib.runtime import session
+from calib.runtime.session import SIMULATED, Session, compile_model, infer_all, ov
+from calib.samples.sample import Frames
 
 op = ov.opset13
 
@@ -93,6 +96,66 @@ def test_as_many_feeds_run_at_once_as_there_are_streams():
 def test_each_feed_starts_from_a_fresh_state():
     feeds = [{0: np.full((1, 2), value, np.float32)} for value in (1, 2, 3, 4)]
     assert [float(total[0, 0]) for (total,) in infer_all(sums(2), feeds)] == [1, 2, 3, 4]
+
+
+def sequences(*lengths: int) -> list[Frames]:
+    """Sequences of ones, tens, hundreds and so on."""
+    return [
+        Frames([(np.full((1, 2), 10.0**number, np.float32),) for _ in range(length)])
+        for number, length in enumerate(lengths)
+    ]
+
+
+def expected(*lengths: int) -> list[float]:
+    return [10.0**number * (frame + 1) for number, length in enumerate(lengths) for frame in range(length)]
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("lengths", [(5,), (4, 1, 3, 6), (1, 9, 2), (2, 2, 2, 2, 2)])
+def test_frames_run_in_order_and_state_is_reset_for_each_sequence(streams: int, lengths: tuple[int, ...]):
+    found = [float(total[0, 0]) for (total,) in infer_all(sums(streams), sequences(*lengths))]
+    assert found == expected(*lengths)
+
+
+def test_a_sequence_that_waits_for_its_turn_runs_on_and_keeps_its_outputs():
+    outputs = infer_all(sums(2), sequences(6, 6))
+    found: list[float] = []
+    for (total,) in outputs:
+        time.sleep(0.01)  # the other stream has finished its frame by then
+        found.append(float(total[0, 0]))
+    assert found == expected(6, 6)
+
+
+def test_without_room_for_outputs_a_sequence_waits(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session, "AHEAD", 0)
+    assert [float(total[0, 0]) for (total,) in infer_all(sums(2), sequences(4, 5, 2))] == expected(4, 5, 2)
+
+
+def test_leaving_in_the_middle_of_a_sequence_waits_for_what_still_runs():
+    outputs = infer_all(sums(2), sequences(4, 5, 2))
+    next(outputs), next(outputs)
+    outputs.close()
+    with pytest.raises(RuntimeError):  # a frame that does not fit comes out as an error of that frame
+        list(infer_all(sums(2), [Frames([*sequences(1)[0], (np.zeros((1, 5), np.float32),)])]))
+
+
+def test_a_session_keeps_state_between_frames_and_not_between_samples():
+    x = op.parameter([1, 2], np.float32, name="x")
+    total = op.add(op.read_value(op.constant(np.zeros((1, 2), np.float32)), "sum", ov.Type.f32, [1, 2]), x)
+    made = Session(ov.Model([op.result(total)], [op.assign(total, "sum")], [x], "sums"))
+    assert [float(total[0, 0]) for (total,) in made.each(sequences(3, 2))] == expected(3, 2)
+    assert [float(made([np.ones((1, 2), np.float32)])[0][0, 0]) for _ in range(2)] == [1.0, 1.0]
+
+
+def test_a_simulation_carries_state_over_frames_of_several_shapes():
+    """It is compiled anew for each shape; the state is that of the frames before all the same."""
+    x = op.parameter([-1, 2], np.float32, name="x")
+    state = op.read_value(op.constant(np.zeros((1, 2), np.float32)), "sum", ov.Type.f32, [1, 2])
+    total = op.add(state, op.reduce_sum(x, np.array([0]), keep_dims=True))
+    made = Session(ov.Model([op.result(total)], [op.assign(total, "sum")], [x], "sums"), SIMULATED)
+    frames = Frames([(np.ones((rows, 2), np.float32),) for rows in (3, 1, 1, 4)])
+    for _ in range(2):
+        assert [float(total[0, 0]) for (total,) in made.each([frames])] == [3, 4, 5, 9]
 
 
 @pytest.mark.parametrize("taken", [1, 3])

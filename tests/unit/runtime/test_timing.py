@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from calib.errors import UsageError
+from calib.runtime import timing
 from calib.runtime.session import F32, default_precision, ov
 from calib.runtime.timing import TimedModel, measure_speed, time_models
+from calib.samples.sample import Frames
 
 op = ov.opset13
 WEIGHTS = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
@@ -86,3 +91,31 @@ def test_layers_are_timed_beside_the_models_where_they_are_asked_for():
 
 def test_the_config_of_a_model_is_f32_unless_it_says_otherwise():
     assert TimedModel("a", network()).config == F32
+
+
+class Request:
+    """Notes what a request is asked to do."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.query_state = lambda: ["a state"]
+        self.reset_state = lambda: self.calls.append("reset")
+
+    def set_input_tensor(self, _: int, tensor: ov.Tensor) -> None:
+        self.calls.append(f"{tensor.data[0, 0]:g}")
+
+    def infer(self, *_: object, **__: object) -> None:
+        self.calls.append("run")
+
+
+def test_state_is_reset_for_each_sequence_that_is_timed_and_for_each_single_feed():
+    def ran(feed: Any, count: int) -> list[str]:
+        request = Request()
+        run = timing._one_by_one(SimpleNamespace(create_infer_request=lambda: request))
+        run(timing._stack(feed, 1), count)
+        return request.calls
+
+    one, two = ((np.full((1, 2), value, np.float32),) for value in (1, 2))
+    assert ran(one, 2) == ["1", "reset", "run", "reset", "run"]
+    assert ran(Frames([one, two]), 4) == ["1", "reset", "run", "2", "run"] * 2
+    assert len(timing._stack(Frames([one] * 100), 1)) == timing.FRAMES

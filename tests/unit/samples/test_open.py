@@ -13,6 +13,7 @@ import pytest
 
 from calib.errors import DataError, UsageError
 from calib.samples import open as opening
+from calib.samples.feed import as_one
 from calib.samples.open import InputSpec, open_dataset
 
 IMAGE = InputSpec("x", ("x",), (1, 3, 4, 4), np.dtype(np.float32))
@@ -334,3 +335,23 @@ def test_files_may_be_images_and_arrays_are_not(tmp_path):
     (tmp_path / "list.csv").write_text("a.png,1\n")
     found = [opening.may_hold_images(data, [IMAGE]) for data in ("images", "list.csv", "d.npz", list(images()))]
     assert found == [True, True, False, False]
+
+
+def test_a_list_of_dicts_as_targets_says_that_a_stack_is_a_batch():
+    """The boxes of each image: no output of a row has to be compared for that."""
+    spec = InputSpec("x", ("x",), (None, 3), np.dtype(np.float32))
+    stack = np.zeros((4, 3), np.float32) + np.arange(4, dtype=np.float32)[:, None]
+    whole = open_dataset([(stack, np.arange(4))], inputs=[spec], splits=as_one)
+    assert [(len(s.feed[0]), len(s.target)) for s in whole] == [(4, 4)]
+    boxes = open_dataset([(stack, [{"boxes": [i]} for i in range(4)])], inputs=[spec], splits=as_one)
+    assert [(len(s.feed[0]), s.target["boxes"]) for s in boxes] == [(1, [i]) for i in range(4)]
+
+
+def test_files_of_a_list_and_rows_of_an_npz_are_kept_whole_too(tmp_path):
+    spec, points = InputSpec("x", ("x",), (None, 3), np.dtype(np.float32)), np.arange(24, dtype=np.float32)
+    np.save(tmp_path / "set.npy", points.reshape(8, 3))
+    (tmp_path / "sets.csv").write_text("set.npy,1\n")
+    np.savez(tmp_path / "sets.npz", x=points.reshape(2, 4, 3))
+    for name, shapes in {"sets.csv": [(8, 3)], "sets.npz": [(4, 3), (4, 3)]}.items():
+        found = open_dataset(str(tmp_path / name), inputs=[spec], splits=as_one)
+        assert [sample.feed[0].shape for sample in found] == shapes

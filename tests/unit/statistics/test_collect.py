@@ -7,6 +7,7 @@ import pytest
 
 from calib.errors import DataError, StatisticsError
 from calib.runtime.session import Session, ov
+from calib.samples.sample import Frames
 from calib.statistics import totals as counting
 from calib.statistics.collect import Need
 from calib.statistics.collect import collect as collect_both
@@ -244,6 +245,54 @@ def test_state_starts_afresh_with_each_sample():
     for streams in (1, 2):
         found = collect(model, {TensorId("total"): Need()}, samples, streams=streams)[TensorId("total")]
         assert (found.low, found.high) == (1.0, 6.0)
+
+
+def running_sum() -> ov.Model:
+    """total = the sum of all frames so far, by a MatMul."""
+    x = op.parameter([1, 4], np.float32, name="x")
+    total = named(op.add(op.read_value(np.zeros((1, 4), np.float32), "memory"), x), "total")
+    out = op.matmul(total, normal(4, 2), False, False)
+    return ov.Model([op.result(out)], [op.assign(total, "memory")], [x], "running sum")
+
+
+def drives(*lengths: int):
+    """Sequences of these lengths, whose frames are all ones, then all twos, and so on."""
+    made = [[(np.full((1, 4), number + 1, np.float32),) for _ in range(n)] for number, n in enumerate(lengths)]
+    return [(f"{number}", f"drive {number}", Frames(frames)) for number, frames in enumerate(made)]
+
+
+def test_state_is_kept_within_a_sequence_and_starts_afresh_with_the_next():
+    need = {TensorId("total"): Need(histogram=True, channels=True)}
+    found = collect(running_sum(), need, drives(7, 1, 2), streams=1)[TensorId("total")]
+    assert (found.samples, found.low, found.high) == (10, 1.0, 7.0)
+    assert found.mean_high == pytest.approx((sum(range(1, 8)) + 2 + 3 + 6) / 10)
+    others = [collect(running_sum(), need, sequences, streams=n)[TensorId("total")]
+              for n, sequences in ((2, drives(7, 1, 2)), (2, drives(7, 1, 2)[::-1]))]  # fmt: skip
+    for other in others:  # whatever the streams and the order of the sequences
+        assert (other.low, other.high, other.mean_low, other.mean_high) == (1.0, 7.0, found.mean_low, found.mean_high)
+        assert other.histogram is not None and found.histogram is not None
+        assert other.histogram.counts.tolist() == found.histogram.counts.tolist()
+
+
+def test_progress_counts_sequences_and_a_frame_that_is_not_finite_is_named():
+    seen: list[int] = []
+    collect(running_sum(), {TensorId("total"): Need()}, drives(3, 2), streams=2, progress=seen.append)
+    assert seen == [1, 2]
+    name, where, frames = drives(4)[0]
+    frames[2][0][0, 1] = np.inf  # the next frames inherit it by the state
+    with pytest.raises(DataError, match=r"frame 2 of drive 0: tensor total:0 is not finite .*see input 0 \(x\)"):
+        collect(running_sum(), {TensorId("total"): Need()}, [(name, where, frames)])
+    frames[2][0][0, 1] = np.nan
+    with pytest.raises(DataError, match=r"frame 2 of drive 0: input 0 \(x\) holds NaN"):
+        collect(running_sum(), {TensorId("total"): Need()}, [(name, where, frames)])
+
+
+def test_what_only_the_state_makes_infinite_is_found_by_running_the_frames_before():
+    name, where, frames = drives(5)[0]
+    for (array,) in frames:
+        array[:] = 1.5e38
+    with pytest.raises(DataError, match=r"frame 2 of drive 0: tensor total:0 is not finite .*All inputs are finite"):
+        collect(running_sum(), {TensorId("total"): Need()}, [(name, where, frames)])
 
 
 def test_tensors_that_are_not_f32_are_left_out():
