@@ -11,9 +11,9 @@ from calib.engine.baseline import measure_baseline
 from calib.engine.building import build, executed_in, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, replay_corrections
 from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator
-from calib.engine.job import Clock, check_conversion, prepare
+from calib.engine.job import Clock, prepare
 from calib.engine.layer_facts import layer_facts, thread_notes
-from calib.engine.placing import check_plan, place_quantizers
+from calib.engine.placing import place_checked, place_quantizers
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Outcome, check_speedup, nothing_runs
@@ -75,8 +75,7 @@ def quantize(
         asked: dict[str, Any] = {"flags": settings, "sets": sets, "config": config, "allow_python": allow_python}
         job = prepare(model, calibration, validation=validation, calibrates=True, **asked)
         given = read_plan(plan) if isinstance(plan, str | Path) else plan
-        placed = place_quantizers(job) if given is None else check_plan(job, given)
-        job = check_conversion(job)
+        job, placed = place_checked(job, given)
         evaluator = open_evaluator(job, validation)
     baseline = None
     if evaluator is not None:

@@ -40,6 +40,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "help": ("calib.cli.help", "Explain a topic: settings, efforts, estimators, exit-codes, …"),
 }
 
+# What loads a model: a process of its own says where OpenVINO crashed. A zoo's workers are processes of their own.
+WATCHED = ("quantize", "inspect", "evaluate", "compare", "bench", "demo", "doctor")
+
 EXIT_CODES = """\b
 Exit codes:
   0  success
@@ -49,6 +52,7 @@ Exit codes:
   4  some jobs of the zoo failed
   5  an optional package is not installed
   130  interrupted (Ctrl-C or SIGTERM)
+  139  a crash inside OpenVINO; the message names the stage and ways round it
 """
 
 BUDGET_MISSED = 3
@@ -69,6 +73,15 @@ class Verbosity:
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, and whose errors become exit codes."""
+
+    def __call__(self, *args: Any, **extra: Any) -> Any:
+        """Run as a program, which tests and other programs that call ``main.main()`` do not."""
+        command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+        if command in WATCHED:
+            from calib.runtime.crash import watched
+
+            watched(command)
+        return super().__call__(*args, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the table's order."""

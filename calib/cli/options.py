@@ -15,6 +15,7 @@ from calib.cli import Verbosity
 from calib.config import Settings
 from calib.config.efforts import EFFORTS
 from calib.progress import Progress, bars, silent
+from calib.runtime.crash import noted
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -108,9 +109,9 @@ def color() -> bool:
 
 
 def progress(ctx: click.Context) -> Progress:
-    """Return bars on stderr, or silence with ``--quiet``."""
+    """Return bars on stderr, or silence with ``--quiet``; each stage is noted for the message on a crash."""
     verbosity = ctx.find_object(Verbosity)
-    return silent if verbosity and verbosity.quiet else bars
+    return noted(silent if verbosity and verbosity.quiet else bars)
 
 
 def remark(ctx: click.Context, text: str) -> None:

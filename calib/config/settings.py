@@ -224,6 +224,11 @@ class Settings(_Checked):
         default={},
         description="Preprocessing of images: one block for the only input, or a mapping from input name to block",
     )
+    normalize: bool = Field(
+        default=True,
+        description="Whether the model is brought to the form that ov.convert_model gives; with false its operations "
+        "stay as the file has them, and fewer layers may run in INT8",
+    )
     estimator: Any = Field(
         default="auto",
         description="Method that chooses the quantization ranges of activations",

@@ -165,7 +165,8 @@ class _Field:
             twin.estimators += estimators
             return
         try:
-            scored = self.scorer.score(candidate.executable())  # as it ships
+            model = insert(candidate.model, candidate.plan, candidate.edits, fold=True)  # as it ships
+            scored = self.scorer.score(model)
         except FAILURES as error:
             score = self.scorer.score
             candidate, scored = without_failing(candidate, lambda one: score(one.executable()), error)

@@ -49,7 +49,7 @@ class Scorer:
     """Scores candidates by the SQNR of what is compared of a network, of the logits of parts that hold probabilities.
 
     Args:
-        reference: FP32 network before equalization.
+        reference: FP32 model as it was read, see ``Job.reference``.
         held: Samples that neither statistics nor corrections see. Each frame of a sequence is scored as a sample.
         streams: Number of samples that run at the same time.
         outputs: Outputs of the reference on these samples, if another pass has run them already; they are not used if

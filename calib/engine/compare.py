@@ -12,6 +12,7 @@ from typing import Any, Literal
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.engine.building import aliases, for_two_threads, listed
 from calib.engine.job import check_state, open_samples, prepare
+from calib.engine.reference import FEW, check_reference
 from calib.errors import DataError, UsageError
 from calib.graph.comparable import aligned, compared_form
 from calib.graph.layers import LAYERS, channel_axis
@@ -93,6 +94,8 @@ def compare(
     ids = dataset.choose(samples)
     if not ids:
         raise DataError(f"{dataset.source}: there are no samples to compare on; give at least one")
+    job = check_reference(job, [*map(feed_of, dataset.load(ids[:FEW]))])
+    before = _Side(job.loaded, job.view)
     pairs, unmatched = match(before.view, after.view)
     show = progress or silent
     with show("compare", None) as stage:

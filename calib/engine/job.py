@@ -21,11 +21,10 @@ from calib.graph.comparable import aligned
 from calib.graph.view import GraphView
 from calib.loading.first_axis import FirstAxis
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
-from calib.loading.load import Loaded, input_specs, load_model, require_float
-from calib.loading.onnx_check import compare_with_onnxruntime
+from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float
 from calib.progress import Progress, Stage, silent
 from calib.python_object import refusal
-from calib.runtime.session import ov
+from calib.runtime.session import drawing, ov
 from calib.samples.content import split_ids
 from calib.samples.feed import Arrays, feed_of, frames_in
 from calib.samples.open import InMemory, may_hold_images, open_dataset
@@ -63,6 +62,7 @@ class Job:
 
     Attributes:
         view: View of the model.
+        given: The model before the settings' preprocessing was embedded in it.
         ids: Ids of the calibration samples that candidates are made from, in order.
         held: Ids of the calibration samples set aside to score candidates, in order; those of ``ids`` if none are.
         host: Preprocessing that turns images into feeds.
@@ -76,6 +76,7 @@ class Job:
     loaded: Loaded
     resolved: Resolved
     view: GraphView
+    given: Loaded
     calibration: Dataset | None
     ids: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
@@ -210,13 +211,16 @@ def prepare(
     found, doubts = found_preprocessing(loaded.rt_info)
     names = [(spec.name, *spec.names) for spec in input_specs(loaded.model)]
     resolved = resolve(flags, sets, config, {"preprocessing": found} if found else {}, names)
-    loaded, host, sentences = _preprocessed(loaded, resolved.settings)
+    given = loaded if resolved.settings.normalize else normalized_again(loaded, None)
+    loaded, host, sentences = embedded(given, resolved.settings)
     if found and len(names) > 1:
         doubts.append(f"model_info asks for {', '.join(sorted(found))}, which a model of several inputs is not given")
-    warnings = (*resolved.notes, *doubts)
+    warnings = (*resolved.notes, *doubts, *_random_numbers(loaded.reference))
     view = GraphView(loaded.model)
     noted = _as_text(model, calibration, inputs.validation if validation is None else validation)
-    job = Job(loaded, resolved, view, None, host=host, warnings=warnings, allow_python=allow_python, inputs=noted)
+    job = Job(
+        loaded, resolved, view, given, None, host=host, warnings=warnings, allow_python=allow_python, inputs=noted
+    )
     if any(map(has_dynamic_first_axis, loaded.model.inputs)):
         axis = FirstAxis(loaded.reference, resolved.settings.first_axis, quantized=loaded.quantized)
         job = replace(job, first_axis=axis)
@@ -235,19 +239,27 @@ def _as_text(model: Any, calibration: Any, validation: Any) -> RunInputs:
     return RunInputs(str(Path(path).absolute()), *(absolute(text, Path.cwd()) if text else "" for text in data))
 
 
-def _preprocessed(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preprocess | None, list[str]]:
-    """Embed the preprocessing that the settings ask for; return the rest, which the host does."""
+def _random_numbers(model: ov.Model) -> list[str]:
+    if not drawing(model):
+        return []
+    from calib.runtime.random_numbers import random_sentences  # here: few models draw any
+
+    return random_sentences(model)
+
+
+def embedded(loaded: Loaded, settings: Settings) -> tuple[Loaded, Preprocess | None, list[str]]:
+    """Embed the preprocessing that the settings ask for; return the rest, which the host does, and what was done."""
     specs = input_specs(loaded.model)
     if not settings.preprocessing or not specs:
         return loaded, None, []
     block = settings.preprocessing_for(specs[0].name, specs[0].names, only=len(specs) == 1)
     if not block.embed:
         return loaded, block.on_host(), []
-    embedded = embed(loaded.model, block.on_host(), specs[0])
-    reference = embedded.model
+    done = embed(loaded.model, block.on_host(), specs[0])
+    reference = done.model
     if loaded.reference is not loaded.model:
         reference = embed(loaded.reference, block.on_host(), specs[0]).model
-    return replace(loaded, model=embedded.model, reference=reference), embedded.remaining, embedded.sentences
+    return replace(loaded, model=done.model, reference=reference), done.remaining, done.sentences
 
 
 def require_allowed(data: str, allow_python: bool | None) -> None:
@@ -328,25 +340,10 @@ def _unused_preprocessing(job: Job, data: Any) -> list[str]:
         if value and field != "embed" and not (field in nothing and set(value) == nothing[field])
     ]
     asked = [name for name in asked if job.resolved.origins.get(f"preprocessing.{name}") != "rt_info"]
-    embedded = any(block.embed for block in job.settings.preprocessing.values())
-    if not asked or embedded or may_hold_images(data, input_specs(job.loaded.model)):
+    inside = any(block.embed for block in job.settings.preprocessing.values())
+    if not asked or inside or may_hold_images(data, input_specs(job.loaded.model)):
         return []
     return [
         f"preprocessing.{asked[0]} is for images in files; the calibration samples are arrays, which are used as they "
         "are. Apply it to the arrays, or give image files"
     ]
-
-
-def check_conversion(job: Job) -> Job:
-    """Run an ONNX model in onnxruntime too, on two samples; return the job with a warning if the outputs differ.
-
-    This is the first inference of a run, so everything that needs only the graph is checked before it.
-
-    Raises:
-        ModelError: The outputs differ too much.
-    """
-    if job.loaded.facts.format != "onnx" or job.loaded.path is None:
-        return job
-    feeds = [feed for feed in job.feeds(job.ids[:2]) if not isinstance(feed, Frames)]  # no ONNX model keeps state
-    found = compare_with_onnxruntime(job.loaded.path, job.reference, feeds)
-    return replace(job, warnings=(*job.warnings, *found))

@@ -5,11 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from calib.engine.job import Job
+from calib.engine.reference import check_reference
 from calib.errors import ModelError, StatisticsError
 from calib.graph.finder import find
 from calib.graph.layers import weights_of
 from calib.graph.placement import place
 from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan
+
+
+def place_checked(job: Job, given: QuantizationPlan | None = None) -> tuple[Job, QuantizationPlan]:
+    """Return the job whose model was compared with the file, and a plan for that model.
+
+    A model without anything to quantize is refused before the first inference.
+
+    Args:
+        job: Run with its model and samples.
+        given: Plan read from a file; None to make one.
+    """
+    placed = place_quantizers(job) if given is None else None
+    checked = check_reference(job)
+    if given is not None:
+        return checked, check_plan(checked, given)
+    return checked, placed if placed and checked.view is job.view else place_quantizers(checked)
 
 
 def place_quantizers(job: Job) -> QuantizationPlan:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from calib.errors import DataError, ModelError, UsageError
-from calib.runtime.session import ov
+from calib.runtime.session import make_model, ov
 from calib.samples.feed import feed_of
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Frames, InputSpec, Sample
@@ -76,6 +76,19 @@ def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> Embedded:
         steps.scale([float(value) for value in wanted.scale])
     remaining = replace(wanted.without_arithmetic(), layout="NHWC", color="rgb" if channels == 3 else "gray")
     return Embedded(processor.build(), remaining, _say_embedded(spec.name, wanted))
+
+
+def embedded_alone(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> ov.Model:
+    """Return the preprocessing that ``embed`` puts in front of a model's first input, as a model of its own.
+
+    Args:
+        model: Model without it.
+        preprocess: As for ``embed``.
+        spec: As for ``embed``.
+    """
+    given = model.inputs[0]
+    image = ov.opset13.parameter(given.get_partial_shape(), given.get_element_type())
+    return embed(make_model([ov.opset13.result(image)], [image]), preprocess, spec).model
 
 
 def _say_embedded(name: str, done: Preprocess) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,21 @@ def load_model(model: str | Path | ov.Model) -> Loaded:
         return not (named and onnx.owns(node.get_friendly_name()))
 
     return _loaded(path, [path, *onnx.external], invented)
+
+
+def normalized_again(loaded: Loaded, apart: Collection[str] | None) -> Loaded:
+    """Return the model normalized once more, from its reference.
+
+    Args:
+        loaded: Model without embedded preprocessing.
+        apart: Operations that the transformations must leave as they are; None to run none at all.
+    """
+    normal = normalize(loaded.reference, rewrite=apart is not None, apart=apart or ())
+    facts = loaded.facts.model_copy(
+        update={"operations": len(normal.model.get_ops()), "normalization": normal.sentences}
+    )
+    model = normal.model if normal.changed else loaded.reference
+    return replace(loaded, model=model, facts=facts, fp16_stored=normal.fp16_stored)
 
 
 def find_model(path: Path) -> Path:

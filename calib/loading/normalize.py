@@ -14,14 +14,15 @@ it came from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from calib.errors import ModelError
 from calib.graph.view import bodies, replace_readers
+from calib.loading.isolate import isolated
 from calib.runtime.session import attributes_of, ov, values_of
 
 # From this size on a constant that was half precision in the file stays so, even where fusing changed its values;
@@ -79,13 +80,14 @@ def _attention_apart(model: ov.Model) -> Iterator[None]:
     """Context that keeps attention written as MatMul → Softmax → MatMul from being fused.
 
     ScaledDotProductAttention has no INT8 primitive; its MatMuls have (BERT-base at 128 tokens: 72.5 against 81.6 ms).
-    A layer that stays in floating point is fused by the plug-in when it compiles, so nothing is lost. The fusion needs
-    a Softmax with one reader, so each gets a second one, which is removed afterwards.
+    A layer that stays in floating point is fused by the plug-in when it compiles, so nothing is lost. Where a Reshape
+    in front makes rows of other tokens, the fusion is wrong, see ``_flattened``. It needs a Softmax with one reader,
+    so each gets a second one, which is removed afterwards.
     """
     added = [
         ov.opset13.result(node.output(0))
         for node in model.get_ordered_ops()
-        if node.get_type_name() == "Softmax" and _feeds_matmul(node) and _many_keys(node)
+        if node.get_type_name() == "Softmax" and _feeds_matmul(node) and (_many_keys(node) or _flattened(node))
     ]
     model.add_results(added)
     yield
@@ -98,15 +100,42 @@ def _many_keys(softmax: ov.Node) -> bool:
     return shape.rank.is_dynamic or shape[-1].is_dynamic or shape[-1].get_length() >= _MANY_KEYS
 
 
-def _feeds_matmul(node: ov.Node) -> bool:
-    """Return whether a MatMul reads a node, directly or after a Reshape."""
-    readers = [port.get_node() for port in node.output(0).get_target_inputs()]
-    kinds = {reader.get_type_name() for reader in readers}
-    return "MatMul" in kinds or any(_feeds_matmul(r) for r in readers if r.get_type_name() == "Reshape")
+def _feeds_matmul(softmax: ov.Node) -> bool:
+    return any(reader.get_type_name() == "MatMul" for reader in _readers(softmax))
+
+
+def _readers(node: ov.Node) -> list[ov.Node]:
+    """Return the operations that read a node, those behind a Reshape in its place."""
+    found: list[ov.Node] = []
+    for port in node.output(0).get_target_inputs():
+        reader = port.get_node()
+        found += _readers(reader) if reader.get_type_name() == "Reshape" else [reader]
+    return found
+
+
+def _flattened(softmax: ov.Node) -> bool:
+    """Return whether a Reshape that changes the last two axes makes the values that attention sums.
+
+    OpenVINO 2026.4 fuses such attention and then removes the Reshapes around it, if they give back the shape in front
+    of them: attention between the channels of an image, Reshape to (1, channels, height · width), becomes attention
+    between its rows, which is another function (SDPAReshapeFusion; tests/integration/test_openvino_still.py).
+    """
+    for reader in _readers(softmax):
+        if reader.get_type_name() == "MatMul":
+            source = reader.input_value(1).get_node()
+            if source.get_type_name() in ("Reshape", "Unsqueeze", "Squeeze"):
+                before, after = (port.get_partial_shape() for port in (source.input_value(0), source.output(0)))
+                known = before.rank.is_static and after.rank.is_static and min(len(before), len(after)) > 1
+                return not known or list(before)[-2:] != list(after)[-2:]
+    return False
 
 
 def normalize(
-    model: ov.Model, invented: Callable[[ov.Node], bool] = lambda node: False, *, rewrite: bool = True
+    model: ov.Model,
+    invented: Callable[[ov.Node], bool] = lambda node: False,
+    *,
+    rewrite: bool = True,
+    apart: Collection[str] = (),
 ) -> Normalized:
     """Return a normalized clone of a floating-point model; ``model`` itself is not edited.
 
@@ -118,15 +147,18 @@ def normalize(
         invented: Function that tells whether an operation's name comes from a counter and must not be kept.
         rewrite: Whether to run the transformations; False only sets names, because the i8 weights of a quantized model
             could be folded.
+        apart: Friendly names of operations, not those inside bodies, that the transformations must leave as they are.
     """
     clone = model.clone()
     before = _histogram(clone)
+    kept = [node for node in clone.get_ordered_ops() if node.get_friendly_name() in apart]
     origins = mark(clone, invented)
     if not rewrite:
         restore(clone, origins)
         return Normalized(clone, [], frozenset(), changed=False)
     wiring = _wiring(clone)
-    apply_common_transformations(clone)
+    with isolated(clone, kept) if kept else nullcontext():
+        apply_common_transformations(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
     changed = _wiring(clone) != wiring
     restore(clone, origins)

@@ -57,7 +57,7 @@ def timed_layers(
         feeds: One or more feeds.
         aliases: Mapping from layer to the names it may run under, as for ``executed_layers``.
     """
-    compiled = compile_model(model, {**F32, **PROFILED})
+    compiled = compile_model(model, {**F32, **PROFILED}, still=False)
     nodes = executed_layers(compiled, aliases)
     times = layer_times(compiled, feeds)
     return {name: (node, times.get(node.name)) for name, node in nodes.items()}

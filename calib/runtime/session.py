@@ -36,6 +36,7 @@ __all__ = [
     "compile_model",
     "core",
     "default_precision",
+    "drawing",
     "in_order",
     "infer_all",
     "layout_of",
@@ -96,7 +97,12 @@ def read_model(path: Path) -> ov.Model:
 
 
 def compile_model(
-    model: ov.Model, config: Mapping[str, Any] = F32, *, threads: int | None = None, streams: int = 1
+    model: ov.Model,
+    config: Mapping[str, Any] = F32,
+    *,
+    threads: int | None = None,
+    streams: int = 1,
+    still: bool = True,
 ) -> ov.CompiledModel:
     """Compile for the CPU, by default with one thread per stream, which gives bit-identical results.
 
@@ -109,6 +115,8 @@ def compile_model(
         threads: Threads of all streams together; with fewer threads than streams, OpenVINO silently makes fewer
             streams.
         streams: Number of samples that run at the same time, at most the number of cores.
+        still: Whether operations that draw random numbers draw the same ones at each inference, see
+            ``random_numbers``; False to time the model as it is.
 
     Raises:
         ModelError: The plug-in does not support the model.
@@ -117,12 +125,29 @@ def compile_model(
     settings = {"INFERENCE_NUM_THREADS": streams if threads is None else threads, "NUM_STREAMS": streams, **config}
     if settings.get("LP_TRANSFORMS_MODE") == "NO":
         model = _with_float_weights(model)
+    if still and drawing(model):
+        from calib.runtime.random_numbers import held_still  # here: it takes ``ov`` from this module
+
+        model = held_still(model)
     try:
         return core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1][:300]
         raise ModelError(f"OpenVINO can't compile {model.get_friendly_name()} for this CPU: {reason}") from error
+
+
+def drawing(model: ov.Model) -> list[ov.Node]:
+    """Return the operations that draw random numbers, those inside bodies too, in topological order."""
+    found: list[ov.Node] = []
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind in ("RandomUniform", "Multinomial"):
+            found.append(node)
+        elif kind in ("Loop", "TensorIterator", "If"):
+            for index in range(2 if kind == "If" else 1):
+                found += drawing(body_of(node, index))
+    return found
 
 
 def _with_float_weights(model: ov.Model) -> ov.Model:

@@ -195,7 +195,7 @@ class _Runner:
         batch: int,
     ):
         config = timed.config if timed.aliases is None else {**timed.config, **PROFILED}
-        self._compiled = compile_model(_batched(timed, batch), config, threads=threads, streams=streams)
+        self._compiled = compile_model(_batched(timed, batch), config, threads=threads, streams=streams, still=False)
         self._aliases, self._batch, self._runs = timed.aliases, batch, 0
         self._feeds = feeds
         self._run = _parallel(self._compiled, streams) if streams > 1 else _one_by_one(self._compiled)

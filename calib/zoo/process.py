@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 
+from calib.runtime.crash import explain
 from calib.zoo.owner import kill_tree, process_name
-from calib.zoo.task import TASK, Ended, Task
+from calib.zoo.task import NOTES, TASK, Ended, Task, file_text
 
 # -P: without the current folder on the path, where a file called like a library would be run in its place.
 COMMAND = (sys.executable, "-P", "-m", "calib.zoo.worker")
@@ -99,6 +100,9 @@ class Process:
         except ValueError:  # it was killed in mid-sentence
             answer = {}
         own = int(answer.pop("peak_memory", 0))
+        if code < 0 and not answer and not self._stopped:
+            lines = explain(file_text(Path(self.task.folder) / NOTES) or "")
+            answer = {"crash": " ".join(lines)} if lines else {}
         return Ended(code, answer, self._stopped, max(self._peak, own) or None)
 
     def _let_go(self) -> None:

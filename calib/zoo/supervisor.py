@@ -213,7 +213,8 @@ class Supervisor:
         if tries <= task.job.retries:
             self._close(task, status="waiting", outcome="died", reason=how, **facts)
         else:
-            reason = f"{how}, at the last of {tries} tries; see {task.log}"
+            why = f": {ended.answer['crash']}" if "crash" in ended.answer else ""
+            reason = f"{how}, at the last of {tries} tries{why}; see {task.log}"
             self._close(task, status="failed", outcome="died", reason=reason, **facts)
 
     def _close(self, task: Task, **facts) -> None:

@@ -17,6 +17,7 @@ MARKER = "job.json"
 # Names of the files in the folder of an attempt.
 TASK = "task.json"
 RESULT = "result"
+NOTES = "notes"  # what the worker was doing, for the message if a crash ends it
 
 # An answer has to fit into a pipe that nobody reads before the worker has ended (64 KiB on Linux).
 MOST_TEXT = 8000
@@ -63,7 +64,8 @@ class Ended:
 
     Attributes:
         exit: Exit code of the worker, negative for a signal; None if unknown (a lost machine).
-        answer: Answer of the worker: "board", or "kind" and "reason" of its error; {} if it gave none.
+        answer: Answer of the worker: "board", or "kind" and "reason" of its error; after a crash "crash", a sentence on
+            where it came from and the way round it; {} if it gave none.
         stopped: Reason why it was stopped for memory or time, as a sentence; "" otherwise.
         peak_memory: Highest resident memory seen, in bytes.
         lost: Sentence if the machine it ran on is lost; "" otherwise.

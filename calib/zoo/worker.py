@@ -27,9 +27,10 @@ from calib.errors import CalibError, StatisticsError
 from calib.progress import Progress, Stage
 from calib.report.html import FILE_NAME as PAGE
 from calib.report.html import write_html
+from calib.runtime.crash import note_in, noted
 from calib.values.facts import Report
 from calib.zoo.leaderboard_rows import row_of_report, to_json
-from calib.zoo.task import MOST_TEXT, RESULT, Task, write_marker
+from calib.zoo.task import MOST_TEXT, NOTES, RESULT, Task, write_marker
 from calib.zoo.urls import fetch, is_url
 
 
@@ -42,7 +43,8 @@ def main(arguments: list[str], progress: Progress | None = None) -> int:
     started = time.monotonic()
     try:
         os.chdir(task.job.base)
-        report = quantize(task, progress or _logged)
+        note_in(os.open(Path(task.folder) / NOTES, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        report = quantize(task, noted(progress or _logged))
         folder = Path(task.folder) / RESULT
         write_html(report, folder / PAGE)
         board = to_json(row_of_report(task.job.name, report, time.monotonic() - started))

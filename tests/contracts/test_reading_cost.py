@@ -35,13 +35,13 @@ ROOT = str(Path(calib.__file__).resolve().parent)
 FAST = {"effort": "fast", "estimator": "minmax"}
 MISSED = {"metric": "relative-l2", "max_drop": 1e-9}  # by everything in INT8 and by every plan
 KEPT = {"metric": "relative-l2", "max_drop": 0.9}
-LIMITS = [  # settings, files, levels
-    (FAST, 44, 12),
-    ({}, 59, 12),
-    (FAST | MISSED, 69, 19),
-    (MISSED, 86, 19),
-    (FAST | KEPT, 65, 14),
-    (KEPT, 82, 14),
+LIMITS = [  # settings, files, levels; one file of each compares the normalized model with the file as it was read
+    (FAST, 45, 12),
+    ({}, 60, 12),
+    (FAST | MISSED, 70, 19),
+    (MISSED, 87, 19),
+    (FAST | KEPT, 66, 14),
+    (KEPT, 83, 14),
 ]
 
 

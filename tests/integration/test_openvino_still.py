@@ -6,7 +6,12 @@ test takes away can go from the code, and the test with it.
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from calib import quantize
 from calib.errors import CalibError
 from calib.graph.layers import LAYERS
 from calib.graph.operations import SELECTING
+from calib.loading.load import load_model
 from calib.runtime.executed import executed_nodes
 from calib.runtime.session import Session, ov
 from calib.values.plan import Port, Scheme
@@ -293,3 +299,54 @@ def test_a_chain_of_matmuls_over_rows_is_still_one_subgraph_on_avx512_whose_prim
     layers = quantize(model, [feed[0] for feed in random_feeds(model)], effort="fast", target=TARGET).report.layers
     reason = "although its inputs were quantized"
     assert [(layer.executed, reason in layer.reason) for layer in layers] == [("f32" if joined else "i8", joined)] * 2
+
+
+def attend(x):
+    """Return attention between the channels of an image, added to it."""
+    flat = op.reshape(x, ints(0, 0, -1), True)
+    mixed = op.matmul(op.softmax(op.matmul(flat, flat, False, True), -1), flat, False, False)
+    return op.add(op.reshape(mixed, op.shape_of(x), False), x)
+
+
+def channel_attention() -> ov.Model:
+    net = Net()
+    return net.model(net.conv(attend(attend(net.input(1, 4, 10, 12))), 8))
+
+
+def test_attention_between_channels_is_still_fused_to_another_function(monkeypatch):
+    monkeypatch.setattr("calib.loading.normalize._flattened", lambda softmax: False)
+    loaded = load_model(channel_attention())
+    feeds = random_feeds(loaded.model)
+    ours, theirs = ([Session(model)(feed) for feed in feeds] for model in (loaded.model, loaded.reference))
+    assert error(ours, theirs) > 0.1
+
+
+CRASH = """
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from test_openvino_still import channel_attention
+
+import calib.loading.normalize as normalize
+from calib.graph.taps import Need, tap
+from calib.loading.load import load_model
+from calib.runtime.session import compile_model
+from calib.values.plan import TensorId
+
+normalize._flattened = lambda softmax: sys.argv[2] == "with the rule"
+model = load_model(channel_attention()).model
+add = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Add"][-1]
+compile_model(tap(model, {TensorId(add): Need()}, {})[0])
+print("compiled")
+"""
+
+
+@pytest.mark.parametrize("rule", ["with the rule", "without"])
+def test_a_tap_behind_attention_that_was_fused_so_still_crashes_the_process(rule):
+    folder = Path(__file__).parent
+    argv = [sys.executable, "-c", CRASH, str(folder), rule]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder.parent), *sys.path])}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+    expected = 0 if rule == "with the rule" else -signal.SIGSEGV
+    assert done.returncode == expected, done.stderr

@@ -87,6 +87,7 @@ def test_a_job_larger_than_every_machine_fails_and_says_what_it_needs(tmp_path: 
         (Ended(1, {"kind": "DataError", "reason": "no samples"}), "failed", 1, "no samples"),
         (Ended(-9, {}, stopped="used 3 MiB"), "failed", 1, "used 3 MiB"),
         (Ended(-11, {}), "failed", 3, "killed by SIGSEGV, at the last of 3 tries"),
+        (Ended(-11, {"crash": "in the stage 'load'"}), "failed", 3, "at the last of 3 tries: in the stage 'load'; see"),
         (Ended(0, {}), "failed", 3, "exit code 0 and without a word"),
         (Ended(None, {}, lost="machine x was lost"), "failed", 3, "machine x was lost, at the last of 3 tries"),
     ],
