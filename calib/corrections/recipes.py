@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS, get_correction
 from calib.corrections.candidate import Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
-from calib.graph.insert import Edits
+from calib.graph.insert import Edits, insert
 from calib.ranges import ESTIMATORS, RangeEstimator, get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.failures import FAILURES, left_out
@@ -79,9 +82,9 @@ class Chosen:
 
     Attributes:
         scored: The candidate as it was scored; None if nothing was scored.
-        errors: Output name → normalized error on held-out samples before the ranges were fitted to these too; empty if
-            nothing was scored.
-        before: Candidate that these are the errors of; None if it is ``candidate``.
+        energies: Name of each part that is compared → signal and noise energy of each held-out sample before the ranges
+            were fitted to these too, ``(samples, 2)``; empty if nothing was scored.
+        before: Candidate that these are the energies of; None if it is ``candidate``.
         held: Ids of the held-out samples.
         warnings: Sentences for the report.
     """
@@ -90,7 +93,7 @@ class Chosen:
     candidates: tuple[CandidateFacts, ...] = ()
     corrections: tuple[CorrectionFacts, ...] = ()
     scored: Scored | None = None
-    errors: Mapping[str, float] = field(default_factory=dict[str, float])
+    energies: Mapping[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
     before: Candidate | None = None
     held: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -352,8 +355,8 @@ def _chosen(best: _Tried, field: _Field, refitted: Sequence[_Tried] = (), before
     scored = (before or best).scored
     candidate = replace(best.candidate, plan=replace(best.candidate.plan, corrections=best.corrections))
     earlier = before.candidate if before else None
-    errors = scored.errors if scored else {}
-    return Chosen(candidate, tuple(shown), best.facts, best.scored, errors, earlier, warnings=tuple(field.warnings))
+    energies = scored.energies if scored else {}
+    return Chosen(candidate, tuple(shown), best.facts, best.scored, energies, earlier, warnings=tuple(field.warnings))
 
 
 def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
