@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from subjects import SUBJECTS
 
 from calib.accuracy.budget import Interval, paired_interval
-from calib.corrections.scoring import mean_db, normalized_errors
+from calib.corrections.scoring import sample_energies
 from calib.demo import demo_folder
 from calib.metrics.metric import Metric
 from calib.metrics.resolve import resolve_metric
 from calib.runtime.session import Session, core, ov
+from calib.values.sqnr import decibel
 
 Array = NDArray[np.float32]
 
@@ -92,7 +93,8 @@ class Reference:
         before, after = metric.per_sample(self.parts), metric.per_sample(parts)
         pairs = before is not None and after is not None
         interval = paired_interval(before, after, metric.higher_is_better) if pairs else None
-        sqnr = mean_db(normalized_errors(self._names, self.outputs, outputs))
+        sums = [rows.sum(axis=0) for rows in sample_energies(self._names, self.outputs, outputs).values()]
+        sqnr = decibel(1.0, float(np.mean([noise / signal for signal, noise in sums if signal > 0])))
         return Score(value, drop, interval, sqnr)
 
 

@@ -26,8 +26,15 @@ def machine() -> dict[str, Any]:
         "load": [round(load, 1) for load in os.getloadavg()],
         "python": platform.python_version(),
         "calib": __version__,
-        **{name: metadata.version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def on_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

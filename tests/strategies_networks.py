@@ -5,7 +5,7 @@ A network is a list of choices, so the same builder serves hypothesis, which shr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from calib.runtime.session import ov
 
 Pick = Callable[[Sequence[Any]], Any]
+Tables = Mapping[int, Mapping[str, Callable[..., Any]]]  # number of axes → name → step
 # The first seed that chooses from all steps: earlier ones found faults, and have to build the same networks again.
 WIDER = 2000
 
@@ -58,16 +59,20 @@ def seeded_network(seed: int) -> Generated:
 class Builder:
     """A network that grows by one step at a time; ``pool`` holds what later steps may read."""
 
-    def __init__(self, pick: Pick, wider: bool):
+    def __init__(self, pick: Pick, tables: Tables):
         self.pick = pick
-        self.tables = WIDER_TABLES if wider else TABLES
+        self.tables = tables
         self.net = Net(pick(range(8)))
         self.sinks: list[ov.Node] = []
         self.steps: list[str] = []
         self.shared: dict[tuple[int, ...], ov.Node] = {}
-        image = pick([True, True, False])
-        shape = (1, pick([3, 8]), 8, 8) if image else (1, 6, 16)
-        self.pool: list[Any] = [self.net.input(*shape) for _ in range(pick([1, 1, 2]))]
+        self.pool: list[Any] = []
+
+    def start(self) -> None:
+        """Make one or two inputs, images or sequences."""
+        image = self.pick([True, True, False])
+        shape = (1, self.pick([3, 8]), 8, 8) if image else (1, 6, 16)
+        self.pool += [self.net.input(*shape) for _ in range(self.pick([1, 1, 2]))]
 
     def step(self) -> None:
         """Apply one operation that fits a tensor of the pool; the newest is read most often."""
@@ -90,7 +95,7 @@ class Builder:
         if shape in self.shared and self.pick([True, False]):
             return self.shared[shape]
         made = self.net.weights(*shape)
-        if self.tables is WIDER_TABLES and self.pick([False] * 4 + [True]):
+        if self.tables is not TABLES and self.pick([False] * 4 + [True]):
             made = op.convert(op.constant(made.data.astype(np.float16)), np.float32)
         self.shared[shape] = made
         return made
@@ -106,7 +111,8 @@ class Builder:
 
 def build(pick: Pick, *, wider: bool) -> Generated:
     """Build a network from choices: ``pick`` returns one of the options it is given."""
-    builder = Builder(pick, wider)
+    builder = Builder(pick, WIDER_TABLES if wider else TABLES)
+    builder.start()
     for _ in range(pick(range(2, 10))):
         builder.step()
     pool = builder.pool

@@ -36,12 +36,14 @@ class Scored:
         compiled: Compiled ``model``, kept so that looking up what ran needs no second compilation; None if it was
             scored with further outputs, which can change what runs.
         errors: Mapping from the name of each part to its normalized error over all samples.
+        energies: Mapping from the name of each part to the signal and noise energy of each sample, ``(samples, 2)``.
         score: SQNR in dB for a typical sample, see :func:`typical_db`.
     """
 
     model: ov.Model
     compiled: ov.CompiledModel | None
     errors: dict[str, float]
+    energies: dict[str, NDArray[np.float64]]
     score: float
 
 
@@ -75,6 +77,7 @@ class Scorer:
         self.held = list(held)
         self.streams = streams
         self._compared, own = compared or (compared_outputs(reference),) * 2
+        self._model, self._own = reference, own
         self.names = own.names
         if outputs is None or own.extra:
             outputs = self._run(self._compile(compared_form(reference, own)))
@@ -100,9 +103,20 @@ class Scorer:
         if compiled is None or form is not model:
             compiled = self._compile(form)
         outputs = self._run(compiled)
-        errors = normalized_errors(self.names, self._reference, [self._compared.values(sample) for sample in outputs])
+        energies = sample_energies(self.names, self._reference, [self._compared.values(sample) for sample in outputs])
         score = typical_db(self.logits, [self._compared.logits(sample) for sample in outputs])
-        return Scored(model, compiled if form is model else None, errors, score)
+        return Scored(model, compiled if form is model else None, _normalized(energies), energies, score)
+
+    def energies(self, model: ov.Model, config: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+        """Return the name of each part → signal and noise energy of each sample, of a form or of the reference itself.
+
+        Args:
+            model: Model as for ``score``, or the reference.
+            config: Properties to compile it with.
+        """
+        compared = self._own if model is self._model else self._compared
+        outputs = self._run(compile_model(compared_form(model, compared), config, streams=self.streams))
+        return sample_energies(self.names, self._reference, [compared.values(sample) for sample in outputs])
 
     def _compile(self, model: ov.Model) -> ov.CompiledModel:
         return compile_model(model, streams=self.streams)
@@ -129,29 +143,30 @@ def typical_db(reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> float:
     return _relative_db(float(np.sqrt(np.mean(parts, axis=0)).mean()) ** 2 if parts else 0.0)
 
 
-def normalized_errors(names: Sequence[str], reference: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[str, float]:
-    """Return output name → ``sum (y - y_q)² / sum y²`` over all samples, in sample order, float64.
+def _normalized(energies: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Return the name of each part → ``sum (y - y_q)² / sum y²`` over all samples; those without a signal left out."""
+    sums = {name: rows.sum(axis=0).tolist() for name, rows in energies.items()}
+    return {name: noise / signal for name, (signal, noise) in sums.items() if signal > 0}
+
+
+def sample_energies(
+    names: Sequence[str], reference: Sequence[Arrays], outputs: Sequence[Arrays]
+) -> dict[str, NDArray[np.float64]]:
+    """Return output name → ``(sum y², sum (y - y_q)²)`` of each sample, ``(samples, 2)``, in sample order, float64.
 
     Integer and index outputs are left out, since their differences have no meaning. So is an output whose shape depends
     on the data and differs.
     """
-    errors: dict[str, float] = {}
+    energies: dict[str, NDArray[np.float64]] = {}
     for position, name in enumerate(names):
-        wrong, power, usable = 0.0, 0.0, True
+        rows: list[tuple[float, float]] = []
         for before, after in zip(reference, outputs, strict=True):
             y, y_q = before[position], after[position]
-            usable = usable and y.dtype.kind == "f" and y.shape == y_q.shape
-            if usable and y.size:
-                one_power, one_wrong = squared_error(y, y_q)
-                wrong, power = wrong + one_wrong, power + one_power
-        if usable and power > 0:
-            errors[name] = wrong / power
-    return errors
-
-
-def mean_db(errors: Mapping[str, float]) -> float:
-    """Return the SQNR in dB of averaged normalized errors; -inf if they are not finite."""
-    return _relative_db(sum(errors.values()) / len(errors) if errors else 0.0)
+            if y.dtype.kind == "f" and y.shape == y_q.shape:
+                rows.append(squared_error(y, y_q))
+        if rows and len(rows) == len(reference):
+            energies[name] = np.array(rows, np.float64)
+    return energies
 
 
 def _relative_db(error: float) -> float:

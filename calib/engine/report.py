@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from calib.corrections.bias_correction import bias_fact
 from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
-from calib.corrections.scoring import Scorer, mean_db
 from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model
@@ -21,6 +20,7 @@ from calib.engine.compare import layer_sqnr
 from calib.engine.evaluation import SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts, thread_notes
+from calib.engine.output_sqnr import output_sqnr, stated
 from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
 from calib.ranges.affine import dequantized, quantize_weights
@@ -61,7 +61,8 @@ def make_report(job: Job, found: Findings) -> Report:
     status, reason = _status(job, found.outcome)
     doubts: list[str] = []
     layers = _layers(job, found, doubts)
-    sqnr = _output_sqnr(job, built, found, doubts) if built else OutputSqnr()
+    measured = output_sqnr(job, built, found.chosen, doubts, replayed=not found.summaries) if built else None
+    sqnr = stated(measured)
     return Report(
         calib_version=__version__,
         status=status,
@@ -80,15 +81,14 @@ def make_report(job: Job, found: Findings) -> Report:
         search=list(controlled.result.steps) if controlled and controlled.result else [],
         finalists=list(controlled.result.finalists) if controlled and controlled.result else [],
         accuracy=_accuracy(found.outcome),
-        output_sqnr_db=sqnr.held_out,
-        output_sqnr_note=sqnr.note,
-        written_sqnr_db=sqnr.written,
+        output_sqnr_db=sqnr,
+        output_sqnr=measured,
         speed=found.outcome.speed.facts if found.outcome.speed else None,
         warnings=[
             *job.remarks,
-            *suspicions(_evidence(job, found, sqnr.held_out)),
+            *suspicions(_evidence(job, found, sqnr)),
             *job.compared[0].notes,
-            *(_not_scored(job, sqnr.held_out) if built else ()),
+            *(_not_scored(job, sqnr) if built else ()),
             *found.chosen.warnings,
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
@@ -253,44 +253,3 @@ def environment(job: Job) -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-
-
-@dataclass(frozen=True)
-class OutputSqnr:
-    """SQNR in dB of each output against FP32.
-
-    Attributes:
-        held_out: On samples that the ranges had not seen, unless ``note`` says otherwise.
-        written: On the same samples, of the model that is written; empty if that is the same model.
-    """
-
-    held_out: dict[str, float] = field(default_factory=dict[str, float])
-    note: str = ""
-    written: dict[str, float] = field(default_factory=dict[str, float])
-
-
-def _output_sqnr(job: Job, built: Int8Model, found: Findings, warnings: list[str]) -> OutputSqnr:
-    """Return the SQNR from before the ranges were fitted to the held-out samples, and that of the model as built."""
-    chosen = found.chosen
-    held, errors, written = chosen.held or job.held, chosen.errors, chosen.scored.errors if chosen.scored else {}
-    gone = {layer.name for layer in chosen.candidate.plan.layers} - {layer.name for layer in built.plan.layers}
-    if gone or not errors:  # another model than the one that was scored
-        held, errors, written = held[:8], {}, {}
-        with left_out("The SQNR of the outputs was left out, since OpenVINO can't run what shows it", warnings):
-            scorer = Scorer(job.reference, job.feeds(held), job.streams, compared=job.compared)
-            written = scorer.errors(built.model, built.compiled)
-            before = chosen.before and chosen.before.without(dict.fromkeys(gone, "reverted"))
-            errors = scorer.errors(before.executable()) if before else written
-    several = "samples" if len(held) > 1 else "sample"
-    note = f"on {len(held)} held-out {several}"
-    if not found.summaries:
-        note = f"on {len(held)} {several}, which the ranges of the plan may have seen"
-    elif not job.set_aside:
-        note = f"on {len(held)} {several} that the ranges are from"
-    elif chosen.before:
-        note += f", before the ranges were fitted to all {len(job.all_ids)}"
-    return OutputSqnr(_decibels(errors), note if errors else "", _decibels(written) if chosen.before else {})
-
-
-def _decibels(errors: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(mean_db({name: error}), 2) for name, error in errors.items()}

@@ -8,7 +8,18 @@ from typing import Literal
 
 from calib.report import numbers
 from calib.runtime.paired import slower_layers
-from calib.values.facts import AccuracyFacts, LayerFacts, ModelFacts, QuantizerFacts, Report, SpeedFacts, Status
+from calib.values.facts import (
+    AccuracyFacts,
+    LayerFacts,
+    ModelFacts,
+    OutputSqnrFacts,
+    PartSqnrFacts,
+    QuantizerFacts,
+    Report,
+    SpeedFacts,
+    Status,
+)
+from calib.values.sqnr import ENOUGH_SAMPLES
 
 Tone = Literal["good", "warning", "bad", "neutral"]
 
@@ -61,15 +72,43 @@ def facts(report: Report) -> list[Fact]:
     if report.layers:
         found.append(layers_fact(report))
     if report.output_sqnr_db:
-        worst = min(report.output_sqnr_db, key=lambda name: (report.output_sqnr_db[name], name))
-        own = [output.name for output in report.model.outputs]
-        what = "output" if not own or any(worst == name or worst.startswith(f"{name}[") for name in own) else "tensor"
-        detail = f"{what} {worst}" + (", the worst" if len(report.output_sqnr_db) > 1 else "")
-        detail += f"{SEPARATOR}{report.output_sqnr_note}" if report.output_sqnr_note else ""
-        if worst in report.written_sqnr_db:
-            detail += f"{SEPARATOR}{numbers.decibel(report.written_sqnr_db[worst])} as written"
-        found.append(Fact("SQNR", numbers.decibel(report.output_sqnr_db[worst]), detail))
+        found.append(sqnr_fact(report))
     return found
+
+
+def sqnr_fact(report: Report) -> Fact:
+    """Say the SQNR of the worst output: for which samples it holds, and what the default precision does to it."""
+    worst = min(report.output_sqnr_db, key=lambda name: (report.output_sqnr_db[name], name))
+    own = [output.name for output in report.model.outputs]
+    what = "output" if not own or any(worst == name or worst.startswith(f"{name}[") for name in own) else "tensor"
+    detail = [f"{what} {worst}" + (", the worst" if len(report.output_sqnr_db) > 1 else "")]
+    measured = report.output_sqnr
+    part = measured.parts.get(worst) if measured else None
+    if measured and part:
+        if part.interval:
+            detail.append(f"95 %: {numbers.decibels(part.interval)} for unseen samples")
+        detail.append(sqnr_samples(measured))
+        if measured.refitted:
+            detail.append(f"{numbers.decibel(part.written_db)} as written, with ranges of all samples")
+        detail.append(sqnr_default(measured, part))
+    return Fact("SQNR", numbers.decibel(report.output_sqnr_db[worst]), SEPARATOR.join(detail))
+
+
+def sqnr_samples(measured: OutputSqnrFacts) -> str:
+    """Say which samples the SQNR of the outputs is from, and whether they are few."""
+    count = len(measured.samples)
+    if not measured.held_out:
+        return f"from {numbers.plural(count, 'sample')} of the calibration itself"
+    few = f", fewer than {ENOUGH_SAMPLES}: roughly" if count < ENOUGH_SAMPLES else ""
+    return f"from {numbers.plural(count, 'held-out sample')}{few}"
+
+
+def sqnr_default(measured: OutputSqnrFacts, part: PartSqnrFacts) -> str:
+    """Say the SQNR in the machine's default precision, and that of FP32 there."""
+    if measured.default_precision == "f32":
+        return "the default precision is f32, too"
+    own = f", where FP32 itself has {numbers.decibel(part.fp32_default_db)}"
+    return f"{numbers.decibel(part.default_db)} in the default {measured.default_precision}{own}"
 
 
 def accuracy_fact(accuracy: AccuracyFacts) -> Fact:
@@ -216,6 +255,8 @@ def quantizers_of_layers(report: Report) -> dict[str, list[QuantizerFacts]]:
 def notes(report: Report) -> list[str]:
     """Return the sentences that a reader has to see beside the figures."""
     found = [report.status_reason] if report.status_reason else []
+    if report.output_sqnr:
+        found += report.output_sqnr.notes
     if report.accuracy and report.accuracy.note:
         found.append(report.accuracy.note)
     if report.speed:

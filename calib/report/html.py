@@ -68,7 +68,24 @@ def _context(report: Report, specs: dict[str, Any], grids: dict[str, Any]) -> di
         ],
         "model_facts": _model_rows(report),
         "measured": _accuracy_rows(report) if accuracy else [],
+        "output_sqnr": _output_rows(report),
+        "output_samples": digest.sqnr_samples(report.output_sqnr) if report.output_sqnr else "",
     }
+
+
+def _output_rows(report: Report) -> list[list[str]]:
+    """Return the SQNR of each output, or part of one, in the order of the model."""
+    return [
+        [
+            name,
+            numbers.decibel(part.held_out_db),
+            numbers.decibels(part.interval) if part.interval else numbers.MISSING,
+            numbers.decibel(part.written_db),
+            numbers.decibel(part.default_db),
+            numbers.decibel(part.fp32_default_db),
+        ]
+        for name, part in (report.output_sqnr.parts.items() if report.output_sqnr else ())
+    ]
 
 
 def _search_rows(report: Report) -> list[list[str]]:

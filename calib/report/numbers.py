@@ -68,6 +68,11 @@ def decibel(value: float | None) -> str:
     return f"{minus(f'{round(value, 1) + 0.0:.1f}')} dB"  # + 0: a rounded −0.04 is 0.0, not −0.0
 
 
+def decibels(ends: tuple[float, float]) -> str:
+    """Return an interval of an SQNR: ``24.1 … 26.6 dB``."""
+    return f"{decibel(ends[0]).removesuffix(' dB')} … {decibel(ends[1])}"
+
+
 def share(value: float | None) -> str:
     """Return a share of one as a percentage that doesn't call something nothing."""
     if value is None:

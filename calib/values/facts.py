@@ -255,6 +255,45 @@ class SpeedFacts(Frozen):
     note: str = Field(default="", description="Remark on the conditions of the measurement")
 
 
+class PartSqnrFacts(Frozen):
+    """The SQNR of an output, or of a part of one, against the FP32 model run in f32."""
+
+    held_out_db: float | None = Field(
+        default=None,
+        description="SQNR in dB over the samples when neither ranges nor corrections had seen them; null if they had",
+    )
+    interval: tuple[float, float] | None = Field(
+        default=None,
+        description="95 % interval in dB for samples that were not seen; null without at least 3 held-out samples",
+    )
+    written_db: float = Field(
+        description="SQNR in dB of the model that was written over the same samples, run in f32; its ranges may be "
+        "fitted to them"
+    )
+    default_db: float | None = Field(
+        default=None, description="The same with the model that was written run in the machine's default precision"
+    )
+    fp32_default_db: float | None = Field(
+        default=None, description="SQNR in dB of the FP32 model itself run in the machine's default precision"
+    )
+
+
+class OutputSqnrFacts(Frozen):
+    """The SQNR of the outputs, and what it is from."""
+
+    samples: list[str] = Field(description="Ids of the calibration samples that all figures are from")
+    held_out: bool = Field(description="Whether these samples were held out of statistics and corrections at first")
+    refitted: bool = Field(
+        default=False,
+        description="Whether the ranges of the model that was written were fitted to these samples too, afterwards",
+    )
+    default_precision: str = Field(description="Precision that this machine chooses by itself: f32, bf16 or f16")
+    parts: dict[str, PartSqnrFacts] = Field(
+        default={}, description="Mapping from the name of an output, or of a part of one, to its figures"
+    )
+    notes: list[str] = Field(default=[], description="Why the figures are unsure, one sentence or more each")
+
+
 class StageFacts(Frozen):
     """Time that a stage of the pipeline took."""
 
@@ -305,13 +344,9 @@ class Report(Frozen):
         "output that joins several, and from the name of the tensor before a selection in place of an output that is "
         "selected or rounded",
     )
-    output_sqnr_note: str = Field(
-        default="", description="How many samples output_sqnr_db is from, and whether the ranges had seen them"
-    )
-    written_sqnr_db: dict[str, float] = Field(
-        default={},
-        description="The same of the model that was written, whose ranges have seen these samples; empty if "
-        "output_sqnr_db is of that model",
+    output_sqnr: OutputSqnrFacts | None = Field(
+        default=None,
+        description="The same figures with their samples, their intervals and those in the machine's default precision",
     )
     speed: SpeedFacts | None = Field(
         default=None, description="Latencies and speed-ups; null if they were not measured"

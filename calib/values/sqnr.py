@@ -7,6 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats would cost a second of CPU in every process
+
+LEAST_SAMPLES = 3  # with two, Student's t has one degree of freedom and the interval tens of decibels
+# Random 4-sample subsets missed the figure of 120 samples by more than 1.5 dB in 54 to 93 % of the draws.
+ENOUGH_SAMPLES = 30
+CONFIDENCE = 0.95
 
 # A sigmoid or softmax near 0 is right to a few ulps of 1 (1.2e-7 each): measured 1.3e-7 on a text detector whose
 # scores were all below 1e-4, which would be 1.4 % of them.
@@ -73,3 +79,81 @@ def relative_difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     if np.isnan(distance):
         return float("inf")
     return float(distance / max(np.linalg.norm(np.where(np.isfinite(b), b, 0)), 1e-12))
+
+
+def sqnr_interval(energies: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the 95 % interval in dB for the SQNR of samples that were not seen, from some that were not seen either.
+
+    The SQNR is a ratio of two sums over samples of uneven size, so a few samples tell little of it. Its logarithm is
+    estimated in three ways, each with Student's t, and the widest ends are taken: by the first-order effect of a
+    sample, ``signal / mean signal - noise / mean noise`` (delta method); by leaving each out (jackknife; Efron and
+    Stein, 1981), which feels a single large sample more; and as the ratio of the means of two log-normal variables,
+    which knows of larger samples than those that were seen (Cox's method; Zhou and Gao, 1997), here correlated::
+
+        m = mean log(signal / noise) + (s² of log signal - s² of log noise) / 2
+        m ± t √(s² of log(signal / noise) / n + (s⁴ of log signal + s⁴ of log noise - 2 covariance²) / (2 (n - 1)))
+
+    Args:
+        energies: Signal and noise energy of each sample, ``(samples, 2)``.
+
+    Returns:
+        Lower and upper end; None for fewer than 3 samples, or if there is no noise or no signal in them.
+    """
+    count = len(energies)
+    if count < LEAST_SAMPLES or not np.isfinite(energies).all():
+        return None
+    sums, left = energies.sum(axis=0), energies.sum(axis=0) - energies
+    if sums.min() <= 0 or left.min() <= 0:
+        return None
+    estimate = math.log(sums[0] / sums[1])
+    jackknife = count * estimate - (count - 1) * np.log(left[:, 0] / left[:, 1])
+    relative = energies / energies.mean(axis=0)
+    found = [
+        (estimate, float((relative[:, 0] - relative[:, 1]).var(ddof=1)) / count),
+        (float(jackknife.mean()), float(jackknife.var(ddof=1)) / count),
+    ]
+    if energies.min() > 0:
+        found.append(_log_normal(np.log(energies)))
+    t, to_db = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)), 10 / math.log(10)
+    halves = [t * math.sqrt(variance) for _, variance in found]
+    low = min(centre - half for (centre, _), half in zip(found, halves, strict=True))
+    high = max(centre + half for (centre, _), half in zip(found, halves, strict=True))
+    return to_db * low, to_db * high
+
+
+def _log_normal(logs: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the logarithm of the ratio of two log-normal means, and its variance."""
+    (signal, both), (_, noise) = np.cov(logs.T)
+    ratio = logs[:, 0] - logs[:, 1]
+    spread = max(signal**2 + noise**2 - 2 * both**2, 0.0) / (2 * (len(logs) - 1))
+    return float(ratio.mean() + (signal - noise) / 2), float(ratio.var(ddof=1) / len(logs) + spread)
+
+
+def clipped_share(spread: float, samples: int) -> float:
+    """Return the share of the energy of unseen samples that lies beyond the range of some samples.
+
+    Sizes are taken for log-normal and ranges for those of the largest sample, which is about the quantile
+    ``1 - 1 / (samples + 1)``. With sizes a and the range m it is ``E (a - m)²₊ / E a²``: what clipping costs at the
+    input. Sizes that vary by a factor of 1.35 around their mean (a spread of .3) leave 26 dB after 32 samples and 34 dB
+    after 240; a few held-out samples hardly ever show it, since one in 33 is larger than all of 32.
+
+    Args:
+        spread: Standard deviation of the logarithm of a sample's size.
+        samples: Number of samples that ranges are from.
+    """
+    quantile = float(ndtri(1 - 1 / (samples + 1)))
+    end = math.exp(spread * quantile)
+    zeroth, first, second = (
+        math.exp((power * spread) ** 2 / 2) * float(ndtr(power * spread - quantile)) for power in range(3)
+    )
+    return max(second - 2 * end * first + end**2 * zeroth, 0.0) / math.exp(2 * spread**2)
+
+
+def largest_share(energies: NDArray[np.float64]) -> float:
+    """Return the largest share that one sample has of the signal or of the noise, from 1 / samples to 1.
+
+    Args:
+        energies: Signal and noise energy of each sample, ``(samples, 2)``.
+    """
+    sums = energies.sum(axis=0)
+    return float(np.max(energies.max(axis=0)[sums > 0] / sums[sums > 0], initial=0.0))

@@ -10,8 +10,8 @@ comprehensions the ways without a budget were 11 levels deep and are 10. The fig
 that the way can only become shorter; a later capability may add two files, with its reason beside the figure. With a
 metric it is one more than the first time: the FP32 baseline is measured before calibration, in a module of its own.
 
-Added since: ``engine/checks.py``, which warns of suspicious data, and for ``fast`` ``corrections/scoring.py``, as every
-effort reports the SQNR of the outputs.
+Added since: ``engine/checks.py``, which warns of suspicious data, for ``fast`` ``corrections/scoring.py``, as every
+effort reports the SQNR of the outputs, and ``engine/output_sqnr.py``: which samples that is from and how sure it is.
 What is compared of the outputs (``graph/comparable.py``, ``values/compared.py``) is asked by every effort, for scores,
 metrics, the ranking and the check of the written file.
 One more came with corrections that OpenVINO can't compile: what is left out is named in one way, whatever it is.

@@ -74,12 +74,13 @@ def test_with_twenty_samples_balanced_is_not_below_fast_on_samples_that_neither_
 def test_the_figure_is_that_of_held_out_samples_and_says_so():
     model, samples = chain(), draw(1, 20)
     report = quantized(model, samples).report
-    assert report.output_sqnr_note == "on 4 held-out samples, before the ranges were fitted to all 20"
+    measured = report.output_sqnr
+    assert measured is not None and (len(measured.samples), measured.held_out, measured.refitted) == (4, True, True)
+    assert report.output_sqnr_db == {name: part.held_out_db for name, part in measured.parts.items()}
     (chosen,) = [one for one in report.candidates if one.chosen]
     assert chosen.detail == "its ranges have seen these samples"
-    assert report.written_sqnr_db.keys() == report.output_sqnr_db.keys()
-    few = quantized(model, samples[:7]).report
-    assert few.output_sqnr_note == "on 7 samples that the ranges are from" and not few.written_sqnr_db
+    few = quantized(model, samples[:7]).report.output_sqnr
+    assert few is not None and (len(few.samples), few.held_out, few.refitted) == (7, False, False)
 
 
 @pytest.mark.parametrize("place", range(0, 60, 20))

@@ -13,6 +13,8 @@ from calib.values.facts import (
     FinalistFacts,
     LayerFacts,
     ModelFacts,
+    OutputSqnrFacts,
+    PartSqnrFacts,
     QuantizerFacts,
     RankFacts,
     Report,
@@ -73,6 +75,20 @@ def made_up_report(layers: int = 40, **changes: Any) -> Report:
         ],
         "accuracy": _accuracy(),
         "output_sqnr_db": {"logits": 27.3},
+        "output_sqnr": OutputSqnrFacts(
+            samples=[f"{number:032x}" for number in range(24)],
+            held_out=True,
+            default_precision="bf16",
+            parts={
+                "logits": PartSqnrFacts(
+                    held_out_db=27.3,
+                    interval=(26.1, 28.4),
+                    written_db=27.5,
+                    default_db=26.9,
+                    fp32_default_db=44.6,
+                )
+            },
+        ),
         "speed": SpeedFacts(
             latency_f32_ms=12.1,
             latency_default_ms=6.62,

@@ -53,6 +53,31 @@ def test_colours_change_no_character() -> None:
     assert ESCAPE.sub("", render_text(report, width=100, color=True)) == plain
 
 
+def test_sqnr_says_its_samples_its_interval_and_the_default_precision() -> None:
+    fact = digest.sqnr_fact(made_up_report())
+    assert fact.value == "27.3 dB"
+    assert fact.detail == (
+        "output logits · 95 %: 26.1 … 28.4 dB for unseen samples · from 24 held-out samples, fewer than 30: roughly · "
+        "26.9 dB in the default bf16, where FP32 itself has 44.6 dB"
+    )
+
+
+def test_sqnr_of_seen_samples_is_said_to_be_of_these() -> None:
+    report = made_up_report()
+    assert report.output_sqnr is not None
+    seen = report.output_sqnr.model_copy(update={"held_out": False, "samples": ["a"], "default_precision": "f32"})
+    detail = digest.sqnr_fact(report.model_copy(update={"output_sqnr": seen})).detail
+    assert "from 1 sample of the calibration itself" in detail and "the default precision is f32, too" in detail
+
+
+def test_doubts_about_the_sqnr_are_notes() -> None:
+    report = made_up_report()
+    assert report.output_sqnr is not None
+    doubtful = report.output_sqnr.model_copy(update={"notes": ["One of 24 samples makes 80 % of the error."]})
+    changed = report.model_copy(update={"output_sqnr": doubtful})
+    assert "One of 24 samples makes 80 % of the error." in digest.notes(changed)
+
+
 def test_names_cannot_steer_the_terminal() -> None:
     evil = "\x1b[2J\x1b]0;owned\x07\r\u202e"
     layer = LayerFacts(name=evil, type="Add", planned="float", reason=f"why {evil}", time_fp32_ms=1, time_int8_ms=2)
@@ -73,11 +98,13 @@ def test_names_cannot_steer_the_terminal() -> None:
 
 
 def test_the_sqnr_says_which_samples_it_is_from_and_what_the_written_model_has_on_them() -> None:
-    note = "on 24 held-out samples, before the ranges were fitted to all 300"
-    report = made_up_report(output_sqnr_note=note, written_sqnr_db={"logits": 29.1})
-    for page in (" ".join(render_text(report, width=200).split()), render_html(report)):
-        assert "27.3 dB" in page and note in page and "29.1 dB as written" in page
-    assert "as written" not in render_text(made_up_report(output_sqnr_note=note), width=200)
+    report = made_up_report()
+    assert report.output_sqnr is not None
+    refitted = report.model_copy(update={"output_sqnr": report.output_sqnr.model_copy(update={"refitted": True})})
+    for page in (" ".join(render_text(refitted, width=300).split()), render_html(refitted)):
+        assert "27.3 dB" in page and "from 24 held-out samples" in page
+        assert "27.5 dB as written, with ranges of all samples" in page
+    assert "27.5 dB as written" not in render_text(report, width=300)
 
 
 def test_report_without_measurements_is_only_what_is_known() -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from calib.values.sqnr import decibel, squared_error
+from calib.values.sqnr import clipped_share, decibel, largest_share, sqnr_interval, squared_error
 
 INF, NAN = math.inf, math.nan
 
@@ -43,3 +43,64 @@ def test_an_output_of_another_shape_is_all_wrong():
 def test_sums_are_in_double_precision():
     y = np.full(1 << 16, 1 + 2.0**-12, np.float32)
     assert squared_error(y, y)[0] == (1 + 2.0**-12) ** 2 * (1 << 16)
+
+
+def _population(rng: np.random.Generator, samples: int, spread: float) -> np.ndarray:
+    """Return signal and noise energies of samples whose size varies: noise is even in part, and grows with the size."""
+    signal = np.exp(2 * spread * rng.standard_normal(samples)) * rng.gamma(20, 1 / 20, samples)
+    noise = 1e-3 * (rng.gamma(10, 0.1, samples) + signal * rng.gamma(3, 1 / 3, samples))
+    return np.stack([signal, noise], axis=1)
+
+
+@pytest.mark.parametrize(("samples", "spread", "least"), [(3, 0.2, 0.93), (8, 0.3, 0.93), (24, 0.3, 0.93)])
+def test_the_interval_holds_the_figure_of_other_samples_at_its_confidence(samples: int, spread: float, least: float):
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        seen, unseen = _population(rng, samples, spread), _population(rng, 2000, spread)
+        low, high = sqnr_interval(seen) or (INF, -INF)
+        held += low <= decibel(*unseen.sum(axis=0)) <= high
+    assert held / 400 >= least
+
+
+def test_the_interval_holds_the_figure_of_the_samples_themselves():
+    energies = _population(np.random.default_rng(1), 10, 0.5)
+    low, high = sqnr_interval(energies) or (INF, -INF)
+    assert low < decibel(*energies.sum(axis=0)) < high
+
+
+def test_even_samples_make_the_interval_a_point():
+    ends = sqnr_interval(np.tile([100.0, 1.0], (5, 1)))
+    assert ends == pytest.approx((20, 20))
+
+
+@pytest.mark.parametrize(
+    "energies",
+    [
+        [[1.0, 0.1], [1.0, 0.2]],  # two samples
+        [[1.0, 0.0]] * 5,  # no noise
+        [[0.0, 0.1]] * 5,  # no signal
+        [[1.0, 0.1], [1.0, 0.0], [1.0, 0.0]],  # without the first there is no noise
+        [[1.0, INF], [1.0, 0.1], [1.0, 0.1]],
+    ],
+)
+def test_there_is_no_interval_where_nothing_can_be_said(energies: list[list[float]]):
+    assert sqnr_interval(np.array(energies)) is None
+
+
+def test_the_largest_share_is_of_the_signal_or_of_the_noise():
+    assert largest_share(np.array([[1.0, 0.9], [1.0, 0.1]])) == pytest.approx(0.9)
+    assert largest_share(np.array([[3.0, 0.0], [1.0, 0.0]])) == pytest.approx(0.75)
+    assert largest_share(np.zeros((2, 2))) == 0
+
+
+@pytest.mark.parametrize(("spread", "samples"), [(0.1, 8), (0.3, 32), (0.8, 100)])
+def test_the_share_beyond_the_ranges_is_that_of_drawn_samples(spread: float, samples: int):
+    rng = np.random.default_rng(0)
+    sizes = np.exp(spread * rng.standard_normal(2_000_000))
+    end = np.quantile(sizes, 1 - 1 / (samples + 1))
+    drawn = float((np.maximum(sizes - end, 0) ** 2).mean() / (sizes**2).mean())
+    assert clipped_share(spread, samples) == pytest.approx(drawn, rel=0.15)
+
+
+def test_samples_of_one_size_are_never_beyond_the_ranges():
+    assert clipped_share(0.0, 10) == pytest.approx(0, abs=1e-12)

@@ -1,0 +1,167 @@
+"""The SQNR of the outputs for the report: of which samples, how sure, and in which precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.corrections.recipes import Chosen
+from calib.corrections.scoring import Scorer
+from calib.engine.building import Int8Model
+from calib.engine.job import Job
+from calib.runtime.failures import left_out
+from calib.runtime.session import default_precision
+from calib.samples.feed import arrays_of
+from calib.values.facts import OutputSqnrFacts, PartSqnrFacts
+from calib.values.sqnr import LEAST_SAMPLES, clipped_share, decibel, largest_share, sqnr_interval
+
+LEAST_CALIBRATION = 15  # calibration samples of which a fifth, held out, suffices for an interval
+DOMINATED = 0.5  # of the signal or of the error, by one sample
+SIZED = 64  # calibration samples that are read again to see how much their sizes vary
+RESCORED = 8  # samples that a model is scored on again after layers were reverted
+
+Energies = NDArray[np.float64]
+
+
+def output_sqnr(
+    job: Job, built: Int8Model, chosen: Chosen, warnings: list[str], *, replayed: bool
+) -> OutputSqnrFacts | None:
+    """Return the SQNR of what is compared of the outputs; None if nothing is, or if OpenVINO can't run what shows it.
+
+    Figures are from the samples that candidates were scored on. Where layers were reverted since, the model is scored
+    again on the first of them, and so is the one before its ranges were fitted to these samples.
+
+    Args:
+        job: Run.
+        built: Model that is written.
+        chosen: Candidate that it is made from.
+        warnings: Receives a sentence about what was left out.
+        replayed: Whether the ranges are those of a plan that was given, and may be from any samples.
+    """
+    held_out = bool(job.set_aside) and not replayed
+    gone = {layer.name for layer in chosen.candidate.plan.layers} - {layer.name for layer in built.plan.layers}
+    known = None if gone else chosen.scored
+    ids = chosen.held or job.held
+    scorer: Scorer | None = None
+    written: Mapping[str, Energies] = known.energies if known else {}
+    before: Mapping[str, Energies] = chosen.energies if known else {}
+    if known is None:
+        ids = ids[:RESCORED]
+        with left_out("The SQNR of the outputs was left out, since OpenVINO can't run what shows it", warnings):
+            scorer = Scorer(job.reference, job.feeds(ids), job.streams, compared=job.compared)
+            written = before = scorer.score(built.model, built.compiled).energies
+            if chosen.before:
+                earlier = chosen.before.without(dict.fromkeys(gone, "reverted"))
+                before = scorer.score(earlier.executable()).energies
+    if not written:
+        return None
+    precision = default_precision()
+    run_default: Mapping[str, Energies] = written if precision == "f32" else {}
+    float_default: Mapping[str, Energies] = {}
+    if precision != "f32":
+        what = f"The SQNR of the outputs in the default {precision} was left out, since OpenVINO can't run it"
+        with left_out(what, warnings):
+            scorer = scorer or Scorer(job.reference, job.feeds(ids), job.streams, compared=job.compared)
+            run_default = scorer.energies(built.model, {})
+            float_default = scorer.energies(job.reference, {})
+    spread = _spread_of_sizes(job) if held_out else 0.0
+    beyond = clipped_share(spread, len(job.ids))
+    parts: dict[str, PartSqnrFacts] = {}
+    for name, energies in written.items():
+        if energies[:, 0].sum() == 0 or name not in before:  # an output that is zero has no signal to compare with
+            continue
+        parts[name] = PartSqnrFacts(
+            held_out_db=_db(before[name]) if held_out else None,
+            interval=_interval(before[name], beyond) if held_out else None,
+            written_db=_db(energies),
+            default_db=_known_db(run_default.get(name)),
+            fp32_default_db=math.inf if precision == "f32" else _known_db(float_default.get(name)),
+        )
+    notes = doubts(before, held_out=held_out) if job.effort.held_out else []  # fast holds nothing out, and says so
+    if any(one.interval and one.held_out_db and one.held_out_db > decibel(1.0, beyond) for one in parts.values()):
+        notes.append(
+            f"Samples vary in size, by a factor of {math.exp(spread):.2f} around the mean, so some are larger than all "
+            f"{len(job.ids)} that ranges are from and will be clipped: the output SQNR of unseen samples can be far "
+            "below that of the few held out. Give more calibration samples, the largest that occur among them."
+        )
+    return OutputSqnrFacts(
+        samples=list(ids),
+        held_out=held_out,
+        refitted=held_out and chosen.before is not None,
+        default_precision=precision,
+        parts=parts,
+        notes=notes,
+    )
+
+
+def stated(measured: OutputSqnrFacts | None) -> dict[str, float]:
+    """Return part → the SQNR that the report states: that of the held-out samples, if there were any."""
+    parts = measured.parts if measured else {}
+    return {name: part.written_db if part.held_out_db is None else part.held_out_db for name, part in parts.items()}
+
+
+def doubts(energies: Mapping[str, Energies], *, held_out: bool) -> list[str]:
+    """Return why the figures are unsure, one sentence or more each; empty if nothing speaks against them.
+
+    Args:
+        energies: Signal and noise energy of each sample, ``(samples, 2)``, by part.
+        held_out: Whether the samples were held out.
+    """
+    count = max((len(rows) for rows in energies.values()), default=0)
+    samples = f"{count} sample{'' if count == 1 else 's'}"
+    if not held_out:
+        return [
+            f"The output SQNR is from {samples} that ranges and corrections were made from: it can't tell how other "
+            f"samples fare. Give {LEAST_CALIBRATION} calibration samples or more, so that some can be held out."
+        ]
+    found: list[str] = []
+    if count < LEAST_SAMPLES:
+        found.append(
+            f"The output SQNR is from {samples} held out, too few for an interval: it can't tell how other samples "
+            f"fare. Give {LEAST_CALIBRATION} calibration samples or more."
+        )
+    for name, rows in energies.items():
+        if count >= LEAST_SAMPLES and (share := largest_share(rows)) > DOMINATED:
+            found.append(
+                f"One of {samples} makes {share:.0%} of the signal or of the error of {name}: its SQNR is that of one "
+                "sample. Give samples of a more even size, or more of them."
+            )
+    return found
+
+
+def _db(energies: Energies) -> float:
+    signal, noise = energies.sum(axis=0).tolist()
+    return round(decibel(signal, noise), 2)
+
+
+def _known_db(energies: Energies | None) -> float | None:
+    return None if energies is None else _db(energies)
+
+
+def _interval(energies: Energies, beyond: float) -> tuple[float, float] | None:
+    """Return the interval for unseen samples, of whose energy a share is beyond the ranges."""
+    ends = sqnr_interval(energies)
+    if ends is None:
+        return None
+    low = decibel(1.0, 10 ** (-ends[0] / 10) + beyond)
+    return round(low, 2), round(ends[1], 2)
+
+
+def _spread_of_sizes(job: Job) -> float:
+    """Return the standard deviation of the logarithm of the largest absolute value of a sample.
+
+    That of the input where it is largest; inputs of integers have no size.
+    """
+    inputs = len(job.loaded.model.inputs)
+    sizes = np.zeros((0, inputs))
+    for sample in job.samples(job.ids[:SIZED]):
+        found = np.zeros(inputs)
+        for place, array in enumerate(arrays_of(sample)):
+            if array.dtype.kind == "f" and array.size:
+                found[place % inputs] = max(found[place % inputs], float(np.abs(array).max()))
+        sizes = np.vstack([sizes, found])
+    spreads = [np.log(some).std(ddof=1) for column in sizes.T if len(some := column[column > 0]) >= LEAST_SAMPLES]
+    return float(max(spreads, default=0.0))
