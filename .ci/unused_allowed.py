@@ -18,7 +18,7 @@ open_npz, open_npy, open_images, open_csv, open_jsonl, open_python  # calib.samp
 
 # What other programs read of what calib writes
 _.schema_version  # whoever reads report.json or what --json prints
-_.bound_s, _.interval_f32, _.interval_default  # whoever reads report.json
+_.bound_s  # whoever reads report.json
 _.python  # the page shows it
 _.hidden, _.help  # the page's script reads the columns of a table
 

@@ -71,7 +71,7 @@ class Ablation:
 
     def _ranged(self, job: Job, base: FloatNetwork, placed: QuantizationPlan) -> Candidate:
         with silent("statistics") as stage:
-            summaries = collect_statistics(job, base, placed, stage)
+            summaries = collect_statistics(job, base, placed, stage).whole
         return Candidate(base.model, base.view, assign(placed, summaries, get_estimator(self.estimator)), Edits())
 
 

@@ -103,6 +103,10 @@ class LandmarkDistance:
 
     name = "landmarks"
     higher_is_better = True
+    unit = "1 − relative distance"
+    reads = "first output: x, y and z of each point"
+    needs_target = False
+    needs_reference = True
 
     def measure(self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]]) -> float:
         """Return one sample's figure."""

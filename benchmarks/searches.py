@@ -16,7 +16,10 @@ from ablations import Ablation
 from cases import Case, Reference
 from numpy.typing import NDArray
 
+from calib.accuracy.problem import Problem
+from calib.accuracy.result import SearchResult
 from calib.corrections.compiling import without
+from calib.engine import accuracy_control
 from calib.engine.building import build
 from calib.engine.job import prepare
 from calib.runtime.session import Session, core, ov
@@ -30,12 +33,15 @@ class Found:
         images: run through any model to judge or to rank.
         within: whether the search says that it kept the budget.
         ranking: of the images those that only ranked, where that is known.
+        could: how many of the units reverted could each go back to INT8 within the budget, where that was tried; not
+            among the images.
     """
 
     model: ov.Model
     images: int
     within: bool
     ranking: int | None = None
+    could: int | None = None
 
 
 class Search(Protocol):
@@ -70,12 +76,17 @@ class CalibSearch:
         """Quantize with one."""
         targets = case.targets or [None] * len(case.validation)
         validation = list(zip(case.validation, targets, strict=True)) if case.targets else list(case.validation)
-        result = self._quantize(case, validation=validation, metric=case.metric, max_drop=max_drop)
+        with units_that_could_return() as could:
+            result = self._quantize(case, validation=validation, metric=case.metric, max_drop=max_drop)
         report = result.report
         asked = {fact.key: fact.value for fact in report.settings}["rank_samples"]
         ranking = len(report.ranking) * min(asked, len(case.calibration))
         return Found(
-            result.model, report.accuracy.images_evaluated + ranking, report.status == "within_budget", ranking
+            result.model,
+            report.accuracy.images_evaluated + ranking,
+            report.accuracy.drop <= max_drop + 1e-12,
+            ranking,
+            could[0] if could else None,
         )
 
     def _quantize(self, case: Case, **more: Any) -> Any:
@@ -176,6 +187,35 @@ def _part(reference: Reference, index: int, outputs: Sequence[NDArray[np.generic
     case = reference.case
     target = case.targets[index] if case.targets else None
     return case.metric.measure(outputs, target, reference.outputs[index])
+
+
+@contextmanager
+def units_that_could_return() -> Iterator[list[int]]:
+    """Try, after each search, which of the units reverted could go back to INT8 within the budget; put down how many.
+
+    Each is evaluated on all samples, outside the bound and the account of the search, but in its time.
+    """
+    found: list[int] = []
+    original = accuracy_control.search
+
+    def search(problem: Problem) -> SearchResult:
+        result = original(problem)
+        indices, budget = problem.search_indices, problem.budget
+        if result.status == "within_budget":
+            baseline = problem.baseline(indices)
+            values = (
+                problem.metric.aggregate(problem.evaluate(result.reverted - unit, indices))
+                for unit in problem.units
+                if unit <= result.reverted
+            )
+            found.append(sum(budget.fits(budget.drop(baseline, float(value))) for value in values))
+        return result
+
+    accuracy_control.search = search
+    try:
+        yield found
+    finally:
+        accuracy_control.search = original
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """A classifier whose layers can be quantized in simulation: logits plus the noise of every quantized unit.
 
 The accuracy, the ranking and the forecast follow from the same noise as in a real network, but a whole search takes
-milliseconds. The kinds of errors are those that break searches: see `KINDS`.
+milliseconds. The kinds of errors are those that break searches: see `KINDS`. The metrics are those that a search sees
+differently: see `METRICS`.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +22,71 @@ CLASSES = 10
 
 
 class Fraction:
-    """Top-1 over parts [1.0 or 0.0, margin]: as `MarginMetric` has it."""
+    """Top-1 over parts that begin with 1.0 or 0.0 and the margin."""
 
     higher_is_better = True
 
     def aggregate(self, parts: Sequence[list[float]]) -> float:
         """Return the share of right samples."""
-        return float(np.mean([right for right, _ in parts]))
+        return float(np.mean([part[0] for part in parts]))
 
     def per_sample(self, parts: Sequence[list[float]]) -> NDArray[np.float64]:
         """Return 1.0 for right samples."""
-        return np.array([right for right, _ in parts], np.float64)
+        return np.array([part[0] for part in parts], np.float64)
 
     def margins(self, parts: Sequence[list[float]]) -> NDArray[np.float64]:
         """Return the margins."""
-        return np.array([margin for _, margin in parts], np.float64)
+        return np.array([part[1] for part in parts], np.float64)
+
+
+class RelativeError:
+    """1 − relative error of the logits, without labels and margins: the third number of a part."""
+
+    higher_is_better = True
+
+    def aggregate(self, parts: Sequence[list[float]]) -> float:
+        """Return the mean."""
+        return float(np.mean([part[2] for part in parts]))
+
+    def per_sample(self, parts: Sequence[list[float]]) -> NDArray[np.float64] | None:
+        """Return that of each sample."""
+        return np.array([part[2] for part in parts], np.float64)
+
+
+class Recall:
+    """Mean over the classes of the share of right samples: no mean over samples, and without margins."""
+
+    higher_is_better = True
+
+    def aggregate(self, parts: Sequence[list[float]]) -> float:
+        """Return the mean over the classes that are there."""
+        right, labels = (np.array([part[column] for part in parts]) for column in (0, 3))
+        return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+
+    def per_sample(self, parts: Sequence[list[float]]) -> None:
+        """Return None."""
+
+
+class WholeSet:
+    """Top-1 by a function over the whole set: one part, without scores of single samples."""
+
+    higher_is_better = True
+
+    def aggregate(self, parts: Sequence[float]) -> float:
+        """Return the only part."""
+        return float(parts[0])
+
+    def per_sample(self, parts: Sequence[float]) -> None:
+        """Return None."""
+
+
+METRICS: Mapping[str, Any] = {
+    "top-1": Fraction(),
+    "relative error": RelativeError(),
+    "recall": Recall(),
+    "whole set": WholeSet(),
+}
+"""Name → metric; only the first has margins."""
 
 
 class SimulatedModel:
@@ -80,8 +132,9 @@ class SimulatedModel:
         return self._parts(self.logits, np.arange(len(self.labels)))
 
     def _parts(self, outputs: NDArray[np.float32], indices: NDArray[np.int64]) -> list[list[float]]:
-        right = outputs.argmax(axis=1) == self.labels[indices]
-        return [list(part) for part in zip(right.astype(float).tolist(), self._margins(outputs, indices), strict=True)]
+        right = (outputs.argmax(axis=1) == self.labels[indices]).astype(float)
+        error = np.linalg.norm(outputs - self.logits[indices], axis=1) / np.linalg.norm(self.logits[indices], axis=1)
+        return np.stack([right, self._margins(outputs, indices), 1 - error, self.labels[indices]], axis=1).tolist()
 
     def evaluate(self, reverted: frozenset[str], indices: NDArray[np.int64]) -> list[list[float]]:
         """Return the parts of the plan, and note that it was asked for."""
@@ -94,7 +147,7 @@ class SimulatedModel:
             chance = np.random.default_rng([self.seed, plan]).random((2, len(self.labels)))[:, indices]
             for i in np.flatnonzero(chance[0] < self.flips):
                 right = bool(chance[1][i] < 0.5)
-                parts[i] = [float(right), abs(parts[i][1]) * (1 if right else -1)]
+                parts[i][:2] = [float(right), abs(parts[i][1]) * (1 if right else -1)]
         return parts
 
     def latency(self, plans: Sequence[frozenset[str]]) -> list[float]:
@@ -120,17 +173,26 @@ class SimulatedModel:
         """Return those of FP32."""
         return np.array(self._margins(self.logits, np.arange(len(self.labels))), np.float64)
 
-    def problem(self, max_drop: float = 0.01, limits: Limits | None = None, **settings: object) -> Problem:
+    def problem(
+        self, max_drop: float = 0.01, limits: Limits | None = None, metric: str = "top-1", **settings: Any
+    ) -> Problem:
         """Return the search problem."""
+        parts, evaluate = self.baseline_parts(), self.evaluate
+        if metric == "whole set":
+            everything, share = np.arange(len(parts)), Fraction()
+            parts = [share.aggregate(parts)]
+            evaluate = lambda reverted, _: [share.aggregate(self.evaluate(reverted, everything))]  # noqa: E731
+        if metric == "top-1":
+            settings.setdefault("margins", self.margins())
         return Problem(
             units=tuple(frozenset({name}) for name in self.names),
             rank=self.ranking,
-            baseline_parts=self.baseline_parts(),
-            metric=Fraction(),
+            baseline_parts=parts,
+            metric=METRICS[metric],
             budget=Budget(max_drop),
-            evaluate=self.evaluate,
+            evaluate=evaluate,
             limits=limits or Limits(),
-            **{"latency": self.latency, "margins": self.margins(), **settings},  # type: ignore[arg-type]
+            **{"latency": self.latency, **settings},
         )
 
 

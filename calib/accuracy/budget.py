@@ -231,17 +231,24 @@ def bootstrap_interval(
     return Interval(float(low), float(high), f"paired bootstrap ({RESAMPLES} resamples)")
 
 
-def blocks(indices: Indices, stop_early: bool) -> list[Indices]:
-    """Return the samples in the portions in which they are looked at.
+def shuffled(indices: Indices) -> Indices:
+    """Return the samples in a random order that depends on their number only.
 
-    The order is a random one that depends on the count only: a listing sorted by class would make every
-    early look a look at the first classes.
+    A listing sorted by class would make every early look a look at the first classes.
     """
+    return np.random.default_rng(SEED).permutation(indices)
+
+
+def portions_of(samples: int) -> list[int]:
+    """Return after how many of the samples a plan is looked at before the end."""
+    return [math.ceil(share * samples) for share in LOOKS]
+
+
+def blocks(indices: Indices, stop_early: bool) -> list[Indices]:
+    """Return the samples in the portions in which they are looked at, see `shuffled`."""
     if not stop_early or len(indices) < FEWEST_FOR_LOOKS:
         return [indices]
-    shuffled = np.random.default_rng(SEED).permutation(indices)
-    cuts = [math.ceil(share * len(indices)) for share in LOOKS]
-    return [np.sort(block) for block in np.split(shuffled, cuts)]
+    return [np.sort(block) for block in np.split(shuffled(indices), portions_of(len(indices)))]
 
 
 def least_loss(losses: Floats, total: int) -> float:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from calib.accuracy.budget import Floats, Indices, blocks, least_loss, normal_cdf
-from calib.accuracy.prediction import LossPosterior, RankedUnit
+from calib.accuracy.drop_posterior import DropPosterior
+from calib.accuracy.loss_posterior import LossPosterior
+from calib.accuracy.prediction import RankedUnit, forecast_by
 from calib.accuracy.problem import MarginScoring, Problem
 from calib.values.facts import SearchStepFacts
 
 Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill"]
 
-# A screened plan is evaluated on portions that double, while it may fit, until this share of all.
-MOST_OF_ALL = 0.7
 # Plans, everything in INT8 too, that keep the budget with less than this probability are not evaluated on all samples.
 IMPROBABLE = 0.02
+# A screened plan that keeps the budget with this probability is worth all samples.
+PROBABLE = 0.5
 # Before units are ranked the network counts as one of them. Its sensitivity cancels out when the error of everything in
 # INT8 has been seen, and where none was seen there is none.
 UNRANKED = 1e-30
@@ -71,8 +74,8 @@ class Ledger:
         indices: Samples that the search may see, ascending.
         baseline: Metric of FP32 on these samples.
         scale: Number that a loss is divided by to become a drop.
-        doubtful: Samples that plans are screened on; empty without screening.
-        posterior: Expectations of plans from screening; None without screening.
+        screened: Samples that plans are screened on; empty where they are judged on all samples only.
+        posterior: Expectations of plans from those evaluated.
         ranking: Units, most sensitive first; empty until `rank` is called.
         trials: Every plan evaluated.
         unconfirmed: Plans that kept the budget in the search, but not on the held-out samples.
@@ -98,18 +101,16 @@ class Ledger:
         self.compilations = 0
         self.evaluations = 0
         self._compiled: frozenset[str] | None = None
-        self.doubtful = problem.doubtful
-        self.posterior: LossPosterior | None = None
-        self._order, self._margins = self.indices, np.empty(0)  # of the samples, those of the smallest margins first
-        self._counts: tuple[int, ...] = ()  # how many of them a plan may be evaluated on
-        self._observed: list[tuple[frozenset[str], Floats, Floats | None, int]] = []
-        if problem.margins is not None and len(self.doubtful):
-            margins = np.asarray(problem.margins, np.float64)[self.indices]
-            nearest = np.argsort(np.abs(np.nan_to_num(margins)), kind="stable")
-            self._order, self._margins = self.indices[nearest], margins[nearest]
-            doubled = [len(self.doubtful) * 2**i for i in range(8)]
-            self._counts = *(n for n in doubled if n < MOST_OF_ALL * len(self.indices)), len(self.indices)
-            self.posterior = LossPosterior((RankedUnit(problem.layers, UNRANKED),), self._margins, self._counts)
+        self.screened, self._order, self._counts = problem.screened, *problem.portions
+        self._observed: list[tuple[frozenset[str], dict[int, Any]]] = []
+        # Before units are ranked the network counts as one of them.
+        self.posterior = self._posterior((RankedUnit(problem.layers, UNRANKED),))
+
+    def _posterior(self, ranked: tuple[RankedUnit, ...]) -> LossPosterior | DropPosterior:
+        margins = self.problem.margins
+        if margins is not None and self.problem.by_margins:
+            return LossPosterior(ranked, np.asarray(margins, np.float64)[self._order], self._counts)
+        return DropPosterior(ranked, forecast_by(None if margins is None else margins[self.indices]), len(self.indices))
 
     def rank(self) -> tuple[RankedUnit, ...]:
         """Return the units, most sensitive first; they are measured the first time.
@@ -120,10 +121,9 @@ class Ledger:
         if not self.ranking:
             self.check_limits()
             self.ranking = self.problem.rank()
-            if self.posterior is not None:
-                self.posterior = LossPosterior(self.ranking, self._margins, self._counts)
-                for observed in self._observed:
-                    self.posterior.observe(*observed)
+            self.posterior = self._posterior(self.ranking)
+            for observed in self._observed:
+                self._tell(*observed)
         return self.ranking
 
     def prefixes(self) -> list[frozenset[str]]:
@@ -175,17 +175,37 @@ class Ledger:
         if reverted in self.trials:
             return self.trials[reverted]
         self.spend()
-        parts = dict(zip(self.doubtful.tolist(), self.evaluate(reverted, self.doubtful), strict=True))
+        parts = dict(zip(self.screened.tolist(), self.evaluate(reverted, self.screened), strict=True))
         self._keep(reverted, parts, kind, "", screened=True)
         return self.trials[reverted]
 
+    def expected(self, reverted: frozenset[str]) -> tuple[float, float]:
+        """Return the drop expected of a plan, and its standard deviation."""
+        if isinstance(self.posterior, DropPosterior):
+            return self.posterior.drop(reverted)
+        lost, deviation = self.posterior.lost(reverted)
+        return lost / max(self._counted, 1) / self.scale, deviation / max(self._counted, 1) / self.scale
+
     def probability(self, reverted: frozenset[str]) -> float:
         """Return the probability that a plan keeps the budget."""
-        assert self.posterior is not None
-        lost, deviation = self.posterior.lost(reverted)
-        # Half a sample more: the drop comes in steps of one.
-        allowed = self.problem.budget.max_drop * self.scale * self._counted + 0.5
-        return float(normal_cdf((allowed - lost) / max(deviation, 1e-9)))
+        drop, deviation = self.expected(reverted)
+        single = isinstance(self.posterior, LossPosterior)
+        step = 1 / max(self._counted, 1) / self.scale if single else self.posterior.step
+        allowed = self.problem.budget.max_drop
+        # Of a metric that counts samples: between the last drop that is allowed and the next.
+        if step and math.isfinite(allowed / step):
+            allowed = (math.floor(allowed / step + 1e-9) + 0.5) * step
+        return float(normal_cdf((allowed - drop) / max(deviation, 1e-12 * max(1.0, allowed))))
+
+    def keeps(self, trial: Trial) -> bool:
+        """Say whether a plan keeps the budget, or probably does where it was only screened."""
+        return trial.within or (trial.screened and self.probability(trial.reverted) >= PROBABLE)
+
+    def seen(self, trial: Trial) -> float:
+        """Return the drop of a plan on the samples that every plan was evaluated on at least."""
+        common = [i for i in (self.screened if len(self.screened) else self.indices).tolist() if i in trial.parts]
+        value = float(self.problem.metric.aggregate([trial.parts[i] for i in common]))
+        return self.problem.budget.loss(self.problem.baseline(np.array(common, np.int64)), value) / self.scale
 
     def feasible(self) -> list[Trial]:
         """Return the plans that keep the budget as far as is known, fewest units reverted first."""
@@ -234,13 +254,12 @@ class Ledger:
         """Say whether more evaluations stay within the allowance of samples.
 
         Args:
-            first: Evaluations of new plans, each a screening if there are doubtful samples, else on all samples.
+            first: Evaluations of new plans, each a screening if plans are judged in part, else on all samples.
             completed: Evaluations of screened plans on the remaining samples.
         """
-        everything, screened = len(self.problem.baseline_parts), len(self.doubtful) or len(self.indices)
-        allowed = self.problem.limits.allowance(len(self.problem.units))
+        everything, screened = len(self.problem.baseline_parts), len(self.screened) or len(self.indices)
         more = first * screened + completed * (len(self.indices) - screened)
-        return self.images + more + len(self.problem.held_out) <= allowed * everything
+        return self.images + more + len(self.problem.held_out) <= self.problem.allowance * everything
 
     def enter(
         self, kind: Kind, reverted: frozenset[str], samples: int, value: float, drop: float, within: bool, reason: str
@@ -279,15 +298,29 @@ class Ledger:
         return f"a drop of at least {least:.4g} is certain enough after {len(losses)} of {len(self.indices)} samples"
 
     def _observe(self, reverted: frozenset[str], parts: dict[int, Any]) -> None:
-        """Tell the posterior, if these are the samples that plans are screened on, or a portion more."""
-        if self.posterior is None or len(parts) not in self._counts:
+        """Tell the posterior, if these are the samples that plans are screened on, a portion more, or all."""
+        if len(parts) in self._counts and all(i in parts for i in self._order[: len(parts)].tolist()):
+            self._observed.append((reverted, dict(parts)))
+            self._tell(reverted, parts)
+
+    def _tell(self, reverted: frozenset[str], parts: dict[int, Any]) -> None:
+        metric, problem = self.problem.metric, self.problem
+        counts = [count for count in self._counts if count <= len(parts)]
+        if isinstance(self.posterior, LossPosterior):
+            # Within the nested portions, what each adds.
+            added = [self._order[first:last].tolist() for first, last in pairwise([0, *counts])]
+            losses = [self._losses({i: parts[i] for i in portion}) for portion in added]
+            after = None
+            if isinstance(metric, MarginScoring):
+                after = metric.margins([parts[i] for i in self._order[: counts[-1]].tolist()])
+            self.posterior.observe(reverted, [found for found in losses if found is not None], after)
             return
-        metric, seen = self.problem.metric, [parts[i] for i in self._order[: len(parts)].tolist() if i in parts]
-        losses = self._losses(parts)
-        if losses is not None and len(seen) == len(parts):
-            after = metric.margins(seen) if isinstance(metric, MarginScoring) else None
-            self._observed.append((reverted, losses, after, len(parts)))
-            self.posterior.observe(*self._observed[-1])
+        nested = [self._losses({i: parts[i] for i in self._order[:count].tolist()}) for count in counts]
+        losses = [found / self.scale for found in nested if found is not None]
+        chosen = np.array(sorted(parts), np.int64)
+        value = float(metric.aggregate([parts[i] for i in chosen.tolist()]))
+        drop = problem.budget.loss(problem.baseline(chosen), value) / self.scale
+        self.posterior.observe(reverted, drop, losses, len(parts) == len(self.indices))
 
     def _losses(self, parts: dict[int, Any]) -> Floats | None:
         """Return the paired losses of these samples in index order, None where the metric is no mean."""
@@ -298,11 +331,6 @@ class Ledger:
         if before is None or after is None:
             return None
         return before - after if metric.higher_is_better else after - before
-
-    def _expected(self, reverted: frozenset[str]) -> float:
-        """Return the drop that the posterior expects of a plan."""
-        assert self.posterior is not None
-        return self.posterior.lost(reverted)[0] / max(self._counted, 1) / self.scale
 
     def _keep(
         self, reverted: frozenset[str], parts: dict[int, Any], kind: Kind, reason: str, screened: bool = False
@@ -316,8 +344,9 @@ class Ledger:
         within = complete and problem.budget.fits(drop)
         self._observe(reverted, parts)
         if screened and not complete:
-            drop = self._expected(reverted)
-            reason = f"expected after the {len(chosen)} most doubtful of {len(self.indices)} samples"
+            drop = self.expected(reverted)[0]
+            which = "the {} most doubtful" if self.problem.by_margins else "{}"
+            reason = f"expected after {which.format(len(chosen))} of {len(self.indices)} samples"
         elif complete and not within:
             reason = f"the drop of {drop:.4g} is over the budget of {problem.budget.max_drop:g}"
         units = self.units_of(reverted)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy.budget import Budget, Indices
+from calib.accuracy.budget import Budget, Indices, portions_of, shuffled
 from calib.accuracy.prediction import RankedUnit, change_probability, invert, margin_forecast
 from calib.errors import UsageError
 from calib.values.facts import SearchStepFacts
@@ -24,8 +25,12 @@ Ranking = Callable[[], tuple[RankedUnit, ...]]
 # those that change are among a fifth.)
 CAUGHT = 0.95
 DOUBTFUL = (0.05, 0.2)
-FEWEST_TO_SCREEN = 100
+FEWEST_TO_SCREEN = 30
 FEWEST_DOUBTFUL = 20
+# A screened plan is evaluated on portions that double, while it may fit, until this share of all.
+MOST_OF_ALL = 0.7
+# Without margins a plan is judged on as few samples as these, of no fewer than those.
+FEWEST_PROBED, FEWEST_TO_PROBE = 4, 8
 
 # Each step along the ranking reverts at least 1, 3, 9… units more.
 STRIDE = 3
@@ -70,12 +75,14 @@ class Limits:
         images: Number of validation sets that the whole run may take, the FP32 pass included, before refining
             (bisection, back-filling) stops; log2(units/50) more for larger networks. It does not limit finding a plan
             within the budget.
+        whole: The same number where plans can be judged on all samples only.
         finalists: Most plans within the budget that are timed.
     """
 
     max_evaluations: int | None = None
     backfills: int = 6
     images: float = 4.3
+    whole: float = 12.0
     finalists: int = 4
 
     def __post_init__(self) -> None:
@@ -84,9 +91,9 @@ class Limits:
         if self.backfills < 0 or self.finalists < 1:
             raise UsageError(f"backfills must be 0 or more and finalists 1 or more, got {self}")
 
-    def allowance(self, units: int) -> float:
-        """Return ``images`` for a network of so many units."""
-        return self.images + max(0.0, math.log2(max(units, 1) / 50))
+    def allowance(self, units: int, in_part: bool = True) -> float:
+        """Return the validation sets for a network of so many units, of which plans are judged in part or not."""
+        return (self.images if in_part else self.whole) + max(0.0, math.log2(max(units, 1) / 50))
 
 
 @dataclass(frozen=True)
@@ -101,14 +108,15 @@ class Problem:
         budget: Accuracy budget.
         evaluate: Function ``(reverted layers, sample indices) → parts`` of the INT8 model compiled without these
             layers, in the order of the indices. Calls for one plan follow each other: keep the last compiled model.
-        latency: Function that times finalists interleaved, in milliseconds; None to take the finalist with fewest units
-            reverted.
+        latency: Function that times finalists interleaved, in milliseconds; None to take the finalist of the least
+            `cost`.
         held_out: Indices that the search must not see; the chosen plan is confirmed on them.
         limits: Limits of the search.
         expired: Function that returns True when the time is up; called before each evaluation and at each look.
         margins: Distance of each sample from another result in FP32, in standard deviations of its outputs,
             ``(samples,)``; negative where FP32 is wrong. The nearer to 0, the smaller the error that changes the
             result: with margins, plans are screened on the doubtful samples first.
+        work: Mapping from layer to its multiply-adds; empty if they are unknown.
         progress: Function that receives every step.
     """
 
@@ -123,6 +131,7 @@ class Problem:
     limits: Limits = field(default_factory=Limits)
     expired: Callable[[], bool] = lambda: False
     margins: NDArray[np.floating] | None = None
+    work: Mapping[str, float] = field(default_factory=dict[str, float])
     progress: Callable[[SearchStepFacts], None] = lambda step: None
 
     def __post_init__(self) -> None:
@@ -131,33 +140,76 @@ class Problem:
         if self.metric.higher_is_better != self.budget.higher_is_better:
             raise UsageError("the metric and the budget disagree on whether higher is better")
 
-    @property
+    @cached_property
     def search_indices(self) -> Indices:
         """All samples that the search may see, ascending."""
         return np.setdiff1d(np.arange(len(self.baseline_parts), dtype=np.int64), self.held_out)
 
-    @property
-    def doubtful(self) -> Indices:
-        """The samples that plans are screened on, ascending.
+    @cached_property
+    def by_margins(self) -> bool:
+        """Whether plans are judged by the samples of the smallest margins first."""
+        return self.margins is not None and len(self.search_indices) >= FEWEST_TO_SCREEN and self._is_mean
 
-        None where nobody knows the margins, or no sample counts alone.
+    @cached_property
+    def _is_mean(self) -> bool:
+        return self.metric.per_sample([self.baseline_parts[i] for i in self.search_indices]) is not None
+
+    @cached_property
+    def portions(self) -> tuple[Indices, tuple[int, ...]]:
+        """The samples in the order in which a plan is evaluated on them, and how many it may be judged on; last all.
+
+        Those of the smallest margins come first. Without margins their order is random; a plan is judged on all only
+        where the metric is no mean over samples, or there are few.
         """
         seen = self.search_indices
-        parts = [self.baseline_parts[i] for i in seen]
-        if self.margins is None or len(seen) < FEWEST_TO_SCREEN or self.metric.per_sample(parts) is None:
-            return np.empty(0, np.int64)
-        signed = np.nan_to_num(np.asarray(self.margins, np.float64)[seen], posinf=1e6, neginf=-1e6)
-        nearest = np.argsort(np.abs(signed), kind="stable")
+        if self.by_margins:
+            signed = np.nan_to_num(np.asarray(self.margins, np.float64)[seen], posinf=1e6, neginf=-1e6)
+            nearest, count = np.argsort(np.abs(signed), kind="stable"), self._doubtful(signed)
+            doubled = [count * 2**i for i in range(8)]
+            return seen[nearest], (*(n for n in doubled if n < MOST_OF_ALL * len(seen)), len(seen))
+        if len(seen) < FEWEST_TO_PROBE or not self._is_mean:
+            return seen, (len(seen),)
+        cuts = [count for count in portions_of(len(seen)) if count >= FEWEST_PROBED]
+        return shuffled(seen), (*cuts, len(seen))
+
+    def _doubtful(self, signed: NDArray[np.float64]) -> int:
+        """Return how many samples of these margins are looked at first."""
+        nearest = signed[np.argsort(np.abs(signed), kind="stable")]
         sigma = math.sqrt(2 * invert(margin_forecast(signed), self.budget.max_drop)) or 1e-300
-        reached = np.cumsum(change_probability(signed[nearest], sigma))
+        reached = np.cumsum(change_probability(nearest, sigma))
         count = int(np.searchsorted(reached, CAUGHT * float(reached[-1]))) + 1
-        least, most = (math.ceil(share * len(seen)) for share in DOUBTFUL)
-        return np.sort(seen[nearest[: min(max(count, least, FEWEST_DOUBTFUL), most)]])
+        least, most = (math.ceil(share * len(signed)) for share in DOUBTFUL)
+        return min(max(count, least, FEWEST_DOUBTFUL), most)
+
+    @property
+    def screened(self) -> Indices:
+        """The samples that plans are screened on, ascending; empty where they are judged on all samples only."""
+        order, counts = self.portions
+        return np.sort(order[: counts[0]]) if len(counts) > 1 else np.empty(0, np.int64)
+
+    @property
+    def allowance(self) -> float:
+        """The number of validation sets that may be taken before refining stops."""
+        return self.limits.allowance(len(self.units), in_part=len(self.portions[1]) > 1)
 
     @property
     def layers(self) -> frozenset[str]:
         """All layers that can be reverted."""
         return frozenset[str]().union(*self.units)
+
+    def cost(self, plan: frozenset[str]) -> float:
+        """Return what it costs to have the layers of a plan in floating point: the mean of two shares of the network.
+
+        That of its units, and that of the multiply-adds, where these are known.
+        """
+        shares = self._shares
+        return sum(shares[unit] for unit in self.units if unit <= plan)
+
+    @cached_property
+    def _shares(self) -> dict[frozenset[str], float]:
+        work = {unit: sum(self.work.get(name, 0.0) for name in unit) for unit in self.units}
+        total, each = sum(work.values()), 1 / max(len(self.units), 1)
+        return {unit: (work[unit] / total + each) / 2 if total else each for unit in self.units}
 
     def baseline(self, indices: Indices) -> float:
         """Return the FP32 metric over these samples."""
@@ -207,8 +259,8 @@ def bound_images(problem: Problem) -> int:
     Usually far less: refining ends at `Limits.images` validation sets, and plans are rejected early.
     """
     everything, seen, unseen = len(problem.baseline_parts), len(problem.search_indices), len(problem.held_out)
-    most_reversions, screened = reversions(len(problem.units)), len(problem.doubtful)
-    allowed = math.floor(problem.limits.allowance(len(problem.units)) * everything)
+    most_reversions, screened = reversions(len(problem.units)), len(problem.screened)
+    allowed = math.floor(problem.allowance * everything)
     # With screening everything in INT8 and one plan are evaluated on all samples, more within the allowance only.
     # Without it either nothing fits, and the best plan's figure is completed, or what fits is refined within it.
     most = max(everything + seen * (2 if screened else 2 + most_reversions), allowed)
@@ -262,5 +314,5 @@ def _duration(seconds: float) -> str:
 
 def bound_of(problem: Problem) -> int:
     """Return `bound` for this problem."""
-    held_out, screened = bool(len(problem.held_out)), bool(len(problem.doubtful))
+    held_out, screened = bool(len(problem.held_out)), bool(len(problem.screened))
     return bound(len(problem.units), problem.limits, held_out=held_out, screened=screened)

@@ -1,24 +1,25 @@
-"""Search with margins: plans are screened on the doubtful samples, and the best of them evaluated on all.
+"""Search where a plan can be judged on a part of the samples: plans are screened, and the best evaluated on all.
 
-A sample that FP32 decides narrowly is the first to change its verdict, so that a part of the samples says most of what
-all of them would. Each screening tells more about all plans (`LossPosterior`).
+With margins the part is that of the doubtful samples: one that FP32 decides narrowly is the first to change its
+verdict, so that a part of the samples says most of what all of them would. Without margins it is a random one, held
+against the same samples of a plan that was evaluated on more. Each screening tells more about all plans
+(`LossPosterior`, `DropPosterior`).
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
+from calib.accuracy.ledger import PROBABLE, Ledger, Trial
+from calib.accuracy.problem import COMPLETIONS, TRUST, plans_tried
+from calib.accuracy.proposals import WORTHWHILE, Proposals
 
-from calib.accuracy.ledger import Ledger, Trial
-from calib.accuracy.problem import COMPLETIONS, plans_tried
-
-# A plan that keeps the budget with this probability is worth all samples; after one that failed, only a safer one is.
-PROBABLE, SAFE, NEARLY_CERTAIN = 0.5, 0.8, 0.9
-# A plan with a smaller probability is not screened, if there is another that probably fits; and of so many each kind at
-# most.
-WORTHWHILE = 0.05
-CANDIDATES = 48
+# After a plan that was evaluated on all samples and missed, only one that keeps the budget with this probability is.
+NEARLY_CERTAIN = 0.95
+# Of plans better than one that keeps the budget the last that is evaluated on all samples has this probability, if any.
+LIKELY = 0.7
+# So many plans are screened before one is evaluated on all samples: only that tells what the other samples hold.
+FIRST = 4
 # So many screenings are put aside for each time that a plan did not fit after all.
 RETRIES = 2
 
@@ -32,50 +33,72 @@ class Screening:
 
     def __init__(self, ledger: Ledger):
         self.ledger, self.problem = ledger, ledger.problem
+        self._left = plans_tried(len(self.problem.units), self.problem.limits)
+        self._misses = 0  # plans screened in a row while none was probable
 
     @cached_property
-    def _prefixes(self) -> list[frozenset[str]]:
-        return self.ledger.prefixes()
+    def _proposals(self) -> Proposals:
+        return Proposals(self.ledger)
 
     def run(self) -> None:
         """Screen plans, and evaluate the one with fewest units that probably fits on all samples; again with the rest.
 
-        After one that did not fit after all only a safer one is evaluated, at last one that is nearly certain to fit.
+        After one that did not fit after all only one that is nearly certain to fit is evaluated.
         """
-        ledger, left = self.ledger, plans_tried(len(self.problem.units), self.problem.limits)
+        ledger = self.ledger
         for attempt in range(COMPLETIONS):
-            fits, first, last = ledger.feasible(), attempt == 0, not ledger.affords(0, 2)
-            share = PROBABLE if first or fits else NEARLY_CERTAIN if last else SAFE
-            # Of few units as many screenings as are put aside would be all there are: one is left in any case.
-            more, keep = (1 + RETRIES, min(RETRIES * COMPLETIONS, left - 1)) if first else (1, 0)
-            aside = 1 if fits or last else 2
-            while left > keep and ledger.affords(more, aside) and (plan := self.next_plan(share)) is not None:
-                ledger.screen(plan, "prefix" if plan in self._prefixes else "backfill")
-                left -= 1
-            best = self.lightest(share) or self.safest()
+            fits, first = ledger.feasible(), attempt == 0
+            share = PROBABLE if first or fits else NEARLY_CERTAIN
+            # After a miss there has to be a plan that keeps the budget before a better one is looked for.
+            tries = FIRST if first else self._left if fits else RETRIES
+            self._screen(share, tries, 1 + RETRIES * first, 1 if fits or not ledger.affords(0, 2) else 2)
+            best = self._chosen(share)
             if best is None or best.complete or not ledger.affords(0, 1):
                 return
             # The last one that can be afforded is evaluated on all samples in any case, for its figure.
             ledger.run(best.reverted, "backfill" if fits else "prefix", to_the_end=not ledger.affords(0, 2))
 
-    def next_plan(self, share: float) -> frozenset[str] | None:
-        """Return the plan to screen next, None if there is none worth it.
+    def _chosen(self, share: float) -> Trial | None:
+        """Return the plan to evaluate on all samples; the last one that can be afforded should not be for nothing."""
+        best = self.lightest(share) or self.safest()
+        if self.ledger.feasible() and not self.ledger.affords(0, 2):
+            likely = self.lightest(LIKELY)
+            return likely if likely and not likely.complete else best
+        return best
 
-        That of the greatest probability to keep the budget times the units that it saves.
+    def _screen(self, share: float, tries: int, more: int, aside: int) -> None:
+        """Screen so many plans, and more until one is probable.
+
+        Args:
+            share: Probability to keep the budget from which a plan is worth all samples.
+            tries: Number of plans.
+            more: Number of screenings that have to be left.
+            aside: Number of evaluations on all samples that have to be left.
         """
-        best, last = self.lightest(share), len(self._prefixes) - 1
-        most = best.units if best else last
-        plans = [plan for plan in self._plans(best, most) if plan not in self.ledger.trials]
-        probabilities = [self.ledger.probability(plan) for plan in plans]
-        if not plans or (best and max(probabilities) < WORTHWHILE):
+        proposals = self._proposals
+        while self._left and self.ledger.affords(more, aside):
+            best = self.lightest(share)
+            if (best and tries <= 0) or (plan := proposals.shorter(best) if best else self._safer(share)) is None:
+                return
+            gap = proposals.gap(best) if best else range(0)
+            trial = self.ledger.screen(plan, "prefix" if plan in proposals.prefixes else "backfill")
+            kept = trial.within or self.ledger.probability(plan) >= share
+            if best:
+                proposals.told(kept, gap, proposals.gap(self.lightest(share) or best))
+            self._misses = 0 if self.ledger.keeps(trial) else self._misses + 1
+            self._left, tries = self._left - 1, tries - 1
+
+    def _safer(self, share: float) -> frozenset[str] | None:
+        """Return the prefix to screen next while none of the plans is probable enough; None if none is left."""
+        prefixes, trials = self._proposals.prefixes, self.ledger.trials
+        missed = (prefix in trials and not self.ledger.keeps(trials[prefix]) for prefix in prefixes)
+        longest = max((k for k, found in enumerate(missed) if found), default=0)
+        # As long as forecasts may be right, also shorter ones than one that missed.
+        low = longest if self._misses > TRUST else 0
+        if low >= len(prefixes) - 2:
             return None
-        # Without a plan that is safe enough, there has to be one first.
-        needed = min(share, max(probabilities)) if share > PROBABLE and not best else 0.0
-        worth = [
-            probability * (most - self.ledger.units_of(plan)) if probability >= needed else 0.0
-            for plan, probability in zip(plans, probabilities, strict=True)
-        ]
-        return plans[int(np.argmax(worth))]
+        plan = prefixes[self._proposals.longer(frozenset(), low, self._misses, share if share > PROBABLE else 0.0)]
+        return None if plan in trials else plan
 
     def lightest(self, share: float) -> Trial | None:
         """Return the plan with fewest units of those that fit, or do so with this probability; None without any."""
@@ -92,19 +115,3 @@ class Screening:
         found = {trial.reverted: self.ledger.probability(trial.reverted) for trial in screened}
         found = {plan: probability if probability >= WORTHWHILE else 0.0 for plan, probability in found.items()}
         return max(screened, key=lambda t: (found[t.reverted], t.units, -t.order[1]), default=None)
-
-    def _plans(self, best: Trial | None, most: int) -> list[frozenset[str]]:
-        """Return the plans in question with fewer than ``most`` units: prefixes, and ``best`` with units given back."""
-        plans = [self._prefixes[k] for k in thinned(range(most))]
-        if best:
-            units = [unit.layers for unit in self.ledger.reverted_units(best)]
-            plans += [best.reverted - unit for unit in units[:CANDIDATES]]
-            plans += [best.reverted.difference(*units[: 2**j]) for j in range(1, 10)]
-        return list(dict.fromkeys(plans))
-
-
-def thinned(numbers: range) -> list[int]:
-    """Return at most `CANDIDATES` of the numbers, the first and the last among them, evenly."""
-    if not numbers:
-        return []
-    return [numbers[i] for i in sorted({round(x) for x in np.linspace(0, len(numbers) - 1, CANDIDATES).tolist()})]

@@ -1,15 +1,18 @@
 """Find the fastest plan that keeps the budget: predict, confirm on real models, give back what was not needed.
 
-1. Everything in INT8, screened first where margins are known (5.). Within the budget: done.
-2. Revert the first k units of the ranking, k predicted from the drop just measured; after a miss more of them, in
-   steps that triple, so that a network of n units takes log3(n) evaluations.
-3. Bisect between the longest prefix that failed and the shortest that fits.
-4. Back-fill: quantize reverted units again, the least sensitive first. (2. to 4.: `bisect.py`)
-5. Where margins are known, screening replaces 2 to 4: a partial evaluation, on the doubtful samples only. The next plan
-   screened is that where most is to be gained: the probability to keep the budget times the units saved. The plan with
-   fewest units that probably fits is evaluated on all samples; a safer one where that was wrong. (`screening.py`)
-6. Time the plans that fit, and take the fastest.
-7. With a held-out part: confirm the choice on it; go on with 2 from there where it fails.
+1. Everything in INT8, screened first where plans can be judged in part (3.). Within the budget: done.
+2. Where a plan can be judged on all samples only (a function over the whole set, a metric that is no mean over samples,
+   a handful of samples): revert the first k units of the ranking; after a miss more of them, in steps that grow, until
+   the budget is kept. Then plans that save more: shorter prefixes, and the best one with units given back to INT8.
+   (`bisect.py`)
+3. Otherwise such plans are screened on a part of the samples: on the doubtful ones where margins are known, on random
+   ones without. The plan with fewest units that probably fits is evaluated on all; where that was wrong, only a safe
+   one. (`screening.py`)
+4. Both take next the plan where most is to be gained: the probability to keep the budget times what is saved, half of
+   it counted in units and half in multiply-adds (`proposals.py`). What is expected of a plan follows from those
+   evaluated (`loss_posterior.py`, `drop_posterior.py`). They end where no plan is worth it, or with the allowance.
+5. Time the plans that fit, and take the fastest; the cheapest in units and multiply-adds where no speed is asked for.
+6. With a held-out part: confirm the choice on it; go on with 2 from there where it fails.
 
 A plan is rejected early where a bounded error allows it, left alone where screening expects it over the budget, and
 accepted only on all samples. Feasibility along the ranking is not monotone, so nothing is concluded about a plan that
@@ -52,7 +55,7 @@ def search(problem: Problem) -> SearchResult:
             if not under_way.int8_fits() and others:
                 ledger = under_way.ledger
                 ledger.rank()
-                strategy = Bisection(ledger) if ledger.posterior is None else Screening(ledger)
+                strategy = Screening(ledger) if len(ledger.screened) else Bisection(ledger)
                 strategy.run()
             under_way.choose_confirmed(others)
     except Stopped as stop:
@@ -84,7 +87,7 @@ class _Search:
 
     def int8_fits(self) -> bool:
         """Say whether everything in INT8 keeps the budget; where screening makes it improbable, no more is spent."""
-        if self.ledger.posterior is None or self.problem.limits.max_evaluations == 1:
+        if not len(self.ledger.screened) or self.problem.limits.max_evaluations == 1 or len(self.problem.units) == 1:
             return self.ledger.run(INT8, "int8").within
         self.ledger.screen(INT8, "int8")
         return self.ledger.probability(INT8) >= IMPROBABLE and self.ledger.run(INT8, "int8").within
@@ -114,11 +117,11 @@ class _Search:
             self.ledger.run(self.closest().reverted, "confirm", to_the_end=True)
 
     def choose(self) -> Trial:
-        """Time the finalists and return the fastest; without a choice, the one with fewest units reverted."""
-        trials = self.ledger.feasible()[: self.problem.limits.finalists]
+        """Time the finalists and return the fastest; untimed, the one that costs least in layers and multiply-adds."""
+        trials, cost = self.ledger.feasible()[: self.problem.limits.finalists], self.problem.cost
         if len(trials) == 1 or self.problem.latency is None:
             self.finalists = []
-            return trials[0]
+            return min(trials, key=lambda trial: (cost(trial.reverted), trial.order))
         self.ledger.check_time()
         latencies = self.problem.latency([trial.reverted for trial in trials])
         self.finalists = list(zip(trials, map(float, latencies), strict=True))

@@ -28,6 +28,7 @@ from calib.engine.candidates import Candidates, Layers
 from calib.engine.evaluation import Evaluator, SampleEvaluator
 from calib.engine.job import Job
 from calib.errors import UsageError
+from calib.graph.layers import multiply_accumulates
 from calib.interrupts import Interrupts
 from calib.progress import Stage
 from calib.runtime.failures import left_out
@@ -144,11 +145,13 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
         evaluator.metric,
         Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better),
         remembered(verdicts, run, candidates.parts),
-        latency=remembered_latency(verdicts, run, candidates.latency),
+        # Timings differ from run to run: where no speed is asked for, the choice is the same in every run.
+        latency=remembered_latency(verdicts, run, candidates.latency) if settings.measures_speed else None,
         held_out=_held_out(evaluator, settings.confirm_split),
         limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
         expired=_deadline(settings.time_limit),
         margins=baseline.margins,
+        work={layer.name: float(multiply_accumulates(candidate.view, layer.name)) for layer in candidate.plan.layers},
     )
     return _Asked(run, problem, expected_cost(problem, baseline.seconds), candidates, evaluator)
 

@@ -58,7 +58,7 @@ def make_report(job: Job, found: Findings) -> Report:
     """Make the report from everything that was found."""
     built, controlled = found.outcome.built, found.outcome.controlled
     plan = built.plan if built else QuantizationPlan((), (), ())
-    status, reason = _status(job, found.outcome)
+    status, reason = _status(job, found)
     doubts: list[str] = []
     layers = _layers(job, found, doubts)
     measured = output_sqnr(job, built, found.chosen, doubts, replayed=not found.summaries) if built else None
@@ -234,13 +234,43 @@ def _measured_layer(fact: LayerFacts, speed: Speed, sqnr: Mapping[str, float]) -
     )
 
 
-def _status(job: Job, outcome: Outcome) -> tuple[Status, str]:
+def _status(job: Job, found: Findings) -> tuple[Status, str]:
+    outcome = found.outcome
     result = outcome.controlled.result if outcome.controlled else None
     if outcome.refused is not None:
         return "fp32_kept", outcome.reason
     if result is None or job.settings.max_drop is None:
         return "quantized", ""
-    return result.status, result.reason
+    if result.status != "within_budget" or outcome.built is None:
+        return result.status, result.reason
+    status, useless = _of_little_use(job, found, outcome.built)
+    return status, " ".join([result.reason, *useless])
+
+
+def _of_little_use(job: Job, found: Findings, built: Int8Model) -> tuple[Status, list[str]]:
+    """Return what a model that keeps its budget is called, with the sentence that says what to change.
+
+    Slower is only said where the interval of the measured speed-up says so, never on a noisy machine.
+    """
+    everything, controlled = len(found.chosen.candidate.plan.layers), found.outcome.controlled
+    reverted = len(controlled.result.reverted) if controlled and controlled.result else 0
+    effort = "" if job.settings.effort == "thorough" else "--effort thorough, "
+    if 2 * reverted > everything:
+        return "mostly_float", [
+            f"Only {len(built.plan.layers)} of {everything} layers stay in INT8. For more of them, try {effort}a "
+            "larger --max-drop, or a --metric that does not count differences that do not matter."
+        ]
+    speed = found.outcome.speed.facts if found.outcome.speed else None
+    if speed is None or speed.noisy:
+        return "within_budget", []
+    rivals = (("f32", speed.interval_f32), (speed.default_precision, speed.interval_default))
+    slower = [name for name, interval in rivals if interval is not None and interval[1] < 1]
+    if not slower:
+        return "within_budget", []
+    return "slower", [
+        f"INT8 takes {speed.latency_int8_ms:.3g} ms, FP32 in {slower[-1]} takes less: stay with it, try a larger "
+        "--max-drop, which reverts fewer layers, or --require-speedup 1, which reverts those that are slower."
+    ]
 
 
 def environment(job: Job) -> dict[str, str]:

@@ -25,6 +25,8 @@ Tone = Literal["good", "warning", "bad", "neutral"]
 
 HEADLINES: dict[Status, tuple[Tone, str]] = {
     "within_budget": ("good", "INT8, within the budget"),
+    "mostly_float": ("warning", "within the budget, but most layers are in floating point"),
+    "slower": ("warning", "within the budget, but slower than FP32"),
     "quantized": ("neutral", "INT8, no budget asked"),
     "over_budget": ("bad", "INT8, over the budget"),
     "fp32_kept": ("warning", "FP32 kept"),
@@ -263,7 +265,7 @@ def notes(report: Report) -> list[str]:
         if report.speed.note:
             found.append(report.speed.note)
         rival = min(report.speed.latency_f32_ms, report.speed.latency_default_ms)
-        if report.speed.latency_int8_ms > rival and report.status != "fp32_kept":  # its reason says so
+        if report.speed.latency_int8_ms > rival and report.status not in ("fp32_kept", "slower"):  # the reason says so
             noise = ", as far as a noisy machine tells" if report.speed.noisy else ""
             found.append(
                 f"INT8 does not pay here{noise}: {numbers.milliseconds(report.speed.latency_int8_ms)} against "

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 2
 
-Status = Literal["quantized", "within_budget", "over_budget", "fp32_kept", "planned"]
+# "mostly_float" and "slower" keep the budget too, but with a model of little use: more than half of its layers are in
+# floating point again, or it was timed and is slower than FP32.
+Status = Literal["quantized", "within_budget", "mostly_float", "slower", "over_budget", "fp32_kept", "planned"]
 
 
 class Frozen(BaseModel):
@@ -315,7 +317,9 @@ class Report(Frozen):
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
     calib_version: str = Field(description="Version of calib that made the report")
-    status: Status = Field(description="Outcome of the run")
+    status: Status = Field(
+        description="Outcome of the run; mostly_float and slower keep the budget with a model of little use"
+    )
     status_reason: str = Field(default="", description="Sentence that explains the status; may be empty")
     model: ModelFacts = Field(description="The model before quantization")
     environment: dict[str, str] = Field(default={}, description="Machine and versions of the libraries")

@@ -15,6 +15,9 @@ effort reports the SQNR of the outputs, and ``engine/output_sqnr.py``: which sam
 What is compared of the outputs (``graph/comparable.py``, ``values/compared.py``) is asked by every effort, for scores,
 metrics, the ranking and the check of the written file.
 One more came with corrections that OpenVINO can't compile: what is left out is named in one way, whatever it is.
+With a budget ``accuracy/drop_posterior.py`` and ``accuracy/proposals.py`` (before it is missed ``prediction.py``):
+without margins plans are judged on a part of the samples too, which a search needs to use its budget up within 4.3
+validation sets.
 """
 
 from __future__ import annotations
@@ -35,13 +38,14 @@ ROOT = str(Path(calib.__file__).resolve().parent)
 FAST = {"effort": "fast", "estimator": "minmax"}
 MISSED = {"metric": "relative-l2", "max_drop": 1e-9}  # by everything in INT8 and by every plan
 KEPT = {"metric": "relative-l2", "max_drop": 0.9}
-LIMITS = [  # settings, files, levels; one file of each compares the normalized model with the file as it was read
-    (FAST, 45, 12),
-    ({}, 60, 12),
-    (FAST | MISSED, 70, 19),
-    (MISSED, 87, 19),
-    (FAST | KEPT, 66, 14),
-    (KEPT, 83, 14),
+# One file of each compares the normalized model with the file as it was read, another says how sure the SQNR is.
+LIMITS = [  # settings, files, levels
+    (FAST, 46, 12),
+    ({}, 61, 12),
+    (FAST | MISSED, 74, 19),
+    (MISSED, 91, 19),
+    (FAST | KEPT, 69, 14),
+    (KEPT, 86, 14),
 ]
 
 
@@ -100,4 +104,6 @@ def test_following_quantize_takes_few_files_and_few_levels(settings: dict[str, A
 
 def test_a_missed_budget_is_traced_through_the_ranking_and_the_search():
     trace = traced(**FAST, **MISSED)
-    assert {"bisect.py", "sensitivity.py", "switches.py"} <= {Path(file).name for file in trace.files}
+    assert {"screening.py", "proposals.py", "sensitivity.py", "switches.py"} <= {
+        Path(file).name for file in trace.files
+    }

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from calib.accuracy.prediction import Curve, RankedUnit, invert, margin_forecast, rank, root_forecast
+from calib.accuracy.prediction import invert, margin_forecast, rank, root_forecast
 from calib.errors import UsageError
 
 
@@ -65,31 +65,3 @@ def test_inverse_gives_back_the_error_and_ends_where_the_forecast_saturates():
     saturating = lambda error: 0.8 * error / (1 + error)  # noqa: E731
     assert invert(saturating, 0.9) == pytest.approx(19, rel=1e-3)  # 95 % of what it can reach
     assert invert(saturating, math.inf) == invert(saturating, 0.9)
-
-
-RANKED = tuple(
-    RankedUnit(_unit(name), sensitivity) for name, sensitivity in zip("abcd", (0.4, 0.04, 0.004, 0.0004), strict=True)
-)
-
-
-def test_curve_goes_through_what_was_measured():
-    measured = {frozenset[str](): 0.2, _unit("a"): 0.03}
-    curve = Curve.through(RANKED, root_forecast, measured)
-    for reverted, drop in measured.items():
-        assert curve.drop(reverted) == pytest.approx(drop)
-    assert curve.drop(_unit("a", "b")) < 0.03
-    assert curve.drop(_unit(*"abcd")) == 0
-
-
-def test_shortest_prefix_is_predicted_from_one_measurement_by_the_root_law():
-    curve = Curve.through(RANKED, root_forecast, {frozenset(): 0.2})
-    # 0.2·sqrt(.0444/.4444) = .063 after one unit, .02 after two, .006 after three.
-    assert [curve.shortest(frozenset(), allowed) for allowed in (0.3, 0.07, 0.021, 0.01, 0.0)] == [0, 1, 2, 3, 4]
-    assert curve.shortest(_unit("a"), 0.07) == 0
-
-
-def test_unit_that_broke_the_model_does_not_hide_the_others():
-    ranked = (RankedUnit(_unit("x"), math.inf), *RANKED)
-    curve = Curve.through(ranked, root_forecast, {frozenset(): 0.9})
-    assert curve.remaining(_unit("x")) == pytest.approx(0.4444)
-    assert curve.shortest(frozenset(), 0.1) >= 2

@@ -1,4 +1,4 @@
-"""What the report says of corrections is true of the model that is kept."""
+"""What the report says of corrections and of the outcome is true of the model that is kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from calib.corrections.recipes import Chosen
-from calib.engine.report import _corrections, weight_sqnr
+from calib.engine.report import _corrections, _status, weight_sqnr
 from calib.graph.insert import Edits
-from calib.values.facts import CorrectionFacts
+from calib.values.facts import CorrectionFacts, SpeedFacts
 from calib.values.plan import Port, TensorId, WeightQuantizer
 
 
@@ -65,3 +65,48 @@ def test_weight_sqnr_is_of_the_rounding_that_the_model_has():
     coarse = np.rint(weights).astype(np.int8), np.ones((2, 1), np.float32)
     own: Any = SimpleNamespace(plan=plan, view=view, edits=Edits({port: coarse}))
     assert abs(weight_sqnr(own)["layer"] - 10 * np.log10((1 / 3) / (1 / 12))) < 0.3
+
+
+def status_of(reverted: int, speed: SpeedFacts | None = None, status: str = "within_budget", effort: str = "balanced"):
+    """Return status and reason of a run that reverted so many of ten layers."""
+    layers = [SimpleNamespace(name=str(number)) for number in range(10)]
+    result = SimpleNamespace(status=status, reason="As it was.", reverted=frozenset(map(str, range(reverted))))
+    outcome = SimpleNamespace(
+        refused=None,
+        controlled=SimpleNamespace(result=result),
+        built=SimpleNamespace(plan=SimpleNamespace(layers=layers[reverted:])),
+        speed=speed and SimpleNamespace(facts=speed),
+    )
+    chosen = SimpleNamespace(candidate=SimpleNamespace(plan=SimpleNamespace(layers=layers)))
+    job: Any = SimpleNamespace(settings=SimpleNamespace(max_drop=0.01, effort=effort))
+    found: Any = SimpleNamespace(outcome=outcome, chosen=chosen)
+    return _status(job, found)
+
+
+def speed_of(high: float, noisy: bool = False) -> SpeedFacts:
+    return SpeedFacts(
+        latency_f32_ms=1.0,
+        latency_default_ms=1.0,
+        latency_int8_ms=1.0 / high,
+        speedup_f32=high - 0.1,
+        speedup_default=high - 0.1,
+        default_precision="bf16",
+        interval_f32=(high - 0.2, high),
+        interval_default=(high - 0.2, high),
+        noisy=noisy,
+    )
+
+
+def test_budget_kept_by_reverting_most_layers_is_called_that_with_what_to_change():
+    assert status_of(5) == ("within_budget", "As it was.")
+    status, reason = status_of(6)
+    assert status == "mostly_float" and "4 of 10 layers" in reason
+    assert all(way in reason for way in ("--max-drop", "--effort thorough", "--metric"))
+    assert "--effort" not in status_of(6, effort="thorough")[1]
+    assert status_of(9, status="over_budget") == ("over_budget", "As it was.")
+
+
+def test_budget_kept_by_a_slower_model_is_called_that_where_the_timing_is_certain():
+    assert status_of(0, speed_of(1.2))[0] == status_of(0, speed_of(0.9, noisy=True))[0] == "within_budget"
+    status, reason = status_of(0, speed_of(0.9))
+    assert status == "slower" and "bf16" in reason and "--require-speedup 1" in reason

@@ -137,3 +137,10 @@ def test_text_says_a_status_that_all_have_once() -> None:
     text = render_leaderboard_text([row("a"), row("b")], 100)
     assert text.count("within budget") == 1
     assert render_leaderboard_text(ROWS, 120).count("within budget") == 1 + 2
+
+
+def test_a_budget_kept_in_vain_stands_below_those_of_use_and_says_what_to_change():
+    vain = [row(status, status, reason="what to change") for status in ("slower", "mostly_float")]
+    rows = [row("over", "over_budget"), *vain, row("useful")]
+    assert [r.model for r in ranked(rows)] == ["useful", "mostly_float", "slower", "over"]
+    assert render_leaderboard_text(rows).count("what to change") == 2

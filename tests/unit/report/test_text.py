@@ -14,7 +14,7 @@ from calib.report import digest
 from calib.report.escape import columns_of
 from calib.report.html import render_html
 from calib.report.text import render_text
-from calib.values.facts import LayerFacts, ModelFacts, Report
+from calib.values.facts import LayerFacts, ModelFacts, Report, Status
 
 ESCAPE = re.compile(r"\x1b\[[0-9]*m")
 
@@ -124,6 +124,16 @@ def test_int8_that_does_not_pay_is_said() -> None:
     slow = report.speed.model_copy(update={"latency_int8_ms": 7.0, "speedup_default": 6.62 / 7.0})
     text = render_text(report.model_copy(update={"speed": slow}))
     assert "INT8 does not pay here: 7.00 ms against 6.62 ms" in text
+
+
+@pytest.mark.parametrize("status", ["mostly_float", "slower"])
+def test_budget_kept_in_vain_is_no_tick(status: Status) -> None:
+    report = made_up_report()
+    assert report.speed is not None
+    slow = report.speed.model_copy(update={"latency_int8_ms": 7.0, "speedup_default": 6.62 / 7.0})
+    text = render_text(report.model_copy(update={"status": status, "status_reason": "What to change.", "speed": slow}))
+    assert "✔" not in text and "within the budget, but" in text and "What to change." in text
+    assert ("INT8 does not pay here" in text) == (status != "slower")  # said once
 
 
 def test_share_of_the_work_is_not_claimed_where_a_layer_is_not_counted() -> None:
