@@ -189,8 +189,8 @@ class Ledger:
     def probability(self, reverted: frozenset[str]) -> float:
         """Return the probability that a plan keeps the budget."""
         drop, deviation = self.expected(reverted)
-        single = isinstance(self.posterior, LossPosterior)
-        step = 1 / max(self._counted, 1) / self.scale if single else self.posterior.step
+        one = 1 / max(self._counted, 1) / self.scale
+        step = self.posterior.step if isinstance(self.posterior, DropPosterior) else one
         allowed = self.problem.budget.max_drop
         # Of a metric that counts samples: between the last drop that is allowed and the next.
         if step and math.isfinite(allowed / step):

@@ -46,8 +46,8 @@ class _Observed:
     """
 
     active: Floats
-    lost: list[float] = field(default_factory=list)
-    changed: list[float] = field(default_factory=list)
+    lost: list[float] = field(default_factory=list[float])
+    changed: list[float] = field(default_factory=list[float])
     margins: Floats | None = None
 
 
