@@ -9,11 +9,12 @@ from typing import Any
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import build, executed_in, listed
-from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, replay_corrections
+from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels
 from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator
 from calib.engine.job import Clock, prepare
 from calib.engine.layer_facts import layer_facts, thread_notes
 from calib.engine.placing import place_checked, place_quantizers
+from calib.engine.replay import apply_plan, as_planned, open_replay, with_samples
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Outcome, check_speedup, nothing_runs
@@ -23,7 +24,6 @@ from calib.runtime.failures import left_out
 from calib.runtime.session import ov
 from calib.values.facts import Evaluation, Inspection
 from calib.values.plan import QuantizationPlan
-from calib.values.plan_file import read_plan
 from calib.values.summary import Collected
 from calib.values.version import __version__
 
@@ -55,7 +55,8 @@ def quantize(
             samples or one sample, see the setting ``first_axis``.
         validation: Validation samples in the same form, with targets if the metric needs them; the calibration samples
             by default.
-        plan: Plan to apply instead of making one, as a file or a value; its ranges are kept.
+        plan: Plan to apply instead of making one, as a file or a value; its ranges are kept. For the FP32 model that
+            a file was made for, no calibration samples are needed and the INT8 model is the same to the byte.
         statistics: Path of an .npz file to read the statistics from, or to write them to if it does not exist: those of
             all calibration samples, and apart those of the samples that are not held out.
         store: Path of an SQLite file for the results of the search, so that it can be resumed.
@@ -73,15 +74,16 @@ def quantize(
     clock = Clock(progress)
     with clock("load"):
         asked: dict[str, Any] = {"flags": settings, "sets": sets, "config": config, "allow_python": allow_python}
-        job = prepare(model, calibration, validation=validation, calibrates=True, **asked)
-        given = read_plan(plan) if isinstance(plan, str | Path) else plan
-        job, placed = place_checked(job, given)
+        job = prepare(model, calibration, validation=validation, calibrates=True, plan=plan, **asked)
+        job, given = open_replay(job, plan)
+        job, placed = place_checked(job, given and given.plan)
         evaluator = open_evaluator(job, validation)
+        job = with_samples(job, evaluator)
     baseline = None
     if evaluator is not None:
         with clock("baseline") as stage:
             baseline = measure_baseline(evaluator, store=store, resume=resume, stage=stage)
-    if given is None or not given.has_ranges:
+    if given is None or not given.plan.has_ranges:
         with clock("equalize"):
             base = equalize_channels(job, placed)
         with clock("statistics", len(job.all_ids)) as stage:
@@ -91,7 +93,7 @@ def quantize(
     else:
         summaries = Collected({}, {})
         with clock("replay"):
-            chosen = replay_corrections(job, given)
+            chosen = apply_plan(job, given)
     with clock("insert"):
         built = build(chosen.candidate, chosen.scored, job.few)
     controlled = None
@@ -101,12 +103,12 @@ def quantize(
     outcome = Outcome(controlled.built if controlled else built, controlled)
     if not built.plan.layers:
         outcome = nothing_runs(built, controlled)
-    if job.settings.measures_speed:
+    if job.settings.measures_speed and job.ids:
         with clock("speed") as stage:
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
         report = make_report(job, Findings(chosen, summaries.whole, outcome, baseline))
-    return make_result(job, outcome.built, report, clock.stages)
+    return as_planned(make_result(job, outcome.built, report, clock.stages), given)
 
 
 def plan(

@@ -56,7 +56,10 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
     "samples, and apart those of the samples that are not held out.",
 )
 @click.option(
-    "--plan", metavar="FILE", help="Apply this plan file instead of making a plan; corrections are those of --effort."
+    "--plan",
+    metavar="FILE",
+    help="Apply this plan file instead of making a plan: the weights of FILE with .npz go with it on the same FP32 "
+    "model, without calibration data; on others the corrections of --effort are computed again.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run into the same DIR.")
 @click.option("--report/--no-report", "page", default=True, show_default=True, help="Whether to write report.html.")
@@ -85,7 +88,8 @@ def command(
     if dry_run:
         _dry_run(model, calibration, as_json, given)
         return
-    wanted = (("--calibration", calibration or named.calibration), ("--output", output))
+    samples = calibration or named.calibration or given.get("plan") or named.plan
+    wanted = (("--calibration", samples), ("--output", output))
     if missing := [flag for flag, value in wanted if not value]:
         raise click.UsageError(f"Missing option {' and '.join(missing)} (or a --config that names it, or --dry-run).")
     report = run(ctx, model, calibration, output, page, as_json, _timed_unless_told(given))

@@ -19,12 +19,14 @@ class RunInputs:
         calibration: Calibration samples as DATA, with an absolute path.
         validation: Validation samples as DATA, with an absolute path.
         output: Absolute path of the folder to write to.
+        plan: Absolute path of the plan to apply.
     """
 
     model: str = ""
     calibration: str = ""
     validation: str = ""
     output: str = ""
+    plan: str = ""
 
 
 MEANING = {
@@ -32,6 +34,7 @@ MEANING = {
     "calibration": "Samples to calibrate with, as DATA of 'calib quantize'",
     "validation": "Samples with targets to measure accuracy on, as DATA of 'calib quantize'",
     "output": "Folder to write the model, report.json and report.html to",
+    "plan": "Plan to apply instead of making one, as --plan of 'calib quantize'",
 }
 """Key of a config file → its description in the schema."""
 

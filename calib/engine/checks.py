@@ -104,7 +104,7 @@ class Evidence:
     @property
     def used(self) -> list[str]:
         """Ids of all calibration samples that the run used."""
-        return sorted({*self.job.ids, *self.job.held})
+        return [] if self.job.replays else sorted({*self.job.ids, *self.job.held})
 
     @cached_property
     def samples(self) -> list[Sample]:
@@ -210,7 +210,7 @@ def _scale_doubt(span: str, raw: bool, why: str) -> str:
 
 def few_samples(seen: Evidence) -> Iterator[str]:
     """Warn of too few calibration samples for ranges that hold for others."""
-    if (count := len(seen.used)) < FEW_SAMPLES:
+    if (count := len(seen.used)) < FEW_SAMPLES and not seen.job.replays:
         yield (
             f"The number of calibration samples is {count}: ranges and figures from so few may not hold for others. "
             f"Give at least {FEW_SAMPLES}; by default {DEFAULT_SAMPLES} are used."

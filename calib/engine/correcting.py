@@ -61,10 +61,11 @@ def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
         found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
     if found is None:
         return FloatNetwork(job.loaded.model, job.view, warnings=tuple(warnings))
-    return replace(_rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
+    return replace(rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
 
 
-def _rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
+def rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
+    """Return the network of the job with these tensors equalized."""
     model = rescale(job.loaded.model, job.view, scalings)
     return FloatNetwork(model, GraphView(model) if scalings else job.view, scalings)
 
@@ -143,9 +144,9 @@ def _left_out(job: Job, outliers: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def replay_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
+def recomputed_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return the candidate of a plan from a file, with its corrections computed again for this model's weights."""
-    base = _rescaled(job, plan.scalings)
+    base = rescaled(job, plan.scalings)
     candidate, wanted = Candidate(base.model, base.view, plan, Edits()), recipe_of(job.settings.effort)
     if not job.effort.held_out:
         return Chosen(candidate)

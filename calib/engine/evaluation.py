@@ -240,7 +240,8 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     if validation is None and found.needs_target:
         raise UsageError(f"the metric {found.name} needs labelled samples: give --validation DATA (validation=…)")
     opened = job.calibration if validation is None else open_samples(job, validation)
-    assert opened is not None
+    if opened is None:
+        raise UsageError("there are no samples to measure accuracy on: give --validation DATA (validation=…)")
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
     notes = () if validation is None else tuple(check_state(job, dataset, ids))

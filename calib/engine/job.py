@@ -71,6 +71,7 @@ class Job:
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is an argument
             but not if the config file names it.
         inputs: Model and data as text with absolute paths; empty where a Python object was given.
+        replays: Whether ranges and weights are those of a plan, so that the samples serve for checks and timing only.
     """
 
     loaded: Loaded
@@ -85,6 +86,7 @@ class Job:
     warnings: tuple[str, ...] = ()
     allow_python: bool | None = None
     inputs: RunInputs = field(default_factory=RunInputs)
+    replays: bool = False
 
     @property
     def remarks(self) -> list[str]:
@@ -129,6 +131,8 @@ class Job:
 
     def samples(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Load calibration samples."""
+        if not ids:
+            return iter(())
         assert self.calibration is not None
         return self.calibration.load(ids)
 
@@ -178,6 +182,7 @@ def prepare(
     validation: Any = None,
     need_float: bool = True,
     calibrates: bool = False,
+    plan: Any = None,
     allow_python: bool | None = None,
 ) -> Job:
     """Load the model and check settings and data.
@@ -191,6 +196,7 @@ def prepare(
         validation: Validation samples, which are only noted here.
         need_float: Whether a quantized model is refused.
         calibrates: Whether there have to be calibration samples.
+        plan: Plan to apply, which may need none; None for the one that the config file names.
         allow_python: Whether ``python:module:function`` may run.
 
     Raises:
@@ -200,10 +206,10 @@ def prepare(
     if model is None and not inputs.model:
         raise UsageError("there is no model: give the path of an IR or ONNX file, or a config file with 'model:' in it")
     if calibrates and calibration is None:
-        if not inputs.calibration:
+        if not inputs.calibration and plan is None and not inputs.plan:
             raise UsageError("there is no calibration data: give samples, or a config file with 'calibration:' in it")
-        calibration = inputs.calibration
-        require_allowed(calibration, allow_python)
+        calibration = inputs.calibration or None
+        require_allowed(inputs.calibration, allow_python)
     model = inputs.model if model is None else model
     loaded = load_model(model)
     if need_float:
@@ -217,7 +223,8 @@ def prepare(
         doubts.append(f"model_info asks for {', '.join(sorted(found))}, which a model of several inputs is not given")
     warnings = (*resolved.notes, *doubts, *_random_numbers(loaded.reference))
     view = GraphView(loaded.model)
-    noted = _as_text(model, calibration, inputs.validation if validation is None else validation)
+    validation = inputs.validation if validation is None else validation
+    noted = _as_text(model, calibration, validation, inputs.plan if plan is None else plan)
     job = Job(
         loaded, resolved, view, given, None, host=host, warnings=warnings, allow_python=allow_python, inputs=noted
     )
@@ -230,13 +237,14 @@ def prepare(
     return job if calibration is None else _with_calibration(job, calibration)
 
 
-def _as_text(model: Any, calibration: Any, validation: Any) -> RunInputs:
+def _as_text(model: Any, calibration: Any, validation: Any, plan: Any) -> RunInputs:
     """Return what was given as text, with absolute paths; nothing where one of them was a Python object."""
-    given = (model, calibration, validation)
+    given = (model, calibration, validation, plan)
     if not all(one is None or isinstance(one, str | os.PathLike) for one in given):
         return RunInputs()
-    path, *data = ("" if one is None else str(one) for one in given)
-    return RunInputs(str(Path(path).absolute()), *(absolute(text, Path.cwd()) if text else "" for text in data))
+    path, *data, applied = ("" if one is None else str(one) for one in given)
+    named = RunInputs(str(Path(path).absolute()), *(absolute(text, Path.cwd()) if text else "" for text in data))
+    return replace(named, plan=str(Path(applied).absolute()) if applied else "")
 
 
 def _random_numbers(model: ov.Model) -> list[str]:

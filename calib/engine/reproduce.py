@@ -31,7 +31,7 @@ def reproduction(report: Report, inputs: RunInputs) -> ReproduceFacts | None:
         report: Report of the run, with its settings.
         inputs: Model and data as text; empty for Python objects.
     """
-    if not inputs.model or not inputs.calibration:
+    if not inputs.model or not (inputs.calibration or inputs.plan):
         return None
     settings = {fact.key: fact.value for fact in report.settings if fact.origin not in FROM_THE_MODEL}
     named = {key: text for key, text in asdict(replace(inputs, output=f"{report.model.name}-int8")).items() if text}
@@ -52,7 +52,7 @@ def _yaml(data: Mapping[str, Any]) -> str:
 
 def _command(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     words = ["calib", "quantize", inputs["model"]]
-    for key in ("calibration", "validation", "output"):
+    for key in ("calibration", "validation", "plan", "output"):
         words += [f"--{key}", inputs[key]] if key in inputs else []
     for key, value in settings.items():
         text = value if isinstance(value, str) else json.dumps(value)
@@ -70,10 +70,10 @@ def _command(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
 
 
 def _python(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    given = {key: inputs[key] for key in ("validation",) if key in inputs} | nested(settings)
+    given = {key: inputs[key] for key in ("validation", "plan") if key in inputs} | nested(settings)
     arguments = [
         repr(inputs["model"]),
-        repr(inputs["calibration"]),
+        *([repr(inputs["calibration"])] if "calibration" in inputs else []),
         *(f"{key}={value!r}" for key, value in given.items()),
     ]
     lines = "".join(f"    {argument},\n" for argument in arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +13,17 @@ from calib.config.run_inputs import RunInputs
 from calib.engine.job import NOT_IDENTITY
 from calib.engine.reproduce import JOB_NAME, reproduction
 from calib.errors import ExecutionError, OutputError, UsageError
+from calib.graph.insert import Edits
 from calib.loading.ir_file import save_model
 from calib.report.json_report import FILE_NAME, write_report
 from calib.runtime.session import ov
 from calib.values.facts import Report
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import plan_to_json
+from calib.values.plan_weights import PlanWeights, plan_hash, weights_path, weights_to_bytes
 
 PLAN_NAME = "plan.json"  # what --plan reads
+WEIGHTS_NAME = weights_path(PLAN_NAME).name
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Result:
     Attributes:
         model: INT8 model, or the FP32 model if ``report.status`` says so.
         plan: Plan of the model; it can be applied again to a retrained IR.
+        edits: Rounded weights and bias corrections of the model.
+        rt_info: What is written into the model about the run that made it; None for this run.
     """
 
     model: ov.Model
@@ -39,10 +44,13 @@ class Result:
     source: Path | None = None
     verify: Callable[[Path], list[str]] = field(default=lambda path: [], repr=False)
     inputs: RunInputs = field(default_factory=RunInputs)
+    edits: Edits = field(default_factory=Edits, repr=False)
+    rt_info: Mapping[str, str] | None = field(default=None, repr=False)
 
     def save(self, folder: str | Path) -> Report:
         """Write ``<model>.xml``, ``.bin``, ``plan.json``, ``job.yaml`` and then ``report.json`` into a folder.
 
+        ``plan.npz`` beside ``plan.json`` holds its weights, for a replay without calibration data.
         ``job.yaml`` is the run itself, for ``calib quantize --config``; there is none if model or samples were Python
         objects. The files are first written to a temporary folder and checked: the model loaded from there must give
         the outputs of the model in memory. A folder without report.json is incomplete.
@@ -68,11 +76,19 @@ class Result:
             if how is not None:
                 (temporary / JOB_NAME).write_text(how.config, encoding="utf-8")
             (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")
+            (temporary / WEIGHTS_NAME).write_bytes(weights_to_bytes(self._weights()))
             write_report(report, temporary)
             folder.mkdir(parents=True, exist_ok=True)
-            for stale in (FILE_NAME, JOB_NAME):
+            for stale in (FILE_NAME, JOB_NAME, WEIGHTS_NAME):
                 (folder / stale).unlink(missing_ok=True)
-            for part in (f"{name}.bin", f"{name}.xml", PLAN_NAME, *([JOB_NAME] if how else []), FILE_NAME):
+            for part in (
+                f"{name}.bin",
+                f"{name}.xml",
+                PLAN_NAME,
+                WEIGHTS_NAME,
+                *([JOB_NAME] if how else []),
+                FILE_NAME,
+            ):
                 os.replace(temporary / part, folder / part)
         except OSError as error:
             raise OutputError(
@@ -83,7 +99,14 @@ class Result:
             shutil.rmtree(temporary, ignore_errors=True)
         return report
 
-    def _rt_info(self) -> dict[str, str]:
+    def _weights(self) -> PlanWeights:
+        facts = self.report.model
+        made_for = facts.fingerprint, tuple(facts.preprocessing), plan_hash(self.plan)
+        return PlanWeights(*made_for, self._rt_info(), self.edits.rounded, self.edits.biases)
+
+    def _rt_info(self) -> Mapping[str, str]:
+        if self.rt_info is not None:
+            return self.rt_info
         settings = {
             f"settings/{fact.key}": str(fact.value)
             for fact in self.report.settings

@@ -13,6 +13,7 @@ from calib.engine.job import Job
 from calib.engine.result import Result
 from calib.errors import ExecutionError
 from calib.graph.comparable import compared_form
+from calib.graph.insert import Edits
 from calib.graph.layers import LAYERS
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
@@ -52,7 +53,8 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
         return check_written(path, expected, feeds, report.model.name, (own, of_file), plan if built else None)
 
     report = report.model_copy(update={"stages": list(stages)})
-    return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify, job.inputs)
+    edits = built.candidate.edits if built else Edits()
+    return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify, job.inputs, edits)
 
 
 def check_written(

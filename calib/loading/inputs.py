@@ -75,7 +75,16 @@ def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> Embedded:
     if wanted.scale is not None and any(value != 1 for value in wanted.scale):
         steps.scale([float(value) for value in wanted.scale])
     remaining = replace(wanted.without_arithmetic(), layout="NHWC", color="rgb" if channels == 3 else "gray")
-    return Embedded(processor.build(), remaining, _say_embedded(spec.name, wanted))
+    embedded = processor.build()
+    _name_new_nodes(embedded, {node.get_friendly_name() for node in model.get_ops()}, f"{spec.name}/preprocessing")
+    return Embedded(embedded, remaining, _say_embedded(spec.name, wanted))
+
+
+def _name_new_nodes(model: ov.Model, known: set[str], prefix: str) -> None:
+    """Name, in place, the nodes that OpenVINO added: its own names are counted, and differ from run to run."""
+    added = [node for node in model.get_ordered_ops() if node.get_friendly_name() not in known]
+    for number, node in enumerate(added):
+        node.set_friendly_name(f"{prefix}/{node.get_type_name()}_{number}")
 
 
 def embedded_alone(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> ov.Model:

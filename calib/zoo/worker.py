@@ -75,7 +75,7 @@ def quantize(task: Task, progress: Progress) -> Report:
         print(f"what is shared can't be used: {error}", file=sys.stderr, flush=True)
         given = {name: value for name, value in given.items() if name not in ("store", "resume")}
         result = calib.quantize(model, job.calibration, progress=progress, **given)
-    if is_url(job.model):  # the copy that was calibrated is gone afterwards
+    if is_url(job.model) or Path(task.folder) in Path(job.model).parents:  # a copy, which is gone afterwards
         result = replace(result, inputs=RunInputs())
     return result.save(Path(task.folder) / RESULT)
 

@@ -62,9 +62,11 @@ def test_quantize_writes_the_model_and_its_reports(work: Path, run: Callable[...
     ended = run("quantize", work / "model.xml", "--calibration", work / "data.npz", "-o", work / "out", "--quiet")
     assert (ended.code, ended.err) == (0, "")
     assert sorted(path.name for path in (work / "out").iterdir()) == [
+        "job.yaml",
         "model.bin",
         "model.xml",
         "plan.json",
+        "plan.npz",
         "report.html",
         "report.json",
     ]

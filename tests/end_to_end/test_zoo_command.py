@@ -144,6 +144,7 @@ def test_models_and_outputs_may_be_urls(calib: Calib, tmp_path: Path, memory: An
         "a.xml",
         "job.json",
         "plan.json",
+        "plan.npz",
         "report.html",
         "report.json",
     ]

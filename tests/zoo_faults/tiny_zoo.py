@@ -34,7 +34,7 @@ def results(zoo: Zoo) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if path.suffix in (".xml", ".bin") or path.name == "plan.json":
+        if path.suffix in (".xml", ".bin") or path.name in ("plan.json", "plan.npz"):
             found[name] = path.read_bytes()
         elif path.name == "report.json":
             found[name] = _without_times(json.loads(path.read_text()))

@@ -9,8 +9,10 @@ import pytest
 
 import calib
 from calib.errors import DataError, MetricError
-from calib.loading.inputs import ShapeCheck
+from calib.loading.inputs import ShapeCheck, embed
+from calib.loading.load import input_specs
 from calib.runtime.session import ov
+from calib.samples.preprocess import Preprocess
 
 op = ov.opset13
 
@@ -61,3 +63,14 @@ def test_a_function_that_evaluates_is_told_that_its_feed_does_not_fit():
     with pytest.raises((DataError, MetricError), match=REFUSED):
         calib.evaluate(dynamic(5), None, score)
     assert calib.evaluate(dynamic(6), None, score).samples == 1
+
+
+def test_what_embedding_adds_has_the_same_names_every_time():
+    x = op.parameter([1, 3, 4, 4], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    model = ov.Model([op.relu(x, name="r")], [x], "net")
+    wanted = Preprocess(mean=(1.0,), scale=(2.0,), color="bgr")
+    made = [embed(model, wanted, input_specs(model)[0]).model for _ in range(2)]
+    names = [[node.get_friendly_name() for node in one.get_ordered_ops()] for one in made]
+    assert names[0] == names[1] and len(set(names[0])) == len(names[0])
+    assert {"x", "r"} < set(names[0]) and any(name.startswith("x/preprocessing/Subtract") for name in names[0])
