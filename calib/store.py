@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -28,6 +27,8 @@ Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
 
 # Marks the file as calib's in SQLite's header ("CALB"), so that nobody else's database is written to.
 APPLICATION_ID = 0x43414C42
+
+_IN_MEMORY = ":memory:"  # SQLite's name for no file
 
 # Entry i takes a file from version i to version i + 1 (SQLite's user_version).
 MIGRATIONS: tuple[str, ...] = (
@@ -109,6 +110,11 @@ class RunStore:
         except BaseException:
             self._connection.close()
             raise
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the file; None for a store in memory."""
+        return None if str(self.path) == _IN_MEMORY else self.path.parent
 
     def __enter__(self) -> Self:
         return self
@@ -369,10 +375,9 @@ def hash_of(parts: Any) -> str:
 
 
 def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[RunStore]:
-    """Open a run store, a temporary one without a path; without ``resume`` its earlier content is deleted."""
+    """Open a run store, one in memory without a path; without ``resume`` its earlier content is deleted."""
     if path is None:
-        folder = tempfile.TemporaryDirectory(prefix="calib-")
-        return _TemporaryStore(folder)
+        return RunStore(_IN_MEMORY)
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -384,16 +389,3 @@ def open_store(path: str | Path | None, resume: bool) -> AbstractContextManager[
             f"run store {path}: can't be written ({error.strerror or error}); choose another output folder"
         ) from error
     return RunStore(path)
-
-
-class _TemporaryStore(AbstractContextManager[RunStore]):
-    def __init__(self, folder: tempfile.TemporaryDirectory[str]):
-        self._folder = folder
-        self._store = RunStore(Path(folder.name) / "run.sqlite")
-
-    def __enter__(self) -> RunStore:
-        return self._store
-
-    def __exit__(self, *_: object) -> None:
-        self._store.close()
-        self._folder.cleanup()

@@ -135,7 +135,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
     if baseline.margins is not None:
         evaluator = evaluator.with_margins()
         parts = list(zip(parts, baseline.margins.tolist(), strict=True))
-    candidates = Candidates(job, whole, evaluator)
+    candidates = Candidates(job, whole, evaluator, verdicts.folder)
     # Without a budget the drop is measured and nothing reverted: every plan keeps this one.
     allowed = settings.allowed_drop or AllowedDrop(sys.float_info.max, "absolute")
     problem = Problem(

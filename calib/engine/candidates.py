@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from calib.loading.ir_file import save_model
 from calib.runtime.executed import Ran
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov, precision_config, read_model
+from calib.runtime.temporary import temporary_folder
 from calib.runtime.timing import TimedModel, time_models
 
 Layers = frozenset[str]
@@ -32,14 +32,15 @@ class Candidates:
         job: Run whose settings give the precision of layers in floating point.
         whole: Model with everything in INT8; a plan is given by the layers that are reverted in it.
         evaluator: Evaluator of the models.
+        folder: Folder to write the models to before they are read again; None for the system's temporary one.
 
     Attributes:
         precision: Precision of layers in floating point: that of the settings, or f32 where OpenVINO can't compile it.
         warnings: Sentences for the report.
     """
 
-    def __init__(self, job: Job, whole: Int8Model, evaluator: Evaluator):
-        self._job, self._whole, self._evaluator = job, whole, evaluator
+    def __init__(self, job: Job, whole: Int8Model, evaluator: Evaluator, folder: Path | None = None):
+        self._job, self._whole, self._evaluator, self._folder = job, whole, evaluator, folder
         self.precision = job.settings.float_precision or "f32"
         self.warnings: list[str] = []
         self._last: tuple[Layers, Int8Model, ov.Model, ov.CompiledModel] | None = None
@@ -87,8 +88,8 @@ class Candidates:
 
     def _compiled(self, built: Int8Model) -> tuple[Int8Model, ov.Model, ov.CompiledModel]:
         """Write a model, read it again and compile it, so that what is measured is what ships."""
-        with tempfile.TemporaryDirectory(prefix="calib-") as folder:
-            path = Path(folder) / "model.xml"
+        with temporary_folder(self._folder) as folder:
+            path = folder / "model.xml"
             save_model(built.model, path, fp16_constants=self._job.loaded.fp16_stored)
             model = read_model(path)
         if self.precision != "f32":

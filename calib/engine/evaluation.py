@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +27,7 @@ from calib.metrics.whole_set import WholeSetMetric
 from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_sample
 from calib.runtime.isa import cpu, get_isa, run_as
 from calib.runtime.session import F32, Session, compile_model, default_precision, ov, precision_config
+from calib.runtime.temporary import temporary_folder
 from calib.samples.content import content_id, target_id
 from calib.samples.feed import arrays_of, feed_of
 from calib.samples.open import InMemory
@@ -350,7 +350,7 @@ def evaluate_as(
                 f"isa {isa} runs in a process of its own, which can't take {name} as a {type(value).__name__}; "
                 f"give it as text (data: a file or python:module:function)"
             )
-    with TemporaryDirectory(prefix="calib-isa-") as folder:
+    with temporary_folder() as folder:
         if isinstance(model, ov.Model):
             path = Path(folder, "model.xml")
             ov.save_model(model, path, compress_to_fp16=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from calib.graph.insert import Edits
 from calib.loading.ir_file import save_model
 from calib.report.json_report import FILE_NAME, write_report
 from calib.runtime.session import ov
+from calib.runtime.temporary import temporary_path
 from calib.values.facts import Report
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import plan_to_json
@@ -52,8 +53,8 @@ class Result:
 
         ``plan.npz`` beside ``plan.json`` holds its weights, for a replay without calibration data.
         ``job.yaml`` is the run itself, for ``calib quantize --config``; there is none if model or samples were Python
-        objects. The files are first written to a temporary folder and checked: the model loaded from there must give
-        the outputs of the model in memory. A folder without report.json is incomplete.
+        objects. The files are first written to a temporary folder in it and checked: the model loaded from there must
+        give the outputs of the model in memory. A folder without report.json is incomplete.
 
         Raises:
             UsageError: The input would be overwritten.
@@ -63,7 +64,7 @@ class Result:
         folder = Path(folder)
         name = self.report.model.name
         check_output(folder, name, self.source)
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        new, temporary = not folder.exists(), temporary_path(folder)
         try:
             temporary.mkdir(parents=True)
             save_model(self.model, temporary / f"{name}.xml", fp16_constants=self.fp16_stored, rt_info=self._rt_info())
@@ -78,17 +79,10 @@ class Result:
             (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")
             (temporary / WEIGHTS_NAME).write_bytes(weights_to_bytes(self._weights()))
             write_report(report, temporary)
-            folder.mkdir(parents=True, exist_ok=True)
             for stale in (FILE_NAME, JOB_NAME, WEIGHTS_NAME):
                 (folder / stale).unlink(missing_ok=True)
-            for part in (
-                f"{name}.bin",
-                f"{name}.xml",
-                PLAN_NAME,
-                WEIGHTS_NAME,
-                *([JOB_NAME] if how else []),
-                FILE_NAME,
-            ):
+            plan = [PLAN_NAME, WEIGHTS_NAME, *([JOB_NAME] if how else [])]
+            for part in (f"{name}.bin", f"{name}.xml", *plan, FILE_NAME):
                 os.replace(temporary / part, folder / part)
         except OSError as error:
             raise OutputError(
@@ -97,6 +91,9 @@ class Result:
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            if new:
+                with contextlib.suppress(OSError):  # it is empty only if nothing was written
+                    folder.rmdir()
         return report
 
     def _weights(self) -> PlanWeights:

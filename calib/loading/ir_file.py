@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from calib.errors import ModelError, OutputError
 from calib.graph.view import replace_readers
 from calib.loading.normalize import walk
 from calib.runtime.session import ov, values_of
+from calib.runtime.temporary import temporary_path
 
 SECTION = "calib"
 
@@ -249,8 +249,7 @@ def save_model(
     _compress(clone, fp16_constants)
     for key in sorted(rt_info or {}):
         clone.set_rt_info((rt_info or {})[key], [SECTION, key])
-    stem = path.with_name(f".{path.stem}.{os.getpid()}.{secrets.token_hex(4)}")
-    xml, weights = stem.with_name(stem.name + ".xml"), stem.with_name(stem.name + ".bin")
+    xml, weights = temporary_path(path.parent, ".xml"), temporary_path(path.parent, ".bin")
     try:
         ov.serialize(clone, str(xml), str(weights))
         check_ir(xml)  # a full disk does not make serialize fail: the file is only shorter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from calib.loading.ir_file import SECTION, check_ir, save_model
 from calib.loading.normalize import normalize, walk
 from calib.loading.onnx_file import check_onnx
 from calib.runtime.session import core, layout_of, notice_memory, ov, read_model
+from calib.runtime.temporary import temporary_folder
 from calib.samples.sample import InputSpec
 from calib.values.facts import ModelFacts, TensorFacts
 
@@ -183,8 +183,8 @@ def _from_memory(model: ov.Model) -> Loaded:
     loaded = _describe(model, name, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
     for one in (loaded.model, loaded.reference):
         one.set_friendly_name(name)
-    with tempfile.TemporaryDirectory(prefix="calib-") as folder:
-        xml = Path(folder, "model.xml")
+    with temporary_folder() as folder:
+        xml = folder / "model.xml"
         save_model(loaded.model, xml, fp16_constants=loaded.fp16_stored)
         graph, _, _ = xml.read_bytes().rpartition(b"</edges>")  # what follows says where it was converted from
         graph = _COUNTED_PORT.sub(b"", graph)

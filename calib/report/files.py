@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from pathlib import Path
 
 from calib.errors import OutputError
+from calib.runtime.temporary import temporary_path
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -19,7 +19,7 @@ def write_text(path: str | Path, text: str) -> Path:
         OutputError: The folder or the file can't be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = temporary_path(path.parent, path.suffix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))

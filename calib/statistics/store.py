@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import OutputError, StatisticsError
+from calib.runtime.temporary import temporary_path
 from calib.values.plan import TensorId
 from calib.values.summary import Collected, Histogram, Summaries, TensorSummary
 
@@ -43,7 +44,7 @@ def save_summaries(path: str | Path, summaries: Collected, fingerprint: str) -> 
     arrays |= {"outliers": np.array(summaries.outliers, np.str_), **_arrays(summaries.whole)}
     if summaries.kept is not summaries.whole:
         arrays |= {_KEPT + name: array for name, array in _arrays(summaries.kept).items()}
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial = temporary_path(target.parent, ".npz")
     try:
         with open(partial, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)

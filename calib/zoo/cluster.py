@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import CalibError, MissingExtraError, UsageError
+from calib.runtime.temporary import temporary_folder
 from calib.values.distribution import requirement
 from calib.zoo.process import Process
 from calib.zoo.task import RESULT, Ended, Task
@@ -172,11 +172,10 @@ def work(text: str) -> dict[str, Any]:
     Returns:
         The fields of ``Ended``, and ``files`` (name → bytes) and ``log``.
     """
-    with tempfile.TemporaryDirectory(prefix="calib-zoo-") as folder:
-        at = Path(folder)
+    with temporary_folder() as at:
         # What is shared on the supervisor's disk is not here; SQLite over a network would not hold its promises.
         sent = Task.from_json(text)
-        task = replace(sent, folder=folder, log=str(at / "log"), statistics="", verdicts="")
+        task = replace(sent, folder=str(at), log=str(at / "log"), statistics="", verdicts="")
         process = Process(task)
         try:
             ended = _watched(process)
