@@ -28,6 +28,7 @@ Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]
 # Marks the file as calib's in SQLite's header ("CALB"), so that nobody else's database is written to.
 APPLICATION_ID = 0x43414C42
 
+FP32_RUN = "fp32/"  # begins the key of a run of the FP32 model
 _IN_MEMORY = ":memory:"  # SQLite's name for no file
 
 # Entry i takes a file from version i to version i + 1 (SQLite's user_version).
@@ -186,6 +187,10 @@ class RunStore:
     def verdicts(self, run: str) -> int:
         """Return the number of blocks of samples stored for this run."""
         return int(self.read("SELECT count(*) FROM verdicts WHERE run = ?", (run,))[0][0])
+
+    def searched(self) -> int:
+        """Return the number of verdicts that searches stored, of all runs; those of FP32 are not counted."""
+        return int(self.read("SELECT count(*) FROM verdicts WHERE run NOT LIKE ?", (f"{FP32_RUN}%",))[0][0])
 
     def keep_timings(self, run: str, plans: Sequence[frozenset[str]], latencies_ms: Sequence[float]) -> None:
         """Store the latencies of plans that were timed against each other."""

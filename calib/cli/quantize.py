@@ -25,11 +25,14 @@ from calib.cli.options import (
 from calib.cli.plan_table import plan_lines
 from calib.config import read_document, resolve
 from calib.config.run_inputs import RunInputs, run_inputs
-from calib.errors import CalibError
+from calib.errors import CalibError, UsageError
 from calib.report.escape import printable
 from calib.report.html import FILE_NAME as HTML_NAME
 from calib.report.html import write_html
+from calib.report.json_report import FILE_NAME, read_report
+from calib.report.numbers import plural
 from calib.report.text import render_text
+from calib.store import RunStore
 from calib.values.facts import Report
 from calib.values.plan_file import plan_to_json
 
@@ -62,6 +65,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
     "model, without calibration data; on others the corrections of --effort are computed again.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run into the same DIR.")
+@click.option("--fresh", is_flag=True, help="Start again where DIR holds an interrupted run: its results are deleted.")
 @click.option("--report/--no-report", "page", default=True, show_default=True, help="Whether to write report.html.")
 @click.option("--dry-run", is_flag=True, help="Print the plan without running or writing anything.")
 @json_flag
@@ -74,6 +78,7 @@ def command(
     page: bool,
     dry_run: bool,
     as_json: bool,
+    fresh: bool,
     **options: Any,
 ) -> None:
     """Quantize MODEL, an OpenVINO IR or an ONNX file, to INT8.
@@ -92,6 +97,9 @@ def command(
     wanted = (("--calibration", samples), ("--output", output))
     if missing := [flag for flag, value in wanted if not value]:
         raise click.UsageError(f"Missing option {' and '.join(missing)} (or a --config that names it, or --dry-run).")
+    if given.get("resume") and fresh:
+        raise click.UsageError("--resume continues a run and --fresh starts again: give one of them.")
+    _look_at_earlier(ctx, Path(output), goes_on=bool(given.get("resume")) or fresh)
     report = run(ctx, model, calibration, output, page, as_json, _timed_unless_told(given))
     if report.accuracy and "interrupted" in report.accuracy.stopped:
         remark(ctx, "interrupted: this is the best model found so far; continue with --resume")
@@ -107,6 +115,38 @@ def _timed_unless_told(given: dict[str, Any]) -> dict[str, Any]:
     except CalibError:  # ``calib.quantize`` lists these mistakes together with those of the flags
         return given
     return given if "speed" in told else {"speed": True, **given}
+
+
+def _look_at_earlier(ctx: click.Context, folder: Path, *, goes_on: bool) -> None:
+    """Say that an earlier result will be replaced, and refuse to delete the results of a run that did not end.
+
+    Raises:
+        UsageError: There are such results, and the user has not said what becomes of them.
+    """
+    report, verdicts = folder / FILE_NAME, folder / RUN_STORE
+    if verdicts.is_file() and not goes_on and not _ended_after(report, verdicts):
+        with RunStore(verdicts) as store:
+            count = store.searched()
+        if count:
+            raise UsageError(
+                f"{folder} holds {plural(count, 'verdict')} of a run that did not end, or still runs: give --resume to "
+                "continue it, --fresh to delete them and start again, or another folder with -o"
+            )
+        remark(ctx, f"{printable(str(folder))} holds a run that ended before its search: it starts again")
+    if report.is_file():
+        remark(ctx, f"{printable(str(folder))} holds an earlier result, which will be replaced")
+
+
+def _ended_after(report: Path, verdicts: Path) -> bool:
+    """Return whether the report is of the run that wrote these verdicts last, and that was not interrupted."""
+    written = [path.stat().st_mtime_ns for path in (verdicts, Path(f"{verdicts}-wal")) if path.exists()]
+    try:
+        if report.stat().st_mtime_ns < max(written):
+            return False
+        accuracy = read_report(report).accuracy
+    except (OSError, CalibError):
+        return False
+    return accuracy is None or "interrupted" not in accuracy.stopped
 
 
 def run(

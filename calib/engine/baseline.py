@@ -15,7 +15,7 @@ from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.engine.evaluation import Evaluator
 from calib.interrupts import Interrupts
 from calib.progress import Stage
-from calib.store import RunStore, hash_of, open_store
+from calib.store import FP32_RUN, RunStore, hash_of, open_store
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
 
 def _measured(store: RunStore, evaluator: Evaluator, stage: Stage) -> Baseline:
     """Run FP32, or take its results from the store if samples and targets are unchanged."""
-    key = "fp32/" + hash_of([evaluator.job.loaded.facts.fingerprint, *evaluator.identity()])
+    key = FP32_RUN + hash_of([evaluator.job.loaded.facts.fingerprint, *evaluator.identity()])
     everything = np.arange(len(evaluator.ids), dtype=np.int64)
     known: dict[str, Any] | None = store.get(key, "baseline")
     warnings: list[str] = []

@@ -249,7 +249,8 @@ def save_model(
     _compress(clone, fp16_constants)
     for key in sorted(rt_info or {}):
         clone.set_rt_info((rt_info or {})[key], [SECTION, key])
-    xml, weights = temporary_path(path.parent, ".xml"), temporary_path(path.parent, ".bin")
+    xml = temporary_path(path.parent, ".xml")
+    weights = xml.with_suffix(".bin")
     try:
         ov.serialize(clone, str(xml), str(weights))
         check_ir(xml)  # a full disk does not make serialize fail: the file is only shorter

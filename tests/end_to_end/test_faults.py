@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -363,7 +364,13 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
     monkeypatch.setattr(
         "calib.engine.candidates.Candidates.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
     )
+    if verdicts == 2:
+        refused = quantize(*flags[5:])
+        assert (refused.code, refused.out, evaluated) == (2, "", [])
+        assert "holds 1 verdict of a run that did not end" in refused.err
+        assert "--resume" in refused.err and "--fresh" in refused.err
     assert quantize(*flags[5:], "--resume").code == 0
+    assert not list((hard / "out").glob(".*"))  # what the killed run left is swept
     resumed = len(evaluated)
     assert quantize(*flags[5:], output=hard / "undisturbed").code == 0
     assert len(evaluated) - resumed == resumed + verdicts - 1  # one verdict of the killed run was FP32's
@@ -412,6 +419,26 @@ def test_labels_that_changed_before_resume_are_noticed(hard: Path, quantize: Any
         assert warned == (changed is not None)
         assert any("other contents or targets" in text for text in report_of(hard / "out").warnings) == warned
     assert [count for _, count in asked] == [60, 60]
+
+
+def test_an_unfinished_run_is_neither_lost_nor_in_the_way(hard: Path, quantize: Any, asked: list[Any]):
+    flags = (*SEARCH, hard / "validation.npz", "--max-evaluations", "1")
+    ended = quantize(*flags)
+    assert ended.code == 3 and "earlier result" not in ended.err
+    (hard / "out" / "report.json").unlink()  # as if it had been killed just before
+    refused = quantize(*flags)
+    assert refused.code == 2 and "--resume" in refused.err and "--fresh" in refused.err and len(asked) == 1
+    both = quantize(*flags, "--resume", "--fresh")
+    assert both.code == 2 and "one of them" in both.err and len(asked) == 1
+    assert quantize(*flags, "--resume").code == 3 and len(asked) == 1
+    (hard / "out" / "report.json").unlink()
+    assert quantize(*flags, "--fresh").code == 3 and len(asked) == 2
+    again = quantize(*flags)  # that one ended
+    assert again.code == 3 and "holds an earlier result, which will be replaced" in again.err and len(asked) == 3
+    report = json.loads((hard / "out" / "report.json").read_text())
+    report["accuracy"]["stopped"] = "it was interrupted"
+    (hard / "out" / "report.json").write_text(json.dumps(report))
+    assert quantize(*flags).code == 2 and len(asked) == 3
 
 
 def test_without_resume_old_verdicts_are_dropped(hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch):
