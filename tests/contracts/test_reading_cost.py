@@ -18,6 +18,8 @@ One more came with corrections that OpenVINO can't compile: what is left out is 
 With a budget ``accuracy/drop_posterior.py`` and ``accuracy/proposals.py`` (before it is missed ``prediction.py``):
 without margins plans are judged on a part of the samples too, which a search needs to use its budget up within 4.3
 validation sets.
+Two more: ``engine/replay.py`` is asked whether there is a plan to apply, and ``runtime/temporary.py`` names temporary
+files after their process, so that those of a killed one are swept.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ MISSED = {"metric": "relative-l2", "max_drop": 1e-9}  # by everything in INT8 an
 KEPT = {"metric": "relative-l2", "max_drop": 0.9}
 # One file of each compares the normalized model with the file as it was read, another says how sure the SQNR is.
 LIMITS = [  # settings, files, levels
-    (FAST, 46, 12),
-    ({}, 61, 12),
-    (FAST | MISSED, 73, 19),
-    (MISSED, 90, 19),
-    (FAST | KEPT, 69, 14),
-    (KEPT, 86, 14),
+    (FAST, 48, 12),
+    ({}, 63, 12),
+    (FAST | MISSED, 75, 19),
+    (MISSED, 92, 19),
+    (FAST | KEPT, 71, 14),
+    (KEPT, 88, 14),
 ]
 
 

@@ -14,6 +14,7 @@ from report_fixtures.made_up import made_up_report
 
 from calib.report.html import write_html
 from calib.report.leaderboard import LeaderboardRow, write_leaderboard_html
+from calib.values.facts import ReproduceFacts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -222,6 +223,28 @@ def test_change_of_theme_draws_the_charts_again(browser: Browser, forty: Path) -
         assert chart(page, "drop").locator('[stroke="#0072b2"]').count() == 1
         page.emulate_media(color_scheme="dark")
         chart(page, "drop").locator('[stroke="#56b4e9"]').wait_for(state="attached")
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_copy_buttons_copy_the_text_to_the_last_line(browser: Browser, tmp_path: Path, secure: bool) -> None:
+    texts = {
+        "command": "calib quantize '<b>net&.xml' --ignore '*'",
+        "config": "model: /a b/net.xml\noutput: .\n",
+        "python": "import calib\n\nresult = calib.quantize(\n    'net.xml',\n)\n",
+    }
+    report = made_up_report(layers=3).model_copy(update={"reproduce": ReproduceFacts(**texts)})
+    rights = ["clipboard-read", "clipboard-write"]
+    with opened(browser, write_html(report, tmp_path / "report.html"), permissions=rights) as page:
+        if not secure:  # as over http://, where a page has no such object
+            page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})")
+        for name, text in texts.items():
+            page.locator(f"[data-copy=reproduce-{name}]").click()
+            page.wait_for_selector(f"[data-copy=reproduce-{name}]:text-is('Copied')")
+            page.evaluate("delete navigator.clipboard")
+            assert page.evaluate("navigator.clipboard.readText()").rstrip("\n") == text.rstrip("\n")
+            if not secure:
+                page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})")
+        page.wait_for_selector("[data-copy=reproduce-command]:text-is('Copy')")
 
 
 def test_leaderboard_leads_to_the_reports_below_it(browser: Browser, forty: Path, tmp_path: Path) -> None:
