@@ -106,6 +106,11 @@ def _misfits(job: Job, given: Replay) -> Iterator[str]:
             f"{path} was made with other preprocessing in the model ({'; '.join(weights.preprocessing) or 'none'}); "
             "the job.yaml of that run, as --config, has its settings"
         )
+    if job.calibration is None and weights.normalization != tuple(facts.normalization):
+        yield (
+            f"{path} was made of a model that loading changed otherwise, by another version or because samples showed "
+            "that a change made a difference"
+        )
     levels = {weight.port: weight for weight in given.plan.weights}
     for port, (values, scale) in weights.rounded.items():
         planned = levels.get(port)

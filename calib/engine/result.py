@@ -98,8 +98,15 @@ class Result:
 
     def _weights(self) -> PlanWeights:
         facts = self.report.model
-        made_for = facts.fingerprint, tuple(facts.preprocessing), plan_hash(self.plan)
-        return PlanWeights(*made_for, self._rt_info(), self.edits.rounded, self.edits.biases)
+        return PlanWeights(
+            facts.fingerprint,
+            tuple(facts.preprocessing),
+            tuple(facts.normalization),
+            plan_hash(self.plan),
+            self._rt_info(),
+            self.edits.rounded,
+            self.edits.biases,
+        )
 
     def _rt_info(self) -> Mapping[str, str]:
         if self.rt_info is not None:

@@ -4,7 +4,7 @@ They belong to one FP32 model and one plan, and the file names both: the fingerp
 and the SHA-256 of the plan. Equal contents give equal bytes. The file holds five arrays and no pickles; nothing in it
 is compressed, so that no more is read than the file is long::
 
-    about    JSON as bytes: version, fingerprint, preprocessing, plan, rt_info, and the names and shapes of the others
+    about    JSON as bytes: what belongs to it, and the names and shapes of the others
     levels   int8: rounded weights of all ports, one after another
     scales   float32: their scales
     biases   float32: bias corrections of all layers, one after another
@@ -44,6 +44,7 @@ class PlanWeights:
     Attributes:
         fingerprint: SHA-256 of the FP32 model's files.
         preprocessing: Sentences on the preprocessing that was embedded in the model.
+        normalization: Sentences on what loading changed in the model.
         plan: SHA-256 of the plan, see `plan_hash`.
         rt_info: Runtime information that the run wrote into the INT8 model.
         rounded: Weight port → ``(int8 weights, float32 scale)``; other weights are rounded to nearest.
@@ -52,6 +53,7 @@ class PlanWeights:
 
     fingerprint: str
     preprocessing: tuple[str, ...]
+    normalization: tuple[str, ...]
     plan: str
     rt_info: Mapping[str, str]
     rounded: Mapping[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class _About(_Strict):
     version: Literal[1]
     fingerprint: str
     preprocessing: tuple[str, ...]
+    normalization: tuple[str, ...]
     plan: str
     rt_info: dict[str, str]
     rounded: tuple[_Rounded, ...]
@@ -100,6 +103,7 @@ def weights_to_bytes(weights: PlanWeights) -> bytes:
         "version": WEIGHTS_VERSION,
         "fingerprint": weights.fingerprint,
         "preprocessing": weights.preprocessing,
+        "normalization": weights.normalization,
         "plan": weights.plan,
         "rt_info": dict(weights.rt_info),
         "rounded": [
@@ -145,6 +149,7 @@ def _weights(about: _About, arrays: Mapping[str, NDArray[Any]]) -> PlanWeights:
     return PlanWeights(
         about.fingerprint,
         about.preprocessing,
+        about.normalization,
         about.plan,
         about.rt_info,
         dict(zip(ports, zip(levels, scales, strict=True), strict=True)),

@@ -14,6 +14,7 @@ from calib.values.plan_weights import PlanWeights, read_weights, weights_path, w
 WEIGHTS = PlanWeights(
     "f" * 64,
     ("mean and scale are in the model",),
+    ("folded a constant",),
     "p" * 64,
     {"version": "1", "settings/ignore": "['a']"},
     {
@@ -32,11 +33,8 @@ def file(tmp_path: Path) -> Path:
 
 def test_weights_read_back_to_the_last_bit_and_write_the_same_bytes(file: Path):
     found = read_weights(file)
-    assert (found.fingerprint, found.preprocessing, found.plan) == (
-        WEIGHTS.fingerprint,
-        WEIGHTS.preprocessing,
-        WEIGHTS.plan,
-    )
+    for name in ("fingerprint", "preprocessing", "normalization", "plan"):
+        assert getattr(found, name) == getattr(WEIGHTS, name)
     assert found.rt_info == WEIGHTS.rt_info and list(found.rounded) == list(WEIGHTS.rounded)
     for port, (levels, scale) in WEIGHTS.rounded.items():
         assert found.rounded[port][0].dtype == np.int8 and np.array_equal(found.rounded[port][0], levels)
@@ -46,7 +44,7 @@ def test_weights_read_back_to_the_last_bit_and_write_the_same_bytes(file: Path):
 
 
 def test_a_run_without_corrections_has_a_file_too(tmp_path: Path):
-    bare = PlanWeights("f", (), "p", {})
+    bare = PlanWeights("f", (), (), "p", {})
     (tmp_path / "plan.npz").write_bytes(weights_to_bytes(bare))
     assert read_weights(tmp_path / "plan.npz") == bare
 
