@@ -33,6 +33,8 @@ from calib.values.plan_file import plan_to_json
 
 WEIGHTS_VERSION = 1
 
+Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
+
 _MOST_BYTES = 8 << 30
 _KINDS = {"levels": np.dtype(np.int8), "scales": np.dtype(np.float32), "biases": np.dtype(np.float32)}
 
@@ -56,8 +58,8 @@ class PlanWeights:
     normalization: tuple[str, ...]
     plan: str
     rt_info: Mapping[str, str]
-    rounded: Mapping[Port, tuple[NDArray[np.int8], NDArray[np.float32]]] = field(default_factory=dict)
-    biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    rounded: Mapping[Port, Rounded] = field(default_factory=dict[Port, Rounded])
+    biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
 
 
 class _Strict(BaseModel):

@@ -19,7 +19,7 @@ from calib.values.facts import Report
 from calib.values.plan_file import plan_to_json, read_plan
 
 SAME = ("net.xml", "net.bin", "plan.json", "plan.npz")
-MADE = {"effort": "thorough", "speed": False}
+MADE: dict[str, Any] = {"effort": "thorough", "speed": False}
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_what_does_not_fit_needs_data_and_is_said(change: Callable[[], None], wh
 
 
 def test_other_preprocessing_in_the_model_is_named(made: Report):
-    embedded = {"preprocessing": {"mean": 0.25, "embed": True}}
+    embedded: dict[str, Any] = {"preprocessing": {"mean": 0.25, "embed": True}}
     np.savez("bytes.npz", np.clip(images(12).transpose(0, 2, 3, 1) * 40 + 128, 0, 255).astype(np.uint8))
     calib.quantize("net.xml", "bytes.npz", **MADE, **embedded).save("out")
     with pytest.raises(StatisticsError, match=r"other preprocessing in the model .* job\.yaml"):
@@ -153,7 +153,7 @@ def test_what_has_to_be_measured_needs_samples(setting: dict[str, Any], made: Re
 
 
 def test_a_replay_of_a_kept_fp32_model_says_so(made: Report):
-    calib.quantize("net.xml", "data.npz", **(MADE | {"require_speedup": 1000.0})).save("out")
+    calib.quantize("net.xml", "data.npz", effort="thorough", speed=False, require_speedup=1000.0).save("out")
     assert not read_plan("out/plan.json").layers
     report = calib.quantize("net.xml", plan="out/plan.json").save("again")
     assert contents("again") == contents("out")
