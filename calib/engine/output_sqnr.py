@@ -80,7 +80,8 @@ def output_sqnr(
             default_db=_known_db(run_default.get(name)),
             fp32_default_db=math.inf if precision == "f32" else _known_db(float_default.get(name)),
         )
-    notes = doubts(before, held_out=held_out) if job.effort.held_out else []  # fast holds nothing out, and says so
+    unsure = job.effort.held_out and not job.replays  # fast holds nothing out and a replay makes no ranges: both say so
+    notes = doubts(before, held_out=held_out) if unsure else []
     if any(one.interval and one.held_out_db and one.held_out_db > decibel(1.0, beyond) for one in parts.values()):
         notes.append(
             f"Samples vary in size, by a factor of {math.exp(spread):.2f} around the mean, so some are larger than all "

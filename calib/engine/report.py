@@ -61,7 +61,9 @@ def make_report(job: Job, found: Findings) -> Report:
     status, reason = _status(job, found)
     doubts: list[str] = []
     layers = _layers(job, found, doubts)
-    measured = output_sqnr(job, built, found.chosen, doubts, replayed=not found.summaries) if built else None
+    measured = (
+        output_sqnr(job, built, found.chosen, doubts, replayed=not found.summaries) if built and job.held else None
+    )
     sqnr = stated(measured)
     return Report(
         calib_version=__version__,
