@@ -1,7 +1,4 @@
-"""Where OpenVINO can't compile what a figure is taken from, the figure is missing and named, and the model is written.
-
-covers: calib.engine.verify
-"""
+"""Where OpenVINO can't compile what a figure is taken from, the figure is missing and named, and the model is written."""
 
 from __future__ import annotations
 
