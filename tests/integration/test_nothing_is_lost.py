@@ -1,4 +1,4 @@
-"""Where OpenVINO can't compile what a figure is taken from, the figure is missing and named, and the model is written."""
+"""What OpenVINO can't compile costs the figure that is taken from it, which is named; the model is written."""
 
 from __future__ import annotations
 
