@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from calib.config import Preprocessing, Settings
     from calib.engine.bench import bench
     from calib.engine.compare import compare
+    from calib.engine.verification import verify
     from calib.errors import (
         BaselineError,
         CalibError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from calib.values.facts import Benchmark, Comparison, Evaluation, Inspection, Report
     from calib.values.plan import QuantizationPlan, Range, Scheme, TensorId
     from calib.values.summary import Histogram, TensorSummary
+    from calib.values.verification import Verification
 
 __all__ = [
     "ESTIMATORS",
@@ -76,12 +78,14 @@ __all__ = [
     "TensorId",
     "TensorSummary",
     "UsageError",
+    "Verification",
     "bench",
     "compare",
     "evaluate",
     "inspect",
     "plan",
     "quantize",
+    "verify",
 ]
 
 _ERRORS = [name for name in __all__ if name.endswith("Error")]
@@ -97,6 +101,8 @@ PUBLIC: dict[str, str] = {
     **dict.fromkeys(_ERRORS, "calib.errors"),
     "bench": "calib.engine.bench",
     "compare": "calib.engine.compare",
+    "verify": "calib.engine.verification",
+    "Verification": "calib.values.verification",
     "Metric": "calib.metrics.metric",
     "Progress": "calib.progress",
     "RangeEstimator": "calib.ranges.estimator",

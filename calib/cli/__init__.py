@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quantize": ("calib.cli.quantize", "Quantize a model to INT8 under an accuracy budget."),
     "inspect": ("calib.cli.inspect", "Show which layers would be quantized, which would not, and why."),
     "evaluate": ("calib.cli.evaluate", "Measure a model with a metric on a validation dataset."),
+    "verify": ("calib.cli.verify", "Check a written model where it will run: file, precisions, drop, speed."),
     "report": ("calib.cli.report", "Write the HTML report of a run."),
     "compare": ("calib.cli.compare", "Compare two models layer by layer: error, precision, time."),
     "bench": ("calib.cli.bench", "Measure latency and throughput of several models."),
@@ -48,7 +49,7 @@ Exit codes:
   0  success
   1  error
   2  wrong usage or configuration
-  3  budget missed; the best model was written
+  3  budget missed, and the best model was written; or verify found a broken promise
   4  some jobs of the zoo failed
   5  an optional package is not installed
   130  interrupted (Ctrl-C or SIGTERM)

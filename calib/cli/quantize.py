@@ -83,7 +83,8 @@ def command(
 ) -> None:
     """Quantize MODEL, an OpenVINO IR or an ONNX file, to INT8.
 
-    The exit code is 3 if the accuracy budget or the required speed-up was missed; the best model is written even so.
+    The exit code is 3 if the accuracy budget, in the precision that the model will run in, or the required speed-up
+    was missed; the best model is written even so.
     """
     given = typed(ctx, options)
     named = run_inputs(read_document(given["config"])) if "config" in given else RunInputs()
@@ -104,7 +105,7 @@ def command(
     if report.accuracy and "interrupted" in report.accuracy.stopped:
         remark(ctx, "interrupted: this is the best model found so far; continue with --resume")
         ctx.exit(INTERRUPTED)
-    if report.status in ("over_budget", "fp32_kept"):
+    if report.status in ("within_budget_in_f32_only", "over_budget", "fp32_kept"):
         ctx.exit(BUDGET_MISSED)
 
 

@@ -15,13 +15,14 @@ SCHEMAS = {
     "manifest": "calib.zoo.manifest:json_schema",
     "inspection": "calib.values.facts:Inspection.model_json_schema",
     "evaluation": "calib.values.facts:Evaluation.model_json_schema",
+    "verification": "calib.values.verification:Verification.model_json_schema",
 }
 
 
 @click.command(short_help="Print a JSON Schema.")
 @click.argument("name", type=click.Choice(list(SCHEMAS)))
 def command(name: str) -> None:
-    """Print the JSON Schema of a config file, report.json, a zoo manifest, or the JSON of inspect or evaluate."""
+    """Print the JSON Schema of a config file, report.json, a manifest, or the JSON of inspect, evaluate or verify."""
     module, _, path = SCHEMAS[name].partition(":")
     found: Any = importlib.import_module(module)
     for part in path.split("."):

@@ -276,8 +276,8 @@ class Settings(_Checked):
     )
     float_precision: Literal["f32", "bf16"] | None = Field(
         default=None,
-        description="Floating-point precision in which the budget is checked; f32 unless given. The drop in the "
-        "machine's default precision is reported as well",
+        description="Precision of the layers in floating point where the model will run, in which the budget is "
+        "judged; the one that this machine chooses by itself unless given. The drop in f32 is measured as well",
     )
 
     time_limit: Seconds | None = Field(

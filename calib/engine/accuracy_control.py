@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,20 +18,19 @@ from calib.accuracy.prediction import RankedUnit, rank
 from calib.accuracy.problem import Expected, Limits, Problem, expected_cost
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
-from calib.config.settings import AllowedDrop
 from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.sensitivity import sensitivities_of
-from calib.engine.baseline import Baseline
+from calib.engine.baseline import Baseline, budget_of
 from calib.engine.building import Int8Model
 from calib.engine.candidates import Candidates, Layers
 from calib.engine.evaluation import Evaluator, SampleEvaluator
 from calib.engine.job import Job
+from calib.engine.precisions import in_both, not_by_default
 from calib.errors import UsageError
 from calib.graph.layers import multiply_accumulates
 from calib.interrupts import Interrupts
 from calib.progress import Stage
 from calib.runtime.failures import left_out
-from calib.runtime.session import default_precision
 from calib.samples.content import split_ids
 from calib.store import RunStore, hash_of, open_store, remembered, remembered_latency
 from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
@@ -90,7 +88,7 @@ def control_accuracy(
         result = search(_watched(asked, job, stage))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
-        controlled = _controlled(job, asked, result)
+        controlled = _controlled(job, asked, baseline, result)
         if interrupts.noted:  # also where the search had ended already
             stopped = {"stopped": result.stopped or "it was interrupted"}
             controlled = replace(controlled, facts=controlled.facts.model_copy(update=stopped))
@@ -135,15 +133,13 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
     if baseline.margins is not None:
         evaluator = evaluator.with_margins()
         parts = list(zip(parts, baseline.margins.tolist(), strict=True))
-    candidates = Candidates(job, whole, evaluator, verdicts.folder)
-    # Without a budget the drop is measured and nothing reverted: every plan keeps this one.
-    allowed = settings.allowed_drop or AllowedDrop(sys.float_info.max, "absolute")
+    candidates = Candidates(job, whole, evaluator, baseline.judged, verdicts.folder)
     problem = Problem(
         tuple(units),
         partial(_ranking, verdicts, run, job, candidate, units, candidates.warnings),
         parts,
         evaluator.metric,
-        Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better),
+        budget_of(evaluator),
         remembered(verdicts, run, candidates.parts),
         # Timings differ from run to run: where no speed is asked for, the choice is the same in every run.
         latency=remembered_latency(verdicts, run, candidates.latency) if settings.measures_speed else None,
@@ -175,7 +171,6 @@ def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: Baselin
 
     Budgets, limits and the split are left out: they decide which plans are evaluated, not with what result.
     """
-    precision = job.settings.float_precision or "f32"
     kept = "margins" if baseline.margins is not None else ""
     return hash_of(
         [
@@ -183,7 +178,8 @@ def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: Baselin
             job.loaded.facts.fingerprint,
             identity_of(candidate),
             baseline.contents,
-            precision,
+            baseline.judged,
+            job.precision,
             *evaluator.identity(),
         ]
     )
@@ -228,27 +224,12 @@ def _deadline(limit: float | None) -> Callable[[], bool]:
     return lambda: time.monotonic() > end
 
 
-def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
-    """Return the model that the search chose with its accuracy, in the machine's default precision too."""
-    problem, evaluator, candidates = asked.problem, asked.evaluator, asked.candidates
-    metric, figure = evaluator.metric, result.headline
-    default, other = default_precision(), None
-    warnings = [*(note for note in evaluator.notes if note not in job.warnings), *candidates.warnings]
-    if figure is not None and default != candidates.precision and result.status != "fp32_kept":
-        indices = problem.held_out if result.held_out is not None else problem.search_indices
-        missing = (
-            f"The drop in {default}, which this machine runs by default, was left out, since OpenVINO can't run it"
-        )
-        with suppress(KeyboardInterrupt), left_out(missing, warnings):  # the best model is written all the same
-            compiled = evaluator.compiled(candidates.shipped(result.reverted), {"INFERENCE_PRECISION_HINT": default})
-            value = float(metric.aggregate(evaluator.run(compiled, indices.tolist())))
-            other = problem.budget.drop(problem.baseline(indices), value)
-        if other is not None and problem.budget.fits(figure.drop) and not problem.budget.fits(other):
-            warnings.append(
-                f"the budget holds in f32 but not in {default}, which this machine runs by default: "
-                "compile the INT8 model with INFERENCE_PRECISION_HINT=f32, or give --float-precision bf16"
-            )
-    interval = figure.interval if figure is not None else None
+def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResult) -> Controlled:
+    """Return the model that the search chose, with its accuracy where it will run and in the other precision."""
+    problem, metric, candidates = asked.problem, asked.evaluator.metric, asked.candidates
+    shipped = partial(candidates.shipped, result.reverted)
+    both = in_both(problem, asked.evaluator, baseline, result, shipped, judged=candidates.precision)
+    figure, interval = both.deployed, both.deployed.interval if both.deployed else None
     facts = AccuracyFacts(
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
@@ -262,9 +243,10 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
         budget=None if job.settings.max_drop is None else problem.budget.max_drop,
         samples=figure.samples if figure else 0,
         confirmed_samples=len(problem.held_out) if result.held_out is not None else 0,
-        precision=candidates.precision,
-        drop_default_precision=other,
-        default_precision=default,
+        precision=both.precision,
+        other_precision=both.other_precision,
+        other_drop=both.other.drop if both.other else None,
+        fp32_drop=both.fp32_drop,
         note=result.note if job.settings.max_drop is not None else "",
         stopped=result.stopped,
         images_evaluated=result.images_evaluated,
@@ -272,6 +254,8 @@ def _controlled(job: Job, asked: _Asked, result: SearchResult) -> Controlled:
         bound_evaluations=asked.expected.evaluations,
         bound_s=asked.expected.most_s,
     )
+    noted = [note for note in asked.evaluator.notes if note not in job.warnings]
+    warnings = (*noted, *candidates.warnings, *both.warnings, *not_by_default(facts))
     built = None if result.status == "fp32_kept" else candidates.built(result.reverted)
     ranked = tuple(RankFacts(layers=sorted(unit.layers), sensitivity=unit.sensitivity) for unit in result.ranking)
-    return Controlled(built, facts, result, ranked, tuple(warnings))
+    return Controlled(built, facts, result, ranked, warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy.baseline import check_baseline, labels_moved
+from calib.accuracy.budget import Budget
+from calib.config.settings import AllowedDrop
 from calib.engine.evaluation import Evaluator
 from calib.interrupts import Interrupts
 from calib.progress import Stage
-from calib.store import FP32_RUN, RunStore, hash_of, open_store
+from calib.runtime.failures import left_out
+from calib.runtime.session import precision_config
+from calib.store import FP32_RUN, RunStore, hash_of, open_store, remembered
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Baseline:
         margins: Distance of each sample from another result, ``(samples,)``; None if the metric does not give it.
         marks: The `calib.engine.evaluation.mark` of each sample; empty for a function that reads its own.
         seconds: Duration of the pass.
+        warnings: Sentences for the report.
+        reduced: Parts of the same model run in `Job.reduced_precision`; None where there is none.
+        judged: Precision that INT8 models are searched in: `Job.precision`, or f32 where FP32 itself misses the budget
+            in that, since no reverted layer helps there.
     """
 
     evaluator: Evaluator
@@ -38,6 +47,8 @@ class Baseline:
     marks: tuple[str, ...]
     seconds: float
     warnings: tuple[str, ...] = ()
+    reduced: Sequence[Any] | None = None
+    judged: str = "f32"
 
     @property
     def contents(self) -> str:
@@ -59,7 +70,14 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
     """
     with open_store(store, resume) as results, Interrupts() as interrupts:
         checked = replace(evaluator, check=interrupts.check)  # between two samples, not while a result is written
-        baseline, metric = replace(_measured(results, checked, stage), evaluator=evaluator), evaluator.metric
+        baseline, metric = _measured(results, checked, stage), evaluator.metric
+        if evaluator.job.reduced_precision:
+            missing: list[str] = []
+            what = f"The loss of FP32 itself in {evaluator.job.reduced_precision} is unknown, and everything was judged"
+            with left_out(f"{what} in f32, since OpenVINO can't run it", missing):
+                baseline = replace(baseline, reduced=_reduced(results, baseline))
+            baseline = replace(baseline, warnings=(*baseline.warnings, *missing))
+    baseline = _judged(replace(baseline, evaluator=evaluator), stage)
     check_baseline(
         float(metric.aggregate(baseline.parts)),
         metric.name,
@@ -71,6 +89,42 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
         with_labels_shifted=labels_moved(metric, baseline.moved) if baseline.moved else None,
     )
     return baseline
+
+
+def budget_of(evaluator: Evaluator) -> Budget:
+    """Return the budget of the settings; without one, everything is allowed: the drop is measured, nothing reverted."""
+    allowed = evaluator.job.settings.allowed_drop or AllowedDrop(sys.float_info.max, "absolute")
+    return Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better)
+
+
+def _reduced(store: RunStore, baseline: Baseline) -> list[Any]:
+    """Run FP32 in the job's reduced precision, or take its results from the store."""
+    evaluator, job = baseline.evaluator, baseline.evaluator.job
+
+    def run(_: frozenset[str], indices: NDArray[np.int64]) -> list[Any]:
+        compiled = evaluator.compiled(job.reference, precision_config(job.reduced_precision))
+        return evaluator.run(compiled, indices.tolist())
+
+    key = [job.loaded.facts.fingerprint, baseline.contents, job.reduced_precision, *evaluator.identity()]
+    everything = np.arange(len(evaluator.ids), dtype=np.int64)
+    return list(remembered(store, FP32_RUN + hash_of(key), run)(frozenset(), everything))
+
+
+def _judged(baseline: Baseline, stage: Stage) -> Baseline:
+    """Choose the precision that the search judges in, and say so where FP32 itself misses the budget."""
+    metric, job, budget = baseline.evaluator.metric, baseline.evaluator.job, budget_of(baseline.evaluator)
+    if baseline.reduced is None or job.precision == "f32":
+        return baseline
+    lost = budget.drop(float(metric.aggregate(baseline.parts)), float(metric.aggregate(baseline.reduced)))
+    if budget.fits(lost):
+        return replace(baseline, judged=job.precision)
+    text = (
+        f"FP32 itself loses {lost:.4g} in {job.precision}, over the budget of {budget.max_drop:g}, so that no layer in "
+        "floating point helps there; the search judges in f32 instead. Run the model in f32 (--float-precision f32, "
+        "and INFERENCE_PRECISION_HINT=f32 where it runs), or allow a larger drop"
+    )
+    stage.say(text)
+    return replace(baseline, warnings=(*baseline.warnings, text))
 
 
 def _measured(store: RunStore, evaluator: Evaluator, stage: Stage) -> Baseline:

@@ -169,7 +169,7 @@ def _feeds(job: Job, loaded: Sequence[Loaded], data: Any) -> tuple[str, Sequence
                 f"{loaded[0].facts.name} and {one.facts.name} take different inputs: {', '.join(map(str, specs[0]))} "
                 f"against {', '.join(map(str, other))}. Time them in two runs"
             )
-    source, feeds, notes = ("", [_random(specs[0])], []) if data is None else _samples(job, data)
+    source, feeds, notes = ("", [random_feed(specs[0])], []) if data is None else _samples(job, data)
     for check in [ShapeCheck(one.model) for one in loaded]:
         for feed in feeds:
             for frame in feed if isinstance(feed, Frames) else [feed]:
@@ -186,7 +186,7 @@ def _samples(job: Job, data: Any) -> tuple[str, list[Arrays | Frames], list[str]
     return dataset.source, [feed_of(sample) for sample in dataset.load(ids)], notes
 
 
-def _random(specs: Sequence[InputSpec]) -> Arrays:
+def random_feed(specs: Sequence[InputSpec]) -> Arrays:
     """Return uniform random numbers in [0, 1), zeros for integer inputs; a dynamic batch is 1."""
     generator = np.random.default_rng(0)
     feed: list[NDArray[Any]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from calib.graph.view import GraphView
 from calib.loading.load import Loaded
 from calib.runtime.executed import Executed, Ran, executed_layers
 from calib.runtime.failures import FAILURES
-from calib.runtime.session import Session, compile_model, ov
+from calib.runtime.session import F32, Session, compile_model, ov
 from calib.values.plan import QuantizationPlan, TensorId
 from calib.values.sqnr import decibel, squared_error, usual_norms
 
@@ -96,9 +97,9 @@ def _compiled(candidate: Candidate, scored: Scored | None = None) -> _Compiled:
     return _Compiled(model, compile_model(model) if known is None else known, for_two_threads(model))
 
 
-def for_two_threads(model: ov.Model) -> ov.CompiledModel | None:
+def for_two_threads(model: ov.Model, config: Mapping[str, Any] = F32) -> ov.CompiledModel | None:
     """Compile a model for two threads an inference; return None if the machine gives one only."""
-    compiled = compile_model(model, threads=2)
+    compiled = compile_model(model, config, threads=2)
     return compiled if compiled.get_property("INFERENCE_NUM_THREADS") == 2 else None
 
 
@@ -151,9 +152,11 @@ def median_db(before: Sequence[Arrays], after: Sequence[Arrays]) -> float:
     return float(np.median([decibel(1.0, math.inf if math.isnan(error) else error) for error in means]))
 
 
-def executed_in(model: ov.Model, view: GraphView, plan: QuantizationPlan) -> dict[str, Ran]:
+def executed_in(
+    model: ov.Model, view: GraphView, plan: QuantizationPlan, config: Mapping[str, Any] = F32
+) -> dict[str, Ran]:
     """Compile a model for one thread and for two, and return what each layer of the plan, skipped or not, runs as."""
-    return look_up(model, view, plan, compile_model(model), for_two_threads(model))
+    return look_up(model, view, plan, compile_model(model, config), for_two_threads(model, config))
 
 
 def look_up(

@@ -29,25 +29,26 @@ class Candidates:
     """INT8 models of plans, built on demand; the last one stays compiled.
 
     Args:
-        job: Run whose settings give the precision of layers in floating point.
+        job: Run whose settings say what the models are timed in.
         whole: Model with everything in INT8; a plan is given by the layers that are reverted in it.
         evaluator: Evaluator of the models.
+        precision: Precision of layers in floating point that accuracy is judged in.
         folder: Folder to write the models to before they are read again; None for the system's temporary one.
 
     Attributes:
-        precision: Precision of layers in floating point: that of the settings, or f32 where OpenVINO can't compile it.
+        precision: The same, or f32 where OpenVINO can't compile it.
         warnings: Sentences for the report.
     """
 
-    def __init__(self, job: Job, whole: Int8Model, evaluator: Evaluator, folder: Path | None = None):
+    def __init__(self, job: Job, whole: Int8Model, evaluator: Evaluator, precision: str, folder: Path | None = None):
         self._job, self._whole, self._evaluator, self._folder = job, whole, evaluator, folder
-        self.precision = job.settings.float_precision or "f32"
+        self.precision = precision
         self.warnings: list[str] = []
         self._last: tuple[Layers, Int8Model, ov.Model, ov.CompiledModel] | None = None
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Properties that the models are compiled with."""
+        """Properties that the models are compiled with to judge them."""
         return precision_config(self.precision)
 
     def parts(self, reverted: Layers, indices: NDArray[np.int64]) -> list[Any]:
@@ -101,7 +102,8 @@ class Candidates:
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
         """Return the latency of each plan in milliseconds, timed interleaved on one thread."""
-        found = [TimedModel(str(number), self.shipped(plan), self.config) for number, plan in enumerate(plans)]
+        config = precision_config(self._job.precision)
+        found = [TimedModel(str(number), self.shipped(plan), config) for number, plan in enumerate(plans)]
         times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
         return [times.time_ms(timed.name) for timed in found]
 

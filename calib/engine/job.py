@@ -24,7 +24,7 @@ from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has
 from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float
 from calib.progress import Progress, Stage, silent
 from calib.python_object import refusal
-from calib.runtime.session import drawing, ov
+from calib.runtime.session import available_precision, default_precision, drawing, ov
 from calib.samples.content import split_ids
 from calib.samples.feed import Arrays, feed_of, frames_in
 from calib.samples.open import InMemory, may_hold_images, open_dataset
@@ -102,6 +102,19 @@ class Job:
     def reference(self) -> ov.Model:
         """Model as it was read, with the preprocessing that the settings embed: FP32 outputs are this model's."""
         return self.loaded.reference
+
+    @property
+    def precision(self) -> str:
+        """Precision of the layers in floating point where the model will run: the budget is judged in it."""
+        return available_precision(self.settings.float_precision)
+
+    @property
+    def reduced_precision(self) -> str:
+        """The precision below f32 that accuracy is measured in too: `precision` or the machine's default; "" if none.
+
+        Where there is none, what is measured in f32 is all there is to know.
+        """
+        return next((one for one in (self.precision, default_precision()) if one != "f32"), "")
 
     @property
     def effort(self) -> Effort:
@@ -221,7 +234,12 @@ def prepare(
     loaded, host, sentences = embedded(given, resolved.settings)
     if found and len(names) > 1:
         doubts.append(f"model_info asks for {', '.join(sorted(found))}, which a model of several inputs is not given")
-    warnings = (*resolved.notes, *doubts, *_random_numbers(loaded.reference))
+    warnings = (
+        *resolved.notes,
+        *doubts,
+        *_random_numbers(loaded.reference),
+        *_unavailable(resolved.settings),
+    )
     view = GraphView(loaded.model)
     validation = inputs.validation if validation is None else validation
     noted = _as_text(model, calibration, validation, inputs.plan if plan is None else plan)
@@ -235,6 +253,17 @@ def prepare(
         facts = loaded.facts.model_copy(update={"preprocessing": [*loaded.facts.preprocessing, *sentences]})
         job = replace(job, loaded=replace(loaded, facts=facts))
     return job if calibration is None else _with_calibration(job, calibration)
+
+
+def _unavailable(settings: Settings) -> list[str]:
+    """Say that a precision was asked for which this machine can't run, so that nothing is known of it."""
+    asked, runs = settings.float_precision, available_precision(settings.float_precision)
+    if asked is None or asked == runs:
+        return []
+    return [
+        f"float_precision {asked}: this CPU takes it as a hint and runs {runs}, so everything was measured in {runs}; "
+        f"run 'calib verify' on a CPU that runs {asked}"
+    ]
 
 
 def _as_text(model: Any, calibration: Any, validation: Any, plan: Any) -> RunInputs:

@@ -21,6 +21,7 @@ from calib.engine.evaluation import SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, quantizer_facts, thread_notes
 from calib.engine.output_sqnr import output_sqnr, stated
+from calib.engine.precisions import one_precision
 from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
 from calib.ranges.affine import dequantized, quantize_weights
@@ -136,7 +137,9 @@ def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
     facts = outcome.controlled.facts
     own = {"quantized": facts.baseline, "drop": 0.0, "interval": None, "interval_method": "", "note": ""}
     given_up = facts.drop if outcome.refused is not None and outcome.refused.plan.layers else None
-    return facts.model_copy(update={**own, "drop_default_precision": None, "given_up_drop": given_up})
+    reduced = facts.other_precision if facts.precision == "f32" else facts.precision
+    other = {"precision": "f32", "other_precision": reduced, "other_drop": facts.fp32_drop}  # of FP32 itself
+    return facts.model_copy(update={**own, **other, "given_up_drop": given_up})
 
 
 def _corrections(chosen: Chosen, built: Int8Model | None) -> list[CorrectionFacts]:
@@ -243,6 +246,8 @@ def _status(job: Job, found: Findings) -> tuple[Status, str]:
         return "fp32_kept", outcome.reason
     if result is None or job.settings.max_drop is None:
         return "quantized", ""
+    if outcome.controlled is not None and (one := one_precision(outcome.controlled.facts, result.stopped)):
+        return one
     if result.status != "within_budget" or outcome.built is None:
         return result.status, result.reason
     status, useless = _of_little_use(job, found, outcome.built)

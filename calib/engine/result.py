@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -72,8 +73,8 @@ class Result:
             size = (temporary / f"{name}.bin").stat().st_size
             facts = self.report.model.model_copy(update={"bytes_after": size})
             how = reproduction(self.report, self.inputs)
-            warnings = [*self.report.warnings, *doubts]
-            report = self.report.model_copy(update={"model": facts, "reproduce": how, "warnings": warnings})
+            changes = {"model": facts, "reproduce": how, "warnings": [*self.report.warnings, *doubts]}
+            report = self.report.model_copy(update={**changes, "files": digests(temporary / f"{name}.xml")})
             if how is not None:
                 (temporary / JOB_NAME).write_text(how.config, encoding="utf-8")
             (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")
@@ -122,6 +123,16 @@ class Result:
             "status": self.report.status,
             **settings,
         }
+
+
+def digests(path_xml: Path) -> dict[str, str]:
+    """Return the names of a model's two files and the SHA-256 of their bytes, of those that are there."""
+    found: dict[str, str] = {}
+    for path in (path_xml, path_xml.with_suffix(".bin")):
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def check_output(folder: Path, name: str, source: Path | None) -> None:

@@ -140,8 +140,7 @@ def slow_layers(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]
 
 def _remembered(store: str | Path, resume: bool, job: Job, built: Int8Model) -> Speed:
     """Return the speed of this model; read it from the store if it was timed before."""
-    precision = job.settings.float_precision or "f32"
-    names = [job.loaded.facts.fingerprint, identity_of(built.candidate), precision, *job.ids[:4], ov.get_version()]
+    names = [job.loaded.facts.fingerprint, identity_of(built.candidate), job.precision, *job.ids[:4], ov.get_version()]
     run = "speed/" + hash_of([*names, cpu().name])
     with open_store(store, resume) as verdicts:
         if (known := verdicts.get(run, "speed")) is None:
@@ -169,7 +168,7 @@ def _timed_in(job: Job, built: Int8Model, *, in_default: bool) -> Speed:
         job.reference,
         built.model,
         feeds,
-        precision=job.settings.float_precision or "f32",
+        precision=job.precision if in_default else "f32",
         aliases=aliases(job.view, built.plan),
         in_default=in_default,
         seconds=SECONDS,

@@ -27,6 +27,8 @@ HEADLINES: dict[Status, tuple[Tone, str]] = {
     "within_budget": ("good", "INT8, within the budget"),
     "mostly_float": ("warning", "within the budget, but most layers are in floating point"),
     "slower": ("warning", "within the budget, but slower than FP32"),
+    "within_budget_not_in_f32": ("warning", "INT8, within the budget in {precision}, not in f32"),
+    "within_budget_in_f32_only": ("bad", "INT8, within the budget in f32 only, not in {precision}"),
     "quantized": ("neutral", "INT8, no budget asked"),
     "over_budget": ("bad", "INT8, over the budget"),
     "fp32_kept": ("warning", "FP32 kept"),
@@ -57,7 +59,8 @@ class Fact:
 
 def headline(report: Report) -> tuple[Tone, str]:
     """Return the tone and the text of the headline."""
-    return HEADLINES[report.status]
+    tone, text = HEADLINES[report.status]
+    return tone, text.format(precision=report.accuracy.precision if report.accuracy else "the default precision")
 
 
 def facts(report: Report) -> list[Fact]:
@@ -118,7 +121,8 @@ def accuracy_fact(accuracy: AccuracyFacts) -> Fact:
     direction = "higher is better" if accuracy.higher_is_better else "lower is better"
     before, after = numbers.value(accuracy, accuracy.baseline), numbers.value(accuracy, accuracy.quantized)
     samples = f"{SEPARATOR}{numbers.plural(accuracy.samples, 'sample')}" if accuracy.samples else ""
-    return Fact(accuracy.metric, f"{before} → {after}", direction + samples)
+    where = f"{SEPARATOR}INT8 in {accuracy.precision}" if accuracy.precision != "f32" else ""
+    return Fact(accuracy.metric, f"{before} → {after}", direction + samples + where)
 
 
 def drop_fact(accuracy: AccuracyFacts) -> Fact:
@@ -128,9 +132,12 @@ def drop_fact(accuracy: AccuracyFacts) -> Fact:
     if accuracy.budget is not None:
         tone = "good" if accuracy.drop <= accuracy.budget else "bad"
         detail.append(f"budget {numbers.drop(accuracy, accuracy.budget)}")
-    if accuracy.drop_default_precision is not None:
-        default = accuracy.default_precision or "the default precision"
-        detail.append(f"{numbers.drop(accuracy, accuracy.drop_default_precision)} run in {default}")
+    if accuracy.other_drop is not None:
+        detail.append(f"{numbers.drop(accuracy, accuracy.other_drop)} in {accuracy.other_precision}")
+    if accuracy.fp32_drop is not None and accuracy.precision != "f32":
+        detail.append(f"FP32 itself loses {numbers.drop(accuracy, accuracy.fp32_drop)} in {accuracy.precision}")
+    elif accuracy.fp32_drop is not None:
+        detail.append(f"FP32 itself loses {numbers.drop(accuracy, accuracy.fp32_drop)} there")
     if accuracy.given_up_drop is not None:
         detail.append(f"INT8, which was given up, lost {numbers.drop(accuracy, accuracy.given_up_drop)}")
     elif accuracy.confirmed_samples:

@@ -22,15 +22,27 @@ from calib.report.tables import Column, Table
 
 # What a person wants to see first is at the top: models within the budget, then those of little use, then over it,
 # then jobs that did not end.
-_ORDER = ("within_budget", "quantized", "planned", "mostly_float", "slower", "over_budget", "fp32_kept")
+_ORDER = (
+    "within_budget",
+    "within_budget_not_in_f32",
+    "quantized",
+    "planned",
+    "mostly_float",
+    "slower",
+    "within_budget_in_f32_only",
+    "over_budget",
+    "fp32_kept",
+)
 _KEPT = ("within_budget", "quantized")
 _FIGURES = 75  # columns of a terminal that all but the names take
 _LEAST_ASKED = (8, 7, 6, 4, 1)  # time, float, size, × f32, FP32: left out one by one on a narrow terminal
 _TONES = {
     "within_budget": "good",
+    "within_budget_not_in_f32": "warning",
     "quantized": "good",
     "mostly_float": "warning",
     "slower": "warning",
+    "within_budget_in_f32_only": "bad",
     "over_budget": "bad",
     "fp32_kept": "warning",
     "failed": "bad",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
-from calib.values.facts import AccuracyFacts, QuantizerFacts
+from calib.values.facts import QuantizerFacts
 
 MISSING = "–"
 
@@ -95,38 +96,57 @@ def span(quantizer: QuantizerFacts) -> str:
     return f"[{significant(quantizer.low)}, {significant(quantizer.high)}]"
 
 
-def value(accuracy: AccuracyFacts, number: float) -> str:
+class InUnits(Protocol):
+    """What is needed of an accuracy to write its figures."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the metric."""
+        ...
+
+    @property
+    def drop_kind(self) -> str:
+        """Whether drops are absolute or relative."""
+        ...
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Interval of the drop."""
+        ...
+
+
+def value(accuracy: InUnits, number: float) -> str:
     """Return a value of the metric in its unit; fractions read as percentages."""
     if accuracy.unit == "fraction":
         return minus(f"{number * 100:.2f} %")
     return f"{minus(f'{number:.4g}')} {accuracy.unit}".rstrip()
 
 
-def drop(accuracy: AccuracyFacts, number: float) -> str:
+def drop(accuracy: InUnits, number: float) -> str:
     """Return a drop in the unit of the budget: points of a fraction, the metric's unit, or a relative share."""
     return f"{bare_drop(accuracy, number)} {drop_unit(accuracy)}".rstrip()
 
 
-def bare_drop(accuracy: AccuracyFacts, number: float) -> str:
+def bare_drop(accuracy: InUnits, number: float) -> str:
     """Return a drop without its unit, for axes of intervals."""
     if accuracy.drop_kind == "relative" or accuracy.unit == "fraction":
         return minus(f"{number * 100:.2f}")
     return minus(f"{number:.3g}")
 
 
-def drop_scale(accuracy: AccuracyFacts) -> float:
+def drop_scale(accuracy: InUnits) -> float:
     """Return what a drop is multiplied with to be shown in ``drop_unit``."""
     return 100.0 if accuracy.drop_kind == "relative" or accuracy.unit == "fraction" else 1.0
 
 
-def drop_unit(accuracy: AccuracyFacts) -> str:
+def drop_unit(accuracy: InUnits) -> str:
     """Return the unit of drops: ``% of the baseline``, ``points`` (hundredths of a fraction) or the metric's unit."""
     if accuracy.drop_kind == "relative":
         return "% of the baseline"
     return "points" if accuracy.unit == "fraction" else accuracy.unit
 
 
-def interval(accuracy: AccuracyFacts) -> str:
+def interval(accuracy: InUnits) -> str:
     """Return the interval of the drop: ``0.05 … 0.57 points``; empty without one."""
     if accuracy.interval is None:
         return ""

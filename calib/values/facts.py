@@ -13,8 +13,19 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION = 2
 
 # "mostly_float" and "slower" keep the budget too, but with a model of little use: more than half of its layers are in
-# floating point again, or it was timed and is slower than FP32.
-Status = Literal["quantized", "within_budget", "mostly_float", "slower", "over_budget", "fp32_kept", "planned"]
+# floating point again, or it was timed and is slower than FP32. "within_budget_…" keep it in one of two precisions of
+# the layers in floating point only: f32, and the one that the model will run in, `AccuracyFacts.precision`.
+Status = Literal[
+    "quantized",
+    "within_budget",
+    "within_budget_not_in_f32",
+    "mostly_float",
+    "slower",
+    "within_budget_in_f32_only",
+    "over_budget",
+    "fp32_kept",
+    "planned",
+]
 
 
 class Frozen(BaseModel):
@@ -212,11 +223,22 @@ class AccuracyFacts(Frozen):
     confirmed_samples: int = Field(
         default=0, description="Samples used only for confirmation; 0 without a confirmation split"
     )
-    precision: str = Field(default="f32", description="Precision of the layers in floating point")
-    drop_default_precision: float | None = Field(
-        default=None, description="Drop of the INT8 model run in the machine's default precision"
+    precision: str = Field(
+        default="f32",
+        description="Precision of the layers in floating point where the model will run: that of quantized, drop and "
+        "interval. The baseline is FP32 in f32 in any case",
     )
-    default_precision: str = Field(default="", description="Precision that this machine chooses by itself")
+    other_precision: str = Field(
+        default="", description="The other precision that accuracy was measured in; empty if there is only f32"
+    )
+    other_drop: float | None = Field(
+        default=None, description="Drop of the same model in other_precision; null if it was not measured"
+    )
+    fp32_drop: float | None = Field(
+        default=None,
+        description="Drop of the FP32 model itself in the one of the two precisions that is not f32; null if there is "
+        "only f32",
+    )
     given_up_drop: float | None = Field(
         default=None, description="Drop of the INT8 model that was rejected, where the FP32 model was kept"
     )
@@ -322,6 +344,11 @@ class Report(Frozen):
     )
     status_reason: str = Field(default="", description="Sentence that explains the status; may be empty")
     model: ModelFacts = Field(description="The model before quantization")
+    files: dict[str, str] = Field(
+        default={},
+        description="Mapping from the name of each file of the written model to the SHA-256 of its bytes; empty before "
+        "it is written",
+    )
     environment: dict[str, str] = Field(default={}, description="Machine and versions of the libraries")
     settings: list[SettingFacts] = Field(default=[], description="Every setting with its value and origin")
     calibration: str = Field(default="", description="Where the calibration samples come from")

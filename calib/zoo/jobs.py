@@ -25,7 +25,16 @@ LEASE_SECONDS = 60.0
 # Of a family's name, before its "-": jobs that agree in them are of one model and data.
 SUBJECT_DIGITS = 16
 
-DONE = ("within_budget", "quantized", "mostly_float", "slower", "over_budget", "fp32_kept")
+DONE = (
+    "within_budget",
+    "within_budget_not_in_f32",
+    "quantized",
+    "mostly_float",
+    "slower",
+    "within_budget_in_f32_only",
+    "over_budget",
+    "fp32_kept",
+)
 
 _ROW = "key, name, family, spec, status, reason, tries, owner, lease, board"
 _ATTEMPT = "key, number, owner, worker, log, started, ended, exit, outcome, reason, peak_memory"

@@ -53,12 +53,14 @@ SURFACE = [
     "TensorId",
     "TensorSummary",
     "UsageError",
+    "Verification",
     "bench",
     "compare",
     "evaluate",
     "inspect",
     "plan",
     "quantize",
+    "verify",
 ]
 
 

@@ -63,6 +63,13 @@ def test_order_does_not_depend_on_arrival() -> None:
         assert render(ROWS) == render(ROWS[::-1])
 
 
+def test_a_budget_kept_in_one_precision_only_is_named_with_its_reason() -> None:
+    one = [row("a", "within_budget_in_f32_only", reason="not in bf16"), row("b", "within_budget_not_in_f32")]
+    text = render_leaderboard_text([*one, *ROWS], 160)
+    assert [r.model for r in ranked([*one, *ROWS])] == ["fast", "slow", "b", "a", "worse", "broken"]
+    assert "within budget in f32 only" in text and "within budget not in f32" in text and "a: not in bf16" in text
+
+
 def test_summary_counts_every_outcome() -> None:
     assert summary_of(ROWS) == "4 models: 2 within budget, 1 over budget, 1 failed"
     assert summary_of([]) == "no models"

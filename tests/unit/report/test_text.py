@@ -178,3 +178,19 @@ def test_layers_are_slower_only_against_the_faster_precision_and_beyond_noise() 
     report = made_up_report().model_copy(update={"layers": layers})
     assert [late.name for late in digest.slower(report)] == ["worse", "slow"]
     assert "1,500 µs" not in render_text(report) and "1500 µs" in render_text(report)
+
+
+@pytest.mark.parametrize(
+    ("status", "headline", "mark"),
+    [
+        ("within_budget_in_f32_only", "INT8, within the budget in f32 only, not in bf16", "✘"),
+        ("within_budget_not_in_f32", "INT8, within the budget in bf16, not in f32", "!"),
+    ],
+)
+def test_a_budget_kept_in_one_precision_says_in_which_and_what_fp32_loses(
+    status: str, headline: str, mark: str
+) -> None:
+    text = render_text(made_up_report(status=status), 120)
+    assert f"{mark} {headline}" in text
+    line = " ".join(text.split())
+    assert "INT8 in bf16" in line and "0.44 points in f32" in line and "FP32 itself loses 0.12 points in bf16" in line

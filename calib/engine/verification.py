@@ -1,0 +1,401 @@
+"""Verify a written model on the machine where it will run: the same file, what executes, the drop and the speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calib.accuracy.budget import Budget
+from calib.accuracy.problem import Problem
+from calib.accuracy.result import figure_of
+from calib.config.document import read_document
+from calib.config.resolve import nested
+from calib.config.run_inputs import run_inputs
+from calib.engine.bench import random_feed
+from calib.engine.building import executed_in, listed
+from calib.engine.evaluation import Evaluator, SampleEvaluator, open_evaluator
+from calib.engine.job import Clock, Job, prepare, require_allowed
+from calib.engine.layer_facts import layer_facts
+from calib.engine.promises import (
+    broken_accuracy,
+    broken_files,
+    broken_layers,
+    broken_speed,
+    budget_of,
+    executed_precision,
+    promised_drop,
+    promised_precision,
+    promises_budget,
+)
+from calib.engine.report import environment
+from calib.engine.reproduce import JOB_NAME
+from calib.engine.result import digests
+from calib.errors import ModelError, UsageError
+from calib.graph.view import GraphView
+from calib.loading.load import Loaded, input_specs, load_model
+from calib.metrics import METRICS
+from calib.progress import Progress
+from calib.report.json_report import FILE_NAME, read_report
+from calib.report.numbers import plural
+from calib.runtime.session import F32, precision_config
+from calib.runtime.timing import TimedModel, measure_speed, time_models
+from calib.samples.feed import feed_of
+from calib.values.facts import AccuracyFacts, Report, SpeedFacts
+from calib.values.verification import AccuracyVerification, FileVerification, LayerVerification, Verification
+from calib.values.version import __version__
+
+Parts = Sequence[Any]  # of a metric, one per sample
+
+SECONDS = 2.0  # of timing, compilation apart
+TIMED = 4  # samples that are timed with
+# Settings that decide what is measured, and how samples become feeds; the others only made the model.
+_MEASURING = ("metric", "higher_is_better", "float_precision", "threads", "preprocessing", "first_axis", "normalize")
+
+
+def verify(
+    folder: str | Path,
+    validation: Any = None,
+    *,
+    reference_model: str | Path | None = None,
+    metric: Any = None,
+    allow_python: bool | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Verification:
+    """Compare a written model, on the machine where it will run, with what its report promised.
+
+    Preprocessing, metric, budget and precision are those of the report.
+
+    Args:
+        folder: Folder that ``quantize`` wrote: the model and its report.json.
+        validation: Validation samples, as for ``quantize``; without them the drop is not measured.
+        reference_model: Path of the FP32 model; by default that of the report, if it is there and unchanged.
+        metric: Metric as for ``quantize``; by default that of the report.
+        allow_python: Whether ``python:module:function`` may run, as for ``quantize``; the metric of the report only if
+            it is True.
+        progress: Receives the progress of each stage; silent by default.
+        settings: Settings by name, such as ``threads`` and ``float_precision``; they override the report's.
+
+    Raises:
+        UsageError: There is no report, or no model that it describes.
+        CalibError: Anything is wrong with the data or the metric. A broken promise is a result, see ``broken``.
+    """
+    clock = Clock(progress)
+    with clock("load"):
+        report = read_report(folder)
+        asked = _Asked(report, Path(folder), {**_settings(report, metric, allow_python), **settings}, allow_python)
+        files = _files(asked)
+        try:
+            written = load_model(asked.path)
+        except ModelError as error:
+            if not broken_files(files):
+                raise
+            return _unreadable(asked, files, error)
+        fp32, notes = _reference(asked, reference_model)
+        job = asked.job(fp32)
+        notes += list(job.warnings)
+    with clock("layers"):
+        layers = _layers(job, report, written)
+    evaluator, doubts = _evaluator(job, asked, validation, fp32)
+    promised, unlike = _comparable(report, evaluator, fp32)
+    with clock("accuracy"):
+        accuracy = _accuracy(job, report, promised, written, evaluator, fp32)
+    with clock("speed"):
+        latency, speed, timing = _speed(job, written, evaluator, fp32)
+    wanted = next((fact.value for fact in report.settings if fact.key == "require_speedup"), None)
+    broken = [
+        *broken_files(files),
+        *broken_layers(layers),
+        *broken_accuracy(accuracy),
+        *broken_speed(report.speed, speed, wanted),
+    ]
+    notes += [*doubts, *unlike, *timing]
+    found = {
+        "environment": environment(job),
+        "reference_model": str(fp32) if fp32 else "",
+        "validation": evaluator.source if evaluator else "",
+        "layers": layers,
+        "accuracy": accuracy,
+        "latency_ms": latency,
+        "speed": speed,
+    }
+    return _verification(asked, files, broken, notes).model_copy(update=found)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be verified.
+
+    Attributes:
+        report: What was promised.
+        folder: Folder of the model and its report, or the report itself.
+        flags: Settings of the report that decide what is measured, with those of the caller over them.
+        allow_python: Whether ``python:module:function`` may run.
+    """
+
+    report: Report
+    folder: Path
+    flags: Mapping[str, Any]
+    allow_python: bool | None
+
+    @property
+    def path(self) -> Path:
+        """Path of the model."""
+        folder = self.folder if self.folder.is_dir() else self.folder.parent
+        return folder / f"{self.report.model.name}.xml"
+
+    def job(self, fp32: Path | None) -> Job:
+        """Return a job on the FP32 model, or without one on the written model, which has embedded steps in it."""
+        if fp32 is not None:
+            return prepare(fp32, None, flags=self.flags, allow_python=self.allow_python)
+        flags = {**self.flags}
+        blocks = {name: _remaining(block, self.path) for name, block in flags.get("preprocessing", {}).items()}
+        flags |= {"preprocessing": blocks} if blocks else {}
+        return prepare(self.path, None, flags=flags, need_float=False, allow_python=self.allow_python)
+
+
+def _settings(report: Report, metric: Any, allow_python: bool | None) -> dict[str, Any]:
+    """Return the settings of a report that decide what is measured."""
+    chosen = {fact.key: fact.value for fact in report.settings if fact.origin not in ("default", "rt_info")}
+    found = {key: value for key, value in nested(chosen).items() if key in _MEASURING}
+    if metric is not None:
+        return {**found, "metric": metric}
+    name = str(found.get("metric", ""))
+    require_allowed(name, allow_python)
+    if not name.startswith("python:") and name.partition("?")[0] not in METRICS:
+        found.pop("metric", None)  # there was none, or it was a Python object, of which the report holds the name
+    return found
+
+
+def _remaining(block: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return a block of preprocessing without what is embedded in the written model: its input takes u8 images.
+
+    Written out, since ``model_info`` in the file may still ask for the same mean and scale.
+    """
+    if not block.get("embed"):
+        return dict(block)
+    (spec, *_) = input_specs(load_model(path).model)
+    colour = "gray" if spec.shape and spec.shape[-1] == 1 else "rgb"
+    return {**block, "embed": False, "mean": None, "scale": None, "layout": "NHWC", "color": colour}
+
+
+def _files(asked: _Asked) -> list[FileVerification]:
+    """Return the files of the model with their hashes.
+
+    Raises:
+        UsageError: The model is not there.
+    """
+    path = asked.path
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: not found, and {FILE_NAME} in the same folder describes it. Copy the model's .xml and .bin there"
+        )
+    found = digests(path)
+    names = dict.fromkeys([*asked.report.files, *found])
+    return [
+        FileVerification(name=name, promised=asked.report.files.get(name, ""), found=found.get(name, ""))
+        for name in names
+    ]
+
+
+def _unreadable(asked: _Asked, files: Sequence[FileVerification], error: ModelError) -> Verification:
+    """Return what is known where a file is another one and the model can't be read."""
+    return _verification(asked, files, [*broken_files(files), f"The model can't be read: {error}"], [])
+
+
+def _verification(
+    asked: _Asked, files: Sequence[FileVerification], broken: Sequence[str], notes: Sequence[str]
+) -> Verification:
+    """Return everything that is known without running the model."""
+    report = asked.report
+    unknown = (
+        [] if report.files else [f"{FILE_NAME} holds no SHA-256, so that the files could not be compared with it."]
+    )
+    return Verification(
+        calib_version=__version__,
+        model=report.model.name,
+        folder=str(asked.path.parent),
+        status=report.status,
+        holds=not broken,
+        broken=list(broken),
+        notes=[*unknown, *(note for note in notes if note)],
+        files=list(files),
+        promised_environment=report.environment,
+        promised_speed=report.speed,
+    )
+
+
+def _reference(asked: _Asked, given: str | Path | None) -> tuple[Path | None, list[str]]:
+    """Return the path of the FP32 model, None without one, and a sentence where it is missing or another one."""
+    facts, unlike = asked.report.model, "is another file than the FP32 model that was quantized, by its SHA-256"
+    if given is not None:
+        known = load_model(given).facts.fingerprint
+        return Path(given), [f"{given} {unlike}."] if facts.fingerprint and known != facts.fingerprint else []
+    noted = asked.path.with_name(JOB_NAME)
+    named = [facts.source, run_inputs(read_document(noted)).model if noted.is_file() else ""]
+    there = next((Path(text) for text in reversed(named) if text and Path(text).is_file()), None)
+    if there is not None and load_model(there).facts.fingerprint == facts.fingerprint:
+        return there, []
+    what = f"{there} {unlike}" if there else f"the FP32 model{f' {facts.source}' if facts.source else ''} is not here"
+    return None, [
+        f"{what}, so that FP32 was not measured: the baseline is the report's, and there is no speed-up. "
+        "Give --reference-model"
+    ]
+
+
+def _layers(job: Job, report: Report, written: Loaded) -> list[LayerVerification]:
+    """Return what each layer executes in here, with what the report says of it."""
+    view = GraphView(written.model)
+    bare = listed(written, view)
+    executed = executed_in(written.model, view, bare, precision_config(job.precision))
+    here = {fact.name: fact for fact in layer_facts(view, bare, executed)}
+    found: list[LayerVerification] = []
+    for layer in report.layers:
+        promised, fact = promised_precision(layer), here.get(layer.name)
+        found.append(
+            LayerVerification(
+                name=layer.name,
+                type=layer.type,
+                promised=promised,
+                executed=executed_precision(fact) if fact else "",
+                primitive=fact.primitive if fact else "",
+                kept=promised != "i8" or (fact is not None and executed_precision(fact) == "i8"),
+            )
+        )
+    return found
+
+
+def _evaluator(job: Job, asked: _Asked, validation: Any, fp32: Path | None) -> tuple[Evaluator | None, list[str]]:
+    """Return what measures the accuracy, or None and the reason."""
+    accuracy = asked.report.accuracy
+    if validation is None and not callable(asked.flags.get("metric")):  # a function reads samples of its own
+        return None, ["The drop was not measured: give --validation."] if accuracy else []
+    evaluator = open_evaluator(job, validation)
+    if fp32 is None and evaluator is not None and evaluator.metric.needs_reference:
+        return None, [
+            f"The drop was not measured: the metric {evaluator.metric.name} compares with the outputs of FP32. "
+            "Give --reference-model."
+        ]
+    return evaluator, []
+
+
+def _accuracy(
+    job: Job,
+    report: Report,
+    promised: AccuracyFacts | None,
+    written: Loaded,
+    evaluator: Evaluator | None,
+    fp32: Path | None,
+) -> list[AccuracyVerification]:
+    """Measure the written model where it will run and in f32, against FP32 in f32."""
+    if evaluator is None or (fp32 is None and promised is None):
+        return []
+    metric, everything = evaluator.metric, range(len(evaluator.ids))
+    allowed = budget_of(promised) if promised else None
+    baseline = evaluator.run(evaluator.compiled(job.reference, F32), everything) if fp32 else None
+    found: list[AccuracyVerification] = []
+    for precision in dict.fromkeys((job.precision, "f32")):
+        deployed = precision == job.precision
+        config = precision_config(precision)
+        parts = evaluator.run(evaluator.compiled(written.reference, config), everything)
+        own = None
+        if baseline is not None and precision != "f32":
+            own = evaluator.run(evaluator.compiled(job.reference, config), everything)
+        drops = _drops(evaluator, promised, baseline, parts, own)
+        found.append(
+            AccuracyVerification(
+                precision=precision,
+                deployed=deployed,
+                metric=metric.name,
+                higher_is_better=metric.higher_is_better,
+                unit=metric.unit,
+                drop_kind=promised.drop_kind if promised else "absolute",
+                samples=len(everything),
+                promised_drop=promised_drop(promised, deployed=deployed) if promised else None,
+                budget=allowed.max_drop if allowed else None,
+                promised=promised is not None and promises_budget(report, deployed=deployed),
+                kept=allowed is None or allowed.fits(drops["drop"]),
+                **drops,
+            )
+        )
+    return found
+
+
+def _drops(
+    evaluator: Evaluator, promised: AccuracyFacts | None, baseline: Parts | None, parts: Parts, own: Parts | None
+) -> dict[str, Any]:
+    """Return value, baseline and drop of the written model, and the drop of FP32 itself.
+
+    Args:
+        evaluator: Evaluator that measured them.
+        promised: Accuracy in the report; its baseline stands in for a missing one.
+        baseline: Parts of FP32 in f32; None where it is missing.
+        parts: Parts of the written model.
+        own: Parts of FP32 in the same precision as ``parts``; None where it is missing, or for f32.
+    """
+    metric = evaluator.metric
+    budget = Budget(0.0, promised.drop_kind if promised else "absolute", metric.higher_is_better)
+    if baseline is None:
+        assert promised is not None, "without both there is nothing to compare with"
+        value = float(metric.aggregate(parts))
+        return {
+            "baseline": promised.baseline,
+            "quantized": value,
+            "drop": budget.drop(promised.baseline, value),
+        }
+    problem = Problem((), lambda: (), baseline, metric, budget, lambda reverted, indices: [])
+    figure = figure_of(problem, dict(enumerate(parts)), problem.search_indices)
+    lost = None if own is None else figure_of(problem, dict(enumerate(own)), problem.search_indices).drop
+    return {
+        "baseline": figure.baseline,
+        "quantized": figure.value,
+        "drop": figure.drop,
+        "interval": (figure.interval.low, figure.interval.high) if figure.interval else None,
+        "fp32_drop": lost,
+    }
+
+
+def _comparable(
+    report: Report, evaluator: Evaluator | None, fp32: Path | None
+) -> tuple[AccuracyFacts | None, list[str]]:
+    """Return the accuracy in the report if it can be compared with, and a sentence where that is in doubt.
+
+    Its baseline stands in for a missing FP32 model only if it is of as many samples.
+    """
+    promised = report.accuracy
+    if evaluator is None or promised is None:
+        return promised, []
+    if promised.metric != evaluator.metric.name:
+        return None, [
+            f"The report is of the metric {promised.metric}, and {evaluator.metric.name} was measured here: give "
+            "--metric, or metric=… for a Python object, so that the two can be compared."
+        ]
+    if promised.samples != len(evaluator.ids):
+        counts = f"{plural(len(evaluator.ids), 'sample')} here, {promised.samples} in the report"
+        if fp32 is None:
+            return None, [f"The drop was not measured: {counts}, whose baseline is that of other samples."]
+        return promised, [f"{counts}."]
+    return promised, []
+
+
+def _speed(
+    job: Job, written: Loaded, evaluator: Evaluator | None, fp32: Path | None
+) -> tuple[float | None, SpeedFacts | None, list[str]]:
+    """Return the latency of the written model, its speed against FP32 if that is there, and notes."""
+    notes: list[str] = []
+    if isinstance(evaluator, SampleEvaluator):
+        feeds = [feed_of(sample) for sample in evaluator.dataset.load(evaluator.ids[:TIMED])]
+    else:
+        try:
+            feeds = [random_feed(input_specs(written.model))]
+        except UsageError as error:
+            return None, None, [f"The speed was not measured: {error}"]
+        notes.append("Timed with random numbers: times that depend on the data need --validation.")
+    if fp32 is not None and written.quantized:
+        facts = measure_speed(job.reference, written.reference, feeds, precision=job.precision, seconds=SECONDS).facts
+        return facts.latency_int8_ms, facts, [*notes, facts.note]
+    alone = TimedModel("written", written.reference, precision_config(job.precision))
+    times = time_models([alone], feeds, seconds=SECONDS)
+    return times.time_ms("written"), None, [*notes, times.note]

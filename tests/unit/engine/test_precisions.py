@@ -1,0 +1,184 @@
+"""The budget is judged in the precision that the model will run in, and in f32 as well.
+
+CPUs whose default is f32 have nothing to tell apart, so most of these tests pretend that the default is bf16, and stand
+in for it: whatever the evaluator compiles for bf16 gives outputs that are larger by ``LOSS``. That tests what is made
+of two precisions. The last test asks a CPU that has bf16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cpu_features import needs
+from trust_fixtures.tiny import convnet, images
+
+import calib
+from calib.engine.precisions import not_by_default, one_precision
+from calib.runtime.session import available_precision, compile_model, default_precision, ov
+from calib.values.facts import AccuracyFacts, Report
+
+SAMPLES = list(images(12))
+LOSS = 0.05
+SETTINGS: dict[str, Any] = {"effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
+
+
+def louder(model: ov.Model) -> ov.Model:
+    """Return the model with its only output 1 + ``LOSS`` times as large."""
+    clone = model.clone()
+    result = clone.outputs[0].get_node()
+    product = ov.opset13.multiply(result.input_value(0), np.float32(1 + LOSS))
+    result.input(0).replace_source_output(product.output(0))
+    clone.validate_nodes_and_infer_types()
+    return clone
+
+
+@pytest.fixture
+def compiled_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Pretend that the default is bf16; return the precisions that the evaluator compiled models for, in order."""
+    seen: list[str] = []
+
+    def compiling(model: ov.Model, config: Mapping[str, Any], **more: Any) -> ov.CompiledModel:
+        seen.append(config["INFERENCE_PRECISION_HINT"])
+        return compile_model(louder(model) if seen[-1] == "bf16" else model, config, **more)
+
+    for module in ("calib.runtime.session", "calib.engine.job"):
+        monkeypatch.setattr(f"{module}.default_precision", lambda: "bf16")
+    monkeypatch.setattr("calib.engine.evaluation.compile_model", compiling)
+    return seen
+
+
+def quantized(max_drop: float | None, **settings: Any) -> tuple[Report, AccuracyFacts]:
+    report = calib.quantize(
+        convnet(), SAMPLES, validation=SAMPLES, metric="relative-l2", max_drop=max_drop, **SETTINGS, **settings
+    ).report
+    assert report.accuracy is not None
+    return report, report.accuracy
+
+
+def test_a_budget_is_judged_where_the_model_runs_and_fp32_and_f32_stand_beside_it(compiled_in: list[str]):
+    report, accuracy = quantized(0.5)
+    assert report.status == "within_budget"
+    assert (accuracy.precision, accuracy.other_precision) == ("bf16", "f32")
+    assert accuracy.fp32_drop == pytest.approx(LOSS, rel=1e-4) and accuracy.other_drop is not None
+    assert accuracy.drop > LOSS > accuracy.other_drop > 0
+    assert compiled_in == ["bf16", "bf16", "f32"]  # FP32 (its f32 pass gives the references), INT8, INT8 as well
+
+
+def test_a_budget_kept_in_f32_only_has_a_status_of_its_own(compiled_in: list[str]):
+    _, free = quantized(None)
+    assert free.other_drop is not None
+    budget = (max(LOSS, free.other_drop) + free.drop) / 2
+    report, accuracy = quantized(budget, max_evaluations=1)
+    assert report.status == "within_budget_in_f32_only"
+    assert f"loses {accuracy.drop:.4g}, and FP32 itself 0.05" in report.status_reason
+    assert accuracy.drop > budget >= (accuracy.other_drop or 1)
+
+
+def test_fp32_that_breaks_the_budget_itself_is_told_before_the_search_which_then_judges_in_f32(
+    compiled_in: list[str], tmp_path: Path
+):
+    said: list[str] = []
+
+    class Listening:
+        def __call__(self, name: str, total: int | None) -> Any:
+            self.name = name
+            return self
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def update(self, count: int = 1, note: str = "") -> None:
+            return None
+
+        def say(self, text: str) -> None:
+            said.append(f"{self.name}: {text}")
+
+    report, accuracy = quantized(0.9 * LOSS, progress=Listening(), store=tmp_path / "run.sqlite")
+    assert said[0].startswith("baseline: FP32 itself loses 0.05 in bf16, over the budget of 0.045")
+    assert any(said[0] == f"baseline: {warning}" for warning in report.warnings)
+    assert report.status == "within_budget_in_f32_only" and accuracy.precision == "bf16"
+    assert accuracy.drop > 0.9 * LOSS >= (accuracy.other_drop or 1)
+    count = len(compiled_in)
+    again, facts = quantized(0.9 * LOSS, store=tmp_path / "run.sqlite", resume=True)
+    assert again.status == report.status and facts.fp32_drop == accuracy.fp32_drop
+    assert compiled_in[count:].count("bf16") == 1  # INT8 of the end only: FP32's results were kept
+
+
+def test_f32_that_was_asked_for_decides_and_the_default_is_reported(compiled_in: list[str]):
+    report, accuracy = quantized(0.9 * LOSS, float_precision="f32")
+    assert report.status == "within_budget"
+    assert (accuracy.precision, accuracy.other_precision) == ("f32", "bf16")
+    assert accuracy.drop < 0.9 * LOSS < (accuracy.other_drop or 0)
+    assert any("not in bf16, which this machine runs by default" in text for text in report.warnings)
+
+
+def test_where_f32_is_the_default_there_is_one_measurement(monkeypatch: pytest.MonkeyPatch):
+    for module in ("calib.runtime.session", "calib.engine.job"):
+        monkeypatch.setattr(f"{module}.default_precision", lambda: "f32")
+    report, accuracy = quantized(0.5)
+    assert report.status == "within_budget" and accuracy.precision == "f32"
+    assert (accuracy.other_precision, accuracy.other_drop, accuracy.fp32_drop) == ("", None, None)
+
+
+def test_fp32_that_is_kept_has_its_own_loss_where_it_runs(compiled_in: list[str]):
+    report, accuracy = quantized(0.5, require_speedup=1000.0)
+    assert report.status == "fp32_kept"
+    assert (accuracy.precision, accuracy.drop, accuracy.other_precision) == ("f32", 0, "bf16")
+    assert accuracy.other_drop == accuracy.fp32_drop == pytest.approx(LOSS, rel=1e-4)
+
+
+def facts(drop: float, other: float, precision: str = "bf16") -> AccuracyFacts:
+    return AccuracyFacts(
+        metric="top-1",
+        higher_is_better=True,
+        baseline=0.9,
+        quantized=0.9 - drop,
+        drop=drop,
+        budget=0.01,
+        precision=precision,
+        other_precision="f32" if precision == "bf16" else "bf16",
+        other_drop=other,
+        fp32_drop=0.004,
+    )
+
+
+@pytest.mark.parametrize(
+    ("drop", "other", "status"),
+    [
+        (0.005, 0.02, "within_budget_not_in_f32"),
+        (0.02, 0.005, "within_budget_in_f32_only"),
+        (0.005, 0.005, ""),
+        (0.02, 0.02, ""),
+    ],
+)
+def test_one_of_two_precisions_that_keeps_the_budget_is_named(drop: float, other: float, status: str):
+    found = one_precision(facts(drop, other))
+    assert (found[0] if found else "") == status
+    assert found is None or f"loses {max(drop, other):g}" in found[1]
+    assert one_precision(facts(drop, other, "f32")) is None
+    assert bool(not_by_default(facts(drop, other, "f32"))) == (drop < 0.01 < other)
+
+
+def test_a_precision_that_the_cpu_can_not_run_is_not_judged_in():
+    able = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert available_precision("bf16") == ("bf16" if able else "f32")
+    assert available_precision("f32") == "f32" and available_precision(None) == default_precision()
+    report, accuracy = quantized(0.5, float_precision="bf16")
+    assert any("takes it as a hint and runs f32" in text for text in report.warnings) == (not able)
+    assert accuracy.precision == ("bf16" if able else "f32")
+
+
+@needs("bf16")
+def test_bf16_of_a_cpu_that_has_it_loses_and_both_drops_are_measured():
+    assert default_precision() == "bf16"
+    _, accuracy = quantized(0.5)
+    assert (accuracy.precision, accuracy.other_precision) == ("bf16", "f32")
+    assert accuracy.fp32_drop is not None and 0 < accuracy.fp32_drop < 0.05
+    assert accuracy.other_drop is not None and accuracy.other_drop != accuracy.drop
