@@ -18,7 +18,7 @@ def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
     """Return the leaderboard's row of a report; ``seconds`` is the wall time of the job."""
     accuracy, speed, model = report.accuracy, report.speed, report.model
     kept = ("within_budget", "within_budget_not_in_f32", "mostly_float", "slower")  # where the model will run
-    within = dict.fromkeys(kept, True)
+    within: dict[str, bool] = dict.fromkeys(kept, True)
     within |= dict.fromkeys(("within_budget_in_f32_only", "over_budget", "fp32_kept"), False)
     row = LeaderboardRow(
         model=name,
