@@ -48,7 +48,7 @@ SUBJECTS = ("demo resnet", "demo mobilenet", "mobilenet_v2")
 SAMPLES = 300
 # module, place in it: what nothing but the report needs
 COLLECTING = (
-    ("calib.engine.report", "layer_sqnr"),
+    ("calib.engine.report", "_layer_sqnr"),
     ("calib.engine.report", "quantizer_facts"),
     ("calib.runtime.timing", "_Runner.layer_ms"),
     ("calib.runtime.timing", "_Runner._averages"),

@@ -10,7 +10,7 @@ from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import build, executed_in, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels
-from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator
+from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator, reference_job
 from calib.engine.job import Clock, prepare
 from calib.engine.layer_facts import layer_facts, thread_notes
 from calib.engine.placing import place_checked, place_quantizers
@@ -144,6 +144,7 @@ def evaluate(
     validation: Any,
     metric: Any = None,
     *,
+    reference_model: str | Path | ov.Model | None = None,
     precision: str = "f32",
     isa: str | None = None,
     config: str | Path | None = None,
@@ -157,7 +158,9 @@ def evaluate(
     Args:
         model: Model as for ``quantize``; it may be quantized already.
         validation: Validation samples, as for ``quantize``.
-        metric: Name of a metric, a Metric or a function; one that compares with FP32 outputs is refused.
+        metric: Name of a metric, a Metric or a function.
+        reference_model: Model to compare with, usually the FP32 one, for metrics without labels such as agreement;
+            without it they are refused, since a model always agrees with itself.
         precision: Precision of the layers in floating point: f32, bf16, or default for the machine's own choice.
         isa: Instruction set to limit the CPU to, such as avx2; the model then runs in a child process.
         config: Path of a YAML or JSON file of settings.
@@ -167,12 +170,14 @@ def evaluate(
         settings: Settings by name.
     """
     if isa is not None:
-        flags = {"precision": precision, "allow_python": allow_python, **settings}
+        flags = {"reference_model": reference_model, "precision": precision, "allow_python": allow_python, **settings}
         return evaluate_as(isa, model, validation, metric, config=config, sets=sets, **flags)
     flags = {**settings, "metric": metric if metric is not None else settings.get("metric")}
     clock = Clock(progress)
     with clock("load"):
-        job = prepare(model, None, flags=flags, sets=sets, config=config, need_float=False, allow_python=allow_python)
-        evaluator = open_evaluator(job, validation)
+        asked: dict[str, Any] = {"flags": flags, "sets": sets, "config": config, "allow_python": allow_python}
+        job = prepare(model, None, need_float=False, **asked)
+        against = None if reference_model is None else reference_job(reference_model, job, **asked)
+        evaluator = open_evaluator(job, validation, against, against_itself=False)
     with clock("evaluate"):
         return evaluated(job, evaluator, precision)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
 from calib.errors import MetricError, UsageError
+from calib.values.drops import drop_text
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -46,11 +47,13 @@ class Budget:
         max_drop: Largest drop allowed, 0 or more, in the metric's unit, or as a share of |baseline| if relative.
         kind: Kind of the drop, "absolute" or "relative".
         higher_is_better: Declared direction of the metric.
+        unit: Unit of the metric, for sentences.
     """
 
     max_drop: float
     kind: DropKind = "absolute"
     higher_is_better: bool = True
+    unit: str = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.max_drop) and self.max_drop >= 0):
@@ -87,6 +90,10 @@ class Budget:
         """Say whether this drop is allowed; .87 − .86 is .01 in spite of binary rounding."""
         return drop <= self.max_drop + 1e-12 * max(1.0, self.max_drop)
 
+    def text(self, drop: float) -> str:
+        """Return a drop in the unit that the report writes all drops in."""
+        return drop_text(self.kind, self.unit, drop)
+
 
 def noise_note(budget: Budget, samples: int, half_width: float) -> str:
     """Return a sentence if the budget is smaller than the samples can resolve, else "".
@@ -102,8 +109,8 @@ def noise_note(budget: Budget, samples: int, half_width: float) -> str:
     ratio = (half_width / budget.max_drop) ** 2 if budget.max_drop else math.inf
     advice = f"about {math.ceil(samples * ratio)} samples would show it" if ratio < 1000 else "no sample size shows it"
     return (
-        f"The budget of {budget.max_drop:g} lies below the noise of {samples} samples "
-        f"(±{half_width:.2g} at 95 %): {advice}."
+        f"The budget of {budget.text(budget.max_drop)} lies below the noise of {samples} samples "
+        f"(±{budget.text(half_width)} at 95 %): {advice}."
     )
 
 

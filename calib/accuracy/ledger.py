@@ -295,7 +295,8 @@ class Ledger:
         least = least_loss(losses, len(self.indices)) / self.scale
         if self.problem.budget.fits(least):
             return ""
-        return f"a drop of at least {least:.4g} is certain enough after {len(losses)} of {len(self.indices)} samples"
+        least_text = self.problem.budget.text(least)
+        return f"a drop of at least {least_text} is certain enough after {len(losses)} of {len(self.indices)} samples"
 
     def _observe(self, reverted: frozenset[str], parts: dict[int, Any]) -> None:
         """Tell the posterior, if these are the samples that plans are screened on, a portion more, or all."""
@@ -348,7 +349,8 @@ class Ledger:
             which = "the {} most doubtful" if self.problem.by_margins else "{}"
             reason = f"expected after {which.format(len(chosen))} of {len(self.indices)} samples"
         elif complete and not within:
-            reason = f"the drop of {drop:.4g} is over the budget of {problem.budget.max_drop:g}"
+            text = problem.budget.text
+            reason = f"the drop of {text(drop)} is over the budget of {text(problem.budget.max_drop)}"
         units = self.units_of(reverted)
         trial = Trial(reverted, units, parts, value, drop, complete, within, reason, screened and not complete)
         self.trials[reverted] = trial

@@ -104,7 +104,8 @@ def figure_of(problem: Problem, parts: Mapping[int, Any], indices: Indices, scal
             return budget.loss(float(metric.aggregate(old)), float(metric.aggregate(new))) / divisor
 
         interval = bootstrap_interval(drop_of, before, after)
-    return Figure(len(indices), baseline, value, budget.loss(baseline, value) / divisor, interval)
+    counted = len(indices) if old is None else max(len(indices), len(old))  # a function over a whole set is one part
+    return Figure(counted, baseline, value, budget.loss(baseline, value) / divisor, interval)
 
 
 def note_of(problem: Problem, figure: Figure | None) -> str:
@@ -124,16 +125,17 @@ def reason_of(problem: Problem, status: SearchStatus, best: Trial | None, held_o
         held_out: Figure of the plan on the held-out samples; None if it was not evaluated on any.
         stopped: Why the search ended early, else "".
     """
-    budget, samples = problem.budget.max_drop, len(problem.search_indices)
+    budget, samples = problem.budget.text(problem.budget.max_drop), len(problem.search_indices)
     early = f" The search ended early: {stopped}." if stopped else ""
     if status == "within_budget":
         unseen = " The held-out samples were not reached." if len(problem.held_out) and held_out is None else ""
-        return f"The budget of {budget:g} is kept.{early}{unseen}"
+        return f"The budget of {budget} is kept.{early}{unseen}"
     if status == "fp32_kept":
-        return f"This is the FP32 model: there is no layer to quantize (budget {budget:g}).{early}"
+        return f"This is the FP32 model: there is no layer to quantize (budget {budget}).{early}"
     if best is None:
         return f"No model was evaluated.{early}"
     if held_out is not None:
-        return f"The budget of {budget:g} was kept on the samples searched, not on the held-out ones.{early}"
+        return f"The budget of {budget} was kept on the samples searched, not on the held-out ones.{early}"
     part = "" if best.complete else f", on {len(best.parts)} of {samples} samples"
-    return f"No quantized model evaluated keeps the budget of {budget:g}; the best loses {best.drop:.4g}{part}.{early}"
+    lost = problem.budget.text(best.drop)
+    return f"No quantized model evaluated keeps the budget of {budget}; the best loses {lost}{part}.{early}"

@@ -17,6 +17,11 @@ from calib.values.facts import Evaluation
 @click.argument("model")
 @click.option("--validation", metavar="DATA", help="Samples with targets, as [format:]PATH[?key=value].")
 @click.option(
+    "--reference-model",
+    metavar="FILE",
+    help="Model to compare with, for metrics without labels (agreement, relative-l2): usually the FP32 one.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["f32", "bf16", "default"]),
     default="f32",
@@ -55,6 +60,8 @@ def evaluation_lines(found: Evaluation) -> list[str]:
         low, high = (numbers.minus(f"{end:.6g}") for end in found.interval)
         rows.append(("95 %", f"{low} … {high}{f' ({found.interval_method})' if found.interval_method else ''}"))
     samples = f"{found.samples} of {found.validation}" if found.validation else "those that the metric's function reads"
+    if found.reference_model:
+        rows.append(("against", found.reference_model))
     rows += [("samples", samples), ("precision", found.precision)]
     if found.isa:
         rows.append(("isa", found.isa))

@@ -28,7 +28,7 @@ class Effort:
         held_out: Most calibration samples set aside to score candidates, never more than a fifth of all; the more
             candidates there are, the more samples it takes to tell them apart. 0 where nothing is scored.
         equalizes: Whether channels are equalized before statistics are collected.
-        reports_layer_sqnr: Whether the report has the SQNR of each layer, which costs two compilations.
+        reports_layer_sqnr: Whether the report has the SQNR of each layer, which costs three compilations.
     """
 
     does: str

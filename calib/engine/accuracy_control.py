@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from calib.accuracy.budget import Budget
 from calib.accuracy.prediction import RankedUnit, rank
 from calib.accuracy.problem import Expected, Limits, Problem, expected_cost
-from calib.accuracy.result import SearchResult
+from calib.accuracy.result import Figure, SearchResult
 from calib.accuracy.search import search
 from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.sensitivity import sensitivities_of
 from calib.engine.baseline import Baseline, budget_of
 from calib.engine.building import Int8Model
 from calib.engine.candidates import Candidates, Layers
-from calib.engine.evaluation import Evaluator, SampleEvaluator
+from calib.engine.evaluation import Evaluator, SampleEvaluator, WholeSetEvaluator
 from calib.engine.job import Job
 from calib.engine.precisions import in_both, not_by_default
 from calib.errors import UsageError
@@ -157,10 +157,10 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     problem, budget = asked.problem, ""
     if job.settings.max_drop is not None:
         stage.say(f"search: {asked.expected.sentence}")
-        budget = f" of {problem.budget.max_drop:g}"
+        budget = f" of {problem.budget.text(problem.budget.max_drop)} allowed"
 
     def tell(step: SearchStepFacts) -> None:
-        drop = f"{step.step} of at most {asked.expected.evaluations}, drop {step.drop:.4g}{budget}"
+        drop = f"{step.step} of at most {asked.expected.evaluations}, drop {problem.budget.text(step.drop)}{budget}"
         stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
 
     return replace(problem, progress=tell)
@@ -224,6 +224,15 @@ def _deadline(limit: float | None) -> Callable[[], bool]:
     return lambda: time.monotonic() > end
 
 
+def _why_no_interval(evaluator: Evaluator, figure: Figure | None) -> str:
+    """Return why a figure has no interval, "" if it has one."""
+    if figure is None or figure.interval is not None:
+        return ""
+    if not evaluator.counted(figure.samples):
+        return "no interval: the function returns one number and no score for each sample"
+    return "no interval: one sample" if figure.samples == 1 else "no interval: not every sample has a finite score"
+
+
 def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResult) -> Controlled:
     """Return the model that the search chose, with its accuracy where it will run and in the other precision."""
     problem, metric, candidates = asked.problem, asked.evaluator.metric, asked.candidates
@@ -240,8 +249,9 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
         drop_kind=problem.budget.kind,
         interval=(interval.low, interval.high) if interval else None,
         interval_method=interval.method if interval else "",
+        interval_note=_why_no_interval(asked.evaluator, figure),
         budget=None if job.settings.max_drop is None else problem.budget.max_drop,
-        samples=figure.samples if figure else 0,
+        samples=asked.evaluator.counted(figure.samples) if figure else 0,
         confirmed_samples=len(problem.held_out) if result.held_out is not None else 0,
         precision=both.precision,
         other_precision=both.other_precision,
@@ -249,7 +259,7 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
         fp32_drop=both.fp32_drop,
         note=result.note if job.settings.max_drop is not None else "",
         stopped=result.stopped,
-        images_evaluated=result.images_evaluated,
+        images_evaluated=0 if isinstance(asked.evaluator, WholeSetEvaluator) else result.images_evaluated,
         compilations=result.compilations,
         bound_evaluations=asked.expected.evaluations,
         bound_s=asked.expected.most_s,

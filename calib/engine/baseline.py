@@ -94,7 +94,7 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
 def budget_of(evaluator: Evaluator) -> Budget:
     """Return the budget of the settings; without one, everything is allowed: the drop is measured, nothing reverted."""
     allowed = evaluator.job.settings.allowed_drop or AllowedDrop(sys.float_info.max, "absolute")
-    return Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better)
+    return Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better, evaluator.metric.unit)
 
 
 def _reduced(store: RunStore, baseline: Baseline) -> list[Any]:
@@ -119,9 +119,9 @@ def _judged(baseline: Baseline, stage: Stage) -> Baseline:
     if budget.fits(lost):
         return replace(baseline, judged=job.precision)
     text = (
-        f"FP32 itself loses {lost:.4g} in {job.precision}, over the budget of {budget.max_drop:g}, so that no layer in "
-        "floating point helps there; the search judges in f32 instead. Run the model in f32 (--float-precision f32, "
-        "and INFERENCE_PRECISION_HINT=f32 where it runs), or allow a larger drop"
+        f"FP32 itself loses {budget.text(lost)} in {job.precision}, over the budget of {budget.text(budget.max_drop)}, "
+        "so that no layer in floating point helps there; the search judges in f32 instead. Run the model in f32 "
+        "(--float-precision f32, and INFERENCE_PRECISION_HINT=f32 where it runs), or allow a larger drop"
     )
     stage.say(text)
     return replace(baseline, warnings=(*baseline.warnings, text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +12,19 @@ from typing import Any, Literal
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.engine.building import aliases, for_two_threads, listed
 from calib.engine.job import check_state, open_samples, prepare
+from calib.engine.layer_errors import KNOWN, LayerComparer, LayerPair, Outputs, known_outputs
 from calib.engine.reference import FEW, check_reference
 from calib.errors import DataError, UsageError
 from calib.graph.comparable import aligned, compared_form
-from calib.graph.layers import LAYERS, channel_axis
-from calib.graph.taps import tapped_model
+from calib.graph.layers import LAYERS
 from calib.graph.view import GraphView
 from calib.loading.inputs import checked_shapes
-from calib.loading.load import Loaded, input_specs, load_model
+from calib.loading.load import Loaded, load_model, require_same_inputs
 from calib.progress import Progress, silent
 from calib.runtime.executed import Ran, executed_layers
 from calib.runtime.failures import left_out
 from calib.runtime.layer_times import timed_layers
-from calib.runtime.session import F32, Session, ov
+from calib.runtime.session import Session, ov
 from calib.samples.feed import Arrays, feed_of
 from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
@@ -32,11 +32,7 @@ from calib.values.facts import Comparison, LayerComparison
 from calib.values.plan import TensorId
 from calib.values.version import __version__
 
-TAPPED_BYTES = 128 << 20  # of layer outputs at a time; larger networks take several passes
 TIMED_FEEDS = 8
-# Compiling element-wise chains to code of their own takes a third of a tapped FP32 model's compilation. A tapped INT8
-# model is computed wrongly without (OpenVINO 2026.4: Convolution -> Add, Result with a FakeQuantize behind).
-QUICK = {**F32, "SNIPPETS_MODE": "DISABLE"}
 
 
 @dataclass(frozen=True)
@@ -48,9 +44,7 @@ class _Side:
 
 
 @dataclass(frozen=True)
-class _Pair:
-    before: str
-    after: str
+class _Pair(LayerPair):
     matched: Literal["name", "position"]
 
 
@@ -89,7 +83,7 @@ def compare(
         raise UsageError(f"samples has to be at least 1, got {samples}")
     job, other = prepare(fp32, None, flags=settings, sets=sets, config=config, need_float=False), load_model(int8)
     before, after = _Side(job.loaded, job.view), _Side(other, GraphView(other.model))
-    _require_same_inputs(before.loaded, after.loaded)
+    require_same_inputs(before.loaded, after.loaded)
     dataset = checked_shapes(open_samples(job, data), other.model)
     ids = dataset.choose(samples)
     if not ids:
@@ -100,10 +94,12 @@ def compare(
     show = progress or silent
     with show("compare", None) as stage:
         models = before.loaded.model, after.loaded.model
-        errors = _errors(models, before.view, pairs, lambda: map(feed_of, dataset.load(ids)), stage.update)
         form, *compared = aligned(before.loaded.model, before.loaded.reference, after.loaded.reference)
         models_as_read = before.loaded.reference, after.loaded.reference
-        outputs = _output_errors(models_as_read, compared, map(feed_of, dataset.load(ids)))
+        outputs, known = _output_errors(models_as_read, compared, map(feed_of, dataset.load(ids)))
+        comparer = LayerComparer(models, before.view, lambda: map(feed_of, dataset.load(ids)), known, stage.update)
+        looked_at = comparer.errors(pairs, halves=True)
+        errors = looked_at.errors
     with show("time", None):
         feeds = [*map(feed_of, dataset.load(ids[:TIMED_FEEDS]))]
         ran: list[Mapping[str, tuple[Ran, float | None]]] = []
@@ -125,6 +121,7 @@ def compare(
         notes=[
             *form.notes,
             *_notes(pairs, unmatched, errors),
+            *looked_at.notes,
             *check_state(job, dataset, ids),
             *job.remarks,
             *missing,
@@ -161,88 +158,26 @@ def _by_shape(view: GraphView, names: Sequence[str]) -> dict[tuple[str, str], li
     return groups
 
 
-def _require_same_inputs(before: Loaded, after: Loaded) -> None:
-    first, second = (input_specs(loaded.model) for loaded in (before, after))
-    if [(spec.shape, spec.dtype) for spec in first] != [(spec.shape, spec.dtype) for spec in second]:
-        raise UsageError(
-            f"{before.facts.name} and {after.facts.name} take different inputs: {', '.join(map(str, first))} against "
-            f"{', '.join(map(str, second))}. Compare a model with what was made from it, with the "
-            "same preprocessing settings (--config) where they were embedded"
-        )
-
-
-def layer_sqnr(
-    before: ov.Model, view: GraphView, after: ov.Model, feeds: Sequence[Arrays | Frames]
-) -> dict[str, float]:
-    """Return layer → SQNR in dB of its output in the second model, with the error of all layers before it.
-
-    Args:
-        before: Model to compare with.
-        view: View of that model.
-        after: Another form of the model, whose layers have the same names.
-        feeds: A few samples.
-    """
-    pairs = [pair for pair in match(view, GraphView(after))[0] if pair.matched == "name"]
-    errors = _errors((before, after), view, pairs, lambda: feeds, lambda count: None, (QUICK, F32))
-    return {name: error.sqnr_db for name, error in errors.items()}
-
-
-def _errors(
-    models: tuple[ov.Model, ov.Model],
-    view: GraphView,
-    pairs: Sequence[_Pair],
-    feeds: Callable[[], Iterable[Arrays | Frames]],
-    update: Callable[[int], None],
-    configs: tuple[Mapping[str, Any], Mapping[str, Any]] = (F32, F32),
-) -> dict[str, LayerError]:
-    """Return the error of every layer, running in passes whose layer outputs fit ``TAPPED_BYTES``."""
-    errors: dict[str, LayerError] = {}
-    for chunk in _chunks(view, pairs):
-        sessions = [
-            Session(tapped_model(model, [getattr(pair, which) for pair in chunk]), config)
-            for model, which, config in zip(models, ("before", "after"), configs, strict=True)
-        ]
-        for pair in chunk:
-            errors[pair.before] = LayerError(channel_axis(view, pair.before))
-        own = len(models[0].outputs)
-        for feed in feeds():
-            for both in zip(*(session.each([feed]) for session in sessions), strict=True):
-                for pair, a, b in zip(chunk, *(outputs[own:] for outputs in both), strict=True):
-                    if a.shape == b.shape:
-                        errors[pair.before].add(a, b)
-            update(1)
-    return errors
-
-
 def _output_errors(
     models: tuple[ov.Model, ov.Model], compared: Sequence[ComparedOutputs], feeds: Iterable[Arrays | Frames]
-) -> dict[str, LayerError]:
-    """Return part of the outputs → its error; both models as they were read, without the outputs of layers."""
-    errors = [LayerError(channel_axis=None) for _ in compared[0].parts]
-    sides = [(Session(compared_form(model, one)), one) for model, one in zip(models, compared, strict=True)]
+) -> tuple[dict[str, LayerError], list[Outputs]]:
+    """Return part of the outputs → its error, and the first outputs; both models as they were read, no layer exposed.
+
+    Models whose tensors before a selection are compared run without these outputs as well on the first samples.
+    """
+    errors, known = [LayerError(channel_axis=None) for _ in compared[0].parts], list[Outputs]()
+    sessions = [Session(compared_form(model, one)) for model, one in zip(models, compared, strict=True)]
+    plain = [Session(model) for model in models] if any(one.extra for one in compared) else None
     for feed in feeds:
-        for both in zip(*(map(one.values, session.each([feed])) for session, one in sides), strict=True):
-            for error, a, b in zip(errors, *both, strict=True):
+        if plain and len(known) < KNOWN:
+            known += known_outputs(plain, [feed])
+        for first, second in zip(*(session.each([feed]) for session in sessions), strict=True):
+            if not plain and len(known) < KNOWN:
+                known.append((first, second))
+            for error, a, b in zip(errors, compared[0].values(first), compared[1].values(second), strict=True):
                 if a.shape == b.shape:
                     error.add(a, b)
-    return dict(zip(compared[0].names, errors, strict=True))
-
-
-def _chunks(view: GraphView, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
-    """Split the layers into chunks whose outputs in f32 stay below ``TAPPED_BYTES``; no chunk for no layers."""
-    chunk: list[_Pair] = []
-    used = 0
-    for pair in pairs:
-        size = 4
-        for length in view.shape(TensorId(pair.before)) or ():
-            size *= length or 1
-        if chunk and used + size > TAPPED_BYTES:
-            yield chunk
-            chunk, used = [], 0
-        chunk.append(pair)
-        used += size
-    if chunk:
-        yield chunk
+    return dict(zip(compared[0].names, errors, strict=True)), known
 
 
 def _ran(side: _Side, feeds: Sequence[Arrays | Frames]) -> dict[str, tuple[Ran, float | None]]:
@@ -268,7 +203,7 @@ def _layers(
     errors: Mapping[str, LayerError],
     ran: Sequence[Mapping[str, tuple[Ran, float | None]]],
 ) -> dict[str, Any]:
-    names = [pair.before for pair in pairs]
+    names = [pair.before for pair in pairs if pair.before in errors]
     values = {name: errors[name].sqnr_db for name in names}
     jump = jumps(values, _upstream(view, names))
     layers: list[LayerComparison] = []
@@ -283,10 +218,10 @@ def _layers(
                 type=view.types[pair.before],
                 output_shape=str(view.output(TensorId(pair.before)).get_partial_shape()),
                 matched=pair.matched,
-                sqnr_db=values[pair.before],
-                cosine=errors[pair.before].cosine,
-                rescaled=errors[pair.before].rescaled,
-                jump_db=jump[pair.before],
+                sqnr_db=values.get(pair.before),
+                cosine=errors[pair.before].cosine if pair.before in errors else None,
+                rescaled=pair.before in errors and errors[pair.before].rescaled,
+                jump_db=jump.get(pair.before, 0.0),
                 executed_before=_precision(before),
                 executed_after=_precision(after),
                 primitive=after.usual.primitive if after and after.usual else "",

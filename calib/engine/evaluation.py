@@ -15,13 +15,14 @@ from typing import Any, Self
 import numpy as np
 
 from calib.accuracy.baseline import BaselineMetric, MarginMetric
-from calib.engine.job import Job, check_state, open_samples, require_allowed
+from calib.engine.job import Job, check_state, open_samples, prepare, require_allowed
 from calib.errors import CalibError, UsageError
-from calib.graph.comparable import compared_form
+from calib.graph.comparable import aligned, compared_form
 from calib.loading.inputs import ShapeCheck
-from calib.loading.load import input_specs
+from calib.loading.load import input_specs, require_same_inputs
+from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
-from calib.metrics.metric import ByParts, Metric, WithChance
+from calib.metrics.metric import ByParts, Metric, WithChance, WithMovedLabels
 from calib.metrics.resolve import resolve_metric
 from calib.metrics.whole_set import WholeSetMetric
 from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_sample
@@ -49,6 +50,7 @@ class SampleEvaluator:
         check: Function called between two samples; it raises an error if the run has to end.
         on_calibration: Whether the samples are those of calibration, because no others were given.
         compared: Parts that the metric takes of the models that are measured; None if it takes their own outputs.
+        compared_with: Name of the model that the FP32 outputs are from; empty if it is the one of the job.
     """
 
     job: Job
@@ -60,11 +62,16 @@ class SampleEvaluator:
     check: Callable[[], None] = lambda: None
     on_calibration: bool = False
     compared: ComparedOutputs | None = None
+    compared_with: str = ""
 
     @property
     def source(self) -> str:
         """Description of where the samples come from."""
         return self.dataset.source
+
+    def counted(self, samples: int) -> int:
+        """Return the number of samples that a figure is from, given how many the search counted."""
+        return samples
 
     @property
     def classes(self) -> int | None:
@@ -146,6 +153,11 @@ class WholeSetEvaluator:
     ids = ("",)
     notes = ()
     chance = None
+    compared_with = ""
+
+    def counted(self, samples: int) -> int:
+        """Return the number of scores that the function returned; 0 if it returned one number for all its samples."""
+        return samples if samples > 1 else 0
 
     def with_margins(self) -> Self:
         """Return the evaluator itself: a function over the whole set gives no margins."""
@@ -212,13 +224,22 @@ def _code(own: Any) -> str:
         return ""
 
 
-def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
+def open_evaluator(
+    job: Job, validation: Any, against: Job | None = None, *, against_itself: bool = True
+) -> Evaluator | None:
     """Resolve the metric and the validation dataset; return None if no accuracy is to be measured.
 
     The FP32 outputs are computed only for metrics that compare with them.
 
+    Args:
+        job: Run with the settings; its model is the FP32 model, or one that is to be measured.
+        validation: Validation samples; None for those that the config file names, or those of calibration.
+        against: Run whose model gives the FP32 outputs; None for the job's own.
+        against_itself: Whether the job's own model may give them: it is another one that is measured.
+
     Raises:
-        UsageError: The metric needs labels and there is no validation dataset.
+        UsageError: The metric needs labels and there is no validation dataset, or it compares with another model and
+            there is none, or there is one and it does not.
         MetricError: There is no such metric, or it does not fit the outputs.
     """
     metric = job.settings.metric
@@ -235,6 +256,7 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     allowed = not place if job.allow_python is None else job.allow_python
     found = resolve_metric(metric, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
     _check_points(job, found.name, found.unit)
+    _check_reference(found, against, against_itself)
     if isinstance(found, WholeSetMetric):
         return WholeSetEvaluator(job, found)
     if validation is None and found.needs_target:
@@ -245,22 +267,93 @@ def open_evaluator(job: Job, validation: Any) -> Evaluator | None:
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
     notes = () if validation is None else tuple(check_state(job, dataset, ids))
-    compared, own = job.compared if isinstance(found, ByParts) and found.by_parts else (None, None)
+    compared, own = _compared(job, against) if isinstance(found, ByParts) and found.by_parts else (None, None)
+    notes += tuple(_targets_read(job, found, dataset, ids))
     if job.loaded.model.get_sinks():
         found = FrameMetric(found)
     references: dict[str, Any] = {}
     if found.needs_reference:
-        session = Session(compared_form(job.reference, own) if own else job.reference)
+        model = (against or job).reference
+        session = Session(compared_form(model, own) if own else model)
         parts = own.values if own else list
         references = {sample.id: _outputs(session, sample, parts) for sample in dataset.load(ids)}
-    alone = validation is None
-    return SampleEvaluator(job, dataset, ids, found, references, notes, on_calibration=alone, compared=compared)
+    return SampleEvaluator(
+        job,
+        dataset,
+        ids,
+        found,
+        references,
+        notes,
+        on_calibration=validation is None,
+        compared=compared,
+        compared_with=against.loaded.facts.name if against else "",
+    )
 
 
 def _outputs(session: Session, sample: Sample, parts: Callable[[list[Any]], Any]) -> Any:
     """Return what is compared of the outputs of a sample; of a sequence a list of that of each frame."""
     feed = feed_of(sample)
     return [parts(outputs) for outputs in session.each([feed])] if isinstance(feed, Frames) else parts(session(feed))
+
+
+def _targets_read(job: Job, metric: Metric, dataset: Dataset, ids: Sequence[str]) -> Iterator[str]:
+    """Yield how vectors are read as targets of a metric that counts classes."""
+    sizes = list(_shape(job.loaded.model.outputs[0]))[1:] if isinstance(metric, WithMovedLabels) else []
+    while len(sizes) > 1 and sizes[-1] == 1:
+        sizes.pop()
+    first = next(iter(dataset.load(ids[:1])), None) if sizes else None
+    if first is None or isinstance(first.target, set | frozenset | str | None):
+        return
+    values = np.asarray(first.target)
+    if is_vector(values, sizes):
+        yield (
+            f"the targets are vectors of {values.shape[-1]} numbers and are read as one-hot: the class is the position "
+            "of the 1"
+        )
+
+
+def _compared(job: Job, against: Job | None) -> tuple[ComparedOutputs, ComparedOutputs]:
+    """Return what is compared of the models that are measured, and of the one that gives the FP32 outputs."""
+    if against is None:
+        return job.compared
+    _, measured, own = aligned(against.loaded.model, job.reference, against.reference)
+    return measured, own
+
+
+def _check_reference(metric: Metric | WholeSetMetric, against: Job | None, against_itself: bool) -> None:
+    """Refuse to compare a model with itself, and another model that nothing is compared with."""
+    if metric.needs_reference and against is None and not against_itself:
+        raise UsageError(
+            f"the metric {metric.name} compares with the outputs of another model; against its own, every model is "
+            "perfect. Give the model that this one was made from: --reference-model FILE (reference_model=…)"
+        )
+    if against is not None and not metric.needs_reference:
+        raise UsageError(
+            f"the metric {metric.name} compares with no other model: leave out --reference-model (reference_model=…), "
+            "or take a metric that does: agreement, relative-l2"
+        )
+
+
+def reference_job(model: Any, job: Job, **asked: Any) -> Job:
+    """Return the run of a model that gives the FP32 outputs that another one's are compared with.
+
+    Args:
+        model: Model, as a path or in memory.
+        job: Run of the model that is measured.
+        asked: Settings, as for `prepare`.
+
+    Raises:
+        UsageError: The two models take different inputs, or do not have equally many outputs.
+    """
+    against = prepare(model, None, need_float=False, **asked)
+    require_same_inputs(against.loaded, job.loaded)
+    counts = [len(one.reference.outputs) for one in (against, job)]
+    if counts[0] != counts[1]:
+        raise UsageError(
+            f"{against.loaded.facts.name} has {counts[0]} outputs and {job.loaded.facts.name} {counts[1]}: give the "
+            "model that this one was made from as --reference-model (reference_model=…)"
+        )
+    return against
 
 
 def _check_points(job: Job, metric: str, unit: str) -> None:
@@ -300,9 +393,10 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
         value=value,
         interval=interval,
         interval_method="normal" if interval else "",
-        samples=len(evaluator.ids),
+        samples=evaluator.counted(max(len(evaluator.ids), 0 if scores is None else len(scores))),
         precision=default_precision() if precision == "default" else precision,
         reference=job.settings.reference,
+        reference_model=evaluator.compared_with,
         notes=[*evaluator.notes, *job.remarks],
     )
 
@@ -320,6 +414,7 @@ def evaluate_as(
     validation: Any,
     metric: Any = None,
     *,
+    reference_model: str | Path | ov.Model | None = None,
     precision: str = "f32",
     config: str | Path | None = None,
     sets: Sequence[str] = (),
@@ -333,6 +428,7 @@ def evaluate_as(
         model: A file, or a model in memory, which is written to a temporary folder.
         validation: A DATA string: a child process can't read Python objects.
         metric: By name; None for the one of the settings.
+        reference_model: Model to compare with, like ``model``; None for none.
         precision: Of the layers in floating point.
         config: A file of settings.
         sets: ``"key=value"`` settings.
@@ -351,12 +447,11 @@ def evaluate_as(
                 f"give it as text (data: a file or python:module:function)"
             )
     with temporary_folder() as folder:
-        if isinstance(model, ov.Model):
-            path = Path(folder, "model.xml")
-            ov.save_model(model, path, compress_to_fp16=False)
-            model = path
+        model = _file_of(model, Path(folder, "model.xml"))
         argv: list[str] = [str(model), "--validation", os.fspath(validation), "--precision", precision, "--json"]
         argv += [] if metric is None else ["--metric", os.fspath(metric)]
+        if reference_model is not None:
+            argv += ["--reference-model", str(_file_of(reference_model, Path(folder, "reference.xml")))]
         argv += [] if config is None else ["--config", os.fspath(config)]
         argv += [part for text in sets for part in ("--set", text)]
         argv += [] if allow_python is None else ["--allow-python" if allow_python else "--no-allow-python"]
@@ -370,6 +465,14 @@ def evaluate_as(
         first, *more = text.splitlines()
         raise kind(f"evaluating as a CPU with {isa}: {first}", *more)
     return Evaluation.model_validate_json(done.stdout).model_copy(update={"isa": isa})
+
+
+def _file_of(model: str | Path | ov.Model, path: Path) -> str | Path:
+    """Return the file of a model; one in memory is written to the path."""
+    if not isinstance(model, ov.Model):
+        return model
+    ov.save_model(model, path, compress_to_fp16=False)
+    return path
 
 
 def _set(key: str, value: Any) -> str:

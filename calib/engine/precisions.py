@@ -86,20 +86,21 @@ def one_precision(accuracy: AccuracyFacts, stopped: str = "") -> tuple[Status, s
     """
     if accuracy.budget is None or accuracy.other_drop is None or accuracy.precision == "f32":
         return None
-    budget = Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better)
+    budget = Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better, accuracy.unit)
     kept, kept_in_f32 = budget.fits(accuracy.drop), budget.fits(accuracy.other_drop)
     if kept == kept_in_f32:
         return None
+    allowed = budget.text(budget.max_drop)
     deployed, early = accuracy.precision, f" The search ended early: {stopped}." if stopped else ""
-    own = f", and FP32 itself {accuracy.fp32_drop:.4g}" if accuracy.fp32_drop is not None else ""
+    own = f", and FP32 itself {budget.text(accuracy.fp32_drop)}" if accuracy.fp32_drop is not None else ""
     if kept:
         return "within_budget_not_in_f32", (
-            f"The budget of {budget.max_drop:g} is kept in {deployed}, where the model will run, but not in f32, where "
-            f"it loses {accuracy.other_drop:.4g}: run it without INFERENCE_PRECISION_HINT=f32.{early}"
+            f"The budget of {allowed} is kept in {deployed}, where the model will run, but not in f32, where "
+            f"it loses {budget.text(accuracy.other_drop)}: run it without INFERENCE_PRECISION_HINT=f32.{early}"
         )
     return "within_budget_in_f32_only", (
-        f"The budget of {budget.max_drop:g} is kept in f32, but not in {deployed}, where the model will run: there it "
-        f"loses {accuracy.drop:.4g}{own}. Compile it with INFERENCE_PRECISION_HINT=f32, and say so with "
+        f"The budget of {allowed} is kept in f32, but not in {deployed}, where the model will run: there it "
+        f"loses {budget.text(accuracy.drop)}{own}. Compile it with INFERENCE_PRECISION_HINT=f32, and say so with "
         f"--float-precision f32, or allow a larger drop.{early}"
     )
 
@@ -108,7 +109,7 @@ def not_by_default(accuracy: AccuracyFacts) -> list[str]:
     """Say that a budget judged in f32, because that was asked for, is not kept in the machine's default precision."""
     if accuracy.budget is None or accuracy.other_drop is None or accuracy.precision != "f32":
         return []
-    budget = Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better)
+    budget = Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better, accuracy.unit)
     if not budget.fits(accuracy.drop) or budget.fits(accuracy.other_drop):
         return []
     return [

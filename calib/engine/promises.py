@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from calib.accuracy.budget import Budget
 from calib.report.numbers import plural
+from calib.values.drops import drop_text
 from calib.values.facts import AccuracyFacts, LayerFacts, Report, SpeedFacts
 from calib.values.verification import AccuracyVerification, FileVerification, LayerVerification
 
@@ -81,12 +83,13 @@ def broken_accuracy(accuracy: Iterable[AccuracyVerification]) -> list[str]:
     for found in accuracy:
         if found.kept or not found.promised:
             continue
-        own = f", and FP32 itself loses {found.fp32_drop:.4g}" if found.fp32_drop else ""
-        promised = f" against {found.promised_drop:.4g} in the report" if found.promised_drop is not None else ""
+        text = partial(drop_text, found.drop_kind, found.unit)
+        own = f", and FP32 itself loses {text(found.fp32_drop)}" if found.fp32_drop else ""
+        promised = f" against {text(found.promised_drop)} in the report" if found.promised_drop is not None else ""
         where = "where the model will run here" if found.deployed else "which was promised too"
         sentences.append(
-            f"The budget of {found.budget:g} is not kept in {found.precision}, {where}: the drop is "
-            f"{found.drop:.4g}{promised}{own}. Quantize again on this machine, or allow a larger drop."
+            f"The budget of {text(found.budget or 0.0)} is not kept in {found.precision}, {where}: the drop is "
+            f"{text(found.drop)}{promised}{own}. Quantize again on this machine, or allow a larger drop."
         )
     return sentences
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,9 @@ from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model
 from calib.engine.checks import Evidence, suspicions
-from calib.engine.compare import layer_sqnr
 from calib.engine.evaluation import SampleEvaluator
 from calib.engine.job import Job
+from calib.engine.layer_errors import known_outputs, layer_sqnr
 from calib.engine.layer_facts import layer_facts, quantizer_facts, thread_notes
 from calib.engine.output_sqnr import output_sqnr, stated
 from calib.engine.precisions import one_precision
@@ -27,8 +27,10 @@ from calib.graph.layers import weights_of
 from calib.ranges.affine import dequantized, quantize_weights
 from calib.runtime.failures import left_out
 from calib.runtime.isa import SATURATION, cpu, saturates
-from calib.runtime.session import default_precision, ov
+from calib.runtime.session import Session, default_precision, ov
 from calib.runtime.timing import Speed
+from calib.samples.feed import Arrays
+from calib.samples.sample import Frames
 from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
 from calib.values.sqnr import decibel
@@ -135,7 +137,8 @@ def _accuracy(outcome: Outcome) -> AccuracyFacts | None:
     if outcome.controlled is None or outcome.built is not None:
         return outcome.controlled.facts if outcome.controlled else None
     facts = outcome.controlled.facts
-    own = {"quantized": facts.baseline, "drop": 0.0, "interval": None, "interval_method": "", "note": ""}
+    own = {"quantized": facts.baseline, "drop": 0.0, "interval": None, "interval_method": ""}
+    own |= {"interval_note": "", "note": ""}
     given_up = facts.drop if outcome.refused is not None and outcome.refused.plan.layers else None
     reduced = facts.other_precision if facts.precision == "f32" else facts.precision
     other = {"precision": "f32", "other_precision": reduced, "other_drop": facts.fp32_drop}  # of FP32 itself
@@ -173,7 +176,7 @@ def _refitted(fact: CorrectionFacts, candidate: Candidate) -> CorrectionFacts:
 def _layers(job: Job, found: Findings, warnings: list[str]) -> list[LayerFacts]:
     """Return what became of every layer, with its time and, if the effort reports it, its SQNR.
 
-    What OpenVINO can't give is added to the warnings.
+    What OpenVINO can't give, and figures that are from another form of the model, are added to the warnings.
 
     If the FP32 model is kept, times and SQNR are those of the rejected INT8 model.
     """
@@ -193,8 +196,18 @@ def _layers(job: Job, found: Findings, warnings: list[str]) -> list[LayerFacts]:
     if job.effort.reports_layer_sqnr:
         feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
         with left_out("The SQNR of the layers was left out, since OpenVINO can't run what shows it", warnings):
-            sqnr = layer_sqnr(job.loaded.model, job.view, measured_model.model, feeds)
+            sqnr, notes = _layer_sqnr(job, measured_model, feeds)
+            warnings += notes
     return [_measured_layer(fact, speed, sqnr) for fact in facts]
+
+
+def _layer_sqnr(job: Job, model: Int8Model, feeds: Sequence[Arrays | Frames]) -> tuple[dict[str, float], list[str]]:
+    """Return layer → SQNR, and sentences on how it was taken; the model as it was read is compiled once for it."""
+    compiled = model.compiled
+    plain = compiled is not None and len(compiled.outputs) == len(model.model.outputs)  # no tensors for scores added
+    int8 = Session.of(compiled) if compiled is not None and plain else Session(model.model)
+    known = known_outputs((Session(job.reference), int8), feeds)
+    return layer_sqnr(job.loaded.model, job.view, model.model, feeds, known)
 
 
 def weight_sqnr(candidate: Candidate) -> dict[str, float]:

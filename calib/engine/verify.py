@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from calib.engine.building import Int8Model, for_two_threads, median_db
 from calib.engine.job import Job
+from calib.engine.layer_errors import BEHIND, EXPOSED, Reproduction
 from calib.engine.result import Result
 from calib.errors import ExecutionError
 from calib.graph.comparable import compared_form
 from calib.graph.insert import Edits
+from calib.graph.layer_taps import behind_quantizers
 from calib.graph.layers import LAYERS
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
@@ -128,17 +130,30 @@ def _outputs(model: ov.Model, config: Mapping[str, Any], feeds: Sequence[Arrays 
 def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Arrays | Frames], config: Mapping[str, Any] = F32) -> str:
     """Return ", first at layer 'x'" for the first convolution or MatMul whose output differs; "" if none does.
 
-    To compare them, each layer's output becomes a result of both models, so a few layers may run differently.
+    To compare them, each layer's output, or the end of what runs in one kernel with it, becomes an output of both
+    models, which have to compute what they compute without.
     """
-    views = GraphView(model), GraphView(other)
-    layers = [name for name, kind in views[0].types.items() if kind in LAYERS and name in views[1].types]
-    try:
-        tapped = _outputs(tapped_model(model, layers), config, feeds), _outputs(tapped_model(other, layers), F32, feeds)
-    except FAILURES as error:
-        return f" (at which layer was not found out: {said(error)})"
-    first = len(model.outputs)
-    for position, layer in enumerate(layers, first):
-        column = [[[outputs[position]] for outputs in side] for side in tapped]
-        if median_db(column[0], column[1]) < LAYER_FLOOR_DB:
-            return f", first at layer {layer!r}"
-    return ""
+    models, configs = (model, other), (config, F32)
+    types = [GraphView(model).types for model in models]
+    layers = [name for name, kind in types[0].items() if kind in LAYERS and name in types[1]]
+    known = [*zip(*(_outputs(*side, feeds) for side in zip(models, configs, strict=True)), strict=True)]
+    for form in (EXPOSED, BEHIND):
+        ends = behind_quantizers(models, (layers, layers)) if form.behind else (layers, layers)
+        try:
+            tapped = [
+                _outputs(tapped_model(side, end), config, feeds)
+                for side, end, config in zip(models, ends, configs, strict=True)
+            ]
+        except FAILURES as error:
+            return f" (at which layer was not found out: {said(error)})"
+        own, reproduction = len(models[0].outputs), Reproduction()
+        for pair, seen in zip(known, zip(*tapped, strict=True), strict=True):
+            reproduction.add(pair, (seen[0][:own], seen[1][:own]))
+        if not reproduction.holds:
+            continue
+        for position, layer in enumerate(layers, own):
+            column = [[[outputs[position]] for outputs in side] for side in tapped]
+            if median_db(column[0], column[1]) < LAYER_FLOOR_DB:
+                return f", first at layer {layer!r}"
+        return ""
+    return ", at a layer that can't be told, since exposing the outputs of layers changes what is computed"

@@ -42,7 +42,7 @@ class TopK:
             MetricError: The output does not hold class scores, or the targets are not class indices.
         """
         scores = class_scores(outputs, self.name)
-        targets = class_targets(target, scores.shape[-1], self.name)
+        targets = class_targets(target, scores, self.name)
         if scores.ndim == 1:
             wanted = targets[targets != IGNORED]
             return (
@@ -70,7 +70,7 @@ class TopK:
     def margin(self, outputs: Sequence[NDArray[Any]], target: Any) -> float:
         """Return the distance of the sample from another result; with several acceptable classes, that of the best."""
         scores = class_scores(outputs, self.name)
-        targets = class_targets(target, scores.shape[-1], self.name).ravel()
+        targets = class_targets(target, scores, self.name).ravel()
         kept = targets != IGNORED
         if scores.ndim > 1:
             return margin_of(scores.reshape(-1, scores.shape[-1])[kept], targets[kept], self.k)
@@ -81,14 +81,29 @@ class TopK:
         return _moved(outputs, target, by, self.name)
 
 
-def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
+def class_targets(target: Any, scores: NDArray[Any], name: str) -> NDArray[np.int64]:
     """Return targets as int64, checked to be −1 or below the number of classes.
 
+    One-hot vectors become the positions of their ones; a list of classes that are accepted holds integers.
+
+    Args:
+        target: Class index, several of them, or a vector of as many numbers as classes, one of which is 1.
+        scores: Class scores, classes last.
+        name: Name of the metric.
+
     Raises:
-        MetricError: Targets are not integers or are out of range.
+        MetricError: Targets are no class indices or are out of range.
     """
+    classes = scores.shape[-1]
     values = np.asarray(sorted(target) if isinstance(target, set | frozenset) else target)
+    if not isinstance(target, set | frozenset) and is_vector(values, scores.shape):
+        return _one_hot(values, name)
     if values.dtype.kind == "f" and np.array_equal(values, np.round(values)):
+        if values.size > 1 and scores.ndim == 1:
+            raise MetricError(
+                f"{name}: a target of {values.size} floating-point numbers is neither a class nor a vector of "
+                f"{classes} numbers, one a class: give the class index, or a list of integers if several are right"
+            )
         values = values.astype(np.int64)
     if values.dtype.kind not in "iub":
         raise MetricError(
@@ -105,10 +120,43 @@ def class_targets(target: Any, classes: int, name: str) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
+def is_vector(values: NDArray[Any], scores: Sequence[int | None]) -> bool:
+    """Say whether targets hold a number for each class, and not class indices.
+
+    Floating-point numbers do where there are as many as classes. So do integers and truth values that are all 0 or 1:
+    as a list of accepted classes they would name one twice, or both of two.
+
+    Args:
+        values: Targets of one sample.
+        scores: Shape of its class scores, classes last.
+    """
+    classes = scores[-1]
+    if values.ndim == 0 or values.shape[-1] != classes:
+        return False
+    if len(scores) > 1 and values.size == classes and classes in scores[:-1]:  # as many tokens as classes
+        return False
+    return values.dtype.kind == "f" or (values.dtype.kind in "iub" and bool(np.isin(values, (0, 1)).all()))
+
+
+def _one_hot(values: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return the positions of the ones in vectors of zeros and a single one each.
+
+    Raises:
+        MetricError: They are other vectors.
+    """
+    if not (np.isin(values, (0, 1)).all() and (values.sum(-1) == 1).all()):
+        raise MetricError(
+            f"{name}: a target of {values.shape[-1]} numbers, one a class, has to be 1 at one class and 0 at all "
+            f"others, got {str(values)[:60]!r}. Give the class index instead, or a list of integers if several are "
+            "right; for shares of classes take a metric of your own (python:module:function)"
+        )
+    return np.atleast_1d(values.argmax(-1)).astype(np.int64)
+
+
 def _moved(outputs: Sequence[NDArray[Any]], target: Any, by: int, name: str) -> NDArray[np.int64]:
-    classes = class_scores(outputs, name).shape[-1]
-    targets = class_targets(target, classes, name)
-    return np.where(targets == IGNORED, IGNORED, (targets + by) % classes)
+    scores = class_scores(outputs, name)
+    targets = class_targets(target, scores, name)
+    return np.where(targets == IGNORED, IGNORED, (targets + by) % scores.shape[-1])
 
 
 def _one_a_position(targets: NDArray[np.int64], shape: tuple[int, ...], name: str) -> NDArray[np.int64]:
@@ -136,8 +184,8 @@ class F1:
     higher_is_better = True
     unit = "fraction"
     reads = (
-        "first output: class scores [1, C], or [1, T, C] for tokens; target: a class index, or one for each token; −1 "
-        "is ignored; F1 of class 1 if C = 2, else macro F1"
+        "first output: class scores [1, C], or [1, T, C] for tokens; target: a class index, or one for each token, "
+        "or one-hot vectors; −1 is ignored; F1 of class 1 if C = 2, else macro F1"
     )
     needs_target = True
     needs_reference = False
@@ -152,7 +200,7 @@ class F1:
         """
         scores = class_scores(outputs, self.name)
         targets = _one_a_position(
-            class_targets(target, scores.shape[-1], self.name), scores.shape[:-1] or (1,), self.name
+            class_targets(target, scores, self.name), scores.shape[:-1] or (1,), self.name
         ).ravel()
         predicted = scores.reshape(-1, scores.shape[-1]).argmax(-1)
         classes = scores.shape[-1]

@@ -35,6 +35,8 @@ def summary(found: Comparison) -> str:
     over = f"on {numbers.plural(found.samples, 'sample')}"
     if not found.layers:
         return f"No layers to compare {over}."
+    if all(layer.sqnr_db is None for layer in found.layers):
+        return f"Where the error begins can't be told {over}: no layer can be looked at, for the reason in the notes."
     if not found.first_jump:
         return f"The error jumps nowhere {over}: no layer loses {JUMP_DB:.0f} dB or more against the layers before it."
     layer = next(layer for layer in found.layers if layer.name == found.first_jump)
@@ -92,7 +94,7 @@ def comparison_table(found: Comparison) -> Table:
             layer.output_shape,
             layer.sqnr_db,
             layer.jump_db or None,
-            [layer.cosine, _cosine(layer.cosine)],
+            None if layer.cosine is None else [layer.cosine, _cosine(layer.cosine)],
             layer.executed_before,
             layer.executed_after,
             layer.time_before_ms,
@@ -122,7 +124,7 @@ def _row(layer: LayerComparison, first_jump: str) -> tuple[str, ...]:
         layer.name,
         numbers.decibel(layer.sqnr_db),
         numbers.decibel(layer.jump_db) if layer.jump_db else "",
-        _cosine(layer.cosine),
+        numbers.MISSING if layer.cosine is None else _cosine(layer.cosine),
         f"{layer.executed_before or '?'} → {layer.executed_after or '?'}",
         *(numbers.MISSING if time is None else numbers.significant(time) for time in times),
         _MARK if layer.name == first_jump else "",

@@ -128,6 +128,8 @@ def accuracy_fact(accuracy: AccuracyFacts) -> Fact:
 def drop_fact(accuracy: AccuracyFacts) -> Fact:
     """Say the drop with its interval and the budget."""
     detail = [f"95 %: {numbers.interval(accuracy)}"] if accuracy.interval else []
+    if accuracy.interval_note:
+        detail.append(accuracy.interval_note)
     tone: Tone = "neutral"
     if accuracy.budget is not None:
         tone = "good" if accuracy.drop <= accuracy.budget else "bad"

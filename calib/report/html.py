@@ -97,7 +97,7 @@ def _search_rows(report: Report) -> list[list[str]]:
             str(fact.step),
             fact.kind,
             str(len(fact.reverted)),
-            str(fact.samples),
+            str(fact.samples) if accuracy.images_evaluated else numbers.MISSING,
             numbers.value(accuracy, fact.value),
             numbers.drop(accuracy, fact.drop),
             "within" if fact.within else "over",

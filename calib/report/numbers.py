@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+from calib.values import drops
+from calib.values.drops import minus
 from calib.values.facts import QuantizerFacts
 
 MISSING = "–"
@@ -31,11 +33,6 @@ def significant(value: float) -> str:
     rounded = float(f"{value:.2e}")  # first, so that .9997 becomes 1.00 and not 1.000
     digits = max(0, 2 - math.floor(math.log10(abs(rounded))))
     return minus(f"{value:.{digits}f}")
-
-
-def minus(text: str) -> str:
-    """Return the number with a true minus sign."""
-    return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
 def milliseconds(value: float | None) -> str:
@@ -124,26 +121,22 @@ def value(accuracy: InUnits, number: float) -> str:
 
 def drop(accuracy: InUnits, number: float) -> str:
     """Return a drop in the unit of the budget: points of a fraction, the metric's unit, or a relative share."""
-    return f"{bare_drop(accuracy, number)} {drop_unit(accuracy)}".rstrip()
+    return drops.drop_text(accuracy.drop_kind, accuracy.unit, number)
 
 
 def bare_drop(accuracy: InUnits, number: float) -> str:
     """Return a drop without its unit, for axes of intervals."""
-    if accuracy.drop_kind == "relative" or accuracy.unit == "fraction":
-        return minus(f"{number * 100:.2f}")
-    return minus(f"{number:.3g}")
+    return drops.drop_number(accuracy.drop_kind, accuracy.unit, number)
 
 
 def drop_scale(accuracy: InUnits) -> float:
     """Return what a drop is multiplied with to be shown in ``drop_unit``."""
-    return 100.0 if accuracy.drop_kind == "relative" or accuracy.unit == "fraction" else 1.0
+    return drops.drop_scale(accuracy.drop_kind, accuracy.unit)
 
 
 def drop_unit(accuracy: InUnits) -> str:
-    """Return the unit of drops: ``% of the baseline``, ``points`` (hundredths of a fraction) or the metric's unit."""
-    if accuracy.drop_kind == "relative":
-        return "% of the baseline"
-    return "points" if accuracy.unit == "fraction" else accuracy.unit
+    """Return the unit of drops."""
+    return drops.drop_unit(accuracy.drop_kind, accuracy.unit)
 
 
 def interval(accuracy: InUnits) -> str:

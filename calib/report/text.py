@@ -109,9 +109,10 @@ def _search(report: Report, width: int, color: bool) -> list[str]:
     accuracy = report.accuracy
     if not report.search or not accuracy:
         return []
+    ran = f", {numbers.plural(accuracy.images_evaluated, 'inference')}" if accuracy.images_evaluated else ""
     words = (
-        f"{numbers.plural(len(report.search), 'evaluation')}, {numbers.plural(accuracy.compilations, 'compilation')}, "
-        f"{numbers.plural(accuracy.images_evaluated, 'inference')}; in the end "
+        f"{numbers.plural(len(report.search), 'evaluation')}, {numbers.plural(accuracy.compilations, 'compilation')}"
+        f"{ran}; in the end "
         f"{numbers.plural(sum(layer.reverted for layer in report.layers), 'layer')} reverted"
     )
     return [rule("search", width, color), *_indent(wrap(words, width - 2))]

@@ -218,8 +218,13 @@ class AccuracyFacts(Frozen):
     )
     interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the drop")
     interval_method: str = Field(default="", description="How the interval was computed; empty without one")
+    interval_note: str = Field(default="", description="Why there is no interval; empty with one")
     budget: float | None = Field(default=None, description="Largest drop allowed; null without a budget")
-    samples: int = Field(default=0, description="Number of validation samples")
+    samples: int = Field(
+        default=0,
+        description="Number of validation samples; 0 where the metric is a function that reads samples of its own and "
+        "returns no score for each",
+    )
     confirmed_samples: int = Field(
         default=0, description="Samples used only for confirmation; 0 without a confirmation split"
     )
@@ -251,7 +256,9 @@ class AccuracyFacts(Frozen):
         default=0.0, description="Upper bound on the seconds of the search, estimated before it began"
     )
     images_evaluated: int = Field(
-        default=0, description="Number of samples run through a model by the search, FP32 included"
+        default=0,
+        description="Number of samples run through a model by the search, FP32 included; 0 where a function reads "
+        "samples of its own",
     )
     compilations: int = Field(default=0, description="Number of quantized models compiled by the search")
 
@@ -415,10 +422,16 @@ class Evaluation(Frozen):
     value: float = Field(description="Metric over all samples")
     interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the value")
     interval_method: str = Field(default="", description="How the interval was computed; empty without one")
-    samples: int = Field(description="Number of samples")
+    samples: int = Field(
+        description="Number of samples; 0 where the metric is a function that reads samples of its own and returns no "
+        "score for each"
+    )
     precision: str = Field(description="Precision of the layers in floating point")
     isa: str = Field(default="", description="Instruction set that the run was limited to; empty if it was not limited")
     reference: float | None = Field(default=None, description="Published value that the result was checked against")
+    reference_model: str = Field(
+        default="", description="Name of the model whose outputs the metric compares with; empty where it uses targets"
+    )
     notes: list[str] = Field(default=[], description="Remarks, one sentence or more each")
 
 
@@ -432,11 +445,11 @@ class LayerComparison(Frozen):
     matched: Literal["name", "position"] = Field(
         default="name", description="Whether the layers were matched by name or by position"
     )
-    sqnr_db: float = Field(
+    sqnr_db: float | None = Field(
         description="SQNR in dB of the layer's output in the second model against the first, with the error of all "
-        "layers before it"
+        "layers before it; null where looking at the layer changes what the model computes"
     )
-    cosine: float = Field(description="Cosine similarity of the two outputs")
+    cosine: float | None = Field(description="Cosine similarity of the two outputs; null likewise")
     rescaled: bool = Field(
         default=False,
         description="Whether its channels are scaled differently by equalization, which is undone before comparing",

@@ -65,6 +65,17 @@ def test_half_range_weights_are_right_on_both(work: Path):
     assert error(work, "half.xml", "--isa", "avx2").value < 1
 
 
+@needs(*ISAS["avx2"].needs)
+def test_the_reference_model_runs_as_that_cpu_too(work: Path):
+    argv = ["evaluate", str(work / "half.xml"), "--validation", str(work / "data.npz"), "--metric", "relative-l2"]
+    argv += ["--reference-model", str(work / "full.xml"), "--json"]
+    found = [CliRunner().invoke(main, [*argv, *more]) for more in ((), ("--isa", "avx2"))]
+    here, there = (Evaluation.model_validate_json(ended.stdout) for ended in found)
+    assert (here.reference_model, there.reference_model, there.isa) == ("full", "full", "avx2")
+    assert here.value > 0.99 if EXACT_INT8 else here.value < 0.99
+    assert there.value < 0.99  # full.xml saturates there, half.xml does not
+
+
 def test_a_mistake_is_told_before_anything_runs(work: Path):
     argv = ["evaluate", str(work / "full.xml"), "--validation", str(work / "data.npz"), "--isa", "pentium"]
     ended = CliRunner().invoke(main, argv)

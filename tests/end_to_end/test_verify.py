@@ -114,8 +114,8 @@ def test_a_budget_that_is_not_kept_here_says_the_drop_here_and_there(run: Any, w
 
     ended = run("verify", edited(work / "out", promise), "--validation", work / "data.npz")
     text = " ".join(ended.out.split())
-    assert ended.code == 3 and f"The budget of 1e-06 is not kept in {default_precision()}" in text
-    assert "against 5e-07 in the report" in text
+    assert ended.code == 3 and f"The budget of 1e-06 relative error is not kept in {default_precision()}" in text
+    assert "against 5e-07 relative error in the report" in text
 
     def missed(report: dict[str, Any]) -> None:
         report["accuracy"]["drop"] = 1.0

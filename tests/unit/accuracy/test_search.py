@@ -93,8 +93,16 @@ def test_missed_budget_gives_the_quantized_model_with_the_smallest_drop():
     result = search(_problem(_units([0.3, 0.2, 0.1]), lambda reverted: 100 - 10 * len(reverted)))
     assert result.status == "over_budget"
     assert len(result.reverted) == 2 and result.figure is not None and result.figure.drop == pytest.approx(80 / 300)
-    assert "0.2667" in result.reason
+    assert "0.267" in result.reason
     assert result.figure.drop == min(step.drop for step in result.steps if step.samples == 300)
+
+
+def test_reasons_have_the_unit_of_the_metric():
+    problem = _problem(_units([0.3, 0.2, 0.1]), lambda reverted: 100 - 10 * len(reverted))
+    result = search(replace(problem, budget=replace(problem.budget, unit="fraction")))
+    assert "keeps the budget of 1.00 points; the best loses 26.67 points" in result.reason
+    reasons = {step.reason for step in result.steps if "drop" in step.reason}
+    assert "the drop of 26.67 points is over the budget of 1.00 points" in reasons
 
 
 def test_fp32_is_kept_only_where_nothing_can_be_quantized():

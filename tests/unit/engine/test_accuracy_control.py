@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from trust_fixtures.tiny import convnet, images
 
 import calib
 from calib.engine.result import Result
 from calib.metrics.label_free import RelativeL2
+from calib.report import digest, numbers
+from calib.values.facts import AccuracyFacts
 
 SAMPLES = list(images(12))
 
@@ -100,3 +105,77 @@ def test_a_budget_that_allows_a_fifth_of_everything_is_asked_about(given: Any, m
     assert len(asked) == bool(meant) and all(f"--max-drop {meant}" in text for text in asked)
     assert report.accuracy is not None and report.accuracy.budget == pytest.approx(0.5 if meant else 0.2)
     assert report.accuracy.drop_kind == ("relative" if str(given).endswith("rel") else "absolute")
+
+
+class Halved(RelativeL2):
+    """A fraction that every quantized layer lowers."""
+
+    unit = "fraction"
+
+
+def told(progress: list[str]) -> Any:
+    """Return a progress that keeps every message."""
+
+    class Stage:
+        def update(self, count: int, note: str = "") -> None:
+            progress.append(note)
+
+        def say(self, text: str) -> None:
+            progress.append(text)
+
+    @contextmanager
+    def show(name: str, total: int | None) -> Iterator[Any]:
+        yield Stage()
+
+    return show
+
+
+@pytest.mark.parametrize(
+    ("metric", "allowed", "said"),
+    [
+        (Halved(), 0.000001, "0.0001 points"),
+        (Halved(), "0.0001%rel", "0.0001 % of the baseline"),
+        (RelativeL2(), 0.000001, "1e-06 relative error"),
+    ],
+)
+def test_every_sentence_has_the_unit_of_the_report(metric: RelativeL2, allowed: Any, said: str):
+    messages: list[str] = []
+    settings = {"effort": "fast", "estimator": "minmax", "speed": False, "max_evaluations": 3}
+    report = calib.quantize(
+        convnet(), SAMPLES, validation=SAMPLES, metric=metric, max_drop=allowed, progress=told(messages), **settings
+    ).report
+    assert report.accuracy is not None
+    assert numbers.drop(report.accuracy, report.accuracy.budget or 0) == said
+    unit = said.partition(" ")[2]
+    assert f"budget of {said}" in report.status_reason or f"budget {said}" in report.status_reason
+    assert f"budget of {said}" in report.accuracy.note
+    assert f" {unit} at 95 %)" in report.accuracy.note
+    steps = [message for message in messages if "of at most" in message and "drop" in message]
+    assert steps and all(f"{unit} of {said} allowed" in message for message in steps)
+
+
+def accuracy_of(function: Any) -> AccuracyFacts:
+    settings = {"effort": "fast", "estimator": "minmax", "speed": False, "higher_is_better": True}
+    report = calib.quantize(convnet(), SAMPLES, metric=function, **settings).report
+    assert report.accuracy is not None
+    return report.accuracy
+
+
+def test_a_function_that_returns_one_number_has_no_interval_and_no_number_of_samples():
+    facts = accuracy_of(lambda predict: float(np.mean([predict(image)[0].max() for image in SAMPLES])))
+    assert (facts.samples, facts.images_evaluated, facts.interval) == (0, 0, None)
+    assert facts.interval_note == "no interval: the function returns one number and no score for each sample"
+    assert facts.interval_note in digest.drop_fact(facts).detail
+    assert "sample" not in digest.accuracy_fact(facts).detail
+
+
+def test_a_function_that_returns_scores_has_an_interval_over_them():
+    def highest(predict: Any) -> tuple[float, list[float]]:
+        scores = [float(predict(image)[0].max()) for image in SAMPLES]
+        return float(np.mean(scores)), scores
+
+    facts = accuracy_of(highest)
+    assert (facts.samples, facts.interval_note) == (len(SAMPLES), "")
+    assert facts.interval is not None
+    assert f"{len(SAMPLES)} samples" in digest.accuracy_fact(facts).detail
+    assert calib.evaluate(convnet(), None, highest, higher_is_better=True).samples == len(SAMPLES)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from trust_fixtures.tiny import convnet, images
 
+import calib
 from calib.engine.evaluation import SampleEvaluator, WholeSetEvaluator, evaluated, open_evaluator
 from calib.engine.job import Job, prepare
 from calib.errors import UsageError
@@ -152,3 +153,56 @@ def test_fp32_is_measured_on_the_file_and_not_on_what_was_made_of_it(monkeypatch
     assert [row[0] for row in by_sample(labelled(), metric="top-1").baseline()[0]] == [1.0] * 6
     run = job(metric="top-1")
     assert evaluated(run, open_evaluator(run, labelled()), "f32").value == 1.0
+
+
+@pytest.mark.parametrize("metric", ["agreement", "relative-l2", None])
+def test_a_metric_that_compares_with_another_model_is_refused_without_one(metric: str | None):
+    with pytest.raises(UsageError, match=r"against its own, every model is perfect.*--reference-model FILE"):
+        calib.evaluate(convnet(), list(images(4)), metric)
+
+
+def test_a_model_is_compared_with_the_outputs_of_the_reference_model():
+    samples = list(images(6))
+    run = calib.quantize(convnet(), samples, effort="fast", speed=False)
+    before, after = (Session(model) for model in (convnet(), run.model))
+    pairs = [(before([image[None]])[0], after([image[None]])[0]) for image in samples]
+    errors = [np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in pairs]
+    found = calib.evaluate(run.model, samples, "relative-l2", reference_model=convnet())
+    assert found.value == pytest.approx(1 - np.mean(errors), abs=1e-6)
+    assert 0.5 < found.value < 1
+    assert found.reference_model == convnet().get_friendly_name()
+    assert calib.evaluate(convnet(), samples, "relative-l2", reference_model=convnet()).value == 1.0
+    found = calib.evaluate(run.model, samples, reference_model=convnet())
+    assert found.metric == "agreement"
+    assert found.value == np.mean([a.argmax() == b.argmax() for a, b in pairs])
+
+
+def test_a_reference_model_that_nothing_is_compared_with_is_refused():
+    with pytest.raises(UsageError, match="top-1 compares with no other model: leave out --reference-model"):
+        calib.evaluate(convnet(), labelled(), "top-1", reference_model=convnet())
+
+
+def test_a_reference_model_with_other_inputs_or_outputs_is_refused():
+    x = ov.opset13.parameter([1, 3], np.float32)
+    other = ov.Model([ov.opset13.result(ov.opset13.relu(x))], [x], "other")
+    with pytest.raises(UsageError, match="take different inputs"):
+        calib.evaluate(convnet(), list(images(4)), "agreement", reference_model=other)
+    more = convnet()
+    more = ov.Model([*more.get_results(), ov.opset13.result(more.inputs[0].get_node())], more.get_parameters(), "more")
+    with pytest.raises(UsageError, match=r"more has 2 outputs and .* 1: give the model"):
+        calib.evaluate(convnet(), list(images(4)), "agreement", reference_model=more)
+
+
+def test_one_hot_targets_are_read_as_classes_and_the_report_says_so():
+    classes = labelled()
+    hot = [(image, np.eye(5, dtype=np.float32)[label]) for image, label in classes]
+    found = calib.evaluate(convnet(), hot, "top-1")
+    assert found.value == 1.0
+    said = "the targets are vectors of 5 numbers and are read as one-hot: the class is the position of the 1"
+    assert said in found.notes
+    assert said not in calib.evaluate(convnet(), classes, "top-1").notes
+    settings = {"effort": "fast", "speed": False, "metric": "top-1"}
+    report = calib.quantize(convnet(), list(images(4)), validation=hot, **settings).report
+    assert said in report.warnings
+    assert report.accuracy is not None
+    assert report.accuracy.baseline == 1.0

@@ -19,6 +19,7 @@ from trust_fixtures.tiny import convnet, images
 import calib
 from calib.engine.precisions import not_by_default, one_precision
 from calib.runtime.session import available_precision, compile_model, default_precision, ov
+from calib.values.drops import drop_text
 from calib.values.facts import AccuracyFacts, Report
 
 SAMPLES = list(images(12))
@@ -74,7 +75,8 @@ def test_a_budget_kept_in_f32_only_has_a_status_of_its_own(compiled_in: list[str
     budget = (max(LOSS, free.other_drop) + free.drop) / 2
     report, accuracy = quantized(budget, max_evaluations=1)
     assert report.status == "within_budget_in_f32_only"
-    assert f"loses {accuracy.drop:.4g}, and FP32 itself 0.05" in report.status_reason
+    lost, own = (drop_text(accuracy.drop_kind, accuracy.unit, drop) for drop in (accuracy.drop, LOSS))
+    assert f"loses {lost}, and FP32 itself {own}" in report.status_reason
     assert accuracy.drop > budget >= (accuracy.other_drop or 1)
 
 
@@ -101,7 +103,8 @@ def test_fp32_that_breaks_the_budget_itself_is_told_before_the_search_which_then
             said.append(f"{self.name}: {text}")
 
     report, accuracy = quantized(0.9 * LOSS, progress=Listening(), store=tmp_path / "run.sqlite")
-    assert said[0].startswith("baseline: FP32 itself loses 0.05 in bf16, over the budget of 0.045")
+    lost, budget = (drop_text(accuracy.drop_kind, accuracy.unit, drop) for drop in (LOSS, 0.9 * LOSS))
+    assert said[0].startswith(f"baseline: FP32 itself loses {lost} in bf16, over the budget of {budget}, so")
     assert any(said[0] == f"baseline: {warning}" for warning in report.warnings)
     assert report.status == "within_budget_in_f32_only" and accuracy.precision == "bf16"
     assert accuracy.drop > 0.9 * LOSS >= (accuracy.other_drop or 1)
@@ -161,7 +164,8 @@ def facts(drop: float, other: float, precision: str = "bf16") -> AccuracyFacts:
 def test_one_of_two_precisions_that_keeps_the_budget_is_named(drop: float, other: float, status: str):
     found = one_precision(facts(drop, other))
     assert (found[0] if found else "") == status
-    assert found is None or f"loses {max(drop, other):g}" in found[1]
+    both = facts(drop, other)
+    assert found is None or f"loses {drop_text(both.drop_kind, both.unit, max(drop, other))}" in found[1]
     assert one_precision(facts(drop, other, "f32")) is None
     assert bool(not_by_default(facts(drop, other, "f32"))) == (drop < 0.01 < other)
 

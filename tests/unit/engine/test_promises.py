@@ -74,6 +74,7 @@ def measured(**changes: Any) -> AccuracyVerification:
         "deployed": True,
         "metric": "top-1",
         "higher_is_better": True,
+        "unit": "fraction",
         "samples": 100,
         "baseline": 0.9,
         "quantized": 0.87,
@@ -89,8 +90,11 @@ def measured(**changes: Any) -> AccuracyVerification:
 
 def test_a_missed_budget_says_both_drops_and_that_of_fp32_and_only_where_it_was_promised():
     (sentence,) = broken_accuracy([measured(), measured(promised=False), measured(kept=True, drop=0.001)])
-    assert "not kept in bf16, where the model will run here: the drop is 0.03 against 0.004 in the report" in sentence
-    assert "FP32 itself loses 0.02" in sentence
+    assert (
+        "not kept in bf16, where the model will run here: the drop is 3.00 points against 0.40 points in the report"
+        in sentence
+    )
+    assert "FP32 itself loses 2.00 points" in sentence
 
 
 def speed(f32: float, default: float, *, noisy: bool = False, spread: float = 0.02) -> SpeedFacts:

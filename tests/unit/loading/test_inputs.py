@@ -62,7 +62,7 @@ def test_a_function_that_evaluates_is_told_that_its_feed_does_not_fit():
 
     with pytest.raises((DataError, MetricError), match=REFUSED):
         calib.evaluate(dynamic(5), None, score)
-    assert calib.evaluate(dynamic(6), None, score).samples == 1
+    assert calib.evaluate(dynamic(6), None, score).samples == 0
 
 
 def test_what_embedding_adds_has_the_same_names_every_time():

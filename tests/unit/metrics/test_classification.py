@@ -111,3 +111,37 @@ def test_rows_of_a_sample_are_positions_with_a_target_each():
         assert F1().measure([scores], targets) == [[0, 0, 4], [1, 1, 4], [0, 2, 4], [3, 3, 4]]
     with pytest.raises(MetricError, match="1 targets for 5 positions"):
         TopK(1).measure([rows], 2)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, bool])
+def test_one_hot_vectors_are_the_class_of_their_one(kind):
+    output = scores(0.9, 0.1, 0.5, 0.2)  # class 0: as a list of classes, [0, 0, 1, 0] would accept it
+    hot = np.eye(4).astype(kind)
+    assert [TopK(1).measure(output, row) for row in hot] == [1, 0, 0, 0]
+    assert [TopK(2).measure(output, row) for row in hot] == [1, 0, 1, 0]
+    assert TopK(1).measure(output, hot[:1]) == 1
+    assert TopK(1).measure(scores(0.9, 0.1), np.array([0, 1], kind)) == 0
+    assert F1().measure(output, hot[2]) == [[2, 0, 4]]
+    assert TopK(1).moved_target(output, hot[3], 1) == 0
+    assert TopK(1).margin(output, hot[0]) > 0 > TopK(1).margin(output, hot[1])
+
+
+def test_one_hot_vectors_of_tokens_are_a_class_each():
+    output = [np.eye(4, dtype=np.float32)[None, [0, 1, 2]]]
+    hot = np.eye(4, dtype=np.float32)[[0, 1, 3]]
+    assert TopK(1).measure(output, hot) == TopK(1).measure(output, hot[None]) == pytest.approx(2 / 3)
+    square = [np.eye(4, dtype=np.float32)[None]]  # as many tokens as classes: an index each
+    assert TopK(1).measure(square, np.array([0.0, 1.0, 1.0, 0.0])) == 0.5
+
+
+@pytest.mark.parametrize(
+    "target", [[0.1, 0.7, 0.2], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1, 0, 1], [np.nan, 1.0, 0.0]]
+)
+def test_vectors_that_are_not_one_hot_are_refused(target):
+    with pytest.raises(MetricError, match="has to be 1 at one class and 0 at all others"):
+        TopK(1).measure(scores(0, 1, 0), np.array(target))
+
+
+def test_several_floating_point_numbers_are_no_list_of_classes():
+    with pytest.raises(MetricError, match="2 floating-point numbers is neither a class nor a vector of 3 numbers"):
+        TopK(1).measure(scores(0, 1, 0), [0.0, 1.0])

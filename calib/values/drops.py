@@ -1,0 +1,45 @@
+"""Drops in words: one unit throughout a run, in sentences as on the page and in the terminal."""
+
+from __future__ import annotations
+
+import math
+
+
+def minus(text: str) -> str:
+    """Return the number with a true minus sign."""
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def drop_scale(kind: str, unit: str) -> float:
+    """Return what a drop is multiplied with to be written in its unit.
+
+    Args:
+        kind: "relative" for a drop as a share of the baseline, "absolute" for one in the metric's unit.
+        unit: Unit of the metric.
+    """
+    return 100.0 if kind == "relative" or unit == "fraction" else 1.0
+
+
+def drop_unit(kind: str, unit: str) -> str:
+    """Return the unit of drops: ``% of the baseline``, ``points`` (hundredths of a fraction) or the metric's unit."""
+    if kind == "relative":
+        return "% of the baseline"
+    return "points" if unit == "fraction" else unit.removeprefix("1 − ")  # less of 1 − error is more error
+
+
+def drop_number(kind: str, unit: str, drop: float) -> str:
+    """Return a drop without its unit: two decimals of a hundredth, or else three significant digits.
+
+    One that two decimals would call nothing keeps two significant digits.
+    """
+    if not math.isfinite(drop):
+        return "∞" if drop > 0 else "−∞" if drop < 0 else "–"
+    scaled = drop * drop_scale(kind, unit)
+    if drop_scale(kind, unit) == 1.0:
+        return minus(f"{scaled:.3g}")
+    return minus(f"{scaled:.2g}" if 0 < abs(scaled) < 0.005 else f"{scaled:.2f}")
+
+
+def drop_text(kind: str, unit: str, drop: float) -> str:
+    """Return a drop with its unit: ``0.50 points``, ``1.00 % of the baseline``, ``0.2 dB``."""
+    return f"{drop_number(kind, unit, drop)} {drop_unit(kind, unit)}".rstrip()

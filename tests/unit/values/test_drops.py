@@ -1,0 +1,27 @@
+"""A drop is written in one unit everywhere, and a small one is not called nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from calib.values.drops import drop_text
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "drop", "text"),
+    [
+        ("absolute", "fraction", 0.005, "0.50 points"),
+        ("absolute", "fraction", 0.0, "0.00 points"),
+        ("absolute", "fraction", 0.00004, "0.004 points"),
+        ("absolute", "fraction", -0.0123, "−1.23 points"),
+        ("relative", "mIoU", 0.01, "1.00 % of the baseline"),
+        ("absolute", "dB", 0.2, "0.2 dB"),
+        ("absolute", "1 − relative error", 0.05, "0.05 relative error"),
+        ("absolute", "", 0.01234, "0.0123"),
+        ("absolute", "fraction", math.inf, "∞ points"),
+    ],
+)
+def test_a_drop_is_written_in_the_unit_of_its_metric(kind: str, unit: str, drop: float, text: str):
+    assert drop_text(kind, unit, drop) == text
