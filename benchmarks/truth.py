@@ -103,7 +103,7 @@ def given(samples: Sequence[Any]) -> tuple[list[Any], dict[str, int]]:
     positions: dict[str, int] = {}
     for position, frames in enumerate(samples):
         feeds = [tuple(frame) if len(frame) > 1 else frame[0] for frame in frames]
-        if len(frames) > 1 and hasattr(calib, "Sequence"):
+        if len(frames) > 1:
             positions.setdefault(content_id([array for frame in frames for array in frame]), position)
             made.append(calib.Sequence(feeds))
             continue

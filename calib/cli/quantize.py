@@ -124,6 +124,8 @@ def _look_at_earlier(ctx: click.Context, folder: Path, *, goes_on: bool) -> None
     Raises:
         UsageError: There are such results, and the user has not said what becomes of them.
     """
+    if not folder.exists():
+        return
     report, verdicts = folder / FILE_NAME, folder / RUN_STORE
     if verdicts.is_file() and not goes_on and not _ended_after(report, verdicts):
         with RunStore(verdicts) as store:

@@ -6,6 +6,7 @@ Choices come from the tables (``calib.ranges.ESTIMATORS``, ``calib.metrics.METRI
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -62,7 +63,7 @@ def parse_drop(value: Any) -> float | str:
         ValueError: The value is none of these, or a bare percentage, which could mean either.
     """
     match = _DROP.fullmatch(str(value))
-    if isinstance(value, bool) or not match:
+    if isinstance(value, bool) or not match or math.isinf(float(match[1])):
         raise ValueError("must be a number such as 0.01, 0.5pt (percentage points) or 1%rel (of the FP32 baseline)")
     number, unit = match[1], match[2].replace(" ", "").lower()
     if unit == "%":

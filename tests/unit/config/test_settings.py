@@ -89,6 +89,7 @@ def test_a_budget_says_its_unit(given, drop, expected):
         ("-1pt", r"must be a number"),
         (-0.1, r"must be a number such as 0\.01"),
         (float("nan"), r"must be a number such as 0\.01"),
+        ("1e400", r"must be a number such as 0\.01"),
     ],
 )
 def test_a_budget_that_could_be_misread_is_refused(given, words):
