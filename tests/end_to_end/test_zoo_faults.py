@@ -55,7 +55,9 @@ def staged(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     manifest = write_zoo(folder, settings=THOROUGH_ENOUGH, more="resources: {retries: 20}\n")
     wanted = run_undisturbed(nursery, manifest, folder / "calm")
     report = wanted["a/report.json"]
-    assert report["status"] == "within_budget" and len(report["search"]) > 1 and report["speed"]
+    assert (
+        report["status"] == "mostly_float" and len(report["search"]) > 1 and report["speed"]
+    )  # which keeps the budget
     return manifest, wanted
 
 

@@ -70,10 +70,11 @@ def test_weight_sqnr_is_of_the_rounding_that_the_model_has():
 def status_of(reverted: int, speed: SpeedFacts | None = None, status: str = "within_budget", effort: str = "balanced"):
     """Return status and reason of a run that reverted so many of ten layers."""
     layers = [SimpleNamespace(name=str(number)) for number in range(10)]
-    result = SimpleNamespace(status=status, reason="As it was.", reverted=frozenset(map(str, range(reverted))))
+    reverts = frozenset(map(str, range(reverted)))
+    result = SimpleNamespace(status=status, reason="As it was.", reverted=reverts, stopped="")
     outcome = SimpleNamespace(
         refused=None,
-        controlled=SimpleNamespace(result=result),
+        controlled=SimpleNamespace(result=result, facts=SimpleNamespace(budget=0.01, other_drop=None)),
         built=SimpleNamespace(plan=SimpleNamespace(layers=layers[reverted:])),
         speed=speed and SimpleNamespace(facts=speed),
     )

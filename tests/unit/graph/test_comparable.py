@@ -130,7 +130,7 @@ def quantized(model: ov.Model, samples: list[list[np.ndarray]], biases: dict[str
     view = GraphView(model)
     plan = place(view, find(view, ()))
     needs = {q.tensor: Need(channels=q.per_channel) for q in plan.activations}
-    summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples)])
+    summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples)]).whole
     candidate = Candidate(model, view, assign(plan, summaries, get_estimator("minmax")), Edits(biases=biases))
     return insert(candidate.model, candidate.plan, candidate.edits, fold=fold)
 
