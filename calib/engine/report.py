@@ -93,7 +93,7 @@ def make_report(job: Job, found: Findings) -> Report:
             *job.remarks,
             *suspicions(_evidence(job, found, sqnr)),
             *job.compared[0].notes,
-            *(_not_scored(job, sqnr) if built else ()),
+            *(_not_scored(job, sqnr) if measured else ()),
             *found.chosen.warnings,
             *(controlled.warnings if controlled else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),

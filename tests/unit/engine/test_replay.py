@@ -42,6 +42,7 @@ def test_a_replay_without_data_is_the_same_to_the_byte(made: Report, monkeypatch
     assert contents("again") == contents("out")
     assert (report.calibration, report.calibration_samples, report.output_sqnr_db) == ("", 0, {})
     assert report.warnings[0].startswith("Nothing was calibrated: ") and "out/plan.json" in report.warnings[0]
+    assert not any("there is no SQNR" in warning for warning in report.warnings)  # nothing was run
     assert "compiled and not run" in report.warnings[1]
     assert not any("number of calibration samples" in warning for warning in report.warnings)
 
