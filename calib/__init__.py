@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from calib.ranges import ESTIMATORS, Auto, Kl, MeanMinMax, MinMax, Mse, Percentile
     from calib.ranges.estimator import RangeEstimator
     from calib.samples.sample import Dataset, Sample, Sequence
-    from calib.values.facts import Benchmark, Comparison, Evaluation, Inspection, Report
+    from calib.values.benchmark import Benchmark
+    from calib.values.comparison import Comparison
+    from calib.values.evaluation import Evaluation
+    from calib.values.facts import Report
+    from calib.values.inspection import Inspection
     from calib.values.plan import QuantizationPlan, Range, Scheme, TensorId
     from calib.values.summary import Histogram, TensorSummary
     from calib.values.verification import Verification
@@ -93,7 +97,6 @@ _ERRORS = [name for name in __all__ if name.endswith("Error")]
 PUBLIC: dict[str, str] = {
     **dict.fromkeys(["quantize", "plan", "inspect", "evaluate", "Result"], "calib.pipeline"),
     **dict.fromkeys(["Preprocessing", "Settings"], "calib.config"),
-    **dict.fromkeys(["Report", "Inspection", "Evaluation", "Comparison", "Benchmark"], "calib.values.facts"),
     **dict.fromkeys(["QuantizationPlan", "Range", "Scheme", "TensorId"], "calib.values.plan"),
     **dict.fromkeys(["ESTIMATORS", "Auto", "Kl", "MeanMinMax", "MinMax", "Mse", "Percentile"], "calib.ranges"),
     **dict.fromkeys(["Histogram", "TensorSummary"], "calib.values.summary"),
@@ -103,6 +106,11 @@ PUBLIC: dict[str, str] = {
     "compare": "calib.engine.compare",
     "verify": "calib.engine.verification",
     "Verification": "calib.values.verification",
+    "Report": "calib.values.facts",
+    "Inspection": "calib.values.inspection",
+    "Evaluation": "calib.values.evaluation",
+    "Comparison": "calib.values.comparison",
+    "Benchmark": "calib.values.benchmark",
     "Metric": "calib.metrics.metric",
     "Progress": "calib.progress",
     "RangeEstimator": "calib.ranges.estimator",

@@ -22,7 +22,8 @@ from calib.engine.verify import make_result
 from calib.progress import Progress
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov
-from calib.values.facts import Evaluation, Inspection
+from calib.values.evaluation import Evaluation
+from calib.values.inspection import Inspection
 from calib.values.plan import QuantizationPlan
 from calib.values.summary import Collected
 from calib.values.version import __version__

@@ -15,7 +15,7 @@ from calib.accuracy.drop_posterior import DropPosterior
 from calib.accuracy.loss_posterior import LossPosterior
 from calib.accuracy.prediction import RankedUnit, forecast_by
 from calib.accuracy.problem import MarginScoring, Problem
-from calib.values.facts import SearchStepFacts
+from calib.values.accuracy_facts import SearchStepFacts
 
 Kind = Literal["int8", "prefix", "bisect", "confirm", "backfill"]
 

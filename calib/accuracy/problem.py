@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calib.accuracy.budget import Budget, Indices, portions_of, shuffled
 from calib.accuracy.prediction import RankedUnit, change_probability, invert, margin_forecast
 from calib.errors import UsageError
-from calib.values.facts import SearchStepFacts
+from calib.values.accuracy_facts import SearchStepFacts
 
 Evaluate = Callable[[frozenset[str], Indices], Sequence[Any]]
 Latency = Callable[[Sequence[frozenset[str]]], Sequence[float]]

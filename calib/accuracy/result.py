@@ -12,7 +12,7 @@ from calib.accuracy.budget import Indices, Interval, bootstrap_interval, noise_n
 from calib.accuracy.ledger import Trial
 from calib.accuracy.prediction import RankedUnit
 from calib.accuracy.problem import Problem
-from calib.values.facts import FinalistFacts, SearchStepFacts
+from calib.values.accuracy_facts import FinalistFacts, SearchStepFacts
 
 SearchStatus = Literal["within_budget", "over_budget", "fp32_kept"]
 

@@ -32,7 +32,7 @@ from calib.accuracy.ledger import IMPROBABLE, Ledger, Stopped, Trial
 from calib.accuracy.problem import CONFIRMATIONS, Problem
 from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of, reason_of
 from calib.accuracy.screening import Screening
-from calib.values.facts import FinalistFacts
+from calib.values.accuracy_facts import FinalistFacts
 
 INT8 = frozenset[str]()  # the plan with no layer reverted
 

@@ -10,7 +10,7 @@ import calib
 from calib.cli.options import json_flag, print_json, print_lines, progress, python_flag, setting_flags, source_flags
 from calib.report import numbers
 from calib.report.escape import printable
-from calib.values.facts import Evaluation
+from calib.values.evaluation import Evaluation
 
 
 @click.command(short_help="Measure a model with a metric.")

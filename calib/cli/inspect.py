@@ -11,7 +11,8 @@ from calib.cli.options import color, json_flag, print_json, print_lines, width
 from calib.report import digest, numbers
 from calib.report.console import rule, table, wrap
 from calib.report.escape import printable
-from calib.values.facts import Inspection, LayerFacts, TensorFacts
+from calib.values.facts import LayerFacts, TensorFacts
+from calib.values.inspection import Inspection
 
 
 @click.command(short_help="Show which layers would be quantized, and why others would not.")

@@ -13,8 +13,8 @@ SCHEMAS = {
     "config": "calib.config:json_schema",
     "report": "calib.values.facts:Report.model_json_schema",
     "manifest": "calib.zoo.manifest:json_schema",
-    "inspection": "calib.values.facts:Inspection.model_json_schema",
-    "evaluation": "calib.values.facts:Evaluation.model_json_schema",
+    "inspection": "calib.values.inspection:Inspection.model_json_schema",
+    "evaluation": "calib.values.evaluation:Evaluation.model_json_schema",
     "verification": "calib.values.verification:Verification.model_json_schema",
 }
 

@@ -33,7 +33,7 @@ from calib.progress import Stage
 from calib.runtime.failures import left_out
 from calib.samples.content import split_ids
 from calib.store import RunStore, hash_of, open_store, remembered, remembered_latency
-from calib.values.facts import AccuracyFacts, RankFacts, SearchStepFacts
+from calib.values.accuracy_facts import AccuracyFacts, RankFacts, SearchStepFacts
 
 # A larger budget, as a fraction, is probably one in percent.
 LARGE_DROP = 0.2

@@ -28,7 +28,7 @@ from calib.runtime.session import F32, compile_model, default_precision, ov
 from calib.runtime.timing import TimedModel, time_models
 from calib.samples.feed import Arrays, feed_of
 from calib.samples.sample import Frames, InputSpec
-from calib.values.facts import Benchmark, BenchmarkEntry
+from calib.values.benchmark import Benchmark, BenchmarkEntry
 from calib.values.version import __version__
 
 SAMPLES = 8  # of real data; every model gets the same one in each round

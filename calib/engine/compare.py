@@ -28,7 +28,7 @@ from calib.runtime.session import Session, ov
 from calib.samples.feed import Arrays, feed_of
 from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
-from calib.values.facts import Comparison, LayerComparison
+from calib.values.comparison import Comparison, LayerComparison
 from calib.values.plan import TensorId
 from calib.values.version import __version__
 

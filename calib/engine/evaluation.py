@@ -34,7 +34,7 @@ from calib.samples.feed import arrays_of, feed_of
 from calib.samples.open import InMemory
 from calib.samples.sample import Dataset, Frames, Sample
 from calib.values.compared import ComparedOutputs
-from calib.values.facts import Evaluation
+from calib.values.evaluation import Evaluation
 from calib.values.version import __version__
 
 

@@ -13,7 +13,8 @@ from calib.engine.baseline import Baseline
 from calib.engine.evaluation import Evaluator
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov, precision_config
-from calib.values.facts import AccuracyFacts, Status
+from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.facts import Status
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from functools import partial
 
 from calib.accuracy.budget import Budget
 from calib.report.numbers import plural
+from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.drops import drop_text
-from calib.values.facts import AccuracyFacts, LayerFacts, Report, SpeedFacts
+from calib.values.facts import LayerFacts, Report, SpeedFacts
 from calib.values.verification import AccuracyVerification, FileVerification, LayerVerification
 
 NAMED = 5  # layers that a sentence names

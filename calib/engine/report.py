@@ -31,7 +31,8 @@ from calib.runtime.session import Session, default_precision, ov
 from calib.runtime.timing import Speed
 from calib.samples.feed import Arrays
 from calib.samples.sample import Frames
-from calib.values.facts import AccuracyFacts, CorrectionFacts, LayerFacts, Report, Status
+from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.facts import CorrectionFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
 from calib.values.sqnr import decibel
 from calib.values.summary import Summaries

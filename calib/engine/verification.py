@@ -42,7 +42,8 @@ from calib.report.numbers import plural
 from calib.runtime.session import F32, precision_config
 from calib.runtime.timing import TimedModel, measure_speed, time_models
 from calib.samples.feed import feed_of
-from calib.values.facts import AccuracyFacts, Report, SpeedFacts
+from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.facts import Report, SpeedFacts
 from calib.values.verification import AccuracyVerification, FileVerification, LayerVerification, Verification
 from calib.values.version import __version__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calib.report import numbers
 from calib.report.console import paint, rule, table, wrap
-from calib.values.facts import Benchmark, BenchmarkEntry
+from calib.values.benchmark import Benchmark, BenchmarkEntry
 
 
 def render_benchmark_text(found: Benchmark, width: int = 100, color: bool = False) -> str:

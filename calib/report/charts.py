@@ -12,7 +12,8 @@ from calib.report import numbers
 from calib.report.escape import shorten
 from calib.report.histogram import histogram_chart
 from calib.report.vega import SCHEMA, Spec, span
-from calib.values.facts import AccuracyFacts, Report
+from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.facts import Report
 
 MOST_RANKED = 30
 _LABEL_WIDTH = 46

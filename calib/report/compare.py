@@ -12,7 +12,7 @@ from calib.report.files import write_text
 from calib.report.page import render_page
 from calib.report.tables import Column, Table
 from calib.runtime.paired import slower_layers
-from calib.values.facts import Comparison, LayerComparison
+from calib.values.comparison import Comparison, LayerComparison
 
 _MARK = "◀"
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from calib.report import numbers
 from calib.runtime.paired import slower_layers
+from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.facts import (
-    AccuracyFacts,
     LayerFacts,
     ModelFacts,
     OutputSqnrFacts,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from calib.report import numbers
 from calib.report.console import pad, paint, rule, wrap
 from calib.report.escape import printable
-from calib.values.facts import Doctor
+from calib.values.doctor import Doctor
 
 _NAME_WIDTH = 18
 

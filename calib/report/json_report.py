@@ -10,7 +10,8 @@ from pydantic_core import PydanticSerializationError
 
 from calib.errors import UsageError
 from calib.report.files import write_text
-from calib.values.facts import SCHEMA_VERSION, Report
+from calib.values.facts import Report
+from calib.values.frozen import SCHEMA_VERSION
 
 FILE_NAME = "report.json"
 

@@ -11,7 +11,7 @@ import psutil
 from calib.runtime.isa import FEATURES, LIMIT, SATURATION, Cpu, cpu, exact_int8
 from calib.runtime.session import compile_model, default_precision, make_model, ov
 from calib.values.distribution import extras, version
-from calib.values.facts import Doctor
+from calib.values.doctor import Doctor
 from calib.values.version import __version__
 
 _REQUIRED = ("openvino", "numpy", "scipy", "onnx", "onnxruntime")

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from calib.values.facts import SCHEMA_VERSION, Frozen, SpeedFacts, Status
+from calib.values.facts import SpeedFacts, Status
+from calib.values.frozen import SCHEMA_VERSION, Frozen
 
 
 class FileVerification(Frozen):

@@ -1,14 +1,24 @@
-"""Every field of what calib reads and writes as JSON or YAML says what it holds."""
+"""Every field of what calib reads and writes as JSON or YAML says what it holds.
+
+covers: calib.values.accuracy_facts, calib.values.benchmark, calib.values.comparison, calib.values.doctor,
+calib.values.evaluation, calib.values.frozen, calib.values.inspection
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 
 import pytest
 from click.testing import CliRunner
 
+import calib.values
 from calib.cli.schema import SCHEMAS, command
-from calib.values.facts import Frozen
+from calib.values.frozen import Frozen
+
+for module in pkgutil.iter_modules(calib.values.__path__):  # so that all subclasses of Frozen are known
+    importlib.import_module(f"calib.values.{module.name}")
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)

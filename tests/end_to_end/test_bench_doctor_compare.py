@@ -18,7 +18,9 @@ from calib.engine.layer_errors import known_outputs, layer_sqnr
 from calib.errors import UsageError
 from calib.graph.view import GraphView
 from calib.runtime.session import Session, ov
-from calib.values.facts import Benchmark, Comparison, Doctor
+from calib.values.benchmark import Benchmark
+from calib.values.comparison import Comparison
+from calib.values.doctor import Doctor
 
 op = ov.opset13
 WEIGHTS = np.random.default_rng(0).normal(0, 1 / 12, (2, 16, 16, 3, 3)).astype(np.float32)  # 1 / √(16 · 3 · 3)

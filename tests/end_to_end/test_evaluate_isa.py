@@ -13,7 +13,7 @@ from calib.cli import main
 from calib.errors import UsageError
 from calib.runtime.isa import ISAS
 from calib.runtime.session import ov
-from calib.values.facts import Evaluation
+from calib.values.evaluation import Evaluation
 
 op = ov.opset13
 

@@ -17,7 +17,8 @@ import pytest
 
 from calib import cli
 from calib.runtime.session import ov
-from calib.values.facts import Inspection, Report
+from calib.values.facts import Report
+from calib.values.inspection import Inspection
 from calib.values.plan_file import read_plan
 
 

@@ -10,7 +10,8 @@ import pytest
 from zoo_faults.nursery import Nursery
 from zoo_faults.tiny_zoo import FAST, run_undisturbed, write_zoo
 
-from calib.values.facts import Evaluation, Report
+from calib.values.evaluation import Evaluation
+from calib.values.facts import Report
 
 BUDGET = ("--metric", "relative-l2", "--max-drop", "0.9", "--validation")
 METRIC = """import numpy as np

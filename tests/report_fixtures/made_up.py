@@ -6,19 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from calib.values.accuracy_facts import AccuracyFacts, FinalistFacts, RankFacts, SearchStepFacts
 from calib.values.facts import (
-    AccuracyFacts,
     CandidateFacts,
     CorrectionFacts,
-    FinalistFacts,
     LayerFacts,
     ModelFacts,
     OutputSqnrFacts,
     PartSqnrFacts,
     QuantizerFacts,
-    RankFacts,
     Report,
-    SearchStepFacts,
     SettingFacts,
     SpeedFacts,
     StageFacts,

@@ -11,7 +11,9 @@ from calib.cli.evaluate import evaluation_lines
 from calib.cli.inspect import inspection_lines
 from calib.cli.plan_table import plan_lines
 from calib.report.escape import columns_of
-from calib.values.facts import Evaluation, Inspection, LayerFacts, ModelFacts, TensorFacts
+from calib.values.evaluation import Evaluation
+from calib.values.facts import LayerFacts, ModelFacts, TensorFacts
+from calib.values.inspection import Inspection
 from calib.values.plan import (
     ActivationQuantizer,
     Port,

@@ -20,7 +20,7 @@ import calib
 from calib.engine.result import Result
 from calib.metrics.label_free import RelativeL2
 from calib.report import digest, numbers
-from calib.values.facts import AccuracyFacts
+from calib.values.accuracy_facts import AccuracyFacts
 
 SAMPLES = list(images(12))
 

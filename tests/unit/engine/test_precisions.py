@@ -19,8 +19,9 @@ from trust_fixtures.tiny import convnet, images
 import calib
 from calib.engine.precisions import not_by_default, one_precision
 from calib.runtime.session import available_precision, compile_model, default_precision, ov
+from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.drops import drop_text
-from calib.values.facts import AccuracyFacts, Report
+from calib.values.facts import Report
 
 SAMPLES = list(images(12))
 LOSS = 0.05

@@ -10,7 +10,10 @@ import pytest
 from calib.report.bench import render_benchmark_text
 from calib.report.compare import comparison_table, render_comparison_html, render_comparison_text, summary
 from calib.report.doctor import render_doctor_text
-from calib.values.facts import Benchmark, BenchmarkEntry, Comparison, Doctor, LayerComparison, ModelFacts
+from calib.values.benchmark import Benchmark, BenchmarkEntry
+from calib.values.comparison import Comparison, LayerComparison
+from calib.values.doctor import Doctor
+from calib.values.facts import ModelFacts
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
 

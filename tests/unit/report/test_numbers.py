@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from calib.report import numbers
-from calib.values.facts import AccuracyFacts
+from calib.values.accuracy_facts import AccuracyFacts
 
 INF, NAN = float("inf"), float("nan")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from report_fixtures.made_up import made_up_report
 
 from calib.report.tables import Column, Table, correction_table, layer_table, ranking_table
-from calib.values.facts import CorrectionFacts, LayerFacts, RankFacts, Report
+from calib.values.accuracy_facts import RankFacts
+from calib.values.facts import CorrectionFacts, LayerFacts, Report
 
 
 def test_columns_that_hold_nothing_are_left_out_and_floats_are_short():

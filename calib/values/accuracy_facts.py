@@ -1,0 +1,99 @@
+"""What a search found: the parts of report.json on sensitivity, tried plans, accuracy and budget."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from calib.values.frozen import Frozen
+
+
+class RankFacts(Frozen):
+    """How sensitive the outputs are to quantizing this unit alone; a unit is the smallest set of layers to revert."""
+
+    layers: list[str] = Field(description="Layers of the unit")
+    sensitivity: float = Field(description="Normalized squared error of the outputs with only this unit in INT8")
+
+
+class SearchStepFacts(Frozen):
+    """One evaluation of the search."""
+
+    step: int = Field(description="Number of the evaluation, from 1")
+    kind: Literal["int8", "prefix", "bisect", "confirm", "backfill"] = Field(description="What the plan was tried for")
+    reverted: list[str] = Field(description="Layers in floating point in this plan")
+    samples: int = Field(description="Number of samples it was evaluated on")
+    value: float = Field(description="Metric over these samples")
+    drop: float = Field(description="Drop against FP32 on the same samples")
+    within: bool = Field(description="Whether the plan keeps the budget on all samples of the search")
+    reason: str = Field(default="", description="Why the plan was rejected; empty if it was not")
+
+
+class FinalistFacts(Frozen):
+    """A plan within the budget whose latency was measured to choose the fastest."""
+
+    reverted: list[str] = Field(description="Layers in floating point in this plan")
+    drop: float = Field(description="Drop against FP32")
+    latency_ms: float = Field(description="Median time of one inference on one thread")
+    chosen: bool = Field(description="Whether this plan was chosen")
+
+
+class AccuracyFacts(Frozen):
+    """The accuracy budget, and the accuracy of the model that was written."""
+
+    metric: str = Field(description="Name of the metric")
+    higher_is_better: bool = Field(description="Whether a larger value of the metric is better")
+    unit: str = Field(default="", description="Unit of the metric; empty for a fraction")
+    baseline: float = Field(description="Metric of the FP32 model")
+    quantized: float = Field(description="Metric of the model that was written")
+    drop: float = Field(
+        description="Drop from the baseline, positive if worse, in the metric's unit or as a fraction of the baseline"
+    )
+    drop_kind: Literal["absolute", "relative"] = Field(
+        default="absolute", description="Whether the drop is absolute or relative to the baseline"
+    )
+    interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the drop")
+    interval_method: str = Field(default="", description="How the interval was computed; empty without one")
+    interval_note: str = Field(default="", description="Why there is no interval; empty with one")
+    budget: float | None = Field(default=None, description="Largest drop allowed; null without a budget")
+    samples: int = Field(
+        default=0,
+        description="Number of validation samples; 0 where the metric is a function that reads samples of its own and "
+        "returns no score for each",
+    )
+    confirmed_samples: int = Field(
+        default=0, description="Samples used only for confirmation; 0 without a confirmation split"
+    )
+    precision: str = Field(
+        default="f32",
+        description="Precision of the layers in floating point where the model will run: that of quantized, drop and "
+        "interval. The baseline is FP32 in f32 in any case",
+    )
+    other_precision: str = Field(
+        default="", description="The other precision that accuracy was measured in; empty if there is only f32"
+    )
+    other_drop: float | None = Field(
+        default=None, description="Drop of the same model in other_precision; null if it was not measured"
+    )
+    fp32_drop: float | None = Field(
+        default=None,
+        description="Drop of the FP32 model itself in the one of the two precisions that is not f32; null if there is "
+        "only f32",
+    )
+    given_up_drop: float | None = Field(
+        default=None, description="Drop of the INT8 model that was rejected, where the FP32 model was kept"
+    )
+    note: str = Field(default="", description="Remark, such as that the budget is smaller than the samples can resolve")
+    stopped: str = Field(default="", description="Why the search ended early, such as an interruption")
+    bound_evaluations: int = Field(
+        default=0, description="Upper bound on the evaluations of the search, known before it began"
+    )
+    bound_s: float = Field(
+        default=0.0, description="Upper bound on the seconds of the search, estimated before it began"
+    )
+    images_evaluated: int = Field(
+        default=0,
+        description="Number of samples run through a model by the search, FP32 included; 0 where a function reads "
+        "samples of its own",
+    )
+    compilations: int = Field(default=0, description="Number of quantized models compiled by the search")

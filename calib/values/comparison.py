@@ -1,0 +1,64 @@
+"""What ``calib compare`` found: the content of its JSON."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from calib.values.facts import ModelFacts
+from calib.values.frozen import SCHEMA_VERSION, Frozen
+
+
+class LayerComparison(Frozen):
+    """One layer in two models, on the same samples."""
+
+    name: str = Field(description="Name of the layer in the first model")
+    other_name: str = Field(default="", description="Name of the layer in the second model, if it differs")
+    type: str = Field(description="Type of the operation")
+    output_shape: str = Field(default="", description="Shape of the output, with ? for dynamic dimensions")
+    matched: Literal["name", "position"] = Field(
+        default="name", description="Whether the layers were matched by name or by position"
+    )
+    sqnr_db: float | None = Field(
+        description="SQNR in dB of the layer's output in the second model against the first, with the error of all "
+        "layers before it; null where looking at the layer changes what the model computes"
+    )
+    cosine: float | None = Field(description="Cosine similarity of the two outputs; null likewise")
+    rescaled: bool = Field(
+        default=False,
+        description="Whether its channels are scaled differently by equalization, which is undone before comparing",
+    )
+    jump_db: float = Field(default=0.0, description="SQNR in dB lost from the layers before to this one")
+    executed_before: str = Field(
+        default="",
+        description="Precision that executes in the first model with two threads, and in brackets with one where that "
+        "is another",
+    )
+    executed_after: str = Field(default="", description="The same for the second model")
+    primitive: str = Field(default="", description="Primitive that was executed in the second model")
+    time_before_ms: float | None = Field(default=None, description="Time per inference in the first model")
+    time_after_ms: float | None = Field(default=None, description="Time per inference in the second model")
+
+
+class Comparison(Frozen):
+    """What ``calib compare`` found: where two models differ, layer by layer."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
+    calib_version: str = Field(description="Version of calib that made this")
+    before: ModelFacts = Field(description="The first model")
+    after: ModelFacts = Field(description="The second model")
+    data: str = Field(description="Where the samples come from")
+    samples: int = Field(description="Number of samples")
+    layers: list[LayerComparison] = Field(default=[], description="Layers in topological order")
+    first_jump: str = Field(default="", description="First layer where the error jumps; empty if there is none")
+    output_sqnr_db: dict[str, float] = Field(
+        default={},
+        description="Mapping from output, part or tensor, as in a report, to the SQNR in dB of the second model "
+        "against the first",
+    )
+    output_cosine: dict[str, float] = Field(
+        default={}, description="The same mapping to the cosine similarity of the two models"
+    )
+    unmatched: list[str] = Field(default=[], description="Layers that only one of the models has")
+    notes: list[str] = Field(default=[], description="Remarks, one sentence or more each")
