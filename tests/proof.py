@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from calib.config import Settings
 from calib.engine.building import aliases
-from calib.graph.finder import find
 from calib.graph.insert import insert
-from calib.graph.placement import place
+from calib.graph.placement import planned
 from calib.graph.taps import Need
 from calib.graph.view import GraphView
 from calib.loading.load import input_specs, load_model
@@ -128,8 +127,7 @@ def prove(
     original = load_model(model).model
     feeds = random_feeds(original) if feeds is None else feeds
     view = GraphView(original)
-    found = find(view, ignore, exact_int8=exact)
-    plan = place(view, found, weight_levels=FULL_RANGE if exact else HALF_RANGE)
+    plan = planned(view, ignore, exact_int8=exact, weight_levels=FULL_RANGE if exact else HALF_RANGE)
     needs = {q.tensor: Need(channels=q.per_channel) for q in plan.activations}
     summaries = collect(original, needs, [(f"{i:04d}", f"sample {i}", feed) for i, feed in enumerate(feeds)]).whole
     plan = assign(plan, summaries, get_estimator("minmax"))

@@ -171,6 +171,12 @@ def _operations(width: int, color: bool) -> list[str]:
     return table(("operation", "runs in"), rows, width, color=color)
 
 
+def _ignore(width: int, _: bool) -> list[str]:
+    from calib.graph import ignored
+
+    return reflow(inspect.getdoc(ignored) or "", width)
+
+
 def _runs_in(never: str = "", unless_positive: str = "") -> str:
     if never:
         return f"floating point: {never}"
@@ -277,6 +283,7 @@ TOPICS: dict[str, Topic] = {
     "metrics": Topic("what can be measured: --metric", _metrics),
     "data": Topic("how samples are given: DATA", _data),
     "operations": Topic("which operations run in INT8, and why others do not", _operations),
+    "ignore": Topic("what can be left in floating point: --ignore", _ignore),
     "manifest": Topic("what the file of 'calib zoo' holds", _manifest),
     "python": Topic("the public names of the package, and calib.quantize", _python),
     "errors": Topic("the kinds of errors", _errors),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +105,11 @@ def resolve(
         except ConfigError as error:
             mistakes += [_Mistake(f"{error.source}: {mistake}") for mistake in error.mistakes]
     given |= _leaves({key: value for key, value in (flags or {}).items() if value is not None}, "flag")
+    if "ignore" in given:
+        try:
+            given["ignore"] = _with_patterns_of_files(given["ignore"])
+        except ConfigError as error:
+            mistakes += [_Mistake(f"{error.source}: {mistake}") for mistake in error.mistakes]
     settings = None
     try:
         settings = Settings(**nested({key: one.value for key, one in given.items()}))
@@ -167,6 +172,17 @@ def _from_set(text: str) -> dict[str, _Given]:
         raise ConfigError(f"--set {text}", ["must be key=value, such as samples=100 or preprocessing.mean=[0,0,0]"])
     data = parse_yaml(value, f"--set {text}").data
     return _leaves({key.strip(): data}, "--set")
+
+
+def _with_patterns_of_files(one: _Given) -> _Given:
+    """Return patterns of operations to ignore, with the lines of each ``file:FILE`` in place of it."""
+    listed = [one.value] if isinstance(one.value, str) else one.value
+    if not isinstance(listed, list | tuple) or not any(str(pattern).startswith("file:") for pattern in listed):
+        return one
+    from calib.config.exceptions_file import with_files  # here: few runs have such a file
+
+    folder = Path(one.document.source).absolute().parent if one.document else Path.cwd()
+    return replace(one, value=with_files(listed, folder))
 
 
 def _from_rt_info(rt_info: Mapping[str, Any]) -> tuple[dict[str, _Given], tuple[str, ...]]:

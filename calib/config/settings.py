@@ -236,7 +236,9 @@ class Settings(_Checked):
         json_schema_extra=lambda s: _choices(s, _estimators),
     )
     ignore: Patterns = Field(
-        default=(), description="Layers to leave in floating point, as NAME, type:TYPE or re:REGEX"
+        default=(),
+        description="Operations to leave in floating point, layers or what is fused into them, as NAME, type:TYPE, "
+        "re:REGEX, subgraph:IN,IN...OUT,OUT, or file:FILE with patterns in it; see 'calib help ignore'",
     )
     target: Literal["cpu", "cpu-no-vnni"] = Field(
         default="cpu",
@@ -439,8 +441,12 @@ def json_schema() -> dict[str, Any]:
 
 def _pattern_mistake(pattern: str) -> str:
     """Return what is wrong with one ``ignore`` pattern; "" if it is valid."""
-    if not pattern.removeprefix("type:").removeprefix("re:"):
-        return f"{pattern!r} names nothing; write NAME, type:TYPE or re:REGEX"
+    prefix, _, rest = pattern.partition(":")
+    if not (rest if prefix in ("type", "re", "subgraph", "file") else pattern):
+        return f"{pattern!r} names nothing; write NAME, type:TYPE, re:REGEX, subgraph:IN...OUT or file:FILE"
+    ends = rest.partition("...")
+    if prefix == "subgraph" and not all(name.strip() for end in (ends[0], ends[2]) for name in end.split(",")):
+        return f"{pattern!r} does not name both ends; write subgraph:IN,IN...OUT,OUT"
     try:
         re.compile(pattern[3:] if pattern.startswith("re:") else "")
     except (re.error, RecursionError, OverflowError) as error:

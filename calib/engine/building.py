@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Arrays, Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored
-from calib.graph.finder import already_quantized, find
+from calib.graph.finder import already_quantized
 from calib.graph.insert import INT8_WEIGHTS
 from calib.graph.layers import LAYERS
+from calib.graph.placement import planned
 from calib.graph.twins import twins
 from calib.graph.view import GraphView
 from calib.loading.load import Loaded
@@ -201,11 +202,11 @@ def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact
     Args:
         loaded: The model.
         view: View of the model.
-        ignore: Patterns as for :func:`calib.graph.finder.find`; unused for a model that is quantized already.
+        ignore: Patterns as for :mod:`calib.graph.ignored`; unused for a model that is quantized already.
         exact_int8: Likewise.
     """
     quantized = loaded.quantized or loaded.weight_compressed
-    found = already_quantized(view) if quantized else find(view, ignore, exact_int8=exact_int8)
+    found = already_quantized(view) if quantized else planned(view, ignore, exact_int8=exact_int8)
     return QuantizationPlan(found.layers, (), (), found.skipped)
 
 

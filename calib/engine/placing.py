@@ -7,9 +7,8 @@ import numpy as np
 from calib.engine.job import Job
 from calib.engine.reference import check_reference
 from calib.errors import ModelError, StatisticsError
-from calib.graph.finder import find
 from calib.graph.layers import weights_of
-from calib.graph.placement import place
+from calib.graph.placement import planned
 from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan
 
 
@@ -36,8 +35,8 @@ def place_quantizers(job: Job) -> QuantizationPlan:
         ModelError: There is nothing to quantize, or weights are not finite; the message says why.
     """
     exact = job.settings.exact_int8
-    found = find(job.view, job.settings.ignore, exact_int8=exact)
-    plan = place(job.view, found, weight_levels=FULL_RANGE if exact else HALF_RANGE)
+    levels = FULL_RANGE if exact else HALF_RANGE
+    plan = planned(job.view, job.settings.ignore, exact_int8=exact, weight_levels=levels)
     if not plan.layers:
         reasons = "; ".join(f"{s.name} ({s.type}): {s.reason}" for s in plan.skipped[:5])
         more = f" and {len(plan.skipped) - 5} more" if len(plan.skipped) > 5 else ""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from calib.errors import UsageError
+from calib.graph.ignored import Ignored
 from calib.graph.layers import (
     LAYERS,
     LayerRule,
@@ -51,13 +48,18 @@ HALVED = (
 
 @dataclass(frozen=True)
 class Found:
-    """Layers found and layers left out, in topological order."""
+    """Layers found and layers left out, in topological order.
+
+    Attributes:
+        ignored: What the user leaves out, which holds for the operations between layers too; None without patterns.
+    """
 
     layers: tuple[QuantizableNode, ...]
     skipped: tuple[Skipped, ...]
+    ignored: Ignored | None = None
 
 
-def find(view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True) -> Found:
+def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = True) -> Found:
     """Return every Convolution, deconvolution and MatMul, either as a layer or as skipped with its reason.
 
     A layer that this version of OpenVINO runs in f32 is left out, unless nothing else is left: another version may have
@@ -65,23 +67,22 @@ def find(view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True
 
     Args:
         view: View of the model.
-        ignore: Patterns of layers, ``NAME``, ``type:TYPE`` or ``re:REGEX``; each must match a layer.
+        ignored: What the user leaves in floating point.
         exact_int8: Whether the target adds products of full 8-bit factors exactly; without VNNI they saturate.
 
     Raises:
-        UsageError: An ``ignore`` pattern is malformed or matches nothing.
+        UsageError: A pattern of what is ignored matches nothing.
     """
     layers: list[QuantizableNode] = []
     skipped: list[Skipped] = []
     in_f32: list[QuantizableNode] = []
-    ignored = _matcher(ignore)
     for name, kind in view.types.items():
         if kind in LEFT_ALONE:
             skipped.append(Skipped(name, kind, LEFT_ALONE[kind]))
         elif kind in BODIES:
             skipped.extend(_inside(name, kind, view.nodes[name]))
         elif kind in LAYERS:
-            pattern = ignored(name, kind)
+            pattern = ignored(name, kind) if ignored else ""
             examined = f"ignored by {pattern!r}" if pattern else _examine(view, name, LAYERS[kind])
             if isinstance(examined, QuantizableNode) and not exact_int8:
                 examined = _inexact(view, examined) or examined
@@ -95,8 +96,9 @@ def find(view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True
     if not layers and in_f32:
         layers, tried = in_f32, {layer.name for layer in in_f32}
         skipped = [one for one in skipped if one.name not in tried]
-    _check_all_used(ignored.unused, [*layers, *skipped])
-    return Found(tuple(layers), tuple(skipped))
+    if ignored:
+        ignored.require_matches(one.name for one in skipped)
+    return Found(tuple(layers), tuple(skipped), ignored)
 
 
 def already_quantized(view: GraphView) -> Found:
@@ -293,40 +295,3 @@ def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:
             found.append(Skipped(inner, inner_kind, f"inside the body of {'an' if kind == 'If' else 'a'} {kind}"))
         found += _inside(inner, inner_kind, op)
     return found
-
-
-class _Matcher:
-    def __init__(self, tests: list[tuple[str, Callable[[str, str], bool]]]):
-        self._tests = tests
-        self.unused = [pattern for pattern, _ in tests]
-
-    def __call__(self, name: str, kind: str) -> str:
-        hits = [pattern for pattern, matches in self._tests if matches(name, kind)]
-        self.unused = [pattern for pattern in self.unused if pattern not in hits]
-        return hits[0] if hits else ""
-
-
-def _matcher(ignore: Sequence[str]) -> _Matcher:
-    tests: list[tuple[str, Callable[[str, str], bool]]] = []
-    for pattern in ignore:
-        prefix, _, rest = pattern.partition(":")
-        if prefix == "type" and rest:
-            tests.append((pattern, lambda _, kind, rest=rest: kind == rest))
-        elif prefix == "re" and rest:
-            try:
-                compiled = re.compile(rest)
-            except re.error as error:
-                raise UsageError(f"ignore: {pattern!r} is no regular expression: {error}") from error
-            tests.append((pattern, lambda name, _, compiled=compiled: compiled.search(name) is not None))
-        else:
-            tests.append((pattern, lambda name, _, pattern=pattern: name == pattern))
-    return _Matcher(tests)
-
-
-def _check_all_used(unused: list[str], known: Sequence[QuantizableNode | Skipped]) -> None:
-    if not unused:
-        return
-    names = [node.name for node in known]
-    close = difflib.get_close_matches(unused[0], names, 3)
-    hint = f"; did you mean {', '.join(map(repr, close))}?" if close else "; `calib inspect MODEL` lists the layers"
-    raise UsageError(f"ignore: {unused[0]!r} matches none of the model's {len(names)} layers{hint}")

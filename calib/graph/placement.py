@@ -19,10 +19,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from calib.graph.finder import Found
+from calib.graph.finder import Found, find
+from calib.graph.ignored import Ignored
 from calib.graph.layers import axes_of, is_depthwise, scale_shape, signed_scheme, sums_without_padding
 from calib.graph.operations import ELEMENTWISE, SELECTING
 from calib.graph.view import GraphView
@@ -50,6 +51,29 @@ class _Request:
     reason: str = ""
 
 
+def planned(
+    view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True, weight_levels: int = 255
+) -> QuantizationPlan:
+    """Find the layers and place quantizers; ranges are still missing.
+
+    Args:
+        view: View of the model.
+        ignore: Patterns of what stays in floating point, see :mod:`calib.graph.ignored`.
+        exact_int8: Whether the target adds products of full 8-bit factors exactly.
+        weight_levels: Number of levels of weights.
+
+    Raises:
+        UsageError: A pattern is malformed, or matches nothing that would be quantized.
+    """
+    ignored = Ignored(view, ignore) if ignore else None
+    plan = place(view, find(view, ignored, exact_int8=exact_int8), weight_levels=weight_levels)
+    while ignored and ignored.leave_behind(plan):
+        plan = place(view, find(view, ignored, exact_int8=exact_int8), weight_levels=weight_levels)
+    if ignored:
+        ignored.require_use()
+    return plan
+
+
 def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> QuantizationPlan:
     """Return a plan without ranges for these layers."""
     requests: dict[TensorId, list[_Request]] = defaultdict(list)
@@ -62,7 +86,7 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
             for port in (Port(layer.name, index) for index in layer.weights)
         )
     layers = {layer.name: layer for layer in found.layers}
-    unified = _move_up(view, requests, layers)
+    unified = _move_up(view, requests, layers, found.ignored)
     depthwise = frozenset(layer.name for layer in found.layers if layer.depthwise)
     quantizers = [
         _quantizer(view, tensor, requests[tensor], unified.get(tensor, ""), depthwise)
@@ -145,14 +169,18 @@ def _fused_into_groups(view: GraphView, tensor: TensorId) -> bool:
 
 
 def _move_up(
-    view: GraphView, requests: dict[TensorId, list[_Request]], layers: Mapping[str, QuantizableNode]
+    view: GraphView,
+    requests: dict[TensorId, list[_Request]],
+    layers: Mapping[str, QuantizableNode],
+    ignored: Ignored | None,
 ) -> dict[TensorId, str]:
     """Move requests towards the inputs, in place, until nothing moves; return the unification key of each tensor."""
     unified: dict[TensorId, str] = {}
     for name in reversed(view.nodes):
         kind = view.types[name]
         if kind in _FUSING:
-            for tensor, request in _FUSING[kind](view, name, requests, layers):
+            asked = _FUSING[kind](view, name, requests, layers)
+            for tensor, request in () if asked and ignored and ignored(name, kind) else asked:
                 requests[tensor].append(request)
         if kind not in SELECTING and kind != "Concat":
             continue
@@ -163,6 +191,8 @@ def _move_up(
         if any(view.is_constant(source) for source in sources):
             continue
         if kind == "Concat" and not _concat_carries_int8(view, name):
+            continue
+        if ignored and ignored(name, kind):
             continue
         moved = requests.pop(tensor)
         key = unified.pop(tensor, "") or (name if kind == "Concat" else "")

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from calib.config.document import Place
+from calib.config.exceptions_file import with_files
 from calib.config.settings import Settings
 from calib.errors import UsageError
 from calib.zoo.manifest import DATA, Read, mistakes
@@ -134,6 +135,8 @@ def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
             block |= {key: value for key, value in given.items() if key not in ("match", "resources")}
             resources |= {key: getattr(override.resources, key) for key in override.resources.model_fields_set}
     block |= cell
+    if "ignore" in block:  # what a file of patterns holds now, since it is part of what the job is
+        block["ignore"] = with_files(block["ignore"], read.folder)
     data = {key: block.pop(key, None) or "" for key in DATA}
     label = ",".join(f"{key}={_text(value)}" for key, value in cell.items())
     bare = model.name.removesuffix(".xml")

@@ -65,7 +65,7 @@ def given() -> Given:
     rng, model = np.random.default_rng(8), network()
     samples = [[np.abs(rng.normal(size=(1, 4, 8, 8))).astype(np.float32)] for _ in range(24)]
     view = GraphView(model)
-    plan = place(view, find(view, ()))
+    plan = place(view, find(view))
     needs = {quantizer.tensor: Need(channels=quantizer.per_channel) for quantizer in plan.activations}
     summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples[:16])]).whole
     plan = assign(plan, summaries, get_estimator("minmax"))

@@ -34,7 +34,7 @@ def weights(*shape: int) -> np.ndarray:
 
 def energies(result: ov.Node, parameter: ov.Node) -> dict[TensorId, tuple[int, np.ndarray]]:
     view = GraphView(ov.Model([result], [parameter], "net"))
-    return reader_energies(view, place(view, find(view, [])))
+    return reader_energies(view, place(view, find(view)))
 
 
 def mean_one(values: np.ndarray) -> np.ndarray:

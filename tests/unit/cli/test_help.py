@@ -48,6 +48,7 @@ HELD: dict[str, Callable[[], Iterable[str]]] = {
     "metrics": lambda: METRICS,
     "data": lambda: [*FORMATS, *(row.sentence for row in FORMATS.values())],
     "operations": lambda: [*LAYERS, *LEFT_ALONE, *LEFT_ALONE.values(), *(row.never for row in LAYERS.values())],
+    "ignore": lambda: ["NAME:", "NODE:OUTPUT:", "type:TYPE:", "re:REGEX:", "subgraph:IN,IN...OUT,OUT:", "file:FILE:"],
     "manifest": lambda: [name for name, field in Manifest.model_fields.items() if name != "version"],
     "python": lambda: calib.PUBLIC.keys() - set(vars(errors)),
     "errors": lambda: [kind for kind in vars(errors) if kind.endswith("Error")],

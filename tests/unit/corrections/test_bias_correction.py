@@ -44,7 +44,7 @@ def ready():
     """A candidate whose first layer clips, so that the biases behind it have much to make up for."""
     model = convnet()
     view = GraphView(model)
-    plan = place(view, find(view, ()))
+    plan = place(view, find(view))
     ranged = tuple(
         replace(q, range=Range(0.0, 0.8) if "first" in q.layers else Range(0.0, 30.0)) for q in plan.activations
     )

@@ -17,7 +17,7 @@ def equalized(held, samples=None, streams=1, model=None):
     model = model or convnet(imbalance=64.0)
     view = GraphView(model)
     samples = samples or [[image[None]] for image in images(8)]
-    return equalize(model, view, place(view, find(view, ())), samples, held, streams)
+    return equalize(model, view, place(view, find(view)), samples, held, streams)
 
 
 def test_equalization_says_by_how_much_on_samples_that_had_no_say():

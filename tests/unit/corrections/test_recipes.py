@@ -43,7 +43,7 @@ def network():
 def ready():
     model = network()
     view = GraphView(model)
-    plan = place(view, find(view, ()))
+    plan = place(view, find(view))
     samples = [[np.abs(rng.normal(size=(1, 4, 8, 8))).astype(np.float32)] for _ in range(24)]
     needs = {q.tensor: Need(histogram=True, channels=q.per_channel) for q in plan.activations}
     held = [[np.abs(rng.normal(0, 1.2, (1, 4, 8, 8))).astype(np.float32)] for _ in range(8)]

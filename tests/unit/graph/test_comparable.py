@@ -128,7 +128,7 @@ def test_a_model_without_anything_to_compare_says_so():
 
 def quantized(model: ov.Model, samples: list[list[np.ndarray]], biases: dict[str, np.ndarray], *, fold: bool):
     view = GraphView(model)
-    plan = place(view, find(view, ()))
+    plan = place(view, find(view))
     needs = {q.tensor: Need(channels=q.per_channel) for q in plan.activations}
     summaries = collect(model, needs, [(str(i), str(i), sample) for i, sample in enumerate(samples)]).whole
     candidate = Candidate(model, view, assign(plan, summaries, get_estimator("minmax")), Edits(biases=biases))
