@@ -10,7 +10,8 @@ from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import build, executed_in, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels
-from calib.engine.evaluation import evaluate_as, evaluated, open_evaluator, reference_job
+from calib.engine.evaluate_as import evaluate_as
+from calib.engine.evaluation import evaluated, open_evaluator, reference_job
 from calib.engine.job import Clock, prepare
 from calib.engine.layer_facts import layer_facts, thread_notes
 from calib.engine.placing import place_checked, place_quantizers

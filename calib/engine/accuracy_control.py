@@ -23,7 +23,7 @@ from calib.corrections.sensitivity import sensitivities_of
 from calib.engine.baseline import Baseline, budget_of
 from calib.engine.building import Int8Model
 from calib.engine.candidates import Candidates, Layers
-from calib.engine.evaluation import Evaluator, SampleEvaluator, WholeSetEvaluator
+from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator
 from calib.engine.job import Job
 from calib.engine.precisions import in_both, not_by_default
 from calib.errors import UsageError

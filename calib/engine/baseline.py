@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
 from calib.config.settings import AllowedDrop
-from calib.engine.evaluation import Evaluator
+from calib.engine.evaluators import Evaluator
 from calib.interrupts import Interrupts
 from calib.progress import Stage
 from calib.runtime.failures import left_out
@@ -32,7 +32,7 @@ class Baseline:
         parts: Parts of the metric, one per sample.
         moved: The same with labels moved by −1 and +1; empty if the metric has no labels to move.
         margins: Distance of each sample from another result, ``(samples,)``; None if the metric does not give it.
-        marks: The `calib.engine.evaluation.mark` of each sample; empty for a function that reads its own.
+        marks: The `calib.samples.content.mark` of each sample; empty for a function that reads its own.
         seconds: Duration of the pass.
         warnings: Sentences for the report.
         reduced: Parts of the same model run in `Job.reduced_precision`; None where there is none.

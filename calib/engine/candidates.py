@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calib.corrections.candidate import Candidate
 from calib.engine.building import Int8Model, build, look_up, with_two_threads
-from calib.engine.evaluation import Evaluator
+from calib.engine.evaluators import Evaluator
 from calib.engine.job import Job
 from calib.errors import ModelError
 from calib.loading.ir_file import save_model

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from calib.config.settings import DEFAULT_SAMPLES
 from calib.corrections.candidate import Candidate
-from calib.engine.evaluation import content_of, mark
 from calib.engine.job import Job
 from calib.engine.pixel_scale import against_model_info, doubts
 from calib.graph.layers import weights_of
@@ -29,6 +28,7 @@ from calib.loading.load import input_specs
 from calib.ranges.affine import SCALE_FLOOR
 from calib.report.numbers import decibel, plural
 from calib.runtime.isa import saturates
+from calib.samples.content import content_of, mark
 from calib.samples.feed import arrays_of
 from calib.samples.sample import InputSpec, Sample
 from calib.values.summary import Summaries, TensorSummary
@@ -86,7 +86,7 @@ class Evidence:
         candidate: Network in floating point, with the plan of everything that was to be INT8.
         summaries: Statistics of the quantized tensors; empty where a plan with ranges was replayed.
         output_sqnr_db: SQNR in dB of each output of the INT8 model that is kept; empty without one.
-        validated: The `calib.engine.evaluation.mark` of each validation sample.
+        validated: The `calib.samples.content.mark` of each validation sample.
         on_calibration: Whether accuracy was measured on the calibration samples, for want of others.
         class_folders: Name of each folder of validation samples → its class, where the metric compares with that.
         classes: Number of classes that the metric tells apart, if known.

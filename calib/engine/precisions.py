@@ -10,7 +10,7 @@ from calib.accuracy.budget import Budget
 from calib.accuracy.problem import Problem
 from calib.accuracy.result import Figure, SearchResult, figure_of
 from calib.engine.baseline import Baseline
-from calib.engine.evaluation import Evaluator
+from calib.engine.evaluators import Evaluator
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov, precision_config
 from calib.values.accuracy_facts import AccuracyFacts

@@ -13,7 +13,7 @@ from pathlib import Path
 from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
 from calib.engine.correcting import recomputed_corrections, rescaled
-from calib.engine.evaluation import Evaluator, SampleEvaluator
+from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.result import Result
 from calib.errors import StatisticsError, UsageError

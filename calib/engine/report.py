@@ -16,7 +16,7 @@ from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model
 from calib.engine.checks import Evidence, suspicions
-from calib.engine.evaluation import SampleEvaluator
+from calib.engine.evaluators import SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.layer_errors import known_outputs, layer_sqnr
 from calib.engine.layer_facts import layer_facts, quantizer_facts, thread_notes

@@ -15,7 +15,8 @@ from calib.config.resolve import nested
 from calib.config.run_inputs import run_inputs
 from calib.engine.bench import random_feed
 from calib.engine.building import executed_in, listed
-from calib.engine.evaluation import Evaluator, SampleEvaluator, open_evaluator
+from calib.engine.evaluation import open_evaluator
+from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.engine.job import Clock, Job, prepare, require_allowed
 from calib.engine.layer_facts import layer_facts
 from calib.engine.promises import (

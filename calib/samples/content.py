@@ -243,6 +243,16 @@ def target_id(target: Any) -> str:
     return hashlib.blake2b(repr(target).encode(), digest_size=8).hexdigest()
 
 
+def mark(sample: Sample) -> str:
+    """Return a hash of a sample's feed and target, which changes if a label or a pixel changes."""
+    return f"{content_id(arrays_of(sample))[:16]}{target_id(sample.target)}"
+
+
+def content_of(mark: str) -> str:
+    """Return the part of a `mark` that depends on the feed alone."""
+    return mark[:16]
+
+
 def number_duplicates(keys: Sequence[tuple[str, str]]) -> list[str]:
     """Return a unique id for each (content id, target id): repeated contents become ``id#2``, ``id#3``….
 

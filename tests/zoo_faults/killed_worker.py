@@ -26,7 +26,7 @@ import calib.engine.baseline
 import calib.engine.building
 import calib.engine.candidates
 import calib.engine.correcting
-import calib.engine.evaluation
+import calib.engine.evaluators
 import calib.engine.report
 import calib.engine.result
 import calib.engine.speedup
@@ -82,7 +82,7 @@ def main(faults: str, task_file: str) -> int:
         reached(f"{stage} ends")
 
     _then(calib.engine.correcting, "collect", lambda: _count("statistics"))
-    _then(calib.engine.evaluation.SampleEvaluator, "baseline", lambda: _count("baseline"))
+    _then(calib.engine.evaluators.SampleEvaluator, "baseline", lambda: _count("baseline"))
     calib.engine.speedup.measure_speed = _speed
     calib.engine.candidates.time_models = _times
     for stage, (module, name) in STEPS.items():

@@ -1,4 +1,7 @@
-"""A model is measured sample by sample, or by one call of the user's function, and both answer the same questions."""
+"""A model is measured sample by sample, or by one call of the user's function, and both answer the same questions.
+
+covers: calib.engine.evaluators
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import pytest
 from trust_fixtures.tiny import convnet, images
 
 import calib
-from calib.engine.evaluation import SampleEvaluator, WholeSetEvaluator, evaluated, open_evaluator
+from calib.engine.evaluation import evaluated, open_evaluator
+from calib.engine.evaluators import SampleEvaluator, WholeSetEvaluator
 from calib.engine.job import Job, prepare
 from calib.errors import UsageError
 from calib.loading import normalize

@@ -49,7 +49,7 @@ def compiled_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for module in ("calib.runtime.session", "calib.engine.job"):
         monkeypatch.setattr(f"{module}.default_precision", lambda: "bf16")
-    monkeypatch.setattr("calib.engine.evaluation.compile_model", compiling)
+    monkeypatch.setattr("calib.engine.evaluators.compile_model", compiling)
     return seen
 
 

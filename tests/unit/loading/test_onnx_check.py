@@ -101,6 +101,7 @@ def test_a_network_without_layers_is_refused_before_anything_runs(tmp_path, monk
 
     monkeypatch.setattr("calib.engine.reference.compare_with_onnxruntime", run)
     monkeypatch.setattr("calib.engine.evaluation.Session", run)
+    monkeypatch.setattr("calib.engine.evaluators.Session", run)
     monkeypatch.setattr("calib.engine.reference.Session", run)
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", tensors[:1], tensors[1:])

@@ -1,4 +1,7 @@
-"""A process that is limited to an older instruction set computes as such a CPU does."""
+"""A process that is limited to an older instruction set computes as such a CPU does.
+
+covers: calib.engine.evaluate_as
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import cache
 import pytest
 from cpu_features import needs
 
-from calib.engine.evaluation import evaluate_as
+from calib.engine.evaluate_as import evaluate_as
 from calib.errors import UsageError
 from calib.runtime.isa import FEATURES, ISAS, cpu, get_isa, run_as
 
