@@ -65,7 +65,7 @@ def embed(model: ov.Model, preprocess: Preprocess, spec: InputSpec) -> Embedded:
     image = processor.input(0)
     image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     image.model().set_layout(ov.Layout(wanted.layout or "NCHW"))
-    steps = image.preprocess().convert_element_type(ov.Type(spec.dtype))
+    steps = image.preprocess().convert_element_type(ov.Type.f32)
     if channels == 3:
         image.tensor().set_color_format(ColorFormat.RGB)
         if wanted.color == "bgr":

@@ -104,7 +104,8 @@ def normalized_again(loaded: Loaded, apart: Collection[str] | None) -> Loaded:
         loaded: Model without embedded preprocessing.
         apart: Operations that the transformations must leave as they are; None to run none at all.
     """
-    normal = normalize(loaded.reference, rewrite=apart is not None, apart=apart or ())
+    in_f32 = not (loaded.quantized or loaded.weight_compressed)
+    normal = normalize(loaded.reference, rewrite=apart is not None, in_f32=in_f32, apart=apart or ())
     facts = loaded.facts.model_copy(
         update={"operations": len(normal.model.get_ops()), "normalization": normal.sentences}
     )
@@ -276,8 +277,11 @@ def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], pat
     _refuse_enormous(raw, str(path or name))
     quantized, compressed = _quantization(raw)
     try:
-        normal = normalize(raw, invented, rewrite=not (quantized or compressed))
-        reference = normalize(raw, invented, rewrite=False).model if normal.changed else normal.model
+        free = not (quantized or compressed)
+        normal = normalize(raw, invented, rewrite=free, in_f32=free)
+        reference = normal.model
+        if normal.changed:
+            reference = normalize(raw, invented, rewrite=False, in_f32=False).model
         inputs, outputs = ([_tensor(port) for port in side] for side in (normal.model.inputs, normal.model.outputs))
     except (RuntimeError, ValueError) as error:
         notice_memory(error)

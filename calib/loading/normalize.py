@@ -33,6 +33,8 @@ _FP16_ELEMENTS = 4096
 # keys, at .96 and 1.03 with 49, at 1.15 with 64 (one thread, AMX).
 _MANY_KEYS = 64
 
+_OTHER_FLOATS = (ov.Type.f16, ov.Type.bf16, ov.Type.f64)
+
 # A control character: no file's name can hold it (XML 1.0 forbids it), and it is no comma, which separates
 # the names in fused_names.
 _MARK = "\x1fcalib"
@@ -135,35 +137,42 @@ def normalize(
     invented: Callable[[ov.Node], bool] = lambda node: False,
     *,
     rewrite: bool = True,
+    in_f32: bool = True,
     apart: Collection[str] = (),
 ) -> Normalized:
     """Return a normalized clone of a floating-point model; ``model`` itself is not edited.
 
     Constant subgraphs (decompression Convert, Reshape, Transpose… on weights) become f32 constants: only then do all
-    layers that read them run in INT8.
+    layers that read them run in INT8. For the same reason operations of other floating-point types become f32 ones.
 
     Args:
         model: Floating-point model.
         invented: Function that tells whether an operation's name comes from a counter and must not be kept.
         rewrite: Whether to run the transformations; False only sets names, because the i8 weights of a quantized model
             could be folded.
+        in_f32: Whether what computes in another floating-point type is brought to f32.
         apart: Friendly names of operations, not those inside bodies, that the transformations must leave as they are.
     """
     clone = model.clone()
-    before = _histogram(clone)
     kept = [node for node in clone.get_ordered_ops() if node.get_friendly_name() in apart]
     origins = mark(clone, invented)
+    retyped: list[str] = []
+    if in_f32 and any(origin.other_float for origin in origins.values()):
+        from calib.loading.element_types import bring_to_f32  # here: few models compute in other types
+
+        retyped = bring_to_f32(clone)
     if not rewrite:
+        fp16 = _half_precision_constants(clone, origins)[0] if retyped else []
         restore(clone, origins)
-        return Normalized(clone, [], frozenset(), changed=False)
-    wiring = _wiring(clone)
+        return Normalized(clone, retyped, frozenset(node.get_friendly_name() for node in fp16), bool(retyped))
+    before, wiring = _histogram(clone), _wiring(clone)
     with isolated(clone, kept) if kept else nullcontext():
         apply_common_transformations(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
-    changed = _wiring(clone) != wiring
+    changed = bool(retyped) or _wiring(clone) != wiring
     restore(clone, origins)
     _forget_fused_names(clone)
-    sentences = _describe(before, _histogram(clone), origins)
+    sentences = retyped + _describe(before, _histogram(clone), origins)
     if rounded:
         sentences.append(
             f"{rounded} constants that are stored in half precision changed when operations were fused into them; "
@@ -195,7 +204,8 @@ def _half_precision_constants(model: ov.Model, origins: dict[str, Origin]) -> tu
     for node in [node for _, nodes in walk(model) for node in nodes]:
         if node.get_type_name() != "Constant" or node.get_output_element_type(0) != ov.Type.f32:
             continue
-        if not any(origin.half for origin in sources(node, origins)):
+        own = origins.get(node.get_friendly_name())
+        if not (own and own.half) and not any(origin.half for origin in sources(node, origins)):
             continue
         values = values_of(node)
         with np.errstate(over="ignore"):
@@ -215,7 +225,8 @@ def _replace_constant(node: ov.Node, values: np.ndarray) -> ov.Node:
     """
     other = ov.op.Constant(values)
     other.set_friendly_name(node.get_friendly_name())
-    other.get_rt_info()["fused_names_0"] = node.get_rt_info()["fused_names_0"].astype(str)
+    if "fused_names_0" in node.get_rt_info():
+        other.get_rt_info()["fused_names_0"] = node.get_rt_info()["fused_names_0"].astype(str)
     return replace_readers(node.output(0), lambda _: other)
 
 
@@ -257,11 +268,13 @@ class Origin:
         type: Type of the operation.
         name: Friendly name; "" if it came from a counter.
         half: Whether it is a constant stored in half precision (f16 or bf16).
+        other_float: Whether it is an operation whose outputs are f16, bf16 or f64.
     """
 
     type: str
     name: str
     half: bool = False
+    other_float: bool = False
 
 
 def walk(model: ov.Model) -> Iterator[tuple[ov.Model, list[ov.Node]]]:
@@ -285,9 +298,10 @@ def mark(model: ov.Model, invented: Callable[[ov.Node], bool]) -> dict[str, Orig
         for node in nodes:
             kind = node.get_type_name()
             half = kind == "Constant" and node.get_output_element_type(0) in (ov.Type.f16, ov.Type.bf16)
+            other = kind != "Constant" and any(port.get_element_type() in _OTHER_FLOATS for port in node.outputs())
             name = "" if invented(node) else node.get_friendly_name()
             key = f"{_MARK}{len(origins)}"
-            origins[key] = Origin(kind, name, half)
+            origins[key] = Origin(kind, name, half, other)
             node.set_friendly_name(key)
     return origins
 
