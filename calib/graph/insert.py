@@ -36,6 +36,9 @@ opset = ov.opset13
 
 ZERO_POINT = "/zero_point"  # ends the name of the Add that takes away what a folded zero point adds
 BIASED = "/biased"  # ends the name of the Add that corrects the bias of a layer that has none
+# Types without primitives in oneDNN: OpenVINO 2026.4 fuses a conversion from one into the FakeQuantize behind it, which
+# it then can't compile.
+NO_PRIMITIVE = (ov.Type.f64, ov.Type.i16, ov.Type.u16, ov.Type.u32, ov.Type.u64)
 INT8_WEIGHTS = "/i8"  # behind the name of the constant that they were made of
 
 
@@ -90,9 +93,26 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, 
             _take_away(view, weight.port, shift, values)
     for layer, delta in edits.biases.items():
         add_bias(view, layer, delta)
+    keep_conversions(view)
     _rename_where_taken(clone, view, own)
     clone.validate_nodes_and_infer_types()
     return clone
+
+
+def keep_conversions(view: GraphView) -> None:
+    """Keep OpenVINO from fusing conversions from ``NO_PRIMITIVE`` into the quantizers behind them, in place.
+
+    A Maximum with the lowest number stands between them, which changes no number and runs as one with the quantizer::
+
+        x(u16) ──▶ Convert(f32) ──▶ FakeQuantize    becomes    x(u16) ──▶ Convert(f32) ──▶ Maximum ──▶ FakeQuantize
+    """
+    for name, kind in view.types.items():
+        if kind == "Convert" and not view.is_constant(view.inputs[name][0]):
+            node = view.nodes[name]
+            if node.get_input_element_type(0) in NO_PRIMITIVE and node.get_output_element_type(0) == ov.Type.f32:
+                lowest = constant(np.asarray(np.finfo(np.float32).min), f"{name}/lowest")
+                kept = replace_readers(node.output(0), lambda output, lowest=lowest: opset.maximum(output, lowest))
+                kept.set_friendly_name(f"{name}/kept")
 
 
 def _rename_where_taken(model: ov.Model, view: GraphView, own: set[int]) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
-from calib.graph.insert import BIASED, Edits, clone_model, fake_quantize
+from calib.graph.insert import BIASED, Edits, clone_model, fake_quantize, keep_conversions
 from calib.graph.layers import channel_shape, weights_of
 from calib.graph.view import GraphView, replace_readers
 from calib.ranges.affine import quantize_weights
@@ -74,6 +74,7 @@ def switch_model(
     for layer, delta in edits.biases.items():
         if layer in members:
             _switch_bias(view, layer, delta, switches, members[layer])
+    keep_conversions(view)
     clone.add_parameters([switches.parameter])
     clone.validate_nodes_and_infer_types()
     return clone

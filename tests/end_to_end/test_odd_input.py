@@ -40,6 +40,8 @@ MODELS = {
     "weights that are all zero": (lambda: rows(np.zeros((8, 4), np.float32)), "rows"),
     "weights below the smallest normal number": (lambda: rows((weights(8, 4) * 1e-42).astype(np.float32)), "rows"),
     "weights near the largest number": (lambda: rows(weights(8, 4) * np.float32(1e37)), "rows"),
+    "double precision": (lambda: rows(weights(8, 4).astype(np.float64), np.float64), "rows"),
+    "half precision": (lambda: rows(weights(8, 4).astype(np.float16), np.float16), "rows"),
     "an output twice, and the input as an output": (twice, "image"),
     "layers without a name": (lambda: convnet(names=("", "", "")), "image"),
     "layers of one name": (lambda: convnet(names=("same", "same", "same")), "image"),
@@ -63,7 +65,6 @@ def test_an_odd_model_is_quantized_and_its_file_runs(name: str, quantize: Any, w
 REFUSED = {
     "no convolution and no MatMul": (lambda: ov.Model([opset.relu(x := parameter("image", [1, 3, 8, 8]))], [x], "m"),
                                      "there is nothing to quantize. It holds no convolution"),
-    "double precision": (lambda: rows(weights(8, 4).astype(np.float64), np.float64), "(rows:0) is f64, not f32"),
     "integers": (lambda: rows(np.ones((8, 4), np.int32), np.int32), "(rows:0) is i32, not f32"),
 }  # fmt: skip
 
