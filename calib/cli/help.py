@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,9 +164,10 @@ def _corrections(width: int, color: bool) -> list[str]:
 
 def _operations(width: int, color: bool) -> list[str]:
     from calib.graph.layers import LAYERS
-    from calib.graph.operations import LEFT_ALONE
+    from calib.graph.operations import LEFT_ALONE, WRITTEN_OUT
 
     rows = [(name, _runs_in(rule.never, rule.unless_positive)) for name, rule in LAYERS.items()]
+    rows += [(name, _as_matmuls(map(str, refusals.values()))) for name, refusals in WRITTEN_OUT.items()]
     rows += [(name, _runs_in(never=reason)) for name, reason in LEFT_ALONE.items()]
     return table(("operation", "runs in"), rows, width, color=color)
 
@@ -175,6 +176,10 @@ def _ignore(width: int, _: bool) -> list[str]:
     from calib.graph import ignored
 
     return reflow(inspect.getdoc(ignored) or "", width)
+
+
+def _as_matmuls(refusals: Iterable[str]) -> str:
+    return f"INT8, written out as MatMuls; floating point where {', or '.join(refusals)}"
 
 
 def _runs_in(never: str = "", unless_positive: str = "") -> str:

@@ -17,14 +17,16 @@ from calib.graph.layers import (
     signed_scheme,
 )
 from calib.graph.operations import (
+    ATTENTION,
     BODIES,
     ELEMENTWISE,
     EXTREMES,
     LEFT_ALONE,
     RECTIFYING,
     SELECTING,
+    WRITTEN_OUT,
 )
-from calib.graph.view import GraphView, bodies
+from calib.graph.view import GraphView, bodies, over_state
 from calib.runtime.session import ov
 from calib.values.plan import Port, QuantizableNode, Skipped, TensorId
 
@@ -79,6 +81,8 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
     for name, kind in view.types.items():
         if kind in LEFT_ALONE:
             skipped.append(Skipped(name, kind, LEFT_ALONE[kind]))
+        elif kind in WRITTEN_OUT:
+            skipped.append(Skipped(name, kind, _why_whole(view.nodes[name])))
         elif kind in BODIES:
             skipped.extend(_inside(name, kind, view.nodes[name]))
         elif kind in LAYERS:
@@ -146,6 +150,12 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
         return "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift"
     # With several outputs a channel, ranges for each channel give wrong numbers (error 7x the quantization's).
     return QuantizableNode(name, rule.type, rule.activations, (weights,), is_depthwise(view, port))
+
+
+def _why_whole(node: ov.Node) -> str:
+    from calib.graph.written_out import why_whole  # here: few models have any
+
+    return why_whole(node)
 
 
 def _inexact(view: GraphView, layer: QuantizableNode) -> str:
@@ -283,6 +293,8 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
             return QuantizableNode(name, "MatMul", (1 - index,), (index,))
     if view.tensor(Port(name, 0)) == view.tensor(Port(name, 1)):
         return "it multiplies a tensor with itself: its two inputs need different levels"
+    if any(over_state(view.output(tensor)) for tensor in view.inputs[name]):
+        return str(ATTENTION["state"])
     return QuantizableNode(name, "MatMul", (0, 1))
 
 
@@ -291,7 +303,7 @@ def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:
     found: list[Skipped] = []
     for op in (op for body in bodies(node) for op in body.get_ordered_ops()):
         inner, inner_kind = f"{name}/{op.get_friendly_name()}", op.get_type_name()
-        if inner_kind in LAYERS or inner_kind in LEFT_ALONE:
+        if inner_kind in LAYERS or inner_kind in LEFT_ALONE or inner_kind in WRITTEN_OUT:
             found.append(Skipped(inner, inner_kind, f"inside the body of {'an' if kind == 'If' else 'a'} {kind}"))
         found += _inside(inner, inner_kind, op)
     return found

@@ -46,7 +46,8 @@ class Ignored:
 
     def __call__(self, name: str, kind: str) -> str:
         """Return the first pattern that matches an operation which would be quantized; empty if none does."""
-        hits = [pattern for pattern, matches in self._tests.items() if matches(name, kind)]
+        whole = self._view.part_of(name)
+        hits = [pattern for pattern, matches in self._tests.items() if matches(name, kind) or matches(*whole)]
         self._unused = [pattern for pattern in self._unused if pattern not in hits]
         return hits[0] if hits else self._behind.get(name, "")
 

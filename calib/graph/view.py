@@ -14,9 +14,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from calib.errors import ModelError
-from calib.graph.operations import BODIES, SHAPE_ONLY
+from calib.graph.operations import BODIES, CARRYING, SHAPE_ONLY
 from calib.runtime.session import attributes_of, body_of, ov, values_of
 from calib.values.plan import Port, TensorId
+
+_PART_OF = "calib_part_of"
 
 
 class GraphView:
@@ -73,6 +75,14 @@ class GraphView:
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of a node by name, as its operation defines them."""
         return attributes_of(self.nodes[name])
+
+    def part_of(self, name: str) -> tuple[str, str]:
+        """Return name and type of the operation that a node is a part of since it was written out, else its own."""
+        info = self.nodes[name].get_rt_info()
+        if _PART_OF not in info:
+            return name, self.types[name]
+        kind, _, whole = str(info[_PART_OF].value).partition(" ")
+        return whole, kind
 
     def values(self, tensor: TensorId) -> NDArray[Any]:
         """Return the numbers of a Constant."""
@@ -151,6 +161,24 @@ def bodies(node: ov.Node) -> list[ov.Model]:
     if kind == "If":
         return [body_of(node, 0), body_of(node, 1)]
     return [body_of(node)] if kind in BODIES else []
+
+
+def over_state(tensor: ov.Output) -> bool:
+    """Return whether the keys or values of attention come from a state of the model, a KV cache."""
+    waiting, seen = [tensor.get_node()], set[int]()
+    for node in waiting:
+        kind = node.get_type_name()
+        if kind == "ReadValue":
+            return True
+        if kind in CARRYING and node.get_instance_id() not in seen:
+            seen.add(node.get_instance_id())
+            waiting += [value.get_node() for value in node.input_values()]
+    return False
+
+
+def set_part_of(node: ov.Node, name: str, kind: str) -> None:
+    """Note, in place, of which operation a node is a part; clones keep it, files do not."""
+    node.get_rt_info()[_PART_OF] = f"{kind} {name}"
 
 
 def port_name(port: ov.Output) -> str:

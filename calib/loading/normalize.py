@@ -21,17 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.errors import ModelError
-from calib.graph.view import bodies, replace_readers
+from calib.graph.operations import MANY_KEYS, WRITTEN_OUT
+from calib.graph.view import bodies, over_state, replace_readers, set_part_of
 from calib.loading.isolate import isolated
 from calib.runtime.session import attributes_of, ov, values_of
 
 # From this size on a constant that was half precision in the file stays so, even where fusing changed its values;
 # below it (biases, scales) single precision costs nothing and rounding would.
 _FP16_ELEMENTS = 4096
-
-# Attention over fewer keys is slower in INT8 than fused in f32: two layers with heads of 32 and 64 ran at .98 with 16
-# keys, at .96 and 1.03 with 49, at 1.15 with 64 (one thread, AMX).
-_MANY_KEYS = 64
 
 _OTHER_FLOATS = (ov.Type.f16, ov.Type.bf16, ov.Type.f64)
 
@@ -82,14 +79,14 @@ def _attention_apart(model: ov.Model) -> Iterator[None]:
     """Context that keeps attention written as MatMul → Softmax → MatMul from being fused.
 
     ScaledDotProductAttention has no INT8 primitive; its MatMuls have (BERT-base at 128 tokens: 72.5 against 81.6 ms).
-    A layer that stays in floating point is fused by the plug-in when it compiles, so nothing is lost. Where a Reshape
-    in front makes rows of other tokens, the fusion is wrong, see ``_flattened``. It needs a Softmax with one reader,
-    so each gets a second one, which is removed afterwards.
+    A layer that stays in floating point is fused by the plug-in when it compiles, so nothing is lost; over keys in a
+    state it is not, so that is fused here. Where a Reshape in front makes rows of other tokens, the fusion is wrong,
+    see ``_flattened``. It needs a Softmax with one reader, so each gets a second one, which is removed afterwards.
     """
     added = [
         ov.opset13.result(node.output(0))
         for node in model.get_ordered_ops()
-        if node.get_type_name() == "Softmax" and _feeds_matmul(node) and (_many_keys(node) or _flattened(node))
+        if node.get_type_name() == "Softmax" and _feeds_matmul(node) and (_pays(node) or _flattened(node))
     ]
     model.add_results(added)
     yield
@@ -97,9 +94,12 @@ def _attention_apart(model: ov.Model) -> Iterator[None]:
         model.remove_result(result)
 
 
-def _many_keys(softmax: ov.Node) -> bool:
+def _pays(softmax: ov.Node) -> bool:
+    """Return whether attention has many keys, or may have, and those are in no state of the model."""
     shape = softmax.get_output_partial_shape(0)
-    return shape.rank.is_dynamic or shape[-1].is_dynamic or shape[-1].get_length() >= _MANY_KEYS
+    many = shape.rank.is_dynamic or shape[-1].is_dynamic or shape[-1].get_length() >= MANY_KEYS
+    products = (reader for reader in _readers(softmax) if reader.get_type_name() == "MatMul")
+    return many and not any(over_state(product.input_value(1)) for product in products)
 
 
 def _feeds_matmul(softmax: ov.Node) -> bool:
@@ -166,11 +166,15 @@ def normalize(
         restore(clone, origins)
         return Normalized(clone, retyped, frozenset(node.get_friendly_name() for node in fp16), bool(retyped))
     before, wiring = _histogram(clone), _wiring(clone)
+    parts = _write_out(clone, kept, origins) if before.keys() & WRITTEN_OUT.keys() else {}
     with isolated(clone, kept) if kept else nullcontext():
         apply_common_transformations(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
     changed = bool(retyped) or _wiring(clone) != wiring
     restore(clone, origins)
+    for node in clone.get_ordered_ops() if parts else ():
+        if node.get_friendly_name() in parts:
+            set_part_of(node, *parts[node.get_friendly_name()])
     _forget_fused_names(clone)
     sentences = retyped + _describe(before, _histogram(clone), origins)
     if rounded:
@@ -179,6 +183,37 @@ def normalize(
             "they were rounded to half precision again"
         )
     return Normalized(clone, sentences, frozenset(node.get_friendly_name() for node in fp16), changed)
+
+
+def _write_out(model: ov.Model, kept: Collection[ov.Node], origins: dict[str, Origin]) -> dict[str, tuple[str, str]]:
+    """Write operations out as MatMuls, in place, and mark these; return name of a MatMul → name and type of its whole.
+
+    Args:
+        model: Marked model.
+        kept: Operations that stay as they are.
+        origins: Origin of each mark, to which those of the new operations are added.
+    """
+    from calib.graph.written_out import write_out  # here: few models have any
+
+    parts: dict[str, tuple[str, str]] = {}
+    ranks: Counter[str] = Counter()
+    wholes: dict[str, str] = {}  # mark → name
+    for node in model.get_ordered_ops():
+        mark, kind = node.get_friendly_name(), node.get_type_name()
+        wholes[mark] = origins[mark].name or f"{kind}_{ranks[kind]}"
+        ranks[kind] += 1
+
+    def name(made: ov.Node, whole: ov.Node, ending: str) -> None:
+        mark, kind = f"{_MARK}{len(origins)}", made.get_type_name()
+        own = wholes[whole.get_friendly_name()]
+        text = f"{own}/{ending}" if ending else own
+        origins[mark] = Origin(kind, text)
+        made.set_friendly_name(mark)
+        if kind == "MatMul":
+            parts[text] = own, whole.get_type_name()
+
+    write_out(model, kept, name)
+    return parts
 
 
 def _wiring(model: ov.Model) -> dict[str, tuple[object, ...]]:

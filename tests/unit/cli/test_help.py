@@ -20,7 +20,7 @@ from calib.config import Preprocessing, Settings
 from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS
 from calib.graph.layers import LAYERS
-from calib.graph.operations import LEFT_ALONE
+from calib.graph.operations import LEFT_ALONE, WRITTEN_OUT
 from calib.metrics import METRICS
 from calib.ranges import ESTIMATORS
 from calib.report.escape import columns_of
@@ -47,7 +47,10 @@ HELD: dict[str, Callable[[], Iterable[str]]] = {
     "search": lambda: ["Everything in INT8"],
     "metrics": lambda: METRICS,
     "data": lambda: [*FORMATS, *(row.sentence for row in FORMATS.values())],
-    "operations": lambda: [*LAYERS, *LEFT_ALONE, *LEFT_ALONE.values(), *(row.never for row in LAYERS.values())],
+    "operations": lambda: [
+        *LAYERS, *LEFT_ALONE, *LEFT_ALONE.values(), *(row.never for row in LAYERS.values()),
+        *WRITTEN_OUT, *(str(refusal) for rows in WRITTEN_OUT.values() for refusal in rows.values()),
+    ],
     "ignore": lambda: ["NAME:", "NODE:OUTPUT:", "type:TYPE:", "re:REGEX:", "subgraph:IN,IN...OUT,OUT:", "file:FILE:"],
     "manifest": lambda: [name for name, field in Manifest.model_fields.items() if name != "version"],
     "python": lambda: calib.PUBLIC.keys() - set(vars(errors)),
@@ -83,11 +86,11 @@ def test_a_new_row_of_a_table_is_explained_at_once(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setitem(ESTIMATORS, "halved", Halved())  # pyright: ignore[reportArgumentType]
     monkeypatch.setitem(FORMATS, "rolls", replace(FORMATS["npz"], sentence="rolls of punched paper"))
-    monkeypatch.setitem(LAYERS, "Einsum", replace(LAYERS["MatMul"], type="Einsum", never="nobody has tried"))
+    monkeypatch.setitem(LAYERS, "Bucketize", replace(LAYERS["MatMul"], type="Bucketize", never="nobody has tried"))
     monkeypatch.setitem(EFFORTS, "lavish", replace(EFFORTS["thorough"], does="everything twice", held_out=96))
     assert "halved The half of the extremes." in shown("estimators")
     assert "rolls of punched paper" in shown("data")
-    assert "Einsum floating point: nobody has tried" in shown("operations")
+    assert "Bucketize floating point: nobody has tried" in shown("operations")
     assert "everything twice" in shown("efforts") and "96 held-out samples" in shown("efforts")
 
 
