@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from calib.cli.options import color, print_lines, remark, width
-from calib.config.settings import parse_duration
+from calib.config.types import parse_duration
 from calib.errors import UsageError
 from calib.report import numbers
 from calib.report.console import table

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from calib.config.document import Document, Place, parse_yaml, read_document
+from calib.config.preprocessing import Preprocessing
 from calib.config.run_inputs import MEANING, RunInputs, input_mistakes, run_inputs
-from calib.config.settings import Preprocessing, Settings, preprocessing_blocks
+from calib.config.settings import Settings, preprocessing_blocks
 from calib.errors import ConfigError
 from calib.values.facts import SettingFacts
 

@@ -6,206 +6,21 @@ Choices come from the tables (``calib.ranges.ESTIMATORS``, ``calib.metrics.METRI
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic.json_schema import WithJsonSchema
+from pydantic import Field, ValidationInfo, field_validator
 
 from calib.config.efforts import EFFORTS, described
+from calib.config.preprocessing import Preprocessing
 from calib.config.run_inputs import MEANING
-
-if TYPE_CHECKING:
-    from calib.samples.preprocess import Preprocess
+from calib.config.types import AllowedDrop, Bytes, Checked, Count, Drop, Number, Patterns, Seconds
 
 DEFAULT_SAMPLES = 300
 
-_UNITS_OF_TIME = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DROP = re.compile(r"\s*(\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?)\s*(pt|%\s*rel|%|)\s*", re.IGNORECASE)
-_UNITS_OF_MEMORY = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-_UNITS_OF_MEMORY |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
-
-def parse_duration(value: Any) -> Any:
-    """Return seconds for "90s", "30m", "2h" or "1h30m"; a number is seconds already.
-
-    Raises:
-        ValueError: The text is not a duration.
-    """
-    if not isinstance(value, str) or re.fullmatch(r"\d+(\.\d+)?", value.strip()):
-        return value
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])\s*", text := value.strip().lower())
-    if not parts or not re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[smhd]\s*)+", text):
-        raise ValueError("must be a time such as 90s, 30m, 2h or 1h30m")
-    return sum(float(number) * _UNITS_OF_TIME[unit] for number, unit in parts)
-
-
-def parse_memory(value: Any) -> Any:
-    """Return bytes for "512MiB", "2GiB" or "1.5 GB"; a number is bytes already.
-
-    Raises:
-        ValueError: The text is not an amount of memory.
-    """
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b)", value.strip().lower())
-    if not match or match[2] not in _UNITS_OF_MEMORY:
-        raise ValueError("must be an amount of memory such as 512MiB or 2GiB")
-    return int(float(match[1]) * _UNITS_OF_MEMORY[match[2]])
-
-
-def parse_drop(value: Any) -> float | str:
-    """Return a number for 0.01 and "0.01"; "0.5pt" (points of a fraction) and "1%rel" (of the baseline) stay text.
-
-    Raises:
-        ValueError: The value is none of these, or a bare percentage, which could mean either.
-    """
-    match = _DROP.fullmatch(str(value))
-    if isinstance(value, bool) or not match or math.isinf(float(match[1])):
-        raise ValueError("must be a number such as 0.01, 0.5pt (percentage points) or 1%rel (of the FP32 baseline)")
-    number, unit = match[1], match[2].replace(" ", "").lower()
-    if unit == "%":
-        raise ValueError(
-            f"could mean two things: {number}pt allows {number} percentage points of the metric, "
-            f"{number}%rel allows {number} % of the FP32 baseline"
-        )
-    return f"{number}{unit}" if unit else float(number)
-
-
-class AllowedDrop(NamedTuple):
-    """The accuracy budget as a number.
-
-    Attributes:
-        value: Largest drop in the metric's unit, or as a fraction of the baseline.
-        kind: What the value is.
-        points: Whether it was given in percentage points, which only a metric that is a fraction has.
-    """
-
-    value: float
-    kind: Literal["absolute", "relative"]
-    points: bool = False
-
-
-def _no_bool(value: Any) -> Any:
-    """Refuse a bool, which pydantic would accept as a number."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
-
-
-def _pair(value: Any) -> Any:
-    """Turn one number into height and width."""
-    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _numbers(value: Any) -> Any:
-    """Turn one number into a tuple for all channels."""
-    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _one_pattern_is_a_list(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-# The last of several BeforeValidators runs first; constraints stand before them, so that they reach the JSON Schema.
-Count = Annotated[int, Field(ge=1), BeforeValidator(_no_bool)]
-Number = Annotated[float, BeforeValidator(_no_bool)]
-_Side = Annotated[int, Field(ge=1, le=65536), BeforeValidator(_no_bool)]
-Size = Annotated[
-    tuple[_Side, _Side],
-    BeforeValidator(_pair),
-    WithJsonSchema({"type": ["integer", "array"], "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}),
-]
-Channels = Annotated[
-    tuple[Number, ...],
-    Field(min_length=1, max_length=4096),
-    BeforeValidator(_numbers),
-    WithJsonSchema({"type": ["number", "array"], "items": {"type": "number"}, "minItems": 1, "maxItems": 4096}),
-]
-Seconds = Annotated[
-    float,
-    Field(gt=0),
-    BeforeValidator(_no_bool),
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": ["number", "string"], "exclusiveMinimum": 0}),
-]
-Bytes = Annotated[
-    int,
-    Field(ge=1 << 20),
-    BeforeValidator(_no_bool),
-    BeforeValidator(parse_memory),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 1 << 20}),
-]
-Drop = Annotated[float | str, BeforeValidator(parse_drop), WithJsonSchema({"type": ["number", "string"], "minimum": 0})]
-Patterns = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_one_pattern_is_a_list),
-    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
-]
-
-
-class _Checked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-
-
-class Preprocessing(_Checked):
-    """How an image becomes the model's input: colour, resize, crop, (x − mean) / scale and layout, in that order."""
-
-    layout: Literal["NCHW", "NHWC"] | None = Field(
-        default=None, description="Layout of the model's input; read from its shape unless given"
-    )
-    color: Annotated[Literal["rgb", "bgr", "gray"], BeforeValidator(_lower)] | None = Field(
-        default=None,
-        description="Order of the colour channels in the model's input; rgb unless given, or gray for one channel",
-    )
-    resize_short: _Side | None = Field(
-        default=None,
-        description="Length of the shorter side after a resize that keeps the aspect ratio; done before resize",
-    )
-    resize: Size | None = Field(
-        default=None, description="Size to resize to, as [height, width] or one number for both"
-    )
-    crop: Size | None = Field(
-        default=None,
-        description="Size of the centre crop taken after resizing, as [height, width] or one number for both",
-    )
-    filter: Annotated[Literal["nearest", "bilinear", "bicubic", "lanczos"], BeforeValidator(_lower)] = Field(
-        default="bilinear", description="Resampling filter, as in Pillow, with antialiasing"
-    )
-    mean: Channels | None = Field(
-        default=None,
-        description="Mean to subtract from pixel values of 0 to 255, one number per channel in the order of color",
-    )
-    scale: Channels | None = Field(
-        default=None, description="Divisor applied after mean, one number per channel; torchvision's std times 255"
-    )
-    embed: bool = Field(default=False, description="Whether mean and scale become part of the written model")
-
-    @field_validator("scale")
-    @classmethod
-    def _scale_is_not_zero(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if value and 0 in value:
-            raise ValueError("must not be 0: values are divided by it")
-        return value
-
-    def given(self) -> dict[str, Any]:
-        """Return the fields that were given, in declared order, without those left at their default."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
-
-    def on_host(self) -> Preprocess:
-        """Return the preprocessing that samples need to turn an image into a feed; ``embed`` is not part of it."""
-        from calib.samples.preprocess import Preprocess  # here: it loads numpy
-
-        return Preprocess(**self.model_dump(exclude={"embed"}))
-
-
-class Settings(_Checked):
+class Settings(Checked):
     """Settings of ``quantize``."""
 
     samples: Count = Field(

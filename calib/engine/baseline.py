@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
-from calib.config.settings import AllowedDrop
+from calib.config.types import AllowedDrop
 from calib.engine.evaluators import Evaluator
 from calib.interrupts import Interrupts
 from calib.progress import Stage

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib.config.document import Document, Place, read_document
-from calib.config.settings import Bytes, Count, Patterns, Seconds, Settings
+from calib.config.settings import Settings
+from calib.config.types import Bytes, Count, Patterns, Seconds
 from calib.errors import ConfigError
 from calib.python_object import names_code
 

@@ -1,3 +1,8 @@
+"""Settings and their types refuse what can't be meant, and their JSON Schema says what is allowed.
+
+covers: calib.config.preprocessing, calib.config.types
+"""
+
 from __future__ import annotations
 
 import json
