@@ -7,51 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calib.accuracy.budget import Budget
-from calib.accuracy.problem import Problem
-from calib.accuracy.result import figure_of
 from calib.config.document import read_document
 from calib.config.resolve import nested
 from calib.config.run_inputs import run_inputs
-from calib.engine.bench import random_feed
-from calib.engine.building import executed_in, listed
 from calib.engine.evaluation import open_evaluator
-from calib.engine.evaluators import Evaluator, SampleEvaluator
+from calib.engine.evaluators import Evaluator
 from calib.engine.job import Clock, Job, prepare, require_allowed
-from calib.engine.layer_facts import layer_facts
+from calib.engine.measured_here import accuracy_here, layers_here, speed_here
 from calib.engine.promises import (
     broken_accuracy,
     broken_files,
     broken_layers,
     broken_speed,
-    budget_of,
-    executed_precision,
-    promised_drop,
-    promised_precision,
-    promises_budget,
 )
 from calib.engine.report import environment
 from calib.engine.reproduce import JOB_NAME
 from calib.engine.result import digests
 from calib.errors import ModelError, UsageError
-from calib.graph.view import GraphView
-from calib.loading.load import Loaded, input_specs, load_model
+from calib.loading.load import input_specs, load_model
 from calib.metrics import METRICS
 from calib.progress import Progress
 from calib.report.json_report import FILE_NAME, read_report
 from calib.report.numbers import plural
-from calib.runtime.session import F32, precision_config
-from calib.runtime.timing import TimedModel, measure_speed, time_models
-from calib.samples.feed import feed_of
 from calib.values.accuracy_facts import AccuracyFacts
-from calib.values.facts import Report, SpeedFacts
-from calib.values.verification import AccuracyVerification, FileVerification, LayerVerification, Verification
+from calib.values.facts import Report
+from calib.values.verification import FileVerification, Verification
 from calib.values.version import __version__
 
-Parts = Sequence[Any]  # of a metric, one per sample
-
-SECONDS = 2.0  # of timing, compilation apart
-TIMED = 4  # samples that are timed with
 # Settings that decide what is measured, and how samples become feeds; the others only made the model.
 _MEASURING = ("metric", "higher_is_better", "float_precision", "threads", "preprocessing", "first_axis", "normalize")
 
@@ -99,13 +81,13 @@ def verify(
         job = asked.job(fp32)
         notes += list(job.warnings)
     with clock("layers"):
-        layers = _layers(job, report, written)
+        layers = layers_here(job, report, written)
     evaluator, doubts = _evaluator(job, asked, validation, fp32)
     promised, unlike = _comparable(report, evaluator, fp32)
     with clock("accuracy"):
-        accuracy = _accuracy(job, report, promised, written, evaluator, fp32)
+        accuracy = accuracy_here(job, report, promised, written, evaluator, fp32)
     with clock("speed"):
-        latency, speed, timing = _speed(job, written, evaluator, fp32)
+        latency, speed, timing = speed_here(job, written, evaluator, fp32)
     wanted = next((fact.value for fact in report.settings if fact.key == "require_speedup"), None)
     broken = [
         *broken_files(files),
@@ -247,28 +229,6 @@ def _reference(asked: _Asked, given: str | Path | None) -> tuple[Path | None, li
     ]
 
 
-def _layers(job: Job, report: Report, written: Loaded) -> list[LayerVerification]:
-    """Return what each layer executes in here, with what the report says of it."""
-    view = GraphView(written.model)
-    bare = listed(written, view)
-    executed = executed_in(written.model, view, bare, precision_config(job.precision))
-    here = {fact.name: fact for fact in layer_facts(view, bare, executed)}
-    found: list[LayerVerification] = []
-    for layer in report.layers:
-        promised, fact = promised_precision(layer), here.get(layer.name)
-        found.append(
-            LayerVerification(
-                name=layer.name,
-                type=layer.type,
-                promised=promised,
-                executed=executed_precision(fact) if fact else "",
-                primitive=fact.primitive if fact else "",
-                kept=promised != "i8" or (fact is not None and executed_precision(fact) == "i8"),
-            )
-        )
-    return found
-
-
 def _evaluator(job: Job, asked: _Asked, validation: Any, fp32: Path | None) -> tuple[Evaluator | None, list[str]]:
     """Return what measures the accuracy, or None and the reason."""
     accuracy = asked.report.accuracy
@@ -281,82 +241,6 @@ def _evaluator(job: Job, asked: _Asked, validation: Any, fp32: Path | None) -> t
             "Give --reference-model."
         ]
     return evaluator, []
-
-
-def _accuracy(
-    job: Job,
-    report: Report,
-    promised: AccuracyFacts | None,
-    written: Loaded,
-    evaluator: Evaluator | None,
-    fp32: Path | None,
-) -> list[AccuracyVerification]:
-    """Measure the written model where it will run and in f32, against FP32 in f32."""
-    if evaluator is None or (fp32 is None and promised is None):
-        return []
-    metric, everything = evaluator.metric, range(len(evaluator.ids))
-    allowed = budget_of(promised) if promised else None
-    baseline = evaluator.run(evaluator.compiled(job.reference, F32), everything) if fp32 else None
-    found: list[AccuracyVerification] = []
-    for precision in dict.fromkeys((job.precision, "f32")):
-        deployed = precision == job.precision
-        config = precision_config(precision)
-        parts = evaluator.run(evaluator.compiled(written.reference, config), everything)
-        own = None
-        if baseline is not None and precision != "f32":
-            own = evaluator.run(evaluator.compiled(job.reference, config), everything)
-        drops = _drops(evaluator, promised, baseline, parts, own)
-        found.append(
-            AccuracyVerification(
-                precision=precision,
-                deployed=deployed,
-                metric=metric.name,
-                higher_is_better=metric.higher_is_better,
-                unit=metric.unit,
-                drop_kind=promised.drop_kind if promised else "absolute",
-                samples=len(everything),
-                promised_drop=promised_drop(promised, deployed=deployed) if promised else None,
-                budget=allowed.max_drop if allowed else None,
-                promised=promised is not None and promises_budget(report, deployed=deployed),
-                kept=allowed is None or allowed.fits(drops["drop"]),
-                **drops,
-            )
-        )
-    return found
-
-
-def _drops(
-    evaluator: Evaluator, promised: AccuracyFacts | None, baseline: Parts | None, parts: Parts, own: Parts | None
-) -> dict[str, Any]:
-    """Return value, baseline and drop of the written model, and the drop of FP32 itself.
-
-    Args:
-        evaluator: Evaluator that measured them.
-        promised: Accuracy in the report; its baseline stands in for a missing one.
-        baseline: Parts of FP32 in f32; None where it is missing.
-        parts: Parts of the written model.
-        own: Parts of FP32 in the same precision as ``parts``; None where it is missing, or for f32.
-    """
-    metric = evaluator.metric
-    budget = Budget(0.0, promised.drop_kind if promised else "absolute", metric.higher_is_better)
-    if baseline is None:
-        assert promised is not None, "without both there is nothing to compare with"
-        value = float(metric.aggregate(parts))
-        return {
-            "baseline": promised.baseline,
-            "quantized": value,
-            "drop": budget.drop(promised.baseline, value),
-        }
-    problem = Problem((), lambda: (), baseline, metric, budget, lambda reverted, indices: [])
-    figure = figure_of(problem, dict(enumerate(parts)), problem.search_indices)
-    lost = None if own is None else figure_of(problem, dict(enumerate(own)), problem.search_indices).drop
-    return {
-        "baseline": figure.baseline,
-        "quantized": figure.value,
-        "drop": figure.drop,
-        "interval": (figure.interval.low, figure.interval.high) if figure.interval else None,
-        "fp32_drop": lost,
-    }
 
 
 def _comparable(
@@ -380,24 +264,3 @@ def _comparable(
             return None, [f"The drop was not measured: {counts}, whose baseline is that of other samples."]
         return promised, [f"{counts}."]
     return promised, []
-
-
-def _speed(
-    job: Job, written: Loaded, evaluator: Evaluator | None, fp32: Path | None
-) -> tuple[float | None, SpeedFacts | None, list[str]]:
-    """Return the latency of the written model, its speed against FP32 if that is there, and notes."""
-    notes: list[str] = []
-    if isinstance(evaluator, SampleEvaluator):
-        feeds = [feed_of(sample) for sample in evaluator.dataset.load(evaluator.ids[:TIMED])]
-    else:
-        try:
-            feeds = [random_feed(input_specs(written.model))]
-        except UsageError as error:
-            return None, None, [f"The speed was not measured: {error}"]
-        notes.append("Timed with random numbers: times that depend on the data need --validation.")
-    if fp32 is not None and written.quantized:
-        facts = measure_speed(job.reference, written.reference, feeds, precision=job.precision, seconds=SECONDS).facts
-        return facts.latency_int8_ms, facts, [*notes, facts.note]
-    alone = TimedModel("written", written.reference, precision_config(job.precision))
-    times = time_models([alone], feeds, seconds=SECONDS)
-    return times.time_ms("written"), None, [*notes, times.note]

@@ -2,7 +2,8 @@
 
 What another machine would do is played by editing the report: it then promises what this machine does not keep.
 
-covers: calib.cli.verify, calib.engine.verification, calib.report.verification, calib.values.verification
+covers: calib.cli.verify, calib.engine.measured_here, calib.engine.verification, calib.report.verification,
+calib.values.verification
 """
 
 from __future__ import annotations
