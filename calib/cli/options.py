@@ -26,7 +26,7 @@ _METAVARS = {
     "metric": "NAME",
     "time_limit": "TIME",
 }
-_SWITCHES = {"higher_is_better": "--higher-is-better/--lower-is-better", "speed": "--speed/--no-speed"}
+_SWITCHES = {"higher_is_better": "--higher-is-better/--lower-is-better"}  # --NAME/--no-NAME for all others
 
 
 class _Table(click.ParamType):
@@ -125,8 +125,9 @@ def _flag(name: str) -> Decorator:
     field = Settings.model_fields[name]
     flag = "--" + name.replace("_", "-")
     text = f"{(field.description or '')[:1].upper()}{(field.description or '')[1:]}."
-    if name in _SWITCHES:
-        return click.option(_SWITCHES[name], name, default=None, help=text)
+    if bool in (field.annotation, *get_args(field.annotation)):
+        switch = _SWITCHES.get(name, f"{flag}/--no-{flag.removeprefix('--')}")
+        return click.option(switch, name, default=None, help=text)
     if field.default not in (None, "", (), 0.0):
         text += f" [default: {field.default}]"
     if name == "estimator":

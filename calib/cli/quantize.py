@@ -23,7 +23,7 @@ from calib.cli.options import (
     width,
 )
 from calib.cli.plan_table import plan_lines
-from calib.config import read_document, resolve
+from calib.config import Fallback, read_document
 from calib.config.run_inputs import RunInputs, run_inputs
 from calib.errors import CalibError, UsageError
 from calib.report.escape import printable
@@ -101,21 +101,12 @@ def command(
     if given.get("resume") and fresh:
         raise click.UsageError("--resume continues a run and --fresh starts again: give one of them.")
     _look_at_earlier(ctx, Path(output), goes_on=bool(given.get("resume")) or fresh)
-    report = run(ctx, model, calibration, output, page, as_json, _timed_unless_told(given))
+    report = run(ctx, model, calibration, output, page, as_json, {"speed": Fallback(True), **given})
     if report.accuracy and "interrupted" in report.accuracy.stopped:
         remark(ctx, "interrupted: this is the best model found so far; continue with --resume")
         ctx.exit(INTERRUPTED)
     if report.status in ("within_budget_in_f32_only", "over_budget", "fp32_kept"):
         ctx.exit(BUDGET_MISSED)
-
-
-def _timed_unless_told(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with INT8 timed, unless a flag, ``--set`` or the config says whether it is."""
-    try:
-        told = resolve({}, given.get("sets", ()), given.get("config")).origins
-    except CalibError:  # ``calib.quantize`` lists these mistakes together with those of the flags
-        return given
-    return given if "speed" in told else {"speed": True, **given}
 
 
 def _look_at_earlier(ctx: click.Context, folder: Path, *, goes_on: bool) -> None:

@@ -6,12 +6,13 @@ setting does belongs with the step that reads it; nothing here runs a model.
 
 from calib.config.document import Document, parse_json, parse_yaml, read_document
 from calib.config.preprocessing import Preprocessing
-from calib.config.resolve import Resolved, plain_value, resolve
+from calib.config.resolve import Fallback, Resolved, plain_value, resolve
 from calib.config.settings import Settings, json_schema
 from calib.config.types import parse_duration, parse_memory
 
 __all__ = [
     "Document",
+    "Fallback",
     "Preprocessing",
     "Resolved",
     "Settings",

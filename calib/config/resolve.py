@@ -23,6 +23,8 @@ from calib.values.facts import SettingFacts
 # What a model's own rt_info may say. Nothing that names code, costs time or changes the model: the file may be hostile.
 RT_INFO_FIELDS = ("layout", "color", "resize_short", "resize", "crop", "filter", "mean", "scale")
 
+_DEFAULT = "default"  # origin of what nobody gave
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -45,7 +47,14 @@ class Resolved:
         """Return every setting with its value and origin for the report."""
         shown = _leaves({name: getattr(self.settings, name) for name in Settings.model_fields})
         values = {name: plain_value(given.value) for name, given in shown.items()}
-        return [SettingFacts(key=key, value=v, origin=self.origins.get(key, "default")) for key, v in values.items()]
+        return [SettingFacts(key=key, value=v, origin=self.origins.get(key, _DEFAULT)) for key, v in values.items()]
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A value that a command takes where nobody gave one: every source overrides it, and its origin is "default"."""
+
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def resolve(
     """Merge the sources of settings, setting by setting, and check the result once.
 
     Args:
-        flags: Mapping from dotted key to value; None means not given.
+        flags: Mapping from dotted key to value; None means not given, and a `Fallback` that nobody gave it.
         sets: Settings as "key=value", where the value is YAML.
         config: Path of a YAML or JSON file.
         rt_info: Mapping from dotted key to value; all but ``preprocessing`` with RT_INFO_FIELDS is ignored.
@@ -88,7 +97,9 @@ def resolve(
     Raises:
         ConfigError: There are mistakes; all of them are listed, each with its place.
     """
-    given, notes = _from_rt_info(rt_info or {})
+    kept, notes = _from_rt_info(rt_info or {})
+    untyped = {key: one.value for key, one in (flags or {}).items() if isinstance(one, Fallback)}
+    given = _leaves(untyped, _DEFAULT) | kept
     mistakes: list[_Mistake] = []
     inputs = RunInputs()
     if config is not None:
@@ -105,7 +116,8 @@ def resolve(
             given |= _from_set(text)
         except ConfigError as error:
             mistakes += [_Mistake(f"{error.source}: {mistake}") for mistake in error.mistakes]
-    given |= _leaves({key: value for key, value in (flags or {}).items() if value is not None}, "flag")
+    typed = {key: one for key, one in (flags or {}).items() if one is not None and key not in untyped}
+    given |= _leaves(typed, "flag")
     if "ignore" in given:
         try:
             given["ignore"] = _with_patterns_of_files(given["ignore"])
@@ -121,7 +133,8 @@ def resolve(
     if settings is None or mistakes:
         raise _config_error(mistakes)
     places = {key: f"{one.document.source}: {one.where(())}" for key, one in given.items() if one.document}
-    return Resolved(settings, {key: one.origin for key, one in given.items()}, places, notes, inputs)
+    origins = {key: one.origin for key, one in given.items() if one.origin != _DEFAULT}
+    return Resolved(settings, origins, places, notes, inputs)
 
 
 def plain_value(value: Any) -> Any:

@@ -74,6 +74,8 @@ def test_int8_is_timed_without_a_budget_unless_somebody_says_no(
 ):
     assert quantize(*flags).code == 0
     assert (report(work).speed is not None) == timed
+    origin = next(fact.origin for fact in report(work).settings if fact.key == "speed")
+    assert origin == {"--no-speed": "flag", "--set": "--set"}.get(flags[0] if flags else "", "default")
 
 
 @pytest.mark.parametrize("flag", ["--report", "--no-report"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 import pytest
 
 from calib.cli import Verbosity
-from calib.cli.options import json_flag, progress, remark, setting_flags, source_flags, typed
-from calib.config import Settings, resolve
+from calib.cli import main as root
+from calib.cli.options import _SWITCHES, json_flag, progress, remark, setting_flags, source_flags, typed
+from calib.config import Fallback, Settings, resolve
 from calib.progress import bars, silent
 
 
@@ -52,14 +56,63 @@ def test_text_of_flags_becomes_what_the_setting_is():
     assert (settings.effort, settings.samples) == ("fast", 7)
 
 
-def test_a_setting_that_is_true_or_false_is_a_pair_of_flags():
-    switches = [
-        name for name, field in Settings.model_fields.items() if bool in getattr(field.annotation, "__args__", ())
-    ]
-    assert sorted(switches) == ["higher_is_better", "speed"]
-    for name in switches:
-        with pytest.raises(click.UsageError):
-            parsed(f"--{name.replace('_', '-')}", "true")
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its name, those of groups too."""
+    open_ends: list[tuple[str, click.Command]] = [("calib", root)]
+    while open_ends:
+        name, command = open_ends.pop()
+        yield name, command
+        if isinstance(command, click.Group):
+            ctx = click.Context(command)
+            found = ((one, command.get_command(ctx, one)) for one in command.list_commands(ctx))
+            open_ends += [(f"{name} {one}", sub) for one, sub in found if sub is not None]
+
+
+FIELDS = Settings.model_fields
+BOOLEAN = [name for name in FIELDS if bool in (FIELDS[name].annotation, *get_args(FIELDS[name].annotation))]
+SWITCHES = [
+    (f"{name} {option.opts[0]}", option)
+    for name, command in commands()
+    for option in command.params
+    if isinstance(option, click.Option) and option.is_flag and option.secondary_opts
+]
+
+
+def test_the_settings_that_are_true_or_false_are_these():
+    assert sorted(BOOLEAN) == ["higher_is_better", "normalize", "speed"]
+
+
+@pytest.mark.parametrize("name", BOOLEAN)
+def test_a_setting_that_is_true_or_false_is_a_pair_of_flags(name: str):
+    with pytest.raises(click.UsageError):
+        parsed(f"--{name.replace('_', '-')}", "true")
+
+
+@pytest.mark.parametrize(("name", "option"), SWITCHES, ids=[name for name, _ in SWITCHES])
+def test_a_pair_of_flags_that_is_not_given_has_no_say(name: str, option: click.Option):
+    # --report is no setting, so there is nothing that its default could overrule
+    assert option.name == "page" or option.get_default(click.Context(click.Command("calib"))) is None
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+@pytest.mark.parametrize("name", BOOLEAN)
+@pytest.mark.parametrize("typed_value", [None, True, False])
+@pytest.mark.parametrize("in_set", [None, True, False])
+@pytest.mark.parametrize("in_file", [None, True, False])
+def test_the_strongest_that_is_given_decides_whether_it_is_true_or_false(
+    name: str, typed_value: bool | None, in_set: bool | None, in_file: bool | None, fallback: bool, tmp_path: Path
+):
+    positive, _, negative = _SWITCHES.get(name, f"--{name}/--no-{name}").partition("/")
+    flags: dict[str, Any] = {name: Fallback(fallback)}
+    flags |= {} if typed_value is None else parsed(positive if typed_value else negative)
+    config = tmp_path / "job.yaml"
+    config.write_text("samples: 5\n" + (f"{name}: {json.dumps(in_file)}\n" if in_file is not None else ""))
+    sets = [] if in_set is None else [f"{name}={json.dumps(in_set)}"]
+    resolved = resolve(flags, sets, config)
+    sources = [("flag", typed_value), ("--set", in_set), (f"--config {config}", in_file), ("default", fallback)]
+    origin, value = next(one for one in sources if one[1] is not None)
+    fact = next(fact for fact in resolved.facts() if fact.key == name)
+    assert (fact.value, fact.origin) == (value, origin)
 
 
 def test_quiet_silences_progress_and_remarks(capsys: pytest.CaptureFixture[str]):
