@@ -11,7 +11,7 @@ from cpu_features import FEATURES, TARGET
 from numpy.typing import NDArray
 
 from calib.config import Settings
-from calib.engine.building import aliases
+from calib.engine.building import aliases, executed_inside
 from calib.graph.insert import insert
 from calib.graph.placement import planned
 from calib.graph.taps import Need
@@ -133,12 +133,14 @@ def prove(
     plan = assign(plan, summaries, get_estimator("minmax"))
     quantized = insert(original, plan, fold=True)
     session, reference = Session(quantized), Session(original)
+    names = aliases(view, plan)
+    inside = executed_inside(quantized, session.compiled, {name: names[name] for name in names if name in view.inside})
     return Proof(
         original,
         view,
         plan,
         quantized,
-        executed_layers(session.compiled, aliases(view, plan)),
+        inside | executed_layers(session.compiled, names),
         executed_nodes(session.compiled),
         feeds,
         [reference(feed) for feed in feeds],

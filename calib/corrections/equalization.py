@@ -63,7 +63,7 @@ def equalize(
         streams: Number of samples that run at the same time.
     """
     layers = {layer.name for layer in plan.layers}
-    tensors = [quantizer.tensor for quantizer in plan.activations if not quantizer.unify]
+    tensors = [q.tensor for q in plan.activations if not q.unify and q.tensor.node not in view.inside]
     scalables = [
         s
         for s in find_scalable(view, tensors)

@@ -137,6 +137,8 @@ def linear(view: GraphView, layer: str, port: Port) -> Linear | str:
     kind = view.types[layer]
     if LAYERS[kind].spreads:
         return f"rounding has no rows for a {kind}, whose outputs see different shares of the kernel"
+    if layer in view.inside:
+        return "it is inside a body, whose tensors can't be taken out of the model one by one"
     node = view.nodes[layer]
     attributes = view.attributes(layer)
     if any(pad < 0 for side in ("pads_begin", "pads_end") for pad in attributes.get(side, ())):

@@ -18,7 +18,7 @@ from calib.graph.insert import INT8_WEIGHTS
 from calib.graph.layers import LAYERS
 from calib.graph.placement import planned
 from calib.graph.twins import twins
-from calib.graph.view import GraphView
+from calib.graph.view import GraphView, all_bodies
 from calib.loading.load import Loaded
 from calib.runtime.executed import Executed, Ran, executed_layers
 from calib.runtime.failures import FAILURES
@@ -173,7 +173,7 @@ def look_up(
         two: The model compiled for two.
     """
     names = aliases(view, plan)
-    forms = [executed_layers(one, names), executed_layers(two, names) if two else {}]
+    forms = [_executed(model, view, names, one), _executed(model, view, names, two) if two else {}]
     unseen = {layer.name for layer in plan.layers for form in forms if form and _unseen(layer.name, form)}
     for layer, others in (twins(model, unseen) if unseen else {}).items():
         for form in forms:
@@ -181,6 +181,39 @@ def look_up(
             if match is not None and _unseen(layer, form):
                 form[layer] = match
     return {layer: Ran(forms[0].get(layer), forms[1].get(layer)) for layer in names}
+
+
+def _executed(
+    model: ov.Model, view: GraphView, names: Mapping[str, Sequence[str]], compiled: ov.CompiledModel
+) -> dict[str, Executed]:
+    """Return layer → executed node in a compiled model, and in its bodies where a layer is inside one."""
+    found = executed_layers(compiled, names)
+    inside = {layer: others for layer, others in names.items() if layer in view.inside}
+    return executed_inside(model, compiled, inside) | found if inside else found
+
+
+def executed_inside(
+    model: ov.Model, compiled: ov.CompiledModel, names: Mapping[str, Sequence[str]]
+) -> dict[str, Executed]:
+    """Return layer → executed node for layers inside bodies, each body compiled by itself with the same properties.
+
+    The executed graph shows an If or Loop as one node. What its bodies run is what they run alone: tests compare both
+    by the primitives that oneDNN lists.
+
+    Args:
+        model: Model, as it was compiled.
+        compiled: The same, to take the properties from.
+        names: Mapping from layer to the names that it may have in the executed graph.
+    """
+    keys = ("INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", "INFERENCE_NUM_THREADS")
+    config = {key: compiled.get_property(key) for key in keys}
+    wanted, found = set(names), dict[str, Executed]()
+    for body in all_bodies(model):
+        known = {node.get_friendly_name() for node in body.get_ordered_ops()}
+        if own := known & wanted:
+            alone = compile_model(body, config, still=False)
+            found |= executed_layers(alone, {layer: names[layer] for layer in sorted(own)})
+    return found
 
 
 def _unseen(layer: str, form: Mapping[str, Executed]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
-from calib.engine.building import aliases, for_two_threads, listed
+from calib.engine.building import aliases, executed_in, for_two_threads, listed
 from calib.engine.job import check_state, open_samples, prepare
 from calib.engine.layer_errors import KNOWN, LayerComparer, LayerPair, Outputs, known_outputs
 from calib.engine.reference import FEW, check_reference
@@ -21,6 +21,7 @@ from calib.graph.view import GraphView
 from calib.loading.inputs import checked_shapes
 from calib.loading.load import Loaded, load_model, require_same_inputs
 from calib.progress import Progress, silent
+from calib.report.numbers import plural
 from calib.runtime.executed import Ran, executed_layers
 from calib.runtime.failures import left_out
 from calib.runtime.layer_times import timed_layers
@@ -98,7 +99,10 @@ def compare(
         models_as_read = before.loaded.reference, after.loaded.reference
         outputs, known = _output_errors(models_as_read, compared, map(feed_of, dataset.load(ids)))
         comparer = LayerComparer(models, before.view, lambda: map(feed_of, dataset.load(ids)), known, stage.update)
-        looked_at = comparer.errors(pairs, halves=True)
+        shown = [
+            pair for pair in pairs if {pair.before, pair.after}.isdisjoint({*before.view.inside, *after.view.inside})
+        ]
+        looked_at = comparer.errors(shown, halves=True)
         errors = looked_at.errors
     with show("time", None):
         feeds = [*map(feed_of, dataset.load(ids[:TIMED_FEEDS]))]
@@ -121,6 +125,7 @@ def compare(
         notes=[
             *form.notes,
             *_notes(pairs, unmatched, errors),
+            *_inside_notes(len(pairs) - len(shown)),
             *looked_at.notes,
             *check_state(job, dataset, ids),
             *job.remarks,
@@ -182,11 +187,23 @@ def _output_errors(
 
 def _ran(side: _Side, feeds: Sequence[Arrays | Frames]) -> dict[str, tuple[Ran, float | None]]:
     """Return layer → what it executed as, and its time in milliseconds with one thread."""
-    names = aliases(side.view, listed(side.loaded, side.view))
+    listing = listed(side.loaded, side.view)
+    names = aliases(side.view, listing)
     compiled = for_two_threads(side.loaded.model)
     two = executed_layers(compiled, names) if compiled else {}
     timed = timed_layers(side.loaded.model, feeds, names)
-    return {layer: (Ran(node, two.get(layer)), time) for layer, (node, time) in timed.items()}
+    found = {layer: (Ran(node, two.get(layer)), time) for layer, (node, time) in timed.items()}
+    if side.view.inside:
+        ran = executed_in(side.loaded.model, side.view, listing)
+        found |= {layer: (node, None) for layer, node in ran.items() if layer in side.view.inside}
+    return found
+
+
+def _inside_notes(count: int) -> list[str]:
+    """Say of layers inside bodies that their outputs were not compared."""
+    if not count:
+        return []
+    return [f"{plural(count, 'layer')} inside bodies have no output to compare, and no time of their own."]
 
 
 def _precision(ran: Ran | None) -> str:

@@ -24,6 +24,7 @@ from calib.progress import Stage
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.ranges.estimator import ChannelEstimator
+from calib.report.numbers import plural
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov
 from calib.statistics.collect import collect
@@ -78,7 +79,6 @@ def collect_statistics(
     The pass takes all calibration samples; the statistics of those that are not held out are kept apart.
 
     Raises:
-        ModelError: A quantized tensor was empty in every sample.
         StatisticsError: The file belongs to another model or other settings.
     """
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
@@ -95,9 +95,6 @@ def collect_statistics(
         return _with_energies(load_summaries(file, mark), energies)
     feeds, held = CalibrationFeeds(job), job.set_aside
     summaries = collect(base.model, needs, feeds, held=held, streams=job.streams, progress=lambda _: stage.update(1))
-    empty = [str(tensor) for tensor in needs if tensor not in summaries.whole]
-    if empty:
-        raise ModelError(f"tensor {empty[0]} had no values in any calibration sample; use samples that reach it")
     if file is not None:
         save_summaries(file, summaries, mark)
     return _with_energies(summaries, energies)
@@ -114,8 +111,12 @@ def _with_energies(found: Collected, energies: Mapping[TensorId, tuple[int, NDAr
 def choose_ranges(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Collected, told: Callable[[str], None]
 ) -> Chosen:
-    """Choose ranges and corrections by the outputs' error on held-out samples, then fit the ranges to all samples."""
-    plan = replace(plan, scalings=base.scalings)
+    """Choose ranges and corrections by the outputs' error on held-out samples, then fit the ranges to all samples.
+
+    Raises:
+        ModelError: No layer had values in any sample.
+    """
+    plan = replace(_with_values(base.view, plan, summaries.whole), scalings=base.scalings)
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     held = [name for name in job.held if name not in summaries.outliers] or list(job.held)
     scorer = None
@@ -129,8 +130,42 @@ def choose_ranges(
         return Chosen(candidate, warnings=base.warnings)
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, told=told)
-    said = (*base.warnings, *_left_out(job, [name for name in job.held if name not in held]), *chosen.warnings)
+    outliers = [name for name in job.held if name not in held]
+    said = (*base.warnings, *_left_out(job, outliers), *_uncorrected(base.view, chosen), *chosen.warnings)
     return replace(chosen, corrections=(*base.facts, *chosen.corrections), held=tuple(held), warnings=said)
+
+
+def _uncorrected(view: GraphView, chosen: Chosen) -> list[str]:
+    """Say of layers inside bodies that no correction looked at them, if there are any and corrections were kept."""
+    inside = [layer.name for layer in chosen.candidate.plan.layers if layer.name in view.inside]
+    if not inside or not chosen.corrections:
+        return []
+    return [
+        f"{plural(len(inside), 'layer')} inside bodies, {inside[0]!r} first, have the ranges of all runs of their "
+        "body, but no equalization, rounding or correction of biases: these look at tensors that stay inside"
+    ]
+
+
+def _with_values(view: GraphView, plan: QuantizationPlan, summaries: Summaries) -> QuantizationPlan:
+    """Return the plan without the layers that no sample gives values to.
+
+    Raises:
+        ModelError: There is no other layer.
+    """
+    gone: dict[str, str] = {}
+    for quantizer in plan.activations:
+        if quantizer.tensor not in summaries:
+            body = view.inside.get(quantizer.tensor.node)
+            where = f": no sample runs the body {body.label!r} of {body.owner!r} that it is in" if body else ""
+            reason = f"its input {quantizer.tensor} had no values in any calibration sample{where}"
+            owned = quantizer.layers or {layer for fused in quantizer.fused for layer in fused.layers}
+            gone |= dict.fromkeys(owned, reason)
+    for reason in dict.fromkeys(gone.values()):
+        plan = plan.without([layer for layer, why in gone.items() if why == reason], reason)
+    if gone and not plan.layers:
+        layer, reason = next(iter(gone.items()))
+        raise ModelError(f"nothing is left to quantize. {layer}: {reason}; use samples that reach it")
+    return plan
 
 
 def _left_out(job: Job, outliers: Sequence[str]) -> tuple[str, ...]:

@@ -250,7 +250,8 @@ def layer_sqnr(
         known: Outputs of both models for these samples, or for the first of them.
     """
     types = GraphView(after).types
-    pairs = [LayerPair(name, name) for name, kind in view.types.items() if kind in LAYERS and types.get(name) == kind]
+    shown = {name: kind for name, kind in view.types.items() if kind in LAYERS and name not in view.inside}
+    pairs = [LayerPair(name, name) for name, kind in shown.items() if types.get(name) == kind]
     found = LayerComparer((before, after), view, lambda: feeds, known, configs=(QUICK, F32)).errors(pairs)
     return {name: error.sqnr_db for name, error in found.errors.items()}, found.notes
 

@@ -134,8 +134,9 @@ def _where(model: ov.Model, other: ov.Model, feeds: Sequence[Arrays | Frames], c
     models, which have to compute what they compute without.
     """
     models, configs = (model, other), (config, F32)
-    types = [GraphView(model).types for model in models]
-    layers = [name for name, kind in types[0].items() if kind in LAYERS and name in types[1]]
+    view, types = GraphView(model), GraphView(other).types
+    shared = (name for name, kind in view.types.items() if kind in LAYERS and name in types)
+    layers = [name for name in shared if name not in view.inside]
     known = [*zip(*(_outputs(*side, feeds) for side in zip(models, configs, strict=True)), strict=True)]
     for form in (EXPOSED, BEHIND):
         ends = behind_quantizers(models, (layers, layers)) if form.behind else (layers, layers)

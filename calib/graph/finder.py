@@ -18,7 +18,6 @@ from calib.graph.layers import (
 )
 from calib.graph.operations import (
     ATTENTION,
-    BODIES,
     ELEMENTWISE,
     EXTREMES,
     LEFT_ALONE,
@@ -26,7 +25,7 @@ from calib.graph.operations import (
     SELECTING,
     WRITTEN_OUT,
 )
-from calib.graph.view import GraphView, bodies, over_state
+from calib.graph.view import GraphView, over_state
 from calib.runtime.session import ov
 from calib.values.plan import Port, QuantizableNode, Skipped, TensorId
 
@@ -83,8 +82,6 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
             skipped.append(Skipped(name, kind, LEFT_ALONE[kind]))
         elif kind in WRITTEN_OUT:
             skipped.append(Skipped(name, kind, _why_whole(view.nodes[name])))
-        elif kind in BODIES:
-            skipped.extend(_inside(name, kind, view.nodes[name]))
         elif kind in LAYERS:
             pattern = ignored(name, kind) if ignored else ""
             examined = f"ignored by {pattern!r}" if pattern else _examine(view, name, LAYERS[kind])
@@ -296,14 +293,3 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
     if any(over_state(view.output(tensor)) for tensor in view.inputs[name]):
         return str(ATTENTION["state"])
     return QuantizableNode(name, "MatMul", (0, 1))
-
-
-def _inside(name: str, kind: str, node: ov.Node) -> list[Skipped]:
-    """Return the layers inside the bodies of If, Loop and TensorIterator, nested ones included."""
-    found: list[Skipped] = []
-    for op in (op for body in bodies(node) for op in body.get_ordered_ops()):
-        inner, inner_kind = f"{name}/{op.get_friendly_name()}", op.get_type_name()
-        if inner_kind in LAYERS or inner_kind in LEFT_ALONE or inner_kind in WRITTEN_OUT:
-            found.append(Skipped(inner, inner_kind, f"inside the body of {'an' if kind == 'If' else 'a'} {kind}"))
-        found += _inside(inner, inner_kind, op)
-    return found

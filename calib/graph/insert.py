@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
 from calib.graph.layers import axes_of, channel_shape, following_bias, sums_without_padding, weights_of
-from calib.graph.view import GraphView, replace_readers
+from calib.graph.view import GraphView, all_nodes, replace_readers
 from calib.ranges.affine import channel_limits, dequantized, quantize_weights, range_limits
 from calib.runtime.session import ov
 from calib.values.plan import (
@@ -118,7 +118,7 @@ def keep_conversions(view: GraphView) -> None:
 def _rename_where_taken(model: ov.Model, view: GraphView, own: set[int]) -> None:
     """Rename new nodes whose names the model already has."""
     taken = set(view.nodes)
-    for node in model.get_ordered_ops():
+    for node, _ in all_nodes(model):
         if (name := node.get_friendly_name()) in taken and node.get_instance_id() not in own:
             while name in taken:
                 name += "+"

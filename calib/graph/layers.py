@@ -310,4 +310,4 @@ def multiply_accumulates(view: GraphView, name: str) -> int:
     if any(shape is None or None in shape for shape in shapes):
         return 0
     data, weights, output = ([size or 0 for size in shape or ()] for shape in shapes)
-    return rule.multiply_accumulates(data, weights, output, view.attributes(name))
+    return view.runs(name) * rule.multiply_accumulates(data, weights, output, view.attributes(name))

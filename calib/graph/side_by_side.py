@@ -53,7 +53,7 @@ def side_by_side(
 
     Returns:
         The model and the names of its layers; None if the network can't be batched, has state, or has no layer with
-        weights.
+        weights outside of bodies.
     """
     layers = [layer.name for layer in plan.layers if layer.weights]
     if not layers or model.get_sinks():
@@ -62,6 +62,9 @@ def side_by_side(
     if not set_batch(plain, batch) or not set_batch(rough, batch):
         return None
     one, other = GraphView(plain), GraphView(rough)
+    layers = [layer for layer in layers if layer not in one.inside]  # those in bodies have no output outside
+    if not layers:
+        return None
     for mine, theirs in zip(plain.get_parameters(), rough.get_parameters(), strict=True):
         replace_readers(theirs.output(0), lambda _, mine=mine: mine)
     deltas = [_correct(one, other, layer) for layer in layers]

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
+from calib.graph.bodies import carry_in
 from calib.graph.insert import BIASED, Edits, clone_model, fake_quantize, keep_conversions
 from calib.graph.layers import channel_shape, weights_of
-from calib.graph.view import GraphView, replace_readers
+from calib.graph.view import Body, GraphView, replace_readers
 from calib.ranges.affine import quantize_weights
 from calib.runtime.session import ov
 from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
@@ -62,7 +63,7 @@ def switch_model(
     clone = clone_model(static(model, shapes))
     view = GraphView(clone)
     members = _members(units)
-    switches = _Switches(len(units))
+    switches = _Switches(view, len(units))
     fakes: dict[tuple[TensorId, TensorId], ov.Output] = {}
     for port, quantizer in plan.input_quantizers().items():
         if port.node in members:
@@ -105,23 +106,35 @@ def added_bytes(model: ov.Model, plan: QuantizationPlan, units: Sequence[frozens
 
 
 class _Switches:
-    """The input m, split once; each switch is reshaped once per rank."""
+    """The input m, split once in the model and once in each body; each switch is reshaped once per rank."""
 
-    def __init__(self, count: int):
+    def __init__(self, view: GraphView, count: int):
         if not count:
             raise ExecutionError("a switch model needs at least one unit of layers; the plan has none")
         self.parameter = op.parameter([count], np.float32, name="calib/switches")
         self.parameter.output(0).get_tensor().set_names({"calib/switches"})
-        self._parts = op.split(self.parameter, op.constant(np.int64(0)), count)
-        self._made: dict[tuple[int, int], ov.Node] = {}
+        self._view, self._count = view, count
+        self._values: dict[Body | None, ov.Output] = {None: self.parameter.output(0)}
+        self._parts: dict[Body | None, ov.Node] = {}
+        self._made: dict[tuple[Body | None, int, int], ov.Node] = {}
 
-    def __call__(self, unit: int, rank: int) -> ov.Node:
-        """Return a unit's switch, of shape ``[1] * rank``."""
-        key = (unit, rank)
+    def __call__(self, node: str, unit: int, rank: int) -> ov.Node:
+        """Return a unit's switch, of shape ``[1] * rank``, where a node is: in the model or in one of its bodies."""
+        body = self._view.inside.get(node)
+        key = (body, unit, rank)
         if key not in self._made:
+            if body not in self._parts:
+                self._parts[body] = op.split(self._value(body), op.constant(np.int64(0)), self._count)
             shape = op.constant(np.ones(rank, np.int64))
-            self._made[key] = op.reshape(self._parts.output(unit), shape, special_zero=False)
+            self._made[key] = op.reshape(self._parts[body].output(unit), shape, special_zero=False)
         return self._made[key]
+
+    def _value(self, body: Body | None) -> ov.Output:
+        """Return m in a body."""
+        if body not in self._values:
+            assert body is not None
+            self._values[body] = carry_in(self._view.nodes[body.owner], body, self._value(body.outer))
+        return self._values[body]
 
 
 def _members(units: Sequence[frozenset[str]]) -> dict[str, int]:
@@ -148,7 +161,7 @@ def _switch_activation(
     key = (tensor, quantizer.tensor)
     if key not in fakes:
         fakes[key] = op.subtract(fake_quantize(source, quantizer, rank), source).output(0)
-    mixed = op.add(source, op.multiply(fakes[key], switches(unit, rank)))
+    mixed = op.add(source, op.multiply(fakes[key], switches(port.node, unit, rank)))
     view.nodes[port.node].input(port.input).replace_source_output(mixed.output(0))
 
 
@@ -168,7 +181,7 @@ def _switch_weight(
         if rounded is None:
             rounded = quantize_weights(values, weight.scale_shape, weight.levels, weight.clip)
         quantized = rounded[0].astype(np.float32) * np.asarray(rounded[1], np.float32)
-        difference = op.multiply(op.constant(quantized - values), switches(unit, values.ndim))
+        difference = op.multiply(op.constant(quantized - values), switches(weight.port.node, unit, values.ndim))
         made[key] = op.add(view.output(tensor), difference).output(0)
     view.nodes[weight.port.node].input(weight.port.input).replace_source_output(made[key])
 
@@ -177,5 +190,5 @@ def _switch_bias(view: GraphView, layer: str, delta: NDArray[np.float32], switch
     output = view.nodes[layer].output(0)
     rank = output.get_partial_shape().rank.get_length()
     values = delta.astype(np.float32).reshape(channel_shape(view, layer))
-    moved = op.multiply(op.constant(values), switches(unit, rank))
+    moved = op.multiply(op.constant(values), switches(layer, unit, rank))
     replace_readers(output, lambda output: op.add(output, moved)).set_friendly_name(f"{layer}{BIASED}")

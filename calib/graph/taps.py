@@ -13,6 +13,8 @@ so each reduction runs right after its producer: it reads from the cache, and th
 itself no longer needs it. After the other Results, the same taps would keep every tensor alive (twice the memory of a
 large U-Net). One Concat costs a fraction of one Result per value.
 
+Tensors inside bodies of If, Loop and TensorIterator are tapped there, see :mod:`calib.graph.body_taps`.
+
 Values that can be proved are not computed: the minimum of a tensor that is never negative, and the finiteness sum of
 one that can't hold NaN (ReduceMax swallows NaN, and Relu and Clamp turn it into a bound).
 
@@ -34,7 +36,7 @@ from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
 from calib.graph.insert import clone_model, output_node
-from calib.graph.view import UNKNOWN, GraphView, Sign, signs
+from calib.graph.view import UNKNOWN, Body, GraphView, Sign, all_nodes, runs_of, signs
 from calib.runtime.session import make_model, ov
 from calib.values.plan import TensorId
 
@@ -129,23 +131,30 @@ def tap(model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId,
         StatisticsError: A tensor isn't in the model.
     """
     clone = model.clone()
-    ordered = clone.get_ordered_ops()
-    names = {node.get_friendly_name(): index for index, node in enumerate(ordered)}
+    ordered = list(all_nodes(clone))
+    names = {node.get_friendly_name(): index for index, (node, _) in enumerate(ordered)}
     missing = [str(tensor) for tensor in needs if tensor.node not in names]
     if missing:
         raise StatisticsError(
             f"statistics were asked for {missing[0]}, which is not a tensor of model {model.get_friendly_name()!r}"
         )
-    known = signs(ordered)
-    builder = _Builder()
+    known = signs([node for node, _ in ordered])
+    nodes = {name: ordered[index][0] for name, index in names.items()}
+    builder, inner = Builder(), dict[Body, Builder]()
     for tensor in sorted(needs, key=lambda t: (names[t.node], t.output)):
-        output = ordered[names[tensor.node]].output(tensor.output)
+        node, body = ordered[names[tensor.node]]
+        output = node.output(tensor.output)
         if not _tappable(output):
             continue
-        builder.tensors.append(tensor)
-        builder.reduce(output, needs[tensor], known.get(tensor.node, UNKNOWN))
+        own = builder if body is None else inner.setdefault(body, Builder(fixed=True))
+        own.tensors.append(tensor)
+        own.reduce(output, needs[tensor], known.get(tensor.node, UNKNOWN))
         if tensor in cuts:
-            builder.cut(output, cuts[tensor], needs[tensor].channel_axis)
+            own.cut(output, max(1, cuts[tensor] // runs_of(body, nodes)), needs[tensor].channel_axis)
+    if inner:
+        from calib.graph.body_taps import add_rows  # here: few models have bodies
+
+        add_rows(builder, inner, nodes)
     if not builder.segments:
         return clone, Taps((), ())
     results = [op.result(builder.joined()), *clone.get_results()]
@@ -158,16 +167,22 @@ def _tappable(output: ov.Output) -> bool:
     return output.get_element_type() == ov.Type.f32 and output.get_partial_shape().rank.is_static
 
 
-class _Builder:
-    """Collects the taps of one model; reduction axes are shared constants."""
+class Builder:
+    """Collects the taps of one model or body; reduction axes are shared constants.
 
-    def __init__(self) -> None:
+    Args:
+        fixed: Whether every segment has to have the same size in all samples, as in a body, whose runs are joined.
+    """
+
+    def __init__(self, *, fixed: bool = False) -> None:
         self.tensors: list[TensorId] = []
         self.segments: list[Segment] = []
-        self._parts: list[ov.Output] = []
+        self.parts: list[ov.Output] = []
+        self._fixed = fixed
         self._constants: dict[tuple[int, ...], ov.Node] = {}
 
     def reduce(self, output: ov.Output, need: Need, sign: Sign) -> None:
+        """Append the extremes of the last tensor of ``tensors``, and its check."""
         shape = output.get_partial_shape()
         channels, axis = _channels(shape, need.channel_axis)
         per_channel = need.channels and channels > 0
@@ -178,15 +193,22 @@ class _Builder:
             self._reduce(Kind.CHECK, op.reduce_sum, output, 0, axis)
 
     def cut(self, output: ov.Output, values: int, channel_axis: int) -> None:
-        flat, size = _take(output, values, channel_axis)
+        """Append about ``values`` values of the last tensor of ``tensors``."""
+        dynamic = self._fixed and output.get_partial_shape().is_dynamic
+        flat, size = (_spread(output, values), values) if dynamic else _take(output, values, channel_axis)
+        self.values(len(self.tensors) - 1, flat, size)
+
+    def values(self, tensor: int, flat: ov.Node, size: int) -> None:
+        """Append values for the histogram of a tensor; a size of -1 depends on the sample."""
         if size < 0:
             count = op.convert(op.shape_of(flat, "i64"), "f32")  # at most 2^24 values: exact
-            self._parts.append(count.output(0))
-        self._parts.append(flat.output(0))
-        self.segments.append(Segment(len(self.tensors) - 1, Kind.VALUES, size))
+            self.parts.append(count.output(0))
+        self.parts.append(flat.output(0))
+        self.segments.append(Segment(tensor, Kind.VALUES, size))
 
     def joined(self) -> ov.Node:
-        return op.concat(self._parts, 0)
+        """Return everything that was appended as one flat tensor."""
+        return op.concat(self.parts, 0)
 
     def _reduce(self, kind: Kind, reduce: Callable[..., ov.Node], output: ov.Output, channels: int, axis: int) -> None:
         """Append a reduction over all axes, or over all but the channel axis."""
@@ -201,7 +223,7 @@ class _Builder:
             # keep_dims: without it the CPU plugin reorders before it drops the axes
             reduced = reduce(output, self._constant(*axes), keep_dims=True)
             reduced = op.reshape(reduced, self._constant(-1), False)
-        self._parts.append(reduced.output(0))
+        self.parts.append(reduced.output(0))
         self.segments.append(Segment(len(self.tensors) - 1, kind, channels or 1, channels > 0))
 
     def _constant(self, *values: int) -> ov.Node:
@@ -275,6 +297,17 @@ def _take_dynamic(output: ov.Output, values: int, channel_axis: int) -> ov.Node:
     half = op.divide(count, _int(2 * max(values // width, 1)))
     step = op.add(op.multiply(half, _int(2)), _int(1))
     return _flat(op.slice(rows, _int(0), count, step, _int(0)).output(0))
+
+
+def _spread(output: ov.Output, values: int) -> ov.Node:
+    """Return ``values`` values of a tensor whose size is known only when it runs, evenly spread; zeros of an empty one.
+
+    Of a tensor with fewer values, all occur about equally often.
+    """
+    flat = op.concat([_flat(output), op.constant(np.zeros(1, np.float32))], 0)  # a place to read from in any case
+    count = op.subtract(op.shape_of(flat, "i64"), _int(1))
+    places = op.divide(op.multiply(op.constant(np.arange(values)), count), _int(values))
+    return op.gather(flat, places, op.constant(np.int64(0)))
 
 
 def _channels_last(output: ov.Output, rank: int, channel_axis: int) -> ov.Output:

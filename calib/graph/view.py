@@ -6,7 +6,7 @@ Calls into OpenVINO cost microseconds each, and a network needs tens of thousand
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,16 +19,36 @@ from calib.runtime.session import attributes_of, body_of, ov, values_of
 from calib.values.plan import Port, TensorId
 
 _PART_OF = "calib_part_of"
+# What a body is called in names, by the operation that owns it and its index.
+_LABELS = {"If": ("then", "else"), "Loop": ("body",), "TensorIterator": ("body",)}
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body of an If, Loop or TensorIterator.
+
+    Attributes:
+        owner: Friendly name of the operation that it is a body of.
+        index: Index among the bodies of its owner: of an If, 0 is taken and 1 is not.
+        label: What it is called in names: then, else or body.
+        outer: Body that the owner is in itself; None if the owner is in no body.
+    """
+
+    owner: str
+    index: int
+    label: str
+    outer: Body | None = None
 
 
 class GraphView:
-    """A read-only view of a model whose friendly names are unique.
+    """A read-only view of a model whose friendly names are unique, those in bodies of If, Loop and TensorIterator too.
 
     Attributes:
-        nodes: Mapping from friendly name to node, in topological order.
+        nodes: Mapping from friendly name to node, in topological order; those of a body come right before its owner.
         types: Mapping from friendly name to operation type.
         inputs: Mapping from friendly name to the tensors it reads, in port order.
         consumers: Mapping from tensor to the ports that read it, in topological order.
+        inside: Mapping from the friendly name of each node inside a body to that body.
     """
 
     def __init__(self, model: ov.Model):
@@ -36,8 +56,11 @@ class GraphView:
         self.types: dict[str, str] = {}
         self.inputs: dict[str, tuple[TensorId, ...]] = {}
         self.consumers: dict[TensorId, list[Port]] = defaultdict(list)
-        for node in model.get_ordered_ops():
+        self.inside: dict[str, Body] = {}
+        for node, body in all_nodes(model):
             name = node.get_friendly_name()
+            if body is not None:
+                self.inside[name] = body
             if name in self.nodes:
                 raise ModelError(f"two nodes are named {name!r}; names must be unique. Load the model with calib first")
             self.nodes[name] = node
@@ -87,6 +110,10 @@ class GraphView:
     def values(self, tensor: TensorId) -> NDArray[Any]:
         """Return the numbers of a Constant."""
         return values_of(self.nodes[tensor.node])
+
+    def runs(self, name: str) -> int:
+        """Return how often a node runs in an inference, as far as that is fixed: a branch of an If counts once."""
+        return runs_of(self.inside.get(name), self.nodes)
 
     @cached_property
     def positive(self) -> frozenset[str]:
@@ -158,9 +185,49 @@ def _sign(node: ov.Node, kind: str, found: dict[str, Sign]) -> Sign:
 def bodies(node: ov.Node) -> list[ov.Model]:
     """Return the bodies of an If, Loop or TensorIterator; empty for other operations."""
     kind = node.get_type_name()
-    if kind == "If":
-        return [body_of(node, 0), body_of(node, 1)]
-    return [body_of(node)] if kind in BODIES else []
+    return [body_of(node, index) for index in range(len(_LABELS[kind]))] if kind in BODIES else []
+
+
+def body_labels(node: ov.Node) -> tuple[str, ...]:
+    """Return what the bodies of an If, Loop or TensorIterator are called in names; empty for other operations."""
+    return _LABELS.get(node.get_type_name(), ())
+
+
+def all_nodes(model: ov.Model, inside: Body | None = None) -> Iterator[tuple[ov.Node, Body | None]]:
+    """Yield every node with the body that it is in, in topological order; those of a body right before its owner."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in BODIES:
+            for index, (label, body) in enumerate(zip(body_labels(node), bodies(node), strict=True)):
+                yield from all_nodes(body, Body(node.get_friendly_name(), index, label, inside))
+        yield node, inside
+
+
+def all_bodies(model: ov.Model) -> Iterator[ov.Model]:
+    """Yield every body of the model's operations, and the bodies inside those."""
+    for node in model.get_ordered_ops():
+        for body in bodies(node):
+            yield body
+            yield from all_bodies(body)
+
+
+def runs_of(body: Body | None, nodes: Mapping[str, ov.Node]) -> int:
+    """Return how often a body runs in an inference, as far as that is fixed; 1 outside of bodies.
+
+    Args:
+        body: Body; None for the model.
+        nodes: Mapping from friendly name to node, owners of bodies included.
+    """
+    count = 1
+    while body is not None:
+        count *= max(1, trips(nodes[body.owner]))
+        body = body.outer
+    return count
+
+
+def trips(node: ov.Node) -> int:
+    """Return how often a Loop or TensorIterator runs its body; -1 if that depends on the sample, 1 for others."""
+    looped: Any = node
+    return int(looped.get_num_iterations()) if node.get_type_name() in ("Loop", "TensorIterator") else 1
 
 
 def over_state(tensor: ov.Output) -> bool:

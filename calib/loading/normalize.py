@@ -22,7 +22,7 @@ import numpy as np
 
 from calib.errors import ModelError
 from calib.graph.operations import MANY_KEYS, WRITTEN_OUT
-from calib.graph.view import bodies, over_state, replace_readers, set_part_of
+from calib.graph.view import bodies, body_labels, over_state, replace_readers, set_part_of
 from calib.loading.isolate import isolated
 from calib.runtime.session import attributes_of, ov, values_of
 
@@ -349,26 +349,37 @@ def sources(node: ov.Node, origins: Mapping[str, Origin]) -> list[Origin]:
     return [origins[key] for key in sorted(keys, key=lambda key: int(key[len(_MARK) :]))]
 
 
-def restore(model: ov.Model, origins: Mapping[str, Origin]) -> None:
-    """Name every operation in place; names are unique, even between bodies."""
-    used: set[str] = set()
-    for _, nodes in list(walk(model)):
-        for node, name in zip(nodes, _names(nodes, origins, used), strict=True):
-            node.set_friendly_name(name)
+def restore(model: ov.Model, origins: Mapping[str, Origin], used: set[str] | None = None, prefix: str = "") -> None:
+    """Name every operation in place; names are unique, and those in bodies say in which: ``branch/then/conv``.
+
+    Args:
+        model: Model or body.
+        origins: Origin of each mark.
+        used: Names given before, to which these are added.
+        prefix: Start of the names in a body: the name of its owner and what the body is called.
+    """
+    used = set() if used is None else used
+    nodes = model.get_ordered_ops()
+    for node, name in zip(nodes, _names(nodes, origins), strict=True):
+        name = _free(name if name.startswith(prefix) else prefix + name, used)
+        used.add(name)
+        node.set_friendly_name(name)
+    for node in nodes:
+        for label, body in zip(body_labels(node), bodies(node), strict=True):
+            restore(body, origins, used, f"{node.get_friendly_name()}/{label}/")
 
 
-def _names(nodes: list[ov.Node], origins: Mapping[str, Origin], used: set[str]) -> list[str]:
+def _names(nodes: list[ov.Node], origins: Mapping[str, Origin]) -> list[str]:
     """Return unique names for ``nodes``: the file's name if it can be told, else type and number among its type.
 
     An operation that is unchanged keeps its name. One that was created gets the name of the only operation of its type
-    that went into it, else of the only operation at all; a name that two would get goes to neither. ``used`` holds the
-    names given before, and these are added to it.
+    that went into it, else of the only operation at all; a name that two would get goes to neither.
     """
     kept = [_kept(node, origins) for node in nodes]
     wanted = [name or _inherited(node, origins) for node, name in zip(nodes, kept, strict=True)]
     claims = Counter(name for name, own in zip(wanted, kept, strict=True) if not own)
-    reserved = {name for name in kept if name} - used  # each goes to the first operation that has it
-    used |= reserved
+    reserved = {name for name in kept if name}  # each goes to the first operation that has it
+    used = set(reserved)
     ranks: Counter[str] = Counter()
     result: list[str] = []
     for node, own, name in zip(nodes, kept, wanted, strict=True):

@@ -151,14 +151,18 @@ def compile_model(
 
 def drawing(model: ov.Model) -> list[ov.Node]:
     """Return the operations that draw random numbers, those inside bodies too, in topological order."""
+    return [node for node in _everywhere(model) if node.get_type_name() in ("RandomUniform", "Multinomial")]
+
+
+def _everywhere(model: ov.Model) -> list[ov.Node]:
+    """Return the operations of a model, those inside bodies too, in topological order."""
     found: list[ov.Node] = []
     for node in model.get_ordered_ops():
+        found.append(node)
         kind = node.get_type_name()
-        if kind in ("RandomUniform", "Multinomial"):
-            found.append(node)
-        elif kind in ("Loop", "TensorIterator", "If"):
+        if kind in ("Loop", "TensorIterator", "If"):
             for index in range(2 if kind == "If" else 1):
-                found += drawing(body_of(node, index))
+                found += _everywhere(body_of(node, index))
     return found
 
 
@@ -169,7 +173,7 @@ def _with_float_weights(model: ov.Model) -> ov.Model:
     axes: the numbers are wrong, or shapes don't fit. Low-precision transformations remove the pattern before that.
     """
     clone = model.clone()
-    for scaled in clone.get_ordered_ops():
+    for scaled in _everywhere(clone):
         if scaled.get_type_name() != "Multiply":
             continue
         convert, scale = (value.get_node() for value in scaled.input_values())

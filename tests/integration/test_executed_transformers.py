@@ -206,56 +206,6 @@ def test_a_recurrent_sequence_is_left_alone_and_the_layers_around_it_are_not(cel
     assert any("recurrent cells" in reason for reason in proof.reasons.values())
 
 
-def test_layers_in_the_body_of_an_if_are_left_alone():
-    net = Net()
-    x, flag = net.input(1, 8), net.input(1, dtype=np.bool_)
-
-    def body(weights):
-        inner = op.parameter([1, 8], np.float32)
-        return ov.Model([op.result(op.matmul(inner, weights, False, True))], [inner], "body")
-
-    branch = op.if_op(flag)
-    for setter, weights in ((branch.set_then_body, net.weights(8, 8)), (branch.set_else_body, net.weights(8, 8))):
-        setter(body(weights))
-    then, other = branch.get_function(0), branch.get_function(1)
-    branch.set_input(x.output(0), then.get_parameters()[0], other.get_parameters()[0])
-    y = branch.set_output(then.get_results()[0], other.get_results()[0])
-    feeds = [[np.ones((1, 8), np.float32) * i, np.array([i % 2 == 0])] for i in range(1, 4)]
-    proof = prove(net.model(net.dense(y, 4)), feeds)
-    assert len([reason for reason in proof.reasons.values() if reason == "inside the body of an If"]) == 2
-    assert len(proof.planned) == 1
-
-
-def _loop(net, x):
-    trips, running = op.constant(np.int64(3)), op.constant(np.array(True))
-    loop, inner, going = op.loop(trips, running), op.parameter([1, 8], np.float32), op.constant(np.array(True))
-    step = op.tanh(net.dense(inner, 8))
-    body = ov.Model([op.result(step), op.result(going)], [inner], "body")
-    loop.set_function(body)
-    loop.set_special_body_ports([-1, 1])
-    loop.set_merged_input(inner, x.output(0), body.get_results()[0].output(0))
-    return loop.get_iter_value(body.get_results()[0].output(0), -1)
-
-
-def _tensor_iterator(net, x):
-    iterator, inner = op.tensor_iterator(), op.parameter([1, 1, 8], np.float32)
-    body = ov.Model([op.result(net.dense(inner, 8))], [inner], "body")
-    iterator.set_function(body)
-    iterator.set_sliced_input(inner, op.reshape(x, ints(1, 1, 8), False).output(0), 0, 1, 1, -1, 1)
-    return iterator.get_concatenated_slices(body.get_results()[0].output(0), 0, 1, 1, -1, 1)
-
-
-@pytest.mark.parametrize(("make", "kind"), [(_loop, "Loop"), (_tensor_iterator, "TensorIterator")])
-def test_layers_in_the_body_of_a_loop_are_left_alone_and_the_others_run_in_int8(make, kind):
-    net = Net()
-    proof = prove(net.model(net.dense(make(net, net.dense(net.input(1, 8), 8)), 8)))
-    assert list(proof.reasons.values()) == [f"inside the body of a {kind}"]
-    assert len(proof.planned) == 2
-    assert not proof.broken
-    assert proof.keeps_the_interface()
-    assert proof.computes_what_it_says()
-
-
 def test_inputs_without_names_are_fed_by_position():
     net = Net()
     x, y = net.input(1, 8), net.input(1, 8)

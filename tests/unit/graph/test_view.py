@@ -10,9 +10,10 @@ from building import Net, op
 
 from calib.errors import ModelError
 from calib.graph.finder import find
-from calib.graph.view import GraphView, bodies, replace_readers
+from calib.graph.layers import multiply_accumulates
+from calib.graph.view import Body, GraphView, all_bodies, bodies, body_labels, replace_readers
 from calib.runtime.session import Session, ov
-from calib.values.plan import Port, Skipped, TensorId
+from calib.values.plan import Port, TensorId
 
 
 def named(node: ov.Node, name: str) -> ov.Node:
@@ -62,22 +63,56 @@ def choice(x: ov.Node, name: str, branch: Callable[[ov.Node], ov.Node]) -> ov.No
     return node
 
 
-def test_layers_inside_the_bodies_of_an_operation_are_left_out_with_the_reason():
+def test_a_view_holds_the_nodes_of_bodies_right_before_their_owner_and_says_where_they_are():
     net = Net()
     node = choice(net.input(1, 4, 6, 6), "choice", lambda x: named(net.conv(x, 4), "conv"))
     kinds = [{inner.get_type_name() for inner in body.get_ops()} for body in bodies(node)]
     assert ["Convolution" in kind for kind in kinds] == [True, False] and "Relu" in kinds[1]
-    assert bodies(op.relu(net.inputs[0])) == []
-    skipped = Skipped("choice/conv", "Convolution", "inside the body of an If")
-    assert find(GraphView(net.model(node.output(0)))).skipped == (skipped,)
+    assert bodies(op.relu(net.inputs[0])) == [] and body_labels(op.relu(net.inputs[0])) == ()
+    view = GraphView(net.model(node.output(0)))
+    assert view.inside["conv"] == Body("choice", 0, "then")
+    assert view.order["conv"] < view.order["choice"] and "choice" not in view.inside
+    assert view.runs("conv") == view.runs("choice") == 1
+    assert [layer.name for layer in find(view).layers] == ["conv"]
 
 
-def test_layers_inside_a_body_inside_a_body_are_left_out_too():
+def test_a_layer_in_a_loop_runs_as_often_as_all_loops_around_it():
+    net = Net()
+
+    def loop(x: ov.Node, trips: int, step: Callable[[ov.Node], ov.Node]) -> ov.Node:
+        inner = op.parameter([1, 8], np.float32)
+        body = ov.Model([op.result(step(inner)), op.result(op.constant(np.array(True)))], [inner])
+        node = op.loop(op.constant(np.int64(trips)), op.constant(np.array(True)))
+        node.set_function(body)
+        node.set_special_body_ports([-1, 1])
+        node.set_merged_input(inner, x.output(0), body.get_results()[0].output(0))
+        node.get_iter_value(body.get_results()[0].output(0), -1)
+        return node
+
+    twice = loop(net.input(1, 8), 2, lambda x: loop(x, 3, lambda y: named(net.dense(y, 8), "sum")))
+    view = GraphView(net.model(twice.output(0)))
+    assert view.runs("sum") == 6 and [body.label for body in all_bodies_of(view, "sum")] == ["body", "body"]
+    (layer,) = find(view).layers
+    assert multiply_accumulates(view, layer.name) == 6 * 64
+    assert len(list(all_bodies(net.model(twice.output(0))))) == 2
+
+
+def all_bodies_of(view: GraphView, name: str) -> list[Body]:
+    """Return the body that a node is in and those around it, from the inside."""
+    found, body = [], view.inside.get(name)
+    while body is not None:
+        found.append(body)
+        body = body.outer
+    return found
+
+
+def test_layers_inside_a_body_inside_a_body_are_found_too():
     net = Net()
 
     def inner(x: ov.Node) -> ov.Node:
         return choice(x, "inner", lambda x: named(net.conv(x, 4), "conv"))
 
     outer = choice(net.input(1, 4, 6, 6), "outer", inner)
-    (skipped,) = find(GraphView(net.model(outer.output(0)))).skipped
-    assert skipped.name == "outer/inner/conv"
+    view = GraphView(net.model(outer.output(0)))
+    (layer,) = find(view).layers
+    assert layer.name == "conv" and [body.owner for body in all_bodies_of(view, "conv")] == ["inner", "outer"]

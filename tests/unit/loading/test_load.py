@@ -259,7 +259,7 @@ def test_a_quantized_model_loads_for_inspection_and_is_refused_for_quantization(
         require_float(loaded)
 
 
-def test_bodies_of_an_if_get_unique_names_too():
+def test_names_in_the_bodies_of_an_if_are_unique_and_say_in_which():
     x, flag = opset.parameter([1, 4], np.float32, name="x"), opset.parameter([], np.bool_, name="flag")
     inner = [opset.parameter([1, 4], np.float32) for _ in range(2)]
     bodies = [ov.Model([op(p)], [p]) for op, p in zip((opset.relu, opset.sigmoid), inner, strict=True)]
@@ -271,6 +271,8 @@ def test_bodies_of_an_if_get_unique_names_too():
     loaded = load_model(ov.Model([opset.result(y)], [x, flag]))
     names = _names(loaded.model)
     assert len(names) == 10 and len(set(names)) == 10
+    assert {"If_0/then/Relu_0", "If_0/else/Sigmoid_0"} <= set(names)
+    assert set(_names(load_model(loaded.model).model)) == set(names)  # and not twice, where it is read again
 
 
 def test_a_folder_with_one_model_is_that_model(ir):
