@@ -16,7 +16,7 @@ from network_kinds import ENDINGS, KINDS, RECURRENT, SELECTING
 from numpy.typing import NDArray
 from strategies_networks import Builder
 
-from calib.runtime.session import ov
+from calib.runtime.session import core, ov
 
 Feed = list[NDArray[Any]]
 STARTS = {
@@ -162,7 +162,7 @@ def _make_dynamic(network: TruthNetwork, pick: Any) -> None:
     try:
         network.model.reshape({i: ov.PartialShape(shape) for i, shape in shapes.items()})
         network.free = [tuple(a for a in axes if a != 0) for axes in free]
-        request = ov.Core().compile_model(network.model, "CPU").create_infer_request()
+        request = core().compile_model(network.model, "CPU").create_infer_request()
         for sample in network.samples(4):
             request.infer(dict(enumerate(sample[0])))
     except RuntimeError:  # a constant shape inside holds the axis fixed

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from openvino import opset13 as opset
 
 from calib.loading.normalize import apply_common_transformations
-from calib.runtime.session import Session, ov
+from calib.runtime.session import Session, core, ov
 
 
 def _histogram(model):
@@ -50,7 +50,7 @@ def onnx_file(tmp_path):
 
 
 def test_a_model_from_the_reader_gets_the_operations_that_convert_model_gives(onnx_file):
-    model = ov.Core().read_model(str(onnx_file))
+    model = core().read_model(str(onnx_file))
     assert "Clamp" not in _histogram(model) and _histogram(model)["BatchNormInference"] == 1
     apply_common_transformations(model)
     assert _histogram(model) == _histogram(ov.convert_model(str(onnx_file)))
@@ -58,7 +58,7 @@ def test_a_model_from_the_reader_gets_the_operations_that_convert_model_gives(on
 
 
 def test_outputs_tensor_names_and_dynamic_dimensions_stay(onnx_file):
-    model = ov.Core().read_model(str(onnx_file))
+    model = core().read_model(str(onnx_file))
     x = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
     before = Session(model)([x])
     apply_common_transformations(model)

@@ -14,7 +14,7 @@ from trust_fixtures.tiny import convnet, images, left_behind, opset, parameter, 
 
 import calib
 from calib.errors import DataError, ModelError
-from calib.runtime.session import ov
+from calib.runtime.session import core, ov
 from calib.values.facts import Report
 
 
@@ -107,7 +107,7 @@ def test_fewer_samples_than_asked_for_are_said_in_the_report(quantize: Any, work
 def test_constant_tensors_are_quantized_without_a_word_from_numpy(quantize: Any, work: Path):
     ended = quantize(data=save(work, image=np.zeros((4, 3, 8, 8), np.float32)))
     assert ended.code == 0
-    model = ov.Core().compile_model(work / "out" / "model.xml", "CPU")
+    model = core().compile_model(work / "out" / "model.xml", "CPU")
     assert np.isfinite(model(np.zeros((1, 3, 8, 8), np.float32))[0]).all()
 
 
@@ -249,7 +249,7 @@ def test_a_baseline_far_from_the_published_figure_stops_the_run(quantize: Any, w
 
 
 def test_labels_that_are_off_by_one_stop_the_run_and_are_named(quantize: Any, work: Path):
-    seen, session = images(40, seed=5), ov.Core().compile_model(work / "model.xml", "CPU")
+    seen, session = images(40, seed=5), core().compile_model(work / "model.xml", "CPU")
     right = np.array([int(session(image[None])[0].argmax()) for image in seen])
     flags = ("--metric", "top-1", "--max-drop", "0.9", "--validation", work / "validation.npz")
     np.savez(work / "validation.npz", image=seen, labels=(right + 1) % 5)

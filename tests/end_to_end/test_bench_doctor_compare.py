@@ -17,7 +17,7 @@ from calib.cli import main
 from calib.engine.layer_errors import known_outputs, layer_sqnr
 from calib.errors import UsageError
 from calib.graph.view import GraphView
-from calib.runtime.session import Session, ov
+from calib.runtime.session import Session, core, ov
 from calib.values.benchmark import Benchmark
 from calib.values.comparison import Comparison
 from calib.values.doctor import Doctor
@@ -151,7 +151,7 @@ def test_layers_of_a_report_have_the_sqnr_that_compare_finds(tmp_path: Path):
         ov.save_model(ov.Model([op.result(head)], [image], name), tmp_path / f"{name}.xml", compress_to_fp16=False)
     np.savez(tmp_path / "data.npz", image=np.random.default_rng(1).normal(size=(2, 16, 12, 12)).astype(np.float32))
     found = {layer.name: layer.sqnr_db for layer in compared(tmp_path, "fp32.xml", "int8.xml").layers}
-    before, after = (ov.Core().read_model(tmp_path / f"{name}.xml") for name in ("fp32", "int8"))
+    before, after = (core().read_model(tmp_path / f"{name}.xml") for name in ("fp32", "int8"))
     feeds = [[image[None]] for image in np.load(tmp_path / "data.npz")["image"]]
     assert min(found.values()) > 30
     known = known_outputs((Session(before), Session(after)), feeds)

@@ -20,7 +20,7 @@ from trust_fixtures.tiny import convnet, images, left_behind, opset, parameter, 
 import calib
 from calib.cli import quantize as quantize_command
 from calib.engine import candidates
-from calib.runtime.session import ov
+from calib.runtime.session import core, ov
 from calib.values.facts import Report
 
 # A budget that plain min-max misses on the network whose channels are out of balance.
@@ -123,7 +123,7 @@ def test_a_signal_during_the_search_still_writes_the_best_model_found(
     report = report_of(hard / "out")
     assert ended.code == 130 and report.status == "over_budget"
     assert "interrupted" in report.status_reason and len(report.search) >= 1
-    assert ov.Core().read_model(hard / "out" / "model.xml").get_rt_info("calib") is not None
+    assert core().read_model(hard / "out" / "model.xml").get_rt_info("calib") is not None
 
 
 def test_a_signal_before_the_first_verdict_of_a_search_writes_nothing(
@@ -247,7 +247,7 @@ class Scarce:
 def test_memory_that_ends_at_a_compilation_is_no_fault_of_a_layer(
     compilations: int, quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    scarce = Scarce(ov.Core(), compilations)
+    scarce = Scarce(core(), compilations)
     monkeypatch.setattr("calib.runtime.session.core", lambda: scarce)
     ended = quantize("--no-speed")
     assert (ended.code, ended.out) == (1, "") and "there was not enough memory (can't alloc)" in ended.err

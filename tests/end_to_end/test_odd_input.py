@@ -13,7 +13,7 @@ import pytest
 from trust_fixtures.tiny import convnet, images, left_behind, opset, parameter, weights, write_ir
 
 from calib.report.json_report import read_report
-from calib.runtime.session import ov
+from calib.runtime.session import core, ov
 
 
 def rows(weight: Any, dtype: Any = np.float32) -> ov.Model:
@@ -58,7 +58,7 @@ def test_an_odd_model_is_quantized_and_its_file_runs(name: str, quantize: Any, w
     np.savez(work / "data.npz", **{source: data})
     ended = quantize("--no-speed")
     assert ended.code == 0, ended.err
-    outputs = ov.Core().compile_model(work / "out" / "model.xml", "CPU")([data[:1]])
+    outputs = core().compile_model(work / "out" / "model.xml", "CPU")([data[:1]])
     assert all(np.isfinite(value).all() for value in outputs.values())
 
 

@@ -22,7 +22,7 @@ from trust_fixtures.tiny import convnet, images, write_ir
 
 import calib
 from calib.errors import UsageError
-from calib.runtime.session import default_precision, ov
+from calib.runtime.session import core, default_precision
 from calib.values.verification import Verification
 
 SETTINGS: dict[str, Any] = {"effort": "fast", "estimator": "minmax", "target": "cpu-no-vnni"}
@@ -244,4 +244,4 @@ def test_where_bf16_is_the_default_both_precisions_and_the_loss_of_fp32_are_meas
     found = calib.verify(work / "out", str(work / "data.npz"))
     assert [one.precision for one in found.accuracy] == ["bf16", "f32"]
     assert found.accuracy[0].fp32_drop is not None and found.accuracy[0].fp32_drop > 0
-    assert "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -350,3 +350,33 @@ def test_a_tap_behind_attention_that_was_fused_so_still_crashes_the_process(rule
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
     expected = 0 if rule == "with the rule" else -signal.SIGSEGV
     assert done.returncode == expected, done.stderr
+
+
+TWO_CORES = """
+import os, signal, sys
+import openvino as ov
+
+first, second = ov.Core(), ov.Core()
+for core in (first, second):
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plug-in, which sets a stack for signals
+if sys.argv[1] == "in the order of their making":
+    del core, first
+    del second
+else:
+    del core, second
+    del first
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the plug-in sets a stack for signals on Linux alone")
+@pytest.mark.parametrize("order", ["in the order of their making", "in the opposite order"])
+def test_two_cores_still_leave_no_stack_for_signals_if_the_first_one_goes_first(order: str):
+    # Each sets back the stack that it found, which the other has freed: the next signal ends the process with SIGSEGV.
+    # Hence one Core in a process (runtime/session.core), in the tests as well: tests/contracts/test_one_core.py.
+    done = subprocess.run([sys.executable, "-c", TWO_CORES, order], capture_output=True, text=True, check=False)
+    crashes = order == "in the order of their making"
+    assert (done.returncode, done.stdout) == ((-signal.SIGSEGV, "") if crashes else (0, "interrupted\n")), done.stderr

@@ -18,7 +18,7 @@ from trust_fixtures.tiny import convnet, images
 
 import calib
 from calib.engine.precisions import not_by_default, one_precision
-from calib.runtime.session import available_precision, compile_model, default_precision, ov
+from calib.runtime.session import available_precision, compile_model, core, default_precision, ov
 from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.drops import drop_text
 from calib.values.facts import Report
@@ -172,7 +172,7 @@ def test_one_of_two_precisions_that_keeps_the_budget_is_named(drop: float, other
 
 
 def test_a_precision_that_the_cpu_can_not_run_is_not_judged_in():
-    able = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert available_precision("bf16") == ("bf16" if able else "f32")
     assert available_precision("f32") == "f32" and available_precision(None) == default_precision()
     report, accuracy = quantized(0.5, float_precision="bf16")

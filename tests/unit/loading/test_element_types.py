@@ -15,7 +15,7 @@ from calib import quantize
 from calib.loading.inputs import embed
 from calib.loading.load import input_specs, load_model, normalized_again
 from calib.loading.normalize import walk
-from calib.runtime.session import Session, ov
+from calib.runtime.session import Session, core, ov
 from calib.samples.preprocess import Preprocess
 from calib.values.sqnr import decibel, squared_error
 
@@ -175,7 +175,7 @@ def test_all_layers_run_in_int8_and_a_float_layer_keeps_half_weights_in_the_file
     assert decibel(*errors) > 30  # 8 bits for three layers: 36 dB with sums that do not saturate
     part = quantize(model, feeds, effort="fast", speed=False, target=TARGET, ignore=["second"])
     part.save(tmp_path / "out")
-    written = ov.Core().read_model(tmp_path / "out" / "net.xml")
+    written = core().read_model(tmp_path / "out" / "net.xml")
     assert ports(written) == ports(load_model(model).reference)
     big = [
         n for n in written.get_ops() if n.get_type_name() == "Constant" and n.get_shape() == ov.Shape([64, 64, 3, 3])
@@ -222,7 +222,7 @@ def test_an_onnx_file_made_by_a_half_precision_converter_is_quantized(port, tmp_
     found = quantize(path, feeds, effort="fast", speed=False, target=TARGET)
     assert [layer.executed for layer in found.report.layers] == ["i8"] * 2
     assert {p.get_element_type().to_dtype() for p in (*found.model.inputs, *found.model.outputs)} == {np.dtype(dtype)}
-    reference = ov.Core().read_model(path)
+    reference = core().read_model(path)
     pairs = [(Session(reference)([feed])[0], Session(found.model)([feed])[0]) for feed in feeds]
     assert decibel(*np.sum([squared_error(*pair) for pair in pairs], axis=0)) > 30
     assert not any("onnxruntime" in text for text in found.report.warnings)

@@ -23,7 +23,7 @@ import calib
 from calib.errors import ModelError, OutputError, UsageError
 from calib.loading.load import input_specs, load_model, require_float, save_model
 from calib.loading.normalize import walk
-from calib.runtime.session import Session, ov
+from calib.runtime.session import Session, core, ov
 
 
 def _weights(*shape, seed=0):
@@ -160,14 +160,14 @@ def test_the_same_file_gives_the_same_names_and_bytes_twice_and_in_two_processes
 def test_an_onnx_file_keeps_its_names_and_both_forms_of_it_are_one(tmp_path):
     path = _save_onnx(tmp_path / "net.onnx")
     raw = tmp_path / "raw.xml"
-    ov.save_model(ov.Core().read_model(str(path)), str(raw), compress_to_fp16=False)
+    ov.save_model(core().read_model(str(path)), str(raw), compress_to_fp16=False)
     from_onnx, from_ir = load_model(path), load_model(raw)
     assert {"conv0", "conv1", "x", "w0"} <= set(_names(from_onnx.model))
     assert "brought to the form that ov.convert_model gives" in from_ir.facts.normalization[0]
     kinds = [[node.get_type_name() for node in m.model.get_ordered_ops()] for m in (from_onnx, from_ir)]
     assert kinds[0] == kinds[1] and "BatchNormInference" not in kinds[0]
     x = _weights(1, 3, 8, 8, seed=5)
-    expected = Session(ov.Core().read_model(str(path)))([x])[0]
+    expected = Session(core().read_model(str(path)))([x])[0]
     for loaded in (from_onnx, from_ir):
         np.testing.assert_allclose(Session(loaded.model)([x])[0], expected, rtol=1e-4, atol=1e-5)
 
@@ -195,7 +195,7 @@ def test_a_file_that_is_normal_already_is_its_own_reference(ir, fp16_ir):
 def test_a_reference_shares_the_memory_of_its_constants(tmp_path):
     path = tmp_path / "net.onnx"
     _save_onnx(path)
-    raw = ov.Core().read_model(path)
+    raw = core().read_model(path)
     loaded = load_model(raw)
     own, read = (
         {node.data.ctypes.data for node in model.get_ops() if node.get_type_name() == "Constant"}
@@ -212,7 +212,7 @@ def test_half_precision_constants_are_folded_and_stored_in_half_precision_again(
     save_model(loaded.model, out, fp16_constants=loaded.fp16_stored)
     assert out.with_suffix(".bin").stat().st_size <= fp16_ir.with_suffix(".bin").stat().st_size
     x = _weights(1, 3, 8, 8, seed=5)
-    assert np.array_equal(Session(ov.Core().read_model(str(out)))([x])[0], Session(loaded.model)([x])[0])
+    assert np.array_equal(Session(core().read_model(str(out)))([x])[0], Session(loaded.model)([x])[0])
     again = load_model(out)
     assert again.fp16_stored == loaded.fp16_stored and _names(again.model) == _names(loaded.model)
 
@@ -229,7 +229,7 @@ def test_weights_that_fusing_changed_stay_in_half_precision_where_they_are_large
     save_model(loaded.model, out, fp16_constants=loaded.fp16_stored)
     assert out.with_suffix(".bin").stat().st_size <= path.with_suffix(".bin").stat().st_size
     feed = [_weights(1, 64, 4, 4, seed=5)]
-    got, want = Session(loaded.model)(feed)[0], Session(ov.Core().read_model(str(path)))(feed)[0]
+    got, want = Session(loaded.model)(feed)[0], Session(core().read_model(str(path)))(feed)[0]
     assert np.linalg.norm(got - want) / np.linalg.norm(want) < 2**-11  # half an ulp of f16, averaged over 576 products
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calib import evaluate, quantize
 from calib.runtime.random_numbers import random_sentences
-from calib.runtime.session import Session, compile_model, drawing, infer_all, ov
+from calib.runtime.session import Session, compile_model, core, drawing, infer_all, ov
 
 SAID = "The model draws random numbers"
 
@@ -96,7 +96,7 @@ def test_a_network_with_noise_inside_is_quantized_written_with_its_noise_and_sai
     assert min(result.report.output_sqnr_db.values()) > 20
     result.save(tmp_path / "int8")
     (written,) = (tmp_path / "int8").glob("*.xml")
-    assert len(drawing(ov.Core().read_model(written))) == 1
+    assert len(drawing(core().read_model(written))) == 1
     found = evaluate(
         written, [(image, 0) for image in samples(2)], lambda predict: float(predict(samples(1)[0])[0].max())
     )
