@@ -14,8 +14,9 @@ By this score the same candidates were at 26 to 31 dB, and at 26 to 30 dB on the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,11 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Arrays, Candidate, Feed
 from calib.graph.comparable import compared_form, compared_outputs
 from calib.runtime.session import compile_model, infer_all, ov
+from calib.samples.feed import frames_in
 from calib.values.compared import ComparedOutputs
 from calib.values.sqnr import decibel, squared_error
+
+PORTION = 8  # samples whose outputs are held at a time, where any number of samples is compared
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Scorer:
 
     Args:
         reference: FP32 model as it was read, see ``Job.reference``.
-        held: Samples that neither statistics nor corrections see. Each frame of a sequence is scored as a sample.
+        held: Samples that neither statistics nor corrections see. Each frame of a sequence is scored as a sample;
+            energies are those of the whole sequence.
         streams: Number of samples that run at the same time.
         outputs: Outputs of the reference on these samples, if another pass has run them already; they are not used if
             tensors inside the network are compared.
@@ -103,7 +108,7 @@ class Scorer:
         if compiled is None or form is not model:
             compiled = self._compile(form)
         outputs = self._run(compiled)
-        energies = sample_energies(self.names, self._reference, [self._compared.values(sample) for sample in outputs])
+        energies = self._energies([self._compared.values(sample) for sample in outputs])
         score = typical_db(self.logits, [self._compared.logits(sample) for sample in outputs])
         return Scored(model, compiled if form is model else None, _normalized(energies), energies, score)
 
@@ -116,7 +121,10 @@ class Scorer:
         """
         compared = self._own if model is self._model else self._compared
         outputs = self._run(compile_model(compared_form(model, compared), config, streams=self.streams))
-        return sample_energies(self.names, self._reference, [compared.values(sample) for sample in outputs])
+        return self._energies([compared.values(sample) for sample in outputs])
+
+    def _energies(self, outputs: Sequence[Arrays]) -> dict[str, NDArray[np.float64]]:
+        return _by_feed(sample_energies(self.names, self._reference, outputs), self.held)
 
     def _compile(self, model: ov.Model) -> ov.CompiledModel:
         return compile_model(model, streams=self.streams)
@@ -167,6 +175,50 @@ def sample_energies(
         if rows and len(rows) == len(reference):
             energies[name] = np.array(rows, np.float64)
     return energies
+
+
+def _by_feed(energies: Mapping[str, NDArray[np.float64]], feeds: Sequence[Feed]) -> dict[str, NDArray[np.float64]]:
+    """Return the energies with those of all frames of a sequence added up: frames are no independent samples."""
+    frames = [frames_in(feed) for feed in feeds]
+    starts = np.cumsum([0, *frames[:-1]])
+    return {name: np.add.reduceat(rows, starts) if len(rows) > len(frames) else rows for name, rows in energies.items()}
+
+
+def energies_on(
+    samples: Iterable[Feed],
+    reference: ov.Model,
+    model: ov.Model,
+    compiled: ov.CompiledModel | None = None,
+    compared: tuple[ComparedOutputs, ComparedOutputs] | None = None,
+    streams: int = 1,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the signal and noise energy of each part on any samples, ``(samples, 2)``, as a :class:`Scorer` does.
+
+    Few outputs are held at a time, whatever the number of samples, and each model is compiled at most once. A part is
+    missing if a sample has no energies of it, see :func:`sample_energies`.
+
+    Args:
+        samples: Samples, read one by one.
+        reference: FP32 model.
+        model: Model that is compared with it.
+        compiled: Compiled ``model``, used if its own outputs are compared.
+        compared: What is compared, as for a :class:`Scorer`.
+        streams: Number of samples that run at the same time.
+    """
+    ours, own = compared or (compared_outputs(reference),) * 2
+    form = compared_form(model, ours)
+    if compiled is None or form is not model:
+        compiled = compile_model(form, streams=streams)
+    forms = (own, compile_model(compared_form(reference, own), streams=streams)), (ours, compiled)
+    rest, found = iter(samples), list[dict[str, NDArray[np.float64]]]()
+    while some := list(islice(rest, PORTION)):
+        before, after = (
+            [[value.copy() for value in what.values(outputs)] for outputs in infer_all(run, some)]
+            for what, run in forms
+        )
+        found.append(_by_feed(sample_energies(own.names, before, after), some))
+    names = [name for name in own.names if all(name in one for one in found)] if found else []
+    return {name: np.concatenate([one[name] for one in found]) for name in names}
 
 
 def _relative_db(error: float) -> float:

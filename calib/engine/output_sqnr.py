@@ -12,15 +12,14 @@ from calib.corrections.recipes import Chosen
 from calib.corrections.scoring import Scorer
 from calib.engine.building import Int8Model
 from calib.engine.job import Job
+from calib.engine.unseen import intervals
 from calib.runtime.failures import left_out
 from calib.runtime.session import default_precision
-from calib.samples.feed import arrays_of
 from calib.values.facts import OutputSqnrFacts, PartSqnrFacts
-from calib.values.sqnr import LEAST_SAMPLES, clipped_share, decibel, largest_share, sqnr_interval
+from calib.values.sqnr import LEAST_SAMPLES, decibel, largest_share
 
 LEAST_CALIBRATION = 15  # calibration samples of which a fifth, held out, suffices for an interval
 DOMINATED = 0.5  # of the signal or of the error, by one sample
-SIZED = 64  # calibration samples that are read again to see how much their sizes vary
 RESCORED = 8  # samples that a model is scored on again after layers were reverted
 
 Energies = NDArray[np.float64]
@@ -67,26 +66,22 @@ def output_sqnr(
             scorer = scorer or Scorer(job.reference, job.feeds(ids), job.streams, compared=job.compared)
             run_default = scorer.energies(built.model, {})
             float_default = scorer.energies(job.reference, {})
-    spread = _spread_of_sizes(job) if held_out else 0.0
-    beyond = clipped_share(spread, len(job.ids))
+    ends: Mapping[str, tuple[float, float]] = {}
+    unsure = job.effort.held_out and not job.replays  # fast holds nothing out and a replay makes no ranges: both say so
+    notes = doubts(before, held_out=held_out) if unsure else []
+    if held_out:
+        ends, more = intervals(job, built, ids, before, written, warnings)
+        notes += more
     parts: dict[str, PartSqnrFacts] = {}
     for name, energies in written.items():
         if energies[:, 0].sum() == 0 or name not in before:  # an output that is zero has no signal to compare with
             continue
         parts[name] = PartSqnrFacts(
             held_out_db=_db(before[name]) if held_out else None,
-            interval=_interval(before[name], beyond) if held_out else None,
+            interval=ends.get(name),
             written_db=_db(energies),
             default_db=_known_db(run_default.get(name)),
             fp32_default_db=math.inf if precision == "f32" else _known_db(float_default.get(name)),
-        )
-    unsure = job.effort.held_out and not job.replays  # fast holds nothing out and a replay makes no ranges: both say so
-    notes = doubts(before, held_out=held_out) if unsure else []
-    if any(one.interval and one.held_out_db and one.held_out_db > decibel(1.0, beyond) for one in parts.values()):
-        notes.append(
-            f"Samples vary in size, by a factor of {math.exp(spread):.2f} around the mean, so some are larger than all "
-            f"{len(job.ids)} that ranges are from and will be clipped: the output SQNR of unseen samples can be far "
-            "below that of the few held out. Give more calibration samples, the largest that occur among them."
         )
     return OutputSqnrFacts(
         samples=list(ids),
@@ -140,29 +135,3 @@ def _db(energies: Energies) -> float:
 
 def _known_db(energies: Energies | None) -> float | None:
     return None if energies is None else _db(energies)
-
-
-def _interval(energies: Energies, beyond: float) -> tuple[float, float] | None:
-    """Return the interval for unseen samples, of whose energy a share is beyond the ranges."""
-    ends = sqnr_interval(energies)
-    if ends is None:
-        return None
-    low = decibel(1.0, 10 ** (-ends[0] / 10) + beyond)
-    return round(low, 2), round(ends[1], 2)
-
-
-def _spread_of_sizes(job: Job) -> float:
-    """Return the standard deviation of the logarithm of the largest absolute value of a sample.
-
-    That of the input where it is largest; inputs of integers have no size.
-    """
-    inputs = len(job.loaded.model.inputs)
-    sizes = np.zeros((0, inputs))
-    for sample in job.samples(job.ids[:SIZED]):
-        found = np.zeros(inputs)
-        for place, array in enumerate(arrays_of(sample)):
-            if array.dtype.kind == "f" and array.size:
-                found[place % inputs] = max(found[place % inputs], float(np.abs(array).max()))
-        sizes = np.vstack([sizes, found])
-    spreads = [np.log(some).std(ddof=1) for column in sizes.T if len(some := column[column > 0]) >= LEAST_SAMPLES]
-    return float(max(spreads, default=0.0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats would cost a second of CPU in every process
+from scipy.special import chdtri, ndtr, ndtri, stdtrit  # scipy.stats would cost a second of CPU in every process
 
 LEAST_SAMPLES = 3  # with two, Student's t has one degree of freedom and the interval tens of decibels
 # Random 4-sample subsets missed the figure of 120 samples by more than 1.5 dB in 54 to 93 % of the draws.
@@ -35,6 +35,8 @@ def decibel(signal: float, noise: float) -> float:
 # Share of the mean norm over the samples below which an output is nearly empty, such as the scores of an image without
 # objects: relative to itself, its error would outweigh those of all other samples.
 NEARLY_EMPTY = 0.1
+
+QUANTILES = 200  # of sizes, to integrate over
 
 
 def usual_norms(norms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,24 +131,41 @@ def _log_normal(logs: NDArray[np.float64]) -> tuple[float, float]:
     return float(ratio.mean() + (signal - noise) / 2), float(ratio.var(ddof=1) / len(logs) + spread)
 
 
-def clipped_share(spread: float, samples: int) -> float:
-    """Return the share of the energy of unseen samples that lies beyond the range of some samples.
+def noise_beyond(
+    sizes: NDArray[np.float64], largest: float, multiples: NDArray[np.float64], noises: NDArray[np.float64]
+) -> float:
+    """Return the expected noise energy of one unseen sample that is due to its being larger than all of some samples.
 
-    Sizes are taken for log-normal and ranges for those of the largest sample, which is about the quantile
-    ``1 - 1 / (samples + 1)``. With sizes a and the range m it is ``E (a - m)²₊ / E a²``: what clipping costs at the
-    input. Sizes that vary by a factor of 1.35 around their mean (a spread of .3) leave 26 dB after 32 samples and 34 dB
-    after 240; a few held-out samples hardly ever show it, since one in 33 is larger than all of 32.
+    Ranges end where the largest of the samples does that they are from, and a few held-out samples hardly ever show
+    what a larger one suffers: one in 33 is larger than all of 32. So noise is measured on samples that were enlarged,
+    and sizes are taken for log-normal, with the upper 95 % limit of their spread s for n samples::
+
+        integral over z > largest of noise(z / largest) p(z) dz,     s √((n - 1) / chi-square quantile at .05)
+
+    Between the multiples that were measured the logarithm of the noise is interpolated over that of the size; beyond
+    the last one it goes on as between the last two, at most with the fourth power of the size, as in a product of two
+    tensors that grow with it.
 
     Args:
-        spread: Standard deviation of the logarithm of a sample's size.
-        samples: Number of samples that ranges are from.
+        sizes: Sizes of some samples, ``(samples,)``, above 0.
+        largest: Size of the largest of all samples that ranges are from.
+        multiples: Sizes of enlarged samples, as ascending multiples of the largest, ``(multiples,)``.
+        noises: Mean noise energy of samples of these sizes, ``(multiples,)``.
     """
-    quantile = float(ndtri(1 - 1 / (samples + 1)))
-    end = math.exp(spread * quantile)
-    zeroth, first, second = (
-        math.exp((power * spread) ** 2 / 2) * float(ndtr(power * spread - quantile)) for power in range(3)
-    )
-    return max(second - 2 * end * first + end**2 * zeroth, 0.0) / math.exp(2 * spread**2)
+    logs = np.log(sizes)
+    spread = float(logs.std(ddof=1)) * math.sqrt((len(logs) - 1) / float(chdtri(len(logs) - 1, CONFIDENCE)))
+    if spread == 0:
+        return 0.0
+    if not np.isfinite(noises).all():
+        return math.inf
+    reach = math.log(largest) - float(logs.mean())
+    share = float(ndtr(-reach / spread))
+    quantiles = (np.arange(QUANTILES) + 0.5) / QUANTILES * share
+    beyond = -spread * ndtri(quantiles) - reach
+    at, noise = np.log(multiples), np.log(np.maximum(noises, np.finfo(np.float64).tiny))
+    slope = float(np.clip((noise[-1] - noise[-2]) / (at[-1] - at[-2]), 0, 4))
+    further = np.clip(beyond - at[-1], 0, None)
+    return share * float(np.exp(np.interp(beyond, at, noise) + slope * further).mean())
 
 
 def largest_share(energies: NDArray[np.float64]) -> float:

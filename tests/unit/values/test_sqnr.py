@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from calib.values.sqnr import clipped_share, decibel, largest_share, sqnr_interval, squared_error
+from calib.values.sqnr import decibel, largest_share, noise_beyond, sqnr_interval, squared_error
 
 INF, NAN = math.inf, math.nan
 
@@ -93,14 +93,23 @@ def test_the_largest_share_is_of_the_signal_or_of_the_noise():
     assert largest_share(np.zeros((2, 2))) == 0
 
 
-@pytest.mark.parametrize(("spread", "samples"), [(0.1, 8), (0.3, 32), (0.8, 100)])
-def test_the_share_beyond_the_ranges_is_that_of_drawn_samples(spread: float, samples: int):
-    rng = np.random.default_rng(0)
-    sizes = np.exp(spread * rng.standard_normal(2_000_000))
-    end = np.quantile(sizes, 1 - 1 / (samples + 1))
-    drawn = float((np.maximum(sizes - end, 0) ** 2).mean() / (sizes**2).mean())
-    assert clipped_share(spread, samples) == pytest.approx(drawn, rel=0.15)
+@pytest.mark.parametrize(("spread", "power"), [(0.1, 2), (0.3, 2), (0.8, 2), (0.3, 0), (0.5, 4)])
+def test_the_noise_beyond_the_ranges_is_that_of_drawn_samples(spread: float, power: float):
+    rng, multiples = np.random.default_rng(0), np.array([1.0, 1.25, 1.6, 2.2, 3.2])
+    sizes = np.exp(spread * rng.standard_normal(64))
+    logs = np.log(sizes)
+    # The 5 % quantile of chi-square with 63 degrees of freedom is 45.74.
+    spread, mean, largest = float(logs.std(ddof=1)) * np.sqrt(63 / 45.74), float(logs.mean()), float(sizes.max())
+    drawn = np.exp(mean + spread * rng.standard_normal(2_000_000))
+    expected = float(np.where(drawn > largest, (drawn / largest) ** power, 0).mean())
+    assert noise_beyond(sizes, largest, multiples, multiples**power) == pytest.approx(expected, rel=0.05)
 
 
 def test_samples_of_one_size_are_never_beyond_the_ranges():
-    assert clipped_share(0.0, 10) == pytest.approx(0, abs=1e-12)
+    assert noise_beyond(np.ones(10), 1.0, np.array([1.0, 2.0]), np.array([1.0, 9.0])) == 0
+
+
+def test_larger_samples_with_an_infinite_error_are_no_small_matter():
+    sizes = np.array([0.5, 1.0, 1.5])
+    assert noise_beyond(sizes, 1.5, np.array([1.0, 2.0]), np.array([1.0, INF])) == INF
+    assert noise_beyond(sizes, 1.5, np.array([1.0, 2.0]), np.array([1.0, NAN])) == INF
