@@ -29,6 +29,7 @@ SEEDS = {
     13: "rows in a dynamic batch, boxes and scores joined",
     22: "two outputs",
     28: "tokens, a GRU and attention",
+    31: "a network that keeps state, given sequences",
     43: "three-dimensional convolutions, one depthwise, one transposed",
 }
 
