@@ -8,7 +8,7 @@ from typing import Any
 
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
-from calib.engine.building import build, executed_in, listed
+from calib.engine.building import as_executed, build, executed_in, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels
 from calib.engine.evaluate_as import evaluate_as
 from calib.engine.evaluation import evaluated, open_evaluator, reference_job
@@ -136,6 +136,7 @@ def inspect(
     if quantized:
         with left_out("What the layers execute in is not known, since OpenVINO can't compile the model", notes):
             executed = executed_in(job.loaded.model, job.view, bare)
+            bare = as_executed(bare, executed)
     layers = layer_facts(job.view, bare, executed)
     facts = {"calib_version": __version__, "model": job.loaded.facts, "quantized": quantized}
     return Inspection(**facts, layers=layers, notes=notes + thread_notes(layers, executed))

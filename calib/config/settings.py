@@ -45,6 +45,11 @@ class Settings(Checked):
         description="Whether the model is brought to the form that ov.convert_model gives; with false its operations "
         "stay as the file has them, and fewer layers may run in INT8",
     )
+    complete: bool = Field(
+        default=False,
+        description="Whether a model that is quantized in part is taken: its quantized layers are kept, and the others "
+        "are quantized; otherwise it is refused",
+    )
     estimator: Any = Field(
         default="auto",
         description="Method that chooses the quantization ranges of activations",

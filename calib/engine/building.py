@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Arrays, Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored
-from calib.graph.finder import already_quantized
 from calib.graph.insert import INT8_WEIGHTS
 from calib.graph.layers import LAYERS
+from calib.graph.levels import already_quantized
 from calib.graph.placement import planned
 from calib.graph.twins import twins
 from calib.graph.view import GraphView, all_bodies
@@ -23,7 +23,7 @@ from calib.loading.load import Loaded
 from calib.runtime.executed import Executed, Ran, executed_layers
 from calib.runtime.failures import FAILURES
 from calib.runtime.session import F32, Session, compile_model, ov
-from calib.values.plan import QuantizationPlan, TensorId
+from calib.values.plan import QuantizableNode, QuantizationPlan, TensorId
 from calib.values.sqnr import decibel, squared_error, usual_norms
 
 # Outputs with one thread against those with two: rounding tips a level here and there, as between INT8 and its
@@ -238,9 +238,18 @@ def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact
         ignore: Patterns as for :mod:`calib.graph.ignored`; unused for a model that is quantized already.
         exact_int8: Likewise.
     """
-    quantized = loaded.quantized or loaded.weight_compressed
-    found = already_quantized(view) if quantized else planned(view, ignore, exact_int8=exact_int8)
+    if loaded.quantized or loaded.weight_compressed:
+        layers, skipped = already_quantized(view)
+        return QuantizationPlan(layers, (), (), skipped)
+    found = planned(view, ignore, exact_int8=exact_int8)
     return QuantizationPlan(found.layers, (), (), found.skipped)
+
+
+def as_executed(plan: QuantizationPlan, executed: Mapping[str, Ran]) -> QuantizationPlan:
+    """Return the list of a quantized model's layers with all among the quantized ones that executed in INT8."""
+    ran = [one for one in plan.skipped if one.name in executed and executed[one.name].int8]
+    layers = (*plan.layers, *(QuantizableNode(one.name, one.type, (0,)) for one in ran))
+    return replace(plan, layers=layers, skipped=tuple(one for one in plan.skipped if one not in ran))
 
 
 def aliases(view: GraphView, plan: QuantizationPlan) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ from calib.graph.comparable import aligned
 from calib.graph.view import GraphView
 from calib.loading.first_axis import FirstAxis
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
-from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float
+from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float, to_complete
 from calib.progress import Progress, Stage, silent
 from calib.python_object import refusal
 from calib.runtime.session import available_precision, default_precision, drawing, ov
@@ -215,7 +215,8 @@ def prepare(
     Raises:
         CalibError: Anything is wrong with any of them.
     """
-    inputs = resolve(flags, sets, config).inputs  # mistakes in settings come before the cost of reading a model
+    first = resolve(flags, sets, config)  # mistakes in settings come before the cost of reading a model
+    inputs, settled = first.inputs, first.settings
     if model is None and not inputs.model:
         raise UsageError("there is no model: give the path of an IR or ONNX file, or a config file with 'model:' in it")
     if calibrates and calibration is None:
@@ -225,7 +226,9 @@ def prepare(
         require_allowed(inputs.calibration, allow_python)
     model = inputs.model if model is None else model
     loaded = load_model(model)
-    if need_float:
+    if need_float and settled.complete:
+        loaded = to_complete(loaded)
+    elif need_float:
         require_float(loaded)
     found, doubts = found_preprocessing(loaded.rt_info)
     names = [(spec.name, *spec.names) for spec in input_specs(loaded.model)]

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from calib.graph.layers import multiply_accumulates
+from calib.graph.levels import KEPT
 from calib.graph.view import GraphView
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified
@@ -51,6 +52,7 @@ def _layer(
     usual = ran.usual if ran else None
     differs = ran is not None and ran.differs
     alone = ran.one if ran and differs else None
+    kept = isinstance(node, Skipped) and node.reason == KEPT and ran is not None and ran.int8
     if isinstance(node, QuantizableNode) and usual and not (ran and ran.int8):  # so it is in a model that was given
         reason = f"OpenVINO ran it as {usual.primitive} although its inputs were quantized"
     return LayerFacts(
@@ -59,7 +61,7 @@ def _layer(
         output_shape=_shape(view, TensorId(node.name)) if node.name in view.nodes else "",
         weight_shape=_weights(view, node.name),
         macs=multiply_accumulates(view, node.name),
-        planned="int8" if isinstance(node, QuantizableNode) else "float",
+        planned="int8" if kept or isinstance(node, QuantizableNode) else "float",
         executed=usual.precision if usual else "",
         primitive=usual.primitive if usual else "",
         executed_one_thread=((alone.precision if alone else "") or "unknown") if differs else "",

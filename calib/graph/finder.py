@@ -16,6 +16,7 @@ from calib.graph.layers import (
     scale_shape,
     signed_scheme,
 )
+from calib.graph.levels import layer_with_levels
 from calib.graph.operations import (
     ATTENTION,
     ELEMENTWISE,
@@ -85,6 +86,8 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
         elif kind in LAYERS:
             pattern = ignored(name, kind) if ignored else ""
             examined = f"ignored by {pattern!r}" if pattern else _examine(view, name, LAYERS[kind])
+            if kept := layer_with_levels(view, name):  # of a model that is quantized in part
+                examined = kept.reason if isinstance(kept, Skipped) else examined if pattern else kept
             if isinstance(examined, QuantizableNode) and not exact_int8:
                 examined = _inexact(view, examined) or examined
             if isinstance(examined, QuantizableNode) and (reason := float_kernel(view, name)):
@@ -100,22 +103,6 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
     if ignored:
         ignored.require_matches(one.name for one in skipped)
     return Found(tuple(layers), tuple(skipped), ignored)
-
-
-def already_quantized(view: GraphView) -> Found:
-    """Return the layers of a quantized model: those that read a FakeQuantize, directly or through a selection."""
-    layers, skipped = [], []
-    for name, kind in view.types.items():
-        if kind not in LAYERS:
-            continue
-        tensor = view.tensor(Port(name, 0))
-        while view.types[tensor.node] in SELECTING:
-            tensor = view.inputs[tensor.node][0]
-        if view.types[tensor.node] in ("FakeQuantize", "Concat"):
-            layers.append(QuantizableNode(name, kind, (0,)))
-        else:
-            skipped.append(Skipped(name, kind, f"its input {tensor} is not quantized"))
-    return Found(tuple(layers), tuple(skipped))
 
 
 def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | str:

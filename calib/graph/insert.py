@@ -175,6 +175,10 @@ def limits_of(quantizer: ActivationQuantizer) -> tuple[Any, Any]:
 
 
 def _quantize_activation(view: GraphView, quantizer: ActivationQuantizer, shifted: bool) -> None:
+    if quantizer.own:
+        for port in sorted(quantizer.consumers):
+            view.nodes[port.node].input(port.input).replace_source_output(view.nodes[quantizer.own].output(0))
+        return
     source = view.output(quantizer.tensor)
     rank = source.get_partial_shape().rank.get_length()
     node = fake_quantize(source, quantizer, rank, shifted=shifted)
@@ -195,7 +199,8 @@ def foldable(view: GraphView, plan: QuantizationPlan) -> dict[TensorId, float]:
     for group in groups.values():
         # What lies between a quantizer and its layers only selects values, which a shift passes through.
         if all(
-            q.scheme == Scheme.ASYMMETRIC and not q.channel_ranges and not q.fused and q.layers <= exact for q in group
+            q.scheme == Scheme.ASYMMETRIC and not (q.own or q.channel_ranges or q.fused) and q.layers <= exact
+            for q in group
         ):
             folded.update({q.tensor: -float(limits_of(q)[0]) for q in group})
     return folded

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from calib.graph.finder import Found, find
 from calib.graph.ignored import Ignored
 from calib.graph.layers import axes_of, is_depthwise, scale_shape, signed_scheme, sums_without_padding
+from calib.graph.levels import own_quantizer
 from calib.graph.operations import ELEMENTWISE, SELECTING
 from calib.graph.view import GraphView
 from calib.values.plan import (
@@ -123,9 +124,9 @@ def _wanted(view: GraphView, layer: QuantizableNode) -> list[tuple[Port, Scheme,
     if len(layer.activations) == 2:
         # B must be i8 with zero point 0; A u8 or i8 with zero point 0; anything else runs in f32.
         return [(Port(layer.name, 0), Scheme.SYMMETRIC, False), (Port(layer.name, 1), Scheme.SYMMETRIC, True)]
-    if layer.weights == (0,):
-        return [(Port(layer.name, 1), Scheme.SYMMETRIC, True)]
-    return [(Port(layer.name, 0), signed_scheme(view, layer), False)]
+    # Port 1 of a MatMul whose other factor has its levels already; none where a model has quantized the activation.
+    signed = [(Port(layer.name, 1), Scheme.SYMMETRIC, True)] if 1 in layer.activations else []
+    return signed or [(Port(layer.name, index), signed_scheme(view, layer), False) for index in layer.activations]
 
 
 def _quantizer(
@@ -142,9 +143,12 @@ def _quantizer(
         and all(r.route.layer.node in depthwise and r.route.entry == r.route.layer for r in requests)
     )
     symmetric = any(request.scheme == Scheme.SYMMETRIC for request in requests)
+    routes = frozenset(request.route for request in requests if not request.fused)
+    if view.quantizes and routes and not unify and (own := own_quantizer(view, tensor)):
+        return ActivationQuantizer(tensor, routes, own.scheme, own.levels, range=own.range, own=own.node)
     return ActivationQuantizer(
         tensor,
-        frozenset(request.route for request in requests if not request.fused),
+        routes,
         Scheme.SYMMETRIC if symmetric else Scheme.ASYMMETRIC,
         unify=unify,
         signed_only=any(request.signed_only for request in requests),

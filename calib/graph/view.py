@@ -121,6 +121,16 @@ class GraphView:
         return frozenset(name for name, sign in signs(list(self.nodes.values())).items() if sign.positive)
 
     @cached_property
+    def quantizes(self) -> bool:
+        """Whether the model may hold quantized layers: it has FakeQuantize, or constants of few bits."""
+        few = ("i4", "i8", "u4", "u8")
+        return any(
+            kind.startswith("Fake")
+            or (kind == "Constant" and self.nodes[name].get_output_element_type(0).get_type_name() in few)
+            for name, kind in self.types.items()
+        )
+
+    @cached_property
     def order(self) -> dict[str, int]:
         """Friendly name → position in topological order."""
         return {name: index for index, name in enumerate(self.nodes)}

@@ -35,6 +35,7 @@ _KEPT_SECTIONS = ("model_info", SECTION)
 _TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
 _OTHER_FORMATS = (".pb", ".pbtxt", ".pdmodel", ".tflite", ".pt", ".pth", ".h5", ".keras", ".safetensors", ".meta")
 _FLOATS = (ov.Type.f32, ov.Type.f16, ov.Type.bf16)
+_MULTIPLYING = ("MatMul", "Convolution")
 _COMPRESSED = ("i8", "u8", "i4", "u4", "u2", "u3", "u6", "u1", "i2", "nf4", "f8e4m3", "f8e5m2", "f8e8m0", "f4e2m1")
 
 
@@ -140,19 +141,36 @@ def find_model(path: Path) -> Path:
 def require_float(loaded: Loaded) -> None:
     """Refuse a model that holds quantized or compressed weights already.
 
+    The rest of it can be quantized if that is asked for, see :func:`to_complete`.
+
     Raises:
         ModelError: The model is quantized or weight-compressed.
     """
     where = loaded.facts.source or loaded.facts.name
     if loaded.quantized:
         raise ModelError(
-            f"{where}: already quantized: it holds FakeQuantize operations. Give the FP32 or FP16 model it was made "
-            "from; `calib inspect` shows what its layers execute in"
+            f"{where}: already quantized: it holds FakeQuantize operations, or multiplies integers. Give the FP32 or "
+            "FP16 model it was made from, or quantize the rest and keep what is there with --complete (in Python "
+            "complete=True); `calib inspect` shows what its layers execute in"
         )
     if loaded.weight_compressed:
         raise ModelError(
-            f"{where}: its weights are compressed to integers already. Give the FP32 or FP16 model it was made from"
+            f"{where}: its weights are compressed to integers already. Give the FP32 or FP16 model it was made from, "
+            "or keep these weights and quantize what they are multiplied with with --complete (in Python complete=True)"
         )
+
+
+def to_complete(loaded: Loaded) -> Loaded:
+    """Return a model that is quantized in part, normalized as floating-point models are; others as they are.
+
+    The transformations keep levels and weights: QuantizeLinear and DequantizeLinear become FakeQuantize.
+    """
+    if not (loaded.quantized or loaded.weight_compressed):
+        return loaded
+    kept = "the model is quantized in part: what is there is kept, and every figure compares with the model as given"
+    loaded = normalized_again(loaded, ())
+    facts = loaded.facts.model_copy(update={"normalization": [*loaded.facts.normalization, kept]})
+    return replace(loaded, facts=facts)
 
 
 def require_same_inputs(before: Loaded, after: Loaded) -> None:
@@ -344,6 +362,8 @@ def _quantization(model: ov.Model) -> tuple[bool, bool]:
             kind = node.get_type_name()
             if kind in ("FakeQuantize", "FakeConvert"):
                 quantized = True
+            elif kind in _MULTIPLYING and node.get_input_element_type(0).is_integral():
+                quantized = True  # MatMulInteger and ConvInteger of ONNX
             elif kind == "Constant" and node.get_output_element_type(0).get_type_name() in _COMPRESSED:
                 compressed = compressed or _decompressed(node)
     return quantized, compressed and not quantized

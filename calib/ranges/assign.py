@@ -34,7 +34,7 @@ def assign(
     becomes unsigned, unless its consumer needs signed levels.
 
     Args:
-        plan: Plan from placement; ranges it already has are replaced.
+        plan: Plan from placement; ranges it already has are replaced, but for those of the model's own quantizers.
         summaries: Statistics of every quantized tensor.
         estimator: Range estimator of all quantizers.
 
@@ -50,6 +50,9 @@ def assign(
     shared: dict[str, ActivationQuantizer] = {}
     ranged: list[ActivationQuantizer] = []
     for quantizer in plan.activations:
+        if quantizer.own:
+            ranged.append(quantizer)
+            continue
         first = shared.get(quantizer.unify)
         if first is not None:
             ranged.append(replace(quantizer, range=first.range, scheme=first.scheme, levels=first.levels))

@@ -89,6 +89,8 @@ class ActivationQuantizer:
         channel_ranges: Range of each channel as nested tuples, ``(channels, 2)``; empty if there is one range for all.
         fused: Ports that read it besides those of layers.
         padded: Whether a layer that it serves pads its input, where a zero point costs time.
+        own: Name of a FakeQuantize on the tensor that the model has itself, which is read instead of a new one; empty
+            for a new one.
     """
 
     tensor: TensorId
@@ -102,6 +104,7 @@ class ActivationQuantizer:
     channel_ranges: tuple[tuple[float, float], ...] = ()
     fused: frozenset[Fused] = frozenset()
     padded: bool = False
+    own: str = ""
 
     @property
     def consumers(self) -> frozenset[Port]:
