@@ -22,19 +22,28 @@ from calib.runtime.session import Session, compile_model, core, ov
 from calib.values.plan import QuantizableNode, QuantizationPlan
 
 
-def loaded(*, quantized: bool = False, compressed: bool = False) -> Loaded:
-    """Return a model of a convolution "first" and a MatMul "last"; levels are in front of the first alone."""
+def loaded(*, quantized: bool = False, weights: bool = False, compressed: bool = False) -> Loaded:
+    """Return a model of a convolution "first" and a MatMul "last"; levels are in front of the first alone.
+
+    Args:
+        quantized: Whether the data that the convolution reads have levels.
+        weights: Whether its weights have levels too.
+        compressed: Whether the weights of the MatMul are integers.
+    """
     net = Net()
     x = net.input(1, 3, 8, 8)
     if quantized:
         x = op.fake_quantize(x, *[np.float32(v) for v in (0, 1, 0, 1)], 256)
     y = net.conv(x, 8)
     y.set_friendly_name("first")
-    weights = net.weights(8, 5)
+    if weights:
+        levels = op.fake_quantize(y.input_value(1), *[np.float32(v) for v in (-1, 1, -1, 1)], 255)
+        y.input(1).replace_source_output(levels.output(0))
+    factor = net.weights(8, 5)
     if compressed:
         stored = op.convert(op.constant(np.arange(40, dtype=np.int8).reshape(8, 5)), np.float32)
-        weights = op.multiply(stored, np.float32(0.1))
-    z = op.matmul(op.reduce_mean(op.relu(y), np.array([2, 3])), weights, False, False)
+        factor = op.multiply(stored, np.float32(0.1))
+    z = op.matmul(op.reduce_mean(op.relu(y), np.array([2, 3])), factor, False, False)
     z.set_friendly_name("last")
     return load_model(net.model(z))
 
@@ -43,10 +52,11 @@ def loaded(*, quantized: bool = False, compressed: bool = False) -> Loaded:
     ("model", "layers", "skipped"),
     [
         (loaded(), ["first", "last"], []),
-        (loaded(quantized=True), ["first"], ["last"]),
+        (loaded(quantized=True), [], ["first", "last"]),  # the weights of the first have no levels
+        (loaded(quantized=True, weights=True), ["first"], ["last"]),
         (loaded(compressed=True), [], ["first", "last"]),
     ],
-    ids=["floating point", "quantized", "compressed"],
+    ids=["floating point", "data quantized", "quantized", "compressed"],
 )
 def test_a_layer_is_listed_as_quantized_where_it_is_or_would_be(model: Loaded, layers: list[str], skipped: list[str]):
     view = GraphView(model.model)
