@@ -48,6 +48,11 @@ class LayerError:
             self._sums = self._sums.sum(1, keepdims=True) + sums.sum(1, keepdims=True)
 
     @property
+    def values(self) -> int:
+        """Number of values added, a channel."""
+        return self._values
+
+    @property
     def plain_sqnr_db(self) -> float:
         """10·log10(Σa² / Σ(a − b)²)."""
         aa, ab, bb = self._sums.sum(1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,11 @@ from calib.errors import DataError, UsageError
 from calib.graph.comparable import aligned, compared_form
 from calib.graph.layers import LAYERS
 from calib.graph.view import GraphView
+from calib.loading.alike import require_float_first, require_same_inputs, require_same_outputs
 from calib.loading.inputs import checked_shapes
-from calib.loading.load import Loaded, load_model, require_same_inputs
+from calib.loading.load import Loaded, load_model
 from calib.progress import Progress, silent
-from calib.report.numbers import plural
+from calib.report.numbers import decibel, plural
 from calib.runtime.executed import Ran, executed_layers
 from calib.runtime.failures import left_out
 from calib.runtime.layer_times import timed_layers
@@ -34,6 +36,7 @@ from calib.values.plan import TensorId
 from calib.values.version import __version__
 
 TIMED_FEEDS = 8
+UNLIKE_DB = 10.0  # outputs further apart, of layers that share no name, are hardly those of one network
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,16 @@ def compare(
         settings: Settings by name.
 
     Raises:
-        UsageError: The models take different inputs, or no samples are asked for.
+        UsageError: The models take different inputs, have outputs that can't be compared one by one, or stand in the
+            wrong order; or no samples are asked for.
         DataError: There are no samples.
     """
     if samples < 1:
         raise UsageError(f"samples has to be at least 1, got {samples}")
     job, other = prepare(fp32, None, flags=settings, sets=sets, config=config, need_float=False), load_model(int8)
     before, after = _Side(job.loaded, job.view), _Side(other, GraphView(other.model))
-    require_same_inputs(before.loaded, after.loaded)
+    for require in (require_same_inputs, require_same_outputs, require_float_first):
+        require(before.loaded, after.loaded)
     dataset = checked_shapes(open_samples(job, data), other.model)
     ids = dataset.choose(samples)
     if not ids:
@@ -123,6 +128,7 @@ def compare(
         output_sqnr_db={name: error.sqnr_db for name, error in outputs.items()},
         output_cosine={name: error.cosine for name, error in outputs.items()},
         notes=[
+            *_unlike((before, after), pairs, compared[0].names, outputs),
             *form.notes,
             *_notes(pairs, unmatched, errors),
             *_inside_notes(len(pairs) - len(shown)),
@@ -168,6 +174,7 @@ def _output_errors(
 ) -> tuple[dict[str, LayerError], list[Outputs]]:
     """Return part of the outputs → its error, and the first outputs; both models as they were read, no layer exposed.
 
+    A part whose shape differs in every sample is left out.
     Models whose tensors before a selection are compared run without these outputs as well on the first samples.
     """
     errors, known = [LayerError(channel_axis=None) for _ in compared[0].parts], list[Outputs]()
@@ -182,7 +189,7 @@ def _output_errors(
             for error, a, b in zip(errors, compared[0].values(first), compared[1].values(second), strict=True):
                 if a.shape == b.shape:
                     error.add(a, b)
-    return dict(zip(compared[0].names, errors, strict=True)), known
+    return {name: error for name, error in zip(compared[0].names, errors, strict=True) if error.values}, known
 
 
 def _ran(side: _Side, feeds: Sequence[Arrays | Frames]) -> dict[str, tuple[Ran, float | None]]:
@@ -262,14 +269,35 @@ def _upstream(view: GraphView, names: Sequence[str]) -> dict[str, set[str]]:
     return {name: reaching[name] for name in names}
 
 
+def _unlike(
+    sides: Sequence[_Side], pairs: Sequence[_Pair], names: Sequence[str], outputs: Mapping[str, LayerError]
+) -> Iterator[str]:
+    """Yield sentences where the outputs, and the names of the layers, are those of two networks and not of one."""
+    if missing := [name for name in names if name not in outputs]:
+        shapes = "another shape in the two models in every sample, so it was not compared"
+        yield f"{', '.join(map(repr, missing))} has {shapes}."
+    best = max((error.sqnr_db for error in outputs.values()), default=math.inf)
+    named = any(pair.matched == "name" for pair in pairs)
+    if best < (0 if named else UNLIKE_DB):
+        before, after = (side.loaded.facts.source or side.loaded.facts.name for side in sides)
+        layers = "" if named else ", and no layer has the same name in both"
+        yield (
+            f"{before} and {after} may not be of one network: no output of the second has an SQNR above "
+            f"{decibel(best)} against the first{layers}. Compare a model with what was made from it."
+        )
+
+
 def _notes(pairs: Sequence[_Pair], unmatched: Sequence[str], errors: Mapping[str, LayerError]) -> list[str]:
     notes: list[str] = []
     placed = sum(pair.matched == "position" for pair in pairs)
     if placed:
-        notes.append(f"{placed} layers have other names in the two models and were matched by type, shape and order.")
+        have = "has another name" if placed == 1 else "have other names"
+        notes.append(f"{plural(placed, 'layer')} {have} in the two models: matched by type, shape and order.")
     if unmatched:
-        notes.append(f"{len(unmatched)} layers are in one model only and were not compared.")
+        notes.append(f"Not compared, as in one model only: {plural(len(unmatched), 'layer')}.")
     rescaled = sum(error.rescaled for error in errors.values())
     if rescaled:
-        notes.append(f"{rescaled} layers have rescaled channels (equalization), compared at the first model's scales.")
+        notes.append(
+            f"Compared at the first model's scales: {plural(rescaled, 'layer')} with rescaled channels (equalization)."
+        )
     return notes

@@ -11,7 +11,7 @@ from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluato
 from calib.engine.job import Job, check_state, open_samples, prepare, require_allowed
 from calib.errors import UsageError
 from calib.graph.comparable import aligned, compared_form
-from calib.loading.load import require_same_inputs
+from calib.loading.alike import require_same_inputs, require_same_outputs
 from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
 from calib.metrics.metric import ByParts, Metric, WithMovedLabels
@@ -145,16 +145,11 @@ def reference_job(model: Any, job: Job, **asked: Any) -> Job:
         asked: Settings, as for `prepare`.
 
     Raises:
-        UsageError: The two models take different inputs, or do not have equally many outputs.
+        UsageError: The two models take different inputs, or have outputs that can't be compared one by one.
     """
     against = prepare(model, None, need_float=False, **asked)
     require_same_inputs(against.loaded, job.loaded)
-    counts = [len(one.reference.outputs) for one in (against, job)]
-    if counts[0] != counts[1]:
-        raise UsageError(
-            f"{against.loaded.facts.name} has {counts[0]} outputs and {job.loaded.facts.name} {counts[1]}: give the "
-            "model that this one was made from as --reference-model (reference_model=…)"
-        )
+    require_same_outputs(against.loaded, job.loaded)
     return against
 
 

@@ -173,21 +173,6 @@ def to_complete(loaded: Loaded) -> Loaded:
     return replace(loaded, facts=facts)
 
 
-def require_same_inputs(before: Loaded, after: Loaded) -> None:
-    """Refuse to compare two models that can't be given the same samples.
-
-    Raises:
-        UsageError: Their inputs differ in shape or type.
-    """
-    first, second = (input_specs(loaded.model) for loaded in (before, after))
-    if [(spec.shape, spec.dtype) for spec in first] != [(spec.shape, spec.dtype) for spec in second]:
-        raise UsageError(
-            f"{before.facts.name} and {after.facts.name} take different inputs: {', '.join(map(str, first))} against "
-            f"{', '.join(map(str, second))}. Compare a model with what was made from it, with the "
-            "same preprocessing settings (--config) where they were embedded"
-        )
-
-
 def input_specs(model: ov.Model) -> list[InputSpec]:
     """Return the properties that samples have to match, for each input of the model."""
     return [

@@ -1,6 +1,7 @@
 """``calib bench``, ``calib doctor`` and ``calib compare`` as a user runs them, on tiny real IRs.
 
-covers: calib.cli.bench, calib.cli.compare, calib.cli.doctor, calib.engine.bench, calib.engine.compare
+covers: calib.cli.bench, calib.cli.compare, calib.cli.doctor, calib.engine.bench, calib.engine.compare,
+calib.loading.alike
 """
 
 from __future__ import annotations
@@ -132,6 +133,45 @@ def test_compare_refuses_models_of_different_inputs(work: Path):
     ended = run("compare", work / "fp32.xml", work / "other.xml", "--data", work / "data.npz")
     assert ended.exit_code == UsageError.exit_code
     assert "take different inputs" in ended.stderr
+
+
+def with_outputs(path: Path, *channels: int) -> Path:
+    """Write a network of the same input with one output for each number of channels."""
+    image = op.parameter([1, 16, 12, 12], np.float32, name="image")
+    heads = [convolution(image, np.resize(WEIGHTS[1], (count, 16, 3, 3)), f"head{count}", None) for count in channels]
+    ov.save_model(ov.Model([op.result(head) for head in heads], [image], path.stem), path, compress_to_fp16=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rule"),
+    [
+        ("fp32.xml", "two.xml", "has 1 output ('map') and"),
+        ("two.xml", "fp32.xml", "has 2 outputs"),
+        ("fp32.xml", "wide.xml", "'map' [1,16,12,12], and of"),
+        ("int8.xml", "fp32.xml", "is quantized and"),
+    ],
+)
+def test_compare_refuses_what_can_not_be_of_one_network_and_names_both_files(
+    before: str, after: str, rule: str, work: Path
+):
+    with_outputs(work / "two.xml", 16, 8)
+    with_outputs(work / "wide.xml", 20)
+    ended = run("compare", work / before, work / after, "--data", work / "data.npz")
+    assert ended.exit_code == 2 and rule in ended.output, ended.output
+    assert str(work / before) in ended.output and str(work / after) in ended.output
+    assert "Compare a model with what was made from it" in ended.output or "floating point first" in ended.output
+
+
+def test_compare_doubts_models_whose_outputs_have_nothing_in_common(work: Path):
+    with_outputs(work / "unrelated.xml", 16)
+    found = compared(work, "fp32.xml", "unrelated.xml")
+    (sqnr,) = found.output_sqnr_db.values()
+    (doubt,) = [note for note in found.notes if "may not be of one network" in note]
+    assert sqnr < 10 and str(work / "unrelated.xml") in doubt and "no layer has the same name" in doubt
+    assert [
+        note for note in compared(work, "fp32.xml", "renamed.xml").notes if "may not be of one network" in note
+    ] == []
 
 
 def test_compare_takes_large_networks_in_several_passes(work: Path, monkeypatch: pytest.MonkeyPatch):

@@ -193,7 +193,9 @@ def test_a_reference_model_with_other_inputs_or_outputs_is_refused():
         calib.evaluate(convnet(), list(images(4)), "agreement", reference_model=other)
     more = convnet()
     more = ov.Model([*more.get_results(), ov.opset13.result(more.inputs[0].get_node())], more.get_parameters(), "more")
-    with pytest.raises(UsageError, match=r"more has 2 outputs and .* 1: give the model"):
+    with pytest.raises(
+        UsageError, match=r"more has 2 outputs .* has 1 output .*Compare a model with what was made from it"
+    ):
         calib.evaluate(convnet(), list(images(4)), "agreement", reference_model=more)
 
 
