@@ -10,9 +10,10 @@ from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import as_executed, build, executed_in, listed
 from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels
+from calib.engine.data_checks import data_of, data_to_measure_on, doubts_about, overlaps, tell
 from calib.engine.evaluate_as import evaluate_as
 from calib.engine.evaluation import evaluated, open_evaluator, reference_job
-from calib.engine.job import Clock, prepare
+from calib.engine.job import prepare
 from calib.engine.layer_facts import layer_facts, thread_notes
 from calib.engine.placing import place_checked, place_quantizers
 from calib.engine.replay import apply_plan, as_planned, open_replay, with_samples
@@ -20,7 +21,7 @@ from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Outcome, check_speedup, nothing_runs
 from calib.engine.verify import make_result
-from calib.progress import Progress
+from calib.progress import Clock, Progress
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov
 from calib.values.evaluation import Evaluation
@@ -74,17 +75,20 @@ def quantize(
         CalibError: Any error; ``calib.errors`` lists the kinds. A missed budget is a result, see ``report.status``.
     """
     clock = Clock(progress)
-    with clock("load"):
+    with clock("load") as stage:
         asked: dict[str, Any] = {"flags": settings, "sets": sets, "config": config, "allow_python": allow_python}
         job = prepare(model, calibration, validation=validation, calibrates=True, plan=plan, **asked)
         job, given = open_replay(job, plan)
         job, placed = place_checked(job, given and given.plan)
         evaluator = open_evaluator(job, validation)
         job = with_samples(job, evaluator)
+        job = job.warned(doubts_about(data_of(job, evaluator)))
+        tell(clock, stage, job.warnings)
     baseline = None
     if evaluator is not None:
         with clock("baseline") as stage:
             baseline = measure_baseline(evaluator, store=store, resume=resume, stage=stage)
+            job = job.warned(tell(clock, stage, overlaps(job, evaluator, baseline.marks)))
     if given is None or not given.plan.has_ranges:
         with clock("equalize"):
             base = equalize_channels(job, placed)
@@ -177,10 +181,12 @@ def evaluate(
         return evaluate_as(isa, model, validation, metric, config=config, sets=sets, **flags)
     flags = {**settings, "metric": metric if metric is not None else settings.get("metric")}
     clock = Clock(progress)
-    with clock("load"):
+    with clock("load") as stage:
         asked: dict[str, Any] = {"flags": flags, "sets": sets, "config": config, "allow_python": allow_python}
         job = prepare(model, None, need_float=False, **asked)
         against = None if reference_model is None else reference_job(reference_model, job, **asked)
         evaluator = open_evaluator(job, validation, against, against_itself=False)
+        job = job.warned(doubts_about(data_to_measure_on(job, evaluator)))
+        tell(clock, stage, job.warnings)
     with clock("evaluate"):
         return evaluated(job, evaluator, precision)

@@ -1,11 +1,17 @@
-"""Progress of long runs: the protocol, a silent implementation and bars on a terminal."""
+"""Progress of long runs: the protocol, a silent implementation, bars on a terminal, and the times of stages."""
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+from calib.values.facts import StageFacts
+
+_log = logging.getLogger("calib")
 
 
 class Stage(Protocol):
@@ -63,3 +69,27 @@ def bars(stage: str, total: int | None = None) -> Iterator[Stage]:
     # disable=None: tqdm's own word for "only on a terminal"
     with tqdm(total=total, desc=stage, leave=False, dynamic_ncols=True, disable=None) as bar:
         yield _BarStage(bar)
+
+
+class Clock:
+    """Measures wall and CPU seconds of each stage and shows its progress."""
+
+    def __init__(self, progress: Progress | None = None):
+        self._progress = progress or silent
+        self._logs = progress is None
+        self.stages: list[StageFacts] = []
+
+    @contextmanager
+    def __call__(self, name: str, total: int | None = None) -> Generator[Stage]:
+        """Time one stage."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        with self._progress(name, total) as stage:
+            yield stage
+        self.stages.append(StageFacts(name=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu))
+
+    def warn(self, stage: Stage, sentences: Iterable[str]) -> None:
+        """Say printable sentences while there is time to stop: to the stage, or without progress to the log "calib"."""
+        for sentence in sentences:
+            stage.say(f"warning: {sentence}")
+            if self._logs:
+                _log.warning("%s", sentence)

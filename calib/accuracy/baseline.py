@@ -133,27 +133,39 @@ def check_baseline(
         _check_labels(value, metric, samples, with_labels_shifted)
     if off:
         raise _implausible(off)
-    if chance is not None and higher_is_better:
-        # Few samples tell guessing from a hard task no better than a coin does: then nothing is said.
-        noise = 2 * _standard_error(chance, samples)
-        if value <= chance + noise and noise <= (1 - chance) / 6:
-            raise _implausible(
-                f"the FP32 baseline of {metric} is {value:.4g}, "
-                f"no better than guessing ({chance:.4g}) on {samples} samples",
-                value,
-            )
+    if chance is not None and higher_is_better and no_better_than_chance(value, chance, samples):
+        raise _implausible(
+            f"the FP32 baseline of {metric} is {value:.4g}, "
+            f"no better than guessing ({chance:.4g}) on {samples} samples",
+            value,
+        )
     if unit == "fraction" and higher_is_better and value <= 0:
         raise _implausible(f"the FP32 baseline of {metric} is {value:g}: no sample is right")
 
 
-def _standard_error(share: float, samples: int) -> float:
+def no_better_than_chance(value: float, chance: float, samples: int) -> bool:
+    """Return whether a share of right answers is no better than guessing.
+
+    Few samples tell guessing from a hard task no better than a coin does: then nothing is said.
+
+    Args:
+        value: Share of right answers.
+        chance: Share for random guesses; 1 if every answer is right, as for top-5 of five classes.
+        samples: Number of samples.
+    """
+    noise = 2 * standard_error(chance, samples)
+    return value <= chance + noise and noise <= (1 - chance) / 6 and chance < 1
+
+
+def standard_error(share: float, samples: int) -> float:
+    """Return the standard error of a share of N samples, √(p(1 − p) / N)."""
     return math.sqrt(max(share * (1 - share), 0.0) / max(samples, 1))
 
 
 def _check_labels(value: float, metric: str, samples: int, with_labels_shifted: Callable[[int], float]) -> None:
     for shift in SHIFTS:
         shifted = with_labels_shifted(shift)
-        noise = 3 * math.hypot(_standard_error(value, samples), _standard_error(shifted, samples))
+        noise = 3 * math.hypot(standard_error(value, samples), standard_error(shifted, samples))
         if shifted > value + max(LABEL_SHIFT_GAIN, noise):
             raise BaselineError(
                 f"the FP32 baseline of {metric} is {value:.4g}, but {shifted:.4g} with every label moved "
@@ -170,7 +182,7 @@ def _off_reference(value: float, metric: str, unit: str, samples: int, reference
         raise BaselineError(
             f"--reference {reference:g} looks like percent and {metric} is a fraction: pass {reference / 100:g}"
         )
-    noise = 4 * _standard_error(min(max(reference, 0.0), 1.0), samples)
+    noise = 4 * standard_error(min(max(reference, 0.0), 1.0), samples)
     tolerance = max(FRACTION_TOLERANCE, noise) if fraction else RELATIVE_TOLERANCE * abs(reference)
     if abs(value - reference) <= tolerance:
         return ""

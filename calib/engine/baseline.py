@@ -16,6 +16,7 @@ from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
 from calib.config.types import AllowedDrop
 from calib.engine.evaluators import Evaluator
+from calib.errors import BaselineError
 from calib.interrupts import Interrupts
 from calib.progress import Stage
 from calib.runtime.failures import left_out
@@ -70,7 +71,7 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
     """
     with open_store(store, resume) as results, Interrupts() as interrupts:
         checked = replace(evaluator, check=interrupts.check)  # between two samples, not while a result is written
-        baseline, metric = _measured(results, checked, stage), evaluator.metric
+        baseline = _measured(results, checked, stage)
         if evaluator.job.reduced_precision:
             missing: list[str] = []
             what = f"The loss of FP32 itself in {evaluator.job.reduced_precision} is unknown, and everything was judged"
@@ -78,17 +79,33 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
                 baseline = replace(baseline, reduced=_reduced(results, baseline))
             baseline = replace(baseline, warnings=(*baseline.warnings, *missing))
     baseline = _judged(replace(baseline, evaluator=evaluator), stage)
-    check_baseline(
-        float(metric.aggregate(baseline.parts)),
-        metric.name,
-        metric.unit,
-        samples=len(evaluator.ids),
-        higher_is_better=metric.higher_is_better,
-        chance=evaluator.chance,
-        reference=evaluator.job.settings.reference,
-        with_labels_shifted=labels_moved(metric, baseline.moved) if baseline.moved else None,
-    )
+    _check(baseline)
     return baseline
+
+
+def _check(baseline: Baseline) -> None:
+    """Refuse a baseline that can't be right; where FP32 only guesses, say whether another scale of images helps.
+
+    Raises:
+        BaselineError: It can't be right.
+    """
+    evaluator, metric = baseline.evaluator, baseline.evaluator.metric
+    try:
+        check_baseline(
+            float(metric.aggregate(baseline.parts)),
+            metric.name,
+            metric.unit,
+            samples=len(evaluator.ids),
+            higher_is_better=metric.higher_is_better,
+            chance=evaluator.chance,
+            reference=evaluator.job.settings.reference,
+            with_labels_shifted=labels_moved(metric, baseline.moved) if baseline.moved else None,
+        )
+    except BaselineError as error:
+        from calib.engine.scalings import guessing, tried_scalings  # here: no run that goes on needs it
+
+        tried = tried_scalings(evaluator, baseline.parts) if guessing(evaluator, baseline.parts) else ""
+        raise BaselineError(*error.lines, *([tried] if tried else [])) from error
 
 
 def budget_of(evaluator: Evaluator) -> Budget:

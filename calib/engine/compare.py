@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.engine.building import aliases, executed_in, for_two_threads, listed
+from calib.engine.data_checks import Data, doubts_about, tell
 from calib.engine.job import check_state, open_samples, prepare
 from calib.engine.layer_errors import KNOWN, LayerComparer, LayerPair, Outputs, known_outputs
 from calib.engine.reference import FEW, check_reference
@@ -22,7 +23,7 @@ from calib.graph.view import GraphView
 from calib.loading.alike import require_float_first, require_same_inputs, require_same_outputs
 from calib.loading.inputs import checked_shapes
 from calib.loading.load import Loaded, load_model
-from calib.progress import Progress, silent
+from calib.progress import Clock, Progress
 from calib.report.numbers import decibel, plural
 from calib.runtime.executed import Ran, executed_layers
 from calib.runtime.failures import left_out
@@ -97,8 +98,10 @@ def compare(
     job = check_reference(job, [*map(feed_of, dataset.load(ids[:FEW]))])
     before = _Side(job.loaded, job.view)
     pairs, unmatched = match(before.view, after.view)
-    show = progress or silent
-    with show("compare", None) as stage:
+    clock = Clock(progress)
+    with clock("compare") as stage:
+        job = job.warned(doubts_about(Data(job, dataset, ids, "samples")))
+        tell(clock, stage, job.warnings)
         models = before.loaded.model, after.loaded.model
         form, *compared = aligned(before.loaded.model, before.loaded.reference, after.loaded.reference)
         models_as_read = before.loaded.reference, after.loaded.reference
@@ -109,7 +112,7 @@ def compare(
         ]
         looked_at = comparer.errors(shown, halves=True)
         errors = looked_at.errors
-    with show("time", None):
+    with clock("time"):
         feeds = [*map(feed_of, dataset.load(ids[:TIMED_FEEDS]))]
         ran: list[Mapping[str, tuple[Ran, float | None]]] = []
         missing: list[str] = []

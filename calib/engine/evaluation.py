@@ -194,5 +194,17 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
         precision=default_precision() if precision == "default" else precision,
         reference=job.settings.reference,
         reference_model=evaluator.compared_with,
-        notes=[*evaluator.notes, *job.remarks],
+        notes=[*_guesses(evaluator, parts), *evaluator.notes, *job.remarks],
     )
+
+
+def _guesses(evaluator: Evaluator, parts: Sequence[Any]) -> list[str]:
+    """Say that a model only guesses, and whether another scale of images helps."""
+    from calib.engine.scalings import guessing, tried_scalings  # here: few runs need it
+
+    if not guessing(evaluator, parts):
+        return []
+    value, name = float(evaluator.metric.aggregate(parts)), evaluator.metric.name
+    guess = f"no better than guessing ({evaluator.chance:.4g})"
+    doubt = f"{name} is {value:.4g}, {guess}: check preprocessing and labels."
+    return [f"{doubt} {tried_scalings(evaluator, parts)}".strip()]

@@ -140,6 +140,7 @@ class WholeSetEvaluator:
     notes = ()
     chance = None
     compared_with = ""
+    on_calibration = False
 
     def counted(self, samples: int) -> int:
         """Return the number of scores that the function returned; 0 if it returned one number for all its samples."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from calib.config import Resolved, Settings, resolve
 from calib.config.efforts import EFFORTS, Effort
@@ -22,7 +20,6 @@ from calib.graph.view import GraphView
 from calib.loading.first_axis import FirstAxis
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
 from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float, to_complete
-from calib.progress import Progress, Stage, silent
 from calib.python_object import refusal
 from calib.runtime.session import available_precision, default_precision, drawing, ov
 from calib.samples.content import split_ids
@@ -32,28 +29,11 @@ from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Dataset, Frames, Sample
 from calib.samples.source import absolute
 from calib.values.compared import ComparedOutputs
-from calib.values.facts import StageFacts
 
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
 NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit", "speed"})
 
 CHECKED = 5  # samples that a model's outputs are checked on
-
-
-class Clock:
-    """Measures wall and CPU seconds of each stage and shows its progress."""
-
-    def __init__(self, progress: Progress | None = None):
-        self._progress = progress or silent
-        self.stages: list[StageFacts] = []
-
-    @contextmanager
-    def __call__(self, name: str, total: int | None = None) -> Generator[Stage]:
-        """Time one stage."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        with self._progress(name, total) as stage:
-            yield stage
-        self.stages.append(StageFacts(name=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu))
 
 
 @dataclass(frozen=True)
@@ -92,6 +72,10 @@ class Job:
     def remarks(self) -> list[str]:
         """Sentences for the report: the warnings, and what was taken for a batch."""
         return [*self.warnings, *([self.first_axis.sentence] if self.first_axis and self.first_axis.sentence else [])]
+
+    def warned(self, sentences: Sequence[str]) -> Self:
+        """Return the job with more sentences for the report."""
+        return replace(self, warnings=(*self.warnings, *sentences))
 
     @property
     def settings(self) -> Settings:

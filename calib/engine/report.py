@@ -16,7 +16,6 @@ from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model
 from calib.engine.checks import Evidence, suspicions
-from calib.engine.evaluators import SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.layer_errors import known_outputs, layer_sqnr
 from calib.engine.layer_facts import layer_facts, quantizer_facts, thread_notes
@@ -92,7 +91,7 @@ def make_report(job: Job, found: Findings) -> Report:
         speed=found.outcome.speed.facts if found.outcome.speed else None,
         warnings=[
             *job.remarks,
-            *suspicions(_evidence(job, found, sqnr)),
+            *suspicions(Evidence(job, found.chosen.candidate, found.summaries, sqnr)),
             *job.compared[0].notes,
             *(_not_scored(job, sqnr) if measured else ()),
             *found.chosen.warnings,
@@ -103,22 +102,6 @@ def make_report(job: Job, found: Findings) -> Report:
             *(thread_notes(layers, built.executed) if built else ()),
             *([SATURATION] if saturates(plan) else []),
         ],
-    )
-
-
-def _evidence(job: Job, found: Findings, output_sqnr_db: Mapping[str, float]) -> Evidence:
-    """Return what the checks for suspicious data look at."""
-    evaluator = found.baseline.evaluator if found.baseline else None
-    sampled = evaluator if isinstance(evaluator, SampleEvaluator) else None
-    return Evidence(
-        job,
-        found.chosen.candidate,
-        found.summaries,
-        output_sqnr_db,
-        found.baseline.marks if found.baseline else (),
-        sampled is not None and sampled.on_calibration,
-        sampled.dataset.class_folders if sampled is not None and sampled.metric.needs_target else {},
-        sampled.classes if sampled is not None else None,
     )
 
 

@@ -12,7 +12,7 @@ from calib.config.resolve import nested
 from calib.config.run_inputs import run_inputs
 from calib.engine.evaluation import open_evaluator
 from calib.engine.evaluators import Evaluator
-from calib.engine.job import Clock, Job, prepare, require_allowed
+from calib.engine.job import Job, prepare, require_allowed
 from calib.engine.measured_here import accuracy_here, layers_here, speed_here
 from calib.engine.promises import (
     broken_accuracy,
@@ -26,7 +26,7 @@ from calib.engine.result import digests
 from calib.errors import ModelError, UsageError
 from calib.loading.load import input_specs, load_model
 from calib.metrics import METRICS
-from calib.progress import Progress
+from calib.progress import Clock, Progress
 from calib.report.json_report import FILE_NAME, read_report
 from calib.report.numbers import plural
 from calib.values.accuracy_facts import AccuracyFacts

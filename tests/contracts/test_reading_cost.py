@@ -25,6 +25,8 @@ With a metric ``engine/precisions.py``: whether the budget is kept in f32 and in
 in is one question, asked by the search's result and by the report.
 Two more with a metric and a budget are no capability but splits: what measures a model (``engine/evaluators.py``) is
 apart from where its samples and metric come from, and how a budget is written (``config/types.py``) from the settings.
+Two more: what is suspicious of the samples (``engine/data_checks.py``) is said before the long part of a run, and names
+in it are escaped there (``report/escape.py``), as these few samples are worth a warning.
 """
 
 from __future__ import annotations
@@ -47,12 +49,12 @@ MISSED = {"metric": "relative-l2", "max_drop": 1e-9}  # by everything in INT8 an
 KEPT = {"metric": "relative-l2", "max_drop": 0.9}
 # One file of each compares the normalized model with the file as it was read, another says how sure the SQNR is.
 LIMITS = [  # settings, files, levels
-    (FAST, 48, 12),
-    ({}, 63, 12),
-    (FAST | MISSED, 79, 19),
-    (MISSED, 96, 19),
-    (FAST | KEPT, 75, 14),
-    (KEPT, 92, 14),
+    (FAST, 50, 12),
+    ({}, 65, 12),
+    (FAST | MISSED, 81, 19),
+    (MISSED, 98, 19),
+    (FAST | KEPT, 77, 14),
+    (KEPT, 94, 14),
 ]
 
 

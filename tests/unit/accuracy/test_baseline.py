@@ -82,6 +82,10 @@ def test_few_samples_do_not_accuse_the_labels_or_call_a_model_a_guesser():
         check_baseline(0.27, "top1", "fraction", samples=500, chance=0.25)
 
 
+def test_what_is_right_with_every_answer_is_no_guess():
+    check_baseline(1.0, "top-5", "fraction", samples=100, chance=1.0)
+
+
 def test_a_baseline_that_agrees_with_the_reference_is_believed():
     check_baseline(0.1, "top1", "fraction", samples=1000, chance=0.1, reference=0.1, with_labels_shifted=lambda by: 0.9)
     with pytest.raises(BaselineError, match="off by one") as caught:

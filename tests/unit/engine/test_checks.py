@@ -1,7 +1,12 @@
-"""Each check warns of what it is for, with the right value, and an ordinary run is warned of nothing."""
+"""Each check warns of what it is for, with the right value, and an ordinary run is warned of nothing.
+
+covers: calib.engine.data_checks
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +17,9 @@ from building import Net, op
 from trust_fixtures.tiny import convnet, images
 
 import calib
-from calib.engine.checks import CHECKS, FLOOR_DB, Evidence, class_folders
+from calib.engine.checks import CHECKS, FLOOR_DB
+from calib.engine.data_checks import DATA_CHECKS, Data, class_folders
+from calib.progress import silent
 from calib.runtime.isa import SATURATION
 from calib.runtime.session import Session, ov
 
@@ -31,7 +38,8 @@ def test_an_ordinary_run_is_warned_of_nothing(effort: str):
 
 
 def test_every_check_has_a_name_that_says_what_it_is_of():
-    assert len(CHECKS) == len({check.__name__ for check in CHECKS.values()})
+    checks = CHECKS | DATA_CHECKS
+    assert len(checks) == len(CHECKS) + len(DATA_CHECKS) == len({check.__name__ for check in checks.values()})
 
 
 def differences_of_a_large_number() -> ov.Model:
@@ -165,7 +173,7 @@ def test_that_accuracy_was_measured_on_calibration_for_want_of_others_is_said_on
 def folders_told(*names: str, classes: int | None = None, **numbered: int) -> list[str]:
     numbered = numbered or {name: int(name) if name.isdecimal() else place for place, name in enumerate(sorted(names))}
     job: Any = SimpleNamespace()
-    return list(class_folders(Evidence(job, SimpleNamespace(), class_folders=numbered, classes=classes)))  # pyright: ignore[reportArgumentType]
+    return list(class_folders(Data(job, class_folders=numbered, classes=classes)))
 
 
 def test_class_folders_whose_numbers_do_not_count_from_zero_are_told():
@@ -213,3 +221,49 @@ def test_folders_named_0_and_180_reach_the_report(tmp_path: Path):
     (tmp_path / "names.txt").write_text("180\n0\n")
     listed = f"{tmp_path}?classes={tmp_path / 'names.txt'}"
     assert not any("class folders" in text for text in warned(convnet(), listed, validation=listed, **settings))
+
+
+class Heard:
+    """Progress that keeps the stages entered and what was said in each."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    @contextmanager
+    def __call__(self, stage: str, total: int | None = None) -> Iterator[Any]:
+        self.said.append((stage, ""))
+        say = lambda line: self.said.append((stage, line))  # noqa: E731
+        yield SimpleNamespace(update=lambda count=1, note="": None, say=say)
+
+
+def test_what_is_known_of_the_samples_is_said_before_statistics_are_collected():
+    heard, samples = Heard(), [np.zeros((3, 8, 8), np.float32)] * 10
+    report = calib.quantize(convnet(), samples, validation=samples[:5], effort="fast", progress=heard).report
+    stages = [stage for stage, line in heard.said if not line]
+    told = [(stage, line) for stage, line in heard.said if line.startswith("warning: ")]
+    assert [stage for stage, _ in told] == ["load", "load", "baseline"] and stages.index("statistics") == 3
+    for part, (_, line) in zip(("is all zero in all 10", "samples is 10", "All 5 validation"), told, strict=True):
+        assert part in line and line.removeprefix("warning: ") in report.warnings
+
+
+def test_without_progress_warnings_of_the_samples_go_to_the_log_and_with_it_they_do_not(
+    caplog: pytest.LogCaptureFixture,
+):
+    calib.quantize(convnet(), list(images(29)), effort="fast")
+    assert [(record.name, record.levelname) for record in caplog.records] == [("calib", "WARNING")]
+    assert "The number of calibration samples is 29" in caplog.text
+    caplog.clear()
+    calib.quantize(convnet(), list(images(29)), effort="fast", progress=silent)
+    assert caplog.records == []
+
+
+def test_evaluate_and_compare_look_at_their_samples_too(caplog: pytest.LogCaptureFixture):
+    constant = [np.full((3, 8, 8), 0.5, np.float32)] * 4
+    evaluated = calib.evaluate(convnet(), [(x, 0) for x in constant], "top-5")
+    compared = calib.compare(convnet(), convnet(), constant)
+    sentences = [f"Input 'image' is 0.5 everywhere in all 4 {what}samples" for what in ("validation ", "")]
+    for found, sentence in zip((evaluated, compared), sentences, strict=True):
+        assert [note for note in found.notes if note.startswith(sentence)], found.notes
+        assert sentence in caplog.text
+    good = calib.evaluate(convnet(), [(x, 0) for x in images(4)], "top-5")
+    assert good.notes == calib.compare(convnet(), convnet(), list(images(4))).notes == []

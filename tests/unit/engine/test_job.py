@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from trust_fixtures.tiny import convnet, images
 
-from calib.engine.job import CalibrationFeeds, Clock, prepare
+from calib.engine.job import CalibrationFeeds, prepare
 from calib.errors import ConfigError, DataError
+from calib.progress import Clock
 
 
 def ready(count: int = 20, **settings: Any):
