@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,8 +13,9 @@ from calib.errors import ModelError
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
 
-# What OpenVINO's reader appends to a node's name when it makes two operations of one.
-_SUFFIXES = ("/WithoutBiases",)
+# What OpenVINO's reader appends to a name in the file: for the first of two operations made of one node, and for the
+# Result of an output.
+_ENDINGS = re.compile(r"(/WithoutBiases|/sink_port_\d+)$")
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,7 @@ class OnnxFacts:
 
     def owns(self, name: str) -> bool:
         """Return whether an operation's name comes from the file and not from a counter of OpenVINO."""
-        for suffix in _SUFFIXES:
-            name = name.removesuffix(suffix)
-        return name in self.names
+        return _ENDINGS.sub("", name) in self.names
 
 
 def check_onnx(path: Path) -> OnnxFacts:

@@ -122,6 +122,29 @@ def test_names_given_in_memory_are_kept():
     assert {"tokens", "activation"} <= set(_names(load_model(model).model))
 
 
+def test_inputs_and_results_of_an_onnx_file_keep_the_names_that_convert_model_gives(tmp_path):
+    """Two outputs, one of them by its file's name for a tensor, and the order of the results is not that of the file."""
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 3, 8, 8]), ("score", None), ("box", None))
+    ]
+    nodes = [helper.make_node("Conv", ["x", name], [out], name=name) for name, out in (("a", "score"), ("b", "box"))]
+    weights = [numpy_helper.from_array(_weights(8, 3, 3, 3, seed=seed), name) for seed, name in enumerate("ab")]
+    graph = helper.make_graph(nodes, "net", infos[:1], infos[1:], weights)
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    given = _ports(ov.convert_model(path))
+    assert ("score/sink_port_0", {"score"}) in given
+    found = calib.quantize(path, [_weights(1, 3, 8, 8, seed=seed) for seed in range(8)], effort="fast", speed=False)
+    found.save(tmp_path / "out")
+    assert _ports(found.model) == _ports(ov.Core().read_model(tmp_path / "out" / "net.xml")) == given
+
+
+def _ports(model):
+    both = [*model.inputs, *model.outputs]
+    return [(port.get_node().get_friendly_name(), port.get_names()) for port in both]
+
+
 SCRIPT = """
 import hashlib, json, pathlib, sys
 from calib.loading.load import load_model, save_model
