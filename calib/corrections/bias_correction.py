@@ -64,9 +64,9 @@ def local_correction(
         means: E[x] and E[x_q] of each sample, ``(groups, inputs)``.
 
     Returns:
-        None twice if the layer has no channels, or if no channel has a shift.
+        None twice if the layer has no channels, if no channel has a shift, or without means.
     """
-    if linear.axes.stack and linear.groups > 1:
+    if not means or (linear.axes.stack and linear.groups > 1):
         return None, None  # one bias for all groups would be wrong for each
     x, x_q = (np.stack(each, axis=-1) for each in zip(*means, strict=True))
     matrices = linear.matrices(weights).astype(np.float64), linear.matrices(quantized)

@@ -144,4 +144,6 @@ def _channel_moments(
 
 def _over_samples(seen: Sequence[Sequence[NDArray[np.float64]]], position: int) -> Moments:
     stack = np.stack([sample[position] for sample in seen])
+    held = (stack[:, 0] <= stack[:, 1]).all(axis=1)  # the plug-in returns a lowest above the highest of an empty tensor
+    stack = stack[held] if held.any() else np.zeros_like(stack)
     return stack[:, 0].min(axis=0), stack[:, 1].max(axis=0), stack[:, 2].mean(axis=0)

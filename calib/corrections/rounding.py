@@ -112,9 +112,9 @@ class _Seen:
 
     @property
     def means(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """E[x] and E[x_q] of each sample, ``(groups, inputs)``."""
+        """E[x] and E[x_q] of each sample in which the input is not empty, ``(groups, inputs)``."""
         scale = self._layer.scale.reshape(-1, 1)
-        return [(x / count, x_q / count * scale) for x, x_q, count in self._sums.values()]
+        return [(x / count, x_q / count * scale) for x, x_q, count in self._sums.values() if count]
 
     def hessian(self, half: int) -> NDArray[np.float64]:
         """Return E[x_q x_qᵀ] in real numbers, ``(groups, inputs, inputs)`` or its diagonal ``(groups, inputs)``."""

@@ -76,7 +76,8 @@ def collect_statistics(
 ) -> Collected:
     """Collect the statistics of every quantized tensor in one pass, or read them from the file of an earlier pass.
 
-    The pass takes all calibration samples; the statistics of those that are not held out are kept apart.
+    The pass takes all calibration samples; the statistics of those that are not held out are kept apart. A tensor that
+    is empty in every sample has none.
 
     Raises:
         StatisticsError: The file belongs to another model or other settings.
@@ -117,6 +118,8 @@ def choose_ranges(
         ModelError: No layer had values in any sample.
     """
     plan = replace(_with_values(base.view, plan, summaries.whole), scalings=base.scalings)
+    if len(summaries.kept) < len(summaries.whole):  # what only held-out samples have values of is known from those
+        summaries = replace(summaries, kept={**summaries.whole, **summaries.kept})
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     held = [name for name in job.held if name not in summaries.outliers] or list(job.held)
     scorer = None
@@ -147,14 +150,15 @@ def _uncorrected(view: GraphView, chosen: Chosen) -> list[str]:
 
 
 def _with_values(view: GraphView, plan: QuantizationPlan, summaries: Summaries) -> QuantizationPlan:
-    """Return the plan without the layers that no sample gives values to.
+    """Return the plan without the layers that no sample gives values to; of tensors that share a range, one suffices.
 
     Raises:
         ModelError: There is no other layer.
     """
     gone: dict[str, str] = {}
+    known = {quantizer.unify for quantizer in plan.activations if quantizer.tensor in summaries} - {""}
     for quantizer in plan.activations:
-        if quantizer.tensor not in summaries:
+        if quantizer.tensor not in summaries and quantizer.unify not in known:
             body = view.inside.get(quantizer.tensor.node)
             where = f": no sample runs the body {body.label!r} of {body.owner!r} that it is in" if body else ""
             reason = f"its input {quantizer.tensor} had no values in any calibration sample{where}"

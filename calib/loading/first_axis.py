@@ -48,8 +48,11 @@ class FirstAxis:
 
         Args:
             whole: Arrays of the feed in input order.
-            rows: The same feed as one feed for each row; None if its inputs have different numbers of rows.
+            rows: The same feed as one feed for each row; None if its inputs have different numbers of rows. Of a feed
+                without rows nothing is decided: it is taken for an empty batch as long as nothing is.
         """
+        if self._splits is None and rows is not None and not len(rows):
+            return True
         if self._splits is None:
             why = self._difference(whole, rows)
             self._splits = not why

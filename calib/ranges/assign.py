@@ -107,13 +107,17 @@ def final_scheme(quantizer: ActivationQuantizer, summary: TensorSummary, *, matm
 def merge_unified(
     quantizers: Sequence[ActivationQuantizer], summaries: Mapping[TensorId, TensorSummary]
 ) -> dict[TensorId, TensorSummary]:
-    """Return the summary to estimate each quantizer's range from, merged over the tensors that share the range."""
-    for quantizer in quantizers:
-        if quantizer.tensor not in summaries:
-            raise StatisticsError(f"there are no statistics of {quantizer.tensor}; collect them again for this model")
+    """Return the summary to estimate each quantizer's range from, merged over the tensors that share the range.
+
+    Of tensors that share a range some may have no summary: those that never held a value.
+    """
     groups: dict[str, list[TensorSummary]] = {}
     for quantizer in quantizers:
-        groups.setdefault(quantizer.unify or f"\0{quantizer.tensor}", []).append(summaries[quantizer.tensor])
+        if quantizer.tensor in summaries:
+            groups.setdefault(quantizer.unify or f"\0{quantizer.tensor}", []).append(summaries[quantizer.tensor])
+    for quantizer in quantizers:
+        if (quantizer.unify or f"\0{quantizer.tensor}") not in groups:
+            raise StatisticsError(f"there are no statistics of {quantizer.tensor}; collect them again for this model")
     joined = {key: reduce(_merge, members) for key, members in groups.items()}
     return {q.tensor: joined[q.unify or f"\0{q.tensor}"] for q in quantizers}
 

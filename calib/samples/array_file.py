@@ -26,6 +26,9 @@ LARGEST_UNCHECKED = 1 << 30
 # Arrays in Fortran order have to be read whole, and those that are one sample each are.
 LARGEST_WHOLE = 1 << 32
 
+# Rows without values, such as the empty past of first steps, cost no byte: a small file may claim a billion of them.
+MOST_EMPTY = 1 << 20
+
 
 class ArrayFile:
     """An array on disk.
@@ -110,9 +113,10 @@ class ArrayFile:
                 f"{self.name!r} of {self._path} says shape {list(self.shape)} of {self.dtype}, which is {needed} "
                 f"bytes, and only {there} are there: the file is truncated or damaged"
             )
-        if needed == 0 and self.shape and self.shape[0]:  # a row of nothing: a billion of them would cost no byte
+        if needed == 0 and self.shape and self.shape[0] > MOST_EMPTY:
             raise DataError(
-                f"{self.name!r} of {self._path} has shape {list(self.shape)} of {self.dtype}: rows of nothing"
+                f"{self.name!r} of {self._path} has shape {list(self.shape)} of {self.dtype}: {self.shape[0]} rows of "
+                f"nothing (limit {MOST_EMPTY})"
             )
 
 

@@ -71,7 +71,8 @@ def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str, splits: S
 
     A missing batch axis of 1 is added. If the model's first axis is 1 or dynamic, a feed of N stacked samples becomes N
     samples, unless ``splits`` says of a dynamic axis that it is none of samples. With a fixed batch above 1, a feed
-    must have that batch and is one sample.
+    must have that batch and is one sample. Dynamic axes may be of length 0: the past of a first step, boxes of an image
+    without objects.
 
     Args:
         feed: Array (for one input), tuple in input order, or dict by input name.
@@ -90,7 +91,14 @@ def normalize_feed(feed: Any, inputs: Sequence[InputSpec], where: str, splits: S
     for array, spec in zip(arrays, inputs, strict=True):
         stacks.append(_by_sample(array, spec, where))
     count = max((len(stack) for stack in stacks), default=0)
-    whole = _whole(arrays, inputs) if count > 1 else None
+    without_rows = next((spec for stack, spec in zip(stacks, inputs, strict=True) if not len(stack)), None)
+    whole = _whole(arrays, inputs) if count > 1 or without_rows else None
+    if without_rows is not None:
+        if whole is None or splits(whole, None if count else []):
+            way_out = "" if whole is None else ", or say that its rows belong to one sample: first_axis=whole"
+            raise DataError(f"{where}: input {without_rows} got an array without rows, which holds no sample. "
+                            f"Leave it out{way_out}")  # fmt: skip
+        return [whole]
     try:
         stacks = [_stretch(stack, count, spec, where) for stack, spec in zip(stacks, inputs, strict=True)]
     except DataError:
@@ -249,8 +257,6 @@ def _by_sample(array: NDArray[Any], spec: InputSpec, where: str) -> NDArray[Any]
         stack = array
     if stack is None:
         raise DataError(f"{where}: input {spec} got an array of shape {list(array.shape)}. {_way_out(array, spec)}")
-    if stack.size == 0:
-        raise DataError(f"{where}: input {spec} got an empty array of shape {list(array.shape)}")
     return stack
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import DataError
-from calib.samples.feed import normalize_feed, split_item, split_target
+from calib.samples.feed import as_one, normalize_feed, split_item, split_target
 from calib.samples.sample import InputSpec
 
 
@@ -73,9 +73,36 @@ def test_a_fixed_batch_above_one_says_how_to_go_on():
         normalize_feed(np.zeros((3, 4, 5), np.float32), [spec(8, 3, 4, 5)], "here")
 
 
-def test_empty_arrays_are_refused():
-    with pytest.raises(DataError, match="empty"):
+def test_arrays_without_rows_are_refused_and_a_way_out_is_named_where_there_is_one():
+    with pytest.raises(DataError, match="without rows, which holds no sample. Leave it out$"):
         normalize_feed(np.zeros((0, 3, 4, 5), np.float32), [IMAGE], "here")
+    rows = spec(None, 4)
+    with pytest.raises(DataError, match="first_axis=whole"):
+        normalize_feed(np.zeros((0, 4), np.float32), [rows], "here")
+    (feed,) = normalize_feed(np.zeros((0, 4), np.float32), [rows], "here", as_one)
+    assert feed[0].shape == (0, 4)
+
+
+def test_dynamic_axes_may_be_empty_and_fixed_ones_not():
+    past = spec(1, None, 8)
+    (feed,) = normalize_feed(np.zeros((1, 0, 8), np.float32), [past], "here")
+    assert feed[0].shape == (1, 0, 8)
+    several = normalize_feed(np.zeros((3, 0, 8), np.float32), [past], "here")
+    assert [feed[0].shape for feed in several] == [(1, 0, 8)] * 3
+    with pytest.raises(DataError, match=r"got an array of shape \[1, 0, 8\]"):
+        normalize_feed(np.zeros((1, 0, 8), np.float32), [spec(1, 4, 8)], "here")
+
+
+def test_an_image_without_boxes_is_one_sample():
+    image, boxes = np.zeros((1, 3, 4, 5), np.float32), np.zeros((0, 4), np.float32)
+    asked = []
+
+    def splits(whole, rows):
+        asked.append(rows)
+        return False
+
+    (feed,) = normalize_feed((image, boxes), [IMAGE, spec(None, 4)], "here", splits)
+    assert [array.shape for array in feed] == [(1, 3, 4, 5), (0, 4)] and asked == [None]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
