@@ -135,7 +135,7 @@ def test_a_batch_without_rows_is_no_sample_unless_its_rows_belong_together():
     net = Net()
     model = net.model(net.dense(op.relu(net.dense(net.input(-1, 8), 16)), 4))
     rows = [np.random.default_rng(seed).standard_normal((seed, 8)).astype(np.float32) for seed in range(3, -1, -1)] * 4
-    with pytest.raises(DataError, match="without rows, which holds no sample.*first_axis=whole"):
+    with pytest.raises(DataError, match=r"without rows, which holds no sample.*first_axis=whole"):
         quantize(model, rows, speed=False, effort="fast")
     found = quantize(model, rows, speed=False, effort="fast", first_axis="whole", target=TARGET)
     assert [layer.executed for layer in found.report.layers] == ["i8", "i8"]

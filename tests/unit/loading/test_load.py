@@ -123,7 +123,7 @@ def test_names_given_in_memory_are_kept():
 
 
 def test_inputs_and_results_of_an_onnx_file_keep_the_names_that_convert_model_gives(tmp_path):
-    """Two outputs, one of them by its file's name for a tensor, and the order of the results is not that of the file."""
+    """There are two outputs, and OpenVINO visits their results in another order than the file's."""
     infos = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name, shape in (("x", [1, 3, 8, 8]), ("score", None), ("box", None))

@@ -74,7 +74,7 @@ def test_a_fixed_batch_above_one_says_how_to_go_on():
 
 
 def test_arrays_without_rows_are_refused_and_a_way_out_is_named_where_there_is_one():
-    with pytest.raises(DataError, match="without rows, which holds no sample. Leave it out$"):
+    with pytest.raises(DataError, match=r"without rows, which holds no sample\. Leave it out$"):
         normalize_feed(np.zeros((0, 3, 4, 5), np.float32), [IMAGE], "here")
     rows = spec(None, 4)
     with pytest.raises(DataError, match="first_axis=whole"):
