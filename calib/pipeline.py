@@ -49,8 +49,9 @@ def quantize(
     """Quantize a model to INT8, within an accuracy budget if there is one.
 
     Args:
-        model: Path of an IR or ONNX file, or a model in memory, which is not edited; by default the one that ``config``
-            names, as for the calibration and validation samples.
+        model: Path of a file that OpenVINO reads (IR, ONNX, TFLite, TensorFlow, PaddlePaddle), or a model in memory,
+            which is not edited: an ``openvino.Model`` or what ``openvino.convert_model`` takes. By default the one that
+            ``config`` names, as for the calibration and validation samples.
         calibration: Calibration samples: a DATA string, or an iterable that can be read more than once. A sample is an
             array, a tuple in input order or a dict by input name; for a model with one input a pair is (feed, target).
             A model that keeps state takes sequences, ``calib.Sequence([feed, feed, …])``: frames that run in order,

@@ -81,7 +81,7 @@ def command(
     fresh: bool,
     **options: Any,
 ) -> None:
-    """Quantize MODEL, an OpenVINO IR or an ONNX file, to INT8.
+    """Quantize MODEL, a file that OpenVINO reads (IR, ONNX, TensorFlow, TFLite, PaddlePaddle), to INT8.
 
     The exit code is 3 if the accuracy budget, in the precision that the model will run in, or the required speed-up
     was missed; the best model is written even so.

@@ -71,7 +71,7 @@ def compare(
     has rescaled are compared at the scales of FP32.
 
     Args:
-        fp32: Model to compare with: path of an IR or ONNX file, or a model in memory.
+        fp32: Model to compare with: its path, or a model in memory.
         int8: The same network after quantization.
         data: Samples as a DATA string or an iterable that can be read more than once.
         samples: Number of samples to run.

@@ -202,7 +202,7 @@ def prepare(
     first = resolve(flags, sets, config)  # mistakes in settings come before the cost of reading a model
     inputs, settled = first.inputs, first.settings
     if model is None and not inputs.model:
-        raise UsageError("there is no model: give the path of an IR or ONNX file, or a config file with 'model:' in it")
+        raise UsageError("there is no model: give its path, or a config file with 'model:' in it")
     if calibrates and calibration is None:
         if not inputs.calibration and plan is None and not inputs.plan:
             raise UsageError("there is no calibration data: give samples, or a config file with 'calibration:' in it")

@@ -1,8 +1,9 @@
-"""Read an IR, an ONNX file or a model in memory as a normalized private copy."""
+"""Read an IR, a file of another format that OpenVINO reads, or a model in memory as a normalized private copy."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ _COUNTED_PORT = re.compile(rb'names="(Parameter|Result)_\d+"')  # tensor names o
 _KEPT_SECTIONS = ("model_info", SECTION)
 # Companions of a Hugging Face export that are no network to quantize.
 _TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
-_OTHER_FORMATS = (".pb", ".pbtxt", ".pdmodel", ".tflite", ".pt", ".pth", ".h5", ".keras", ".safetensors", ".meta")
+_OF_PYTHON = (".pt", ".pth", ".pt2", ".h5", ".hdf5", ".keras", ".safetensors")  # what a framework has to load first
 _FLOATS = (ov.Type.f32, ov.Type.f16, ov.Type.bf16)
 _MULTIPLYING = ("MatMul", "Convolution")
 _COMPRESSED = ("i8", "u8", "i4", "u4", "u2", "u3", "u6", "u1", "i2", "nf4", "f8e4m3", "f8e5m2", "f8e8m0", "f4e2m1")
@@ -51,7 +52,7 @@ class Loaded:
         facts: Facts of the model for the report.
         rt_info: Sections ``model_info`` and ``calib`` of the file's runtime information, with keys joined by "/".
         fp16_stored: Names of the f32 constants that the file stores in half precision.
-        path: Path of the .xml or .onnx file; None for a model from memory.
+        path: Path of the model's file, or of a SavedModel; None for a model from memory.
         quantized: Whether it holds FakeQuantize (or QuantizeLinear, which becomes one).
         weight_compressed: Whether it holds integer weights before a Convert, without FakeQuantize.
     """
@@ -66,15 +67,16 @@ class Loaded:
     weight_compressed: bool = False
 
 
-def load_model(model: str | Path | ov.Model) -> Loaded:
+def load_model(model: Any) -> Loaded:
     """Return a normalized private copy of ``model`` with its facts.
 
     The same file gives the same names and bytes in every process. An ``ov.Model`` is not edited; names that come from a
     counter of OpenVINO (``Relu_17``) are replaced.
 
     Args:
-        model: Path of an .xml (with its .bin), of an .onnx or of a folder that holds exactly one of them, or a model in
-            memory.
+        model: Path of a file that OpenVINO reads (an IR's .xml with its .bin, .onnx, .tflite, .pb, .pdmodel), of a
+            TensorFlow SavedModel or of a folder that holds exactly one such file; or a model in memory: an
+            ``ov.Model`` or what ``ov.convert_model`` takes, such as a module of PyTorch.
 
     Raises:
         ModelError: It can't be read, is damaged, or has another format.
@@ -82,12 +84,20 @@ def load_model(model: str | Path | ov.Model) -> Loaded:
     """
     if isinstance(model, ov.Model):
         return _from_memory(model)
+    if not isinstance(model, str | os.PathLike):
+        return _from_memory(_converted(model))
     if not str(model):
-        raise UsageError("the path of the model is empty. Give an .xml, an .onnx, or a folder that holds one")
+        raise UsageError("the path of the model is empty. Give a model file, or a folder that holds one")
     path = find_model(Path(model))
-    if path.suffix.lower() == ".xml":
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
         check_ir(path)
-        return _loaded(path, [path, path.with_suffix(".bin")], lambda node: False)
+        return _loaded(path, "ir", [path, path.with_suffix(".bin")], lambda node: False)
+    if suffix != ".onnx":
+        from calib.loading.other_formats import files_of, format_of, invented_in  # here: most models are IR or ONNX
+
+        files = files_of(path)
+        return _loaded(path, format_of(path), files, invented_in(files[0], _COUNTED))
     onnx = check_onnx(path)
 
     def invented(node: ov.Node) -> bool:
@@ -95,7 +105,23 @@ def load_model(model: str | Path | ov.Model) -> Loaded:
         named = any(port.get_names() for port in node.outputs()) or "/" in node.get_friendly_name()
         return not (named and onnx.owns(node.get_friendly_name()))
 
-    return _loaded(path, [path, *onnx.external], invented)
+    return _loaded(path, "onnx", [path, *onnx.external], invented)
+
+
+def _converted(model: Any) -> ov.Model:
+    """Return a model of another framework, in memory, as ``ov.convert_model`` gives it.
+
+    Raises:
+        ModelError: It can't be converted.
+    """
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    try:
+        return ov.convert_model(model)
+    except Exception as error:  # of the framework, which may be any
+        raise ModelError(
+            f"a model of {kind}: OpenVINO can't convert it: {_last_line(error)}. Give a path, an openvino.Model, or "
+            "what ov.convert_model(model, example_input=…) returns"
+        ) from error
 
 
 def normalized_again(loaded: Loaded, apart: Collection[str] | None) -> Loaded:
@@ -115,27 +141,41 @@ def normalized_again(loaded: Loaded, apart: Collection[str] | None) -> Loaded:
 
 
 def find_model(path: Path) -> Path:
-    """Return ``path`` if it is a model file; for a folder, the only model file in it.
+    """Return ``path`` if it is a model file or a SavedModel; for another folder, the only model file in it.
 
     Raises:
-        ModelError: There is none, there are several, or its format is one that calib does not read.
+        ModelError: There is none, there are several, or its format is one that OpenVINO does not read.
     """
+    suffix, read = path.suffix.lower(), (".xml", ".onnx")
+    if path.is_file() and suffix in read:
+        return path
+    from calib.loading.other_formats import FORMATS, is_saved_model  # here: most models are IR or ONNX
+
+    read = (*read, *FORMATS)
+    if is_saved_model(path) or (path.is_file() and suffix in read):
+        return path
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in (".xml", ".onnx") and p.name not in _TOKENIZERS)
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in read and p.name not in _TOKENIZERS)
         if len(found) == 1:
             return found[0]
         names = ", ".join(p.name for p in found[:20]) + (", …" if len(found) > 20 else "")
-        what = f"holds {len(found)} models: {names}. Name one of them" if found else "holds no .xml or .onnx file"
+        what = f"holds {len(found)} models: {names}. Name one of them" if found else f"holds no {_listed(read)} file"
         raise ModelError(f"{path}: a folder, and it {what}")
-    suffix = path.suffix.lower()
     if not path.is_file():
-        raise ModelError(f"{path}: no such file. Give the path of an IR (.xml) or an ONNX file (.onnx)")
+        raise ModelError(f"{path}: no such file. Give the path of a model that OpenVINO reads: {_listed(read)}")
     if suffix == ".bin":
         raise ModelError(f"{path}: holds only the weights of an IR. Give the .xml next to it")
-    if suffix in (".xml", ".onnx"):
-        return path
-    way_out = f"Convert it to an IR first: ovc {path.name}" if suffix in _OTHER_FORMATS else "Give an .xml or an .onnx"
-    raise ModelError(f"{path}: calib reads OpenVINO IR (.xml) and ONNX (.onnx), not {suffix or 'this'!r}. {way_out}")
+    way_out = f"Give a file that ends in {_listed(read)}"
+    if suffix in _OF_PYTHON:
+        way_out = (
+            "Load it in Python with the framework that wrote it, and give calib.quantize what "
+            "ov.convert_model(model, example_input=…) returns"
+        )
+    raise ModelError(f"{path}: OpenVINO does not read {suffix or 'this'!r}. {way_out}")
+
+
+def _listed(endings: Sequence[str]) -> str:
+    return f"{', '.join(endings[:-1])} or {endings[-1]}"
 
 
 def require_float(loaded: Loaded) -> None:
@@ -241,7 +281,7 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
+def _loaded(path: Path, form: str, files: list[Path], invented: Callable[[ov.Node], bool]) -> Loaded:
     """Read a checked file and describe it."""
     try:
         raw = read_model(path)
@@ -267,7 +307,7 @@ def _loaded(path: Path, files: list[Path], invented: Callable[[ov.Node], bool]) 
     facts = loaded.facts.model_copy(
         update={
             "source": str(path),
-            "format": "ir" if path.suffix.lower() == ".xml" else "onnx",
+            "format": form,
             "fingerprint": digest.hexdigest(),
             "bytes_before": sum(file.stat().st_size for file in weights),
         }

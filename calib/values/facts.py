@@ -42,13 +42,15 @@ class ModelFacts(Frozen):
 
     name: str = Field(description="Name of the model: that of its file without the suffix")
     source: str = Field(default="", description="Path of the file as it was given; empty for a model in memory")
-    format: Literal["ir", "onnx", "memory"] = Field(default="ir", description="Form that the model was given in")
+    format: Literal["ir", "onnx", "tensorflow", "tflite", "paddle", "memory"] = Field(
+        default="ir", description="Form that the model was given in"
+    )
     fingerprint: str = Field(default="", description="SHA-256 of the bytes of the model files")
     inputs: list[TensorFacts] = Field(default=[], description="Inputs in order")
     outputs: list[TensorFacts] = Field(default=[], description="Outputs in order")
     operations: int = Field(default=0, description="Number of operations after loading")
     bytes_before: int = Field(
-        default=0, description="Size in bytes of the weights file (.bin or .onnx) before quantization"
+        default=0, description="Size in bytes of the files that hold the weights before quantization"
     )
     bytes_after: int = Field(default=0, description="Size in bytes of the .bin file written; 0 before it is written")
     normalization: list[str] = Field(default=[], description="Changes made while loading, one sentence each")

@@ -46,7 +46,7 @@ MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "XML that is no IR": (lambda work: (work / "model.xml").write_text("<html></html>"), ("no OpenVINO IR", "<html>")),
     "no XML": (lambda work: (work / "model.xml").write_text("hello"), ("not well-formed", "Pass the .xml of an IR")),
     "an empty file": (lambda work: (work / "model.xml").write_bytes(b""), ("empty file", "export the model again")),
-    "no model": (lambda work: (work / "model.xml").unlink(), ("no such file", "(.xml)")),
+    "no model": (lambda work: (work / "model.xml").unlink(), ("no such file", ".xml, .onnx")),
 }
 
 
