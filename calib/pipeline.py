@@ -136,7 +136,8 @@ def inspect(
     """List every layer: whether it would be quantized and if not why, or what it executes in if it is quantized."""
     job = prepare(model, None, flags=settings, sets=sets, config=config, need_float=False)
     quantized = job.loaded.quantized or job.loaded.weight_compressed
-    bare = listed(job.loaded, job.view, job.settings.ignore, exact_int8=job.settings.exact_int8)
+    everywhere = job.settings.target != "this-cpu"
+    bare = listed(job.loaded, job.view, job.settings.ignore, exact_int8=job.exact_int8, everywhere=everywhere)
     executed, notes = {}, list[str]()
     if quantized:
         with left_out("What the layers execute in is not known, since OpenVINO can't compile the model", notes):

@@ -60,9 +60,11 @@ class Settings(Checked):
         description="Operations to leave in floating point, layers or what is fused into them, as NAME, type:TYPE, "
         "re:REGEX, subgraph:IN,IN...OUT,OUT, or file:FILE with patterns in it; see 'calib help ignore'",
     )
-    target: Literal["cpu", "cpu-no-vnni"] = Field(
+    target: Literal["cpu", "cpu-no-vnni", "this-cpu"] = Field(
         default="cpu",
-        description="Kind of CPU that runs the model; cpu-no-vnni keeps INT8 sums from saturating on CPUs without VNNI",
+        description="Kind of CPU that runs the model. cpu takes into INT8 what is right on every x86 CPU, though sums "
+        "may saturate without VNNI; cpu-no-vnni keeps them from that; this-cpu does so if this CPU has no VNNI, and "
+        "takes more layers, each tried, where this CPU computes them rightly and another one may not",
     )
     effort: str = Field(
         default="balanced",
@@ -216,7 +218,7 @@ class Settings(Checked):
 
     @property
     def exact_int8(self) -> bool:
-        """Whether the target adds products of full 8-bit factors exactly; without VNNI they saturate."""
+        """Whether the target adds products of full 8-bit factors exactly, if it is not this CPU itself."""
         return self.target != "cpu-no-vnni"
 
     @property

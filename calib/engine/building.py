@@ -229,19 +229,22 @@ def with_two_threads(built: Int8Model) -> Int8Model:
     return replace(built, executed=both)
 
 
-def listed(loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True) -> QuantizationPlan:
+def listed(
+    loaded: Loaded, view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True, everywhere: bool = True
+) -> QuantizationPlan:
     """List the layers of a floating-point or quantized model in a plan without quantizers.
 
     Args:
         loaded: The model.
         view: View of the model.
         ignore: Patterns as for :mod:`calib.graph.ignored`; unused for a model that is quantized already.
-        exact_int8: Likewise.
+        exact_int8: As for :func:`calib.graph.placement.planned`.
+        everywhere: Likewise.
     """
     if loaded.quantized or loaded.weight_compressed:
         layers, skipped = already_quantized(view)
         return QuantizationPlan(layers, (), (), skipped)
-    found = planned(view, ignore, exact_int8=exact_int8)
+    found = planned(view, ignore, exact_int8=exact_int8, everywhere=everywhere)
     return QuantizationPlan(found.layers, (), (), found.skipped)
 
 

@@ -21,6 +21,7 @@ from calib.loading.first_axis import FirstAxis
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
 from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float, to_complete
 from calib.python_object import refusal
+from calib.runtime.isa import exact_here
 from calib.runtime.session import available_precision, default_precision, drawing, ov
 from calib.samples.content import split_ids
 from calib.samples.feed import Arrays, feed_of, frames_in
@@ -86,6 +87,11 @@ class Job:
     def reference(self) -> ov.Model:
         """Model as it was read, with the preprocessing that the settings embed: FP32 outputs are this model's."""
         return self.loaded.reference
+
+    @property
+    def exact_int8(self) -> bool:
+        """Whether the target adds products of full 8-bit factors exactly; without VNNI they saturate."""
+        return exact_here() if self.settings.target == "this-cpu" else self.settings.exact_int8
 
     @property
     def precision(self) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from calib.graph.finder import NOT_EVERYWHERE, right_on_some
 from calib.graph.layers import multiply_accumulates
 from calib.graph.levels import KEPT
 from calib.graph.view import GraphView
@@ -148,12 +149,35 @@ def thread_notes(facts: Sequence[LayerFacts], executed: Mapping[str, Ran]) -> li
             groups.setdefault((fact.executed, fact.executed_one_thread), []).append(fact.name)
     notes: list[str] = []
     for (two, one), names in groups.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         notes.append(
             f"{plural(len(names), 'layer')} executed in {two} with two threads for an inference and in {one} with one, "
-            f"which is what PERFORMANCE_HINT THROUGHPUT gives each: {', '.join(names[:3])}{more}."
+            f"which is what PERFORMANCE_HINT THROUGHPUT gives each: {_some(names)}."
         )
     return notes
+
+
+def other_cpus(view: GraphView, plan: QuantizationPlan) -> list[str]:
+    """Return sentences on layers whose INT8 form some x86 CPUs compute wrongly: those left out, and those taken in."""
+    left = [one.name for one in plan.skipped if one.reason.endswith(NOT_EVERYWHERE)]
+    taken = [layer.name for layer in plan.layers if right_on_some(view, layer.name)]
+    notes: list[str] = []
+    if left:
+        notes.append(
+            f"Since not every x86 CPU computes their INT8 form rightly, {plural(len(left), 'layer')} "
+            f"{'stays' if len(left) == 1 else 'stay'} in floating point: {_some(left)}. The reason of each names the "
+            "CPUs; on the machine that runs the model, --target this-cpu tries them."
+        )
+    if taken:
+        notes.append(
+            f"{plural(len(taken), 'layer')} {'was' if len(taken) == 1 else 'were'} tried on this CPU, and may be "
+            f"computed wrongly on another one: {_some(taken)}. Quantize again where the model runs, or run "
+            "`calib verify` there."
+        )
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def int8_share(facts: Iterable[LayerFacts]) -> float:

@@ -34,9 +34,13 @@ def place_quantizers(job: Job) -> QuantizationPlan:
     Raises:
         ModelError: There is nothing to quantize, or weights are not finite; the message says why.
     """
-    exact = job.settings.exact_int8
+    exact, everywhere = job.exact_int8, job.settings.target != "this-cpu"
     levels = FULL_RANGE if exact else HALF_RANGE
-    plan = planned(job.view, job.settings.ignore, exact_int8=exact, weight_levels=levels)
+    plan = planned(job.view, job.settings.ignore, exact_int8=exact, everywhere=everywhere, weight_levels=levels)
+    if not everywhere:
+        from calib.engine.proving import without_wrong  # here: it compiles models, and only this target asks for it
+
+        plan = without_wrong(job.loaded.model, job.view, plan)
     if not plan.layers:
         reasons = "; ".join(f"{s.name} ({s.type}): {s.reason}" for s in plan.skipped[:5])
         more = f" and {len(plan.skipped) - 5} more" if len(plan.skipped) > 5 else ""

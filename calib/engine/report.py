@@ -18,7 +18,7 @@ from calib.engine.building import Int8Model
 from calib.engine.checks import Evidence, suspicions
 from calib.engine.job import Job
 from calib.engine.layer_errors import known_outputs, layer_sqnr
-from calib.engine.layer_facts import layer_facts, quantizer_facts, thread_notes
+from calib.engine.layer_facts import layer_facts, other_cpus, quantizer_facts, thread_notes
 from calib.engine.output_sqnr import output_sqnr, stated
 from calib.engine.precisions import one_precision
 from calib.engine.speedup import Outcome
@@ -100,6 +100,7 @@ def make_report(job: Job, found: Findings) -> Report:
             *found.outcome.warnings,
             *doubts,
             *(thread_notes(layers, built.executed) if built else ()),
+            *other_cpus(job.view, plan),
             *([SATURATION] if saturates(plan) else []),
         ],
     )

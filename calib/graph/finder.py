@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -31,8 +32,26 @@ from calib.runtime.session import ov
 from calib.values.plan import Port, QuantizableNode, Skipped, TensorId
 
 # A MatMul of 2,100 rows and 16 outputs took longer in INT8 than in f32 up to 7 products a sum (148 against 224 µs) and
-# less at 8, 16 and 32 (262 against 231, 239 against 202, 345 against 295 µs).
+# less at 8, 16 and 32 (262 against 231, 239 against 202, 345 against 295 µs). What an INT8 layer reads would be rounded
+# in a pass of its own: on AVX2, of 1,024 rows of 64, 117 µs, where the whole layer took 54 µs in INT8 and 31 µs in f32.
+# A chain of 7, 512, 7 and 512 with AVX-512 VNNI took 1.7 times as long as f32 with such passes, and .7 without them.
 SHALLOW = 8
+COSTS_MORE = (
+    "it sums {products} products an output, as box decoding does, and no INT8 layer reads it: quantizing its input "
+    "costs more than INT8 saves"
+)
+
+# Ends the reason of a layer whose INT8 form is not right on every x86 CPU.
+NOT_EVERYWHERE = "; --target this-cpu takes it into INT8 where this CPU computes it rightly"
+ON_THE_LEFT = (
+    "its weights are on the left and another layer reads it, which OpenVINO 2026.4 compiles in some forms only, and "
+    "which was not seen to be right on CPUs with AMX"
+)
+# Found with AVX-512 at one thread for an inference; a bias between them, or more threads, and they are right.
+OVER_ROWS = (
+    "it is in a chain of MatMuls over rows without biases, which OpenVINO 2026.4 runs as one f32 kernel that gives "
+    "zeros on CPUs with AVX-512, with one thread for an inference"
+)
 
 # Random activations on both sides, on AVX2: an error of 11 % of the signal. Nor is it faster: attention of 8 heads of
 # 256 x 64 took 4.9 ms in INT8 and 3.7 ms in f32.
@@ -50,7 +69,7 @@ HALVED = (
 
 @dataclass(frozen=True)
 class Found:
-    """Layers found and layers left out, in topological order.
+    """Layers found, in topological order, and layers left out.
 
     Attributes:
         ignored: What the user leaves out, which holds for the operations between layers too; None without patterns.
@@ -61,7 +80,7 @@ class Found:
     ignored: Ignored | None = None
 
 
-def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = True) -> Found:
+def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = True, everywhere: bool = True) -> Found:
     """Return every Convolution, deconvolution and MatMul, either as a layer or as skipped with its reason.
 
     A layer that this version of OpenVINO runs in f32 is left out, unless nothing else is left: another version may have
@@ -71,6 +90,7 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
         view: View of the model.
         ignored: What the user leaves in floating point.
         exact_int8: Whether the target adds products of full 8-bit factors exactly; without VNNI they saturate.
+        everywhere: Whether to leave out what is not right on every x86 CPU; without that it has to be tried.
 
     Raises:
         UsageError: A pattern of what is ignored matches nothing.
@@ -80,6 +100,7 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
     in_f32: list[QuantizableNode] = []
     for name, kind in view.types.items():
         if kind in LEFT_ALONE:
+            _ = ignored and ignored(name, kind)
             skipped.append(Skipped(name, kind, LEFT_ALONE[kind]))
         elif kind in WRITTEN_OUT:
             skipped.append(Skipped(name, kind, _why_whole(view.nodes[name])))
@@ -90,6 +111,8 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
                 examined = kept.reason if isinstance(kept, Skipped) else examined if pattern else kept
             if isinstance(examined, QuantizableNode) and not exact_int8:
                 examined = _inexact(view, examined) or examined
+            if isinstance(examined, QuantizableNode) and everywhere and (doubt := right_on_some(view, name)):
+                examined = doubt + NOT_EVERYWHERE
             if isinstance(examined, QuantizableNode) and (reason := float_kernel(view, name)):
                 in_f32.append(examined)
                 examined = reason
@@ -100,6 +123,8 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
     if not layers and in_f32:
         layers, tried = in_f32, {layer.name for layer in in_f32}
         skipped = [one for one in skipped if one.name not in tried]
+    layers, shallow = _deep_enough(view, layers)
+    skipped += shallow
     if ignored:
         ignored.require_matches(one.name for one in skipped)
     return Found(tuple(layers), tuple(skipped), ignored)
@@ -119,8 +144,6 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
     constant = [view.is_constant(tensor) for tensor in view.inputs[name][:2]]
     if all(constant):
         return "both inputs are constant"
-    if rule.unless_positive and view.inputs[name][0].node not in view.positive:
-        return rule.unless_positive
     refused = _negated(view, TensorId(name)) or _miscompiled(view, name, rule)
     if refused:
         return refused
@@ -195,8 +218,6 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
             "its output has a dynamic shape, no bias and several readers: OpenVINO 2026.4 then applies the scale of "
             "its weights once for each reader"
         )
-    if rule.type == "MatMul" and view.is_constant(view.inputs[name][0]) and _reaches_layer(view, tensor):
-        return "its weights are on the left and another layer reads it, which does not compile in OpenVINO 2026.4"
     if rule.type == "MatMul" and any(view.types[port.node] == "Unsqueeze" for port in readers):
         return "an Unsqueeze reads it, through which OpenVINO 2026.4 fails to move the scales of its weights"
     return ""
@@ -240,16 +261,75 @@ def _fused_extreme(view: GraphView, tensor: TensorId, between: bool = False) -> 
     return _fused_extreme(view, sources[0], between or kind in ELEMENTWISE)
 
 
-def _reaches_layer(view: GraphView, tensor: TensorId) -> bool:
-    """Return whether a layer reads the tensor, directly or through operations of one input."""
+def _layers_behind(view: GraphView, tensor: TensorId) -> Iterator[str]:
+    """Yield the layers that read the tensor, directly or through operations of one input."""
     for port in view.value_consumers(tensor):
         kind, sources = view.types[port.node], view.inputs[port.node]
-        if kind in LAYERS:
-            return True
         single = kind in SELECTING or all(view.is_constant(s) for i, s in enumerate(sources) if i != port.input)
-        if single and kind != "Result" and _reaches_layer(view, TensorId(port.node)):
-            return True
+        if kind in LAYERS:
+            yield port.node
+        elif single and kind != "Result":
+            yield from _layers_behind(view, TensorId(port.node))
+
+
+def right_on_some(view: GraphView, name: str) -> str:
+    """Return why the INT8 form of a layer is not right on every x86 CPU, or not known to be; empty if it is."""
+    rule = LAYERS.get(view.types.get(name, ""))
+    if rule is None:
+        return ""
+    first, second, *_ = view.inputs[name]
+    if rule.unless_positive and first.node not in view.positive:
+        return rule.unless_positive
+    if rule.type != "MatMul":
+        return ""
+    if view.is_constant(first) and any(_layers_behind(view, TensorId(name))):
+        return ON_THE_LEFT
+    over_rows = view.is_constant(second) and len(view.shape(first) or (None,) * 3) == 2
+    return OVER_ROWS if over_rows and (_next_over_rows(view, name) or _before_over_rows(view, name)) else ""
+
+
+def _next_over_rows(view: GraphView, name: str) -> bool:
+    """Return whether element-wise operations without a bias lead from a MatMul over rows to another one alone.
+
+    Source: ``TokenizeMLPSeqSnippets`` in src/common/snippets/src/pass/mlp_seq_tokenization.cpp of OpenVINO.
+    """
+    tensor = TensorId(name)
+    while len(readers := view.value_consumers(tensor)) == 1:
+        reader, port = readers[0].node, readers[0].input
+        kind, others = view.types[reader], [s for i, s in enumerate(view.inputs[reader]) if i != port]
+        if kind == "MatMul":
+            return port == 0 and view.is_constant(others[0])
+        scalars = all((shape := view.shape(other)) is not None and set(shape) <= {1} for other in others)
+        if kind not in ELEMENTWISE | {"Softmax"} or not scalars:
+            return False
+        tensor = TensorId(reader)
     return False
+
+
+def _before_over_rows(view: GraphView, name: str) -> bool:
+    """Return whether a MatMul over rows leads to this one alone through element-wise operations without a bias."""
+    tensor = view.inputs[name][0]
+    while view.types[tensor.node] in ELEMENTWISE | {"Softmax"}:
+        sources = [source for source in view.inputs[tensor.node] if not view.is_constant(source)]
+        if len(sources) != 1:
+            return False
+        tensor = sources[0]
+    first = view.inputs[tensor.node]
+    return view.types[tensor.node] == "MatMul" and view.is_constant(first[1]) and _next_over_rows(view, tensor.node)
+
+
+def _deep_enough(view: GraphView, layers: Sequence[QuantizableNode]) -> tuple[list[QuantizableNode], list[Skipped]]:
+    """Return the layers that INT8 pays for, and those that it does not: few products, and no INT8 layer behind."""
+    kept: dict[str, QuantizableNode] = {}
+    shallow: list[Skipped] = []
+    for layer in reversed(layers):
+        port = Port(layer.name, layer.weights[0]) if layer.type == "MatMul" and layer.weights else None
+        depth = SHALLOW if port is None else products(view, port)
+        if depth < SHALLOW and kept.keys().isdisjoint(_layers_behind(view, TensorId(layer.name))):
+            shallow.append(Skipped(layer.name, layer.type, COSTS_MORE.format(products=depth)))
+        else:
+            kept[layer.name] = layer
+    return list(kept.values())[::-1], shallow[::-1]
 
 
 def _may_negate(view: GraphView, port: Port) -> bool:
@@ -268,12 +348,6 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
         if rank < 2:
             return f"input {index} is a vector: there is no axis for a scale per channel"
         if fixed:
-            depth = products(view, Port(name, index))
-            if depth < SHALLOW:
-                return (
-                    f"it sums {depth} products an output, as box decoding does: quantizing its input costs more than "
-                    "INT8 saves"
-                )
             return QuantizableNode(name, "MatMul", (1 - index,), (index,))
     if view.tensor(Port(name, 0)) == view.tensor(Port(name, 1)):
         return "it multiplies a tensor with itself: its two inputs need different levels"

@@ -13,8 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from calib.graph.insert import output_node
-from calib.runtime.session import ov
+import numpy as np
+
+from calib.graph.insert import clone_model, output_node
+from calib.graph.view import GraphView
+from calib.runtime.session import make_model, ov
+from calib.values.plan import Port, QuantizableNode
+
+DATA = "calib/data"
+LENGTH = 16
 
 # Element-wise operations on one tensor that keep its shape, and so the axis of its channels.
 FUSED = frozenset(
@@ -45,6 +52,24 @@ def behind_quantizers(
             quantized = bool(behind) and _quantizes(behind[0])
             end.append((behind[0] if quantized else chain[shared]).get_friendly_name())
     return ends
+
+
+def cut_out(model: ov.Model, layer: QuantizableNode) -> ov.Model:
+    """Return a model of one layer and the element-wise operations behind it, with one input named ``DATA``.
+
+    Axes that are dynamic get a length: 1 in front, ``LENGTH`` elsewhere.
+    """
+    clone = clone_model(model)
+    view = GraphView(clone)
+    (end,), _ = behind_quantizers((clone, clone), ([layer.name], [layer.name]))
+    port = Port(layer.name, layer.activations[0])
+    known = view.shape(view.tensor(port)) or ()
+    shape = [(LENGTH if axis else 1) if size is None else size for axis, size in enumerate(known)]
+    data = ov.opset13.parameter(shape, np.float32, name=DATA)
+    view.nodes[port.node].input(port.input).replace_source_output(data.output(0))
+    alone = make_model([ov.opset13.result(view.nodes[end].output(0))], [data])
+    alone.validate_nodes_and_infer_types()
+    return alone
 
 
 def _chain(node: ov.Node) -> list[ov.Node]:

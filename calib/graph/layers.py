@@ -69,7 +69,7 @@ class LayerRule:
         activations: Input ports that may carry activations.
         signed: Scheme of levels for data with negative values.
         never: Why the plug-in never runs it in INT8; empty if it does.
-        unless_positive: Why it stays in floating point unless its input is proved never to be negative.
+        unless_positive: Why it is not right on every x86 CPU unless its input is proved never to be negative.
     """
 
     type: str
@@ -124,15 +124,16 @@ LAYERS: dict[str, LayerRule] = {
     for rule in (
         LayerRule("Convolution", {1: Axes(outputs=0, inputs=1)}),
         LayerRule("GroupConvolution", {1: Axes(groups=(0,), outputs=1, inputs=2)}),
-        # With a zero point it runs in f32, 3.6x slower than INT8. With signed levels oneDNN's brgconv gives other
-        # numbers than its own simulation for many kernels (4x4 with stride 2 and pad 1: error 5x the signal).
+        # With a zero point it runs in f32, 3.6x slower than INT8. With signed levels it computes what its simulation
+        # does on AVX2 (80 dB and more, kernels of 2 to 6 and strides of 1 to 3, weights of half range) and, but for
+        # kernels of 3 and 5 by stride 2, with AVX-512 VNNI; with AMX it computes other numbers.
         LayerRule(
             "ConvolutionBackpropData",
             {1: Axes(inputs=0, outputs=1)},
             spreads=True,
             signed=Scheme.SYMMETRIC,
-            unless_positive="its input can be negative, and INT8 deconvolution of signed data computes wrong results "
-            "for some kernels in OpenVINO 2026.4",
+            unless_positive="its input can be negative, and INT8 deconvolution of signed data computes wrong numbers "
+            "on CPUs with AMX, and for some kernels with AVX-512, in OpenVINO 2026.4",
         ),
         LayerRule(
             "GroupConvolutionBackpropData",

@@ -53,7 +53,12 @@ class _Request:
 
 
 def planned(
-    view: GraphView, ignore: Sequence[str] = (), *, exact_int8: bool = True, weight_levels: int = 255
+    view: GraphView,
+    ignore: Sequence[str] = (),
+    *,
+    exact_int8: bool = True,
+    everywhere: bool = True,
+    weight_levels: int = 255,
 ) -> QuantizationPlan:
     """Find the layers and place quantizers; ranges are still missing.
 
@@ -61,15 +66,17 @@ def planned(
         view: View of the model.
         ignore: Patterns of what stays in floating point, see :mod:`calib.graph.ignored`.
         exact_int8: Whether the target adds products of full 8-bit factors exactly.
+        everywhere: Whether to leave out what is not right on every x86 CPU.
         weight_levels: Number of levels of weights.
 
     Raises:
         UsageError: A pattern is malformed, or matches nothing that would be quantized.
     """
     ignored = Ignored(view, ignore) if ignore else None
-    plan = place(view, find(view, ignored, exact_int8=exact_int8), weight_levels=weight_levels)
+    which = {"exact_int8": exact_int8, "everywhere": everywhere}
+    plan = place(view, find(view, ignored, **which), weight_levels=weight_levels)
     while ignored and ignored.leave_behind(plan):
-        plan = place(view, find(view, ignored, exact_int8=exact_int8), weight_levels=weight_levels)
+        plan = place(view, find(view, ignored, **which), weight_levels=weight_levels)
     if ignored:
         ignored.require_use()
     return plan

@@ -116,11 +116,14 @@ def exact_int8(found: Cpu, limit: str) -> bool:
     return found.exact_int8 and not (limited and limited.saturates)
 
 
+def exact_here() -> bool:
+    """Say whether sums of INT8 products are exact with full 8-bit weights in this process."""
+    return exact_int8(cpu(), os.environ.get(LIMIT, ""))
+
+
 def saturates(plan: QuantizationPlan) -> bool:
     """Say whether sums of a plan's INT8 products can saturate in this process."""
-    return any(weight.levels > HALF_RANGE for weight in plan.weights) and not exact_int8(
-        cpu(), os.environ.get(LIMIT, "")
-    )
+    return any(weight.levels > HALF_RANGE for weight in plan.weights) and not exact_here()
 
 
 def get_isa(name: str) -> Isa:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from building import Net, op
+from building import Net, ints, op
 
-from calib.graph.layer_taps import behind_quantizers
+from calib.graph.layer_taps import LENGTH, behind_quantizers, cut_out
 from calib.runtime.session import ov
+from calib.values.plan import QuantizableNode
 
 LIMITS = [np.float32(end) for end in (-4, 4, -4, 4)]
 
@@ -59,3 +60,15 @@ def test_a_chain_ends_at_a_second_tensor_and_at_another_operation():
 def test_layers_of_two_quantized_models_are_both_taken_behind_their_quantizers():
     int8 = network("relu quantize", True)
     assert behind_quantizers((int8, int8), (["first"], ["first"])) == (["quantize"], ["quantize"])
+
+
+def test_a_layer_is_cut_out_with_what_runs_in_its_kernel():
+    net = Net()
+    x = op.relu(net.conv(net.input(-1, 3, -1, 8), 4))
+    layer = net.conv(x, 6)
+    layer.set_friendly_name("layer")
+    model = net.model(op.reduce_mean(op.relu(net.bias(layer)), ints(2, 3)))
+    alone = cut_out(model, QuantizableNode("layer", "Convolution", (0,), (1,)))
+    kinds = [node.get_type_name() for node in alone.get_ordered_ops() if node.get_type_name() != "Constant"]
+    assert kinds == ["Parameter", "Convolution", "Add", "Relu", "Result"]
+    assert alone.input(0).get_partial_shape() == ov.PartialShape([1, 4, LENGTH, 8])

@@ -5,6 +5,7 @@ covers: calib.graph.finder
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -336,3 +337,29 @@ def test_a_zero_point_costs_where_a_convolution_pads_and_no_level_behind_it_is_o
     assert not on(planned(net, named(net.depthwise(op.relu(padded)), "depthwise")))["input0:0"].padded
     bare = Net()
     assert not on(planned(bare, conv(bare, bare.input(1, 3, 8, 8), "one", kernel=1)))["input0:0"].padded
+
+
+def bottlenecks(*widths: int) -> QuantizationPlan:
+    """Return the plan of MatMuls over 1,024 rows from each width to the next, with a ReLU behind each."""
+    net = Net()
+    y = net.input(1, 1024, widths[0])
+    for number, (columns, rows) in enumerate(pairwise(widths)):
+        y = op.relu(named(op.matmul(y, net.weights(rows, columns), False, True), f"layer{number}"))
+    return planned(net, y)
+
+
+@pytest.mark.parametrize(
+    ("widths", "left"),
+    [
+        ((7, 512, 7, 512), ["layer2"]),  # no INT8 layer reads its output, which would be rounded in a pass of its own
+        ((7, 512), ["layer0"]),
+        ((7, 7, 7), ["layer0", "layer1"]),
+        ((7, 7, 512, 16), []),
+        ((512, 7, 512), ["layer1"]),
+        ((8, 512), []),
+    ],
+)
+def test_a_matmul_of_few_products_is_in_int8_where_an_int8_layer_reads_its_output(widths, left):
+    plan = bottlenecks(*widths)
+    assert [one.name for one in plan.skipped] == left
+    assert all("no INT8 layer reads it" in one.reason for one in plan.skipped)
