@@ -67,7 +67,9 @@ def _summary(found: Inspection) -> str:
     share = (
         f", {numbers.share(sum(layer.macs for layer in planned) / macs)} of the multiply-accumulates" if macs else ""
     )
-    return f"{len(planned)} of {len(found.layers)} layers would run in INT8{share}"
+    tables = sum(layer.planned == "int8-weights" for layer in found.layers)
+    kept = f"; {numbers.plural(tables, 'embedding table')} would be kept in 8 bit" if tables else ""
+    return f"{len(planned)} of {len(found.layers) - tables} layers would run in INT8{share}{kept}"
 
 
 def _row(layer: LayerFacts, quantized: bool) -> tuple[str, ...]:

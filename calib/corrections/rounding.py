@@ -186,8 +186,11 @@ def _layers(candidate: Candidate, samples: int) -> tuple[list[_Layer], list[Corr
     inputs = candidate.plan.input_quantizers()
     layers: list[_Layer] = []
     facts: list[CorrectionFacts] = []
+    tables = {layer.name for layer in candidate.plan.layers if layer.is_table}  # rows are picked, not summed
     for weight in sorted(candidate.plan.weights, key=lambda w: (candidate.view.order[w.port.node], w.port)):
         layer = weight.port.node
+        if layer in tables:
+            continue
         quantizer = inputs.get(Port(layer, 1 - weight.port.input))
         described = linear(candidate.view, layer, weight.port) if quantizer else "its input is not quantized"
         if isinstance(described, str) or quantizer is None or quantizer.range is None:

@@ -109,7 +109,7 @@ def _in_float(plan: QuantizationPlan, executed: Mapping[str, Ran]) -> dict[str, 
     failed: dict[str, str] = {}
     for layer in plan.layers:
         ran = executed[layer.name]
-        if not ran.int8:
+        if not layer.is_table and not ran.int8:
             what = f"ran it as {ran.usual.primitive}" if ran.usual else "dissolved it into other operations"
             failed[layer.name] = f"OpenVINO {what} although its inputs were quantized"
     return failed

@@ -21,6 +21,7 @@ from calib.values.plan import ActivationQuantizer, QuantizableNode, Quantization
 from calib.values.summary import TensorSummary
 
 DRAWN_BINS = 64
+ROWS = "weights only: the rows of its table are kept in 8 bit with a scale each, and computed with in floating point"
 ONE_THREAD = (
     "This machine gives OpenVINO one thread only, so what executes was looked up with one thread; with two and more, "
     "small MatMuls may execute as something else."
@@ -50,11 +51,14 @@ def _layer(
     view: GraphView, node: QuantizableNode | Skipped, ran: Ran | None, reverted: Mapping[str, str]
 ) -> LayerFacts:
     reason = "" if isinstance(node, QuantizableNode) else reverted.get(node.name, node.reason)
+    table = isinstance(node, QuantizableNode) and node.is_table
     usual = ran.usual if ran else None
     differs = ran is not None and ran.differs
     alone = ran.one if ran and differs else None
     kept = isinstance(node, Skipped) and node.reason == KEPT and ran is not None and ran.int8
-    if isinstance(node, QuantizableNode) and usual and not (ran and ran.int8):  # so it is in a model that was given
+    if table:
+        reason = ROWS
+    elif isinstance(node, QuantizableNode) and usual and not (ran and ran.int8):  # so it is in a model that was given
         reason = f"OpenVINO ran it as {usual.primitive} although its inputs were quantized"
     return LayerFacts(
         name=node.name,
@@ -62,7 +66,7 @@ def _layer(
         output_shape=_shape(view, TensorId(node.name)) if node.name in view.nodes else "",
         weight_shape=_weights(view, node.name),
         macs=multiply_accumulates(view, node.name),
-        planned="int8" if kept or isinstance(node, QuantizableNode) else "float",
+        planned="int8-weights" if table else "int8" if kept or isinstance(node, QuantizableNode) else "float",
         executed=usual.precision if usual else "",
         primitive=usual.primitive if usual else "",
         executed_one_thread=((alone.precision if alone else "") or "unknown") if differs else "",

@@ -27,6 +27,7 @@ from calib.graph.operations import (
     SELECTING,
     WRITTEN_OUT,
 )
+from calib.graph.tables import GATHER, find_tables
 from calib.graph.view import GraphView, over_state
 from calib.runtime.session import ov
 from calib.values.plan import Port, QuantizableNode, Skipped, TensorId
@@ -81,7 +82,7 @@ class Found:
 
 
 def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = True, everywhere: bool = True) -> Found:
-    """Return every Convolution, deconvolution and MatMul, either as a layer or as skipped with its reason.
+    """Return every Convolution, deconvolution, MatMul and embedding table, as a layer or as skipped with its reason.
 
     A layer that this version of OpenVINO runs in f32 is left out, unless nothing else is left: another version may have
     a primitive for it, and the compiled model has the last word.
@@ -125,6 +126,9 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
         skipped = [one for one in skipped if one.name not in tried]
     layers, shallow = _deep_enough(view, layers)
     skipped += shallow
+    if GATHER in view.types.values():
+        tables, kept = find_tables(view, layers, ignored)
+        layers, skipped = tables + layers, skipped + kept
     if ignored:
         ignored.require_matches(one.name for one in skipped)
     return Found(tuple(layers), tuple(skipped), ignored)

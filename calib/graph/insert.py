@@ -86,8 +86,9 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, 
     for quantizer in plan.activations:
         _quantize_activation(view, quantizer, quantizer.tensor in folded)
     made: dict[tuple[Any, ...], tuple[ov.Output, Int8Weights]] = {}
+    origins = _origins(view, plan, edits.rounded)
     for weight in plan.weights:
-        values = _quantize_weight(view, weight, edits.rounded.get(weight.port), made)
+        values = _quantize_weight(view, weight, edits.rounded.get(origins[weight.port]), made, origins[weight.port])
         shift = next((s for q in plan.activations if weight.port.node in q.layers and (s := folded.get(q.tensor))), 0.0)
         if shift:
             _take_away(view, weight.port, shift, values)
@@ -220,15 +221,26 @@ def _take_away(view: GraphView, port: Port, shift: float, weights: Int8Weights) 
     _add_behind(view, layer, -shift * sums, f"{layer}{ZERO_POINT}")
 
 
+def _origins(view: GraphView, plan: QuantizationPlan, rounded: Container[Port]) -> dict[Port, Port]:
+    """Return weight port → the port whose rounding it takes: its own, or for a table that of weights that it shares."""
+    tables = {layer.name for layer in plan.layers if layer.is_table}
+    kinds = {(view.tensor(w.port), w.scale_shape, w.levels): w.port for w in plan.weights if w.port in rounded}
+    return {
+        w.port: kinds.get((view.tensor(w.port), w.scale_shape, w.levels), w.port) if w.port.node in tables else w.port
+        for w in plan.weights
+    }
+
+
 def _quantize_weight(
     view: GraphView,
     weight: WeightQuantizer,
     rounded: Int8Weights | None,
     made: dict[tuple[Any, ...], tuple[ov.Output, Int8Weights]],
+    origin: Port,
 ) -> Int8Weights:
     """Replace a float constant by an i8 one, which layers that share it in the same form share too."""
     source = view.tensor(weight.port)
-    key = (source, weight.scale_shape, weight.levels, weight.clip, None if rounded is None else weight.port)
+    key = (source, weight.scale_shape, weight.levels, weight.clip, None if rounded is None else origin)
     if key not in made:
         if rounded is None:
             rounded = quantize_weights(weights_of(view, weight.port), weight.scale_shape, weight.levels, weight.clip)

@@ -237,9 +237,9 @@ def sums_without_padding(view: GraphView, layer: QuantizableNode) -> bool:
 
     It is False for grouped convolutions and stacks of matrices, whose zero points are not folded.
     """
-    rule, attributes = LAYERS[layer.type], view.attributes(layer.name)
-    if layer.weights != (1,) or rule.spreads:
+    if layer.weights != (1,) or LAYERS[layer.type].spreads:
         return False
+    attributes = view.attributes(layer.name)
     axes = axes_of(view, Port(layer.name, 1))
     pads = (*attributes.get("pads_begin", ()), *attributes.get("pads_end", ()))
     padded = any(pads) or attributes.get("auto_pad", "valid") not in ("explicit", "valid")

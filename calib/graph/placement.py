@@ -27,8 +27,10 @@ from calib.graph.ignored import Ignored
 from calib.graph.layers import axes_of, is_depthwise, scale_shape, signed_scheme, sums_without_padding
 from calib.graph.levels import own_quantizer
 from calib.graph.operations import ELEMENTWISE, SELECTING
+from calib.graph.tables import row_scales
 from calib.graph.view import GraphView
 from calib.values.plan import (
+    FULL_RANGE,
     ActivationQuantizer,
     Fused,
     Port,
@@ -89,10 +91,11 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
     for layer in found.layers:
         for port, scheme, signed_only in _wanted(view, layer):
             requests[view.tensor(port)].append(_Request(Route(port, port), scheme, signed_only))
-        weights.extend(
-            WeightQuantizer(port, scale_shape(view, port), weight_levels)
-            for port in (Port(layer.name, index) for index in layer.weights)
-        )
+        if not layer.is_table:
+            weights.extend(
+                WeightQuantizer(port, scale_shape(view, port), weight_levels)
+                for port in (Port(layer.name, index) for index in layer.weights)
+            )
     layers = {layer.name: layer for layer in found.layers}
     unified = _move_up(view, requests, layers, found.ignored)
     depthwise = frozenset(layer.name for layer in found.layers if layer.depthwise)
@@ -106,7 +109,35 @@ def place(view: GraphView, found: Found, *, weight_levels: int = 255) -> Quantiz
         replace(q, padded=all(_pads(view, layers[name], per_channel) for name in q.layers)) if q.layers else q
         for q in quantizers
     ]
-    return QuantizationPlan(found.layers, tuple(quantizers), tuple(weights), found.skipped)
+    tables = [layer for layer in found.layers if layer.is_table]
+    groups = _with_tables(view, tables, found.layers, weights) if tables else ()
+    return QuantizationPlan(found.layers, tuple(quantizers), tuple(weights), found.skipped, groups)
+
+
+def _with_tables(
+    view: GraphView,
+    tables: Sequence[QuantizableNode],
+    layers: Sequence[QuantizableNode],
+    weights: list[WeightQuantizer],
+) -> tuple[frozenset[str], ...]:
+    """Add the quantizers of embedding tables, and return the sets of layers that share a table.
+
+    A table that a MatMul takes for its weights has that one's levels, so that both read one constant, and they change
+    together: stored in 8 bit for one and in f32 for the other, it would be larger than in f32 alone.
+    """
+    known = {view.tensor(weight.port): weight for weight in weights}
+    groups: dict[TensorId, frozenset[str]] = {}
+    for table in tables:
+        port = Port(table.name, 0)
+        tensor, scales = view.tensor(port), row_scales(view, port)
+        shared = known.get(tensor)
+        levels = shared.levels if shared and shared.scale_shape == scales else FULL_RANGE
+        weights.append(WeightQuantizer(port, scales, levels))
+        same = {
+            layer.name for layer in layers if any(view.tensor(Port(layer.name, i)) == tensor for i in layer.weights)
+        }
+        groups[tensor] = frozenset(same)
+    return tuple(group for group in groups.values() if len(group) > 1)
 
 
 def _pads(view: GraphView, layer: QuantizableNode, per_channel: set[TensorId]) -> bool:
@@ -128,6 +159,8 @@ def _pads(view: GraphView, layer: QuantizableNode, per_channel: set[TensorId]) -
 
 def _wanted(view: GraphView, layer: QuantizableNode) -> list[tuple[Port, Scheme, bool]]:
     """Return ``(port, scheme for signed data, signed whatever the data)`` for the activation ports of a layer."""
+    if layer.is_table:
+        return []
     if len(layer.activations) == 2:
         # B must be i8 with zero point 0; A u8 or i8 with zero point 0; anything else runs in f32.
         return [(Port(layer.name, 0), Scheme.SYMMETRIC, False), (Port(layer.name, 1), Scheme.SYMMETRIC, True)]

@@ -55,7 +55,7 @@ def side_by_side(
         The model and the names of its layers; None if the network can't be batched, has state, or has no layer with
         weights outside of bodies.
     """
-    layers = [layer.name for layer in plan.layers if layer.weights]
+    layers = [layer.name for layer in plan.layers if layer.weights and not layer.is_table]
     if not layers or model.get_sinks():
         return None
     plain, rough = clone_model(model), clone_model(quantized)

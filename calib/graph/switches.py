@@ -5,6 +5,7 @@ For a layer of unit u, with m the network's extra input::
     x ──▶ layer          becomes    x + m[u]·(FakeQuantize(x) − x) ──▶ layer
     Constant(W) ──▶      becomes    Constant(W) + Constant(W_q − W)·m[u] ──▶
     layer ──▶            becomes    layer + Constant(delta)·m[u] ──▶          where its bias is corrected
+    Gather(table) ──▶    becomes    Gather(table) + Gather(table_q − table)·m[u] ──▶
 
 so measuring the sensitivity of all units takes one compilation, not one per unit. m[u] = 0 is the floating-point layer:
 a convolution bit for bit; a fully connected layer up to the order of its sums, for which the plug-in takes another
@@ -69,8 +70,11 @@ def switch_model(
         if port.node in members:
             _switch_activation(view, port, quantizer, switches, members[port.node], fakes)
     switched: dict[tuple[object, ...], ov.Output] = {}
+    tables = {layer.name for layer in plan.layers if layer.is_table}
     for weight in plan.weights:
-        if weight.port.node in members:
+        if weight.port.node in tables & members.keys():
+            _switch_table(view, weight, switches, members[weight.port.node])
+        elif weight.port.node in members:
             _switch_weight(view, weight, edits, switches, members[weight.port.node], switched)
     for layer, delta in edits.biases.items():
         if layer in members:
@@ -184,6 +188,17 @@ def _switch_weight(
         difference = op.multiply(op.constant(quantized - values), switches(weight.port.node, unit, values.ndim))
         made[key] = op.add(view.output(tensor), difference).output(0)
     view.nodes[weight.port.node].input(weight.port.input).replace_source_output(made[key])
+
+
+def _switch_table(view: GraphView, weight: WeightQuantizer, switches: _Switches, unit: int) -> None:
+    """Add the rounding error of the rows that a Gather picks to what it gives, rather than that of the whole table."""
+    gather, values = view.nodes[weight.port.node], weights_of(view, weight.port)
+    quantized, scale = quantize_weights(values, weight.scale_shape, weight.levels, weight.clip)
+    difference = op.constant(quantized.astype(np.float32) * scale - values)
+    rank = gather.output(0).get_partial_shape().rank.get_length()
+    error = op.gather(difference, gather.input_value(1), gather.input_value(2))
+    switched = op.multiply(error, switches(weight.port.node, unit, rank))
+    replace_readers(gather.output(0), lambda output: op.add(output, switched))
 
 
 def _switch_bias(view: GraphView, layer: str, delta: NDArray[np.float32], switches: _Switches, unit: int) -> None:

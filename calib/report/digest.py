@@ -172,16 +172,20 @@ def size_fact(model: ModelFacts) -> Fact:
 def layers_fact(report: Report) -> Fact:
     """Say how many layers are in INT8, in what share of the work, and what became of the rest."""
     planned = [layer for layer in report.layers if layer.planned == "int8" and not ran_otherwise(layer)]
+    tables = [layer for layer in report.layers if layer.planned == "int8-weights"]
     detail = (
         [f"{numbers.share(_work(planned) / _work(report.layers))} of the multiply-adds"] if _countable(report) else []
     )
+    if tables:
+        detail.append(f"and {numbers.plural(len(tables), 'embedding table')} in 8 bit")
     if reverted := sum(layer.reverted for layer in report.layers):
         detail.append(f"{reverted} reverted")
     odd = unexpected(report)
     if odd:
         detail.append(f"{len(odd)} did not run as planned")
     tone: Tone = "warning" if odd else "neutral"
-    return Fact("layers", f"{len(planned)} of {len(report.layers)} in INT8", SEPARATOR.join(detail), tone)
+    computing = len(report.layers) - len(tables)
+    return Fact("layers", f"{len(planned)} of {computing} in INT8", SEPARATOR.join(detail), tone)
 
 
 def _work(layers: list[LayerFacts]) -> int:
@@ -189,8 +193,8 @@ def _work(layers: list[LayerFacts]) -> int:
 
 
 def _countable(report: Report) -> bool:
-    """Say whether the work of every layer is known; an Add multiplies nothing."""
-    return _work(report.layers) > 0 and all(layer.macs or layer.type == "Add" for layer in report.layers)
+    """Say whether the work of every layer is known; an Add and a table multiply nothing."""
+    return _work(report.layers) > 0 and all(layer.macs or layer.type in ("Add", "Gather") for layer in report.layers)
 
 
 def unexpected(report: Report) -> list[LayerFacts]:

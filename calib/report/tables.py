@@ -95,6 +95,7 @@ def layer_table(report: Report) -> Table:
     late = {layer.name for layer in digest.slower(report)}
     choices = {
         "INT8": lambda layer: layer.planned == "int8",
+        "weights only": lambda layer: layer.planned == "int8-weights",
         "floating point": lambda layer: layer.planned == "float",
         "reverted": lambda layer: layer.reverted,
         "not run as planned": digest.ran_otherwise,

@@ -68,7 +68,7 @@ class SettingFacts(Frozen):
 
 
 class LayerFacts(Frozen):
-    """One Convolution, GroupConvolution, ConvolutionBackpropData or MatMul, or an Add fused into one."""
+    """One Convolution, GroupConvolution, ConvolutionBackpropData or MatMul, or the Gather of an embedding table."""
 
     name: str = Field(description="Friendly name of the operation")
     type: str = Field(description="Type of the operation")
@@ -77,7 +77,10 @@ class LayerFacts(Frozen):
     macs: int = Field(
         default=0, description="Multiply-accumulates per inference; 0 if unknown because shapes are dynamic"
     )
-    planned: Literal["int8", "float"] = Field(description="Precision that was planned after the search")
+    planned: Literal["int8", "int8-weights", "float"] = Field(
+        description="Precision that was planned after the search; int8-weights keeps the weights alone in 8 bit, as "
+        "the rows of an embedding table are, and computes in floating point"
+    )
     executed: str = Field(
         default="",
         description="Precision of the primitive that executes with two threads for an inference, or with one where the "

@@ -146,6 +146,11 @@ class QuantizableNode:
     weights: tuple[int, ...] = ()
     depthwise: bool = False
 
+    @property
+    def is_table(self) -> bool:
+        """Whether its weights are an embedding table, whose rows it picks: it sums nothing, and runs in f32."""
+        return self.type == "Gather"
+
 
 @dataclass(frozen=True)
 class Scaling:
