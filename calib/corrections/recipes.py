@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS, get_correction
+from calib.corrections.attention import attention_costs
 from calib.corrections.candidate import Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
+from calib.graph.attention import Attention
 from calib.graph.insert import Edits, insert
 from calib.ranges import ESTIMATORS, RangeEstimator, get_estimator
 from calib.ranges.assign import assign
@@ -186,6 +188,11 @@ class _Field:
             if one is not ahead:
                 one.scored = None
 
+    def restart(self, estimator: RangeEstimator, candidate: Candidate) -> None:
+        """Take a candidate in place of those so far."""
+        self.tried.clear()
+        self.add(estimator.name, candidate, estimator=estimator)
+
     def rank(self, one: _Tried) -> float:
         """Return the key that candidates are compared by: the SQNR, with a bonus for the first estimator, min-max.
 
@@ -217,6 +224,7 @@ def choose_recipe(
     recipe: Recipe,
     samples: Sequence[Feed],
     scorer: Scorer,
+    attention: Attention | None = None,
     *,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
@@ -228,6 +236,7 @@ def choose_recipe(
         recipe: Estimators and corrections to try.
         samples: Samples that corrections learn from.
         scorer: Scorer on the held-out samples.
+        attention: Layers of attention, which are left out if :func:`attention_costs` says why; None for none.
         told: Function that receives a remark for each candidate.
     """
     tried = _Field(scorer, told)
@@ -235,7 +244,12 @@ def choose_recipe(
     def ranged(estimator: RangeEstimator, over: Summaries) -> Candidate:
         return replace(base, plan=assign(base.plan, over, estimator), edits=Edits())
 
-    for estimator in map(get_estimator, recipe.estimators):
+    first, *others = map(get_estimator, recipe.estimators)
+    tried.add(first.name, ranged(first, summaries.kept), estimator=first)
+    if attention and (left := attention_costs(tried.tried[0].candidate, tried.tried[0].score, attention, scorer)):
+        base = base.without(left)
+        tried.restart(first, ranged(first, summaries.kept))
+    for estimator in others:
         tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator)
     margin = MARGIN_DB * FEW / max(len(scorer.held), FEW)
     for estimator in map(get_estimator, recipe.if_clipping_pays if tried.clipping_pays or recipe.more else ()):

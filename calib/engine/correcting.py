@@ -121,6 +121,11 @@ def choose_ranges(
     if len(summaries.kept) < len(summaries.whole):  # what only held-out samples have values of is known from those
         summaries = replace(summaries, kept={**summaries.whole, **summaries.kept})
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
+    attention = None
+    if job.settings.estimator == "auto" and any(len(layer.activations) > 1 for layer in plan.layers):
+        from calib.engine.attention import with_attention_ranges  # here: few networks multiply two activations
+
+        attention, plan = with_attention_ranges(job, base.model, base.view, plan)
     held = [name for name in job.held if name not in summaries.outliers] or list(job.held)
     scorer = None
     if job.effort.held_out:
@@ -132,7 +137,7 @@ def choose_ranges(
         candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
         return Chosen(candidate, warnings=base.warnings)
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
-    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, told=told)
+    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, told=told)
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_left_out(job, outliers), *_uncorrected(base.view, chosen), *chosen.warnings)
     return replace(chosen, corrections=(*base.facts, *chosen.corrections), held=tuple(held), warnings=said)

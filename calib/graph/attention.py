@@ -14,13 +14,16 @@ Source: the specification of ScaledDotProductAttention-13 in OpenVINO's operatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from calib.graph.operations import ATTENTION, MANY_KEYS, Refusal
-from calib.graph.view import over_state
-from calib.runtime.session import attributes_of, ov
+from calib.graph.insert import clone_model
+from calib.graph.operations import ATTENTION, CARRYING, MANY_KEYS, SELECTING, Refusal
+from calib.graph.view import GraphView, over_state
+from calib.runtime.session import attributes_of, make_model, ov
+from calib.values.plan import QuantizationPlan
 
 op = ov.opset13
 
@@ -91,3 +94,84 @@ def _added(mask: ov.Output, scores: ov.Output) -> ov.Output:
     if mask.get_element_type() != ov.Type.boolean:
         return mask
     return op.select(mask, op.constant(np.float32(0), kind), op.constant(np.float32(-np.inf), kind)).output(0)
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """A MatMul of weights from a Softmax with values, both computed.
+
+    Attributes:
+        layer: Name of the MatMul.
+        turned: Whether the values are transposed, ``(…, size, keys)``.
+    """
+
+    layer: str
+    turned: bool
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The layers of a plan that are attention.
+
+    Attributes:
+        sums: MatMuls of weights from a Softmax with values.
+        scores: MatMuls of queries with keys, which those weights come from.
+    """
+
+    sums: frozenset[str] = frozenset()
+    scores: frozenset[str] = frozenset()
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """All of them."""
+        return self.sums | self.scores
+
+
+def weighted_sums(view: GraphView, plan: QuantizationPlan) -> list[WeightedSum]:
+    """Return the layers of a plan that sum values with weights from a Softmax, in order; none of those in bodies."""
+    found: list[WeightedSum] = []
+    for layer in plan.layers:
+        if len(layer.activations) < 2 or layer.name in view.inside:
+            continue
+        source = view.inputs[layer.name][0]
+        while view.types[source.node] in SELECTING:
+            source = view.inputs[source.node][0]
+        attributes = view.attributes(layer.name)
+        if view.types[source.node] == "Softmax" and not attributes["transpose_a"]:
+            found.append(WeightedSum(layer.name, bool(attributes["transpose_b"])))
+    return found
+
+
+def attention_in(view: GraphView, plan: QuantizationPlan) -> Attention:
+    """Return the layers of a plan that are attention."""
+    sums = frozenset(one.layer for one in weighted_sums(view, plan))
+    planned, found = {layer.name for layer in plan.layers}, set[str]()
+    waiting, seen = [view.inputs[name][0] for name in sorted(sums)], set[str]()
+    for tensor in waiting:
+        kind = view.types[tensor.node]
+        if kind == "MatMul" and tensor.node in planned:
+            found.add(tensor.node)
+        elif kind in CARRYING | SELECTING | {"Softmax"} and tensor.node not in seen:
+            seen.add(tensor.node)
+            waiting += view.inputs[tensor.node]
+    return Attention(sums, frozenset(found))
+
+
+def tapped(model: ov.Model, sums: Sequence[WeightedSum], rows: int = 64) -> ov.Model:
+    """Return a model whose outputs are weights and values of each sum, in turn.
+
+    Args:
+        model: Floating-point network.
+        sums: Sums in it.
+        rows: Number of rows of weights to return of each matrix, evenly spread; of unknown lengths, all.
+    """
+    clone = clone_model(model)
+    nodes = {node.get_friendly_name(): node for node in clone.get_ordered_ops()}
+    results: list[ov.Node] = []
+    for one in sums:
+        weights, values = nodes[one.layer].input_values()
+        length = weights.get_partial_shape()[-2]
+        step = -(-length.get_length() // rows) if length.is_static else 1
+        ends = (op.constant(np.array([end])) for end in (0, np.iinfo(np.int64).max, step, -2))
+        results += [op.result(op.slice(weights, *ends)), op.result(values)]
+    return make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())

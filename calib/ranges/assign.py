@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
+from calib.ranges import weighted_sum
 from calib.ranges.estimator import RangeEstimator
 from calib.values.plan import ActivationQuantizer, QuantizationPlan, Range, Scheme, TensorId
 from calib.values.summary import TensorSummary
@@ -34,7 +35,8 @@ def assign(
     becomes unsigned, unless its consumer needs signed levels.
 
     Args:
-        plan: Plan from placement; ranges it already has are replaced, but for those of the model's own quantizers.
+        plan: Plan from placement; ranges it already has are replaced, but for those of the model's own quantizers and
+            those chosen by the error of what is computed from them.
         summaries: Statistics of every quantized tensor.
         estimator: Range estimator of all quantizers.
 
@@ -59,7 +61,9 @@ def assign(
             continue
         summary = merged[quantizer.tensor]
         scheme = final_scheme(quantizer, summary, matmul=kinds(quantizer) == {"MatMul"})
-        chosen = estimator(summary, scheme, quantizer.levels)
+        known = quantizer.range
+        kept = known is not None and known.estimator == weighted_sum.NAME
+        chosen = known if known is not None and kept else estimator(summary, scheme, quantizer.levels)
         channels = channel_ranges(quantizer, summary, chosen)
         done = replace(quantizer, scheme=scheme, range=chosen, channel_ranges=channels)
         if quantizer.unify:
