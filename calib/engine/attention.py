@@ -49,7 +49,7 @@ def with_attention_ranges(
         if quantizer is None or quantizer.own:
             continue  # the model's own quantizers stay as they are
         pairs = [_pair(one, sample[2 * index], sample[2 * index + 1]) for sample in outputs]
-        chosen, found = weighted_sum_range([pair for pair in pairs if pair[0].size])
+        chosen, found = weighted_sum_range([pair for pair in pairs if pair[0].size], quantizer.levels)
         if found < floor:
             reasons[one.layer] = (
                 f"its input behind a Softmax loses too much in 8 bit: its sums are at {found:.1f} dB with the best of "
