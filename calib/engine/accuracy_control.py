@@ -25,7 +25,7 @@ from calib.engine.building import Int8Model
 from calib.engine.candidates import Candidates, Layers
 from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator
 from calib.engine.job import Job
-from calib.engine.precisions import in_both, not_by_default
+from calib.engine.precisions import InBoth, in_both, not_by_default
 from calib.errors import UsageError
 from calib.graph.layers import multiply_accumulates
 from calib.interrupts import Interrupts
@@ -238,6 +238,8 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
     problem, metric, candidates = asked.problem, asked.evaluator.metric, asked.candidates
     shipped = partial(candidates.shipped, result.reverted)
     both = in_both(problem, asked.evaluator, baseline, result, shipped, judged=candidates.precision)
+    built = None if result.status == "fp32_kept" else candidates.built(result.reverted)
+    both, built, names, said = _with_marks(asked, result, both, built)
     figure, interval = both.deployed, both.deployed.interval if both.deployed else None
     facts = AccuracyFacts(
         metric=metric.name,
@@ -257,6 +259,7 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
         other_precision=both.other_precision,
         other_drop=both.other.drop if both.other else None,
         fp32_drop=both.fp32_drop,
+        kept_in_f32=list(names),
         note=result.note if job.settings.max_drop is not None else "",
         stopped=result.stopped,
         images_evaluated=0 if isinstance(asked.evaluator, WholeSetEvaluator) else result.images_evaluated,
@@ -265,7 +268,22 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
         bound_s=asked.expected.most_s,
     )
     noted = [note for note in asked.evaluator.notes if note not in job.warnings]
-    warnings = (*noted, *candidates.warnings, *both.warnings, *not_by_default(facts))
-    built = None if result.status == "fp32_kept" else candidates.built(result.reverted)
+    warnings = (*noted, *candidates.warnings, *both.warnings, *said, *not_by_default(facts))
     ranked = tuple(RankFacts(layers=sorted(unit.layers), sensitivity=unit.sensitivity) for unit in result.ranking)
     return Controlled(built, facts, result, ranked, warnings)
+
+
+def _with_marks(
+    asked: _Asked, result: SearchResult, both: InBoth, built: Int8Model | None
+) -> tuple[InBoth, Int8Model | None, tuple[str, ...], tuple[str, ...]]:
+    """Return accuracy, model, operations marked to run in f32, and sentences; the same where no mark is needed."""
+    problem = asked.problem
+    if built is None or both.precision == "f32":
+        return both, built, (), ()
+    from calib.engine.precise_marks import in_f32_only, marked  # here: only CPUs with bf16 or f16 need it
+
+    if not in_f32_only(problem.budget, both):
+        return both, built, (), ()
+    indices = problem.held_out if result.held_out is not None else problem.search_indices
+    found = marked(problem, asked.evaluator, built, both, indices)
+    return found.both, found.built, found.names, found.warnings

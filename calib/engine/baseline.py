@@ -137,8 +137,9 @@ def _judged(baseline: Baseline, stage: Stage) -> Baseline:
         return replace(baseline, judged=job.precision)
     text = (
         f"FP32 itself loses {budget.text(lost)} in {job.precision}, over the budget of {budget.text(budget.max_drop)}, "
-        "so that no layer in floating point helps there; the search judges in f32 instead. Run the model in f32 "
-        "(--float-precision f32, and INFERENCE_PRECISION_HINT=f32 where it runs), or allow a larger drop"
+        "so that no reverted layer helps there; the search judges in f32 instead, and operations are marked to stay in "
+        "f32 if that keeps the budget. Otherwise run the model in f32 (--float-precision f32, and "
+        "INFERENCE_PRECISION_HINT=f32 where it runs), or allow a larger drop"
     )
     stage.say(text)
     return replace(baseline, warnings=(*baseline.warnings, text))

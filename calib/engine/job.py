@@ -254,8 +254,8 @@ def _unavailable(settings: Settings) -> list[str]:
     if asked is None or asked == runs:
         return []
     return [
-        f"float_precision {asked}: this CPU takes it as a hint and runs {runs}, so everything was measured in {runs}; "
-        f"run 'calib verify' on a CPU that runs {asked}"
+        f"float_precision {asked}: this CPU takes it as a hint and runs {runs}, so everything was measured in {runs} "
+        f"and no operation is marked to stay in f32; run 'calib verify', or this run, on a CPU that runs {asked}"
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from calib.accuracy.budget import Budget
@@ -70,39 +69,60 @@ def in_both(
     figures: dict[str, Figure | None] = {judged: figure, unjudged: None}
     if figure is not None:
         missing = f"The drop in {unjudged} was left out, since OpenVINO can't run it"
-        with suppress(KeyboardInterrupt), left_out(missing, warnings):  # the best model is written all the same
-            compiled = evaluator.compiled(model(), precision_config(unjudged))
-            parts = evaluator.run(compiled, indices.tolist())
-            figures[unjudged] = figure_of(problem, dict(zip(indices.tolist(), parts, strict=True)), indices)
+        try:
+            with left_out(missing, warnings):
+                compiled = evaluator.compiled(model(), precision_config(unjudged))
+                parts = evaluator.run(compiled, indices.tolist())
+                figures[unjudged] = figure_of(problem, dict(zip(indices.tolist(), parts, strict=True)), indices)
+        except KeyboardInterrupt:  # the best model is written all the same
+            warnings.append(f"The drop in {unjudged} was not measured: the run was interrupted before.")
     precision = job.precision if figures[job.precision] else judged
     other = reduced if precision == "f32" else "f32"
     return InBoth(precision, other, figures[precision], figures[other], fp32_drop, tuple(warnings))
 
 
-def one_precision(accuracy: AccuracyFacts, stopped: str = "") -> tuple[Status, str] | None:
+def one_precision(accuracy: AccuracyFacts, stopped: str = "", deployed: str = "") -> tuple[Status, str] | None:
     """Return the status, and its sentences, of a model that keeps its budget in one of the two precisions only.
 
     None if it keeps the budget in both or in neither, or if only f32 counts: because there is no other, or because it
     was asked for.
+
+    Args:
+        accuracy: Accuracy of the model.
+        stopped: Why the search ended early.
+        deployed: Precision that the model will run in, if that may not have been measured.
     """
-    if accuracy.budget is None or accuracy.other_drop is None or accuracy.precision == "f32":
+    if accuracy.budget is None:
         return None
     budget = Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better, accuracy.unit)
+    if accuracy.precision == "f32" and deployed not in ("", "f32") and accuracy.other_drop is None:
+        return _unmeasured(accuracy, budget, deployed) if budget.fits(accuracy.drop) else None
+    if accuracy.other_drop is None or accuracy.precision == "f32":
+        return None
     kept, kept_in_f32 = budget.fits(accuracy.drop), budget.fits(accuracy.other_drop)
     if kept == kept_in_f32:
         return None
     allowed = budget.text(budget.max_drop)
-    deployed, early = accuracy.precision, f" The search ended early: {stopped}." if stopped else ""
+    where, early = accuracy.precision, f" The search ended early: {stopped}." if stopped else ""
     own = f", and FP32 itself {budget.text(accuracy.fp32_drop)}" if accuracy.fp32_drop is not None else ""
     if kept:
         return "within_budget_not_in_f32", (
-            f"The budget of {allowed} is kept in {deployed}, where the model will run, but not in f32, where "
+            f"The budget of {allowed} is kept in {where}, where the model will run, but not in f32, where "
             f"it loses {budget.text(accuracy.other_drop)}: run it without INFERENCE_PRECISION_HINT=f32.{early}"
         )
     return "within_budget_in_f32_only", (
-        f"The budget of {allowed} is kept in f32, but not in {deployed}, where the model will run: there it "
+        f"The budget of {allowed} is kept in f32, but not in {where}, where the model will run: there it "
         f"loses {budget.text(accuracy.drop)}{own}. Compile it with INFERENCE_PRECISION_HINT=f32, and say so with "
         f"--float-precision f32, or allow a larger drop.{early}"
+    )
+
+
+def _unmeasured(accuracy: AccuracyFacts, budget: Budget, deployed: str) -> tuple[Status, str]:
+    """Return the status of a model that keeps its budget in f32, of which nothing is known where it will run."""
+    own = f", where FP32 itself loses {budget.text(accuracy.fp32_drop)}" if accuracy.fp32_drop is not None else ""
+    return "within_budget_in_f32_only", (
+        f"The budget of {budget.text(budget.max_drop)} is kept in f32. In {deployed}, where the model will run{own}, "
+        f"its drop was not measured. Measure it with 'calib verify --validation DATA', or run it again with --resume."
     )
 
 

@@ -244,7 +244,9 @@ def _status(job: Job, found: Findings) -> tuple[Status, str]:
         return "fp32_kept", outcome.reason
     if result is None or job.settings.max_drop is None:
         return "quantized", ""
-    if outcome.controlled is not None and (one := one_precision(outcome.controlled.facts, result.stopped)):
+    if outcome.controlled is not None and (
+        one := one_precision(outcome.controlled.facts, result.stopped, job.precision)
+    ):
         return one
     if result.status != "within_budget" or outcome.built is None:
         return result.status, result.reason

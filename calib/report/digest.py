@@ -60,7 +60,14 @@ class Fact:
 def headline(report: Report) -> tuple[Tone, str]:
     """Return the tone and the text of the headline."""
     tone, text = HEADLINES[report.status]
-    return tone, text.format(precision=report.accuracy.precision if report.accuracy else "the default precision")
+    return tone, text.format(precision=_reduced(report.accuracy))
+
+
+def _reduced(accuracy: AccuracyFacts | None) -> str:
+    """Return the precision below f32 that accuracy is judged in."""
+    if accuracy is None:
+        return "the default precision"
+    return accuracy.other_precision if accuracy.precision == "f32" else accuracy.precision
 
 
 def facts(report: Report) -> list[Fact]:

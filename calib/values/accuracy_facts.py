@@ -80,6 +80,11 @@ class AccuracyFacts(Frozen):
         description="Drop of the FP32 model itself in the one of the two precisions that is not f32; null if there is "
         "only f32",
     )
+    kept_in_f32: list[str] = Field(
+        default=[],
+        description="Operations that the file marks to run in f32 whatever the default precision is, since the budget "
+        "is missed without",
+    )
     given_up_drop: float | None = Field(
         default=None, description="Drop of the INT8 model that was rejected, where the FP32 model was kept"
     )

@@ -17,7 +17,10 @@ from cpu_features import needs
 from trust_fixtures.tiny import convnet, images
 
 import calib
+from calib.engine.evaluators import SampleEvaluator
 from calib.engine.precisions import not_by_default, one_precision
+from calib.engine.promises import promises_budget
+from calib.report.digest import headline
 from calib.runtime.session import available_precision, compile_model, core, default_precision, ov
 from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.drops import drop_text
@@ -105,14 +108,16 @@ def test_fp32_that_breaks_the_budget_itself_is_told_before_the_search_which_then
 
     report, accuracy = quantized(0.9 * LOSS, progress=Listening(), store=tmp_path / "run.sqlite")
     lost, budget = (drop_text(accuracy.drop_kind, accuracy.unit, drop) for drop in (LOSS, 0.9 * LOSS))
-    assert said[0].startswith(f"baseline: FP32 itself loses {lost} in bf16, over the budget of {budget}, so")
-    assert any(said[0] == f"baseline: {warning}" for warning in report.warnings)
+    (own,) = [text for text in said if text.startswith("baseline: FP32 itself")]
+    assert own.startswith(f"baseline: FP32 itself loses {lost} in bf16, over the budget of {budget}, so")
+    assert any(own == f"baseline: {warning}" for warning in report.warnings)
+    assert said.index(own) < next(number for number, text in enumerate(said) if text.startswith("search: "))
     assert report.status == "within_budget_in_f32_only" and accuracy.precision == "bf16"
     assert accuracy.drop > 0.9 * LOSS >= (accuracy.other_drop or 1)
     count = len(compiled_in)
     again, facts = quantized(0.9 * LOSS, store=tmp_path / "run.sqlite", resume=True)
     assert again.status == report.status and facts.fp32_drop == accuracy.fp32_drop
-    assert compiled_in[count:].count("bf16") == 1  # INT8 of the end only: FP32's results were kept
+    assert compiled_in[count:].count("bf16") == 2  # INT8 of the end, and with marks: FP32's results were kept
 
 
 def test_f32_that_was_asked_for_decides_and_the_default_is_reported(compiled_in: list[str]):
@@ -136,6 +141,26 @@ def test_fp32_that_is_kept_has_its_own_loss_where_it_runs(compiled_in: list[str]
     assert report.status == "fp32_kept"
     assert (accuracy.precision, accuracy.drop, accuracy.other_precision) == ("f32", 0, "bf16")
     assert accuracy.other_drop == accuracy.fp32_drop == pytest.approx(LOSS, rel=1e-4)
+
+
+def test_f32_alone_is_kept_where_a_run_is_interrupted_before_the_pass_in_bf16(
+    compiled_in: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    run = SampleEvaluator.run
+
+    def interrupted(evaluator: SampleEvaluator, compiled: ov.CompiledModel, indices: Any) -> list[Any]:
+        if compiled_in.count("bf16") == 2:  # FP32, then INT8 of the end
+            raise KeyboardInterrupt
+        return run(evaluator, compiled, indices)
+
+    monkeypatch.setattr(SampleEvaluator, "run", interrupted)
+    report, accuracy = quantized(0.9 * LOSS)
+    assert report.status == "within_budget_in_f32_only"
+    assert (accuracy.precision, accuracy.other_precision, accuracy.other_drop) == ("f32", "bf16", None)
+    assert "its drop was not measured" in report.status_reason and "calib verify" in report.status_reason
+    assert any("was not measured: the run was interrupted" in text for text in report.warnings)
+    assert headline(report) == ("bad", "INT8, within the budget in f32 only, not in bf16")
+    assert not promises_budget(report, deployed=True) and promises_budget(report, deployed=False)
 
 
 def facts(drop: float, other: float, precision: str = "bf16") -> AccuracyFacts:
