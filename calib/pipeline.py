@@ -70,7 +70,8 @@ def quantize(
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is given as an
             argument but not if ``config`` names it.
         progress: Receives the progress of each stage; silent by default.
-        settings: Settings by name, such as ``metric`` and ``max_drop``; ``calib schema config`` lists them all.
+        settings: Settings by name, such as ``metric`` and ``max_drop``; ``calib schema config`` lists them all. The
+            libraries of operations that ``config`` names are loaded only with ``allow_extension=True``.
 
     Raises:
         CalibError: Any error; ``calib.errors`` lists the kinds. A missed budget is a result, see ``report.status``.

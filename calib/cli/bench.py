@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from calib.cli.options import color, json_flag, print_json, progress, source_flags, width
+from calib.cli.options import color, extension_flags, json_flag, print_json, progress, source_flags, width
 
 
 def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
@@ -34,6 +34,7 @@ def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
     help="Seconds to spend on latency, and again on throughput.",
 )
 @source_flags
+@extension_flags
 @json_flag
 @click.pass_context
 def command(ctx: click.Context, models: tuple[str, ...], as_json: bool, **options: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from calib.cli.options import color, json_flag, print_json, progress, remark, source_flags, width
+from calib.cli.options import color, extension_flags, json_flag, print_json, progress, remark, source_flags, width
 from calib.report.escape import printable
 
 
@@ -17,6 +17,7 @@ from calib.report.escape import printable
 @click.option("--samples", type=click.IntRange(1), default=16, show_default=True, help="Number of samples to run.")
 @click.option("--html", "page", metavar="FILE", help="Also write the comparison to this HTML page.")
 @source_flags
+@extension_flags
 @json_flag
 @click.pass_context
 def command(

@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 import calib
-from calib.cli.options import json_flag, print_json, print_lines, progress, python_flag, setting_flags, source_flags
+from calib.cli.options import (
+    extension_flags,
+    json_flag,
+    print_json,
+    print_lines,
+    progress,
+    python_flag,
+    setting_flags,
+    source_flags,
+)
 from calib.report import numbers
 from calib.report.escape import printable
 from calib.values.evaluation import Evaluation
@@ -32,6 +41,7 @@ from calib.values.evaluation import Evaluation
 @setting_flags("metric", "higher_is_better", "reference", "threads")
 @source_flags
 @python_flag
+@extension_flags
 @json_flag
 @click.pass_context
 def command(

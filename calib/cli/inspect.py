@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import click
 
 import calib
-from calib.cli.options import color, json_flag, print_json, print_lines, width
+from calib.cli.options import color, extension_flags, json_flag, print_json, print_lines, width
 from calib.report import digest, numbers
 from calib.report.console import rule, table, wrap
 from calib.report.escape import printable
@@ -17,14 +18,15 @@ from calib.values.inspection import Inspection
 
 @click.command(short_help="Show which layers would be quantized, and why others would not.")
 @click.argument("model")
+@extension_flags
 @json_flag
-def command(model: str, as_json: bool) -> None:
+def command(model: str, as_json: bool, **options: Any) -> None:
     """Show every Convolution, GroupConvolution, ConvolutionBackpropData and MatMul of MODEL.
 
     For an FP32 model it says whether each layer would run in INT8, and if not, exactly why. For a quantized model it
     says which precision each layer is executed in.
     """
-    found = calib.inspect(model)
+    found = calib.inspect(model, **options)
     if as_json:
         print_json(found)
     else:

@@ -81,6 +81,24 @@ def python_flag(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def extension_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--extension`` and ``--allow-extension``; not given, they have no say."""
+    function = click.option(
+        "--allow-extension",
+        is_flag=True,
+        default=None,
+        help="Allow --config, a report or a manifest to name libraries of operations, whose code runs.",
+    )(function)
+    return click.option(
+        "--extension",
+        "extensions",
+        metavar="LIBRARY",
+        multiple=True,
+        callback=lambda _, __, given: given or None,
+        help="Library with operations of your own (an OpenVINO extension) that the model needs.",
+    )(function)
+
+
 def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")(function)

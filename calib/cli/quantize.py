@@ -11,6 +11,7 @@ import calib
 from calib.cli import BUDGET_MISSED, INTERRUPTED
 from calib.cli.options import (
     color,
+    extension_flags,
     json_flag,
     print_json,
     print_lines,
@@ -52,6 +53,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 @setting_flags("samples", "complete", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
 @source_flags
 @python_flag
+@extension_flags
 @click.option(
     "--statistics",
     metavar="FILE",

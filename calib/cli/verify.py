@@ -7,7 +7,17 @@ from typing import Any
 import click
 
 from calib.cli import BUDGET_MISSED
-from calib.cli.options import color, json_flag, print_json, progress, python_flag, setting_flags, typed, width
+from calib.cli.options import (
+    color,
+    extension_flags,
+    json_flag,
+    print_json,
+    progress,
+    python_flag,
+    setting_flags,
+    typed,
+    width,
+)
 
 
 @click.command(short_help="Check a written model where it will run.")
@@ -24,6 +34,7 @@ from calib.cli.options import color, json_flag, print_json, progress, python_fla
 )
 @setting_flags("metric", "higher_is_better", "float_precision", "threads")
 @python_flag
+@extension_flags
 @json_flag
 @click.pass_context
 def command(ctx: click.Context, folder: str, validation: str | None, as_json: bool, **options: Any) -> None:

@@ -82,6 +82,11 @@ def _running(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--allow-python", is_flag=True, help="Allow the manifest to run code, as python:module:function."),
         click.option(
+            "--allow-extension",
+            is_flag=True,
+            help="Allow the manifest to name libraries of operations, whose code runs.",
+        ),
+        click.option(
             "--cluster",
             metavar="ADDRESS",
             help="Dask cluster to run on: dask://HOST:PORT, or local:N for N workers on this machine.",
@@ -244,12 +249,14 @@ def _run(
     time_limit: str | None,
     cluster: str | None,
     allow_python: bool,
+    allow_extension: bool,
 ) -> None:
     zoo = open_zoo(manifest, output)
     chosen = select(zoo.jobs, only, shard)
     runner = _runner(cluster, jobs, zoo)
     seconds = _seconds(time_limit)
     given = {"runner": runner, "time_limit": seconds, "again": again, "allow_python": allow_python}
+    given["allow_extension"] = allow_extension
     rows = zoos.run(zoo, chosen, lambda text: remark(ctx, text), **given)
     _conclude(ctx, zoo, rows)
 

@@ -6,6 +6,7 @@ Flags override ``--set``, which overrides ``--config``, which overrides the IR's
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,6 +124,8 @@ def resolve(
             given["ignore"] = _with_patterns_of_files(given["ignore"])
         except ConfigError as error:
             mistakes += [_Mistake(f"{error.source}: {mistake}") for mistake in error.mistakes]
+    if "extensions" in given:
+        given["extensions"] = _with_whole_paths(given["extensions"])
     settings = None
     try:
         settings = Settings(**nested({key: one.value for key, one in given.items()}))
@@ -197,6 +200,16 @@ def _with_patterns_of_files(one: _Given) -> _Given:
 
     folder = Path(one.document.source).absolute().parent if one.document else Path.cwd()
     return replace(one, value=with_files(listed, folder))
+
+
+def _with_whole_paths(one: _Given) -> _Given:
+    """Return paths with those that are relative made absolute: to the file that names them, else to here."""
+    listed = [one.value] if isinstance(one.value, str | os.PathLike) else one.value
+    if not isinstance(listed, list | tuple):
+        return one
+    folder = Path(one.document.source).absolute().parent if one.document else Path.cwd()
+    whole = [str(folder / Path(p).expanduser()) if isinstance(p, str | os.PathLike) and p else p for p in listed]
+    return replace(one, value=whole)
 
 
 def _from_rt_info(rt_info: Mapping[str, Any]) -> tuple[dict[str, _Given], tuple[str, ...]]:

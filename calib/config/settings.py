@@ -55,6 +55,11 @@ class Settings(Checked):
         description="Method that chooses the quantization ranges of activations",
         json_schema_extra=lambda s: _choices(s, _estimators),
     )
+    extensions: Patterns = Field(
+        default=(),
+        description="Library with operations of your own (an OpenVINO extension) that models need; their code runs, so "
+        "a file may name one only with --allow-extension",
+    )
     ignore: Patterns = Field(
         default=(),
         description="Operations to leave in floating point, layers or what is fused into them, as NAME, type:TYPE, "

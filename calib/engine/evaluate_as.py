@@ -63,6 +63,7 @@ def evaluate_as(
         argv += [] if config is None else ["--config", os.fspath(config)]
         argv += [part for text in sets for part in ("--set", text)]
         argv += [] if allow_python is None else ["--allow-python" if allow_python else "--no-allow-python"]
+        argv += ["--allow-extension"] if settings.pop("allow_extension", None) else []
         argv += [part for key, value in settings.items() if value is not None for part in ("--set", _set(key, value))]
         # -P: without the current folder on the path, where a file called like a library would be run in its place.
         program = [sys.executable, "-P", "-m", "calib", "--quiet", "evaluate"]

@@ -193,7 +193,7 @@ def prepare(
     Args:
         model: Model; None for the one that the config file names.
         calibration: Calibration samples; None for none, or for those that the config file names if it ``calibrates``.
-        flags: Settings by name.
+        flags: Settings by name, and ``allow_extension``: whether the config file may name libraries of operations.
         sets: Settings as "key=value".
         config: Path of a file of settings.
         validation: Validation samples, which are only noted here.
@@ -205,8 +205,14 @@ def prepare(
     Raises:
         CalibError: Anything is wrong with any of them.
     """
+    flags = dict(flags)
+    allowed = bool(flags.pop("allow_extension", False))
     first = resolve(flags, sets, config)  # mistakes in settings come before the cost of reading a model
     inputs, settled = first.inputs, first.settings
+    if settled.extensions:
+        from calib.runtime.extensions import load_extensions  # here: few models need any
+
+        load_extensions(settled.extensions, named_in=first.places.get("extensions", ""), allowed=allowed)
     if model is None and not inputs.model:
         raise UsageError("there is no model: give its path, or a config file with 'model:' in it")
     if calibrates and calibration is None:

@@ -60,8 +60,8 @@ def _command(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
             words.append("--higher-is-better" if value else "--lower-is-better")
         elif key == "speed":
             words.append("--speed" if value else "--no-speed")
-        elif key == "ignore":
-            words += [word for pattern in value for word in ("--ignore", pattern)]
+        elif key in ("ignore", "extensions"):
+            words += [word for one in value for word in (f"--{key.removesuffix('s')}", one)]
         elif key in FLAGS:
             words += [f"--{key.replace('_', '-')}", text]
         else:

@@ -61,6 +61,8 @@ def verify(
             it is True.
         progress: Receives the progress of each stage; silent by default.
         settings: Settings by name, such as ``threads`` and ``float_precision``; they override the report's.
+            ``extensions`` names libraries of operations; those that the report names are loaded only with
+            ``allow_extension=True``.
 
     Raises:
         UsageError: There is no report, or no model that it describes.
@@ -69,6 +71,7 @@ def verify(
     clock = Clock(progress)
     with clock("load"):
         report = read_report(folder)
+        settings = _with_extensions(report, Path(folder), settings)
         asked = _Asked(report, Path(folder), {**_settings(report, metric, allow_python), **settings}, allow_python)
         files = _files(asked)
         try:
@@ -151,6 +154,24 @@ def _settings(report: Report, metric: Any, allow_python: bool | None) -> dict[st
     if not name.startswith("python:") and name.partition("?")[0] not in METRICS:
         found.pop("metric", None)  # there was none, or it was a Python object, of which the report holds the name
     return found
+
+
+def _with_extensions(report: Report, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Load the libraries of operations that the caller names, else those of the report, and return the settings.
+
+    Raises:
+        UsageError: The report names libraries, and may not.
+    """
+    named = next((fact.value for fact in report.settings if fact.key == "extensions"), None) or []
+    given = settings.get("extensions")
+    libraries = [given] if isinstance(given, str) else [str(one) for one in given or named]
+    if not libraries:
+        return dict(settings)
+    from calib.runtime.extensions import load_extensions  # here: few models need any
+
+    allowed = bool(settings.get("allow_extension"))
+    load_extensions(libraries, named_in="" if given else str(folder / FILE_NAME), allowed=allowed)
+    return {**settings, "extensions": libraries}
 
 
 def _remaining(block: Mapping[str, Any], path: Path) -> dict[str, Any]:

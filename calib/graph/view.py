@@ -258,6 +258,11 @@ def set_part_of(node: ov.Node, name: str, kind: str) -> None:
     node.get_rt_info()[_PART_OF] = f"{kind} {name}"
 
 
+def is_custom(node: ov.Node) -> bool:
+    """Return whether an operation is none of OpenVINO's own, but of an extension."""
+    return not node.get_type_info().version_id.startswith("opset")
+
+
 def port_name(port: ov.Output) -> str:
     """Return a port's first tensor name, or the friendly name of the Parameter or of what feeds the Result."""
     names = port.get_names()

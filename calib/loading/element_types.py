@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from calib.graph.view import bodies, replace_readers
+from calib.graph.view import bodies, is_custom, replace_readers
 from calib.runtime.session import attributes_of, ov
 
 op = ov.opset13
@@ -71,7 +71,7 @@ def _keeps_type(node: ov.Node, ports: bool) -> bool:
     kind = node.get_type_name()
     if kind in ("Parameter", "Result"):
         return ports
-    return kind in ("ReadValue", "Assign") or node.get_type_info().version_id == "extension"
+    return kind in ("ReadValue", "Assign") or is_custom(node)
 
 
 def _converts_for_kept(node: ov.Node, kept: set[str]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from calib.errors import ModelError, UsageError
-from calib.graph.view import port_name
+from calib.graph.view import is_custom, port_name
 from calib.loading.inputs import describe_preprocessing
 from calib.loading.ir_file import SECTION, check_ir, save_model
 from calib.loading.normalize import normalize, walk
@@ -237,8 +237,9 @@ def _from_memory(model: ov.Model) -> Loaded:
     name = model.get_friendly_name()
     # The name becomes a file's: a hostile "../../x" must not leave the output folder.
     name = "model" if _COUNTED_MODEL.fullmatch(name) else _NOT_IN_A_FILE_NAME.sub("_", name).strip("._") or "model"
-    if own := [node for node in model.get_ordered_ops() if node.get_type_info().version_id == "extension"]:
-        _register(own, name)
+    own = [node for node in model.get_ordered_ops() if is_custom(node)]
+    for kind in {type(node) for node in own if isinstance(node, ov.Op)}:  # classes of Python, which Core can be told of
+        core().add_extension(kind)
     loaded = _describe(model, name, lambda node: bool(_COUNTED.fullmatch(node.get_friendly_name())))
     for one in (loaded.model, loaded.reference):
         one.set_friendly_name(name)
@@ -248,26 +249,29 @@ def _from_memory(model: ov.Model) -> Loaded:
         graph, _, _ = xml.read_bytes().rpartition(b"</edges>")  # what follows says where it was converted from
         graph = _COUNTED_PORT.sub(b"", graph)
         weights = xml.with_suffix(".bin").read_bytes()
+        if own:
+            _require_readable(xml, own[0], name)
     digest = hashlib.sha256(graph)
     digest.update(weights)
     facts = loaded.facts.model_copy(update={"fingerprint": digest.hexdigest(), "bytes_before": len(weights)})
     return replace(loaded, facts=facts)
 
 
-def _register(operations: Sequence[ov.Node], name: str) -> None:
-    """Make operations of the user's own known to calib's Core, so that files that hold them can be read again.
+def _require_readable(xml: Path, node: ov.Node, name: str) -> None:
+    """Refuse a model with an operation of a library that was not given, before any work: its result could not be read.
 
     Raises:
-        ModelError: One is of a library, whose path the model does not tell.
+        ModelError: OpenVINO can't read the model back.
     """
-    for node in operations:
-        if not isinstance(node, ov.Op):
-            raise ModelError(
-                f"{name}: {node.get_friendly_name()!r} ({node.get_type_name()}) is an operation of an extension "
-                "library, which a written model can't be read again without. Replace it, or write it in Python, as a "
-                "class derived from openvino.Op"
-            )
-        core().add_extension(type(node))
+    try:
+        read_model(xml)
+    except RuntimeError as error:
+        notice_memory(error)
+        raise ModelError(
+            f"{name}: {node.get_friendly_name()!r} ({node.get_type_name()}) is an operation of an extension, without "
+            "whose library a written model can't be read. Give it: --extension LIBRARY (in Python: "
+            "extensions=[library]), or write the operation in Python, as a class derived from openvino.Op"
+        ) from error
 
 
 def _readable(path: Path) -> bool:
@@ -289,12 +293,10 @@ def _loaded(path: Path, form: str, files: list[Path], invented: Callable[[ov.Nod
         notice_memory(error)
         if "Failed to read weights" in str(error) and _readable(path.with_suffix(".bin")):
             raise MemoryError(_last_line(error)) from error
-        way_out = "Export or convert it again, with operations and types that OpenVINO supports"
-        if "unsupported opset: extension" in str(error):
-            way_out = (
-                "It holds an operation of an extension: read it in Python with a Core that has the extension, and give "
-                "calib.quantize the model"
-            )
+        way_out = (
+            "If it holds an operation of your own, give its library: --extension LIBRARY (in Python: "
+            "extensions=[library]); else export or convert it again, with operations that OpenVINO supports"
+        )
         raise ModelError(f"{path}: OpenVINO can't read it: {_last_line(error)}. {way_out}") from error
     loaded = _describe(raw, path.stem, invented, path)
     present = [file for file in files if file.is_file()]

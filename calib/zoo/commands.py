@@ -16,7 +16,7 @@ from calib.report.numbers import plural
 from calib.zoo.cost import expected, learned, seconds_of
 from calib.zoo.jobs import DONE, JobRow, JobStore
 from calib.zoo.make_jobs import ZooJob, make_jobs
-from calib.zoo.manifest import mistakes, named_code, read_manifest
+from calib.zoo.manifest import mistakes, named_code, named_libraries, read_manifest
 from calib.zoo.output import Output
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Folders, Runner, Supervisor, enter
@@ -138,6 +138,7 @@ def run(
     time_limit: float | None = None,
     again: bool = False,
     allow_python: bool = False,
+    allow_extension: bool = False,
     lease: float | None = None,
 ) -> list[JobRow]:
     """Run jobs and return their rows afterwards.
@@ -150,6 +151,7 @@ def run(
         time_limit: Seconds after which unfinished jobs are left for the next run.
         again: Whether to run failed jobs again with all their attempts.
         allow_python: Whether code that the manifest names as ``python:module:name`` may run.
+        allow_extension: Whether libraries of operations that the manifest names may be loaded.
         lease: Seconds of a lease, see ``JobStore``.
 
     Raises:
@@ -159,6 +161,8 @@ def run(
     with closing(runner or Local(default_slots(chosen))) as at:
         if not allow_python:
             _refuse_code(zoo.document, chosen)
+        if not allow_extension:
+            _refuse_libraries(zoo.document, chosen)
         with open_store(zoo, lease=lease) as store:
             enter(store, chosen, [job.name for job in zoo.jobs], zoo.output)
             if again:
@@ -178,6 +182,15 @@ def _refuse_code(document: Document, chosen: Sequence[ZooJob]) -> None:
     used = {text for job in chosen for text in code_of(job)}
     if found := [(place, refusal(text)) for place, text in named_code(document) if text in used]:
         raise mistakes(document, found)
+
+
+def _refuse_libraries(document: Document, chosen: Sequence[ZooJob]) -> None:
+    """Raise an error that names every place of a library that these jobs would load."""
+    if any(job.settings.get("extensions") for job in chosen):
+        from calib.runtime.extensions import refusal_of  # here: few manifests name any
+
+        places = [(place, refusal_of(text)) for place, text in named_libraries(document)]
+        raise mistakes(document, places)
 
 
 def default_slots(jobs: Sequence[ZooJob]) -> int:

@@ -168,6 +168,14 @@ def named_code(document: Document) -> Iterator[tuple[Place, str]]:
             yield ("matrix", "metric", index), value
 
 
+def named_libraries(document: Document) -> Iterator[tuple[Place, str]]:
+    """Yield each library of operations that a manifest names, with its place."""
+    for place, block in _blocks(document.data):
+        given = block.get("extensions") or ()
+        for text in [given] if isinstance(given, str) else given:
+            yield (*place, "extensions"), str(text)
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a manifest (draft 2020-12), with the settings of ``quantize``."""
     return {"$schema": SCHEMA, **Manifest.model_json_schema(), "title": "calib manifest"}

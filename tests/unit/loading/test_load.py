@@ -414,7 +414,7 @@ def with_own_operation() -> ov.Model:
 def test_a_file_with_an_operation_of_an_extension_says_how_to_give_it(tmp_path, monkeypatch):
     monkeypatch.setattr("calib.runtime.session.core", cache(ov.Core))  # which has no extension
     ov.save_model(with_own_operation(), tmp_path / "model.xml")
-    with pytest.raises(ModelError, match="an operation of an extension: read it in Python"):
+    with pytest.raises(ModelError, match="an operation of your own, give its library: --extension LIBRARY"):
         load_model(tmp_path / "model.xml")
 
 
