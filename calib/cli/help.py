@@ -164,10 +164,14 @@ def _corrections(width: int, color: bool) -> list[str]:
 
 def _operations(width: int, color: bool) -> list[str]:
     from calib.graph.layers import LAYERS
-    from calib.graph.operations import LEFT_ALONE, WRITTEN_OUT
+    from calib.graph.operations import LEFT_ALONE, RECURRENT, WRITTEN_OUT
+    from calib.graph.recurrent import BOTH_WAYS, CAN, IN_FLOAT, LATE_RESET
 
     rows = [(name, _runs_in(rule.never, rule.unless_positive)) for name, rule in LAYERS.items()]
     rows += [(name, _as_matmuls(map(str, refusals.values()))) for name, refusals in WRITTEN_OUT.items()]
+    measured = "INT8 where its error over whole held-out sequences allows that; floating point where "
+    recurrent = measured + f"{LATE_RESET}, or {BOTH_WAYS}"
+    rows += [(name, recurrent if name in CAN else _runs_in(never=IN_FLOAT)) for name in RECURRENT]
     rows += [(name, _runs_in(never=reason)) for name, reason in LEFT_ALONE.items()]
     return table(("operation", "runs in"), rows, width, color=color)
 

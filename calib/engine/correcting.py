@@ -18,6 +18,7 @@ from calib.engine.job import CalibrationFeeds, Job
 from calib.errors import ModelError
 from calib.graph.insert import Edits
 from calib.graph.layers import reader_energies
+from calib.graph.operations import RECURRENT
 from calib.graph.taps import Need
 from calib.graph.view import GraphView
 from calib.progress import Stage
@@ -31,7 +32,7 @@ from calib.statistics.collect import collect
 from calib.statistics.store import load_summaries, save_summaries
 from calib.statistics.totals import GAP
 from calib.values.facts import CorrectionFacts
-from calib.values.plan import QuantizationPlan, Scaling, TensorId
+from calib.values.plan import QuantizationPlan, RecurrentRange, Scaling, TensorId
 from calib.values.summary import Collected, Summaries
 
 
@@ -65,10 +66,14 @@ def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
     return replace(rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
 
 
-def rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
-    """Return the network of the job with these tensors equalized."""
+def rescaled(job: Job, scalings: tuple[Scaling, ...], recurrent: tuple[RecurrentRange, ...] = ()) -> FloatNetwork:
+    """Return the network of the job with these tensors equalized and these recurrent layers in INT8."""
     model = rescale(job.loaded.model, job.view, scalings)
-    return FloatNetwork(model, GraphView(model) if scalings else job.view, scalings)
+    if recurrent:
+        from calib.engine.recurrent import in_int8  # here: few plans have any
+
+        model = in_int8(job, model, recurrent)
+    return FloatNetwork(model, GraphView(model) if scalings or recurrent else job.view, scalings)
 
 
 def collect_statistics(
@@ -120,6 +125,7 @@ def choose_ranges(
     plan = replace(_with_values(base.view, plan, summaries.whole), scalings=base.scalings)
     if len(summaries.kept) < len(summaries.whole):  # what only held-out samples have values of is known from those
         summaries = replace(summaries, kept={**summaries.whole, **summaries.kept})
+    base, plan = _with_recurrent(job, base, plan)
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     attention = None
     if job.settings.estimator == "auto" and any(len(layer.activations) > 1 for layer in plan.layers):
@@ -141,6 +147,16 @@ def choose_ranges(
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_left_out(job, outliers), *_uncorrected(base.view, chosen), *chosen.warnings)
     return replace(chosen, corrections=(*base.facts, *chosen.corrections), held=tuple(held), warnings=said)
+
+
+def _with_recurrent(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> tuple[FloatNetwork, QuantizationPlan]:
+    """Return network and plan with those recurrent layers in INT8 whose error allows it."""
+    if not any(one.type in RECURRENT for one in plan.skipped):
+        return base, plan
+    from calib.engine.recurrent import measured_recurrent  # here: few models have any
+
+    model, plan = measured_recurrent(job, base.model, plan)
+    return (base if model is base.model else replace(base, model=model, view=GraphView(model))), plan
 
 
 def _uncorrected(view: GraphView, chosen: Chosen) -> list[str]:
@@ -190,7 +206,7 @@ def _left_out(job: Job, outliers: Sequence[str]) -> tuple[str, ...]:
 
 def recomputed_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return the candidate of a plan from a file, with its corrections computed again for this model's weights."""
-    base = rescaled(job, plan.scalings)
+    base = rescaled(job, plan.scalings, plan.recurrent)
     candidate, wanted = Candidate(base.model, base.view, plan, Edits()), recipe_of(job.settings.effort)
     if not job.effort.held_out:
         return Chosen(candidate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -44,18 +44,23 @@ def layer_facts(
     """
     last = len(view.order)
     nodes = sorted((*plan.layers, *plan.skipped), key=lambda node: (view.order.get(node.name, last), node.name))
-    return [_layer(view, node, executed.get(node.name), reverted) for node in nodes]
+    kept = {node.name for node in plan.skipped if node.reason == KEPT} | {one.name for one in plan.recurrent}
+    return [_layer(view, node, executed.get(node.name), reverted, kept) for node in nodes]
 
 
 def _layer(
-    view: GraphView, node: QuantizableNode | Skipped, ran: Ran | None, reverted: Mapping[str, str]
+    view: GraphView,
+    node: QuantizableNode | Skipped,
+    ran: Ran | None,
+    reverted: Mapping[str, str],
+    kept: Container[str],
 ) -> LayerFacts:
     reason = "" if isinstance(node, QuantizableNode) else reverted.get(node.name, node.reason)
     table = isinstance(node, QuantizableNode) and node.is_table
     usual = ran.usual if ran else None
     differs = ran is not None and ran.differs
     alone = ran.one if ran and differs else None
-    kept = isinstance(node, Skipped) and node.reason == KEPT and ran is not None and ran.int8
+    levels = isinstance(node, QuantizableNode) or (node.name in kept and ran is not None and ran.int8)
     if table:
         reason = ROWS
     elif isinstance(node, QuantizableNode) and usual and not (ran and ran.int8):  # so it is in a model that was given
@@ -66,7 +71,7 @@ def _layer(
         output_shape=_shape(view, TensorId(node.name)) if node.name in view.nodes else "",
         weight_shape=_weights(view, node.name),
         macs=multiply_accumulates(view, node.name),
-        planned="int8-weights" if table else "int8" if kept or isinstance(node, QuantizableNode) else "float",
+        planned="int8-weights" if table else "int8" if levels else "float",
         executed=usual.precision if usual else "",
         primitive=usual.primitive if usual else "",
         executed_one_thread=((alone.precision if alone else "") or "unknown") if differs else "",

@@ -128,7 +128,8 @@ def apply_plan(job: Job, given: Replay) -> Chosen:
     """Return the candidate of a plan with the weights that belong to it, or with corrections computed again."""
     if given.weights is None:
         return recomputed_corrections(job, given.plan)
-    base, edits = rescaled(job, given.plan.scalings), Edits(given.weights.rounded, given.weights.biases)
+    base = rescaled(job, given.plan.scalings, given.plan.recurrent)
+    edits = Edits(given.weights.rounded, given.weights.biases)
     return Chosen(Candidate(base.model, base.view, given.plan, edits))
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from calib.graph.insert import clone_model, output_node
 from calib.graph.layers import LAYERS
-from calib.graph.operations import BODIES, LEFT_ALONE, SHAPE_ONLY, WRITTEN_OUT
+from calib.graph.operations import BODIES, LEFT_ALONE, RECURRENT, SHAPE_ONLY, WRITTEN_OUT
 from calib.graph.output_parts import PARTED, OutputParts
 from calib.graph.view import GraphView, port_name
 from calib.runtime.session import make_model, ov
@@ -210,7 +210,7 @@ def _name(tensor: TensorId) -> str:
 
 def _computed(view: GraphView) -> Set[str]:
     """Return the nodes that a layer takes part in; those that read an input if there is no layer."""
-    computing = {*LAYERS, *BODIES, *LEFT_ALONE, *WRITTEN_OUT}
+    computing = {*LAYERS, *BODIES, *LEFT_ALONE, *RECURRENT, *WRITTEN_OUT}
     roots = {name for name, kind in view.types.items() if kind in computing}
     roots = roots or {name for name, kind in view.types.items() if kind == "Parameter"}
     found: set[str] = set()

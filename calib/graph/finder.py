@@ -24,6 +24,7 @@ from calib.graph.operations import (
     EXTREMES,
     LEFT_ALONE,
     RECTIFYING,
+    RECURRENT,
     SELECTING,
     WRITTEN_OUT,
 )
@@ -103,6 +104,8 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
         if kind in LEFT_ALONE:
             _ = ignored and ignored(name, kind)
             skipped.append(Skipped(name, kind, LEFT_ALONE[kind]))
+        elif kind in RECURRENT:
+            skipped.append(Skipped(name, kind, _why_recurrent(view, name, ignored)))
         elif kind in WRITTEN_OUT:
             skipped.append(Skipped(name, kind, _why_whole(view.nodes[name])))
         elif kind in LAYERS:
@@ -132,6 +135,14 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
     if ignored:
         ignored.require_matches(one.name for one in skipped)
     return Found(tuple(layers), tuple(skipped), ignored)
+
+
+def _why_recurrent(view: GraphView, name: str, ignored: Ignored | None) -> str:
+    """Return why a recurrent layer is in floating point so far."""
+    from calib.graph.recurrent import MEASURED, why_in_float  # here: few models have any
+
+    pattern = ignored(name, view.types[name]) if ignored else ""
+    return f"ignored by {pattern!r}" if pattern else why_in_float(view, name) or MEASURED
 
 
 def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | str:

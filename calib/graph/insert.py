@@ -245,13 +245,14 @@ def _quantize_weight(
         if rounded is None:
             rounded = quantize_weights(weights_of(view, weight.port), weight.scale_shape, weight.levels, weight.clip)
         suffix = f"{len([k for k in made if k[0] == source])}" if any(k[0] == source for k in made) else ""
-        made[key] = _dequantized(rounded, f"{source.node}{INT8_WEIGHTS}{suffix}"), rounded
+        made[key] = dequantized_constant(rounded, f"{source.node}{INT8_WEIGHTS}{suffix}"), rounded
     output, values = made[key]
     view.nodes[weight.port.node].input(weight.port.input).replace_source_output(output)
     return values
 
 
-def _dequantized(rounded: Int8Weights, name: str) -> ov.Output:
+def dequantized_constant(rounded: Int8Weights, name: str) -> ov.Output:
+    """Return the output of an INT8 Constant → Convert → Multiply with its scale, all named after ``name``."""
     values, scale = rounded
     convert = opset.convert(constant(np.ascontiguousarray(values), name), np.float32)
     convert.set_friendly_name(f"{name}/convert")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.graph.operations import RECURRENT
 from calib.values.plan import Port, QuantizableNode, QuantizationPlan, Scheme, TensorId
 
 if TYPE_CHECKING:  # the zoo reads the table too, in a process that never loads OpenVINO
@@ -305,6 +306,10 @@ def products(view: GraphView, port: Port) -> int:
 def multiply_accumulates(view: GraphView, name: str) -> int:
     """Return the multiply-accumulates per inference of a layer; 0 if a shape is dynamic or it is not a layer."""
     rule = LAYERS.get(view.types.get(name, ""))
+    if rule is None and view.types.get(name) in RECURRENT:
+        from calib.graph.recurrent import multiply_accumulates as recurrent  # here: few models have any
+
+        return recurrent(view, name)
     if rule is None:
         return 0
     shapes = [view.shape(tensor) for tensor in (view.inputs[name][0], view.inputs[name][rule.other], TensorId(name))]

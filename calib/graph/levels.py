@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.graph.layers import LAYERS
-from calib.graph.operations import SELECTING
+from calib.graph.operations import RECURRENT, SELECTING
 from calib.graph.view import GraphView
 from calib.values.plan import Port, QuantizableNode, Range, Scheme, Skipped, TensorId
 
@@ -110,9 +110,9 @@ def already_quantized(view: GraphView) -> tuple[tuple[QuantizableNode, ...], tup
     layers: list[QuantizableNode] = []
     skipped: list[Skipped] = []
     for name, kind in view.types.items():
-        if kind not in LAYERS:
+        if kind not in LAYERS and kind not in RECURRENT:
             continue
-        tensors = view.inputs[name][:2]
+        tensors = view.inputs[name][:2] if kind in LAYERS else _of_recurrent(view, name)
         bare = next((tensor for tensor in tensors if not has_levels(view, tensor)), None)
         if multiplies_integers(view, name):
             skipped.append(Skipped(name, kind, INTEGERS))
@@ -120,8 +120,24 @@ def already_quantized(view: GraphView) -> tuple[tuple[QuantizableNode, ...], tup
             layers.append(QuantizableNode(name, kind, (0,)))
         else:
             what = "its weights are" if constant_at(view, bare) else f"its input {bare} is"
-            skipped.append(Skipped(name, kind, f"{what} not quantized"))
+            skipped.append(Skipped(name, kind, _never(view, name) or f"{what} not quantized"))
     return tuple(layers), tuple(skipped)
+
+
+def _never(view: GraphView, name: str) -> str:
+    """Return why a recurrent layer without levels could not have any; empty for others."""
+    if view.types[name] not in RECURRENT:
+        return ""
+    from calib.graph.recurrent import why_in_float  # here: few models have any
+
+    return why_in_float(view, name)
+
+
+def _of_recurrent(view: GraphView, name: str) -> tuple[TensorId, ...]:
+    """Return the data, the states and both matrices of weights of a recurrent layer."""
+    from calib.graph.recurrent import MATRICES  # here: few models have any
+
+    return tuple(view.inputs[name][port] for port in (0, 1, *MATRICES[view.types[name]]))
 
 
 def own_quantizer(view: GraphView, tensor: TensorId) -> OwnQuantizer | None:

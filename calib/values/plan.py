@@ -161,6 +161,19 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class RecurrentRange:
+    """A recurrent layer that runs in INT8: data, states and outputs share the range from -high to high.
+
+    Attributes:
+        reason: Why it may, with its error.
+    """
+
+    name: str
+    high: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A layer that stays in floating point, and why."""
 
@@ -177,6 +190,7 @@ class QuantizationPlan:
         scalings: Equalization applied before the ranges were measured; reverted layers keep it.
         groups: Sets of layer names that can only change together, such as a fused Add and its layers.
         corrections: Names of the corrections that were chosen with the ranges, in order; None if none were chosen yet.
+        recurrent: Recurrent layers that run in INT8, applied before everything else; a search does not revert them.
     """
 
     layers: tuple[QuantizableNode, ...]
@@ -186,6 +200,7 @@ class QuantizationPlan:
     groups: tuple[frozenset[str], ...] = ()
     scalings: tuple[Scaling, ...] = ()
     corrections: tuple[str, ...] | None = None
+    recurrent: tuple[RecurrentRange, ...] = ()
 
     @property
     def has_ranges(self) -> bool:

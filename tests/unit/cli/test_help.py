@@ -20,7 +20,8 @@ from calib.config import Preprocessing, Settings
 from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS
 from calib.graph.layers import LAYERS
-from calib.graph.operations import LEFT_ALONE, WRITTEN_OUT
+from calib.graph.operations import LEFT_ALONE, RECURRENT, WRITTEN_OUT
+from calib.graph.recurrent import BOTH_WAYS, IN_FLOAT, LATE_RESET
 from calib.metrics import METRICS
 from calib.ranges import ESTIMATORS
 from calib.report.escape import columns_of
@@ -49,6 +50,7 @@ HELD: dict[str, Callable[[], Iterable[str]]] = {
     "data": lambda: [*FORMATS, *(row.sentence for row in FORMATS.values())],
     "operations": lambda: [
         *LAYERS, *LEFT_ALONE, *LEFT_ALONE.values(), *(row.never for row in LAYERS.values()),
+        *RECURRENT, IN_FLOAT, LATE_RESET, BOTH_WAYS,
         *WRITTEN_OUT, *(str(refusal) for rows in WRITTEN_OUT.values() for refusal in rows.values()),
     ],
     "ignore": lambda: ["NAME:", "NODE:OUTPUT:", "type:TYPE:", "re:REGEX:", "subgraph:IN,IN...OUT,OUT:", "file:FILE:"],

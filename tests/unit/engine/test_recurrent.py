@@ -1,0 +1,73 @@
+"""The error over whole held-out sequences decides which recurrent layers run in INT8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from building import Net, op
+from cpu_features import TARGET
+from proof import error
+from recurrent_layers import recurrent
+
+from calib import inspect, quantize
+from calib.engine import recurrent as deciding
+from calib.runtime.session import Session, ov, read_model
+
+
+def network() -> ov.Model:
+    """Return a network of two dense layers with an LSTM, a GRU and a plain recurrent layer between them."""
+    net = Net()
+    x = op.tanh(net.dense(net.input(1, 10, 8), 16))
+    joined = op.concat([recurrent(net, x, kind) for kind in ("lstm", "gru", "rnn")], 2)
+    return net.model(net.dense(joined, 8))
+
+
+def sequences(count: int, seed: int = 0) -> list[np.ndarray]:
+    return list(np.random.default_rng(seed).standard_normal((count, 1, 10, 8)).astype(np.float32))
+
+
+ASKED = {"effort": "fast", "target": TARGET, "speed": False}
+
+
+def test_a_layer_below_the_floor_stays_in_floating_point_with_its_figure_and_counts_in_the_coverage(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(deciding, "FLOOR_DB", 1000.0)
+    result = quantize(network(), sequences(8), **ASKED)
+    facts = {layer.name: layer for layer in result.report.layers}
+    for name in ("lstm", "gru"):
+        assert (facts[name].planned, facts[name].executed[-2:]) == ("float", "32")
+        assert "dB on held-out sequences, and at least" in facts[name].reason and facts[name].macs > 0
+    assert "floating point, whatever its inputs are" in facts["rnn"].reason
+    assert {layer.executed for name, layer in facts.items() if name.startswith("MatMul")} == {"i8"}
+    assert not result.plan.recurrent
+
+
+def test_a_layer_above_it_runs_in_int8_and_is_written_read_and_replayed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(deciding, "FLOOR_DB", 5.0)
+    model = network()
+    result = quantize(model, sequences(8), **ASKED)
+    facts = {layer.name: (layer.planned, layer.executed) for layer in result.report.layers}
+    assert facts["lstm"] == facts["gru"] == ("int8", "i8") and facts["rnn"] == ("float", "f32")
+    assert [one.name for one in result.plan.recurrent] == ["lstm", "gru"]
+    result.save(tmp_path)
+    (path,) = tmp_path.glob("*.xml")
+    unseen = sequences(6, seed=1)
+    expected = [Session(result.model)([x]) for x in unseen]
+    assert error([Session(read_model(path))([x]) for x in unseen], expected) < 1e-6
+    assert error(expected, [Session(model)([x]) for x in unseen]) < 0.5
+    seen = {layer.name: (layer.planned, layer.executed) for layer in inspect(path).layers}
+    assert seen["lstm"] == seen["gru"] == ("int8", "i8")
+    again = quantize(model, plan=tmp_path / "plan.json", target=TARGET)
+    assert error([Session(again.model)([x]) for x in unseen], expected) == 0
+
+
+def test_with_a_budget_recurrent_layers_stay_in_floating_point_and_that_is_said():
+    samples = sequences(8)
+    result = quantize(network(), samples, validation=samples, metric="relative-l2", max_drop=0.9, **ASKED)
+    reasons = {layer.name: layer.reason for layer in result.report.layers}
+    assert "with a budget it stays in floating point" in reasons["lstm"]
