@@ -22,6 +22,7 @@ from calib.graph.operations import (
     ATTENTION,
     ELEMENTWISE,
     EXTREMES,
+    IN_A_BODY,
     LEFT_ALONE,
     RECTIFYING,
     RECURRENT,
@@ -107,7 +108,7 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
         elif kind in RECURRENT:
             skipped.append(Skipped(name, kind, _why_recurrent(view, name, ignored)))
         elif kind in WRITTEN_OUT:
-            skipped.append(Skipped(name, kind, _why_whole(view.nodes[name])))
+            skipped.append(Skipped(name, kind, IN_A_BODY if name in view.inside else _why_whole(view.nodes[name])))
         elif kind in LAYERS:
             pattern = ignored(name, kind) if ignored else ""
             examined = f"ignored by {pattern!r}" if pattern else _examine(view, name, LAYERS[kind])

@@ -65,6 +65,7 @@ EINSUM: Mapping[str, Refusal] = {
 # Operations that are written out as MatMuls before layers are looked for, with each reason why one stays as it is.
 WRITTEN_OUT: Mapping[str, Mapping[str, Refusal]] = {"ScaledDotProductAttention": ATTENTION, "Einsum": EINSUM}
 AS_IT_IS = "the model was not normalized here, so it was not written out as MatMuls"
+IN_A_BODY = "it is inside a body of another operation, where calib writes nothing out as MatMuls"
 
 BODIES = ("If", "Loop", "TensorIterator")
 

@@ -13,8 +13,8 @@ from calib.runtime.session import Session, ov
 from calib.values.plan import Scheme
 
 
-def block(tokens=16, size=32, heads=4, batch=1):
-    """Return a pre-norm transformer block; attention is written as MatMuls."""
+def block(tokens=16, size=32, heads=4, batch=1, fused=False):
+    """Return a pre-norm transformer block; attention is written as MatMuls, or as one operation if ``fused``."""
     net = Net()
     x = net.input(batch, tokens, size)
     normed = net.layer_norm(x)
@@ -23,8 +23,12 @@ def block(tokens=16, size=32, heads=4, batch=1):
         return op.transpose(op.reshape(y, np.array([0, 0, heads, size // heads]), True), np.array([0, 2, 1, 3]))
 
     q, k, v = (split(net.dense(normed, size)) for _ in range(3))
-    scores = op.softmax(op.multiply(op.matmul(q, k, False, True), np.float32((size // heads) ** -0.5)), -1)
-    mixed = op.transpose(op.matmul(scores, v, False, False), np.array([0, 2, 1, 3]))
+    if fused:
+        mixed = op.scaled_dot_product_attention(q, k, v)
+    else:
+        scores = op.softmax(op.multiply(op.matmul(q, k, False, True), np.float32((size // heads) ** -0.5)), -1)
+        mixed = op.matmul(scores, v, False, False)
+    mixed = op.transpose(mixed, np.array([0, 2, 1, 3]))
     x = op.add(x, net.dense(op.reshape(mixed, np.array([0, 0, size]), True), size))
     hidden = op.gelu(net.dense(net.layer_norm(x), 4 * size), "erf")
     return net.model(op.add(x, net.dense(hidden, size)))
@@ -42,10 +46,11 @@ def test_the_dense_layers_of_a_transformer_block_run_in_int8_and_fused_attention
     assert len(q_k_v) == 1  # one quantizer in front of three layers
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("target", ["cpu", "cpu-no-vnni"])
 @pytest.mark.parametrize("shape", [(64, 1), (-1, -1)])
-def test_attention_over_many_keys_is_not_fused_and_runs_in_int8_where_its_sums_are_exact(shape, target):
-    proof = prove(block(tokens=shape[0], batch=shape[1]), None, target=target)
+def test_attention_over_many_keys_is_not_fused_and_runs_in_int8_where_its_sums_are_exact(shape, target, fused):
+    proof = prove(block(tokens=shape[0], batch=shape[1], fused=fused), None, target=target)
     assert len(proof.planned) == (8 if target == "cpu" else 6)
     assert len(proof.reasons) == (0 if target == "cpu" else 2)
     assert all("saturate on CPUs without VNNI" in reason for reason in proof.reasons.values())

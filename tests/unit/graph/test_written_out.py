@@ -250,3 +250,16 @@ def test_a_product_with_a_state_that_is_not_fused_stays_in_floating_point_too():
     view = GraphView(normalize(cached(written=True), rewrite=False).model)
     reasons = [skipped.reason for skipped in find(view).skipped]
     assert len(reasons) == 2 and all("KV cache" in reason for reason in reasons)
+
+
+def test_attention_inside_a_body_stays_whole_and_says_that_it_is_in_one():
+    inner = [op.parameter(list(HEADS), np.float32) for _ in range(2)]
+    body = make_model([op.result(op.scaled_dot_product_attention(*inner, inner[1]))], inner)
+    outer = [op.parameter(list(HEADS), np.float32) for _ in range(2)]
+    loop = op.tensor_iterator()
+    loop.set_function(body)
+    loop.set_sliced_input(inner[0], outer[0].output(0), 0, 2, 2, -1, 0)
+    loop.set_invariant_input(inner[1], outer[1].output(0))
+    output = loop.get_concatenated_slices(body.get_results()[0].output(0), 0, 2, 2, -1, 0)
+    (skipped,) = found_in(make_model([op.result(output)], outer)).skipped
+    assert (skipped.type, "inside a body" in skipped.reason) == ("ScaledDotProductAttention", True)
