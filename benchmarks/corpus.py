@@ -1,0 +1,263 @@
+"""Quantize every model of a folder with calib and NNCF: what runs in INT8, how exact, how fast, and what is refused.
+
+    python benchmarks/corpus_models.py FOLDER
+    python benchmarks/corpus.py FOLDER [--match TEXT] [--minutes 60] [--effort balanced] [--json FILE]
+
+For calib, NNCF and, where there is attention, NNCF's transformer mode: quantized or why not, the executed INT8 layers
+by primitive, SQNR in dB against the FP32 model in f32 on other samples than those calibrated on, whether the saved
+model gives the same again, and CPU time against f32 with one thread. Samples are random numbers. Each is one process,
+since some networks end it; a run goes on where the last one (read from the JSON) stopped. In the end every network is
+listed that calib refuses although a convolution or MatMul of it runs in INT8 with NNCF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+from onnx_corpus import random_sample  # noqa: E402
+from record import on_file, write  # noqa: E402
+
+from calib.errors import CalibError  # noqa: E402
+from calib.loading.load import input_specs, load_model  # noqa: E402
+from calib.runtime.executed import COMPUTING, executed_nodes  # noqa: E402
+from calib.runtime.session import Session, compile_model, core, ov  # noqa: E402
+from calib.values.sqnr import decibel  # noqa: E402
+
+DEFAULT = ROOT / "benchmarks" / "results" / "corpus.json"
+METHODS = ("calib", "nncf", "nncf transformer")
+CALIBRATED, OTHERS = 12, 6
+MARK = "corpus: "  # begins a line with a result; NNCF prints others
+SECONDS = 240  # for one network with one method
+SUFFIXES = (".xml", ".onnx")
+MULTIPLYING = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
+
+Feed = list[NDArray[Any]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--worker", nargs=2, metavar=("METHOD", "EFFORT"), help="do what stdin names, one line each")
+    parser.add_argument("--match", default="", help="text that names of models have to hold")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--effort", default="balanced")
+    parser.add_argument("--json", type=Path, default=DEFAULT)
+    options = parser.parse_args()
+    if options.worker:
+        for line in sys.stdin:
+            print(MARK + json.dumps(measured(Path(line.strip()), *options.worker)), flush=True)
+        return 0
+    settings = {"effort": options.effort, "calibrated": CALIBRATED, "others": OTHERS}
+    results = on_file(options.json, settings)
+    end = time.monotonic() + 60 * options.minutes
+    paths = sorted(p for p in options.folder.iterdir() if p.suffix in SUFFIXES and options.match in p.name)
+    workers = {method: Worker(method, options.effort) for method in METHODS}
+    for path in paths:
+        row = results.setdefault(path.name, {})
+        for method, worker in workers.items():
+            if method in row or time.monotonic() > end or (method == METHODS[-1] and not row["calib"].get("attention")):
+                continue
+            row[method] = worker(path)
+            print(path.name, method, shown(row[method]), flush=True)
+    results = {name: row for name, row in results.items() if row}
+    write(options.json, settings, results)
+    print("\n".join(summary(results)))
+    return 0
+
+
+class Worker:
+    """A process that takes one model after the other, and is started again where one ends it."""
+
+    def __init__(self, method: str, effort: str):
+        self._argv = [sys.executable, __file__, "--worker", method, effort]
+        self._process: subprocess.Popen[str] | None = None
+
+    def __call__(self, path: Path) -> dict[str, Any]:
+        """Return what ``measured`` does, or how its process ended."""
+        if self._process is None:
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self._process = subprocess.Popen(self._argv, text=True, bufsize=1, **pipes)
+        process = self._process
+        assert process.stdin and process.stdout
+        process.stdin.write(f"{path}\n")
+        late = threading.Timer(SECONDS, process.kill)
+        late.start()
+        line = next((line for line in process.stdout if line.startswith(MARK)), "")
+        late.cancel()
+        if line:
+            return json.loads(line.removeprefix(MARK))
+        self._process = None
+        ended = process.wait()
+        why = f"took longer than {SECONDS} s" if ended == -signal.SIGKILL else f"the process ended with {ended}"
+        return {"quantized": False, "crashed": ended != -signal.SIGKILL, "why": why}
+
+
+def measured(path: Path, method: str, effort: str) -> dict[str, Any]:
+    """Quantize one model with one method and return what came of it."""
+    try:
+        loaded = load_model(path)
+        specs = input_specs(loaded.reference)
+        samples = [random_sample(specs, seed) for seed in range(CALIBRATED + OTHERS)]
+        feeds = [[sample[spec.name] for spec in specs] for sample in samples]
+        exact = compile_model(loaded.reference)
+        expected = outputs(exact, feeds[CALIBRATED:])
+    except (CalibError, RuntimeError, ValueError) as error:
+        return {"quantized": False, "why": f"does not run in f32: {in_one_line(error)}"}
+    found: dict[str, Any] = {"attention": has_attention(loaded.model)}
+    start = time.process_time()
+    try:
+        model = quantized(path, method, effort, feeds[:CALIBRATED], samples)
+    except CalibError as error:
+        return found | {"quantized": False, "why": in_one_line(error)}
+    except Exception as error:  # NNCF raises what its parts raise
+        return found | {"quantized": False, "why": f"{type(error).__name__}: {in_one_line(error)}"}
+    found["seconds"] = round(time.process_time() - start, 2)
+    try:
+        compiled = compile_model(model)
+        ours = outputs(compiled, feeds[CALIBRATED:])
+        found |= {"reload": reloaded(model, ours, feeds[CALIBRATED:])}
+    except (CalibError, RuntimeError, ValueError) as error:
+        return found | {"quantized": False, "why": f"its INT8 model does not run: {in_one_line(error)}"}
+    int8 = primitives(model, compiled)
+    times = cpu_ms((exact, compiled), feeds[0])
+    pairs = zip(zip(*expected, strict=True), zip(*ours, strict=True), strict=True)
+    worst = min((sqnr(a, b) for a, b in pairs), default=float("inf"))
+    return found | {"quantized": True, "int8": int8, "sqnr_db": worst, "f32_ms": times[0], "int8_ms": times[1]}
+
+
+def quantized(path: Path, method: str, effort: str, feeds: Sequence[Feed], samples: list[Any]) -> ov.Model:
+    """Return the INT8 model of a file."""
+    if method == "calib":
+        import calib
+
+        return calib.quantize(path, samples[:CALIBRATED], effort=effort, speed=False).model
+    import nncf
+
+    nncf.set_log_level("ERROR")
+    mode = nncf.ModelType.TRANSFORMER if "transformer" in method else None
+    model = core().read_model(path) if path.suffix == ".xml" else ov.convert_model(path)
+    before = sum(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+    made = nncf.quantize(model, nncf.Dataset(list(feeds)), subset_size=len(feeds), model_type=mode)
+    if sum(node.get_type_name() == "FakeQuantize" for node in made.get_ops()) == before:
+        raise ValueError("it inserted no FakeQuantize")
+    return made
+
+
+def outputs(compiled: ov.CompiledModel, feeds: Sequence[Feed]) -> list[list[NDArray[Any]]]:
+    session = Session.of(compiled)
+    return [session(feed) for feed in feeds]
+
+
+def reloaded(model: ov.Model, ours: Sequence[Feed], feeds: Sequence[Feed]) -> str:
+    """Say whether the model gives the same to the bit when it was saved and read again, or how far it is off."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.xml")
+        ov.save_model(model, path, compress_to_fp16=False)
+        again = outputs(compile_model(core().read_model(path)), feeds)
+    same = all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+               for one, other in zip(ours, again, strict=True) for a, b in zip(one, other, strict=True))  # fmt: skip
+    return "same" if same else "differs"
+
+
+def primitives(model: ov.Model, compiled: ov.CompiledModel) -> dict[str, int]:
+    """Return primitive → number of executed INT8 nodes that multiply: layers, and kernels that took in a MatMul."""
+    names = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() in MULTIPLYING}
+    nodes = [node for node in executed_nodes(compiled) if node.int8 and node.kind in COMPUTING]
+    return dict(Counter(node.primitive for node in nodes if node.kind != "Subgraph" or names & {*node.originals}))
+
+
+def has_attention(model: ov.Model) -> bool:
+    """Say whether there is fused attention, or a Softmax beside a product of two activations."""
+    kinds = Counter(node.get_type_name() for node in model.get_ops())
+    products = any(
+        node.get_type_name() == "MatMul"
+        and not any(value.get_node().get_type_name() == "Constant" for value in node.input_values())
+        for node in model.get_ops()
+    )
+    return bool(kinds["ScaledDotProductAttention"] or (kinds["Softmax"] and products))
+
+
+def sqnr(expected: Iterable[NDArray[Any]], ours: Iterable[NDArray[Any]]) -> float:
+    """Return the SQNR in dB of one output over all samples; infinite for integers and other shapes."""
+    pairs = list(zip(expected, ours, strict=True))
+    if any(a.dtype.kind != "f" or a.shape != b.shape for a, b in pairs):
+        return float("inf")
+    signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
+    noise = sum(float(np.square(b.astype(np.float64) - a).sum()) for a, b in pairs)
+    return round(decibel(signal, noise), 2) if signal and noise else float("inf")
+
+
+def cpu_ms(compiled: Sequence[ov.CompiledModel], feed: Feed, seconds: float = 0.3) -> list[float]:
+    """Return the least CPU time of one inference of each, in milliseconds, from interleaved runs with one thread."""
+    sessions, least, end = [Session.of(one) for one in compiled], [float("inf")] * len(compiled), time.monotonic()
+    for _ in range(200):
+        for place, session in enumerate(sessions):
+            start = time.process_time()
+            session(feed)
+            least[place] = min(least[place], (time.process_time() - start) * 1e3)
+        if time.monotonic() - end > seconds * len(sessions):
+            break
+    return [round(value, 4) for value in least]
+
+
+def in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def shown(one: dict[str, Any]) -> str:
+    if not one["quantized"]:
+        return f"not quantized: {one['why'][:160]}"
+    layers = sum(one["int8"].values())
+    ratio = one["f32_ms"] / one["int8_ms"] if one["int8_ms"] else float("nan")
+    return f"{layers} in INT8, {one['sqnr_db']} dB, {ratio:.2f}x, {one['reload']}"
+
+
+def summary(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the tally of each method, and the networks where calib is behind."""
+    lines: list[str] = []
+    for method in METHODS:
+        rows = [row[method] for row in results.values() if method in row]
+        done = [one for one in rows if one["quantized"]]
+        layers = sum(sum(one["int8"].values()) for one in done)
+        crashed = sum(one.get("crashed", False) for one in rows)
+        lines.append(f"{method}: {len(done)} of {len(rows)} quantized, {layers} INT8 layers, {crashed} crashed")
+    for name, row in results.items():
+        ours, theirs = row.get("calib"), best_of(row)
+        if ours is None or theirs is None:
+            continue
+        count = sum(theirs["int8"].values())
+        if not ours["quantized"] and count:
+            lines.append(f"refused, {count} in INT8 with NNCF at {theirs['sqnr_db']} dB: {name}: {ours['why'][:240]}")
+        elif ours["quantized"] and sum(ours["int8"].values()) < count:
+            lines.append(f"fewer in INT8, {sum(ours['int8'].values())} against {count}: {name} "
+                         f"({ours['sqnr_db']} against {theirs['sqnr_db']} dB)")  # fmt: skip
+        elif ours["quantized"] and ours["sqnr_db"] < theirs["sqnr_db"] - 1:
+            lines.append(f"less exact, {ours['sqnr_db']} against {theirs['sqnr_db']} dB: {name}")
+    return lines
+
+
+def best_of(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Return NNCF's form with the most INT8 layers."""
+    done = [row[method] for method in METHODS[1:] if method in row and row[method]["quantized"]]
+    return max(done, key=lambda one: sum(one["int8"].values()), default=None)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
