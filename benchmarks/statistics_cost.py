@@ -26,7 +26,8 @@ import record
 from calib.graph.taps import Need, tap
 from calib.runtime.session import compile_model, infer_all, ov
 from calib.statistics.collect import collect
-from calib.statistics.totals import Counting, Extremes, counting_groups, sampled
+from calib.statistics.flat import InPieces
+from calib.statistics.totals import Totals, counting_groups, sampled
 from calib.values.plan import TensorId
 
 SAMPLES = 300  # what the passes are set up for; a block runs a few of them
@@ -61,14 +62,14 @@ def plain(model: ov.Model, feeds: list[dict[int, np.ndarray]]) -> Callable[[], N
 
 def instrumented(model: ov.Model, feeds: list[dict[int, np.ndarray]], settings: dict[str, bool]) -> Callable[[], None]:
     needs = needs_of(model, settings)
-    tapped, taps = tap(model, needs, sampled(needs, SAMPLES))
-    compiled = compile_model(tapped)
-    extremes, counting = Extremes(taps), Counting(counting_groups(SAMPLES))
+    pieces, taps = tap(model, needs, sampled(needs, SAMPLES))
+    instrumented = InPieces(pieces)
+    groups = counting_groups(SAMPLES)
+    totals = Totals(taps, groups)
 
     def run() -> None:
-        for index, outputs in enumerate(infer_all(compiled, feeds)):
-            extremes.add(outputs[0])
-            counting.add(taps, outputs[0], index % counting.period)
+        for index, flat in enumerate(instrumented.outputs(feeds)):
+            totals.add(taps.completed(flat), index, index % groups, str(index))
 
     return run
 

@@ -21,21 +21,29 @@ one that can't hold NaN (ReduceMax swallows NaN, and Relu and Clamp turn it into
 Convolutions run channels-last in the CPU plugin, whatever the IR says: a raw NCHW output costs a reorder larger than
 the whole inference of a MobileNetV2. So values for a histogram are sliced along the other axes first, which moves whole
 rows of channels, and channels are transposed to the end, which then costs nothing.
+
+A small tensor leaves the model as a whole, without reductions: each of them costs as much as a few thousand numbers.
+Its extremes are taken on the host.
+
+A deep network is divided into pieces, see ``graph/pieces.py``, each with a few Concats of its own taps: OpenVINO goes
+through all inputs of a Concat whenever one of them is reached, so that one of thousands takes minutes to compile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from math import prod
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import StatisticsError
 from calib.graph.insert import clone_model, output_node
+from calib.graph.pieces import Piece, cut, divided
 from calib.graph.view import UNKNOWN, Body, GraphView, Sign, all_nodes, runs_of, signs
 from calib.runtime.session import make_model, ov
 from calib.values.plan import TensorId
@@ -44,6 +52,11 @@ op = ov.opset13
 
 # Fewer channels than a vector holds would be padded by a reorder of the whole tensor.
 VECTOR = 16
+# Values of a tensor that leaves the model as a whole: about what a reduction costs; four times as many if they are
+# counted in a histogram, since then they leave it anyway.
+SMALL, SMALL_COUNTED = 1 << 12, 1 << 14
+# Parts of a Concat, see above.
+JOINED = 32
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class Kind(StrEnum):
     LOW = "low"  # minimum, likewise; absent where the tensor is never negative
     CHECK = "check"  # a sum that is finite if the tensor is; absent where NaN is impossible
     VALUES = "values"  # raw values for a histogram
+    WHOLE = "whole"  # all values of a small tensor, without a histogram
 
 
 @dataclass(frozen=True)
@@ -88,14 +102,34 @@ class Segment:
 
 @dataclass(frozen=True)
 class Taps:
-    """Description of the first output of the instrumented model.
+    """Description of the flat output of the instrumented model.
 
     Attributes:
         tensors: Tapped tensors in topological order.
+        segments: What leaves the model, followed by what is taken from that on the host.
+        whole: Segment of all values → position of the segments with their maximum and their minimum, if it is needed.
     """
 
     tensors: tuple[TensorId, ...]
     segments: tuple[Segment, ...]
+    whole: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+
+    def completed(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return one sample's output with the extremes of small tensors, which are taken on the host, at its end."""
+        if not self.whole:
+            return flat
+        starts = self.starts(flat)
+        ends = [position + offset for position in self.whole for offset in (0, 1)]
+        places = starts[ends].reshape(-1, 2)
+        # reduceat takes the last stretch up to the end, and no place behind it
+        edges = places.reshape(-1)[: -1 if places[-1, 1] == len(flat) else None]
+        result = np.empty(starts[-1], np.float32)
+        result[: len(flat)] = flat
+        high, low = (kind.reduceat(flat, edges)[::2] for kind in (np.maximum, np.minimum))
+        for number, targets in enumerate(self.whole.values()):
+            for target, found in zip(targets, (high, low), strict=False):
+                result[starts[target]] = found[number]
+        return result
 
     def starts(self, flat: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the start of each segment in one sample's output, followed by the end of the last one."""
@@ -117,15 +151,19 @@ class Taps:
         return None if -1 in sizes else np.cumsum([0, *sizes])
 
 
-def tap(model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId, int]) -> tuple[ov.Model, Taps]:
-    """Return a clone of ``model`` with a flat f32 output before its own, and the description of that output.
+def tap(
+    model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId, int], streams: int = 1
+) -> tuple[tuple[Piece, ...], Taps]:
+    """Return a clone of ``model`` in one or more pieces that put out f32 values, and the description of all of these.
 
-    The model itself is not changed. Sinks are kept, so a stateful model keeps its state updates.
+    The added outputs of each piece come before its others. The model itself is not changed. Sinks are kept, so a
+    stateful model keeps its state updates.
 
     Args:
         model: Model to instrument.
         needs: Statistics to collect of each tensor.
         cuts: Approximate number of values of each tensor to return for histograms.
+        streams: Number of samples that are to run at the same time.
 
     Raises:
         StatisticsError: A tensor isn't in the model.
@@ -141,25 +179,23 @@ def tap(model: ov.Model, needs: Mapping[TensorId, Need], cuts: Mapping[TensorId,
     known = signs([node for node, _ in ordered])
     nodes = {name: ordered[index][0] for name, index in names.items()}
     builder, inner = Builder(), dict[Body, Builder]()
+    own = [node for node, body in ordered if body is None]
+    bodies = any(ordered[names[tensor.node]][1] is not None for tensor in needs)
+    pieces = divided(clone, own, {tensor.node for tensor in needs}, streams) if not bodies else [0] * len(own)
+    piece_of = {node.get_friendly_name(): piece for node, piece in zip(own, pieces, strict=True)}
     for tensor in sorted(needs, key=lambda t: (names[t.node], t.output)):
         node, body = ordered[names[tensor.node]]
         output = node.output(tensor.output)
         if not _tappable(output):
             continue
-        own = builder if body is None else inner.setdefault(body, Builder(fixed=True))
-        own.tensors.append(tensor)
-        own.reduce(output, needs[tensor], known.get(tensor.node, UNKNOWN))
-        if tensor in cuts:
-            own.cut(output, max(1, cuts[tensor] // runs_of(body, nodes)), needs[tensor].channel_axis)
+        taps = builder.at(piece_of[tensor.node]) if body is None else inner.setdefault(body, Builder(fixed=True))
+        values = max(1, cuts[tensor] // runs_of(body, nodes)) if tensor in cuts else None
+        taps.add(tensor, output, needs[tensor], known.get(tensor.node, UNKNOWN), values)
     if inner:
         from calib.graph.body_taps import add_rows  # here: few models have bodies
 
-        add_rows(builder, inner, nodes)
-    if not builder.segments:
-        return clone, Taps((), ())
-    results = [op.result(builder.joined()), *clone.get_results()]
-    tapped = make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
-    return tapped, Taps(tuple(builder.tensors), tuple(builder.segments))
+        add_rows(builder.at(0), inner, nodes)
+    return cut(clone, own, pieces, builder.joined()), builder.taps()
 
 
 def _tappable(output: ov.Output) -> bool:
@@ -179,36 +215,63 @@ class Builder:
         self.segments: list[Segment] = []
         self.parts: list[ov.Output] = []
         self._fixed = fixed
+        self._firsts: dict[int, int] = {}  # piece → its first part
+        self._whole: dict[int, tuple[Segment, ...]] = {}
         self._constants: dict[tuple[int, ...], ov.Node] = {}
 
-    def reduce(self, output: ov.Output, need: Need, sign: Sign) -> None:
-        """Append the extremes of the last tensor of ``tensors``, and its check."""
-        shape = output.get_partial_shape()
-        channels, axis = _channels(shape, need.channel_axis)
-        per_channel = need.channels and channels > 0
-        self._reduce(Kind.HIGH, op.reduce_max, output, channels if per_channel else 0, axis)
+    def at(self, piece: int) -> Self:
+        """Go on with the taps of a piece; pieces ascend."""
+        self._firsts.setdefault(piece, len(self.parts))
+        return self
+
+    def add(self, tensor: TensorId, output: ov.Output, need: Need, sign: Sign, values: int | None) -> None:
+        """Tap a tensor: all of its values if it is small, else its extremes and if asked for some of its values."""
+        self.tensors.append(tensor)
+        if not self._fixed and _leaves_whole(output, need, values):
+            self._cut(Kind.WHOLE if values is None else Kind.VALUES, output, SMALL_COUNTED, need.channel_axis)
+            kinds = [Kind.HIGH] if sign.positive else [Kind.HIGH, Kind.LOW]
+            index = len(self.tensors) - 1
+            self._whole[len(self.segments) - 1] = tuple(Segment(index, kind, 1) for kind in kinds)
+            return
+        channels, axis = _channels(output.get_partial_shape(), need.channel_axis)
+        per_channel = channels if need.channels else 0
+        self._reduce(Kind.HIGH, op.reduce_max, output, per_channel, axis)
         if not sign.positive:
-            self._reduce(Kind.LOW, op.reduce_min, output, channels if per_channel else 0, axis)
+            self._reduce(Kind.LOW, op.reduce_min, output, per_channel, axis)
         if not sign.clean:
             self._reduce(Kind.CHECK, op.reduce_sum, output, 0, axis)
+        if values is not None:
+            self._cut(Kind.VALUES, output, values, need.channel_axis)
 
-    def cut(self, output: ov.Output, values: int, channel_axis: int) -> None:
+    def _cut(self, kind: Kind, output: ov.Output, values: int, channel_axis: int) -> None:
         """Append about ``values`` values of the last tensor of ``tensors``."""
         dynamic = self._fixed and output.get_partial_shape().is_dynamic
         flat, size = (_spread(output, values), values) if dynamic else _take(output, values, channel_axis)
-        self.values(len(self.tensors) - 1, flat, size)
+        self.values(len(self.tensors) - 1, flat, size, kind)
 
-    def values(self, tensor: int, flat: ov.Node, size: int) -> None:
-        """Append values for the histogram of a tensor; a size of -1 depends on the sample."""
+    def values(self, tensor: int, flat: ov.Node, size: int, kind: Kind = Kind.VALUES) -> None:
+        """Append values of a tensor; a size of -1 depends on the sample."""
         if size < 0:
             count = op.convert(op.shape_of(flat, "i64"), "f32")  # at most 2^24 values: exact
             self.parts.append(count.output(0))
         self.parts.append(flat.output(0))
-        self.segments.append(Segment(tensor, Kind.VALUES, size))
+        self.segments.append(Segment(tensor, kind, size))
 
-    def joined(self) -> ov.Node:
-        """Return everything that was appended as one flat tensor."""
-        return op.concat(self.parts, 0)
+    def joined(self) -> dict[int, list[ov.Output]]:
+        """Return the outputs to add to each piece."""
+        ends = [*list(self._firsts.values())[1:], len(self.parts)]
+        return {
+            piece: [op.concat(self.parts[i : min(i + JOINED, end)], 0).output(0) for i in range(first, end, JOINED)]
+            for (piece, first), end in zip(self._firsts.items(), ends, strict=True)
+        }
+
+    def taps(self) -> Taps:
+        """Return the description of what these outputs hold."""
+        segments, whole = list(self.segments), dict[int, tuple[int, ...]]()
+        for position, derived in self._whole.items():
+            whole[position] = tuple(range(len(segments), len(segments) + len(derived)))
+            segments += derived
+        return Taps(tuple(self.tensors), tuple(segments), whole)
 
     def _reduce(self, kind: Kind, reduce: Callable[..., ov.Node], output: ov.Output, channels: int, axis: int) -> None:
         """Append a reduction over all axes, or over all but the channel axis."""
@@ -230,6 +293,14 @@ class Builder:
         if values not in self._constants:
             self._constants[values] = op.constant(np.array(values, np.int64))
         return self._constants[values]
+
+
+def _leaves_whole(output: ov.Output, need: Need, values: int | None) -> bool:
+    """Say whether all values of a tensor leave the model instead of its extremes."""
+    shape = output.get_partial_shape()
+    if shape.is_dynamic or need.channels:
+        return False
+    return 0 < prod(shape.to_shape()) <= (SMALL if values is None else min(values, SMALL_COUNTED))
 
 
 def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:

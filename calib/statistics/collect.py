@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from calib.errors import DataError
 from calib.graph.taps import Need, Taps, expose, tap
-from calib.runtime.session import Session, compile_model, infer_all, notice_memory, ov
+from calib.runtime.session import Session, notice_memory, ov
 from calib.samples.sample import Frames
+from calib.statistics.flat import InPieces
 from calib.statistics.totals import Totals, counting_group, counting_groups, sampled
 from calib.values.plan import TensorId
 from calib.values.summary import Collected
@@ -55,13 +56,13 @@ def collect(
         StatisticsError: A tensor isn't in the model.
     """
     samples = len(feeds) if isinstance(feeds, Sized) else None
-    tapped, taps = tap(model, needs, sampled(needs, samples))
+    pieces, taps = tap(model, needs, sampled(needs, samples), streams)
     if not taps.segments:
         return Collected({}, {})
     one_pass = _Pass(model, taps, feeds, counting_groups(samples), frozenset(held), progress)
     try:
-        for outputs in infer_all(compile_model(tapped, streams=streams), one_pass):
-            one_pass.finished(outputs)
+        for flat in InPieces(pieces, streams).outputs(one_pass):
+            one_pass.finished(taps.completed(flat))
     except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1]
@@ -135,9 +136,9 @@ class _Pass:
                     f"{where}: input {_input_name(self._model, number)} holds NaN; repair it or leave it out"
                 )
 
-    def finished(self, outputs: list[NDArray[Any]]) -> None:
+    def finished(self, flat: NDArray[np.float32]) -> None:
         """Add the next inference to the totals; one that doesn't look finite is kept for ``check_suspects``."""
-        flat, run = outputs[0], self._running.popleft()
+        run = self._running.popleft()
         suspects = self._totals[run.sample in self._held].add(flat, run.index, run.group, run.sample)
         if suspects:
             self._suspects.append((run, suspects))

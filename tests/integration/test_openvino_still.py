@@ -339,7 +339,7 @@ from calib.values.plan import TensorId
 normalize._flattened = lambda softmax: sys.argv[2] == "with the rule"
 model = load_model(channel_attention()).model
 add = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Add"][-1]
-compile_model(tap(model, {TensorId(add): Need()}, {})[0])
+compile_model(tap(model, {TensorId(add): Need()}, {})[0][0].model)
 print("compiled")
 """
 
