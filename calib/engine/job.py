@@ -16,7 +16,7 @@ from calib.config.efforts import EFFORTS, Effort
 from calib.config.run_inputs import RunInputs
 from calib.errors import DataError, ModelError, UsageError
 from calib.graph.comparable import aligned
-from calib.graph.view import GraphView
+from calib.graph.view import GraphView, port_name
 from calib.loading.first_axis import FirstAxis
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
 from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float, to_complete
@@ -312,10 +312,17 @@ def open_samples(job: Job, data: Any) -> Dataset:
     """Open a dataset for the job's model.
 
     Raises:
-        ModelError: An input has no fixed number of dimensions, so that samples can't be checked.
+        ModelError: An input has no fixed number of dimensions, so that samples can't be checked, or a port is bf16.
         DataError: The data can't be opened.
     """
     model = job.loaded.model
+    for port in (*model.inputs, *model.outputs):
+        if port.get_element_type() == ov.Type.bf16:
+            raise ModelError(
+                f"{job.loaded.facts.name}: {port_name(port)!r} is bf16, a type that numpy does not have, so that its "
+                "numbers can't be given or compared. It may be bf16 inside only: give inputs and outputs f32, as "
+                "openvino.preprocess.PrePostProcessor does with input().tensor().set_element_type(openvino.Type.f32)"
+            )
     for port, spec in zip(model.inputs, input_specs(model), strict=True):
         if port.get_partial_shape().rank.is_dynamic:
             raise ModelError(

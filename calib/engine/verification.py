@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +163,10 @@ def _with_extensions(report: Report, folder: Path, settings: Mapping[str, Any]) 
     Raises:
         UsageError: The report names libraries, and may not.
     """
-    named = next((fact.value for fact in report.settings if fact.key == "extensions"), None) or []
-    given = settings.get("extensions")
-    libraries = [given] if isinstance(given, str) else [str(one) for one in given or named]
+    named: Any = next((fact.value for fact in report.settings if fact.key == "extensions"), None) or []
+    given: Any = settings.get("extensions")
+    chosen: list[Any] = [given] if isinstance(given, str | os.PathLike) else list(given or named)
+    libraries = [str(one) for one in chosen]
     if not libraries:
         return dict(settings)
     from calib.runtime.extensions import load_extensions  # here: few models need any

@@ -12,6 +12,7 @@ from cpu_features import TARGET
 from onnx import TensorProto, helper, numpy_helper
 
 from calib import quantize
+from calib.errors import ModelError
 from calib.loading.inputs import embed
 from calib.loading.load import input_specs, load_model, normalized_again
 from calib.loading.normalize import walk
@@ -226,3 +227,15 @@ def test_an_onnx_file_made_by_a_half_precision_converter_is_quantized(port, tmp_
     pairs = [(Session(reference)([feed])[0], Session(found.model)([feed])[0]) for feed in feeds]
     assert decibel(*np.sum([squared_error(*pair) for pair in pairs], axis=0)) > 30
     assert not any("onnxruntime" in text for text in found.report.warnings)
+
+
+@pytest.mark.parametrize("side", ["image", "scores"])
+def test_inputs_and_outputs_of_bf16_are_refused_with_the_way_out(side):
+    """numpy would take their bits for those of f16: other numbers, without a word."""
+    x = op.parameter([1, 3, 12, 12], ov.Type.bf16 if side == "image" else ov.Type.f32, name="x")
+    x.output(0).set_names({"image"})
+    y = op.relu(convolution(op.convert(x, "f32"), ov.Type.f32, 3, 8, "first"))
+    last = op.convert(y, "bf16" if side == "scores" else "f32")
+    last.output(0).set_names({"scores"})
+    with pytest.raises(ModelError, match=f"{side!r} is bf16.*PrePostProcessor"):
+        quantize(ov.Model([op.result(last)], [x], "net"), [normal(1, 3, 12, 12)] * 8)
