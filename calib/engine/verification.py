@@ -36,7 +36,16 @@ from calib.values.verification import FileVerification, Verification
 from calib.values.version import __version__
 
 # Settings that decide what is measured, and how samples become feeds; the others only made the model.
-_MEASURING = ("metric", "higher_is_better", "float_precision", "threads", "preprocessing", "first_axis", "normalize")
+_MEASURING = (
+    "metric",
+    "higher_is_better",
+    "float_precision",
+    "threads",
+    "preprocessing",
+    "first_axis",
+    "normalize",
+    "complete",
+)
 
 
 def verify(

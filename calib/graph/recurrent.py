@@ -46,7 +46,7 @@ BOTH_WAYS = (
     "can't be told"
 )
 INSIDE = "it is inside a body, where its error over time can't be measured"
-MEASURED = "a recurrent layer: it runs in INT8 only where its error over whole held-out sequences allows that"
+MEASURED = "a recurrent layer: beside others, it runs in INT8 where its error over whole held-out sequences allows that"
 
 
 def why_in_float(view: GraphView, name: str) -> str:

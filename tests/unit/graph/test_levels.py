@@ -17,7 +17,7 @@ from cpu_features import TARGET
 from onnx import TensorProto, helper, numpy_helper
 from proof import error
 
-from calib import ModelError, inspect, quantize
+from calib import ModelError, inspect, quantize, verify
 from calib.graph.levels import INTEGERS, KEPT, own_quantizer
 from calib.graph.view import GraphView
 from calib.runtime.session import Session, ov, read_model
@@ -146,7 +146,7 @@ def test_the_rest_is_quantized_and_what_is_there_is_kept_where_that_is_asked(eff
     assert error([Session(again.model)([sample]) for sample in unseen], outputs[0]) == 0
 
 
-def test_an_onnx_file_in_two_forms_is_completed(qdq: Path):
+def test_an_onnx_file_in_two_forms_is_completed_and_verified_without_another_word(qdq: Path, tmp_path: Path):
     with pytest.raises(ModelError, match=r"already quantized.*--complete"):
         quantize(qdq, samples(4))
     result = quantize(qdq, samples(8), complete=True, effort="fast", target=TARGET, speed=False)
@@ -156,6 +156,9 @@ def test_an_onnx_file_in_two_forms_is_completed(qdq: Path):
     unseen = samples(8, seed=2)
     outputs = [[Session(one)([sample]) for sample in unseen] for one in (result.model, read_model(qdq))]
     assert error(*outputs) < 0.05
+    result.save(tmp_path / "int8")
+    found = verify(tmp_path / "int8", speed=False)
+    assert found.holds and not found.broken
 
 
 def test_to_complete_a_model_without_levels_is_to_quantize_it():
