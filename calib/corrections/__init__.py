@@ -47,15 +47,21 @@ class Row:
         module: Module whose ``correct`` is the correction.
         tried_on: Mapping from effort to the number of candidates it is tried on, best first, of each set of corrections
             that earlier rows made.
+        takes: What networks and samples it can be applied to, for a sentence where it can't; "" if to all.
     """
 
     module: str
     tried_on: Mapping[str, int] = field(default_factory=dict[str, int])
+    takes: str = ""
 
 
 CORRECTIONS: dict[str, Row] = {
     "rounding and bias": Row("calib.corrections.rounding", {"balanced": 1, "thorough": 2}),
-    "sequential bias": Row("calib.corrections.bias_correction", {"thorough": 2}),
+    "sequential bias": Row(
+        "calib.corrections.bias_correction",
+        {"thorough": 2},
+        "networks without state that run several samples of one size as a batch, with finite outputs of all layers",
+    ),
 }
 
 

@@ -340,14 +340,17 @@ def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[F
 def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Feed]) -> _Tried:
     """Apply the corrections of the table in turn to the best candidates so far, and return the best of all."""
     for name, count in recipe.corrections.items():
-        correct, usual = get_correction(name), "balanced" in CORRECTIONS[name].tried_on
+        correct, row = get_correction(name), CORRECTIONS[name]
+        not_applied = f"The correction {name!r} was left out: it is for {row.takes}."
         for place, one in tried.leaders(count):
-            found = None
+            found, known = None, len(tried.warnings)
             with left_out(f"The correction {name!r} of {one.name} was left out, since OpenVINO failed", tried.warnings):
                 found = correct(one.candidate, samples, tried.scorer)
             if found is not None:  # balanced would correct the first alone
-                extra = place > 0 or not usual
+                extra = place > 0 or "balanced" not in row.tried_on
                 tried.add(f"{one.name} + {name}", *found, parent=one, correction=name, extra=extra)
+            elif row.takes and len(tried.warnings) == known and not_applied not in tried.warnings:
+                tried.warnings.append(not_applied)
     return tried.best()
 
 

@@ -81,6 +81,13 @@ def test_one_sequence_is_enough_for_corrections():
     assert result.report.output_sqnr_db["scores"] > 15
 
 
+def test_a_correction_that_a_network_with_state_can_not_have_is_named_once():
+    report = quantized([calib.Sequence(list(frames(20, seed))) for seed in range(8)], effort="thorough").report
+    said = [text for text in report.warnings if "'sequential bias' was left out" in text]
+    assert len(said) == 1 and "networks without state" in said[0]
+    assert not any("sequential bias" in candidate.name for candidate in report.candidates)
+
+
 def test_the_model_does_not_depend_on_streams_or_the_order_of_sequences(tmp_path):
     made = [calib.Sequence(one) for one in SEQUENCES]
     for number, (data, threads) in enumerate([(made, 1), (made, 2), (made[::-1], 2)]):
