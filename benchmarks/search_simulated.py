@@ -1,6 +1,6 @@
 """Count the images that the search takes, against a greedy loop, on networks with simulated errors.
 
-    python benchmarks/search_simulated.py [--seeds 5] [--json FILE]
+    python benchmarks/search_simulated.py [--seeds 5] [--first 1000] [--json FILE]
 
 Both see the same ranking, data and budget. The greedy loop is what accuracy control usually is: evaluate everything in
 INT8, then revert one unit at a time in the order of the ranking and evaluate again on all samples, until it fits. Its
@@ -132,7 +132,7 @@ def use(metric: str, budget: float | str, model: SimulatedModel) -> dict[str, fl
     }
 
 
-def budgets(seeds: int, table: TextIO) -> list[dict[str, object]]:
+def budgets(seeds: range, table: TextIO) -> list[dict[str, object]]:
     """Return the rows of the second table: sums over kinds and seeds, means of reverted, used and images."""
     rows: list[dict[str, object]] = []
     print(
@@ -141,7 +141,7 @@ def budgets(seeds: int, table: TextIO) -> list[dict[str, object]]:
     print("  used  idle  images  worst", file=table)
     for metric, amounts in BUDGETS.items():
         for units, samples in BUDGET_CASES:
-            models = [KINDS[kind](units, samples, seed) for kind in BUDGET_KINDS for seed in range(seeds)]
+            models = [KINDS[kind](units, samples, seed) for kind in BUDGET_KINDS for seed in seeds]
             for budget in amounts:
                 found = [use(metric, budget, model) for model in models]
                 used = [row["used"] for row in found if row["kept"] and np.isfinite(row["used"])]
@@ -189,6 +189,7 @@ def summary(rows: list[Row]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=1000, help="first seed; nothing was chosen on 1000 and above")
     parser.add_argument("--json", type=Path, help="write the rows here; - for stdout instead of the table")
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
@@ -198,8 +199,8 @@ def main() -> None:
     for units, samples in CASES:
         for kind, make in KINDS.items():
             # A thousand layers need memory: a third of the seeds says enough there.
-            seeds = range(options.seeds if units <= 50 else max(1, options.seeds // 3))
-            models = [(make(units, samples, seed), seed) for seed in seeds]
+            count = options.seeds if units <= 50 else max(1, options.seeds // 3)
+            models = [(make(units, samples, options.first + i), options.first + i) for i in range(count)]
             cells = ""
             for strategy in STRATEGIES:
                 if strategy is run_greedy and units > 50 and kind in ("nothing fits", "non-monotone", "coherent"):
@@ -212,13 +213,14 @@ def main() -> None:
                     f"{cell['reverted']:>9.1f} {cell['kept']:>2}/{cell['seeds']}"
                 )
             print(f"{units:>5} {samples:>5}  {kind:<16}{cells}", flush=True, file=table)
-    used = budgets(options.seeds, table)
+    used = budgets(range(options.first, options.first + options.seeds), table)
     if options.json:
         report = {
             "question": "images evaluated by the search against a greedy loop, simulated errors",
             "machine": platform.processor() or platform.machine(),
             "versions": {"python": platform.python_version(), "numpy": np.__version__, "calib": __version__},
             "budget": BUDGET,
+            "first seed": options.first,
         }
         # One row a line: readable as a table, and small as a change.
         lines = ",\n  ".join(json.dumps(row) for row in rows)

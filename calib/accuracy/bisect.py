@@ -47,7 +47,7 @@ class Bisection:
         return None
 
     def refine(self, best: Trial) -> Trial:
-        """Look for a plan that saves more than one that fits, as long as one is worth it and limits allow."""
+        """Look for a plan that saves more than one that fits, as long as there is one and limits allow."""
         proposals = self._proposals
         for _ in range(bisections(len(self.problem.units)) + self.problem.limits.backfills):
             gap = proposals.gap(best)

@@ -1,10 +1,10 @@
 """How many samples plans are expected to lose by a metric with margins, from the samples others were evaluated on.
 
 A sample of margin m changes its verdict under an error of standard deviation sigma with the probability
-Phi(−|m|/sigma): right ones are lost, wrong ones gained. A plan that was evaluated tells more than FP32: the errors of
+Phi(−|m|/sigma): right ones are lost, wrong ones gained. Plans that were evaluated tell more than FP32: the errors of
 two plans have those of the units in common that are in INT8 in both, so that a sample's margin under one plan is known
-from that under the other, up to the errors of the units by which they differ (the conditional mean of two normal
-variables). So a plan is expected to end like its neighbour, and not like an average over all plans of its size.
+from those under the others, up to the errors of the units by which they differ (`MarginField`). So a plan is expected
+to end like its neighbours, and not like an average over all plans of its size.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from calib.accuracy.budget import Floats, normal_cdf
+from calib.accuracy.margin_field import MarginField
 from calib.accuracy.prediction import RankedUnit, change_probability
 
 # Margins beyond this are those of samples that can't change: without a target, or with one class only.
@@ -68,6 +69,8 @@ class LossPosterior:
         self._scales: list[tuple[float, float]] = []  # log of an error as predicted, log of observed over predicted
         # Of samples that plans were evaluated on only later: changes expected, those seen, how many samples, by plan.
         self._later: dict[frozenset[str], Floats] = {}
+        self._fields: dict[int, MarginField] = {}  # number of a portion → what the plans evaluated tell of its margins
+        self._known: dict[frozenset[str], tuple[float, float]] = {}  # what was asked since the last plan was evaluated
         self._sizes = np.zeros(2)  # of the losses of samples that changed: their sum, their number
 
     def observe(self, reverted: frozenset[str], losses: Sequence[Floats], margins: Floats | None) -> None:
@@ -88,6 +91,8 @@ class LossPosterior:
             seen.lost.append(float(part.sum()))
             seen.changed.append(float(np.abs(part).sum()))
             self._sizes += np.abs(part).sum(), np.count_nonzero(part)
+        self._fields.clear()
+        self._known.clear()
         if known is None:
             self._plans[reverted] = seen
             self._learn_scale(seen)
@@ -102,6 +107,11 @@ class LossPosterior:
 
     def lost(self, reverted: frozenset[str]) -> tuple[float, float]:
         """Return how many samples a plan is expected to lose more than to gain, and the standard deviation."""
+        if reverted not in self._known:
+            self._known[reverted] = self._lost(reverted)
+        return self._known[reverted]
+
+    def _lost(self, reverted: frozenset[str]) -> tuple[float, float]:
         active = self._active(reverted)
         if not active.any():
             return 0.0, 0.0
@@ -165,6 +175,16 @@ class LossPosterior:
         """Return the plans whose margins are known in a portion."""
         return [seen for seen in self._plans.values() if len(seen.lost) > number and seen.margins is not None]
 
+    def _field(self, number: int) -> MarginField | None:
+        """Return what the plans evaluated on a portion tell of its margins; None where there is none."""
+        if number not in self._fields and (others := [o for o in self._others(number) if self._joint(o.active) > 0]):
+            fp32, portion = self._margins[self._portions[number]], self._portions[number]
+            active = np.array([other.active for other in others])
+            near = np.abs(fp32) < FAR
+            shifts = np.array([other.margins[portion] - fp32 for other in others if other.margins is not None]) * near
+            self._fields[number] = MarginField(self._sensitivities, active, shifts, near)
+        return self._fields.get(number)
+
     def _moments(self, active: Floats, number: int) -> tuple[float, float, float]:
         """Return what a plan is expected to do to the samples of a portion.
 
@@ -173,12 +193,9 @@ class LossPosterior:
         """
         fp32, own = self._margins[self._portions[number]], self._joint(active)
         mean, left = fp32, own
-        for other in self._others(number):
-            common, total = self._joint(active * other.active), self._joint(other.active)
-            if total > 0 and (remaining := max(own - common**2 / total, 0.0)) < left:
-                assert other.margins is not None
-                left = remaining
-                mean = fp32 + common / total * (other.margins[self._portions[number]] - fp32)
+        if (field := self._field(number)) is not None:
+            shifts, left = field.at(active)
+            mean = fp32 + shifts
         sigma = math.sqrt(2 * self._scale(own) * left)
         right = normal_cdf(mean / sigma) if sigma > 0 else (mean > 0).astype(np.float64)
         right = np.where(np.abs(fp32) < FAR, right, fp32 > 0)

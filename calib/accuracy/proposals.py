@@ -1,5 +1,7 @@
 """The plan to evaluate next: that of the greatest probability to keep the budget times what it saves.
 
+Plans are prefixes of the ranking, and the best plan known with single units or groups of units given back to INT8.
+
 Probabilities are forecasts. Where they prove wrong, steps along the ranking triple until something keeps the budget,
 and gaps are halved from then on, so that a network of n units takes log(n) evaluations all the same.
 """
@@ -7,6 +9,7 @@ and gaps are halved from then on, so that a network of n units takes log(n) eval
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -46,19 +49,19 @@ class Proposals:
         self._poor = 0 if len(after) <= (len(before) + 1) // 2 else self._poor + 1
 
     def shorter(self, best: Trial) -> Plan | None:
-        """Return the plan to evaluate next that saves more than one that fits; None if there is none worth it."""
+        """Return the plan to evaluate next that saves more than one that fits; None if all were evaluated."""
         gap = self.gap(best)
         useless = self._useless(gap)
         if useless and (plan := self.prefixes[gap.stop] - useless) not in self._ledger.trials:
             return plan
         if gap and (self._poor > TRUST or (useless and best.reverted.isdisjoint(useless))):
             return self.prefixes[gap[len(gap) // 2]]
-        worth = self._worth([*self._near_the_best(range(best.units), best), *self._lighter(best)], best.reverted)
-        likeliest = max((probability for probability, _ in worth.values()), default=0.0)
-        if likeliest < WORTHWHILE:
+        plans = [*self._near_the_best(range(best.units), best), *self._lighter(best), *self._regrouped(best)]
+        worth = self._worth(plans, best.reverted)
+        if not worth:
             return None
-        least = min(BOLDEST * BOLDER**self._misses, CAUTIOUS)
-        least = least if least <= likeliest else WORTHWHILE
+        likeliest = max(probability for probability, _ in worth.values())
+        least = min(BOLDEST * BOLDER**self._misses, CAUTIOUS, likeliest)
         return max((plan for plan in worth if worth[plan][0] >= least), key=lambda plan: worth[plan][1])
 
     def longer(self, base: Plan, low: int, misses: int, needed: float = 0.0) -> int:
@@ -104,6 +107,19 @@ class Proposals:
         singles = [best.reverted - unit.layers for unit in units[:CANDIDATES]]
         groups = [best.reverted.difference(*(unit.layers for unit in units[: 2**j])) for j in range(1, 10)]
         return singles + groups
+
+    def _regrouped(self, best: Trial) -> list[Plan]:
+        """Return a plan with single groups given back, and with more and more of them.
+
+        A group is of units that no plan evaluated has told apart: what it does is known from plans that differ by it.
+        """
+        groups: dict[tuple[bool, ...], Plan] = {}
+        for unit in self._ledger.reverted_units(best):
+            pattern = tuple(unit.layers <= plan for plan in self._ledger.trials)
+            groups[pattern] = groups.get(pattern, frozenset()) | unit.layers
+        risks = {group: 1 - self._ledger.probability(best.reverted - group) for group in groups.values()}
+        order = sorted(risks, key=lambda group: (risks[group] / self._cost(group), sorted(group)))[:CANDIDATES]
+        return [*(best.reverted - group for group in order), *accumulate(order, Plan.difference, initial=best.reverted)]
 
     def _useless(self, gap: range) -> Plan:
         """Return the longest prefix that missed, if reverting it did next to nothing; else no layers.

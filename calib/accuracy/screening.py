@@ -16,6 +16,8 @@ from calib.accuracy.proposals import WORTHWHILE, Proposals
 
 # After a plan that was evaluated on all samples and missed, only one that keeps the budget with this probability is.
 NEARLY_CERTAIN = 0.95
+# The last plan that can be evaluated on all samples while none keeps the budget keeps it with this one.
+CERTAIN = 0.99
 # Of plans better than one that keeps the budget the last that is evaluated on all samples has this probability, if any.
 LIKELY = 0.7
 # So many plans are screened before one is evaluated on all samples: only that tells what the other samples hold.
@@ -61,10 +63,12 @@ class Screening:
     def _chosen(self, share: float) -> Trial | None:
         """Return the plan to evaluate on all samples; the last one that can be afforded should not be for nothing."""
         best = self.lightest(share) or self.safest()
-        if self.ledger.feasible() and not self.ledger.affords(0, 2):
-            likely = self.lightest(LIKELY)
-            return likely if likely and not likely.complete else best
-        return best
+        if self.ledger.affords(0, 2):
+            return best
+        if not self.ledger.feasible():
+            return best if share == PROBABLE else self.lightest(CERTAIN) or self.safest()
+        likely = self.lightest(LIKELY)
+        return likely if likely and not likely.complete else best
 
     def _screen(self, share: float, tries: int, more: int, aside: int) -> None:
         """Screen so many plans, and more until one is probable.

@@ -10,7 +10,7 @@
    one. (`screening.py`)
 4. Both take next the plan where most is to be gained: the probability to keep the budget times what is saved, half of
    it counted in units and half in multiply-adds (`proposals.py`). What is expected of a plan follows from those
-   evaluated (`loss_posterior.py`, `drop_posterior.py`). They end where no plan is worth it, or with the allowance.
+   evaluated (`loss_posterior.py`, `drop_posterior.py`). They end where no plan is left, or with the allowance.
 5. Time the plans that fit, and take the fastest; the cheapest in units and multiply-adds where no speed is asked for.
 6. With a held-out part: confirm the choice on it; go on with 2 from there where it fails.
 

@@ -191,6 +191,24 @@ def test_images_stay_within_the_targets_for_networks_of_up_to_fifty_layers(kind,
         assert len(result.reverted) == 1
 
 
+def test_hundreds_of_layers_revert_hardly_more_than_one_after_the_other_does():
+    # In sum: of a single network the other way may be lucky.
+    ours = theirs = 0
+    for kind in ("additive", "noisy"):
+        model = simulated.KINDS[kind](300, 600, 1000)
+        problem = model.problem(0.01)
+        result = search(problem)
+        assert result.status == "within_budget" and result.images_evaluated <= problem.allowance * 600
+        indices, reverted = problem.search_indices, frozenset()
+        for unit in (frozenset(), *(unit.layers for unit in model.ranking())):
+            reverted |= unit
+            after = problem.metric.aggregate(model.evaluate(reverted, indices))
+            if problem.budget.fits(problem.budget.drop(problem.baseline(indices), after)):
+                break
+        ours, theirs = ours + len(result.reverted), theirs + len(reverted)
+    assert theirs > 60 and ours <= 1.1 * theirs
+
+
 @pytest.mark.parametrize(("units", "samples", "seed"), [(27, 1250, 1), (27, 1250, 5), (35, 800, 4)])
 def test_wrong_screening_costs_no_more_than_the_allowance(units, samples, seed):
     # Samples that are decided anew by every plan change anywhere, not among the doubtful ones alone: these took 5 sets.

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from calib.accuracy.budget import Budget
-from calib.accuracy.ledger import Trial
+from calib.accuracy.ledger import Ledger, Trial
 from calib.accuracy.prediction import RankedUnit
 from calib.accuracy.problem import Limits, Problem, bound, bound_images, bound_of, reversions
+from calib.accuracy.proposals import Proposals
 from calib.accuracy.search import fastest, search
 
 
@@ -362,3 +363,39 @@ def test_one_unit_needs_no_ranking():
 def test_networks_of_few_units_are_searched_with_margins_too(units):
     result = search(_screened({f"l{i}": 100 if i == 1 else 1 for i in range(units)}))
     assert result.status == "within_budget" and result.reverted == frozenset({"l1"})
+
+
+class Margins(Mean):
+    """Top-1 over margins: a part is the margin of a sample."""
+
+    def aggregate(self, parts):
+        return float(np.mean(np.asarray(parts) > 0))
+
+    def per_sample(self, parts):
+        return (np.asarray(parts) > 0).astype(float)
+
+    def margins(self, parts):
+        return np.asarray(parts, float)
+
+
+def test_group_of_units_that_did_nothing_between_two_plans_goes_back_to_int8_at_once():
+    # Four units of each of three groups: the first and the third shift margins, the second does not.
+    margins, names = np.linspace(0.01, 2.0, 200), [f"l{i}" for i in range(13)]
+    scale = np.sqrt(2 * 0.01) * np.repeat([5.0, 0.0, 0.5, 0.0], [4, 4, 4, 1])
+    shifts = np.random.default_rng(0).normal(size=(200, 13)) * scale
+    units = _units([(0.25 if i < 4 else 0.01) * 0.999**i for i in range(13)])
+
+    def evaluate(reverted, indices):
+        active = np.array([name not in reverted for name in names])
+        return (margins[indices] + shifts[indices] @ active).tolist()
+
+    problem = Problem(*_ranking(units), margins.tolist(), Margins(), Budget(0.01), evaluate, margins=margins)
+    ledger = Ledger(problem)
+    ledger.rank()
+    proposals = Proposals(ledger)
+    for count in (0, 4, 8):
+        assert not ledger.run(proposals.prefixes[count], "prefix", to_the_end=True).within
+    best = ledger.run(proposals.prefixes[12], "prefix")
+    assert best.within
+    plan = proposals.shorter(best)
+    assert plan == best.reverted - frozenset(names[4:8])
