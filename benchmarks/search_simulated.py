@@ -1,6 +1,6 @@
 """Count the images that the search takes, against a greedy loop, on networks with simulated errors.
 
-    python benchmarks/search_simulated.py [--seeds 5] [--first 1000] [--json FILE]
+    python benchmarks/search_simulated.py [--seeds 5] [--first 2000] [--json FILE]
 
 Both see the same ranking, data and budget. The greedy loop is what accuracy control usually is: evaluate everything in
 INT8, then revert one unit at a time in the order of the ranking and evaluate again on all samples, until it fits. Its
@@ -189,7 +189,7 @@ def summary(rows: list[Row]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first", type=int, default=1000, help="first seed; nothing was chosen on 1000 and above")
+    parser.add_argument("--first", type=int, default=2000, help="first seed; nothing was chosen on 2000 and above")
     parser.add_argument("--json", type=Path, help="write the rows here; - for stdout instead of the table")
     options = parser.parse_args()
     rows: list[dict[str, object]] = []

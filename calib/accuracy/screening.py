@@ -16,8 +16,8 @@ from calib.accuracy.proposals import WORTHWHILE, Proposals
 
 # After a plan that was evaluated on all samples and missed, only one that keeps the budget with this probability is.
 NEARLY_CERTAIN = 0.95
-# The last plan that can be evaluated on all samples while none keeps the budget keeps it with this one.
-CERTAIN = 0.99
+# That a plan keeps the budget at all is worth so many times what everything in INT8 saves.
+KEPT = 2.0
 # Of plans better than one that keeps the budget the last that is evaluated on all samples has this probability, if any.
 LIKELY = 0.7
 # So many plans are screened before one is evaluated on all samples: only that tells what the other samples hold.
@@ -66,9 +66,17 @@ class Screening:
         if self.ledger.affords(0, 2):
             return best
         if not self.ledger.feasible():
-            return best if share == PROBABLE else self.lightest(CERTAIN) or self.safest()
+            return best if share == PROBABLE else self._worthiest()
         likely = self.lightest(LIKELY)
         return likely if likely and not likely.complete else best
+
+    def _worthiest(self) -> Trial | None:
+        """Return the screened plan of which most is expected, by what it saves and that it keeps the budget at all."""
+        cost, probability = self.problem.cost, self.ledger.probability
+        most = cost(self.problem.layers)
+        screened = [trial for trial in self.ledger.trials.values() if trial.screened and trial.reverted]
+        worth = {t.reverted: probability(t.reverted) * (most - cost(t.reverted) + KEPT * most) for t in screened}
+        return max(screened, key=lambda trial: worth[trial.reverted], default=None)
 
     def _screen(self, share: float, tries: int, more: int, aside: int) -> None:
         """Screen so many plans, and more until one is probable.
