@@ -114,6 +114,32 @@ def bert_base(seq: int = 128, layers: int = 12) -> ov.Model:
     return _named(ov.Model([x], [embeddings], "bert_base"))
 
 
+def vision_blocks(tokens: int, width: int = 384, layers: int = 3, *, fused: bool) -> ov.Model:
+    """Blocks of ViT-S (Dosovitskiy et al., 2021) and a dense layer; input: embeddings ``(1, tokens, width)``.
+
+    Args:
+        tokens: Number of tokens.
+        width: Number of channels, 64 a head.
+        layers: Number of blocks.
+        fused: Whether attention is ScaledDotProductAttention, as torch exports it, or written out as MatMuls.
+    """
+    w, heads = _Weights(), width // 64
+    embeddings = op.parameter([1, tokens, width], np.float32)
+    x: ov.Node = embeddings
+    for _ in range(layers):
+        y = _normalize(x)
+        query, key, value = (_heads(_dense(w, y, width, width), tokens, heads) for _ in range(3))
+        if fused:
+            mixed = op.scaled_dot_product_attention(query, key, value)
+        else:
+            scores = op.multiply(op.matmul(query, key, False, True), np.float32(1 / 8))
+            mixed = op.matmul(op.softmax(scores, 3), value, False, False)
+        joined = op.reshape(op.transpose(mixed, np.array([0, 2, 1, 3])), np.array([1, tokens, width]), False)
+        x = op.add(x, _dense(w, joined, width, width))
+        x = op.add(x, _dense(w, op.gelu(_dense(w, _normalize(x), width, 4 * width), "erf"), 4 * width, width))
+    return _named(ov.Model([_dense(w, _normalize(x), width, 16)], [embeddings], "vision_blocks"))
+
+
 def _heads(x: ov.Node, seq: int, heads: int) -> ov.Node:
     split = op.reshape(x, np.array([1, seq, heads, -1]), False)
     return op.transpose(split, np.array([0, 2, 1, 3]))
