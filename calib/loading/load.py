@@ -146,6 +146,8 @@ def find_model(path: Path) -> Path:
     Raises:
         ModelError: There is none, there are several, or its format is one that OpenVINO does not read.
     """
+    if path.name == "saved_model.pb" and path.is_file():  # part of a SavedModel, which is its folder
+        return path.parent
     suffix, read = path.suffix.lower(), (".xml", ".onnx")
     if path.is_file() and suffix in read:
         return path

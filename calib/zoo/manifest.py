@@ -33,7 +33,8 @@ class Source(_Checked):
     """Where to find models: exactly one of glob, onnx, omz, huggingface and list, and what to exclude."""
 
     glob: Patterns | None = Field(
-        default=None, description="Patterns of IR files (.xml) below root; ** matches any folders"
+        default=None,
+        description="Patterns of model files below root, IR (.xml) if they name no ending; ** matches any folders",
     )
     onnx: Patterns | None = Field(default=None, description="Patterns of ONNX files below root")
     omz: str | None = Field(

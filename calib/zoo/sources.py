@@ -16,6 +16,8 @@ from calib.zoo.urls import is_url, open_place
 # A root with more entries is the wrong folder ("/"), and walking it would take minutes.
 MOST_ENTRIES = 1_000_000
 
+# Endings of files that OpenVINO reads as a model; a SavedModel is known by its saved_model.pb.
+ENDINGS = (".xml", ".onnx", ".tflite", ".pb", ".pdmodel")
 _COMPANIONS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
 
 
@@ -68,7 +70,7 @@ def matches(pattern: str, name: str) -> bool:
 
     A pattern without ``/`` is matched against the file's name alone.
     """
-    bare = name.removesuffix(".xml").removesuffix(".onnx")
+    bare = name.removesuffix(_ending(name))
     wanted = [part for part in pattern.split("/") if part not in ("", ".")]
     for text in (name, bare):
         parts = text.split("/")
@@ -134,7 +136,12 @@ def _inside(pattern: str) -> list[str]:
 
 
 def _is_model(name: str) -> bool:
-    return name.lower().endswith((".xml", ".onnx")) and name not in _COMPANIONS
+    return bool(_ending(name)) and name not in _COMPANIONS
+
+
+def _ending(name: str) -> str:
+    """Return the ending of a model file, "" if it is none."""
+    return next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
 
 
 def _remote(pattern: str, suffix: str) -> Iterator[ModelFile]:
@@ -148,7 +155,8 @@ def _remote(pattern: str, suffix: str) -> Iterator[ModelFile]:
 
 
 def _glob(source: Source, tree: _Tree) -> Iterator[ModelFile]:
-    return tree.matching(source.glob or (), ".xml")
+    for pattern in source.glob or ():
+        yield from tree.matching([pattern], _ending(pattern) or ".xml")
 
 
 def _onnx(source: Source, tree: _Tree) -> Iterator[ModelFile]:
@@ -184,7 +192,7 @@ def _list(source: Source, tree: _Tree) -> Iterator[ModelFile]:
             continue
         name = "/".join(_inside(text))
         if not _is_model(name) or not (tree.root / name).is_file():
-            raise Mistake(f"line {number} of {path.name}: {text!r} is no .xml or .onnx below {tree.root}")
+            raise Mistake(f"line {number} of {path.name}: {text!r} is no model file below {tree.root}")
         yield tree.model(name)
 
 

@@ -86,5 +86,11 @@ def read_text(url: str) -> str | None:
 
 
 def parts(path: str) -> tuple[str, ...]:
-    """Return the files of a model; an IR's weights are next to its .xml."""
-    return (path, path[: -len(".xml")] + ".bin") if path.lower().endswith(".xml") else (path,)
+    """Return the files of a model: an IR's and PaddlePaddle's weights are next to it, a SavedModel's in a folder."""
+    for ending, weights in ((".xml", ".bin"), (".pdmodel", ".pdiparams")):
+        if path.lower().endswith(ending):
+            return (path, path[: -len(ending)] + weights)
+    inside = Path(path).parent / "variables"
+    if path.endswith("/saved_model.pb") and not is_url(path) and inside.is_dir():
+        return (path, *(str(file) for file in sorted(inside.iterdir())))
+    return (path,)

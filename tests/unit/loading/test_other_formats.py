@@ -73,6 +73,11 @@ def test_a_folder_with_one_such_file_is_that_model(form, make, tmp_path: Path):
     assert find_model(tmp_path if path.is_file() else path) == path
 
 
+def test_the_graph_of_a_saved_model_stands_for_its_folder(tmp_path: Path):
+    path = FILES["tensorflow"][1](tmp_path)
+    assert find_model(path / "saved_model.pb") == path
+
+
 @pytest.mark.parametrize("ending", [".pb", ".tflite", ".pdmodel"])
 def test_a_damaged_or_empty_file_is_refused_by_name(ending, tmp_path: Path):
     path = tmp_path / f"net{ending}"

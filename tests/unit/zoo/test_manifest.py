@@ -33,6 +33,9 @@ def zoo(tmp_path: Path) -> Path:
         "hf/bert/openvino_model.xml",
         "hf/bert/openvino_tokenizer.xml",
         "onnx/d.onnx",
+        "more/e.tflite",
+        "more/f.pdmodel",
+        "more/saved/saved_model.pb",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
@@ -68,6 +71,8 @@ def mistakes(folder: Path, text: str) -> tuple[str, ...]:
         ("- {omz: omz, precision: FP16}", ["omz/public/net/FP16/net.xml"]),
         ("- huggingface: hf", ["hf/bert/openvino_model.xml"]),
         ("- onnx: '**/*.onnx'", ["onnx/d.onnx"]),
+        ("- glob: ['more/*.tflite', '**/*.pdmodel']", ["more/e.tflite", "more/f.pdmodel"]),
+        ("- {glob: '**/*.pb', exclude: other}", ["more/saved/saved_model.pb"]),
         ("- glob: a.xml\n- glob: '?.xml'", ["a.xml", "b.xml"]),
     ],
 )
@@ -76,8 +81,8 @@ def test_each_kind_of_source_finds_its_models_once_and_in_order(zoo: Path, sourc
 
 
 def test_a_list_file_names_models_below_the_root(zoo: Path):
-    (zoo / "list.txt").write_text("# mine\n\na.xml\nonnx/d.onnx\n")
-    assert names(zoo, "- list: list.txt") == ["a.xml", "onnx/d.onnx"]
+    (zoo / "list.txt").write_text("# mine\n\na.xml\nonnx/d.onnx\nmore/e.tflite\n")
+    assert names(zoo, "- list: list.txt") == ["a.xml", "more/e.tflite", "onnx/d.onnx"]
     (zoo / "list.txt").write_text("a.xml\n../a.xml\n")
     assert "leaves the root" in mistakes(zoo, DEFAULTS + "sources: [{list: list.txt}]")[0]
 
