@@ -259,7 +259,7 @@ class Builder:
 
     def joined(self) -> dict[int, list[ov.Output]]:
         """Return the outputs to add to each piece."""
-        ends = [*list(self._firsts.values())[1:], len(self.parts)]
+        ends = [*list(self._firsts.values())[1:], len(self.parts)] if self._firsts else []
         return {
             piece: [op.concat(self.parts[i : min(i + JOINED, end)], 0).output(0) for i in range(first, end, JOINED)]
             for (piece, first), end in zip(self._firsts.items(), ends, strict=True)

@@ -80,3 +80,8 @@ def test_values_for_a_histogram_are_about_as_many_as_asked_for_from_all_over_the
         else:
             assert asked // 5 <= len(taken) <= asked * (2 if dynamic else 1)
             assert taken.min() < data.size / 4 and taken.max() > data.size / 2
+
+
+def test_a_model_of_which_nothing_is_asked_gives_nothing_out():
+    _, taps = tap(model(), {}, {})
+    assert taps.segments == ()
