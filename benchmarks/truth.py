@@ -6,7 +6,8 @@ Networks are the shipped ones, generated ones (tests/truth_networks.py, one for 
 extra ``benchmark``, the model tests of the package onnx, and with ``--folder`` those of others: folders with
 ``model.xml`` and ``data.npz``. For each, one process quantizes and writes; another, truth_judge.py, new for each
 network, runs the file as given and the INT8 file that was written. They meet in files alone. A network on which the
-first process dies counts as a crash. A run goes on where the last one (read from the JSON) stopped.
+first process dies counts as a crash, unless OpenVINO by itself, in a process that only compiles the file as given, dies
+of it too: that is counted apart. A run goes on where the last one (read from the JSON) stopped.
 
 What is held: on the samples that the report names the SQNR of each output, in f32 and in the default configuration, is
 the judge's within .5 dB; the interval that it prints for unseen samples holds the judge's figure there on 95 % of the
@@ -178,6 +179,28 @@ class Worker:
             self._process = None
 
 
+PLAIN = "import sys, openvino; openvino.Core().compile_model(sys.argv[1], 'CPU')"
+
+
+def without_calib(found: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what is said of a network that a process died on: whether OpenVINO dies of the file as given, too.
+
+    Only where a signal ended the process, and where the file is in the folder, as it is if it was made there.
+    """
+    files = [*folder.glob("*.xml"), *folder.glob("*.onnx")]
+    if not found.get("reason", "").startswith("the process died: -") or not files:
+        return found
+    command = [sys.executable, "-I", "-c", PLAIN, str(files[0])]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return found
+    if done.returncode >= 0:
+        return found
+    reason = f"OpenVINO by itself dies on compiling the file as given (signal {-done.returncode})"
+    return {"status": "OpenVINO died", "reason": reason}
+
+
 # -- another process: the judge
 
 
@@ -299,7 +322,7 @@ def one(name: str, worker: Worker, options: argparse.Namespace, folder: Path) ->
     others = str(options.folder.resolve()) if options.folder else None
     found = worker({"name": name, "folder": str(folder), "others": others, "effort": options.effort})
     if found["status"] != "written":
-        return found
+        return without_calib(found, folder)
     said = judge(folder)
     if "failed" in said:
         return {**found, "status": "crashed", "reason": said["failed"]}
@@ -372,7 +395,7 @@ def main() -> int:
             print(name, row["reason"], flush=True)
             continue
         networks[name] = rounded(row)
-        said = row.get("faults") or ([row["reason"]] if row["status"] == "crashed" else [])
+        said = row.get("faults") or ([row["reason"]] if row["status"] in ("crashed", "OpenVINO died") else [])
         print(name, row["status"], row.get("seconds", ""), *said, flush=True)
         if len(networks) % 10 == 0:  # what a kill costs
             record.write(options.json, settings, {"tally": tally(networks), "networks": networks})

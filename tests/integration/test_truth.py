@@ -145,6 +145,21 @@ def test_parts_are_read_from_their_names(name: str, expected: list[int]):
     assert truth_judge.part_of(np.arange(6).reshape(2, 3), part.positions).ravel().tolist() == expected
 
 
+def test_a_death_counts_as_openvinos_only_where_it_dies_of_the_file_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    died = {"status": "crashed", "reason": "the process died: -11"}
+    assert truth.without_calib(died, tmp_path) == died  # there is no file
+    parameter = ov.opset13.parameter([2, 3], np.float32)
+    ov.save_model(ov.Model([ov.opset13.relu(parameter)], [parameter]), tmp_path / "network.xml")
+    assert truth.without_calib(died, tmp_path) == died  # OpenVINO compiles it
+    monkeypatch.setattr(truth, "PLAIN", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    slow = {"status": "crashed", "reason": "it took more than 600 s"}
+    assert truth.without_calib(slow, tmp_path) == slow
+    found = truth.without_calib(died, tmp_path)
+    assert found["status"] == "OpenVINO died" and "dies on compiling the file as given (signal 11)" in found["reason"]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_report_holds_against_the_judge(seed: int, tmp_path: Path):
     found = truth.calibrate(f"generated/{seed}", tmp_path, None, "balanced")
