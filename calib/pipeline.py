@@ -115,7 +115,7 @@ def quantize(
         with clock("speed") as stage:
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
-        report = make_report(job, Findings(chosen, summaries.whole, outcome, baseline))
+        report = make_report(job, Findings(chosen, summaries.of(chosen.candidate.plan), outcome, baseline))
     return as_planned(make_result(job, outcome.built, report, clock.stages), given)
 
 

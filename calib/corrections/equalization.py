@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Feed
 from calib.corrections.equalization_core import Readers, choose_strength, expected_db
 from calib.errors import StatisticsError
-from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights
+from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights, tensors_scaled
 from calib.graph.taps import channel_moments, expose
 from calib.graph.view import GraphView
 from calib.runtime.session import compile_model, infer_all, ov
@@ -116,6 +116,13 @@ def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov
             raise StatisticsError(f"the plan rescales {scaling.tensor}, which this model does not allow: "
                                   "it was made for another model")  # fmt: skip
     return apply_factors(model, [(found[s.tensor], np.array(s.factors)) for s in scalings])
+
+
+def rescaled_tensors(view: GraphView, scalings: Sequence[Scaling]) -> dict[TensorId, tuple[int, tuple[float, ...]]]:
+    """Return tensor → axis and factors of its channels, of every tensor that these scalings divide by them."""
+    factors = {scaling.tensor: scaling.factors for scaling in scalings}
+    found = find_scalable(view, list(factors))
+    return {t: (one.axis, factors[one.tensor]) for one in found for t in tensors_scaled(view, one)}
 
 
 def _has(view: GraphView, tensor: TensorId) -> bool:

@@ -76,6 +76,8 @@ HEAD_START_DB = 1.0
 # be this much better than what it would choose, and with this few samples, or fewer, the estimators that it tries last.
 MARGIN_DB = 1.0
 FEW = 4
+FAST = "auto"  # estimator of the fast effort
+PLAIN = "without equalization"
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def choose_recipe(
     scorer: Scorer,
     attention: Attention | None = None,
     *,
+    plain: Candidate | None = None,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
     """Score one candidate per estimator and corrected forms of the best, and fit the best of all to all samples.
@@ -237,17 +240,20 @@ def choose_recipe(
         samples: Samples that corrections learn from.
         scorer: Scorer on the held-out samples.
         attention: Layers of attention, which are left out if :func:`attention_costs` says why; None for none.
+        plain: The network and its plan without equalization, if ``base`` is equalized: what the fast effort would make
+            of it competes too.
         told: Function that receives a remark for each candidate.
     """
     tried = _Field(scorer, told)
 
-    def ranged(estimator: RangeEstimator, over: Summaries) -> Candidate:
-        return replace(base, plan=assign(base.plan, over, estimator), edits=Edits())
+    def ranged(estimator: RangeEstimator, over: Summaries, of: Candidate | None = None) -> Candidate:
+        of = of or base
+        return replace(of, plan=assign(of.plan, over, estimator), edits=Edits())
 
     first, *others = map(get_estimator, recipe.estimators)
     tried.add(first.name, ranged(first, summaries.kept), estimator=first)
     if attention and (left := attention_costs(tried.tried[0].candidate, tried.tried[0].score, attention, scorer)):
-        base = base.without(left)
+        base, plain = base.without(left), plain and plain.without(left)
         tried.restart(first, ranged(first, summaries.kept))
     for estimator in others:
         tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator)
@@ -256,8 +262,17 @@ def choose_recipe(
         tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator, margin=margin)
     for estimator in map(get_estimator, recipe.more):
         tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator, extra=True)
+    if plain is not None and summaries.plain is not None:
+        estimator = get_estimator(FAST if FAST in recipe.estimators else recipe.estimators[0])
+        candidate = ranged(estimator, summaries.plain.kept, plain)
+        tried.add(f"{estimator.name} {PLAIN}", candidate, estimator=estimator)
     best = _corrected(tried, recipe, samples)
-    wider = {f"{one.name} on all samples": ranged(one, summaries.whole) for one in best.estimators}
+    if plain is not None and summaries.plain is not None and best.candidate.model is plain.model:
+        wider = {
+            f"{one.name} {PLAIN} on all samples": ranged(one, summaries.plain.whole, plain) for one in best.estimators
+        }
+    else:
+        wider = {f"{one.name} on all samples": ranged(one, summaries.whole) for one in best.estimators}
     again = _refitted(best, wider, tried, samples, told)
     kept = bool(again.tried) and again.best().score >= best.score - HEAD_START_DB
     chosen = _chosen(again.best() if kept else best, tried, again.tried, before=best if kept else None)
@@ -391,7 +406,7 @@ def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
 def _same(one: Candidate, other: Candidate) -> bool:
     """Return whether two candidates make the same model, as far as can be told without comparing weights."""
     edited = any(edit.rounded or edit.biases for edit in (one.edits, other.edits))
-    return not edited and _grids(one.plan) == _grids(other.plan)
+    return not edited and one.model is other.model and _grids(one.plan) == _grids(other.plan)
 
 
 def _grids(plan: QuantizationPlan) -> list[object]:

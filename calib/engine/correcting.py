@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.equalization import equalize, rescale
+from calib.corrections.equalization import equalize, rescale, rescaled_tensors
 from calib.corrections.recipes import Chosen, choose_corrections, choose_recipe, recipe_of
 from calib.corrections.scoring import Scorer
 from calib.engine.job import CalibrationFeeds, Job
@@ -33,7 +33,7 @@ from calib.statistics.store import load_summaries, save_summaries
 from calib.statistics.totals import GAP
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, RecurrentRange, Scaling, TensorId
-from calib.values.summary import Collected, Summaries
+from calib.values.summary import Collected, Summaries, without_equalization
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,27 @@ def collect_statistics(
     energies = reader_energies(base.view, plan) if channels else {}
     needs = {q.tensor: Need(histogram, q.per_channel) for q in plan.activations}
     needs |= {tensor: Need(histogram, True, channel_axis=axis) for tensor, (axis, _) in energies.items()}
+    needs |= _plain_needs(job, base, needs)
     asked = sorted((str(tensor), need.histogram, need.channels) for tensor, need in needs.items())
     mark = job.statistics_mark(asked, [(str(s.tensor), s.factors) for s in base.scalings])
     if file is not None and Path(file).exists():
-        return _with_energies(load_summaries(file, mark), energies)
+        return _parted(load_summaries(file, mark), job, plan, energies)
     feeds, held = CalibrationFeeds(job), job.set_aside
     summaries = collect(base.model, needs, feeds, held=held, streams=job.streams, progress=lambda _: stage.update(1))
     if file is not None:
         save_summaries(file, summaries, mark)
-    return _with_energies(summaries, energies)
+    return _parted(summaries, job, plan, energies)
+
+
+def _parted(
+    found: Collected, job: Job, plan: QuantizationPlan, energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]]
+) -> Collected:
+    """Return the summaries with the energies of weights, apart those without equalization with their own."""
+    found = found.parted()
+    if found.plain is not None:
+        own = reader_energies(job.view, plan) if energies else {}
+        found = replace(found, plain=_with_energies(found.plain, own))
+    return _with_energies(found, energies)
 
 
 def _with_energies(found: Collected, energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]]) -> Collected:
@@ -112,6 +124,16 @@ def _with_energies(found: Collected, energies: Mapping[TensorId, tuple[int, NDAr
 
     whole = added(found.whole)
     return replace(found, kept=whole if found.kept is found.whole else added(found.kept), whole=whole)
+
+
+def _plain_needs(job: Job, base: FloatNetwork, needs: Mapping[TensorId, Need]) -> dict[TensorId, Need]:
+    """Return the same needs of the tensors that equalization divides, as they are without it."""
+    divided = rescaled_tensors(job.view, base.scalings) if base.scalings else {}
+    found: dict[TensorId, Need] = {}
+    for tensor, (axis, factors) in divided.items():
+        if tensor in needs:
+            found[without_equalization(tensor)] = replace(needs[tensor], channel_axis=axis, of=tensor, factors=factors)
+    return found
 
 
 def choose_ranges(
@@ -143,10 +165,22 @@ def choose_ranges(
         candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
         return Chosen(candidate, warnings=base.warnings)
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
-    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, told=told)
+    plain = None
+    if base.scalings:
+        without = rescaled(job, (), plan.recurrent)
+        plain = Candidate(without.model, without.view, replace(plan, scalings=()), Edits())
+    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, plain=plain, told=told)
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_left_out(job, outliers), *_uncorrected(base.view, chosen), *chosen.warnings)
-    return replace(chosen, corrections=(*base.facts, *chosen.corrections), held=tuple(held), warnings=said)
+    return replace(chosen, corrections=(*_kept(base, chosen), *chosen.corrections), held=tuple(held), warnings=said)
+
+
+def _kept(base: FloatNetwork, chosen: Chosen) -> Sequence[CorrectionFacts]:
+    """Return the facts about equalization, none of which was kept if the network scored higher without."""
+    if not base.scalings or chosen.candidate.plan.scalings:
+        return base.facts
+    why = "the network's outputs on held-out samples have a smaller error without equalization"
+    return [fact.model_copy(update={"kept": False, "detail": why}) if fact.kept else fact for fact in base.facts]
 
 
 def _with_recurrent(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> tuple[FloatNetwork, QuantizationPlan]:

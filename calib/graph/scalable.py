@@ -89,6 +89,20 @@ def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.f
     return clone
 
 
+def tensors_scaled(view: GraphView, scalable: Scalable) -> list[TensorId]:
+    """Return the tensors that are divided with it: itself, and those between its writers and its readers."""
+    found = [scalable.tensor]
+    for tensor in found:  # those behind it
+        ports = view.value_consumers(tensor)
+        found += [TensorId(port.node) for port in ports if view.types[port.node] in HOMOGENEOUS and port.input == 0]
+    tensor = scalable.tensor
+    while view.types[tensor.node] in (*HOMOGENEOUS, "Add", "Subtract"):  # those before it
+        inputs = view.inputs[tensor.node]
+        tensor = next(one for one in inputs if not view.is_constant(one))
+        found.append(tensor)
+    return found
+
+
 def _along(values: NDArray[np.float64], axes: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Reshape ``(channels,)`` for multiplication along flattened axes."""
     return scale.reshape([size if axis in axes else 1 for axis, size in enumerate(values.shape)])

@@ -67,11 +67,15 @@ class Need:
         histogram: Whether to collect a histogram of its values.
         channels: Whether to collect the extremes of every channel.
         channel_axis: Axis of the channels: 1 after convolutions, -1 before a MatMul.
+        of: Tensor of the model that it is made from; None for the tensor of the need's own name.
+        factors: Factor of each channel along ``channel_axis`` that it is multiplied with; none to take it as it is.
     """
 
     histogram: bool = False
     channels: bool = False
     channel_axis: int = 1
+    of: TensorId | None = None
+    factors: tuple[float, ...] = ()
 
 
 class Kind(StrEnum):
@@ -171,7 +175,8 @@ def tap(
     clone = model.clone()
     ordered = list(all_nodes(clone))
     names = {node.get_friendly_name(): index for index, (node, _) in enumerate(ordered)}
-    missing = [str(tensor) for tensor in needs if tensor.node not in names]
+    sources = {tensor: need.of or tensor for tensor, need in needs.items()}
+    missing = [str(source) for source in sources.values() if source.node not in names]
     if missing:
         raise StatisticsError(
             f"statistics were asked for {missing[0]}, which is not a tensor of model {model.get_friendly_name()!r}"
@@ -180,22 +185,35 @@ def tap(
     nodes = {name: ordered[index][0] for name, index in names.items()}
     builder, inner = Builder(), dict[Body, Builder]()
     own = [node for node, body in ordered if body is None]
-    bodies = any(ordered[names[tensor.node]][1] is not None for tensor in needs)
-    pieces = divided(clone, own, {tensor.node for tensor in needs}, streams) if not bodies else [0] * len(own)
+    bodies = any(ordered[names[source.node]][1] is not None for source in sources.values())
+    pieces = (
+        divided(clone, own, {source.node for source in sources.values()}, streams) if not bodies else [0] * len(own)
+    )
     piece_of = {node.get_friendly_name(): piece for node, piece in zip(own, pieces, strict=True)}
-    for tensor in sorted(needs, key=lambda t: (names[t.node], t.output)):
-        node, body = ordered[names[tensor.node]]
-        output = node.output(tensor.output)
+    for tensor in sorted(needs, key=lambda t: (names[sources[t].node], sources[t].output, bool(needs[t].factors))):
+        source = sources[tensor]
+        node, body = ordered[names[source.node]]
+        output = node.output(source.output)
         if not _tappable(output):
             continue
-        taps = builder.at(piece_of[tensor.node]) if body is None else inner.setdefault(body, Builder(fixed=True))
+        output = _scaled(output, needs[tensor])
+        taps = builder.at(piece_of[source.node]) if body is None else inner.setdefault(body, Builder(fixed=True))
         values = max(1, cuts[tensor] // runs_of(body, nodes)) if tensor in cuts else None
-        taps.add(tensor, output, needs[tensor], known.get(tensor.node, UNKNOWN), values)
+        taps.add(tensor, output, needs[tensor], known.get(source.node, UNKNOWN), values)
     if inner:
         from calib.graph.body_taps import add_rows  # here: few models have bodies
 
         add_rows(builder.at(0), inner, nodes)
     return cut(clone, own, pieces, builder.joined()), builder.taps()
+
+
+def _scaled(output: ov.Output, need: Need) -> ov.Output:
+    """Return a tensor times the positive factors of its channels, itself without any."""
+    if not need.factors:
+        return output
+    rank = output.get_partial_shape().rank.get_length()
+    shape = [len(need.factors) if axis == need.channel_axis % rank else 1 for axis in range(rank)]
+    return op.multiply(output, op.constant(np.array(need.factors, np.float32).reshape(shape))).output(0)
 
 
 def _tappable(output: ov.Output) -> bool:

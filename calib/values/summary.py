@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.values.plan import TensorId
+from calib.values.plan import QuantizationPlan, TensorId
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,38 @@ class Collected:
         kept: Over the samples that are not held out, which recipes are chosen by.
         whole: Over all samples, which the final ranges are fitted to; the same object if no samples are held out.
         outliers: Ids of the samples that reach at least four times as far as the others in half of the tensors or more.
+        plain: Summaries of the tensors as they are without equalization; None if nothing is equalized.
     """
 
     kept: Summaries
     whole: Summaries
     outliers: tuple[str, ...] = ()
+    plain: Collected | None = None
+
+    def of(self, plan: QuantizationPlan) -> Summaries:
+        """Return the summaries over all samples of the tensors as a plan has them, with its equalization or without."""
+        return self.plain.whole if self.plain is not None and not plan.scalings else self.whole
+
+    def parted(self) -> Collected:
+        """Return the same with the summaries of tensors :func:`without_equalization` in a collection of their own."""
+        if not any(without_equalization(tensor) in self.whole for tensor in self.whole):
+            return self
+        kept, whole = ([_chosen(some, plain) for plain in (False, True)] for some in (self.kept, self.whole))
+        if self.kept is self.whole:
+            kept = whole
+        plain = Collected(kept[1], whole[1], self.outliers)
+        return Collected(kept[0], whole[0], self.outliers, plain)
+
+
+def without_equalization(tensor: TensorId) -> TensorId:
+    """Return the name under which statistics are collected of a tensor as it is without equalization."""
+    return TensorId(f"{tensor.node} without equalization", tensor.output)
+
+
+def _chosen(summaries: Summaries, plain: bool) -> Summaries:
+    names = {without_equalization(tensor) for tensor in summaries}
+    found = {tensor: summary for tensor, summary in summaries.items() if tensor not in names}
+    if plain:
+        other = {tensor: summaries.get(without_equalization(tensor)) for tensor in found}
+        found |= {tensor: replace(summary, tensor=tensor) for tensor, summary in other.items() if summary is not None}
+    return found

@@ -1,0 +1,88 @@
+"""What the fast effort would make of an equalized network competes too: its statistics, and the choice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from building import Net, max_pool, op
+
+from calib.engine.correcting import FloatNetwork, choose_ranges, collect_statistics, rescaled
+from calib.engine.job import Job, prepare
+from calib.engine.placing import place_quantizers
+from calib.progress import silent
+from calib.ranges import get_estimator
+from calib.ranges.assign import assign
+from calib.values.facts import CorrectionFacts
+from calib.values.plan import QuantizationPlan, Scaling, TensorId
+from calib.values.summary import Collected
+
+CHANNELS = 8
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    net = Net(3)
+    x = op.relu(net.conv(net.input(1, 4, 8, 8), CHANNELS))
+    x.set_friendly_name("relu")
+    model = net.model(net.conv(max_pool(x), 4))
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (40, 4, 8, 8)).astype(np.float32)
+    return prepare(model, images, flags={"speed": False, "target": "cpu-no-vnni"})
+
+
+@pytest.fixture(scope="module")
+def plan(job: Job) -> QuantizationPlan:
+    return place_quantizers(job)
+
+
+def _collected(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> Collected:
+    with silent("statistics") as stage:
+        return collect_statistics(job, base, plan, stage)
+
+
+def _harmed(job: Job, plan: QuantizationPlan) -> FloatNetwork:
+    """Return the network with one channel 500 times as large as the others, which leaves these a single level."""
+    (tensor,) = [q.tensor for q in plan.activations if q.tensor.node not in {p.node for p in _inputs(job)}]
+    fact = CorrectionFacts(correction="equalization", layer=str(tensor), kept=True, detail="on purpose")
+    scaling = Scaling(tensor, (1 / 500, *[1.0] * (CHANNELS - 1)))
+    return replace(rescaled(job, (scaling,)), facts=(fact,))
+
+
+def _inputs(job: Job) -> list[TensorId]:
+    return [TensorId(node.get_friendly_name()) for node in job.loaded.model.get_parameters()]
+
+
+def test_statistics_without_equalization_are_those_of_the_network_without(job: Job, plan: QuantizationPlan):
+    found = _collected(job, _harmed(job, plan), plan)
+    expected = _collected(job, FloatNetwork(job.loaded.model, job.view), plan)
+    assert expected.plain is None and found.plain is not None
+    for ours, theirs in ((found.plain.whole, expected.whole), (found.plain.kept, expected.kept)):
+        assert set(ours) == set(theirs)
+        for tensor, summary in theirs.items():
+            one = ours[tensor]
+            assert (one.tensor, one.samples) == (tensor, summary.samples)
+            assert (one.low, one.high, one.next_high) == pytest.approx(
+                (summary.low, summary.high, summary.next_high), rel=1e-5
+            )
+            assert one.histogram is not None and summary.histogram is not None
+            assert one.histogram.total == summary.histogram.total
+    assert any(found.whole[tensor].high > 10 * found.plain.whole[tensor].high for tensor in found.whole)
+
+
+def test_what_fast_would_give_is_chosen_where_equalization_harms(job: Job, plan: QuantizationPlan):
+    base = _harmed(job, plan)
+    summaries = _collected(job, base, plan)
+    chosen = choose_ranges(job, base, plan, summaries, lambda note: None)
+    names = [one.name for one in chosen.candidates]
+    assert any(name.startswith("auto without equalization") for name in names), names
+    assert chosen.candidate.plan.scalings == () and chosen.candidate.model is job.loaded.model
+    fact = next(fact for fact in chosen.corrections if fact.correction == "equalization")
+    assert not fact.kept and "smaller error without equalization" in fact.detail
+    assert chosen.before is not None  # fitted to all samples, as fast does
+    without = FloatNetwork(job.loaded.model, job.view)
+    fast = assign(plan, _collected(job, without, plan).whole, get_estimator("auto"))
+    ends = [[(q.range.low, q.range.high) for q in one.activations if q.range] for one in (chosen.candidate.plan, fast)]
+    assert np.array(ends[0]) == pytest.approx(np.array(ends[1]), rel=0.01)  # histograms are of other values
+    assert summaries.of(chosen.candidate.plan) is summaries.plain.whole  # type: ignore[union-attr]
