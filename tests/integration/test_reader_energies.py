@@ -1,6 +1,6 @@
 """What the readers of a tensor multiply it with reaches its summary.
 
-covers: calib.engine.correcting, calib.engine.placing
+covers: calib.engine.placing
 """
 
 from __future__ import annotations
