@@ -130,7 +130,7 @@ class Collected:
         kept, whole = ([_chosen(some, plain) for plain in (False, True)] for some in (self.kept, self.whole))
         if self.kept is self.whole:
             kept = whole
-        plain = Collected(kept[1], whole[1], self.outliers)
+        plain = Collected({**whole[1], **kept[1]}, whole[1], self.outliers)
         return Collected(kept[0], whole[0], self.outliers, plain)
 
 
