@@ -1,7 +1,7 @@
 """Quantize every model of a folder with calib and NNCF: what runs in INT8, how exact, how fast, and what is refused.
 
     python benchmarks/corpus_models.py FOLDER
-    python benchmarks/corpus.py FOLDER [--match TEXT] [--minutes 60] [--effort balanced] [--json FILE]
+    python benchmarks/corpus.py FOLDER [--match TEXT] [--minutes 60] [--effort balanced] [--methods calib,nncf]
 
 For calib, NNCF and, where there is attention, NNCF's transformer mode: quantized or why not, the executed INT8 layers
 by primitive, SQNR in dB against the FP32 model in f32 on other samples than those calibrated on, whether the saved
@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--match", default="", help="text that names of models have to hold")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--effort", default="balanced")
+    parser.add_argument("--methods", default=",".join(METHODS), help="those to run, joined by commas")
     parser.add_argument("--json", type=Path, default=DEFAULT)
     options = parser.parse_args()
     if options.worker:
@@ -68,16 +69,16 @@ def main() -> int:
     results = on_file(options.json, settings)
     end = time.monotonic() + 60 * options.minutes
     paths = sorted(p for p in options.folder.iterdir() if p.suffix in SUFFIXES and options.match in p.name)
-    workers = {method: Worker(method, options.effort) for method in METHODS}
+    workers = {method: Worker(method, options.effort) for method in options.methods.split(",")}
     for path in paths:
         row = results.setdefault(path.name, {})
         for method, worker in workers.items():
-            if method in row or time.monotonic() > end or (method == METHODS[-1] and not row["calib"].get("attention")):
+            if method in row or time.monotonic() > end or (method == METHODS[-1] and not attends(row)):
                 continue
             row[method] = worker(path)
             print(path.name, method, shown(row[method]), flush=True)
+            write(options.json, settings, {name: one for name, one in results.items() if one})
     results = {name: row for name, row in results.items() if row}
-    write(options.json, settings, results)
     print("\n".join(summary(results)))
     return 0
 
@@ -219,6 +220,11 @@ def cpu_ms(compiled: Sequence[ov.CompiledModel], feed: Feed, seconds: float = 0.
 
 def in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:500]
+
+
+def attends(row: dict[str, Any]) -> bool:
+    """Say whether a network holds attention, as far as one method has told."""
+    return any(one.get("attention") for one in row.values())
 
 
 def shown(one: dict[str, Any]) -> str:
