@@ -221,9 +221,9 @@ def _unseen(layer: str, form: Mapping[str, Executed]) -> bool:
     return layer not in form or not (form[layer].int8 or layer in form[layer].originals)
 
 
-def with_two_threads(built: Int8Model) -> Int8Model:
-    """Return a model whose layers were looked up with one thread, looked up with two threads as well."""
-    two = for_two_threads(built.model)
+def with_two_threads(built: Int8Model, config: Mapping[str, Any] = F32) -> Int8Model:
+    """Return a model whose layers were looked up with one thread, looked up with two as well, in the same precision."""
+    two = for_two_threads(built.model, config)
     found = look_up(built.model, built.candidate.view, built.plan, two) if two else {}
     both = {layer: Ran(ran.one, found[layer].one if found else None) for layer, ran in built.executed.items()}
     return replace(built, executed=both)

@@ -59,7 +59,7 @@ class Candidates:
         """Return the model of a plan in memory, with what its layers execute as with one thread and with two."""
         built = self._at(reverted)[1]
         asked = not reverted or any(ran.two for ran in built.executed.values())
-        return built if asked else with_two_threads(built)
+        return built if asked else with_two_threads(built, self.config)
 
     def shipped(self, reverted: Layers) -> ov.Model:
         """Return the model of a plan as it is read from its file."""

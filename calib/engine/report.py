@@ -14,7 +14,7 @@ from calib.corrections.candidate import Candidate
 from calib.corrections.recipes import Chosen
 from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
-from calib.engine.building import Int8Model
+from calib.engine.building import Int8Model, executed_in
 from calib.engine.checks import Evidence, suspicions
 from calib.engine.job import Job
 from calib.engine.layer_errors import known_outputs, layer_sqnr
@@ -24,9 +24,10 @@ from calib.engine.precisions import one_precision
 from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
 from calib.ranges.affine import dequantized, quantize_weights
+from calib.runtime.executed import Ran
 from calib.runtime.failures import left_out
 from calib.runtime.isa import SATURATION, cpu, saturates
-from calib.runtime.session import Session, default_precision, ov
+from calib.runtime.session import Session, default_precision, ov, precision_config
 from calib.runtime.timing import Speed
 from calib.samples.feed import Arrays
 from calib.samples.sample import Frames
@@ -63,7 +64,8 @@ def make_report(job: Job, found: Findings) -> Report:
     plan = built.plan if built else QuantizationPlan((), (), ())
     status, reason = _status(job, found)
     doubts: list[str] = []
-    layers = _layers(job, found, doubts)
+    executed = _executed(job, built, doubts)
+    layers = _layers(job, found, executed, doubts)
     measured = (
         output_sqnr(job, built, found.chosen, doubts, replayed=not found.summaries) if built and job.held else None
     )
@@ -99,7 +101,7 @@ def make_report(job: Job, found: Findings) -> Report:
             *([found.outcome.reason] if built and found.outcome.reason else []),
             *found.outcome.warnings,
             *doubts,
-            *(thread_notes(layers, built.executed) if built else ()),
+            *(thread_notes(layers, executed) if built else ()),
             *other_cpus(job.view, plan),
             *([SATURATION] if saturates(plan) else []),
         ],
@@ -158,7 +160,22 @@ def _refitted(fact: CorrectionFacts, candidate: Candidate) -> CorrectionFacts:
     return fact.model_copy(update={"kept": False, "detail": detail})
 
 
-def _layers(job: Job, found: Findings, warnings: list[str]) -> list[LayerFacts]:
+def _executed(job: Job, built: Int8Model | None, warnings: list[str]) -> Mapping[str, Ran]:
+    """Return what each layer executes as where the model will run.
+
+    Models are looked up in f32 while they are made, so in another precision they are looked up once more: layers in
+    floating point execute in that.
+    """
+    if built is None or job.precision == "f32":
+        return built.executed if built else {}
+    with left_out(
+        f"What the layers execute as is that in f32, since OpenVINO can't run it in {job.precision}", warnings
+    ):
+        return executed_in(built.model, built.candidate.view, built.plan, precision_config(job.precision))
+    return built.executed
+
+
+def _layers(job: Job, found: Findings, executed: Mapping[str, Ran], warnings: list[str]) -> list[LayerFacts]:
     """Return what became of every layer, with its time and, if the effort reports it, its SQNR.
 
     What OpenVINO can't give, and figures that are from another form of the model, are added to the warnings.
@@ -171,7 +188,7 @@ def _layers(job: Job, found: Findings, warnings: list[str]) -> list[LayerFacts]:
     reverted = controlled.result.reverted if built and controlled and controlled.result else frozenset[str]()
     if built is None:
         plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
-    facts = layer_facts(job.view, plan, built.executed if built else {}, _why_reverted(reverted, controlled))
+    facts = layer_facts(job.view, plan, executed, _why_reverted(reverted, controlled))
     if measured_model is not None:
         rounding = weight_sqnr(measured_model.candidate)
         facts = [fact.model_copy(update={"weight_sqnr_db": rounding.get(fact.name)}) for fact in facts]

@@ -17,10 +17,12 @@ from cpu_features import needs
 from trust_fixtures.tiny import convnet, images
 
 import calib
+from calib.engine.building import executed_in
 from calib.engine.evaluators import SampleEvaluator
 from calib.engine.precisions import not_by_default, one_precision
 from calib.engine.promises import promises_budget
 from calib.report.digest import headline
+from calib.runtime.executed import Executed, Ran
 from calib.runtime.session import available_precision, compile_model, core, default_precision, ov
 from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.drops import drop_text
@@ -161,6 +163,23 @@ def test_f32_alone_is_kept_where_a_run_is_interrupted_before_the_pass_in_bf16(
     assert any("was not measured: the run was interrupted" in text for text in report.warnings)
     assert headline(report) == ("bad", "INT8, within the budget in f32 only, not in bf16")
     assert not promises_budget(report, deployed=True) and promises_budget(report, deployed=False)
+
+
+def test_layers_are_looked_up_in_the_precision_that_the_model_will_run_in(
+    compiled_in: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def answer(model: ov.Model, view: Any, plan: Any, config: Mapping[str, Any]) -> dict[str, Ran]:
+        asked.append(config["INFERENCE_PRECISION_HINT"])
+        low = Executed("head", "FullyConnected", "brgemm_avx512_bf16", "bf16", ("head",))
+        return {**executed_in(model, view, plan, config), "head": Ran(low, low)}
+
+    asked: list[str] = []
+    monkeypatch.setattr("calib.engine.report.executed_in", answer)
+    report, _ = quantized(0.5, ignore="head")
+    assert asked == ["bf16"]
+    (head,) = [layer for layer in report.layers if layer.name == "head"]
+    assert (head.planned, head.executed, head.executed_one_thread) == ("float", "bf16", "")
+    assert {layer.executed for layer in report.layers if layer.planned == "int8"} == {"i8"}
 
 
 def facts(drop: float, other: float, precision: str = "bf16") -> AccuracyFacts:
