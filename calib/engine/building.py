@@ -21,7 +21,7 @@ from calib.graph.twins import twins
 from calib.graph.view import GraphView, all_bodies
 from calib.loading.load import Loaded
 from calib.runtime.executed import Executed, Ran, executed_layers
-from calib.runtime.failures import FAILURES
+from calib.runtime.failures import FAILURES, said
 from calib.runtime.session import F32, Session, compile_model, ov
 from calib.values.plan import QuantizableNode, QuantizationPlan, TensorId
 from calib.values.sqnr import decibel, squared_error, usual_norms
@@ -38,12 +38,15 @@ class Int8Model:
 
     Attributes:
         compiled: The compiled model that these were looked up in, to run a few samples; None if it is gone.
+        threads_db: SQNR in dB of the outputs with two threads against those with one, for a typical sample of a few;
+            infinite where the machine gives one thread only, None if it was not measured.
     """
 
     model: ov.Model
     candidate: Candidate
     executed: Mapping[str, Ran] = field(default_factory=dict[str, Ran])
     compiled: ov.CompiledModel | None = None
+    threads_db: float | None = None
 
     @property
     def plan(self) -> QuantizationPlan:
@@ -83,9 +86,12 @@ def build(candidate: Candidate, scored: Scored | None = None, feeds: Callable[[]
             candidate, made = without_failing(candidate, _compiled, error)
         scored = None
         executed = look_up(made.model, candidate.view, candidate.plan, made.one, made.two)
-        failed = _in_float(candidate.plan, executed) or _unlike(made, candidate.plan, executed, feeds)
+        failed, agreement = _in_float(candidate.plan, executed), None
         if not failed:
-            return Int8Model(made.model, candidate, executed, made.one)
+            agreement = _agreement(made, feeds)
+            failed = _unlike(candidate.plan, executed, agreement)
+        if not failed:
+            return Int8Model(made.model, candidate, executed, made.one, agreement)
         candidate = candidate.without(failed)
         if not candidate.plan.layers:
             break
@@ -115,20 +121,31 @@ def _in_float(plan: QuantizationPlan, executed: Mapping[str, Ran]) -> dict[str, 
     return failed
 
 
-def _unlike(
-    made: _Compiled, plan: QuantizationPlan, executed: Mapping[str, Ran], feeds: Callable[[], Sequence[Feed]]
-) -> dict[str, str]:
+def _agreement(made: _Compiled, feeds: Callable[[], Sequence[Feed]]) -> float | None:
+    """Return the SQNR in dB of the outputs with two threads against one, infinite where there are no two.
+
+    None without samples, and where OpenVINO can't run them: then the check of the written file runs them, and says so.
+    """
+    if made.two is None:
+        return math.inf
+    samples = feeds()
+    try:
+        outputs = [list(session.each(samples)) for session in (Session.of(made.one), Session.of(made.two))]
+    except FAILURES as error:
+        said(error)  # memory that ran out is raised
+        return None
+    # both ways: against zeros there is no SQNR
+    return min(median_db(*outputs), median_db(*outputs[::-1])) if samples else None
+
+
+def _unlike(plan: QuantizationPlan, executed: Mapping[str, Ran], agreement: float | None) -> dict[str, str]:
     """Return the layers that execute differently with one thread and with two, if the outputs differ, and the reason.
 
     Chains of MatMuls without biases do: with one thread OpenVINO runs their INT8 form as one f32 Subgraph that gives
     zeros, with two threads rightly.
     """
     differ = [layer.name for layer in plan.layers if executed[layer.name].differs]
-    if not differ or made.two is None or not (samples := feeds()):
-        return {}
-    outputs = [list(session.each(samples)) for session in (Session.of(made.one), Session.of(made.two))]
-    agreement = min(median_db(*outputs), median_db(*outputs[::-1]))  # both ways: against zeros there is no SQNR
-    if agreement >= THREADS_FLOOR_DB:
+    if agreement is None or agreement >= THREADS_FLOOR_DB:
         return {}
     reason = f"OpenVINO computes another result with one thread than with two ({agreement:.1f} dB) where it is in INT8"
     return dict.fromkeys(differ, reason)
