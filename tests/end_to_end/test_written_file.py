@@ -70,6 +70,8 @@ def test_execution_that_is_not_what_was_simulated_is_refused_with_the_layer_and_
     quantize: Any, work: Path, monkeypatch: pytest.MonkeyPatch, exact: bool, target: str, advice: str
 ):
     monkeypatch.setattr(verify, "Session", Miscomputing)
+    # outputs of the other sign are at -6 dB against FP32, which the run has seen on such a CPU
+    monkeypatch.setattr(verify, "_known_db", lambda built, report: -6.0)
     monkeypatch.setattr("calib.runtime.isa.exact_int8", lambda found, limit: exact)
     ended = quantize("--target", target)
     assert (ended.code, ended.out) == (1, "") and "differs from its simulation" in ended.err
