@@ -79,7 +79,7 @@ SWITCHES = [
 
 
 def test_the_settings_that_are_true_or_false_are_these():
-    assert sorted(BOOLEAN) == ["higher_is_better", "normalize", "speed"]
+    assert sorted(BOOLEAN) == ["complete", "higher_is_better", "normalize", "speed"]
 
 
 @pytest.mark.parametrize("name", BOOLEAN)

@@ -137,7 +137,7 @@ def test_inputs_and_results_of_an_onnx_file_keep_the_names_that_convert_model_gi
     assert ("score/sink_port_0", {"score"}) in given
     found = calib.quantize(path, [_weights(1, 3, 8, 8, seed=seed) for seed in range(8)], effort="fast", speed=False)
     found.save(tmp_path / "out")
-    assert _ports(found.model) == _ports(ov.Core().read_model(tmp_path / "out" / "net.xml")) == given
+    assert _ports(found.model) == _ports(core().read_model(tmp_path / "out" / "net.xml")) == given
 
 
 def _ports(model):

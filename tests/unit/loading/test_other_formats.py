@@ -14,7 +14,7 @@ from calib import inspect, quantize
 from calib.errors import ModelError
 from calib.loading.load import find_model, load_model
 from calib.loading.normalize import walk
-from calib.runtime.session import Session, ov
+from calib.runtime.session import Session, core, ov
 from calib.values.sqnr import decibel, squared_error
 
 CASES = [(form, make) for form, makers in FILES.items() for make in makers]
@@ -41,7 +41,7 @@ def test_a_file_is_quantized_and_keeps_the_names_that_convert_model_gives(form, 
     pairs = [(Session(model)([one])[0], Session(found.model)([one])[0]) for one in samples(model)]
     assert decibel(*np.sum([squared_error(*pair) for pair in pairs], axis=0)) > 30
     found.save(tmp_path / "out")
-    assert ports(ov.Core().read_model(tmp_path / "out" / f"{path.stem}.xml")) == ports(model)
+    assert ports(core().read_model(tmp_path / "out" / f"{path.stem}.xml")) == ports(model)
 
 
 @pytest.mark.parametrize(("form", "make"), CASES)
