@@ -391,11 +391,23 @@ def _quantization(model: ov.Model) -> tuple[bool, bool]:
             kind = node.get_type_name()
             if kind in ("FakeQuantize", "FakeConvert"):
                 quantized = True
-            elif kind in _MULTIPLYING and node.get_input_element_type(0).is_integral():
+            elif kind in _MULTIPLYING and _of_bytes(node.input_value(0)):
                 quantized = True  # MatMulInteger and ConvInteger of ONNX
             elif kind == "Constant" and node.get_output_element_type(0).get_type_name() in _COMPRESSED:
                 compressed = compressed or _decompressed(node)
     return quantized, compressed and not quantized
+
+
+def _of_bytes(tensor: ov.Output) -> bool:
+    """Return whether integers are made from 8-bit ones: converted, perhaps less a zero point, perhaps moved."""
+    while tensor.get_element_type().is_integral():
+        if tensor.get_element_type() in (ov.Type.u8, ov.Type.i8):
+            return True
+        node = tensor.get_node()
+        if node.get_type_name() not in ("Convert", "Subtract", "Reshape", "Transpose"):
+            return False
+        tensor = node.input_value(0)
+    return False
 
 
 def _decompressed(constant: ov.Node) -> bool:
