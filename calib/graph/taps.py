@@ -183,7 +183,8 @@ def tap(
         )
     known = signs([node for node, _ in ordered])
     nodes = {name: ordered[index][0] for name, index in names.items()}
-    builder, inner = Builder(), dict[Body, Builder]()
+    stateful = bool(model.get_sinks())
+    builder, inner = Builder(stateful=stateful), dict[Body, Builder]()
     own = [node for node, body in ordered if body is None]
     bodies = any(ordered[names[source.node]][1] is not None for source in sources.values())
     pieces = (
@@ -226,13 +227,16 @@ class Builder:
 
     Args:
         fixed: Whether every segment has to have the same size in all samples, as in a body, whose runs are joined.
+        stateful: Whether the model keeps state. OpenVINO 2026.4 lets a Concat share the memory of a tensor that a state
+            takes over, and the tensor is overwritten: such a Concat reads extremes, and values behind an operation.
     """
 
-    def __init__(self, *, fixed: bool = False) -> None:
+    def __init__(self, *, fixed: bool = False, stateful: bool = False) -> None:
         self.tensors: list[TensorId] = []
         self.segments: list[Segment] = []
         self.parts: list[ov.Output] = []
         self._fixed = fixed
+        self._stateful = stateful
         self._firsts: dict[int, int] = {}  # piece → its first part
         self._whole: dict[int, tuple[Segment, ...]] = {}
         self._constants: dict[tuple[int, ...], ov.Node] = {}
@@ -245,7 +249,7 @@ class Builder:
     def add(self, tensor: TensorId, output: ov.Output, need: Need, sign: Sign, values: int | None) -> None:
         """Tap a tensor: all of its values if it is small, else its extremes and if asked for some of its values."""
         self.tensors.append(tensor)
-        if not self._fixed and _leaves_whole(output, need, values):
+        if not (self._fixed or self._stateful) and _leaves_whole(output, need, values):
             self._cut(Kind.WHOLE if values is None else Kind.VALUES, output, SMALL_COUNTED, need.channel_axis)
             kinds = [Kind.HIGH] if sign.positive else [Kind.HIGH, Kind.LOW]
             index = len(self.tensors) - 1
@@ -263,6 +267,8 @@ class Builder:
 
     def _cut(self, kind: Kind, output: ov.Output, values: int, channel_axis: int) -> None:
         """Append about ``values`` values of the last tensor of ``tensors``."""
+        if self._stateful:  # changes nothing, and is not removed as adding 0 would be
+            output = op.maximum(output, op.constant(np.finfo(np.float32).min)).output(0)
         dynamic = self._fixed and output.get_partial_shape().is_dynamic
         flat, size = (_spread(output, values), values) if dynamic else _take(output, values, channel_axis)
         self.values(len(self.tensors) - 1, flat, size, kind)

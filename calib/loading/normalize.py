@@ -200,7 +200,8 @@ def _write_out(model: ov.Model, kept: Collection[ov.Node], origins: dict[str, Or
     wholes: dict[str, str] = {}  # mark → name
     for node in model.get_ordered_ops():
         mark, kind = node.get_friendly_name(), node.get_type_name()
-        wholes[mark] = origins[mark].name or f"{kind}_{ranks[kind]}"
+        origin = origins.get(mark)  # a Convert that brings an input to f32 has none
+        wholes[mark] = (origin.name if origin else "") or f"{kind}_{ranks[kind]}"
         ranks[kind] += 1
 
     def name(made: ov.Node, whole: ov.Node, ending: str) -> None:

@@ -72,14 +72,17 @@ def status_of(reverted: int, speed: SpeedFacts | None = None, status: str = "wit
     layers = [SimpleNamespace(name=str(number)) for number in range(10)]
     reverts = frozenset(map(str, range(reverted)))
     result = SimpleNamespace(status=status, reason="As it was.", reverted=reverts, stopped="")
+    facts = SimpleNamespace(
+        budget=0.01, drop=0.0, drop_kind="absolute", higher_is_better=True, unit="", precision="f32", other_drop=None
+    )
     outcome = SimpleNamespace(
         refused=None,
-        controlled=SimpleNamespace(result=result, facts=SimpleNamespace(budget=0.01, other_drop=None)),
+        controlled=SimpleNamespace(result=result, facts=facts),
         built=SimpleNamespace(plan=SimpleNamespace(layers=layers[reverted:])),
         speed=speed and SimpleNamespace(facts=speed),
     )
     chosen = SimpleNamespace(candidate=SimpleNamespace(plan=SimpleNamespace(layers=layers)))
-    job: Any = SimpleNamespace(settings=SimpleNamespace(max_drop=0.01, effort=effort))
+    job: Any = SimpleNamespace(settings=SimpleNamespace(max_drop=0.01, effort=effort), precision="f32")
     found: Any = SimpleNamespace(outcome=outcome, chosen=chosen)
     return _status(job, found)
 

@@ -359,3 +359,29 @@ def test_progress_counts_samples():
     seen: list[int] = []
     collect(branchy(), need_all(), feeds(3), streams=1, progress=seen.append)
     assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("histogram", [False, True])
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_tensor_that_a_state_takes_over_has_its_own_statistics(histogram: bool, streams: int):
+    """A Concat of whole tensors read what the state had overwritten: the extremes of another tensor, or garbage."""
+    weights = np.zeros((4, 4, 3, 3), np.float32)
+    weights[range(4), range(4), 1, 1] = 3  # each channel times 3
+    x = named(op.parameter([1, 4, 8, 8], np.float32, name="x"), "x")
+    features = op.relu(op.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+    start = op.constant(np.zeros((1, 4, 8, 8), np.float32))
+    read = ov.opset6.read_value(start, "memory", ov.Type.f32, ov.PartialShape([1, 4, 8, 8]))
+    mixed = named(op.add(features, op.multiply(read, np.float32(0.5))), "mixed")
+    last = op.relu(op.convolution(mixed, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+    model = ov.Model([op.result(last)], [ov.opset6.assign(mixed, "memory")], [x], "stateful")
+    samples = [np.random.default_rng(seed).normal(size=(1, 4, 8, 8)).astype(np.float32) for seed in range(5)]
+    needs = {TensorId(name): Need(histogram=histogram) for name in ("x", "mixed")}
+    feeds = ((str(number), "", (sample,)) for number, sample in enumerate(samples))
+    found = collect(model, needs, feeds, streams=streams)[TensorId("mixed")]
+    values = [np.maximum(3 * sample, 0) for sample in samples]  # each starts from a fresh state
+    assert (found.low, found.high) == (0.0, pytest.approx(max(value.max() for value in values)))
+    if histogram:
+        expected = [Histogram.of(value) for value in values]
+        assert found.histogram is not None and found.histogram.total == sum(one.total for one in expected)
+        zeros = sum(int(np.count_nonzero(value == 0)) for value in values)
+        assert found.histogram.counts[found.histogram.codes == 0].sum() == zeros
