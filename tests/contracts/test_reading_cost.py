@@ -35,6 +35,7 @@ One more for ``fast``: what a model has levels for already (``graph/levels.py``)
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -108,7 +109,10 @@ def traced(**settings: Any) -> Trace:
 
 
 @pytest.mark.parametrize(("settings", "most_files", "most_levels"), LIMITS)
-def test_following_quantize_takes_few_files_and_few_levels(settings: dict[str, Any], most_files: int, most_levels: int):
+def test_following_quantize_takes_few_files_and_few_levels(
+    settings: dict[str, Any], most_files: int, most_levels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what other processes leave takes a longer way
     trace = traced(**settings)
     assert len(trace.files) <= most_files, sorted(str(Path(file).relative_to(ROOT)) for file in trace.files)
     assert len(trace.deepest) <= most_levels, "\n".join(trace.deepest)
