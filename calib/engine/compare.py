@@ -112,15 +112,10 @@ def compare(
         ]
         looked_at = comparer.errors(shown, halves=True)
         errors = looked_at.errors
+    missing: list[str] = []
     with clock("time"):
         feeds = [*map(feed_of, dataset.load(ids[:TIMED_FEEDS]))]
-        ran: list[Mapping[str, tuple[Ran, float | None]]] = []
-        missing: list[str] = []
-        for side in (before, after):
-            ran.append({})
-            what = f"The layers of {side.loaded.facts.name} were not timed, since OpenVINO can't run it"
-            with left_out(what, missing):
-                ran[-1] = _ran(side, feeds)
+        ran = [_timed(side, feeds, missing) for side in (before, after)]
     return Comparison(
         calib_version=__version__,
         before=before.loaded.facts,
@@ -142,6 +137,13 @@ def compare(
         ],
         **_layers(before.view, pairs, errors, ran),
     )
+
+
+def _timed(side: _Side, feeds: Sequence[Arrays | Frames], missing: list[str]) -> Mapping[str, tuple[Ran, float | None]]:
+    """Return how each layer ran and for how long; nothing, with a sentence, where OpenVINO can't run the model."""
+    with left_out(f"The layers of {side.loaded.facts.name} were not timed, since OpenVINO can't run it", missing):
+        return _ran(side, feeds)
+    return {}
 
 
 def match(before: GraphView, after: GraphView) -> tuple[list[_Pair], list[str]]:

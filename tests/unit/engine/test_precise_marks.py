@@ -10,31 +10,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from cpu_features import needs
+from trust_fixtures.louder import LOSS, louder
 from trust_fixtures.tiny import convnet, images
 
 import calib
 from calib.runtime.session import compile_model, default_precision, ov
 
 SAMPLES = list(images(12))
-LOSS = 0.05
 SETTINGS: dict[str, Any] = {"effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
 
 
 def holds_marks(model: ov.Model) -> bool:
     return any("DisablePrecisionConversion_0" in node.get_rt_info() for node in model.get_ordered_ops())
-
-
-def louder(model: ov.Model) -> ov.Model:
-    """Return the model with its only output 1 + ``LOSS`` times as large."""
-    clone = model.clone()
-    result = clone.outputs[0].get_node()
-    product = ov.opset13.multiply(result.input_value(0), np.float32(1 + LOSS))
-    result.input(0).replace_source_output(product.output(0))
-    clone.validate_nodes_and_infer_types()
-    return clone
 
 
 @pytest.fixture(params=[True, False], ids=["marks help", "marks do not help"])

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from cpu_features import needs
+from trust_fixtures.louder import LOSS, louder
 from trust_fixtures.tiny import convnet, images
 
 import calib
@@ -29,18 +29,7 @@ from calib.values.drops import drop_text
 from calib.values.facts import Report
 
 SAMPLES = list(images(12))
-LOSS = 0.05
 SETTINGS: dict[str, Any] = {"effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
-
-
-def louder(model: ov.Model) -> ov.Model:
-    """Return the model with its only output 1 + ``LOSS`` times as large."""
-    clone = model.clone()
-    result = clone.outputs[0].get_node()
-    product = ov.opset13.multiply(result.input_value(0), np.float32(1 + LOSS))
-    result.input(0).replace_source_output(product.output(0))
-    clone.validate_nodes_and_infer_types()
-    return clone
 
 
 @pytest.fixture
