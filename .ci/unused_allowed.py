@@ -25,3 +25,6 @@ _.hidden, _.help  # the page's script reads the columns of a table
 # Set on objects of libraries
 _.StartElementHandler, _.EndElementHandler, _.StartDoctypeDeclHandler, _.EntityDeclHandler  # expat calls them
 _.inter_op_num_threads, _.intra_op_num_threads, _.log_severity_level  # onnxruntime's session options
+
+# Values that came before what uses them; whoever is the first to use a name takes it out of here
+_.to_original, _.to_network, _.resized, _.of_size, _.geometry  # decoders and image preprocessing

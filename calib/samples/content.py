@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -188,7 +188,7 @@ class ContentDataset:
         sample = samples[entry.offset] if entry.offset < len(samples) else None
         if sample is None or content_id(arrays_of(sample)) != entry.content:
             raise self._changed(f"{self._name(entry.item)} is not what it was")
-        return Sample(sample.feed, sample.target, one, sample.where)
+        return replace(sample, id=one)
 
     def _changed(self, how: str) -> DataError:
         return DataError(

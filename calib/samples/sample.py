@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.values.detections import ImageGeometry
+
 Arrays = tuple[NDArray[Any], ...]
 Feed = NDArray[Any] | Arrays | Mapping[str, NDArray[Any]]
 
@@ -57,12 +59,15 @@ class Sample:
         id: Stable identity: the path relative to the dataset, or a hash of the contents for arrays. It does not depend
             on the order of a listing.
         where: Name in messages, such as "row 12 of data.npz" or "cats/3.png".
+        geometry: How the image became the feed, which takes boxes and masks back to the original image; None if the
+            sample is no image, or nothing is known of it.
     """
 
     feed: Feed | Sequence | Frames
     target: Any = None
     id: str = ""
     where: str = ""
+    geometry: ImageGeometry | None = None
 
 
 @dataclass(frozen=True)
