@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from calib.config.document import Document, Place, parse_yaml, read_document
 from calib.config.preprocessing import Preprocessing
 from calib.config.run_inputs import MEANING, RunInputs, input_mistakes, run_inputs
 from calib.config.settings import Settings, preprocessing_blocks
+from calib.documents.document import Document, Place, parse_yaml, read_document
 from calib.errors import ConfigError
 from calib.values.facts import SettingFacts
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from calib.config.document import Document, Place
+from calib.documents.document import Document, Place
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calib.config.document import read_document
 from calib.config.resolve import nested
 from calib.config.run_inputs import run_inputs
+from calib.documents.document import read_document
 from calib.engine.evaluation import open_evaluator
 from calib.engine.evaluators import Evaluator
 from calib.engine.job import Job, prepare, require_allowed

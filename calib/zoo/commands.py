@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from calib.config.document import Document
+from calib.documents.document import Document
 from calib.errors import OutputError, UsageError
 from calib.python_object import names_code, refusal
 from calib.report.numbers import plural

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from calib.config.document import Place
 from calib.config.exceptions_file import with_files
 from calib.config.settings import Settings
+from calib.documents.document import Place
 from calib.errors import UsageError
 from calib.zoo.manifest import DATA, Read, mistakes
 from calib.zoo.sources import ModelFile, find_models, matches

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from calib.config.document import Document, Place, read_document
 from calib.config.settings import Settings
 from calib.config.types import Bytes, Count, Patterns, Seconds
+from calib.documents.document import Document, Place, read_document
 from calib.errors import ConfigError
 from calib.python_object import names_code
 

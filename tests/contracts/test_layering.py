@@ -15,7 +15,7 @@ ROOT = Path(calib.__file__).resolve().parent
 # From the bottom; a module may import from its own layer and from those before it.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "progress", "interrupts", "values"}),
-    frozenset({"store", "python_object", "demo", "demo_data"}),
+    frozenset({"store", "python_object", "demo", "demo_data", "documents"}),
     frozenset({"ranges", "samples", "metrics"}),
     frozenset({"config"}),
     frozenset({"runtime"}),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.config import parse_json, parse_yaml, read_document
-from calib.config.document import MAX_BYTES, MAX_DEPTH
+from calib.documents.document import MAX_BYTES, MAX_DEPTH
 from calib.errors import ConfigError
 
 
