@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class Preprocessing(Checked):
-    """How an image becomes the model's input: colour, resize, crop, (x − mean) / scale and layout, in that order."""
+    """How an image becomes the model's input.
+
+    The steps in their order: colour, resize_short or resize_long, resize or letterbox, crop, pad, (x − mean) / scale,
+    layout.
+    """
 
     layout: Literal["NCHW", "NHWC"] | None = Field(
         default=None, description="Layout of the model's input; read from its shape unless given"
@@ -29,9 +33,27 @@ class Preprocessing(Checked):
     resize: Size | None = Field(
         default=None, description="Size to resize to, as [height, width] or one number for both"
     )
+    resize_long: Side | None = Field(
+        default=None,
+        description="Length of the longer side after a resize that keeps the aspect ratio; padded to the input's size",
+    )
+    letterbox: Size | None = Field(
+        default=None,
+        description="Size to fill, as [height, width] or one number: the image is resized to fit inside, keeping its "
+        "aspect ratio, and the rest is padded",
+    )
     crop: Size | None = Field(
         default=None,
         description="Size of the centre crop taken after resizing, as [height, width] or one number for both",
+    )
+    pad: Size | None = Field(
+        default=None, description="Size to pad to after the other steps, as [height, width] or one number for both"
+    )
+    pad_value: Channels = Field(
+        default=(114,), description="Value of padded pixels, 0 to 255, one number or one per channel as in color"
+    )
+    pad_position: Annotated[Literal["center", "corner"], BeforeValidator(lower_case)] = Field(
+        default="center", description="Place of the image in the padding; corner is the top left one"
     )
     filter: Annotated[Literal["nearest", "bilinear", "bicubic", "lanczos"], BeforeValidator(lower_case)] = Field(
         default="bilinear", description="Resampling filter, as in Pillow, with antialiasing"

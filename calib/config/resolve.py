@@ -22,7 +22,10 @@ from calib.errors import ConfigError
 from calib.values.facts import SettingFacts
 
 # What a model's own rt_info may say. Nothing that names code, costs time or changes the model: the file may be hostile.
-RT_INFO_FIELDS = ("layout", "color", "resize_short", "resize", "crop", "filter", "mean", "scale")
+RT_INFO_FIELDS = (
+    *("layout", "color", "resize_short", "resize_long", "resize", "letterbox", "crop"),
+    *("pad", "pad_value", "pad_position", "filter", "mean", "scale"),
+)
 
 _DEFAULT = "default"  # origin of what nobody gave
 

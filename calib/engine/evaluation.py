@@ -68,7 +68,7 @@ def open_evaluator(
         raise UsageError("there are no samples to measure accuracy on: give --validation DATA (validation=…)")
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
-    notes = () if validation is None else tuple(check_state(job, dataset, ids))
+    notes = () if validation is None else (*check_state(job, dataset, ids), *dataset.notes)
     compared, own = _compared(job, against) if isinstance(found, ByParts) and found.by_parts else (None, None)
     notes += tuple(_targets_read(job, found, dataset, ids))
     if job.loaded.model.get_sinks():

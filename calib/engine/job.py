@@ -226,8 +226,9 @@ def prepare(
         loaded = to_complete(loaded)
     elif need_float:
         require_float(loaded)
-    found, doubts = found_preprocessing(loaded.rt_info)
-    names = [(spec.name, *spec.names) for spec in input_specs(loaded.model)]
+    specs = input_specs(loaded.model)
+    found, doubts = found_preprocessing(loaded.rt_info, specs)
+    names = [(spec.name, *spec.names) for spec in specs]
     resolved = resolve(flags, sets, config, {"preprocessing": found} if found else {}, names)
     given = loaded if resolved.settings.normalize else normalized_again(loaded, None)
     loaded, host, sentences = embedded(given, resolved.settings)
@@ -365,6 +366,7 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
     if not ids:
         raise DataError(f"{dataset.source}: there are no calibration samples; give at least one")
     warnings = [*job.warnings, *_unused_preprocessing(job, calibration), *check_state(job, dataset, ids)]
+    warnings += dataset.notes
     if len(ids) < settings.samples and "samples" in job.resolved.origins:
         warnings.append(f"{settings.samples} calibration samples were asked for, but there are only {len(ids)}")
     kept, held = list(ids), list(ids)

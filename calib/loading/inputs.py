@@ -114,7 +114,9 @@ def _say_embedded(name: str, done: Preprocess) -> list[str]:
     ]
 
 
-def found_preprocessing(rt_info: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def found_preprocessing(
+    rt_info: Mapping[str, str], inputs: Sequence[InputSpec] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """Return the preprocessing in ``model_info`` as fields of ``Preprocess``, and what was not understood.
 
     The keys are those that Open Model Zoo, Geti and OpenVINO Model API write; all values are strings. With
@@ -123,6 +125,7 @@ def found_preprocessing(rt_info: Mapping[str, str]) -> tuple[dict[str, Any], lis
 
     Args:
         rt_info: Runtime information with keys joined by "/", as in ``Loaded.rt_info``.
+        inputs: Inputs of the model, whose size an image fills if ``resize_type`` says so.
     """
     info = {key.removeprefix("model_info/"): v.strip() for key, v in rt_info.items() if key.startswith("model_info/")}
     found: dict[str, Any] = {}
@@ -143,16 +146,30 @@ def found_preprocessing(rt_info: Mapping[str, str]) -> tuple[dict[str, Any], lis
     if layout in ("NCHW", "NHWC"):
         found["layout"] = layout
     resize = info.get("resize_type", "standard").lower()
+    size = _image_size(inputs)
     if resize == "crop":
         doubts.append("model_info resize_type 'crop' is not applied: set preprocessing.resize and preprocessing.crop")
+    elif resize.startswith("fit_to_window") and size is None:
+        doubts.append(f"model_info resize_type {resize[:40]!r} is not applied: the input has no fixed size to fill")
     elif resize.startswith("fit_to_window"):
-        doubts.append(f"model_info resize_type {resize[:40]!r} (keeps the ratio and pads) is not applied by calib")
+        found["letterbox"] = size
+        found["pad_position"] = "center" if resize == "fit_to_window_letterbox" else "corner"
+        found["pad_value"] = _parse(info.get("pad_value", "")) or (0.0,)
     return found, doubts
+
+
+def _image_size(inputs: Sequence[InputSpec]) -> tuple[int, int] | None:
+    """Return the height and width that the only input takes, if it takes images of one size."""
+    try:
+        size = Preprocess().resolve(inputs[0]).resize if len(inputs) == 1 else None
+    except DataError:
+        return None
+    return size
 
 
 def describe_preprocessing(rt_info: Mapping[str, str], inputs: Sequence[InputSpec]) -> list[str]:
     """Return sentences on the preprocessing that the file asks for and on inputs that take bytes unchanged."""
-    found, doubts = found_preprocessing(rt_info)
+    found, doubts = found_preprocessing(rt_info, inputs)
     parts = [f"{key} {_numbers(value) if isinstance(value, tuple) else value}" for key, value in sorted(found.items())]
     sentences = [f"model_info asks for {', '.join(parts)}"] if parts else []
     sentences += [
@@ -235,6 +252,11 @@ class CheckedShapes:
     def class_folders(self) -> Mapping[str, int]:
         """Class folders of the dataset."""
         return self._dataset.class_folders
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences of the dataset for the report."""
+        return self._dataset.notes
 
     def __len__(self) -> int:
         return len(self._dataset)

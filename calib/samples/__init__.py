@@ -72,6 +72,66 @@ FORMATS: dict[str, Format] = {
         ("root", "classes", "sequence"),
         images=True,
     ),
+    "coco": Format(
+        "calib.samples.coco:open_coco",
+        (),
+        "COCO's JSON file of boxes; images in ?images=FOLDER, from the working folder or from beside the file (beside "
+        "it, or in the folder images there, unless given). Categories are numbered 0, 1, … in the order of their ids: "
+        "?first=1 starts at 1, ?labels=ids keeps the ids, ?classes=FILE orders their names by its lines. Boxes without "
+        "area or outside of their image are an error, or cut with ?outside=clip",
+        ("images", "labels", "first", "classes", "outside"),
+        images=True,
+    ),
+    "voc": Format(
+        "calib.samples.voc:open_voc",
+        (),
+        "a folder of Pascal VOC, with Annotations, JPEGImages and ImageSets: boxes of all annotated images or of "
+        "?set=val, or with ?target=masks the class maps in SegmentationClass (255 is no class). Other folders: "
+        "?images=, ?annotations=, ?masks=; classes in VOC's order or that of their names, ?first= and ?classes= as in "
+        "coco",
+        ("set", "target", "images", "annotations", "masks", "first", "classes", "outside"),
+        images=True,
+    ),
+    "yolo": Format(
+        "calib.samples.yolo:open_yolo",
+        (),
+        "a data.yaml of YOLO's training tools: images of ?set=val (train, test), labels in text files below labels/ in "
+        "place of images/, lines of class, centre x, centre y, width and height in fractions of the image; ?first=1 "
+        "numbers its classes from 1",
+        ("set", "first"),
+        images=True,
+    ),
+    "wider": Format(
+        "calib.samples.wider:open_wider",
+        (),
+        "boxes of faces in the text format of WIDER FACE, all of the class ?first= (0); images in ?images=FOLDER",
+        ("images", "first", "outside"),
+        images=True,
+    ),
+    "masks": Format(
+        "calib.samples.masks:open_masks",
+        (),
+        "a folder with the folders images and masks (or ?images=, ?masks=): class maps as PNG of one channel, whose "
+        "values, or indices of the palette, are class numbers; an image and its mask have the same name",
+        ("images", "masks"),
+        images=True,
+    ),
+    "imagenet": Format(
+        "calib.samples.labelled_lines:open_imagenet",
+        (),
+        "lines of path and class number, such as ImageNet's val.txt; images in ?images=FOLDER or beside the list; "
+        "?first=1 adds 1 to every class",
+        ("images", "first"),
+        images=True,
+    ),
+    "text": Format(
+        "calib.samples.labelled_lines:open_text",
+        (),
+        "lines of path and the text in the image, with a tab or a space between them, or as ICDAR 2013 writes them: "
+        'path, "text"; images in ?images=FOLDER or beside the list',
+        ("images",),
+        images=True,
+    ),
     "python": Format(
         "calib.samples.open:open_python",
         (),

@@ -65,6 +65,7 @@ class ContentDataset:
         self._at = at
         self._word = item_word
         self.class_folders: Mapping[str, int] = {}
+        self.notes: Sequence[str] = ()
         self._splits = splits
 
     @property

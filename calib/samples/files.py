@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from calib.samples.preprocess import Preprocess
 from calib.samples.sample import Frames, FrameTargets, InputSpec, Sample
 from calib.samples.sample import Sequence as FrameSequence
 from calib.samples.source import Source
+from calib.values.detections import ImageGeometry
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 
@@ -32,7 +33,7 @@ class FileEntry:
     Attributes:
         id: Path relative to the dataset, with "/".
         path: Path of the file; of several, that of their folder.
-        target: Target from the list or the class folder.
+        target: Target from the list or the class folder; a PendingTarget is read with the image.
         where: Name of the sample in messages.
         frames: Files of a sequence, in order; empty for a sample of one file.
         stacked: Whether the file holds the frames of a sequence, along its first axis.
@@ -46,6 +47,32 @@ class FileEntry:
     stacked: bool = False
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a file holds.
+
+    Attributes:
+        feed: Feed of the model.
+        geometry: How an image became the feed; None for arrays.
+    """
+
+    feed: Any
+    geometry: ImageGeometry | None = None
+
+
+@runtime_checkable
+class PendingTarget(Protocol):
+    """A target that is only known when the image is read: from its size, or from another file."""
+
+    def read(self, size: tuple[int, int]) -> Any:
+        """Return the target of an image of this height and width.
+
+        Raises:
+            DataError: It does not belong to such an image, or its file can't be read.
+        """
+        ...
+
+
 class FileDataset:
     """Dataset of files; choosing samples reads no file."""
 
@@ -53,10 +80,11 @@ class FileDataset:
         self,
         source: str,
         entries: Sequence[FileEntry],
-        read: Callable[[FileEntry], Any],
+        read: Callable[[FileEntry], Read],
         inputs: Sequence[InputSpec],
         class_folders: Mapping[str, int] | None = None,
         splits: Splits = as_batch,
+        notes: Sequence[str] = (),
     ):
         self._source = source
         self._splits = splits
@@ -64,6 +92,7 @@ class FileDataset:
         self._read = read
         self._inputs = tuple(inputs)
         self.class_folders: Mapping[str, int] = class_folders or {}
+        self.notes = tuple(notes)
 
     @property
     def source(self) -> str:
@@ -90,19 +119,31 @@ class FileDataset:
             entry = self._entries.get(one)
             if entry is None:
                 raise DataError(f"{self._source}: no sample with the id {one!r} ({len(self._entries)} samples)")
-            yield Sample(self._feed(entry), entry.target, entry.id, entry.where)
+            if entry.frames or entry.stacked:
+                yield Sample(self._frames(entry), entry.target, entry.id, entry.where)
+            else:
+                read = self._read(entry)
+                yield Sample(self._single(read, entry), self._target(read, entry), entry.id, entry.where, read.geometry)
 
-    def _feed(self, entry: FileEntry) -> Arrays | Frames:
+    def _frames(self, entry: FileEntry) -> Frames:
         if entry.frames:
-            return Frames(self._single(frame) for frame in entry.frames)
-        if entry.stacked:
-            from calib.samples.sequence import frames_of  # here: few models keep state
+            return Frames(self._single(self._read(frame), frame) for frame in entry.frames)
+        from calib.samples.sequence import frames_of  # here: few models keep state
 
-            return frames_of(FrameSequence(self._read(entry)), self._inputs, entry.where)
-        return self._single(entry)
+        return frames_of(FrameSequence(self._read(entry).feed), self._inputs, entry.where)
 
-    def _single(self, entry: FileEntry) -> Arrays:
-        feeds = normalize_feed(self._read(entry), self._inputs, entry.where, self._splits)
+    def _target(self, read: Read, entry: FileEntry) -> Any:
+        if not isinstance(entry.target, PendingTarget):
+            return entry.target
+        if read.geometry is None:
+            raise DataError(f"{entry.where}: its annotations are those of an image, and the file is none")
+        try:
+            return entry.target.read(read.geometry.original)
+        except DataError as error:
+            raise DataError(f"{entry.where}: {error}") from error
+
+    def _single(self, read: Read, entry: FileEntry) -> Arrays:
+        feeds = normalize_feed(read.feed, self._inputs, entry.where, self._splits)
         if len(feeds) != 1:
             raise DataError(
                 f"{entry.where}: holds {len(feeds)} samples; each file of a list has to hold one sample. Frames of a "
@@ -119,8 +160,8 @@ class FeedReader:
         self._asked = source.preprocess or Preprocess()
         self._preprocess: Preprocess | None = None
 
-    def __call__(self, entry: FileEntry) -> Any:
-        """Return the feed in a file.
+    def __call__(self, entry: FileEntry) -> Read:
+        """Return the feed in a file, and of an image its geometry.
 
         Raises:
             DataError: The file can't be read; the message names it.
@@ -128,9 +169,9 @@ class FeedReader:
         try:
             suffix = entry.path.suffix.lower()
             if suffix == ".npy":
-                return np.array(open_npy_file(entry.path).whole())
+                return Read(np.array(open_npy_file(entry.path).whole()))
             if suffix == ".npz":
-                return {name: array.whole() for name, array in open_npz_members(entry.path).items()}
+                return Read({name: array.whole() for name, array in open_npz_members(entry.path).items()})
             return self._image(entry.path)
         except DataError as error:
             raise DataError(f"{entry.where}: {error}") from error
@@ -151,7 +192,7 @@ class FeedReader:
             self._preprocess = self._asked.resolve(self._inputs[0])
         return self._preprocess
 
-    def _image(self, path: Path) -> Any:
+    def _image(self, path: Path) -> Read:
         from PIL import Image
 
         with warnings.catch_warnings():
@@ -159,7 +200,8 @@ class FeedReader:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             try:
                 with Image.open(path, formats=_DECODERS) as image:
-                    return self.preprocess.apply(image)
+                    geometry = self.preprocess.geometry(image.height, image.width)
+                    return Read(self.preprocess.apply(image), geometry)
             except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
                 raise DataError(f"a decompression bomb, refused ({error})") from error
 

@@ -142,6 +142,11 @@ class InMemory:
         """Class folders of the dataset."""
         return self._dataset.class_folders
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences of the dataset for the report."""
+        return self._dataset.notes
+
     def __len__(self) -> int:
         return len(self._dataset)
 

@@ -67,7 +67,86 @@ def python(folder, order):
     return f"python:{name}:all"
 
 
-WRITERS = {"npz": npz, "npy": npy, "images": images, "csv": csv, "jsonl": jsonl, "python": python}
+def coco(folder, order):
+    write_images(folder / "images", order)
+    content = {
+        "images": [{"id": i, "file_name": f"c{i % 2}/{i}.png", "height": 4, "width": 4} for i in order],
+        "annotations": [{"id": i, "image_id": i, "category_id": i % 2 + 5, "bbox": [0, 1, 2, 2]} for i in order],
+        "categories": [{"id": 5, "name": "five"}, {"id": 6, "name": "six"}],
+    }
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return "coco:boxes.json"
+
+
+def voc(folder, order):
+    for name in ("JPEGImages", "Annotations"):
+        (folder / "v" / name).mkdir(parents=True)
+    for i in order:
+        Image.fromarray(rows()[i]).save(folder / "v" / "JPEGImages" / f"{i}.png")
+        box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox>"
+        text = f"<annotation><object><name>{'bicycle' if i % 2 else 'aeroplane'}</name>{box}</object></annotation>"
+        (folder / "v" / "Annotations" / f"{i}.xml").write_text(text)
+    return "voc:v"
+
+
+def yolo(folder, order):
+    write_images(folder / "images", order)
+    (folder / "data.yaml").write_text("val: images\nnames: [a, b]\n")
+    for i in order:
+        (folder / "labels" / f"c{i % 2}").mkdir(parents=True, exist_ok=True)
+        (folder / "labels" / f"c{i % 2}" / f"{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.5 0.5\n")
+    return "yolo:data.yaml"
+
+
+def wider(folder, order):
+    write_images(folder / "images", order)
+    (folder / "gt.txt").write_text("".join(f"c{i % 2}/{i}.png\n{i % 2}\n0 0 2 2 0 0\n" for i in order))
+    return "wider:gt.txt?first=1"
+
+
+def masks(folder, order):
+    for name in ("images", "masks"):
+        (folder / "m" / name).mkdir(parents=True)
+    for i in order:
+        Image.fromarray(rows()[i]).save(folder / "m" / "images" / f"{i}.png")
+        Image.fromarray(np.full((4, 4), i % 2, np.uint8)).save(folder / "m" / "masks" / f"{i}.png")
+    return "masks:m"
+
+
+def imagenet(folder, order):
+    write_images(folder, order)
+    (folder / "val.txt").write_text("".join(f"c{i % 2}/{i}.png {i % 2}\n" for i in order))
+    return "imagenet:val.txt"
+
+
+def text(folder, order):
+    write_images(folder, order)
+    (folder / "gt.txt").write_text("".join(f"c{i % 2}/{i}.png\t{i % 2}\n" for i in order))
+    return "text:gt.txt"
+
+
+WRITERS = {
+    "npz": npz,
+    "npy": npy,
+    "images": images,
+    "csv": csv,
+    "jsonl": jsonl,
+    "python": python,
+    "coco": coco,
+    "voc": voc,
+    "yolo": yolo,
+    "wider": wider,
+    "masks": masks,
+    "imagenet": imagenet,
+    "text": text,
+}
+
+
+def number(target):
+    """Return what the writers put into a target: the number of a row modulo 2."""
+    if isinstance(target, dict):
+        return sum(target["labels"]) if "boxes" in target and len(target["labels"]) else 0
+    return int(np.ravel(target)[0])
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +175,7 @@ def test_feeds_are_what_the_model_takes(dataset):
 
 
 def test_pixels_and_targets_arrive_unchanged(dataset):
-    found = {(int(s.target), s.feed[0].tobytes()) for s in dataset}
+    found = {(number(s.target), s.feed[0].tobytes()) for s in dataset}
     assert found == {(i % 2, row.transpose(2, 0, 1).astype(np.float32).tobytes()) for i, row in enumerate(rows())}
 
 
@@ -128,7 +207,7 @@ def test_the_order_of_the_listing_changes_neither_ids_nor_choice(name, tmp_path,
         folder.mkdir()
         monkeypatch.chdir(folder)
         dataset = open_dataset(WRITERS[name](folder, order), inputs=[INPUT])
-        found.append(({s.id: (s.target, s.feed[0].tobytes()) for s in dataset}, list(dataset.choose(3, "s"))))
+        found.append(({s.id: (number(s.target), s.feed[0].tobytes()) for s in dataset}, list(dataset.choose(3, "s"))))
     assert found[0] == found[1]
 
 
@@ -139,7 +218,7 @@ def test_the_source_is_what_the_user_wrote(name, tmp_path):
 
 def test_the_format_may_be_named(name, tmp_path):
     text = WRITERS[name](tmp_path, [0, 1])
-    assert len(open_dataset(f"{name}:{text.removeprefix('python:')}", inputs=[INPUT])) == 2
+    assert len(open_dataset(f"{name}:{text.removeprefix(f'{name}:')}", inputs=[INPUT])) == 2
 
 
 def test_unknown_options_are_refused(name, tmp_path):

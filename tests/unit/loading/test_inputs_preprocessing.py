@@ -10,6 +10,7 @@ from calib.loading.inputs import embed, found_preprocessing
 from calib.loading.load import input_specs, load_model
 from calib.runtime.session import Session, ov
 from calib.samples.preprocess import Preprocess
+from calib.samples.sample import InputSpec
 
 
 def _network(shape=(1, 3, 6, 5), element=np.float32, channel_axis=1):
@@ -56,15 +57,23 @@ def test_model_info_is_read_as_model_api_writes_it():
         "model_info/layout": "image:NCHW",
         "model_info/resize_type": "fit_to_window_letterbox",
     }
-    found, doubts = found_preprocessing(info)
-    assert found == {
+    inputs = [InputSpec("image", ("image",), (1, 3, 64, 32), np.dtype(np.float32))]
+    found, doubts = found_preprocessing(info, inputs)
+    assert not doubts and found == {
         "mean": (123.675, 116.28, 103.53),
         "scale": (58.395, 57.12, 57.375),
         "color": "rgb",
         "layout": "NCHW",
+        "letterbox": (64, 32),
+        "pad_position": "center",
+        "pad_value": (0.0,),
     }
-    assert "keeps the ratio" in doubts[0]
     Preprocess(**found)
+    info["model_info/resize_type"] = "fit_to_window"
+    assert found_preprocessing({**info, "model_info/pad_value": "114"}, inputs)[0]["pad_value"] == (114.0,)
+    assert found_preprocessing(info, inputs)[0]["pad_position"] == "corner"
+    found, doubts = found_preprocessing(info)
+    assert "letterbox" not in found and "no fixed size to fill" in doubts[0]
     assert found_preprocessing({**info, "model_info/embedded_processing": "True"}) == ({}, [])
 
 
