@@ -146,7 +146,7 @@ def found_preprocessing(
     if layout in ("NCHW", "NHWC"):
         found["layout"] = layout
     resize = info.get("resize_type", "standard").lower()
-    size = _image_size(inputs)
+    size = _image_size(inputs) if resize.startswith("fit_to_window") else None
     if resize == "crop":
         doubts.append("model_info resize_type 'crop' is not applied: set preprocessing.resize and preprocessing.crop")
     elif resize.startswith("fit_to_window") and size is None:

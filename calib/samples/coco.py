@@ -154,11 +154,9 @@ def _images(source: Source, entries: Sequence[Any]) -> dict[Any, tuple[str, tupl
             raise DataError(f"{where} of {source.text}: the id {entry.id!r} stands twice; an id belongs to one image")
         size = None
         if entry.height is not None and entry.width is not None:
-            size = tuple(
-                whole_number(value, f"{where} of {source.text}: {key}", 1)
-                for key, value in (("height", entry.height), ("width", entry.width))
-            )
-        found[entry.id] = (entry.name, size and (size[0], size[1]), f"{where} (id {entry.id})")
+            height = whole_number(entry.height, f"{where} of {source.text}: height", 1)
+            size = (height, whole_number(entry.width, f"{where} of {source.text}: width", 1))
+        found[entry.id] = (entry.name, size, f"{where} (id {entry.id})")
     return found
 
 
