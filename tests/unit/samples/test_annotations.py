@@ -1,6 +1,6 @@
 """Annotations of images: boxes arrive in pixels of the original, and broken or hostile files are told of by entry.
 
-covers: calib.samples.annotations, calib.samples.coco, calib.samples.wider, calib.samples.labelled_lines
+covers: calib.samples.coco, calib.samples.wider, calib.samples.labelled_lines
 """
 
 from __future__ import annotations

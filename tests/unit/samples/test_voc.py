@@ -1,6 +1,6 @@
 """Pascal VOC folders and class maps as images.
 
-covers: calib.samples.voc, calib.samples.masks
+covers: calib.samples.masks
 """
 
 from __future__ import annotations
