@@ -15,6 +15,7 @@ _.needs_channels  # isinstance looks for it: the protocol ChannelEstimator can b
 TopK, F1, MeanIoU, CocoMap, ErrorRate, Spearman, AreaUnderCurve, Agreement, RelativeL2  # calib.metrics.METRICS
 mae, mse, psnr  # calib.metrics.METRICS
 open_npz, open_npy, open_images, open_csv, open_jsonl, open_python  # calib.samples.FORMATS
+open_coco, open_voc, open_yolo, open_wider, open_masks, open_imagenet, open_text  # calib.samples.FORMATS
 
 # What other programs read of what calib writes
 _.schema_version  # whoever reads report.json or what --json prints
@@ -23,8 +24,9 @@ _.python  # the page shows it
 _.hidden, _.help  # the page's script reads the columns of a table
 
 # Set on objects of libraries
-_.StartElementHandler, _.EndElementHandler, _.StartDoctypeDeclHandler, _.EntityDeclHandler  # expat calls them
+_.StartElementHandler, _.EndElementHandler, _.CharacterDataHandler  # expat calls them
+_.StartDoctypeDeclHandler, _.EntityDeclHandler  # expat calls them
 _.inter_op_num_threads, _.intra_op_num_threads, _.log_severity_level  # onnxruntime's session options
 
 # Values that came before what uses them; whoever is the first to use a name takes it out of here
-_.to_original, _.to_network, _.resized, _.of_size, _.geometry  # decoders and image preprocessing
+_.to_original, _.to_network  # decoders
