@@ -208,11 +208,13 @@ def _layers(candidate: Candidate, samples: int) -> tuple[list[_Layer], list[Corr
 def _groups(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
     """Split the layers into groups whose inputs fit in memory together."""
     group: list[_Layer] = []
+    held = 0
     for layer in layers:
-        if group and sum(one.bytes for one in group) + layer.bytes > MEMORY:
+        if group and held + layer.bytes > MEMORY:
             yield group
-            group = []
+            group, held = [], 0
         group.append(layer)
+        held += layer.bytes
     yield group
 
 

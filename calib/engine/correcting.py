@@ -163,7 +163,7 @@ def choose_ranges(
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
         candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
-        return Chosen(candidate, warnings=base.warnings)
+        return Chosen(candidate, warnings=(*base.warnings, *_in_pieces(summaries)))
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     plain = None
     if base.scalings:
@@ -171,7 +171,8 @@ def choose_ranges(
         plain = Candidate(without.model, without.view, replace(plan, scalings=()), Edits())
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, plain=plain, told=told)
     outliers = [name for name in job.held if name not in held]
-    said = (*base.warnings, *_left_out(job, outliers), *_uncorrected(base.view, chosen), *chosen.warnings)
+    said = (*base.warnings, *_in_pieces(summaries), *_left_out(job, outliers))
+    said = (*said, *_uncorrected(base.view, chosen), *chosen.warnings)
     return replace(chosen, corrections=(*_kept(base, chosen), *chosen.corrections), held=tuple(held), warnings=said)
 
 
@@ -225,6 +226,16 @@ def _with_values(view: GraphView, plan: QuantizationPlan, summaries: Summaries) 
         layer, reason = next(iter(gone.items()))
         raise ModelError(f"nothing is left to quantize. {layer}: {reason}; use samples that reach it")
     return plan
+
+
+def _in_pieces(summaries: Collected) -> tuple[str, ...]:
+    """Return a sentence on the form that a deep network was compiled in for statistics; none for other networks."""
+    if summaries.pieces == 1:
+        return ()
+    return (
+        f"for statistics the network was compiled in {summaries.pieces} pieces that run one after the other: as a "
+        "whole, a network of this depth with taps takes far longer to compile. They compute the same",
+    )
 
 
 def _left_out(job: Job, outliers: Sequence[str]) -> tuple[str, ...]:

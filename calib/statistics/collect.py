@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def collect(
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"the model can't run on the calibration samples: {reason}") from error
     one_pass.check_suspects()
-    return one_pass.collected()
+    return replace(one_pass.collected(), pieces=len(pieces))
 
 
 @dataclass(frozen=True)

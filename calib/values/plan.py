@@ -217,12 +217,11 @@ class QuantizationPlan:
 
     def units(self) -> tuple[frozenset[str], ...]:
         """Return the smallest sets of layers that can be reverted, in layer order: groups and single layers."""
-        found: list[frozenset[str]] = []
-        for layer in self.layers:
-            unit = next((g for g in self.groups if layer.name in g), frozenset({layer.name}))
-            if unit not in found:
-                found.append(unit)
-        return tuple(found)
+        groups: dict[str, frozenset[str]] = {}
+        for group in self.groups:
+            for name in group:
+                groups.setdefault(name, group)
+        return tuple(dict.fromkeys(groups.get(layer.name, frozenset({layer.name})) for layer in self.layers))
 
     def without(self, nodes: Iterable[str], reason: str = "reverted") -> QuantizationPlan:
         """Return the plan with these layers back in floating point."""

@@ -112,12 +112,14 @@ class Collected:
         whole: Over all samples, which the final ranges are fitted to; the same object if no samples are held out.
         outliers: Ids of the samples that reach at least four times as far as the others in half of the tensors or more.
         plain: Summaries of the tensors as they are without equalization; None if nothing is equalized.
+        pieces: Number of pieces that the network was compiled in for them.
     """
 
     kept: Summaries
     whole: Summaries
     outliers: tuple[str, ...] = ()
     plain: Collected | None = None
+    pieces: int = 1
 
     def of(self, plan: QuantizationPlan) -> Summaries:
         """Return the summaries over all samples of the tensors as a plan has them, with its equalization or without."""
@@ -131,7 +133,7 @@ class Collected:
         if self.kept is self.whole:
             kept = whole
         plain = Collected({**whole[1], **kept[1]}, whole[1], self.outliers)
-        return Collected(kept[0], whole[0], self.outliers, plain)
+        return Collected(kept[0], whole[0], self.outliers, plain, self.pieces)
 
 
 def without_equalization(tensor: TensorId) -> TensorId:
