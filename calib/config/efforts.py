@@ -50,8 +50,8 @@ EFFORTS: dict[str, Effort] = {
         activations_held=0.8,
     ),
     "balanced": Effort(
-        "equalization, the best of up to four estimators by the error of the network's outputs, weight rounding and "
-        "bias correction",
+        "equalization, scales in front of layers that read outlier channels, the best of up to four estimators by the "
+        "error of the network's outputs, weight rounding and bias correction",
         layer_seconds=0.15,
         activations_held=3.5,
         estimators=("minmax", "auto", "trimmed-minmax"),

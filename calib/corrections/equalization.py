@@ -1,8 +1,10 @@
 """Equalize a network before its statistics are collected: one rescaling for each tensor that allows it.
 
 It covers cross-layer equalization (a convolution's output through ReLU, PReLU or pooling into the next layers) and
-the migration of SmoothQuant (a normalization's gain and bias into the MatMuls after it). In both, the strength is
-chosen for each tensor by the expected output error of its readers, see ``equalization.choose_strength``.
+the migration of SmoothQuant (a normalization's gain and bias into the MatMuls after it). Where no constant can take the
+division, as behind GELU or at an input, a Multiply in front of the layers divides, see ``graph/inserted_scales.py``. In
+all, the strength is chosen for each tensor by the expected output error of its readers, see
+``equalization_core.choose_strength``, and whether the network is rescaled at all by the error of its outputs.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Feed
 from calib.corrections.equalization_core import Readers, choose_strength, expected_db
 from calib.errors import StatisticsError
+from calib.graph.inserted_scales import examined, find_insertable, routes_from
 from calib.graph.scalable import Scalable, apply_factors, find_scalable, reader_weights, tensors_scaled
 from calib.graph.taps import channel_moments, expose
 from calib.graph.view import GraphView
@@ -62,45 +65,56 @@ def equalize(
         held: Held-out samples; they run through the same compiled network, but only for its outputs.
         streams: Number of samples that run at the same time.
     """
-    layers = {layer.name for layer in plan.layers}
     tensors = [q.tensor for q in plan.activations if not q.unify and q.tensor.node not in view.inside]
-    scalables = [
-        s
-        for s in find_scalable(view, tensors)
-        if not s.depthwise and all(site.port.node in layers for site in s.readers)
-    ]
+    scalables = _with_inserted(view, plan, find_scalable(view, tensors))
     if not scalables:
         return Equalized()
+    levels = min(weight.levels for weight in plan.weights)
     chosen: list[Scaling] = []
     facts: list[CorrectionFacts] = []
     moments, held_moments, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
     for scalable, fit, unseen in zip(scalables, moments, held_moments, strict=True):
-        readers = Readers.of(reader_weights(view, scalable))
-        factors, strength = choose_strength(*fit, readers)
+        readers = Readers.of(reader_weights(view, scalable), levels)
+        factors, strength = choose_strength(*fit, readers, bool(scalable.ports))
+        before, after = (expected_db(one, *unseen, readers) for one in (np.ones_like(factors), factors))
         helps = strength is not None and not np.all(factors == 1)
+        detail = "no strength lowers the expected output error enough"
+        if helps and scalable.ports and (before or 0.0) >= (after or 0.0):
+            helps, detail = False, "on held-out samples it does not lower the expected output error"
         if helps:
-            chosen.append(Scaling(scalable.tensor, tuple(factors.tolist())))
-        detail = "no strength lowers the expected output error"
-        if strength is not None and helps:
-            detail = (
-                f"strength {strength:g}, factors {factors.min():g} to {factors.max():g}; the SQNR is that expected "
-            )
-            detail += "of the layers that read it, from its channels in held-out samples"
-        facts.append(
-            CorrectionFacts(
-                correction="equalization",
-                layer=str(scalable.tensor),
-                kept=helps,
-                sqnr_before_db=expected_db(np.ones_like(factors), *unseen, readers),
-                sqnr_after_db=expected_db(factors, *unseen, readers),
-                detail=detail,
-            )
-        )
+            chosen.append(scalable.scaling(factors))
+            detail = f"strength {strength:g}, factors {factors.min():.3g} to {factors.max():.3g}"
+        facts.append(_fact(scalable, helps, before, after, detail))
     return Equalized(tuple(chosen), tuple(facts), outputs)
 
 
+def _with_inserted(view: GraphView, plan: QuantizationPlan, found: Sequence[Scalable]) -> list[Scalable]:
+    """Return those that are found and read by layers of the plan alone, and scales in front of the other tensors."""
+    layers = {layer.name for layer in plan.layers}
+    absorbed = [one for one in found if all(site.port.node in layers for site in one.readers)]
+    taken = {tensor for one in absorbed for tensor in tensors_scaled(view, one)}
+    inserted = [find_insertable(view, q) for q in plan.activations if q.tensor not in taken]
+    return [one for one in (*absorbed, *inserted) if one is not None and not one.depthwise]
+
+
+def _fact(scalable: Scalable, kept: bool, before: float | None, after: float | None, detail: str) -> CorrectionFacts:
+    if kept:
+        detail += "; the SQNR is that expected of the layers that read it, from its channels in held-out samples"
+    if scalable.ports:
+        names = sorted({site.port.node for site in scalable.readers})
+        detail = f"in front of {', '.join(names[:3])}{', …' if len(names) > 3 else ''}: {detail}"
+    return CorrectionFacts(
+        correction="inserted scales" if scalable.ports else "equalization",
+        layer=str(scalable.tensor),
+        kept=kept,
+        sqnr_before_db=before,
+        sqnr_after_db=after,
+        detail=detail,
+    )
+
+
 def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov.Model:
-    """Return the rescaled network, which computes the same function, bit by bit for powers of two.
+    """Return the rescaled network, which computes the same function: bit by bit, if no Multiply is inserted.
 
     Without scalings the model itself is returned.
 
@@ -109,8 +123,12 @@ def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov
     """
     if not scalings:
         return model
-    there = [s.tensor for s in scalings if _has(view, s.tensor)]
-    found = {scalable.tensor: scalable for scalable in find_scalable(view, there)}
+    there = [s for s in scalings if _has(view, s.tensor)]
+    found = {scalable.tensor: scalable for scalable in find_scalable(view, [s.tensor for s in there if not s.ports])}
+    for scaling in there:
+        if scaling.ports and set(scaling.ports) <= set(view.consumers[scaling.tensor]):
+            scalable = examined(view, scaling.tensor, routes_from(view, scaling.ports))
+            found |= {scaling.tensor: scalable} if scalable else {}
     for scaling in scalings:
         if scaling.tensor not in found or found[scaling.tensor].channels != len(scaling.factors):
             raise StatisticsError(f"the plan rescales {scaling.tensor}, which this model does not allow: "
@@ -120,7 +138,7 @@ def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov
 
 def rescaled_tensors(view: GraphView, scalings: Sequence[Scaling]) -> dict[TensorId, tuple[int, tuple[float, ...]]]:
     """Return tensor → axis and factors of its channels, of every tensor that these scalings divide by them."""
-    factors = {scaling.tensor: scaling.factors for scaling in scalings}
+    factors = {scaling.tensor: scaling.factors for scaling in scalings if not scaling.ports}
     found = find_scalable(view, list(factors))
     return {t: (one.axis, factors[one.tensor]) for one in found for t in tensors_scaled(view, one)}
 

@@ -33,7 +33,7 @@ from calib.ranges.assign import assign
 from calib.runtime.failures import FAILURES, left_out
 from calib.values.facts import CandidateFacts, CorrectionFacts
 from calib.values.plan import QuantizationPlan
-from calib.values.summary import Collected, Summaries
+from calib.values.summary import Collected
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ HEAD_START_DB = 1.0
 MARGIN_DB = 1.0
 FEW = 4
 FAST = "auto"  # estimator of the fast effort
-PLAIN = "without equalization"
+WITHOUT = "without equalization"
+WITHOUT_INSERTED = "without inserted scales"
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def choose_recipe(
     scorer: Scorer,
     attention: Attention | None = None,
     *,
-    plain: Candidate | None = None,
+    others: Mapping[str, Candidate] | None = None,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
     """Score one candidate per estimator and corrected forms of the best, and fit the best of all to all samples.
@@ -240,39 +241,39 @@ def choose_recipe(
         samples: Samples that corrections learn from.
         scorer: Scorer on the held-out samples.
         attention: Layers of attention, which are left out if :func:`attention_costs` says why; None for none.
-        plain: The network and its plan without equalization, if ``base`` is equalized: what the fast effort would make
-            of it competes too.
+        others: Name → the network and its plan without some rescalings, if ``base`` has any: what the fast effort would
+            make of them competes too.
         told: Function that receives a remark for each candidate.
     """
     tried = _Field(scorer, told)
 
-    def ranged(estimator: RangeEstimator, over: Summaries, of: Candidate | None = None) -> Candidate:
-        of = of or base
-        return replace(of, plan=assign(of.plan, over, estimator), edits=Edits())
+    others = dict(others or {})
 
-    first, *others = map(get_estimator, recipe.estimators)
-    tried.add(first.name, ranged(first, summaries.kept), estimator=first)
+    def ranged(estimator: RangeEstimator, of: Candidate, *, whole: bool = False) -> Candidate:
+        bare = summaries.plain if summaries.plain is not None and not of.plan.scalings else summaries
+        return replace(of, plan=assign(of.plan, bare.whole if whole else bare.kept, estimator), edits=Edits())
+
+    first, *rest = map(get_estimator, recipe.estimators)
+    tried.add(first.name, ranged(first, base), estimator=first)
     if attention and (left := attention_costs(tried.tried[0].candidate, tried.tried[0].score, attention, scorer)):
-        base, plain = base.without(left), plain and plain.without(left)
-        tried.restart(first, ranged(first, summaries.kept))
-    for estimator in others:
-        tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator)
+        base, others = base.without(left), {name: one.without(left) for name, one in others.items()}
+        tried.restart(first, ranged(first, base))
+    for estimator in rest:
+        tried.add(estimator.name, ranged(estimator, base), estimator=estimator)
     margin = MARGIN_DB * FEW / max(len(scorer.held), FEW)
     for estimator in map(get_estimator, recipe.if_clipping_pays if tried.clipping_pays or recipe.more else ()):
-        tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator, margin=margin)
+        tried.add(estimator.name, ranged(estimator, base), estimator=estimator, margin=margin)
     for estimator in map(get_estimator, recipe.more):
-        tried.add(estimator.name, ranged(estimator, summaries.kept), estimator=estimator, extra=True)
-    if plain is not None and summaries.plain is not None:
+        tried.add(estimator.name, ranged(estimator, base), estimator=estimator, extra=True)
+    for name, other in others.items():
         estimator = get_estimator(FAST if FAST in recipe.estimators else recipe.estimators[0])
-        candidate = ranged(estimator, summaries.plain.kept, plain)
-        tried.add(f"{estimator.name} {PLAIN}", candidate, estimator=estimator)
+        tried.add(f"{estimator.name} {name}", ranged(estimator, other), estimator=estimator)
     best = _corrected(tried, recipe, samples)
-    if plain is not None and summaries.plain is not None and best.candidate.model is plain.model:
-        wider = {
-            f"{one.name} {PLAIN} on all samples": ranged(one, summaries.plain.whole, plain) for one in best.estimators
-        }
-    else:
-        wider = {f"{one.name} on all samples": ranged(one, summaries.whole) for one in best.estimators}
+    name, network = next(((n, one) for n, one in others.items() if one.model is best.candidate.model), ("", base))
+    wider = {
+        " ".join(filter(None, (one.name, name, "on all samples"))): ranged(one, network, whole=True)
+        for one in best.estimators
+    }
     again = _refitted(best, wider, tried, samples, told)
     kept = bool(again.tried) and again.best().score >= best.score - HEAD_START_DB
     chosen = _chosen(again.best() if kept else best, tried, again.tried, before=best if kept else None)

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from calib.corrections.candidate import Candidate
 from calib.corrections.equalization import equalize, rescale, rescaled_tensors
-from calib.corrections.recipes import Chosen, choose_corrections, choose_recipe, recipe_of
+from calib.corrections.recipes import (
+    WITHOUT,
+    WITHOUT_INSERTED,
+    Chosen,
+    choose_corrections,
+    choose_recipe,
+    recipe_of,
+)
 from calib.corrections.scoring import Scorer
 from calib.engine.job import CalibrationFeeds, Job
 from calib.errors import ModelError
@@ -87,6 +94,7 @@ def collect_statistics(
     Raises:
         StatisticsError: The file belongs to another model or other settings.
     """
+    plain, plan = plan, plan.rescaled(base.scalings)
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     estimators = [get_estimator(name) for name in (*wanted.estimators, *wanted.if_clipping_pays, *wanted.more)]
     # What goes to a file serves every estimator.
@@ -96,22 +104,30 @@ def collect_statistics(
     needs = {q.tensor: Need(histogram, q.per_channel) for q in plan.activations}
     needs |= {tensor: Need(histogram, True, channel_axis=axis) for tensor, (axis, _) in energies.items()}
     needs |= _plain_needs(job, base, needs)
+    inserted = {scaling.tensor for scaling in base.scalings if scaling.ports}
+    needs |= {q.tensor: Need(histogram, q.per_channel) for q in plain.activations if q.tensor in inserted}
     asked = sorted((str(tensor), need.histogram, need.channels) for tensor, need in needs.items())
-    mark = job.statistics_mark(asked, [(str(s.tensor), s.factors) for s in base.scalings])
+    mark = job.statistics_mark(asked, [(str(s.scaled), s.factors) for s in base.scalings])
     if file is not None and Path(file).exists():
-        return _parted(load_summaries(file, mark), job, plan, energies)
+        return _parted(load_summaries(file, mark), job, base, plain, energies)
     feeds, held = CalibrationFeeds(job), job.set_aside
     summaries = collect(base.model, needs, feeds, held=held, streams=job.streams, progress=lambda _: stage.update(1))
     if file is not None:
         save_summaries(file, summaries, mark)
-    return _parted(summaries, job, plan, energies)
+    return _parted(summaries, job, base, plain, energies)
 
 
 def _parted(
-    found: Collected, job: Job, plan: QuantizationPlan, energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]]
+    found: Collected,
+    job: Job,
+    base: FloatNetwork,
+    plan: QuantizationPlan,
+    energies: Mapping[TensorId, tuple[int, NDArray[np.float64]]],
 ) -> Collected:
     """Return the summaries with the energies of weights, apart those without equalization with their own."""
     found = found.parted()
+    if base.scalings and found.plain is None:  # all of them are inserted: tensors in front of these are as they were
+        found = replace(found, plain=replace(found))
     if found.plain is not None:
         own = reader_energies(job.view, plan) if energies else {}
         found = replace(found, plain=_with_energies(found.plain, own))
@@ -144,7 +160,7 @@ def choose_ranges(
     Raises:
         ModelError: No layer had values in any sample.
     """
-    plan = replace(_with_values(base.view, plan, summaries.whole), scalings=base.scalings)
+    plan = _with_values(base.view, plan.rescaled(base.scalings), summaries.whole)
     if len(summaries.kept) < len(summaries.whole):  # what only held-out samples have values of is known from those
         summaries = replace(summaries, kept={**summaries.whole, **summaries.kept})
     base, plan = _with_recurrent(job, base, plan)
@@ -165,23 +181,34 @@ def choose_ranges(
         candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
         return Chosen(candidate, warnings=(*base.warnings, *_in_pieces(summaries)))
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
-    plain = None
-    if base.scalings:
-        without = rescaled(job, (), plan.recurrent)
-        plain = Candidate(without.model, without.view, replace(plan, scalings=()), Edits())
-    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, plain=plain, told=told)
+    others = _without_scalings(job, base, plan)
+    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, others=others, told=told)
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_in_pieces(summaries), *_left_out(job, outliers))
     said = (*said, *_uncorrected(base.view, chosen), *chosen.warnings)
     return replace(chosen, corrections=(*_kept(base, chosen), *chosen.corrections), held=tuple(held), warnings=said)
 
 
+def _without_scalings(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> dict[str, Candidate]:
+    """Return name → network without some of the scalings, and its plan; the last one is without any."""
+    absorbed = tuple(scaling for scaling in base.scalings if not scaling.ports)
+    kinds = {} if len(absorbed) == len(base.scalings) else {WITHOUT_INSERTED: absorbed}
+    kinds |= {WITHOUT: ()} if absorbed else {}
+    found: dict[str, Candidate] = {}
+    for name, scalings in kinds.items():
+        network = rescaled(job, scalings, plan.recurrent)
+        found[name] = Candidate(network.model, network.view, plan.rescaled(scalings), Edits())
+    return found
+
+
 def _kept(base: FloatNetwork, chosen: Chosen) -> Sequence[CorrectionFacts]:
-    """Return the facts about equalization, none of which was kept if the network scored higher without."""
-    if not base.scalings or chosen.candidate.plan.scalings:
-        return base.facts
+    """Return the facts about equalization; what the network scored higher without was not kept."""
+    left = {str(scaling.tensor) for scaling in chosen.candidate.plan.scalings}
     why = "the network's outputs on held-out samples have a smaller error without equalization"
-    return [fact.model_copy(update={"kept": False, "detail": why}) if fact.kept else fact for fact in base.facts]
+    return [
+        fact.model_copy(update={"kept": False, "detail": why}) if fact.kept and fact.layer not in left else fact
+        for fact in base.facts
+    ]
 
 
 def _with_recurrent(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> tuple[FloatNetwork, QuantizationPlan]:

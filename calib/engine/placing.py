@@ -72,12 +72,13 @@ def check_plan(job: Job, plan: QuantizationPlan) -> QuantizationPlan:
         StatisticsError: The plan names a node or a port that the model does not have.
         ModelError: Weights are not finite.
     """
-    wanted = [layer.name for layer in plan.layers] + [q.tensor.node for q in plan.activations]
+    bare = plan.rescaled(())
+    wanted = [layer.name for layer in plan.layers] + [q.tensor.node for q in bare.activations]
     missing = [name for name in wanted if name not in job.view.nodes]
     if missing:
         raise StatisticsError(f"the plan names {missing[0]!r}, which {job.loaded.facts.name} does not have: "
                               "it was made for another model")  # fmt: skip
-    _require_ports(job, plan)
+    _require_ports(job, bare)
     _require_finite_weights(job, plan)
     return plan
 

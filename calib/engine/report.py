@@ -138,6 +138,8 @@ def _corrections(chosen: Chosen, built: Int8Model | None) -> list[CorrectionFact
     if built:
         left = {layer.name for layer in built.plan.layers}
         gone = frozenset(layer.name for layer in chosen.candidate.plan.layers) - left
+        read = {quantizer.tensor for quantizer in built.plan.activations}
+        gone |= {str(s.tensor) for s in built.plan.scalings if s.ports and s.scaled not in read}
         if built.candidate.refit and gone:
             facts = [_refitted(fact, built.candidate) for fact in facts]
     for number, fact in enumerate(facts):

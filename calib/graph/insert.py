@@ -96,6 +96,10 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, 
             _take_away(view, weight.port, shift, values)
     for layer, delta in edits.biases.items():
         add_bias(view, layer, delta)
+    if any(scaling.ports for scaling in plan.scalings):
+        from calib.graph.inserted_scales import take_out_unused  # here: few plans have any
+
+        take_out_unused(view, plan)
     keep_conversions(view)
     _rename_where_taken(clone, view, own)
     clone.validate_nodes_and_infer_types()

@@ -20,7 +20,7 @@ from calib.graph.insert import clone_model, constant
 from calib.graph.layers import LAYERS, axes_of, weights_of, weights_port
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
-from calib.values.plan import Port, TensorId
+from calib.values.plan import Port, Scaling, TensorId
 
 # f(s·x) = s·f(x) for s > 0, channel by channel, with channels staying where they are.
 HOMOGENEOUS = frozenset({"Relu", "PRelu", "MaxPool", "AvgPool", "LeakyRelu"})
@@ -41,6 +41,8 @@ class Scalable:
     Attributes:
         axis: Axis of its channels.
         depthwise: Whether each channel has a weight scale of its own in every reader.
+        ports: Ports that read the tensor through a Multiply that is inserted, see :mod:`calib.graph.inserted_scales`;
+            empty if the writers are divided.
     """
 
     tensor: TensorId
@@ -49,6 +51,11 @@ class Scalable:
     writers: tuple[Site, ...]
     readers: tuple[Site, ...]
     depthwise: bool
+    ports: tuple[Port, ...] = ()
+
+    def scaling(self, factors: NDArray[np.float64]) -> Scaling:
+        """Return the rescaling by these factors, ``(channels,)``."""
+        return Scaling(self.tensor, tuple(factors.tolist()), self.ports)
 
 
 def find_scalable(view: GraphView, tensors: Sequence[TensorId]) -> list[Scalable]:
@@ -77,7 +84,7 @@ def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.f
             for site in sites:
                 values = product.get(site.port)
                 values = weights_of(view, site.port).astype(np.float64) if values is None else values
-                product[site.port] = values * _along(values, site.axes, scale)
+                product[site.port] = values * along(values, site.axes, scale)
     for port, values in product.items():
         source = view.tensor(port)
         readers = view.consumers[source]
@@ -86,7 +93,22 @@ def apply_factors(model: ov.Model, chosen: Sequence[tuple[Scalable, NDArray[np.f
             view.nodes[source.node].set_friendly_name(f"{name}/unscaled")
         made = constant(values.astype(np.float32), name)
         view.nodes[port.node].input(port.input).replace_source_output(made.output(0))
+    for scalable, factors in chosen:
+        if scalable.ports:
+            _insert_multiply(view, scalable, factors)
     return clone
+
+
+def _insert_multiply(view: GraphView, scalable: Scalable, factors: NDArray[np.float64]) -> None:
+    """Let the ports of a tensor read it divided by its factors."""
+    name = scalable.scaling(factors).scaled.node
+    shape = [1] * len(view.shape(scalable.tensor) or ())
+    shape[scalable.axis] = scalable.channels
+    values = constant((1.0 / factors).astype(np.float32).reshape(shape), f"{name}/factors")
+    made = ov.opset13.multiply(view.output(scalable.tensor), values)
+    made.set_friendly_name(name)
+    for port in scalable.ports:
+        view.nodes[port.node].input(port.input).replace_source_output(made.output(0))
 
 
 def tensors_scaled(view: GraphView, scalable: Scalable) -> list[TensorId]:
@@ -103,8 +125,8 @@ def tensors_scaled(view: GraphView, scalable: Scalable) -> list[TensorId]:
     return found
 
 
-def _along(values: NDArray[np.float64], axes: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Reshape ``(channels,)`` for multiplication along flattened axes."""
+def along(values: NDArray[np.float64], axes: tuple[int, ...], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``(channels,)`` in the shape to multiply values with along flattened axes."""
     return scale.reshape([size if axis in axes else 1 for axis, size in enumerate(values.shape)])
 
 
@@ -124,7 +146,7 @@ def _examine(view: GraphView, tensor: TensorId, axis: int) -> Scalable | None:
     readers = _readers(view, tensor, axis, channels, frozenset())
     if not writers or not readers or any(view.tensor(a.port) == view.tensor(b.port) for a in writers for b in readers):
         return None
-    depthwise = all(axes_of(view, site.port).groups for site in readers)
+    depthwise = all(is_alone(view, site) for site in readers)
     return Scalable(tensor, axis, channels, tuple(writers), tuple(readers), depthwise)
 
 
@@ -149,7 +171,7 @@ def _writers(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: 
     return _weight_rows(view, tensor, axis, channels, rank)
 
 
-def _own_weights(view: GraphView, layer: str) -> Port | None:
+def own_weights(view: GraphView, layer: str) -> Port | None:
     """Return the port of a layer's weights if they are a constant without other readers and not a stack of matrices."""
     if view.types[layer] not in LAYERS:
         return None
@@ -161,7 +183,7 @@ def _own_weights(view: GraphView, layer: str) -> Port | None:
 
 
 def _weight_rows(view: GraphView, tensor: TensorId, axis: int, channels: int, rank: int) -> list[Site] | None:
-    port = _own_weights(view, tensor.node)
+    port = own_weights(view, tensor.node)
     if port is None:
         return None
     axes, shape = axes_of(view, port), view.shape(view.tensor(port)) or ()
@@ -206,22 +228,27 @@ def _readers(
 
 
 def _weight_columns(view: GraphView, port: Port, axis: int, channels: int) -> list[Site] | None:
-    weights = _own_weights(view, port.node)
+    weights = own_weights(view, port.node)
     if weights is None or weights.input == port.input:
         return None
     axes, shape = axes_of(view, weights), view.shape(view.tensor(weights)) or ()
     rank = len(view.shape(view.tensor(port)) or ())
     lined_up = rank > 1 and axis == axes.source % rank and prod(shape[a] or 0 for a in axes.read) == channels
-    apart = not axes.groups or shape[axes.inputs] == 1
-    return [Site(weights, axes.read)] if lined_up and apart else None
+    return [Site(weights, axes.read)] if lined_up else None
 
 
-def reader_weights(view: GraphView, scalable: Scalable) -> NDArray[np.float32]:
-    """Return the readers' weights as ``(outputs, channels, kernel)``, all readers together (kernels padded with 0)."""
-    parts = []
+def reader_weights(view: GraphView, scalable: Scalable) -> list[NDArray[np.float32]]:
+    """Return each reader's weights as ``(groups, outputs, channels, kernel)``, outputs and channels of a group."""
+    parts: list[NDArray[np.float32]] = []
     for site in scalable.readers:
         axes = axes_of(view, site.port)
-        values = weights_of(view, site.port).transpose(axes.outputs, *site.axes, *axes.kernel)
-        parts.append(values.reshape(values.shape[0], scalable.channels, -1))
-    widest = max(part.shape[2] for part in parts)
-    return np.concatenate([np.pad(p, ((0, 0), (0, 0), (0, widest - p.shape[2]))) for p in parts])
+        values = weights_of(view, site.port).transpose(*axes.groups, axes.outputs, axes.inputs, *axes.kernel)
+        values = values if axes.groups else values[None]
+        parts.append(values.reshape(*values.shape[:3], -1))
+    return parts
+
+
+def is_alone(view: GraphView, site: Site) -> bool:
+    """Return whether each channel that a site multiplies has weight scales of its own."""
+    axes = axes_of(view, site.port)
+    return bool(axes.groups) and (view.shape(view.tensor(site.port)) or ())[axes.inputs] == 1

@@ -154,10 +154,21 @@ class QuantizableNode:
 
 @dataclass(frozen=True)
 class Scaling:
-    """An equalized tensor: each channel is divided by its factor when written and multiplied when read."""
+    """An equalized tensor: each channel is divided by its factor when written and multiplied when read.
+
+    Attributes:
+        ports: Ports that read the tensor through a Multiply, inserted in front of them, that divides; empty if the
+            constants that the tensor is written with are divided.
+    """
 
     tensor: TensorId
     factors: tuple[float, ...]
+    ports: tuple[Port, ...] = ()
+
+    @property
+    def scaled(self) -> TensorId:
+        """Tensor whose channels are divided: the Multiply's output if one is inserted."""
+        return TensorId(f"{self.tensor}/scaled") if self.ports else self.tensor
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,8 @@ class QuantizationPlan:
     """Everything that is needed to insert the quantizers.
 
     Attributes:
-        scalings: Equalization applied before the ranges were measured; reverted layers keep it.
+        scalings: Equalization applied before the ranges were measured; reverted layers keep it. Quantizers sit on the
+            output of an inserted Multiply, see :meth:`rescaled`.
         groups: Sets of layer names that can only change together, such as a fused Add and its layers.
         corrections: Names of the corrections that were chosen with the ranges, in order; None if none were chosen yet.
         recurrent: Recurrent layers that run in INT8, applied before everything else; a search does not revert them.
@@ -222,6 +234,18 @@ class QuantizationPlan:
             for name in group:
                 groups.setdefault(name, group)
         return tuple(dict.fromkeys(groups.get(layer.name, frozenset({layer.name})) for layer in self.layers))
+
+    def rescaled(self, scalings: tuple[Scaling, ...]) -> QuantizationPlan:
+        """Return the plan for the network with these scalings instead of its own; a Multiply takes its quantizer."""
+        moved = {one.scaled: one.tensor for one in self.scalings}
+        to = {one.tensor: one.scaled for one in scalings}
+
+        def at(tensor: TensorId) -> TensorId:
+            bare = moved.get(tensor, tensor)
+            return to.get(bare, bare)
+
+        activations = tuple(replace(q, tensor=at(q.tensor)) for q in self.activations)
+        return replace(self, activations=activations, scalings=scalings)
 
     def without(self, nodes: Iterable[str], reason: str = "reverted") -> QuantizationPlan:
         """Return the plan with these layers back in floating point."""

@@ -24,7 +24,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 # "module.function(parameter)" that nothing in the package passes → why it stays.
 PASSED_BY_OTHERS = {
-    "corrections.equalization_core.smooth_factors(power_of_two)": "tests see the factors before they are rounded",
     "store.RunStore(timeout)": "tests wait shorter, and longer, for another process",
     "zoo.process.Local(command)": "tests start workers that meet faults",
     "zoo.worker.main(progress)": "tests meet faults at a stage of a worker",

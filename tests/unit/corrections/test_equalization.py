@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from building import Net, op
 from trust_fixtures.tiny import convnet, images
 
 from calib.corrections.equalization import equalize, rescale
 from calib.errors import StatisticsError
 from calib.graph.finder import find
+from calib.graph.insert import insert
 from calib.graph.placement import place
 from calib.graph.view import GraphView
-from calib.runtime.session import Session
-from calib.values.plan import Scaling, TensorId
+from calib.runtime.session import Session, compile_model, ov
+from calib.values.plan import Range, Scaling, TensorId
 
 
 def equalized(held, samples=None, streams=1, model=None):
@@ -68,3 +72,60 @@ def test_a_scaling_of_another_model_is_refused(other: str, channels: int):
     for wrong in (tensor, TensorId(scaling.tensor.node, 1)):
         with pytest.raises(StatisticsError, match="made for another model"):
             rescale(model, GraphView(model), [Scaling(wrong, (*scaling.factors, *[1.0] * channels))])
+
+
+def outliers(act: str = "gelu", factor: float = 100.0) -> tuple[ov.Model, list[list[np.ndarray]]]:
+    """Return a layer behind an activation that three of its channels leave as large as ``factor``, and samples."""
+    net = Net(5)
+    scale = np.ones(24, np.float32)
+    scale[[3, 8, 20]] = factor
+    x = net.input(1, 12, 16)
+    pre = op.matmul(x, op.constant((net.rng.standard_normal((16, 24)) / 4).astype(np.float32) * scale), False, False)
+    inner = {"gelu": lambda: op.gelu(pre, "erf"), "swish": lambda: op.swish(pre), "hswish": lambda: op.hswish(pre)}[
+        act
+    ]()
+    last = (net.rng.standard_normal((24, 16)) / 5).astype(np.float32) / scale[:, None]
+    model = net.model(op.add(x, op.matmul(inner, op.constant(last), False, False)))
+    return model, [[net.rng.standard_normal((1, 12, 16)).astype(np.float32)] for _ in range(12)]
+
+
+@pytest.mark.parametrize("act", ["gelu", "swish", "hswish"])
+def test_scales_go_in_front_of_layers_that_read_outlier_channels(act: str):
+    model, samples = outliers(act)
+    found = equalized(samples[8:], samples[:8], model=model)
+    (scaling,) = found.scalings
+    (fact,) = [fact for fact in found.facts if fact.kept]
+    assert scaling.ports and fact.correction == "inserted scales" and "in front of" in fact.detail
+    assert set(np.argsort(scaling.factors)[-3:]) == {3, 8, 20}
+    assert fact.sqnr_before_db is not None and fact.sqnr_after_db is not None
+    assert fact.sqnr_after_db > fact.sqnr_before_db + 20
+    before, after = (Session(one)(samples[0])[0] for one in (model, rescale(model, GraphView(model), found.scalings)))
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_even_channels_get_no_scale():
+    model, samples = outliers(factor=1.0)
+    assert equalized(samples[8:], samples[:8], model=model).scalings == ()
+
+
+@pytest.mark.parametrize("act", ["gelu", "swish", "hswish"])
+def test_an_inserted_scale_runs_in_a_kernel_that_is_there_without_it(act: str):
+    model, samples = outliers(act)
+    found = equalized(samples[8:], samples[:8], model=model)
+    kernels: list[list[str]] = []
+    for scalings in ((), found.scalings):
+        other = rescale(model, GraphView(model), scalings)
+        view = GraphView(model)
+        plan = place(view, find(view)).rescaled(scalings)
+        ranged = tuple(replace(q, range=Range(-4.0, 4.0)) for q in plan.activations)
+        compiled = compile_model(insert(other, replace(plan, activations=ranged), fold=True))
+        ran = compiled.get_runtime_model().get_ordered_ops()
+        kernels.append(sorted(str(node.get_rt_info()["layerType"].value) for node in ran))
+    assert kernels[0] == kernels[1]
+
+
+def test_an_inserted_scale_has_to_gain_more_than_a_factor_that_a_constant_takes():
+    found = equalized([])  # the mean before the last layer has channels that differ somewhat
+    kept = {fact.correction for fact in found.facts if fact.kept}
+    (head,) = [fact for fact in found.facts if "in front of head" in fact.detail]
+    assert kept == {"equalization"} and head.detail.endswith("no strength lowers the expected output error enough")

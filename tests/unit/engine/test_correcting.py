@@ -86,3 +86,18 @@ def test_what_fast_would_give_is_chosen_where_equalization_harms(job: Job, plan:
     ends = [[(q.range.low, q.range.high) for q in one.activations if q.range] for one in (chosen.candidate.plan, fast)]
     assert np.array(ends[0]) == pytest.approx(np.array(ends[1]), rel=0.01)  # histograms are of other values
     assert summaries.of(chosen.candidate.plan) is summaries.plain.whole  # type: ignore[union-attr]
+
+
+def test_scales_in_front_that_harm_are_left_out_by_the_error_of_the_outputs(job: Job, plan: QuantizationPlan):
+    (x,) = [q for q in plan.activations if q.tensor in _inputs(job)]
+    scaling = Scaling(x.tensor, (1 / 500, 1.0, 1.0, 1.0), tuple(sorted(x.consumers)))
+    fact = CorrectionFacts(correction="inserted scales", layer=str(x.tensor), kept=True, detail="on purpose")
+    base = replace(rescaled(job, (scaling,)), facts=(fact,))
+    summaries = _collected(job, base, plan)
+    chosen = choose_ranges(job, base, plan, summaries, lambda note: None)
+    assert any(name.startswith("auto without inserted scales") for name in [one.name for one in chosen.candidates])
+    assert chosen.candidate.plan.scalings == () and {q.tensor for q in plan.activations} == {
+        q.tensor for q in chosen.candidate.plan.activations
+    }
+    assert [one.kept for one in chosen.corrections if one.correction == "inserted scales"] == [False]
+    assert set(summaries.of(chosen.candidate.plan)) >= {q.tensor for q in plan.activations}

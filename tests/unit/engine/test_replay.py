@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from building import Net, op
 from click.testing import CliRunner
 from trust_fixtures.tiny import convnet, images
 
@@ -55,6 +56,37 @@ def test_a_replay_of_a_model_within_a_budget_keeps_its_layers_in_float(made: Rep
     assert 0 < sum(layer.planned != "int8" for layer in report.layers) < len(report.layers)
     calib.quantize("net.xml", plan="out/plan.json").save("again")
     assert contents("again") == contents("out")
+
+
+@pytest.fixture
+def outliers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+    """Make the same files of a network whose inputs differ 60 times in size, which takes scales in front of layers."""
+    net = Net(5)
+    scale = np.ones(16, np.float32)
+    scale[[3, 8]] = 60
+    x = net.input(1, 12, 16)
+    first, second = ((net.rng.standard_normal((16, 16)) / scale[:, None]).astype(np.float32) for _ in range(2))
+    inner = op.sigmoid(op.matmul(x, op.constant(first), False, False))
+    y = op.concat([op.matmul(x, op.constant(second), False, False), net.dense(inner, 16)], 1)
+    ov.save_model(net.model(y), tmp_path / "net.xml", compress_to_fp16=False)
+    samples = net.rng.standard_normal((40, 12, 16)).astype(np.float32) * scale
+    np.savez(tmp_path / "data.npz", x=samples)
+    monkeypatch.chdir(tmp_path)
+    return calib.quantize("net.xml", "data.npz", speed=False).save("out")
+
+
+def test_a_replay_has_the_scales_in_front_of_layers(outliers: Report):
+    kept = [fact for fact in outliers.corrections if fact.correction == "inserted scales" and fact.kept]
+    assert len(kept) == 1 and any(scaling.ports for scaling in read_plan("out/plan.json").scalings)
+    report = calib.quantize("net.xml", plan="out/plan.json").save("again")
+    assert contents("again") == contents("out") and all(layer.executed == "i8" for layer in report.layers)
+
+
+def test_scales_in_front_of_layers_that_are_in_floating_point_are_not_reported_as_kept(outliers: Report):
+    given: dict[str, Any] = {"metric": "relative-l2", "max_drop": 1e-7, "speed": False}
+    report = calib.quantize("net.xml", "data.npz", **given).save("out")
+    facts = [fact for fact in report.corrections if fact.correction == "inserted scales"]
+    assert facts and not any(fact.kept for fact in facts)
 
 
 def test_calibration_data_do_not_change_a_replay_and_serve_to_measure(made: Report):
