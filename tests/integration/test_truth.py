@@ -154,10 +154,22 @@ def test_a_death_counts_as_openvinos_only_where_it_dies_of_the_file_by_itself(
     ov.save_model(ov.Model([ov.opset13.relu(parameter)], [parameter]), tmp_path / "network.xml")
     assert truth.without_calib(died, tmp_path) == died  # OpenVINO compiles it
     monkeypatch.setattr(truth, "PLAIN", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    slow = {"status": "crashed", "reason": "it took more than 600 s"}
+    slow = {"status": "took too long", "reason": "not done after 600 s of CPU time"}
     assert truth.without_calib(slow, tmp_path) == slow
     found = truth.without_calib(died, tmp_path)
     assert found["status"] == "OpenVINO died" and "dies on compiling the file as given (signal 11)" in found["reason"]
+
+
+def test_a_network_that_takes_too_much_cpu_time_is_no_crash_and_the_next_gets_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    worker, asked = truth.Worker(), {"name": "generated/13", "folder": str(tmp_path), "others": "", "effort": "fast"}
+    with monkeypatch.context() as limited:
+        limited.setattr(truth, "SECONDS", 0.01)
+        found = worker(asked)
+    assert found["status"] == "took too long" and "s of CPU time" in found["reason"]
+    assert worker(asked)["status"] == "written"
+    worker.stop()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
