@@ -140,8 +140,31 @@ def vision_blocks(tokens: int, width: int = 384, layers: int = 3, *, fused: bool
     return _named(ov.Model([_dense(w, _normalize(x), width, 16)], [embeddings], "vision_blocks"))
 
 
+def cached_decoder(seed: int = 0, layers: int = 1, width: int = 64, heads: int = 4) -> ov.Model:
+    """Decoder blocks that keep keys and values of earlier tokens in states; input: embeddings ``(1, ?, width)``."""
+    w, size = _Weights(seed), width // heads
+    embeddings = op.parameter([1, -1, width], np.float32)
+    x: ov.Node = embeddings
+    sinks: list[ov.Node] = []
+    for layer in range(layers):
+        y = _normalize(x)
+        query, *new = (_heads(_dense(w, y, width, width), 0, heads) for _ in range(3))
+        whole: list[ov.Node] = []
+        for name, part in zip((f"key {layer}", f"value {layer}"), new, strict=True):
+            none = op.constant(np.zeros((1, heads, 0, size), np.float32))
+            past = ov.opset6.read_value(none, name, ov.Type.f32, ov.PartialShape([1, heads, -1, size]))
+            whole.append(op.concat([past, part], 2))
+            sinks.append(ov.opset6.assign(whole[-1], name))
+        scores = op.multiply(op.matmul(query, whole[0], False, True), np.float32(size**-0.5))
+        mixed = op.transpose(op.matmul(op.softmax(scores, 3), whole[1], False, False), np.array([0, 2, 1, 3]))
+        x = op.add(x, _dense(w, op.reshape(mixed, np.array([0, 0, width]), True), width, width))
+        x = op.add(x, _dense(w, op.gelu(_dense(w, _normalize(x), width, 2 * width), "erf"), 2 * width, width))
+    logits = op.result(_dense(w, _normalize(x), width, 16))
+    return _named(ov.Model([logits], sinks, [embeddings], "cached_decoder"))
+
+
 def _heads(x: ov.Node, seq: int, heads: int) -> ov.Node:
-    split = op.reshape(x, np.array([1, seq, heads, -1]), False)
+    split = op.reshape(x, np.array([1, seq, heads, -1]), seq == 0)  # 0 for any length
     return op.transpose(split, np.array([0, 2, 1, 3]))
 
 

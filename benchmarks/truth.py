@@ -2,13 +2,13 @@
 
     python benchmarks/truth.py [--only REGEX] [--kinds demo,onnx] [--seeds 0:300] [--folder DIR] [--minutes 60]
 
-Networks are the shipped ones, generated ones (tests/truth_networks.py, one for each seed), those of the packages in the
-extra ``benchmark``, the model tests of the package onnx, and with ``--folder`` those of others: folders with
-``model.xml`` and ``data.npz``. For each, one process quantizes and writes; another, truth_judge.py, new for each
-network, runs the file as given and the INT8 file that was written. They meet in files alone. A network on which the
-first process dies counts as a crash, unless OpenVINO by itself, in a process that only compiles the file as given, dies
-of it too: that is counted apart, and so is one that is not done after 600 s of CPU time. A run goes on where the last
-one (read from the JSON) stopped.
+Networks are the shipped ones, generated ones (tests/truth_networks.py, one for each seed), decoders with a cache of
+keys and values, those of the packages in the extra ``benchmark``, the model tests of the package onnx, and with
+``--folder`` those of others: folders with ``model.xml`` and ``data.npz``. For each, one process quantizes and writes;
+another, truth_judge.py, new for each network, runs the file as given and the INT8 file that was written. They meet in
+files alone. A network on which the first process dies counts as a crash, unless OpenVINO by itself, in a process that
+only compiles the file as given, dies of it too: that is counted apart, and so is one that is not done after 600 s of
+CPU time. A run goes on where the last one (read from the JSON) stopped.
 
 What is held: on the samples that the report names the SQNR of each output, in f32 and in the default configuration, is
 the judge's within .5 dB; the interval that it prints for unseen samples holds the judge's figure there on 95 % of the
@@ -58,10 +58,7 @@ def calibrate(name: str, folder: Path, others: Path | None, effort: str) -> dict
 
     import calib
     from calib.errors import CalibError, MissingExtraError
-    from calib.runtime.isa import LIMIT, cpu, exact_int8
 
-    exact = exact_int8(cpu(), os.environ.get(LIMIT, ""))
-    target = "cpu" if exact else "cpu-no-vnni"  # what this CPU computes as the quantizers say
     try:
         case = truth_subjects.case_of(name, folder, others)
     except MissingExtraError as error:
@@ -69,7 +66,7 @@ def calibrate(name: str, folder: Path, others: Path | None, effort: str) -> dict
     samples, positions = given(case.calibration)
     start = time.process_time()
     try:
-        result = calib.quantize(case.path, samples, effort=effort, target=target, speed=False)
+        result = calib.quantize(case.path, samples, effort=effort, target=target(), speed=False)
         result.save(folder / "int8")
     except CalibError as error:
         return {"status": "refused", "reason": f"{type(error).__name__}: {error}"}
@@ -95,6 +92,13 @@ def calibrate(name: str, folder: Path, others: Path | None, effort: str) -> dict
         "named": len(named),
         "selects": case.selects,
     }
+
+
+def target() -> str:
+    """Return the target whose models this CPU computes as the quantizers say."""
+    from calib.runtime.isa import LIMIT, cpu, exact_int8
+
+    return "cpu" if exact_int8(cpu(), os.environ.get(LIMIT, "")) else "cpu-no-vnni"
 
 
 def given(samples: Sequence[Any]) -> tuple[list[Any], dict[str, int]]:
@@ -384,7 +388,9 @@ def held(part: Mapping[str, Any]) -> bool | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="networks whose name holds this regular expression")
-    parser.add_argument("--kinds", default="demo,generated,package,benchmark,folder,onnx", help="kinds of networks")
+    parser.add_argument(
+        "--kinds", default="demo,generated,cache,package,benchmark,folder,onnx", help="kinds of networks"
+    )
     parser.add_argument("--seeds", default="0:300", help="generated networks, FIRST:BEHIND_LAST")
     parser.add_argument("--folder", type=Path, help="others' networks, one folder each")
     parser.add_argument("--effort", default="balanced")

@@ -24,6 +24,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import networks  # noqa: E402
 import subjects  # noqa: E402
 from efficientnet_lite import PHOTOS  # noqa: E402
 from truth_networks import truth_network  # noqa: E402
@@ -94,6 +95,23 @@ def benchmark(name: str, folder: Path) -> Case:
     subject, (calibration, unseen) = subjects.SUBJECTS[name], _BENCHMARK[name]
     made = [[[array]] for array in subject.samples(calibration + unseen)]
     return Case(subject.write(folder), made[:calibration], made[calibration:])
+
+
+_CACHES = range(10)
+_TOKENS = 6
+
+
+def key_value_cache(name: str, folder: Path) -> Case:
+    """Return a decoder that keeps keys and values in states, with sequences of embeddings whose sizes vary."""
+    seed, width = int(name), 64
+    path = _saved(networks.cached_decoder(seed, layers=1 + seed % 2, width=width), folder, f"cache{seed}")
+
+    def sample(number: int) -> Frames:
+        rng = np.random.default_rng((seed, number))
+        size = np.exp((0.3, 0.3, 0.8)[seed % 3] * rng.standard_normal())
+        return [[(size * rng.standard_normal((1, 1, width))).astype(np.float32)] for _ in range(_TOKENS)]
+
+    return Case(path, [sample(number) for number in range(40)], [sample(number) for number in range(1000, 1100)])
 
 
 # -- networks of packages, with samples of the kind that each takes
@@ -364,7 +382,7 @@ def _arrays(data: Any, kind: str) -> list[Frames]:
 # -- all of them
 
 
-KINDS = ("demo", "generated", "package", "benchmark", "folder", "onnx")
+KINDS = ("demo", "generated", "cache", "package", "benchmark", "folder", "onnx")
 
 
 def names(kinds: Collection[str], seeds: range, folder: Path | None) -> Iterator[str]:
@@ -372,6 +390,7 @@ def names(kinds: Collection[str], seeds: range, folder: Path | None) -> Iterator
     parts: dict[str, Callable[[], Iterable[object]]] = {
         "demo": lambda: _DEMO,
         "generated": lambda: seeds,
+        "cache": lambda: _CACHES,
         "package": lambda: _PACKAGES,
         "benchmark": lambda: _BENCHMARK,
         "folder": lambda: sorted(path.parent.name for path in folder.glob("*/model.xml")) if folder else (),
@@ -388,4 +407,5 @@ def case_of(name: str, folder: Path, others: Path | None) -> Case:
     if kind == "folder":
         assert others is not None, "a network of a folder needs --folder"
         return foreign(others / rest)
-    return {"demo": demo, "package": package, "benchmark": benchmark, "onnx": onnx_test}[kind](rest, folder)
+    kinds = {"demo": demo, "cache": key_value_cache, "package": package, "benchmark": benchmark, "onnx": onnx_test}
+    return kinds[kind](rest, folder)
