@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from calib.accuracy.budget import Indices, Interval, bootstrap_interval, noise_note, paired_interval
+from calib.accuracy.budget import Budget, Indices, Interval, bootstrap_interval, noise_note, paired_interval
 from calib.accuracy.ledger import Trial
 from calib.accuracy.prediction import RankedUnit
-from calib.accuracy.problem import Problem
+from calib.accuracy.problem import Problem, Scoring
+from calib.accuracy.together import Together, share_of
+from calib.metrics.several import Several, each_of
 from calib.values.accuracy_facts import FinalistFacts, SearchStepFacts
 
 SearchStatus = Literal["within_budget", "over_budget", "fp32_kept"]
@@ -27,6 +29,7 @@ class Figure:
         value: Metric of the plan.
         drop: Drop in the budget's scale; +inf if the model gave no number.
         interval: 95 % interval of the drop in the same scale; None if the samples do not allow one.
+        each: Figures of the single metrics, where there are several.
     """
 
     samples: int
@@ -34,6 +37,7 @@ class Figure:
     value: float
     drop: float
     interval: Interval | None = None
+    each: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,33 @@ def figure_of(problem: Problem, parts: Mapping[int, Any], indices: Indices, scal
     budget, metric = problem.budget, problem.metric
     before = [problem.baseline_parts[i] for i in indices]
     after = [parts[i] for i in indices.tolist()]
+    if isinstance(metric, Together):
+        return _largest_share(metric, after)
+    if isinstance(metric, Several):
+        pairs = zip(each_of(metric, before), each_of(metric, after), strict=True)
+        own = [replace(budget, higher_is_better=one.higher_is_better, unit=one.unit) for one in metric.metrics]
+        each = [_figure(one, allowed, old, new) for ((one, old), (_, new)), allowed in zip(pairs, own, strict=True)]
+        return replace(each[0], each=tuple(each))
+    return _figure(metric, budget, before, after, scale)
+
+
+def _largest_share(metric: Together, parts: Sequence[Any]) -> Figure:
+    """Return the figure of the metric that lost the largest share of its budget, as a share, with those of each."""
+    each = [
+        _figure(one, budget, before, after)
+        for (one, before, after), budget in zip(metric.apart(parts), metric.budgets, strict=True)
+    ]
+    shares = [share_of(budget, figure.drop) for budget, figure in zip(metric.budgets, each, strict=True)]
+    worst = max(range(len(shares)), key=shares.__getitem__)
+    figure, budget, interval = each[worst], metric.budgets[worst], each[worst].interval
+    if interval is not None:
+        low, high = share_of(budget, interval.low), share_of(budget, interval.high)
+        interval = Interval(low, high, f"{metric.several.metrics[worst].name}: {interval.method}")
+    return Figure(figure.samples, 0.0, shares[worst], shares[worst], interval, tuple(each))
+
+
+def _figure(metric: Scoring, budget: Budget, before: list[Any], after: list[Any], scale: float | None = None) -> Figure:
+    """Return the figure of one metric from its parts of FP32 and of a plan."""
     baseline, value = float(metric.aggregate(before)), float(metric.aggregate(after))
     divisor = budget.scale(baseline) if scale is None else scale
     old, new = metric.per_sample(before), metric.per_sample(after)
@@ -104,7 +135,7 @@ def figure_of(problem: Problem, parts: Mapping[int, Any], indices: Indices, scal
             return budget.loss(float(metric.aggregate(old)), float(metric.aggregate(new))) / divisor
 
         interval = bootstrap_interval(drop_of, before, after)
-    counted = len(indices) if old is None else max(len(indices), len(old))  # a function over a whole set is one part
+    counted = len(after) if old is None else max(len(after), len(old))  # a function over a whole set is one part
     return Figure(counted, baseline, value, budget.loss(baseline, value) / divisor, interval)
 
 

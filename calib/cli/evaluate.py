@@ -19,7 +19,7 @@ from calib.cli.options import (
 )
 from calib.report import numbers
 from calib.report.escape import printable
-from calib.values.evaluation import Evaluation
+from calib.values.evaluation import Evaluation, MetricValue
 
 
 @click.command(short_help="Measure a model with a metric.")
@@ -59,16 +59,9 @@ def command(
 
 def evaluation_lines(found: Evaluation) -> list[str]:
     """Return the evaluation as aligned ``name  value`` lines."""
-    better = "higher" if found.higher_is_better else "lower"
-    unit = f" {found.unit}" if found.unit else ""
-    rows = [
-        ("model", found.model.name),
-        ("metric", f"{found.metric} ({better} is better)"),
-        ("value", f"{numbers.minus(f'{found.value:.6g}')}{unit}"),
-    ]
-    if found.interval:
-        low, high = (numbers.minus(f"{end:.6g}") for end in found.interval)
-        rows.append(("95 %", f"{low} … {high}{f' ({found.interval_method})' if found.interval_method else ''}"))
+    rows = [("model", found.model.name)]
+    for one in found.each or (found,):
+        rows += _value_rows(one)
     samples = f"{found.samples} of {found.validation}" if found.validation else "those that the metric's function reads"
     if found.reference_model:
         rows.append(("against", found.reference_model))
@@ -79,3 +72,14 @@ def evaluation_lines(found: Evaluation) -> list[str]:
         rows.append(("reference", numbers.minus(f"{found.reference:.6g}")))
     rows += [("note", note) for note in found.notes]
     return [f"{name:<10} {printable(value)}" for name, value in rows]
+
+
+def _value_rows(one: Evaluation | MetricValue) -> list[tuple[str, str]]:
+    """Return the rows of one metric."""
+    better = "higher" if one.higher_is_better else "lower"
+    unit = f" {one.unit}" if one.unit else ""
+    rows = [("metric", f"{one.metric} ({better} is better)"), ("value", f"{numbers.minus(f'{one.value:.6g}')}{unit}")]
+    if one.interval:
+        low, high = (numbers.minus(f"{end:.6g}") for end in one.interval)
+        rows.append(("95 %", f"{low} … {high}{f' ({one.interval_method})' if one.interval_method else ''}"))
+    return rows

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from calib.config.efforts import EFFORTS, described
 from calib.config.preprocessing import Preprocessing
 from calib.config.run_inputs import MEANING
-from calib.config.types import AllowedDrop, Bytes, Checked, Count, Drop, Number, Patterns, Seconds
+from calib.config.types import AllowedDrop, Bytes, Checked, Count, Drop, Number, Patterns, Seconds, allowed_drops
 
 DEFAULT_SAMPLES = 300
 
@@ -79,8 +79,9 @@ class Settings(Checked):
 
     metric: Any = Field(
         default=None,
-        description="Metric that measures accuracy: a name from 'calib metrics', or python:module:function",
-        json_schema_extra={"type": ["string", "null"]},
+        description="Metric that measures accuracy: a name from 'calib metrics', or python:module:function; several "
+        "are separated by commas and measured in one pass",
+        json_schema_extra={"type": ["string", "array", "null"], "items": {"type": "string"}},
     )
     higher_is_better: bool | None = Field(
         default=None,
@@ -94,7 +95,8 @@ class Settings(Checked):
     max_drop: Drop | None = Field(
         default=None,
         description="Accuracy budget: the largest drop allowed, as a number in the metric's unit (0.01), in percentage "
-        "points (0.5pt) or as a share of the FP32 baseline (1%rel). Without it no layer is returned to floating point",
+        "points (0.5pt) or as a share of the FP32 baseline (1%rel). Of several metrics each has its own, "
+        "top-1=0.01,f1=1%rel, and all are kept. Without it no layer is returned to floating point",
     )
     reference: Number | None = Field(
         default=None,
@@ -180,7 +182,17 @@ class Settings(Checked):
 
     @field_validator("metric")
     @classmethod
-    def _metric_is_in_the_table(cls, value: Any) -> Any:
+    def _metrics_are_in_the_table(cls, value: Any) -> Any:
+        several = metric_names(value) if isinstance(value, str) else value
+        if not isinstance(several, list | tuple):
+            return cls._metric_in_the_table(value)
+        if not several:
+            raise ValueError("must name a metric")
+        checked = [cls._metric_in_the_table(one) for one in several]
+        return ",".join(checked) if all(isinstance(one, str) for one in checked) else tuple(checked)
+
+    @classmethod
+    def _metric_in_the_table(cls, value: Any) -> Any:
         if isinstance(value, str):
             if value.startswith("python:"):
                 if not re.fullmatch(r"python:[^:]+:[^:]+", value):
@@ -197,7 +209,7 @@ class Settings(Checked):
     def _direction_is_declared(cls, value: bool | None, info: ValidationInfo) -> bool | None:
         metric = info.data.get("metric")
         # A function given as a Python object is a score by its documented contract, see metrics.resolve.
-        own = isinstance(metric, str) and metric.startswith("python:")
+        own = isinstance(metric, str) and any(name.startswith("python:") for name in metric_names(metric))
         if own and value is None:
             raise ValueError(
                 "must be given for a metric of your own: --higher-is-better or --lower-is-better, "
@@ -208,18 +220,15 @@ class Settings(Checked):
     @field_validator("max_drop")
     @classmethod
     def _one_unit(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str) and value.endswith("pt") and info.data.get("drop") == "relative":
+        named = isinstance(value, str) and "=" in value
+        if not named and isinstance(value, str) and value.endswith("pt") and info.data.get("drop") == "relative":
             raise ValueError("is in percentage points, and drop says relative: leave drop out, or give 1%rel")
         return value
 
     @property
-    def allowed_drop(self) -> AllowedDrop | None:
-        """Accuracy budget as a number; None without one."""
-        if isinstance(self.max_drop, str):
-            points = self.max_drop.endswith("pt")
-            number = float(self.max_drop.removesuffix("pt").removesuffix("%rel")) / 100
-            return AllowedDrop(number, "absolute" if points else "relative", points)
-        return None if self.max_drop is None else AllowedDrop(self.max_drop, self.drop)
+    def allowed_drops(self) -> dict[str, AllowedDrop]:
+        """Accuracy budget by the name of its metric; one without a name is under ""; empty without any."""
+        return allowed_drops(self.max_drop, self.drop)
 
     @property
     def exact_int8(self) -> bool:
@@ -244,6 +253,18 @@ class Settings(Checked):
             if key in self.preprocessing:
                 fields |= self.preprocessing[key].given()
         return Preprocessing(**fields)
+
+
+def metric_names(text: str) -> list[str]:
+    """Return the metrics that a text names, separated by commas; a comma in the options of one does not end it."""
+    names: list[str] = []
+    for piece in text.split(","):
+        known = piece.startswith("python:") or piece.partition("?")[0].strip() in _metrics()
+        if names and not known and "?" in names[-1]:
+            names[-1] += f",{piece}"
+        else:
+            names.append(piece.strip())
+    return names
 
 
 def preprocessing_blocks(value: Any) -> Any:

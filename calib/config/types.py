@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import WithJsonSchema
@@ -41,6 +42,48 @@ def parse_memory(value: Any) -> Any:
     if not match or match[2] not in _UNITS_OF_MEMORY:
         raise ValueError("must be an amount of memory such as 512MiB or 2GiB")
     return int(float(match[1]) * _UNITS_OF_MEMORY[match[2]])
+
+
+def parse_drops(value: Any) -> float | str:
+    """Return a drop as `parse_drop` does, or "top-1=0.01,f1=0.5pt" for a budget by metric, given so or as a mapping.
+
+    Raises:
+        ValueError: A budget is none, a metric is named twice, or there is no name.
+    """
+    if isinstance(value, Mapping):
+        given = [(str(name), drop) for name, drop in cast(Mapping[Any, Any], value).items()]
+    elif isinstance(value, str) and "=" in value:
+        pieces = [piece.rpartition("=") for piece in value.split(",")]
+        given = [(name.strip(), drop.strip()) for name, _, drop in pieces]
+    else:
+        return parse_drop(value)
+    names = [name for name, _ in given]
+    if not all(names):
+        raise ValueError("must name the metric of each budget, such as top-1=0.01,f1=0.5pt")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"gives {twice[0]} two budgets")
+    return ",".join(f"{name}={parse_drop(drop)}" for name, drop in given)
+
+
+def allowed_drops(text: str | float | None, kind: Literal["absolute", "relative"]) -> dict[str, AllowedDrop]:
+    """Return the budget by metric of what `parse_drops` returned; a single one is under ""; {} without any.
+
+    Args:
+        text: Budget or budgets.
+        kind: Kind of those without a unit.
+    """
+    if text is None:
+        return {}
+    named = [piece.rpartition("=") for piece in text.split(",")] if isinstance(text, str) else [("", "", text)]
+    return {name: _allowed_drop(drop, kind) for name, _, drop in named}
+
+
+def _allowed_drop(drop: str | float, kind: Literal["absolute", "relative"]) -> AllowedDrop:
+    if isinstance(drop, str) and drop.endswith(("pt", "%rel")):
+        points = drop.endswith("pt")
+        number = float(drop.removesuffix("pt").removesuffix("%rel")) / 100
+        return AllowedDrop(number, "absolute" if points else "relative", points)
+    return AllowedDrop(float(drop), kind)
 
 
 def parse_drop(value: Any) -> float | str:
@@ -130,7 +173,17 @@ Bytes = Annotated[
     BeforeValidator(parse_memory),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 1 << 20}),
 ]
-Drop = Annotated[float | str, BeforeValidator(parse_drop), WithJsonSchema({"type": ["number", "string"], "minimum": 0})]
+Drop = Annotated[
+    float | str,
+    BeforeValidator(parse_drops),
+    WithJsonSchema(
+        {
+            "type": ["number", "string", "object"],
+            "minimum": 0,
+            "additionalProperties": {"type": ["number", "string"], "minimum": 0},
+        }
+    ),
+]
 Patterns = Annotated[
     tuple[str, ...],
     BeforeValidator(_one_pattern_is_a_list),

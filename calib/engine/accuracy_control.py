@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,11 @@ from calib.accuracy.prediction import RankedUnit, rank
 from calib.accuracy.problem import Expected, Limits, Problem, expected_cost
 from calib.accuracy.result import Figure, SearchResult
 from calib.accuracy.search import search
+from calib.accuracy.together import Together
 from calib.corrections.candidate import Candidate, identity_of
 from calib.corrections.sensitivity import sensitivities_of
 from calib.engine.baseline import Baseline, budget_of
+from calib.engine.budgets import budgets_of
 from calib.engine.building import Int8Model
 from calib.engine.candidates import Candidates, Layers
 from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator
@@ -33,7 +36,7 @@ from calib.progress import Stage
 from calib.runtime.failures import left_out
 from calib.samples.content import split_ids
 from calib.store import RunStore, hash_of, open_store, remembered, remembered_latency
-from calib.values.accuracy_facts import AccuracyFacts, RankFacts, SearchStepFacts
+from calib.values.accuracy_facts import AccuracyFacts, MetricFacts, RankFacts, SearchStepFacts
 
 # A larger budget, as a fraction, is probably one in percent.
 LARGE_DROP = 0.2
@@ -92,14 +95,16 @@ def control_accuracy(
         if interrupts.noted:  # also where the search had ended already
             stopped = {"stopped": result.stopped or "it was interrupted"}
             controlled = replace(controlled, facts=controlled.facts.model_copy(update=stopped))
-        doubts = _doubts_about(asked.problem.budget, evaluator.metric.unit)
+        metric: Any = evaluator.metric
+        budgets = metric.budgets if isinstance(metric, Together) else (asked.problem.budget,)
+        doubts = [sentence for budget in budgets for sentence in _doubts_about(budget)]
         return replace(controlled, warnings=(*baseline.warnings, *doubts, *controlled.warnings))
 
 
-def _doubts_about(budget: Budget, unit: str) -> list[str]:
+def _doubts_about(budget: Budget) -> list[str]:
     """Ask about a budget so large that another unit was probably meant."""
     relative, given = budget.kind == "relative", budget.max_drop
-    if not (relative or unit == "fraction") or not LARGE_DROP < given < sys.float_info.max:
+    if not (relative or budget.unit == "fraction") or not LARGE_DROP < given < sys.float_info.max:
         return []
     allowed, meant = f"{100 * given:g} percentage points", f"{given:g}pt"
     if relative:
@@ -255,6 +260,7 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
         budget=None if job.settings.max_drop is None else problem.budget.max_drop,
         samples=asked.evaluator.counted(figure.samples) if figure else 0,
         confirmed_samples=len(problem.held_out) if result.held_out is not None else 0,
+        each=_each(asked.evaluator, both, budgeted=job.settings.max_drop is not None),
         precision=both.precision,
         other_precision=both.other_precision,
         other_drop=both.other.drop if both.other else None,
@@ -271,6 +277,32 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
     warnings = (*noted, *candidates.warnings, *both.warnings, *said, *not_by_default(facts))
     ranked = tuple(RankFacts(layers=sorted(unit.layers), sensitivity=unit.sensitivity) for unit in result.ranking)
     return Controlled(built, facts, result, ranked, warnings)
+
+
+def _each(evaluator: Evaluator, both: InBoth, *, budgeted: bool) -> list[MetricFacts]:
+    """Return each of several metrics with its budget; empty where there is only one."""
+    if both.deployed is None or not both.deployed.each:
+        return []
+    metric: Any = evaluator.metric
+    several = metric.several if isinstance(metric, Together) else metric
+    others = both.other.each if both.other else [None] * len(several.metrics)
+    rows = zip(several.metrics, budgets_of(evaluator.job.settings, several), both.deployed.each, others, strict=True)
+    return [
+        MetricFacts(
+            metric=one.name,
+            higher_is_better=one.higher_is_better,
+            unit=one.unit,
+            baseline=figure.baseline,
+            quantized=figure.value,
+            drop=figure.drop,
+            drop_kind=budget.kind,
+            interval=(figure.interval.low, figure.interval.high) if figure.interval else None,
+            interval_method=figure.interval.method if figure.interval else "",
+            budget=budget.max_drop if budgeted else None,
+            other_drop=other.drop if other else None,
+        )
+        for one, budget, figure, other in rows
+    ]
 
 
 def _with_marks(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +13,12 @@ from numpy.typing import NDArray
 
 from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
-from calib.config.types import AllowedDrop
-from calib.engine.evaluators import Evaluator
+from calib.accuracy.together import Together, paired
+from calib.engine.budgets import budgets_of
+from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.errors import BaselineError
 from calib.interrupts import Interrupts
+from calib.metrics.several import Several, each_of
 from calib.progress import Stage
 from calib.runtime.failures import left_out
 from calib.runtime.session import precision_config
@@ -78,9 +79,26 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
             with left_out(f"{what} in f32, since OpenVINO can't run it", missing):
                 baseline = replace(baseline, reduced=_reduced(results, baseline))
             baseline = replace(baseline, warnings=(*baseline.warnings, *missing))
-    baseline = _judged(replace(baseline, evaluator=evaluator), stage)
+    baseline = replace(baseline, evaluator=evaluator)
     _check(baseline)
-    return baseline
+    return _judged(_together(baseline), stage)
+
+
+def _together(baseline: Baseline) -> Baseline:
+    """Return the baseline against which several metrics with a budget each are judged as one, see `Together`."""
+    evaluator, parts = baseline.evaluator, baseline.parts
+    several = evaluator.metric
+    if not isinstance(several, Several) or evaluator.job.settings.max_drop is None:
+        return baseline
+    assert isinstance(evaluator, SampleEvaluator), "a function over the whole set is measured alone"
+    together = Together(several, budgets_of(evaluator.job.settings, several))
+    return replace(
+        baseline,
+        evaluator=replace(evaluator, metric=together, before=parts),
+        parts=paired(parts, parts),
+        moved=(),
+        reduced=None if baseline.reduced is None else paired(baseline.reduced, parts),
+    )
 
 
 def _check(baseline: Baseline) -> None:
@@ -89,18 +107,21 @@ def _check(baseline: Baseline) -> None:
     Raises:
         BaselineError: It can't be right.
     """
-    evaluator, metric = baseline.evaluator, baseline.evaluator.metric
+    evaluator = baseline.evaluator
     try:
-        check_baseline(
-            float(metric.aggregate(baseline.parts)),
-            metric.name,
-            metric.unit,
-            samples=len(evaluator.ids),
-            higher_is_better=metric.higher_is_better,
-            chance=evaluator.chance,
-            reference=evaluator.job.settings.reference,
-            with_labels_shifted=labels_moved(metric, baseline.moved) if baseline.moved else None,
-        )
+        for number, (metric, parts) in enumerate(each_of(evaluator.metric, baseline.parts)):
+            first = number == 0  # what is known of labels and of published values is of the first of several
+            moved = labels_moved(evaluator.metric, baseline.moved) if baseline.moved else None
+            check_baseline(
+                float(metric.aggregate(parts)),
+                metric.name,
+                metric.unit,
+                samples=len(evaluator.ids),
+                higher_is_better=metric.higher_is_better,
+                chance=evaluator.chance if first else None,
+                reference=evaluator.job.settings.reference if first else None,
+                with_labels_shifted=moved if first else None,
+            )
     except BaselineError as error:
         from calib.engine.scalings import guessing, tried_scalings  # here: no run that goes on needs it
 
@@ -109,9 +130,12 @@ def _check(baseline: Baseline) -> None:
 
 
 def budget_of(evaluator: Evaluator) -> Budget:
-    """Return the budget of the settings; without one, everything is allowed: the drop is measured, nothing reverted."""
-    allowed = evaluator.job.settings.allowed_drop or AllowedDrop(sys.float_info.max, "absolute")
-    return Budget(allowed.value, allowed.kind, evaluator.metric.higher_is_better, evaluator.metric.unit)
+    """Return the budget of the settings; of several metrics those of all as one.
+
+    Without any, everything is allowed: the drop is measured, nothing is reverted.
+    """
+    metric = evaluator.metric
+    return metric.budget if isinstance(metric, Together) else budgets_of(evaluator.job.settings, metric)[0]
 
 
 def _reduced(store: RunStore, baseline: Baseline) -> list[Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from calib.config.settings import metric_names
+from calib.engine.budgets import budgets_of
 from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator, shape_of
 from calib.engine.job import Job, check_state, open_samples, prepare, require_allowed
 from calib.errors import UsageError
@@ -15,14 +17,15 @@ from calib.loading.alike import require_same_inputs, require_same_outputs
 from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
 from calib.metrics.metric import ByParts, Metric, WithMovedLabels
-from calib.metrics.resolve import resolve_metric
+from calib.metrics.resolve import resolve_metrics
+from calib.metrics.several import Several, each_of
 from calib.metrics.whole_set import WholeSetMetric
 from calib.runtime.session import Session, default_precision, precision_config
 from calib.samples.feed import feed_of
 from calib.samples.open import InMemory
 from calib.samples.sample import Dataset, Frames, Sample
 from calib.values.compared import ComparedOutputs
-from calib.values.evaluation import Evaluation
+from calib.values.evaluation import Evaluation, MetricValue
 from calib.values.version import __version__
 
 
@@ -56,8 +59,9 @@ def open_evaluator(
         outputs = [outputs[part.output] for part in job.compared[0].parts]
     direction, place = job.settings.higher_is_better, job.resolved.places.get("metric", "")
     allowed = not place if job.allow_python is None else job.allow_python
-    found = resolve_metric(metric, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
-    _check_points(job, found.name, found.unit)
+    named = metric_names(metric) if isinstance(metric, str) else metric
+    found = resolve_metrics(named, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
+    budgets_of(job.settings, found)
     _check_reference(found, against, against_itself)
     if isinstance(found, WholeSetMetric):
         return WholeSetEvaluator(job, found)
@@ -72,7 +76,9 @@ def open_evaluator(
     compared, own = _compared(job, against) if isinstance(found, ByParts) and found.by_parts else (None, None)
     notes += tuple(_targets_read(job, found, dataset, ids))
     if job.loaded.model.get_sinks():
-        found = FrameMetric(found)
+        found = (
+            Several([FrameMetric(one) for one in found.metrics]) if isinstance(found, Several) else FrameMetric(found)
+        )
     references: dict[str, Any] = {}
     if found.needs_reference:
         model = (against or job).reference
@@ -153,16 +159,6 @@ def reference_job(model: Any, job: Job, **asked: Any) -> Job:
     return against
 
 
-def _check_points(job: Job, metric: str, unit: str) -> None:
-    """Refuse a budget in percentage points for a metric that is no fraction."""
-    allowed = job.settings.allowed_drop
-    if allowed is not None and allowed.points and unit != "fraction":
-        raise UsageError(
-            f"max_drop {job.settings.max_drop} is in percentage points, and the metric {metric} is no fraction but in "
-            f"{unit!r}: give a number in that unit, or a share of the FP32 baseline such as 1%rel"
-        )
-
-
 def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluation:
     """Measure one model on the validation dataset.
 
@@ -174,27 +170,37 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
     metric = evaluator.metric
     config: Mapping[str, Any] = {} if precision == "default" else precision_config(precision)
     parts = evaluator.run(evaluator.compiled(job.reference, config), range(len(evaluator.ids)))
+    each = [_value_of(*one) for one in each_of(metric, parts)]
+    scores = metric.per_sample(parts)
+    return Evaluation(
+        calib_version=__version__,
+        model=job.loaded.facts,
+        validation=evaluator.source,
+        **dict(each[0]),
+        each=each if len(each) > 1 else [],
+        samples=evaluator.counted(max(len(evaluator.ids), 0 if scores is None else len(scores))),
+        precision=default_precision() if precision == "default" else precision,
+        reference=job.settings.reference,
+        reference_model=evaluator.compared_with,
+        notes=[*_guesses(evaluator, parts), *evaluator.notes, *job.remarks],
+    )
+
+
+def _value_of(metric: Metric | WholeSetMetric, parts: Sequence[Any]) -> MetricValue:
+    """Return one metric over these samples."""
     value = float(metric.aggregate(parts))
     scores = metric.per_sample(parts)
     interval = None
     if scores is not None and len(scores) > 1:
         half = 1.96 * float(np.std(scores, ddof=1)) / len(scores) ** 0.5
         interval = (value - half, value + half)
-    return Evaluation(
-        calib_version=__version__,
-        model=job.loaded.facts,
-        validation=evaluator.source,
+    return MetricValue(
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
         unit=metric.unit,
         value=value,
         interval=interval,
         interval_method="normal" if interval else "",
-        samples=evaluator.counted(max(len(evaluator.ids), 0 if scores is None else len(scores))),
-        precision=default_precision() if precision == "default" else precision,
-        reference=job.settings.reference,
-        reference_model=evaluator.compared_with,
-        notes=[*_guesses(evaluator, parts), *evaluator.notes, *job.remarks],
     )
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from calib.accuracy.baseline import BaselineMetric, MarginMetric
+from calib.accuracy.together import Together, paired
 from calib.engine.job import Job
 from calib.graph.comparable import compared_form
 from calib.loading.inputs import ShapeCheck
 from calib.loading.load import input_specs
 from calib.metrics.frames import FrameMetric
 from calib.metrics.metric import Metric, WithChance
+from calib.metrics.several import Several
 from calib.metrics.whole_set import WholeSetMetric
 from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_sample
 from calib.runtime.isa import cpu
@@ -37,18 +39,20 @@ class SampleEvaluator:
         on_calibration: Whether the samples are those of calibration, because no others were given.
         compared: Parts that the metric takes of the models that are measured; None if it takes their own outputs.
         compared_with: Name of the model that the FP32 outputs are from; empty if it is the one of the job.
+        before: Parts of FP32 of each sample, for a metric that is measured against them.
     """
 
     job: Job
     dataset: Dataset
     ids: tuple[str, ...]
-    metric: Metric | MarginMetric
+    metric: Metric | MarginMetric | Several | Together
     references: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     check: Callable[[], None] = lambda: None
     on_calibration: bool = False
     compared: ComparedOutputs | None = None
     compared_with: str = ""
+    before: Sequence[Any] | None = None
 
     @property
     def source(self) -> str:
@@ -85,7 +89,8 @@ class SampleEvaluator:
         """Return the metric's parts of these samples, in their order."""
         samples = map(self._checked, self.dataset.load([self.ids[i] for i in indices]))
         parts = self.compared.values if self.compared is not None else list
-        return evaluate_compiled(compiled, samples, self.metric, self.references, parts)
+        found = evaluate_compiled(compiled, samples, self.metric, self.references, parts)
+        return found if self.before is None else paired(found, [self.before[i] for i in indices])
 
     def baseline(self) -> tuple[list[Any], list[str]]:
         """Run FP32 once; return the row of `BaselineMetric` and the `mark` of each sample.
@@ -111,10 +116,7 @@ class SampleEvaluator:
     def identity(self) -> list[Any]:
         """Return everything that the parts depend on besides the model and the contents of the samples."""
         parts = self.compared.names if self.compared is not None else []
-        own: Any = self.metric
-        while isinstance(own, FrameMetric | MarginMetric):
-            own = own.metric
-        return [self.source, self.ids, *parts, *_identity(self.job, self.metric, _code(type(own)))]
+        return [self.source, self.ids, *parts, *_identity(self.job, self.metric, _code_of(self.metric))]
 
     def _checked(self, sample: Sample) -> Sample:
         self.check()
@@ -189,6 +191,15 @@ def _marked(samples: Iterable[Sample], marks: list[str]) -> Iterator[Sample]:
     for sample in samples:
         marks.append(mark(sample))
         yield sample
+
+
+def _code_of(metric: Any) -> str:
+    """Return a hash of the source of a metric, whatever is around it; of several that of each."""
+    if isinstance(metric, Together):
+        metric = metric.several
+    if isinstance(metric, Several):
+        return " ".join(_code_of(one) for one in metric.metrics).strip()
+    return _code_of(metric.metric) if isinstance(metric, FrameMetric | MarginMetric) else _code(type(metric))
 
 
 def _code(own: Any) -> str:

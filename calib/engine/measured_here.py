@@ -10,12 +10,12 @@ from calib.accuracy.budget import Budget
 from calib.accuracy.problem import Problem
 from calib.accuracy.result import figure_of
 from calib.engine.bench import random_feed
+from calib.engine.budgets import budget_in
 from calib.engine.building import executed_in, listed
 from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts
 from calib.engine.promises import (
-    budget_of,
     executed_precision,
     promised_drop,
     promised_precision,
@@ -24,6 +24,9 @@ from calib.engine.promises import (
 from calib.errors import UsageError
 from calib.graph.view import GraphView
 from calib.loading.load import Loaded, input_specs
+from calib.metrics.metric import Metric
+from calib.metrics.several import each_of
+from calib.metrics.whole_set import WholeSetMetric
 from calib.runtime.session import F32, precision_config
 from calib.runtime.timing import TimedModel, measure_speed, time_models
 from calib.samples.feed import feed_of
@@ -70,8 +73,7 @@ def accuracy_here(
     """Measure the written model where it will run and in f32, against FP32 in f32."""
     if evaluator is None or (fp32 is None and promised is None):
         return []
-    metric, everything = evaluator.metric, range(len(evaluator.ids))
-    allowed = budget_of(promised) if promised else None
+    everything = range(len(evaluator.ids))
     baseline = evaluator.run(evaluator.compiled(job.reference, F32), everything) if fp32 else None
     found: list[AccuracyVerification] = []
     for precision in dict.fromkeys((job.precision, "f32")):
@@ -81,39 +83,48 @@ def accuracy_here(
         own = None
         if baseline is not None and precision != "f32":
             own = evaluator.run(evaluator.compiled(job.reference, config), everything)
-        drops = _drops(evaluator, promised, baseline, parts, own)
-        found.append(
-            AccuracyVerification(
-                precision=precision,
-                deployed=deployed,
-                metric=metric.name,
-                higher_is_better=metric.higher_is_better,
-                unit=metric.unit,
-                drop_kind=promised.drop_kind if promised else "absolute",
-                samples=len(everything),
-                promised_drop=promised_drop(promised, deployed=deployed) if promised else None,
-                budget=allowed.max_drop if allowed else None,
-                promised=promised is not None and promises_budget(report, deployed=deployed),
-                kept=allowed is None or allowed.fits(drops["drop"]),
-                **drops,
+        for number, (metric, after) in enumerate(each_of(evaluator.metric, parts)):
+            promise = promised.separately()[number] if promised else None
+            before, itself = (
+                None if them is None else each_of(evaluator.metric, them)[number][1] for them in (baseline, own)
             )
-        )
+            allowed = budget_in(promise) if promise else None
+            drops = _drops(metric, promise, before, after, itself)
+            found.append(
+                AccuracyVerification(
+                    precision=precision,
+                    deployed=deployed,
+                    metric=metric.name,
+                    higher_is_better=metric.higher_is_better,
+                    unit=metric.unit,
+                    drop_kind=promise.drop_kind if promise else "absolute",
+                    samples=len(everything),
+                    promised_drop=promised_drop(promise, deployed=deployed) if promise else None,
+                    budget=allowed.max_drop if allowed else None,
+                    promised=promise is not None and promises_budget(report, promise, deployed=deployed),
+                    kept=allowed is None or allowed.fits(drops["drop"]),
+                    **drops,
+                )
+            )
     return found
 
 
 def _drops(
-    evaluator: Evaluator, promised: AccuracyFacts | None, baseline: Parts | None, parts: Parts, own: Parts | None
+    metric: Metric | WholeSetMetric,
+    promised: AccuracyFacts | None,
+    baseline: Parts | None,
+    parts: Parts,
+    own: Parts | None,
 ) -> dict[str, Any]:
     """Return value, baseline and drop of the written model, and the drop of FP32 itself.
 
     Args:
-        evaluator: Evaluator that measured them.
+        metric: Metric that they are of.
         promised: Accuracy in the report; its baseline stands in for a missing one.
         baseline: Parts of FP32 in f32; None where it is missing.
         parts: Parts of the written model.
         own: Parts of FP32 in the same precision as ``parts``; None where it is missing, or for f32.
     """
-    metric = evaluator.metric
     budget = Budget(0.0, promised.drop_kind if promised else "absolute", metric.higher_is_better)
     if baseline is None:
         assert promised is not None, "without both there is nothing to compare with"

@@ -9,6 +9,7 @@ from calib.accuracy.budget import Budget
 from calib.accuracy.problem import Problem
 from calib.accuracy.result import Figure, SearchResult, figure_of
 from calib.engine.baseline import Baseline
+from calib.engine.budgets import budget_in
 from calib.engine.evaluators import Evaluator
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov, precision_config
@@ -92,9 +93,9 @@ def one_precision(accuracy: AccuracyFacts, stopped: str = "", deployed: str = ""
         stopped: Why the search ended early.
         deployed: Precision that the model will run in, if that may not have been measured.
     """
-    if accuracy.budget is None:
+    budget = budget_in(accuracy)
+    if budget is None:
         return None
-    budget = Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better, accuracy.unit)
     if accuracy.precision == "f32" and deployed not in ("", "f32") and accuracy.other_drop is None:
         return _unmeasured(accuracy, budget, deployed) if budget.fits(accuracy.drop) else None
     if accuracy.other_drop is None or accuracy.precision == "f32":
@@ -128,9 +129,9 @@ def _unmeasured(accuracy: AccuracyFacts, budget: Budget, deployed: str) -> tuple
 
 def not_by_default(accuracy: AccuracyFacts) -> list[str]:
     """Say that a budget judged in f32, because that was asked for, is not kept in the machine's default precision."""
-    if accuracy.budget is None or accuracy.other_drop is None or accuracy.precision != "f32":
+    budget = budget_in(accuracy)
+    if budget is None or accuracy.other_drop is None or accuracy.precision != "f32":
         return []
-    budget = Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better, accuracy.unit)
     if not budget.fits(accuracy.drop) or budget.fits(accuracy.other_drop):
         return []
     return [

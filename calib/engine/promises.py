@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from calib.accuracy.budget import Budget
+from calib.engine.budgets import budget_in
 from calib.report.numbers import plural
 from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.drops import drop_text
@@ -15,20 +15,18 @@ from calib.values.verification import AccuracyVerification, FileVerification, La
 NAMED = 5  # layers that a sentence names
 
 
-def budget_of(accuracy: AccuracyFacts) -> Budget | None:
-    """Return the budget of a report; None without one."""
-    if accuracy.budget is None:
-        return None
-    return Budget(accuracy.budget, accuracy.drop_kind, accuracy.higher_is_better)
-
-
-def promises_budget(report: Report, *, deployed: bool) -> bool:
+def promises_budget(report: Report, accuracy: AccuracyFacts | None = None, *, deployed: bool) -> bool:
     """Say whether a report promises its budget where the model runs (``deployed``), or in f32.
 
     A run over its budget promised nothing, and neither did one that kept FP32.
+
+    Args:
+        report: Report of the run.
+        accuracy: Accuracy by one of its metrics; that of all by default.
+        deployed: Whether it is that where the model runs.
     """
-    accuracy = report.accuracy
-    budget = budget_of(accuracy) if accuracy else None
+    accuracy = accuracy or report.accuracy
+    budget = budget_in(accuracy) if accuracy else None
     if accuracy is None or budget is None or report.status == "fp32_kept":
         return False
     if deployed and report.status == "within_budget_in_f32_only":

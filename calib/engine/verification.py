@@ -10,6 +10,7 @@ from typing import Any
 
 from calib.config.resolve import nested
 from calib.config.run_inputs import run_inputs
+from calib.config.settings import metric_names
 from calib.documents.document import read_document
 from calib.engine.evaluation import open_evaluator
 from calib.engine.evaluators import Evaluator
@@ -159,9 +160,10 @@ def _settings(report: Report, metric: Any, allow_python: bool | None) -> dict[st
     found = {key: value for key, value in nested(chosen).items() if key in _MEASURING}
     if metric is not None:
         return {**found, "metric": metric}
-    name = str(found.get("metric", ""))
-    require_allowed(name, allow_python)
-    if not name.startswith("python:") and name.partition("?")[0] not in METRICS:
+    names = metric_names(str(found.get("metric", "")))
+    for name in names:
+        require_allowed(name, allow_python)
+    if not all(name.startswith("python:") or name.partition("?")[0] in METRICS for name in names):
         found.pop("metric", None)  # there was none, or it was a Python object, of which the report holds the name
     return found
 

@@ -6,7 +6,7 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -15,10 +15,46 @@ from calib.errors import MetricError, UsageError
 from calib.metrics import METRICS
 from calib.metrics.label_free import is_class_scores
 from calib.metrics.metric import Metric
+from calib.metrics.several import Several
 from calib.metrics.whole_set import WholeSetMetric
 from calib.python_object import PREFIX, load_object, names_code, refusal
 
 Outputs = Sequence[tuple[Sequence[int | None], np.dtype[Any]]]
+
+
+def resolve_metrics(
+    metric: Any = None,
+    *,
+    higher_is_better: bool | None = None,
+    outputs: Outputs | None = None,
+    allow_python: bool = True,
+    place: str = "",
+) -> Metric | WholeSetMetric | Several:
+    """Return the metric, or several where a list is given; for the arguments see `resolve_metric`.
+
+    ``higher_is_better`` is that of metrics of one's own where there are several.
+
+    Raises:
+        UsageError: One of several is a function over the whole set, which runs the model itself, or what
+            `resolve_metric` and `Several` refuse.
+    """
+    rest: dict[str, Any] = {"outputs": outputs, "allow_python": allow_python, "place": place}
+    if not isinstance(metric, list | tuple):
+        return resolve_metric(metric, higher_is_better=higher_is_better, **rest)
+    given = cast(Sequence[Any], metric)
+    if len(given) == 1:
+        return resolve_metric(given[0], higher_is_better=higher_is_better, **rest)
+    found: list[Metric] = []
+    for one in given:
+        own = not isinstance(one, str) or names_code(one)
+        made = resolve_metric(one, higher_is_better=higher_is_better if own else None, **rest)
+        if isinstance(made, WholeSetMetric):
+            raise UsageError(
+                f"the metric {made.name} is a function that runs the model over samples of its own, and can't be "
+                "measured together with others: give it alone, or an object with measure and aggregate"
+            )
+        found.append(made)
+    return Several(found)
 
 
 def resolve_metric(

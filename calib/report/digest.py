@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from calib.report import numbers
 from calib.runtime.paired import slower_layers
-from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.accuracy_facts import AccuracyFacts, MetricFacts
 from calib.values.facts import (
     LayerFacts,
     ModelFacts,
@@ -74,7 +75,10 @@ def facts(report: Report) -> list[Fact]:
     """Return the lines of the summary, only those that were measured."""
     found = []
     if report.accuracy:
-        found += [accuracy_fact(report.accuracy), drop_fact(report.accuracy)]
+        for one in report.accuracy.separately():
+            found += [accuracy_fact(one), drop_fact(one)]
+        if report.accuracy.each and report.accuracy.budget is not None:
+            found.append(share_fact(report.accuracy))
     if report.speed:
         fact = speed_fact(report.speed)
         given_up = f"{fact.detail}{SEPARATOR}INT8 was given up"
@@ -152,6 +156,17 @@ def drop_fact(accuracy: AccuracyFacts) -> Fact:
     elif accuracy.confirmed_samples:
         detail.append(f"confirmed on {numbers.plural(accuracy.confirmed_samples, 'unseen sample')}")
     return Fact("drop", numbers.drop(accuracy, accuracy.drop), SEPARATOR.join(detail), tone)
+
+
+def share_fact(accuracy: AccuracyFacts) -> Fact:
+    """Say the largest share of its budget that one of several metrics lost, and which one it was."""
+
+    def share(one: MetricFacts) -> float:
+        return one.drop / one.budget if one.budget else one.drop * math.inf if one.drop else 0.0
+
+    tone: Tone = "good" if accuracy.drop <= (accuracy.budget or 0.0) else "bad"
+    detail = f"the largest share, that of {max(accuracy.each, key=share).metric}"
+    return Fact("budgets", numbers.drop(accuracy, accuracy.drop), detail, tone)
 
 
 def speed_fact(speed: SpeedFacts) -> Fact:

@@ -127,7 +127,10 @@ def _accuracy_rows(report: Report) -> list[list[str]]:
     accuracy = report.accuracy
     assert accuracy is not None, "asked only where accuracy was measured"
     rows = [
-        ["metric", f"{accuracy.metric}, {'higher' if accuracy.higher_is_better else 'lower'} is better"],
+        *(
+            ["metric", f"{one.metric}, {'higher' if one.higher_is_better else 'lower'} is better"]
+            for one in accuracy.separately()
+        ),
         ["interval", accuracy.interval_method],
         ["measured in", accuracy.precision],
         ["evaluations for the bound", str(accuracy.bound_evaluations or "")],

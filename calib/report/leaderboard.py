@@ -33,6 +33,7 @@ _ORDER = (
     "over_budget",
     "fp32_kept",
 )
+_JOINT = " · "  # between the figures of several metrics
 _KEPT = ("within_budget", "quantized")
 _FIGURES = 75  # columns of a terminal that all but the names take
 _LEAST_ASKED = (8, 7, 6, 4, 1)  # time, float, size, × f32, FP32: left out one by one on a narrow terminal
@@ -50,6 +51,18 @@ _TONES = {
 
 
 @dataclass(frozen=True)
+class MetricCells:
+    """One of several metrics of a model; the attributes are those of a row."""
+
+    metric: str
+    unit: str
+    fp32: float
+    int8: float
+    drop: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class LeaderboardRow:
     """One model of the zoo.
 
@@ -61,6 +74,7 @@ class LeaderboardRow:
         fp32, int8: Value of the metric before and after.
         drop: Drop, positive if worse.
         interval: 95 % interval of the drop.
+        each: Each of several metrics, where the drop is the largest share of a budget; empty where there is one.
         speedup_f32, speedup_default: Latency before over after, against f32 and against the default precision.
         bytes_before, bytes_after: Sizes of the weights.
         layers, float_layers: Number of layers, and of those in floating point.
@@ -77,6 +91,7 @@ class LeaderboardRow:
     int8: float | None = None
     drop: float | None = None
     interval: tuple[float, float] | None = None
+    each: tuple[MetricCells, ...] = ()
     within_budget: bool | None = None
     speedup_f32: float | None = None
     speedup_default: float | None = None
@@ -141,7 +156,9 @@ def render_leaderboard_csv(rows: Sequence[LeaderboardRow]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*names, "interval_low", "interval_high"])
     for row in ranked(rows):
-        values = [getattr(row, name) for name in names] + list(row.interval or (None, None))
+        values = [_each(row) if name == "each" else getattr(row, name) for name in names] + list(
+            row.interval or (None, None)
+        )
         writer.writerow([csv_cell(printable(v)) if isinstance(v, str) else "" if v is None else v for v in values])
     return stream.getvalue()
 
@@ -203,9 +220,9 @@ def _page_row(row: LeaderboardRow) -> list[Any]:
         [row.model, _inside(row.report)],
         _words(row.status),
         row.metric,
-        _labelled(row.fp32, _value(row, row.fp32)),
-        _labelled(row.int8, _value(row, row.int8)),
-        _labelled(row.drop, _drop(row)),
+        _labelled(row.fp32, _fp32(row)),
+        _labelled(row.int8, _int8(row)),
+        _labelled(row.drop, _drops(row)),
         within,
         row.speedup_f32,
         row.speedup_default,
@@ -225,9 +242,9 @@ def _text_row(row: LeaderboardRow) -> list[str]:
     )
     return [
         row.model,
-        _value(row, row.fp32),
-        _value(row, row.int8),
-        _drop(row),
+        _fp32(row),
+        _int8(row),
+        _drops(row),
         "" if row.speedup_f32 is None else numbers.ratio(row.speedup_f32),
         "" if row.speedup_default is None else numbers.ratio(row.speedup_default),
         size,
@@ -257,13 +274,30 @@ def _brief(rows: Sequence[LeaderboardRow], width: int) -> list[str]:
     return brief if len(set(brief)) == len(set(names)) else names
 
 
-def _value(row: LeaderboardRow, value: float | None) -> str:
+def _fp32(row: LeaderboardRow) -> str:
+    return _JOINT.join(_value(one, one.fp32) for one in row.each or (row,))
+
+
+def _int8(row: LeaderboardRow) -> str:
+    return _JOINT.join(_value(one, one.int8) for one in row.each or (row,))
+
+
+def _drops(row: LeaderboardRow) -> str:
+    return _JOINT.join(_drop(one) for one in row.each or (row,))
+
+
+def _each(row: LeaderboardRow) -> str:
+    """Return the figures of several metrics as plain text."""
+    return "; ".join(f"{one.metric}: {one.fp32:.6g} → {one.int8:.6g}, drop {one.drop:.6g}" for one in row.each)
+
+
+def _value(row: LeaderboardRow | MetricCells, value: float | None) -> str:
     if value is None:
         return ""
     return numbers.minus(f"{value * 100:.2f} %") if row.unit == "fraction" else numbers.minus(f"{value:.4g}")
 
 
-def _drop(row: LeaderboardRow) -> str:
+def _drop(row: LeaderboardRow | MetricCells) -> str:
     """Return the drop with half the width of its interval: ``0.41 ±0.36``."""
     if row.drop is None:
         return ""

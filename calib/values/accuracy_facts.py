@@ -38,8 +38,8 @@ class FinalistFacts(Frozen):
     chosen: bool = Field(description="Whether this plan was chosen")
 
 
-class AccuracyFacts(Frozen):
-    """The accuracy budget, and the accuracy of the model that was written."""
+class MetricFacts(Frozen):
+    """One metric of the model that was written, and its budget."""
 
     metric: str = Field(description="Name of the metric")
     higher_is_better: bool = Field(description="Whether a larger value of the metric is better")
@@ -56,6 +56,21 @@ class AccuracyFacts(Frozen):
     interval_method: str = Field(default="", description="How the interval was computed; empty without one")
     interval_note: str = Field(default="", description="Why there is no interval; empty with one")
     budget: float | None = Field(default=None, description="Largest drop allowed; null without a budget")
+    other_drop: float | None = Field(
+        default=None, description="Drop of the same model in other_precision; null if it was not measured"
+    )
+
+
+class AccuracyFacts(MetricFacts):
+    """The accuracy budget, and the accuracy of the model that was written.
+
+    Of several metrics with a budget each this is the largest share of its budget that one of them lost, and ``each``
+    holds them all; without a budget it is the first.
+    """
+
+    each: list[MetricFacts] = Field(
+        default=[], description="Each of several metrics, with its budget; empty where there is only one"
+    )
     samples: int = Field(
         default=0,
         description="Number of validation samples; 0 where the metric is a function that reads samples of its own and "
@@ -71,9 +86,6 @@ class AccuracyFacts(Frozen):
     )
     other_precision: str = Field(
         default="", description="The other precision that accuracy was measured in; empty if there is only f32"
-    )
-    other_drop: float | None = Field(
-        default=None, description="Drop of the same model in other_precision; null if it was not measured"
     )
     fp32_drop: float | None = Field(
         default=None,
@@ -102,3 +114,10 @@ class AccuracyFacts(Frozen):
         "samples of its own",
     )
     compilations: int = Field(default=0, description="Number of quantized models compiled by the search")
+
+    def separately(self) -> list[AccuracyFacts]:
+        """Return the accuracy by each metric alone; of a single metric the accuracy itself."""
+        if not self.each:
+            return [self]
+        shared = self.model_copy(update={"each": [], "fp32_drop": None, "given_up_drop": None})
+        return [shared.model_copy(update=dict(one)) for one in self.each]

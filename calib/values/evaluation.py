@@ -8,8 +8,19 @@ from calib.values.facts import ModelFacts
 from calib.values.frozen import SCHEMA_VERSION, Frozen
 
 
+class MetricValue(Frozen):
+    """The value of one of several metrics."""
+
+    metric: str = Field(description="Name of the metric")
+    higher_is_better: bool = Field(description="Whether a larger value of the metric is better")
+    unit: str = Field(default="", description="Unit of the metric; empty for a fraction")
+    value: float = Field(description="Metric over all samples")
+    interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the value")
+    interval_method: str = Field(default="", description="How the interval was computed; empty without one")
+
+
 class Evaluation(Frozen):
-    """The value of one metric for one model."""
+    """The value of a metric for one model, or of several: then of the first, and of each in ``each``."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
     calib_version: str = Field(description="Version of calib that made this")
@@ -21,6 +32,7 @@ class Evaluation(Frozen):
     value: float = Field(description="Metric over all samples")
     interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the value")
     interval_method: str = Field(default="", description="How the interval was computed; empty without one")
+    each: list[MetricValue] = Field(default=[], description="Each of several metrics; empty where there is only one")
     samples: int = Field(
         description="Number of samples; 0 where the metric is a function that reads samples of its own and returns no "
         "score for each"

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from calib.report.html import FILE_NAME
-from calib.report.leaderboard import LeaderboardRow
+from calib.report.leaderboard import LeaderboardRow, MetricCells
 from calib.values.facts import Report
 from calib.zoo.jobs import DONE, JobRow
 from calib.zoo.sources import matches
@@ -40,6 +40,10 @@ def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
             int8=accuracy.quantized,
             drop=accuracy.drop,
             interval=accuracy.interval,
+            each=tuple(
+                MetricCells(one.metric, one.unit, one.baseline, one.quantized, one.drop, one.interval)
+                for one in accuracy.each
+            ),
         )
     if speed:
         row = replace(row, speedup_f32=speed.speedup_f32, speedup_default=speed.speedup_default)
@@ -58,6 +62,8 @@ def row_of_job(row: JobRow, reports: str = "models") -> LeaderboardRow:
         data = {name: value for name, value in json.loads(row.board).items() if name in known}
         if data.get("interval") is not None:
             data["interval"] = tuple(data["interval"])
+        each = [{**one, "interval": one["interval"] and tuple(one["interval"])} for one in data.get("each", ())]
+        data["each"] = tuple(MetricCells(**one) for one in each)
         return LeaderboardRow(**{**data, "report": f"{reports}/{row.name}/{FILE_NAME}" if reports else ""})
     return LeaderboardRow(model=row.name, status=row.status, reason=row.reason)
 

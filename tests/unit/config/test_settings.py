@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from calib.config import Preprocessing, Settings, json_schema, parse_duration, parse_memory
 from calib.config.run_inputs import MEANING
+from calib.config.settings import metric_names
 from calib.metrics import METRICS
 from calib.ranges import ESTIMATORS
 
@@ -83,7 +84,37 @@ def test_a_number_is_not_taken_from_a_truth_value():
     ],
 )
 def test_a_budget_says_its_unit(given, drop, expected):
-    assert Settings(max_drop=given, drop=drop).allowed_drop == expected
+    assert Settings(max_drop=given, drop=drop).allowed_drops == {"": expected}
+
+
+@pytest.mark.parametrize("given", ["top-1=0.5pt, mae = 0.1", {"top-1": "0.5pt", "mae": 0.1}])
+def test_each_metric_has_a_budget_with_its_own_unit(given):
+    settings = Settings(max_drop=given, drop="relative")
+    assert settings.max_drop == "top-1=0.5pt,mae=0.1"
+    assert settings.allowed_drops == {"top-1": (0.005, "absolute", True), "mae": (0.1, "relative", False)}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("top-1=0.1,top-1=0.2", "gives top-1 two budgets"),
+        ("top-1=0.1,0.2", "must name the metric of each budget"),
+        ("top-1=1%", "could mean two things"),
+        ({"top-1": "one"}, "must be a number such as 0.01"),
+    ],
+)
+def test_budgets_by_metric_that_can_not_be_read_are_refused(given, words):
+    with pytest.raises(ValidationError, match=words):
+        Settings(max_drop=given)
+
+
+def test_several_metrics_are_names_between_commas_or_a_list():
+    assert Settings(metric=["top-1", "f1"]).metric == Settings(metric="top-1, f1").metric == "top-1,f1"
+    assert metric_names("cer?vocabulary=a,b.txt,top-1") == ["cer?vocabulary=a,b.txt", "top-1"]
+    with pytest.raises(ValidationError, match="did you mean top-1"):
+        Settings(metric="f1,top1")
+    with pytest.raises(ValidationError, match="must name a metric"):
+        Settings(metric=[])
 
 
 @pytest.mark.parametrize(
