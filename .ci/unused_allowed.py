@@ -14,6 +14,8 @@ _.needs_channels  # isinstance looks for it: the protocol ChannelEstimator can b
 # What tables name as text, "module:name"
 TopK, F1, MeanIoU, CocoMap, ErrorRate, Spearman, AreaUnderCurve, Agreement, RelativeL2  # calib.metrics.METRICS
 mae, mse, psnr  # calib.metrics.METRICS
+Classification, Boxes, BoxesScores, DetectionRows, RawSsd  # calib.outputs.DECODERS
+YoloV2, YoloV3, YoloV5, YoloV8, YoloEndToEnd, YoloX, Segmentation, Ctc  # calib.outputs.DECODERS
 open_npz, open_npy, open_images, open_csv, open_jsonl, open_python  # calib.samples.FORMATS
 open_coco, open_voc, open_yolo, open_wider, open_masks, open_imagenet, open_text  # calib.samples.FORMATS
 
@@ -29,4 +31,4 @@ _.StartDoctypeDeclHandler, _.EntityDeclHandler  # expat calls them
 _.inter_op_num_threads, _.intra_op_num_threads, _.log_severity_level  # onnxruntime's session options
 
 # Values that came before what uses them; whoever is the first to use a name takes it out of here
-_.to_original, _.to_network  # decoders
+_.to_network  # annotation formats

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from calib.samples.sample import Dataset, Sample, Sequence
     from calib.values.benchmark import Benchmark
     from calib.values.comparison import Comparison
+    from calib.values.detections import Detections, ImageGeometry
     from calib.values.evaluation import Evaluation
     from calib.values.facts import Report
     from calib.values.inspection import Inspection
@@ -53,9 +54,11 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Dataset",
+    "Detections",
     "Evaluation",
     "ExecutionError",
     "Histogram",
+    "ImageGeometry",
     "Inspection",
     "Kl",
     "MeanMinMax",
@@ -102,6 +105,7 @@ PUBLIC: dict[str, str] = {
     **dict.fromkeys(["Histogram", "TensorSummary"], "calib.values.summary"),
     **dict.fromkeys(["Dataset", "Sample", "Sequence"], "calib.samples.sample"),
     **dict.fromkeys(_ERRORS, "calib.errors"),
+    **dict.fromkeys(["Detections", "ImageGeometry"], "calib.values.detections"),
     "bench": "calib.engine.bench",
     "compare": "calib.engine.compare",
     "verify": "calib.engine.verification",

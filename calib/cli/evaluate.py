@@ -38,7 +38,7 @@ from calib.values.evaluation import Evaluation, MetricValue
     help="Precision of the layers in floating point; default is the one this machine chooses by itself.",
 )
 @click.option("--isa", metavar="NAME", help="Run as on a CPU limited to this instruction set, such as avx2.")
-@setting_flags("metric", "higher_is_better", "reference", "threads")
+@setting_flags("metric", "decode", "higher_is_better", "reference", "threads")
 @source_flags
 @python_flag
 @extension_flags

@@ -20,6 +20,7 @@ from calib.runtime.crash import noted
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _METAVARS = {
+    "decode": "NAME",
     "ignore": "PATTERN",
     "max_drop": "DROP",
     "memory_limit": "SIZE",

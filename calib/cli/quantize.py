@@ -48,7 +48,9 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 )
 @click.option("--validation", metavar="DATA", help="Samples with targets to measure accuracy on, in the same form.")
 @click.option("-o", "--output", metavar="DIR", help="Folder to write the model, report.json and report.html to.")
-@setting_flags("metric", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision")
+@setting_flags(
+    "metric", "decode", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision"
+)
 @setting_flags("time_limit", "max_evaluations", "require_speedup", "speed")
 @setting_flags("samples", "complete", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
 @source_flags

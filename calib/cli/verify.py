@@ -32,7 +32,7 @@ from calib.cli.options import (
     metavar="FP32",
     help="FP32 model to compare with. [default: the model of the report, if it is there and unchanged]",
 )
-@setting_flags("metric", "higher_is_better", "float_precision", "threads")
+@setting_flags("metric", "decode", "higher_is_better", "float_precision", "threads")
 @python_flag
 @extension_flags
 @json_flag

@@ -83,6 +83,12 @@ class Settings(Checked):
         "are separated by commas and measured in one pass",
         json_schema_extra={"type": ["string", "array", "null"], "items": {"type": "string"}},
     )
+    decode: Any = Field(
+        default=None,
+        description="How outputs become what the metric takes (boxes, class maps, texts): a name from 'calib help "
+        "decoders' with options as ?key=value. Without it this is found from the model, and said",
+        json_schema_extra={"type": ["string", "null"]},
+    )
     higher_is_better: bool | None = Field(
         default=None,
         description="Whether higher values of your own metric are better; required for python:module:function",
@@ -204,6 +210,15 @@ class Settings(Checked):
             raise ValueError("must be a name, python:module:function, a Metric or a function of predict")
         return value
 
+    @field_validator("decode")
+    @classmethod
+    def _decoder_is_in_the_table(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            _one_of(value.partition("?")[0], _decoders())  # what follows is the decoder's own, and checked there
+        elif value is not None and not hasattr(value, "decode"):
+            raise ValueError("must be a name, or an object with decode(outputs, facts, size)")
+        return value
+
     @field_validator("higher_is_better")
     @classmethod
     def _direction_is_declared(cls, value: bool | None, info: ValidationInfo) -> bool | None:
@@ -318,6 +333,12 @@ def _estimators() -> list[str]:
     from calib.ranges import ESTIMATORS  # here: the tables load numpy and scipy
 
     return list(ESTIMATORS)
+
+
+def _decoders() -> list[str]:
+    from calib.outputs import DECODERS
+
+    return list(DECODERS)
 
 
 def _metrics() -> list[str]:

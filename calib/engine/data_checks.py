@@ -82,6 +82,7 @@ class Data:
         on_calibration: Whether accuracy is measured on the calibration samples, for want of others.
         class_folders: Name of each folder of validation samples → its class, where the metric compares with that.
         classes: Number of classes that the metric tells apart, if known.
+        decoded: How outputs are decoded for the metric, and why; "" if they are not.
     """
 
     job: Job
@@ -92,6 +93,7 @@ class Data:
     on_calibration: bool = False
     class_folders: Mapping[str, int] = field(default_factory=dict[str, int])
     classes: int | None = None
+    decoded: str = ""
 
     @cached_property
     def samples(self) -> list[Sample]:
@@ -244,6 +246,12 @@ def _looked_at(seen: Data) -> str:
     return f"all {count} {seen.called}" if some == count else f"the {some} of {count} {seen.called} looked at"
 
 
+def decoded_outputs(seen: Data) -> Iterator[str]:
+    """Say how outputs are decoded for the metric: what was found by itself can be wrong."""
+    if seen.decoded:
+        yield seen.decoded
+
+
 DATA_CHECKS: dict[str, Callable[[Data], Iterator[str]]] = {
     "inputs of one value": empty_inputs,
     "samples that are all the same": equal_samples,
@@ -251,6 +259,7 @@ DATA_CHECKS: dict[str, Callable[[Data], Iterator[str]]] = {
     "few calibration samples": few_samples,
     "names of class folders": class_folders,
     "accuracy on calibration samples": accuracy_on_calibration,
+    "decoder of the outputs": decoded_outputs,
 }
 
 
@@ -310,4 +319,5 @@ def data_to_measure_on(job: Job, evaluator: Evaluator | None) -> Data:
 def _with_classes(seen: Data, evaluator: Evaluator | None) -> Data:
     if not isinstance(evaluator, SampleEvaluator) or not evaluator.metric.needs_target:
         return seen
-    return replace(seen, class_folders=evaluator.dataset.class_folders, classes=evaluator.classes)
+    decoded = evaluator.decoding.sentence if evaluator.decoding is not None else ""
+    return replace(seen, class_folders=evaluator.dataset.class_folders, classes=evaluator.classes, decoded=decoded)

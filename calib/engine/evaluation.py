@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from calib.engine.job import Job, check_state, open_samples, prepare, require_al
 from calib.errors import UsageError
 from calib.graph.comparable import aligned, compared_form
 from calib.loading.alike import require_same_inputs, require_same_outputs
+from calib.loading.load import input_specs
 from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
-from calib.metrics.metric import ByParts, Metric, WithMovedLabels
+from calib.metrics.metric import ByParts, Metric, Takes, WithMovedLabels
 from calib.metrics.resolve import resolve_metrics
 from calib.metrics.several import Several, each_of
 from calib.metrics.whole_set import WholeSetMetric
+from calib.outputs.decoding import Decoding
 from calib.runtime.session import Session, default_precision, precision_config
 from calib.samples.feed import feed_of
 from calib.samples.open import InMemory
@@ -64,12 +67,17 @@ def open_evaluator(
     budgets_of(job.settings, found)
     _check_reference(found, against, against_itself)
     if isinstance(found, WholeSetMetric):
+        if job.settings.decode is not None:
+            raise UsageError(
+                f"decode: {found.name} is a function that runs the model itself: decode there, or leave it out"
+            )
         return WholeSetEvaluator(job, found)
     if validation is None and found.needs_target:
         raise UsageError(f"the metric {found.name} needs labelled samples: give --validation DATA (validation=…)")
     opened = job.calibration if validation is None else open_samples(job, validation)
     if opened is None:
         raise UsageError("there are no samples to measure accuracy on: give --validation DATA (validation=…)")
+    decoding = _decoding(job, found)
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
     notes = () if validation is None else (*check_state(job, dataset, ids), *dataset.notes)
@@ -80,12 +88,7 @@ def open_evaluator(
             Several([FrameMetric(one) for one in found.metrics]) if isinstance(found, Several) else FrameMetric(found)
         )
     references: dict[str, Any] = {}
-    if found.needs_reference:
-        model = (against or job).reference
-        session = Session(compared_form(model, own) if own else model)
-        parts = own.values if own else list
-        references = {sample.id: _outputs(session, sample, parts) for sample in dataset.load(ids)}
-    return SampleEvaluator(
+    evaluator = SampleEvaluator(
         job,
         dataset,
         ids,
@@ -95,13 +98,37 @@ def open_evaluator(
         on_calibration=validation is None,
         compared=compared,
         compared_with=against.loaded.facts.name if against else "",
+        decoding=decoding,
     )
+    if found.needs_reference:
+        model = (against or job).reference
+        session = Session(compared_form(model, own) if own else model)
+        read = replace(evaluator, compared=own).read
+        references |= {sample.id: _outputs(session, sample, read) for sample in dataset.load(ids)}
+    return evaluator
 
 
-def _outputs(session: Session, sample: Sample, parts: Callable[[list[Any]], Any]) -> Any:
+def _decoding(job: Job, metric: Metric) -> Decoding | None:
+    """Return how outputs become what the metric takes; None if it reads them as they are."""
+    takes, given = metric.takes if isinstance(metric, Takes) else None, job.settings.decode
+    if given is None and takes is None:
+        return None
+    if isinstance(metric, ByParts) and metric.by_parts:
+        raise UsageError(f"decode: {metric.name} compares outputs whatever they mean: leave it out")
+    from calib.graph.output_facts import model_facts  # here: few metrics take anything but outputs
+    from calib.outputs.resolve import resolve_decoder
+
+    model = job.loaded.model
+    facts = model_facts(model, input_specs(model), job.loaded.rt_info)
+    return resolve_decoder(given, takes, facts, metric.name)
+
+
+def _outputs(session: Session, sample: Sample, read: Callable[[list[Any], Sample], Any]) -> Any:
     """Return what is compared of the outputs of a sample; of a sequence a list of that of each frame."""
     feed = feed_of(sample)
-    return [parts(outputs) for outputs in session.each([feed])] if isinstance(feed, Frames) else parts(session(feed))
+    if isinstance(feed, Frames):
+        return [read(outputs, sample) for outputs in session.each([feed])]
+    return read(session(feed), sample)
 
 
 def _targets_read(job: Job, metric: Metric, dataset: Dataset, ids: Sequence[str]) -> Iterator[str]:

@@ -18,11 +18,13 @@ from calib.metrics.frames import FrameMetric
 from calib.metrics.metric import Metric, WithChance
 from calib.metrics.several import Several
 from calib.metrics.whole_set import WholeSetMetric
+from calib.outputs.decoding import Decoding
 from calib.runtime.evaluate import accept_any_feed, evaluate_compiled, measure_sample
 from calib.runtime.isa import cpu
 from calib.runtime.session import F32, Session, compile_model, ov
 from calib.samples.content import mark
-from calib.samples.sample import Dataset, Sample
+from calib.samples.feed import feed_of
+from calib.samples.sample import Dataset, Frames, Sample
 from calib.values.compared import ComparedOutputs
 
 
@@ -38,6 +40,7 @@ class SampleEvaluator:
         check: Function called between two samples; it raises an error if the run has to end.
         on_calibration: Whether the samples are those of calibration, because no others were given.
         compared: Parts that the metric takes of the models that are measured; None if it takes their own outputs.
+        decoding: How outputs become the boxes, class maps or texts that the metric takes; None if it reads outputs.
         compared_with: Name of the model that the FP32 outputs are from; empty if it is the one of the job.
         before: Parts of FP32 of each sample, for a metric that is measured against them.
     """
@@ -51,6 +54,7 @@ class SampleEvaluator:
     check: Callable[[], None] = lambda: None
     on_calibration: bool = False
     compared: ComparedOutputs | None = None
+    decoding: Decoding | None = None
     compared_with: str = ""
     before: Sequence[Any] | None = None
 
@@ -88,9 +92,16 @@ class SampleEvaluator:
     def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
         """Return the metric's parts of these samples, in their order."""
         samples = map(self._checked, self.dataset.load([self.ids[i] for i in indices]))
-        parts = self.compared.values if self.compared is not None else list
-        found = evaluate_compiled(compiled, samples, self.metric, self.references, parts)
+        found = evaluate_compiled(compiled, samples, self.metric, self.references, self.read)
         return found if self.before is None else paired(found, [self.before[i] for i in indices])
+
+    def read(self, outputs: Sequence[Any], sample: Sample) -> list[Any]:
+        """Return what the metric takes of the outputs of a sample, or of a frame of it."""
+        if self.decoding is not None:
+            feed = feed_of(sample)
+            size = self.decoding.facts.size_of(feed[0] if isinstance(feed, Frames) else feed)
+            return self.decoding.outputs(outputs, size, sample.geometry)
+        return self.compared.values(outputs) if self.compared is not None else list(outputs)
 
     def baseline(self) -> tuple[list[Any], list[str]]:
         """Run FP32 once; return the row of `BaselineMetric` and the `mark` of each sample.
@@ -101,7 +112,8 @@ class SampleEvaluator:
         samples = map(self._checked, _marked(self.dataset.load(self.ids), marks))
         metric: Any = BaselineMetric(self.metric)
         if not self.references:
-            return evaluate_compiled(self.compiled(self.job.reference, F32), samples, metric), marks
+            compiled = self.compiled(self.job.reference, F32)
+            return evaluate_compiled(compiled, samples, metric, read=self.read), marks
         known = self.references
         rows = [measure_sample(metric, known[sample.id], sample, known, i) for i, sample in enumerate(samples)]
         return rows, marks
@@ -116,6 +128,8 @@ class SampleEvaluator:
     def identity(self) -> list[Any]:
         """Return everything that the parts depend on besides the model and the contents of the samples."""
         parts = self.compared.names if self.compared is not None else []
+        if self.decoding is not None:
+            parts = [*parts, self.decoding.identity, _code(type(self.decoding.decoder))]
         return [self.source, self.ids, *parts, *_identity(self.job, self.metric, _code_of(self.metric))]
 
     def _checked(self, sample: Sample) -> Sample:

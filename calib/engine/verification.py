@@ -39,6 +39,7 @@ from calib.values.version import __version__
 # Settings that decide what is measured, and how samples become feeds; the others only made the model.
 _MEASURING = (
     "metric",
+    "decode",
     "higher_is_better",
     "float_precision",
     "threads",

@@ -24,6 +24,7 @@ class TopK:
     unit = "fraction"
     needs_target = True
     needs_reference = False
+    takes = "scores"
 
     def __init__(self, k: int):
         self.k = k
@@ -189,6 +190,7 @@ class F1:
     )
     needs_target = True
     needs_reference = False
+    takes = "scores"
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None

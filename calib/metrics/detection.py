@@ -29,6 +29,7 @@ class CocoMap:
     )
     needs_target = True
     needs_reference = False
+    takes = "boxes"
 
     def __init__(self):
         if importlib.util.find_spec("faster_coco_eval") is None:

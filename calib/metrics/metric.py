@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 class Metric(Protocol):
     """Measures the outputs of one sample at a time and aggregates the measurements to one number.
 
-    Optional capabilities are `WithChance`, `WithMovedLabels`, `ByParts` and `WithMargin`. A metric that needs the FP32
-    outputs gets them as the third argument.
+    Optional capabilities are `WithChance`, `WithMovedLabels`, `ByParts`, `Takes` and `WithMargin`. A metric that needs
+    the FP32 outputs gets them as the third argument.
 
     Attributes:
         name: Name in the table.
@@ -83,6 +83,17 @@ class ByParts(Protocol):
     """
 
     by_parts: bool
+
+
+@runtime_checkable
+class Takes(Protocol):
+    """A metric of what outputs mean, for which they are decoded (``calib.outputs``) if they need it.
+
+    Attributes:
+        takes: "boxes" for boxes, scores and labels; "scores" of classes; "class map"; or "text".
+    """
+
+    takes: str
 
 
 @runtime_checkable

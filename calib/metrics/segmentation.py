@@ -26,6 +26,7 @@ class MeanIoU:
     )
     needs_target = True
     needs_reference = False
+    takes = "class map"
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from calib.errors import UsageError
-from calib.metrics.metric import ByParts, Metric, WithChance, WithMovedLabels
+from calib.metrics.metric import ByParts, Metric, Takes, WithChance, WithMovedLabels
 
 
 class Several:
@@ -18,7 +18,8 @@ class Several:
         metrics: Metrics, two or more, of different names.
 
     Raises:
-        UsageError: Two have the same name, or some compare the outputs with those of FP32 in parts and others do not.
+        UsageError: Two have the same name, some compare the outputs with those of FP32 in parts and others do not, or
+            they take different things, such as boxes and texts.
     """
 
     def __init__(self, metrics: Sequence[Metric]):
@@ -32,6 +33,10 @@ class Several:
                 f"the metric {parted[0]} compares outputs with those of FP32 whatever they mean, and {other} reads "
                 "what they mean: the two can't be measured together. Measure them in two runs"
             )
+        kinds = {metric.takes: metric.name for metric in metrics if isinstance(metric, Takes)}
+        if len(kinds) > 1:
+            told = " and ".join(f"{name} takes {kind}" for kind, name in kinds.items())
+            raise UsageError(f"{told}: outputs are decoded in one way for all metrics. Measure them in two runs")
         first = metrics[0]
         self.metrics = tuple(metrics)
         self.name, self.unit, self.higher_is_better = ", ".join(names), first.unit, first.higher_is_better
@@ -39,6 +44,8 @@ class Several:
         self.needs_target = any(metric.needs_target for metric in metrics)
         self.needs_reference = any(metric.needs_reference for metric in metrics)
         self.by_parts = bool(parted)
+        for kind in kinds:
+            self.takes = kind
         # Only what the first has itself: whether it is `WithChance` is read off the attributes.
         if isinstance(first, WithChance):
             self.chance = first.chance

@@ -24,7 +24,7 @@ def evaluate_compiled(
     samples: Iterable[Sample],
     metric: Metric,
     references: Mapping[str, Any] | None = None,
-    parts_of: Callable[[Outputs], Outputs] = list,
+    read: Callable[[Outputs, Sample], Outputs] = lambda outputs, _: list(outputs),
 ) -> list[Any]:
     """Run samples on all streams of a compiled model and return the metric's parts, one per sample, in order.
 
@@ -34,7 +34,7 @@ def evaluate_compiled(
         metric: Metric that measures the outputs of each sample; of a sequence it gets a list of those of each frame,
             see :class:`calib.metrics.frames.FrameMetric`.
         references: FP32 outputs by sample id, for a metric that needs them; of a sequence those of each frame.
-        parts_of: Function that gives what the metric takes of the outputs of a sample.
+        read: Function of outputs and their sample that gives what the metric takes, such as decoded boxes.
 
     Raises:
         MetricError: The metric raised an error, or lacks a target or a reference; the message names the sample.
@@ -53,9 +53,10 @@ def evaluate_compiled(
         for outputs in infer_all(compiled, feeds()):
             feed = feed_of(waiting[0])
             if not isinstance(feed, Frames):
-                parts.append(measure_sample(metric, parts_of(outputs), waiting.popleft(), references, len(parts)))
+                sample = waiting.popleft()
+                parts.append(measure_sample(metric, read(outputs, sample), sample, references, len(parts)))
                 continue
-            frames.append(parts_of([np.array(output) for output in outputs]))
+            frames.append(read([np.array(output) for output in outputs], waiting[0]))
             if len(frames) == len(feed):
                 parts.append(measure_sample(metric, frames, waiting.popleft(), references, len(parts)))
                 frames = []

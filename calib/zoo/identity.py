@@ -22,7 +22,17 @@ _RACY_SECONDS = 2.0
 
 # Settings that statistics don't depend on: jobs that differ only in these share them.
 _NOT_OF_STATISTICS = frozenset(
-    {"estimator", "metric", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision"}
+    {
+        "estimator",
+        "metric",
+        "decode",
+        "higher_is_better",
+        "max_drop",
+        "drop",
+        "reference",
+        "confirm_split",
+        "float_precision",
+    }
     | {"time_limit", "max_evaluations", "rank_samples", "require_speedup", "speed", "memory_limit"}
 )
 

@@ -15,8 +15,13 @@ ROOT = Path(calib.__file__).resolve().parent
 # From the bottom; a module may import from its own layer and from those before it.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "progress", "interrupts", "values"}),
+<<<<<<< HEAD
     frozenset({"store", "python_object", "demo", "demo_data", "documents"}),
     frozenset({"ranges", "samples", "metrics"}),
+=======
+    frozenset({"store", "python_object", "demo", "demo_data"}),
+    frozenset({"ranges", "samples", "metrics", "outputs"}),
+>>>>>>> b74727b (Decode the outputs of detectors, segmentation and text recognition for metrics: found from the model, said, and overridden)
     frozenset({"config"}),
     frozenset({"runtime"}),
     frozenset({"loading", "graph"}),
@@ -27,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cli", "__main__"}),
 )
 
-NUMPY_ONLY = ("values", "ranges", "accuracy", "statistics.accumulators", "metrics")
+NUMPY_ONLY = ("values", "ranges", "accuracy", "statistics.accumulators", "metrics", "outputs")
 
 # What builds nodes or changes those of a model: two packages do and no other, so that whoever wants to know what was
 # done to a network has to look nowhere else.
