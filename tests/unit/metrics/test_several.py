@@ -62,3 +62,10 @@ def test_the_direction_is_that_of_ones_own_metric_and_not_of_those_in_the_table(
     own = resolve_metric("mse")
     found = resolve_metrics(["top-1", own], higher_is_better=False)
     assert isinstance(found, Several) and [one.higher_is_better for one in found.metrics] == [True, False]
+
+
+def test_what_outputs_are_decoded_to_is_one_thing_for_all():
+    several = resolve_metrics(["top-1", "f1"])
+    assert several.takes == "scores" and not hasattr(resolve_metrics(["mae", "mse"]), "takes")
+    with pytest.raises(UsageError, match=r"top-1 takes scores and mean-iou takes class map.*in two runs"):
+        resolve_metrics(["top-1", "mean-iou"])
