@@ -15,13 +15,8 @@ ROOT = Path(calib.__file__).resolve().parent
 # From the bottom; a module may import from its own layer and from those before it.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "progress", "interrupts", "values"}),
-<<<<<<< HEAD
     frozenset({"store", "python_object", "demo", "demo_data", "documents"}),
-    frozenset({"ranges", "samples", "metrics"}),
-=======
-    frozenset({"store", "python_object", "demo", "demo_data"}),
     frozenset({"ranges", "samples", "metrics", "outputs"}),
->>>>>>> b74727b (Decode the outputs of detectors, segmentation and text recognition for metrics: found from the model, said, and overridden)
     frozenset({"config"}),
     frozenset({"runtime"}),
     frozenset({"loading", "graph"}),
