@@ -11,7 +11,7 @@ from calib.corrections.recipes import Chosen
 from calib.engine.report import _corrections, _status, weight_sqnr
 from calib.graph.insert import Edits
 from calib.values.facts import CorrectionFacts, SpeedFacts
-from calib.values.plan import Port, TensorId, WeightQuantizer
+from calib.values.plan import Port, QuantizableNode, QuantizationPlan, TensorId, WeightQuantizer
 
 
 def chosen(*layers: str) -> Chosen:
@@ -24,9 +24,8 @@ def chosen(*layers: str) -> Chosen:
 
 def candidate_of(*layers: str, biases: tuple[str, ...] = (), refit: Any = None) -> Any:
     edits = Edits({}, {layer: np.full(2, 0.5, np.float32) for layer in biases})
-    return SimpleNamespace(
-        plan=SimpleNamespace(layers=[SimpleNamespace(name=n) for n in layers]), edits=edits, refit=refit
-    )
+    found = tuple(QuantizableNode(name, "MatMul", (0,), (1,)) for name in layers)
+    return SimpleNamespace(plan=QuantizationPlan(found, (), ()), edits=edits, refit=refit)
 
 
 def kept_of(candidate: Any) -> list[tuple[str, str]]:
