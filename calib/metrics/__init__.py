@@ -30,17 +30,24 @@ class MetricRow:
 METRICS: dict[str, MetricRow] = {
     "top-1": MetricRow("calib.metrics.classification:TopK", {"k": 1}),
     "top-5": MetricRow("calib.metrics.classification:TopK", {"k": 5}),
+    "class-accuracy": MetricRow("calib.metrics.per_class:ClassAccuracy"),
     "f1": MetricRow("calib.metrics.classification:F1"),
     "mean-iou": MetricRow("calib.metrics.segmentation:MeanIoU"),
     "mae": MetricRow("calib.metrics.regression:mae"),
     "mse": MetricRow("calib.metrics.regression:mse"),
     "psnr": MetricRow("calib.metrics.regression:psnr"),
+    "ssim": MetricRow("calib.metrics.image:Ssim", {}, ("window",)),
     "cosine": MetricRow("calib.metrics.regression:cosine"),
     "spearman": MetricRow("calib.metrics.ranking:Spearman"),
     "auc": MetricRow("calib.metrics.ranking:AreaUnderCurve"),
     "cer": MetricRow("calib.metrics.text:ErrorRate", {"name": "cer"}, ("vocabulary", "blank")),
     "wer": MetricRow("calib.metrics.text:ErrorRate", {"name": "wer"}, ("vocabulary", "blank")),
+    "character-accuracy": MetricRow(
+        "calib.metrics.text:ErrorRate", {"name": "character-accuracy", "accuracy": True}, ("vocabulary", "blank")
+    ),
+    "word-accuracy": MetricRow("calib.metrics.text:TextAccuracy", {}, ("vocabulary", "blank", "case", "spaces")),
     "coco-map": MetricRow("calib.metrics.detection:CocoMap"),
+    "voc-map": MetricRow("calib.metrics.voc:VocMap", {}, ("overlap", "integral", "ignore_difficult", "boundaries")),
     "agreement": MetricRow("calib.metrics.label_free:Agreement"),
     "relative-l2": MetricRow("calib.metrics.label_free:RelativeL2"),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError, MissingExtraError
+from calib.metrics.box_rows import READS, found_rows, truth_rows
 from calib.values.distribution import requirement
 
 # COCO's own limit: of one image the 100 detections with the highest scores count.
@@ -22,11 +23,7 @@ class CocoMap:
     name = "coco-map"
     higher_is_better = True
     unit = "average precision"
-    reads = (
-        "outputs in any order: boxes [N, 4] as x1, y1, x2, y2, float scores [N] and integer labels [N]; or boxes with "
-        "scores [N, 5] and labels [N]; or one output [N, 6] of x1, y1, x2, y2, score, label; each may have a leading "
-        'axis of 1; target: {"boxes": [[x1, y1, x2, y2]…], "labels": […]} in the same pixels, and "iscrowd" if any'
-    )
+    reads = f'{READS}; target: {{"boxes": [[x1, y1, x2, y2]…], "labels": […]}} in the same pixels, and "iscrowd" if any'
     needs_target = True
     needs_reference = False
     takes = "boxes"
@@ -43,9 +40,9 @@ class CocoMap:
         Raises:
             MetricError: Outputs or target have another form.
         """
-        found = self._rows(outputs)
+        found = found_rows(outputs, self.name)
         order = np.argsort(-found[:, 4], kind="stable")[:DETECTIONS]
-        return {"found": found[order].tolist(), "truth": self._truth(target).tolist()}
+        return {"found": found[order].tolist(), "truth": truth_rows(target, self.name, "iscrowd").tolist()}
 
     def aggregate(self, parts: Sequence[Any]) -> float:
         """Return the average precision in 0..1; 0 if there is nothing to find."""
@@ -67,45 +64,6 @@ class CocoMap:
     def per_sample(self, parts: Sequence[Any]) -> None:
         """Return None, because precision is taken over the whole set."""
         return None
-
-    def _rows(self, outputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-        arrays = _without_batch([np.asarray(array) for array in outputs])
-        tables = [array for array in arrays if array.ndim == 2]
-        labels = [array for array in arrays if array.ndim == 1 and array.dtype.kind in "iu"]
-        scores = [array for array in arrays if array.ndim == 1 and array.dtype.kind == "f"]
-        width = tables[0].shape[1] if len(tables) == 1 else 0
-        if (width, len(scores), len(labels)) not in ((4, 1, 1), (5, 0, 1), (6, 0, 0)):
-            shapes = ", ".join(f"{list(np.shape(array))} {np.asarray(array).dtype}" for array in outputs)
-            raise MetricError(
-                f"{self.name}: reads {self.reads.partition('; target')[0]}; the outputs are {shapes}. For another form "
-                "give a function: python:module:function"
-            )
-        columns = [tables[0], *(array[:, None] for array in (*scores, *labels))]
-        if len({len(column) for column in columns}) != 1:
-            raise MetricError(
-                f"{self.name}: boxes, scores and labels of different lengths: {[len(c) for c in columns]}"
-            )
-        rows = np.concatenate(columns, axis=1, dtype=np.float64)
-        return rows[np.isfinite(rows).all(1)]
-
-    def _truth(self, target: Any) -> NDArray[np.float64]:
-        if not isinstance(target, Mapping) or not {"boxes", "labels"} <= set(target):
-            raise MetricError(f'{self.name}: a target is {{"boxes": …, "labels": …}}, got {str(target)[:60]!r}')
-        boxes = np.asarray(target["boxes"], np.float64).reshape(-1, 4)
-        labels = np.asarray(target["labels"], np.float64).reshape(-1)
-        crowd = np.asarray(target.get("iscrowd", np.zeros(len(labels))), np.float64).reshape(-1)
-        if not len(boxes) == len(labels) == len(crowd):
-            raise MetricError(
-                f"{self.name}: {len(boxes)} boxes, {len(labels)} labels and {len(crowd)} iscrowd in a target"
-            )
-        return np.column_stack([boxes, labels, crowd])
-
-
-def _without_batch(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Drop a batch axis of 1; the rank of the largest output tells boxes [1, 4] of one detection, which have none."""
-    if max((array.ndim for array in arrays), default=0) < 3:
-        return list(arrays)
-    return [array[0] if array.ndim > 1 and array.shape[0] == 1 else array for array in arrays]
 
 
 def _silent(*_: Any) -> None:

@@ -1,40 +1,35 @@
-"""Metrics of recognized text: character and word error rate, with greedy CTC decoding (extra: jiwer)."""
+"""Metrics of texts: edits by character and by word, and texts that are entirely right (extra: jiwer, for edits)."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError, MissingExtraError, UsageError
-from calib.metrics.scores import first_output
+from calib.metrics.scores import mean_of_parts
+from calib.metrics.text_pairs import TextPairs
 from calib.values.distribution import requirement
-
-# Class ids become characters for jiwer; from here upwards there are more unbroken code points than classes anywhere.
-_FIRST_CODE_POINT = 0x20000
 
 
 class ErrorRate:
     """Number of edits divided by the length of the truth, both summed over the set, in characters, ids or words.
 
-    Scores are decoded greedily (the best class of each step, repetitions merged, blanks dropped: Graves et al. 2006).
-    Integer outputs are treated as decoded ids; only blanks are dropped.
+    As an accuracy it is 1 minus that, at least 0.
     """
 
-    higher_is_better = False
-    unit = "edits per symbol"
     needs_target = True
     needs_reference = False
 
-    def __init__(self, name: str, vocabulary: str = "", blank: str = "0"):
+    def __init__(self, name: str, vocabulary: str = "", blank: str = "0", accuracy: bool = False):
         """Make the metric.
 
         Args:
-            name: Either "cer" or "wer".
+            name: "cer", "wer" or "character-accuracy".
+            accuracy: Whether it is an accuracy, and higher is better.
             vocabulary: Path of a text file with one symbol per line for each class but the blank, in order.
             blank: Index of the blank class.
 
@@ -44,17 +39,10 @@ class ErrorRate:
         """
         if importlib.util.find_spec("jiwer") is None:
             raise MissingExtraError(f"the metric {name}", "jiwer", requirement("jiwer"))
-        if not blank.isdecimal():
-            raise UsageError(f"metric {name}: blank is the number of a class, got {blank!r}")
-        self.name = name
-        self.blank = int(blank)
-        self._symbols = _read_vocabulary(Path(vocabulary), self.blank, name) if vocabulary else None
-        target = "a text (needs ?vocabulary=FILE, one symbol a line)"
-        target += " or a list of class ids" if name == "cer" else ""
-        self.reads = (
-            f"first output: class scores [1, T, C] or [T, 1, C] for greedy CTC with ?blank={self.blank}, or integer "
-            f"class ids [1, T]; target: {target}"
-        )
+        self.name, self.higher_is_better = name, accuracy
+        self.unit = "fraction" if accuracy else "edits per symbol"
+        self._pairs = TextPairs(name, vocabulary, blank, ids=name != "wer")
+        self.reads = self._pairs.reads
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
@@ -64,73 +52,72 @@ class ErrorRate:
         Raises:
             MetricError: The output does not hold such scores, a text target has no vocabulary, or wer gets ids.
         """
-        ids = [one for one in _decode(first_output(outputs, self.name), self.blank, self.name) if one != self.blank]
-        if isinstance(target, str | np.str_):
-            want = str(target)
-            got = "".join(self._symbol(one) for one in ids)
-        elif self.name == "wer":
-            raise MetricError(f"wer: a target is a text, got {type(target).__name__}")
-        else:
-            want, got = _as_text(_target_ids(target, self.name)), _as_text(ids)
+        want, got = self._pairs.of(outputs, target)
         return list(_count_words(want, got) if self.name == "wer" else _count_characters(want, got))
 
     def aggregate(self, parts: Sequence[Any]) -> float:
-        """Return the sum of edits over the sum of lengths (or over 1, if every target is empty)."""
+        """Return the sum of edits over the sum of lengths (or over 1, if every target is empty), or 1 minus that."""
         if not len(parts):
             raise MetricError(f"{self.name}: no samples to measure")
         edits, length = np.array(parts, np.int64).sum(0)
-        return float(edits) / max(int(length), 1)
+        rate = float(edits) / max(int(length), 1)
+        return max(0.0, 1 - rate) if self.higher_is_better else rate
 
     def per_sample(self, parts: Sequence[Any]) -> None:
         """Return None, because a ratio of sums is not a mean over samples."""
         return None
 
-    def _symbol(self, one: int) -> str:
-        if self._symbols is None:
-            raise MetricError(f"{self.name}: a text target needs {self.name}?vocabulary=FILE, one symbol a line")
-        if one not in self._symbols:
-            raise MetricError(f"{self.name}: the vocabulary has no line for class {one} (blank is {self.blank})")
-        return self._symbols[one]
 
+class TextAccuracy:
+    """Share of samples whose text is entirely right, as text recognition counts words: one a sample."""
 
-def _read_vocabulary(path: Path, blank: int, name: str) -> dict[int, str]:
-    try:
-        # Not splitlines: a vocabulary may hold characters that it takes for ends of lines.
-        lines = path.read_text("utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"metric {name}: the vocabulary {path} can't be read: {error}") from error
-    return {index if index < blank else index + 1: line.removesuffix("\r") for index, line in enumerate(lines)}
+    name = "word-accuracy"
+    higher_is_better = True
+    unit = "fraction"
+    needs_target = True
+    needs_reference = False
 
+    def __init__(self, vocabulary: str = "", blank: str = "0", case: str = "true", spaces: str = "true"):
+        """Make the metric.
 
-def _decode(output: NDArray[Any], blank: int, name: str) -> list[int]:
-    if output.dtype.kind in "iu" and output.size == max(output.shape, default=0):
-        return [int(one) for one in output.ravel()]
-    if output.dtype.kind != "f" or output.ndim != 3 or 1 not in output.shape[:2]:
-        raise MetricError(
-            f"{name}: reads class scores [1, T, C] or [T, 1, C], or integer ids [1, T], the first output is "
-            f"{list(output.shape)} {output.dtype}. For another form give a function: python:module:function"
-        )
-    if blank >= output.shape[2]:
-        raise MetricError(f"{name}: blank={blank} is none of {output.shape[2]} classes")
-    best = output.reshape(-1, output.shape[2]).argmax(-1)
-    changed = np.concatenate([[True], best[1:] != best[:-1]])[: best.size]
-    return [int(one) for one in best[changed]]
+        Args:
+            vocabulary: Path of a text file with one symbol per line for each class but the blank, in order.
+            blank: Index of the blank class.
+            case: Whether upper and lower case differ.
+            spaces: Whether spaces count.
 
+        Raises:
+            UsageError: A value is none of these, or the vocabulary file is missing.
+        """
+        for key, value in (("case", case), ("spaces", spaces)):
+            if value not in ("true", "false"):
+                raise UsageError(f"metric {self.name}: {key} is true or false, got {value!r}")
+        self._case, self._spaces = case == "true", spaces == "true"
+        self._pairs = TextPairs(self.name, vocabulary, blank)
+        self.reads = f"{self._pairs.reads}; ?case=false and ?spaces=false leave these out"
 
-def _target_ids(target: Any, name: str) -> list[int]:
-    values = np.asarray(target)
-    if values.ndim == 0 and values.dtype.kind in "iuf":
-        raise MetricError(
-            f"{name}: a target is a text or a list of class ids, got the number {target}. Labels of a CSV list that "
-            "are all numbers are read as numbers: write texts of digits as JSON lines"
-        )
-    if values.size and values.dtype.kind not in "iu":
-        raise MetricError(f"{name}: a target is a text or a list of class ids, got {str(target)[:60]!r}")
-    return [int(one) for one in values.ravel() if one >= 0]  # −1 fills rows up to one length
+    def measure(
+        self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
+    ) -> float:
+        """Return 1 if the text is right, else 0.
 
+        Raises:
+            MetricError: The output does not hold such scores, or a text target has no vocabulary.
+        """
+        want, got = map(self._counted, self._pairs.of(outputs, target))
+        return float(want == got)
 
-def _as_text(ids: Sequence[int]) -> str:
-    return "".join(chr(_FIRST_CODE_POINT + one) for one in ids)
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the mean over the samples."""
+        return mean_of_parts(parts, self.name)
+
+    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return 1 for each sample that is right, 0 for others."""
+        return np.array(parts, np.float64)
+
+    def _counted(self, text: str) -> str:
+        text = text if self._case else text.casefold()
+        return text if self._spaces else "".join(text.split())
 
 
 def _count_characters(want: str, got: str) -> tuple[int, int]:

@@ -64,6 +64,11 @@ def boxes(i: int):
     )
 
 
+def pictures(i: int):
+    image = np.random.default_rng(i).uniform(0.2, 0.8, (1, 3, 12, 12)).astype(np.float32)
+    return [image], image[0], [image + np.float32(0.1) * (np.arange(12) % 2)]
+
+
 def outputs_only(i: int):
     good, _, bad = classes(i)
     return good, None, bad
@@ -73,17 +78,22 @@ def outputs_only(i: int):
 CASES = {
     "top-1": (classes, 1.0),
     "top-5": (lambda i: (*classes(i)[:2], [-classes(i)[0][0] + np.arange(CLASSES) / 100]), 1.0),
+    "class-accuracy": (classes, 1.0),
     "f1": (classes, 1.0),
     "mean-iou": (pixels, 1.0),
     "mae": (numbers, 0.0),
     "mse": (numbers, 0.0),
     "psnr": (numbers, 100.0),
+    "ssim": (pictures, 1.0),
     "cosine": (numbers, 1.0),
     "spearman": (ranks, 1.0),
     "auc": (binary, 1.0),
     "cer": (text, 0.0),
     "wer": (None, 0.0),
+    "character-accuracy": (text, 1.0),
+    "word-accuracy": (text, 1.0),
     "coco-map": (boxes, 1.0),
+    "voc-map": (boxes, 1.0),
     "agreement": (outputs_only, 1.0),
     "relative-l2": (outputs_only, 1.0),
 }

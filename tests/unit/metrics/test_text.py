@@ -1,4 +1,7 @@
-"""Character and word error rate, by hand."""
+"""Error rates and accuracy of characters, words and texts, by hand.
+
+covers: calib.metrics.text_pairs
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import numpy as np
 import pytest
 
 from calib.errors import MetricError, MissingExtraError, UsageError
-from calib.metrics.text import ErrorRate
+from calib.metrics.text import ErrorRate, TextAccuracy
 
 
 def steps(*ids, classes=6):
@@ -71,3 +74,29 @@ def test_a_missing_extra_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"jiwer.*pip install 'jiwer>=\d"):
         ErrorRate("wer")
+
+
+def test_character_accuracy_is_one_minus_the_error_rate_and_not_below_zero(vocabulary):
+    metric = ErrorRate("character-accuracy", **vocabulary, accuracy=True)
+    assert metric.higher_is_better and metric.aggregate([[1, 3], [0, 1]]) == 0.75
+    assert metric.aggregate([metric.measure(steps(1, 2), "c")]) == 0
+
+
+def test_word_accuracy_counts_texts_that_are_entirely_right(vocabulary):
+    metric = TextAccuracy(**vocabulary)
+    parts = [metric.measure(steps(1, 0, 2), text) for text in ("ab", "aB", "a b", "abc")]
+    assert parts == [1, 0, 0, 0] and metric.aggregate(parts) == 0.25 and metric.per_sample(parts).tolist() == parts
+    assert TextAccuracy(**vocabulary, case="false").measure(steps(1, 0, 2), "aB") == 1
+    assert TextAccuracy(**vocabulary, spaces="false").measure(steps(1, 0, 2), "a b ") == 1
+    assert TextAccuracy().measure(steps(1, 0, 2), [1, 2]) == 1
+    with pytest.raises(UsageError, match="case is true or false"):
+        TextAccuracy(case="no")
+
+
+def test_a_text_that_was_decoded_before_is_taken_as_it_is():
+    decoded = [np.array(["ab c"])]
+    assert ErrorRate("cer").measure(decoded, "ab d") == [1, 4]
+    assert ErrorRate("wer").measure(decoded, "ab d") == [1, 2]
+    assert TextAccuracy().measure(decoded, "ab c") == 1
+    with pytest.raises(MetricError, match="decoded to a text, so a target is a text"):
+        ErrorRate("cer").measure(decoded, [1, 2])
