@@ -118,6 +118,12 @@ def _metrics(width: int, color: bool) -> list[str]:
     return metric_lines(width, color)
 
 
+def _decoders(width: int, color: bool) -> list[str]:
+    from calib.cli.decoders import decoder_lines
+
+    return decoder_lines(width, color)
+
+
 def _data(width: int, color: bool) -> list[str]:
     from calib.cli.data import data_lines
 
@@ -290,6 +296,7 @@ TOPICS: dict[str, Topic] = {
     "corrections": Topic("what is tried before a layer is given up", _corrections),
     "search": Topic("how a budget is kept: --max-drop", _search),
     "metrics": Topic("what can be measured: --metric", _metrics),
+    "decoders": Topic("how outputs become boxes, class maps and texts: --decode", _decoders),
     "data": Topic("how samples are given: DATA", _data),
     "operations": Topic("which operations run in INT8, and why others do not", _operations),
     "ignore": Topic("what can be left in floating point: --ignore", _ignore),

@@ -28,7 +28,7 @@ class BoxSteps:
         smallest: Smallest side of a box that counts, in pixels of the original image; 0 for any.
         largest: Largest area of a box that counts, in pixels of the original image; 0 for any.
         label_shift: Number added to each label.
-        labels: Labels that count, after the shift; empty for all.
+        only: Labels that count, after the shift, as 1,2,…; empty for all.
     """
 
     score: float = 0.001
@@ -42,7 +42,7 @@ class BoxSteps:
     smallest: float = 0.0
     largest: float = 0.0
     label_shift: int = 0
-    labels: tuple[int, ...] = ()
+    only: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.nms_method not in METHODS:
@@ -76,8 +76,8 @@ class BoxSteps:
             counted &= (found.boxes[:, 2:] - found.boxes[:, :2]).min(axis=1, initial=np.inf) >= self.smallest
         if self.largest:
             counted &= areas(found.boxes) <= self.largest
-        if self.labels:
-            counted &= np.isin(found.labels, self.labels)
+        if self.only:
+            counted &= np.isin(found.labels, self.only)
         return counted
 
 

@@ -15,6 +15,7 @@ import pytest
 from calib.errors import CalibError, MetricError, UsageError
 from calib.outputs import DECODERS
 from calib.outputs.decoder import ModelFacts, OutputFact
+from calib.outputs.postprocess import BoxSteps
 from calib.outputs.resolve import decoder_class, known_options, resolve_decoder
 from calib.values.detections import Detections, ImageGeometry
 
@@ -268,3 +269,10 @@ def test_a_hundred_thousand_boxes_take_bounded_time():
         resolve_decoder("yolo-v8", "boxes", facts(rows[None])).decode(
             [rows[None, :, :4].transpose(0, 2, 1)], (640, 640)
         )
+
+
+def test_no_option_of_a_decoder_hides_one_of_the_postprocessing():
+    shared = {field.name for field in dataclasses.fields(BoxSteps)}
+    for name, row in DECODERS.items():
+        own = {field.name for field in dataclasses.fields(decoder_class(name))}
+        assert row.gives != "boxes" or not own & shared, name

@@ -1,4 +1,7 @@
-"""The topics of ``calib help``: whole, made from the tables, and readable in 80 columns."""
+"""The topics of ``calib help``: whole, made from the tables, and readable in 80 columns.
+
+covers: calib.cli.decoders
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ from calib.graph.layers import LAYERS
 from calib.graph.operations import LEFT_ALONE, RECURRENT, WRITTEN_OUT
 from calib.graph.recurrent import BOTH_WAYS, IN_FLOAT, LATE_RESET
 from calib.metrics import METRICS
+from calib.outputs import DECODERS
+from calib.outputs.resolve import known_options
 from calib.ranges import ESTIMATORS
 from calib.report.escape import columns_of
 from calib.samples import FORMATS
@@ -47,6 +52,9 @@ HELD: dict[str, Callable[[], Iterable[str]]] = {
     "corrections": lambda: CORRECTIONS,
     "search": lambda: ["Everything in INT8"],
     "metrics": lambda: METRICS,
+    "decoders": lambda: [
+        *DECODERS, *(key for name in DECODERS for key in known_options(name)), "Defaults of its own: score=0.01, nms",
+    ],
     "data": lambda: [*FORMATS, *(row.sentence for row in FORMATS.values())],
     "operations": lambda: [
         *LAYERS, *LEFT_ALONE, *LEFT_ALONE.values(), *(row.never for row in LAYERS.values()),

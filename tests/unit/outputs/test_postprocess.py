@@ -36,7 +36,7 @@ def test_each_filter_by_hand():
     assert kept(nms=0, most=1) == [0.9]
     assert kept(nms=0, smallest=5) == [0.9, 0.8, 0.3]
     assert kept(nms=0, largest=250) == [0.9, 0.8, 0.5]
-    assert kept(nms=0, labels=(2, 3), label_shift=1) == [0.5, 0.3]
+    assert kept(nms=0, only=(2, 3), label_shift=1) == [0.5, 0.3]
     assert BoxSteps(clip=False, nms=0).apply(FOUND, GEOMETRY).boxes.max() == 120
 
 

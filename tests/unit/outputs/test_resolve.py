@@ -108,9 +108,9 @@ def test_metrics_that_read_outputs_as_they_are_get_them_so():
 
 def test_what_is_asked_for_keeps_what_was_found_and_options_come_over_both():
     known = facts((1, 7668), (1, 3834), (1, 2, 7668))
-    made = resolve_decoder("ssd-raw?activation=none&nms=.6&labels=1,2&nms_all=yes", "boxes", known)
+    made = resolve_decoder("ssd-raw?activation=none&nms=.6&only=1,2&nms_all=yes", "boxes", known)
     assert (made.decoder.priors, made.decoder.activation) == ("o2", "none")
-    assert (made.steps.nms, made.steps.labels, made.steps.nms_all, made.steps.most) == (0.6, (1, 2), True, 200)
+    assert (made.steps.nms, made.steps.only, made.steps.nms_all, made.steps.most) == (0.6, (1, 2), True, 200)
     assert made.sentence.startswith("The outputs are decoded as ssd-raw?activation=none&nms=.6")
 
 
