@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import calib
+from calib.cli import main
+from calib.engine.evaluation import open_evaluator
+from calib.engine.job import prepare
 from calib.errors import MetricError, UsageError
 from calib.runtime.session import ov
 
 op = ov.opset13
 BOX = [16, 8, 48, 40]
+SCALE = "preprocessing.scale=255"
 
 
 def detector(score: float = 0.9, *, extra: bool = False) -> ov.Model:
@@ -84,3 +91,61 @@ def test_outputs_that_can_not_be_told_name_the_way_out():
         x = op.parameter([1, 3, 64, 64], np.float32, name="image")
         pooled = op.reduce_mean(x, np.array([2, 3]))
         calib.evaluate(ov.Model([pooled], [x], "classifier"), labelled(), "coco-map")
+
+
+def with_annotations(folder, size=(200, 100)) -> str:
+    """Write white images of (width, height) with one box each, and return them as DATA."""
+    from PIL import Image
+
+    (folder / "images").mkdir()
+    images, boxes = [], []
+    for number in range(3):
+        Image.new("RGB", size, (number, 0, 0)).save(folder / "images" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": size[0], "height": size[1]})
+        # Of 200x100 pixels in a letterbox of 64x64 the image has the rows 16 to 48, at 0.32 of its size.
+        boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [50, 0, 100, 75], "iscrowd": 0})
+    document = {"images": images, "annotations": boxes, "categories": [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]}
+    for box in document["annotations"]:
+        box["area"] = box["bbox"][2] * box["bbox"][3]
+    (folder / "boxes.json").write_text(json.dumps(document))
+    return f"coco:{folder}/boxes.json?images={folder}/images"
+
+
+def test_boxes_of_a_letterboxed_image_are_judged_in_the_original_one(tmp_path):
+    # The head's box of 16, 8, 48, 40 is 50, −25, 150, 75 in the image, and is cut at its upper border.
+    data = with_annotations(tmp_path)
+    found = calib.evaluate(detector(), data, "coco-map", sets=["preprocessing.letterbox=[64,64]", SCALE])
+    assert found.value == pytest.approx(1)
+    assert (
+        calib.evaluate(detector(), data, "coco-map", decode="yolo-v8?clip=no", preprocessing={"letterbox": 64}).value
+        < 1
+    )
+    assert calib.evaluate(detector(), data, "coco-map", preprocessing={"resize": 64}).value < 1
+
+
+def test_the_command_line_says_and_takes_the_decoder(tmp_path):
+    data = with_annotations(tmp_path)
+    ov.save_model(detector(), tmp_path / "detector.xml", compress_to_fp16=False)
+    argv = ["evaluate", str(tmp_path / "detector.xml"), "--validation", data, "--metric", "voc-map", "--json"]
+    argv += ["--set", "preprocessing.letterbox=[64,64]", "--set", SCALE]
+    done = CliRunner().invoke(main, argv)
+    assert done.exit_code == 0, done.output
+    assert "decoded as yolo-v8" in done.stderr and json.loads(done.stdout)["value"] == 1
+    done = CliRunner().invoke(main, [*argv, "--decode", "yolo-v8?only=5"])
+    assert json.loads(done.stdout)["value"] == 0 and "yolo-v8?only=5, as asked" in done.stdout
+
+
+def test_a_class_map_is_resized_to_the_mask():
+    x = op.parameter([1, 3, 64, 64], np.float32, name="image")
+    pooled = op.max_pool(x, [16, 16], [1, 1], [0, 0], [0, 0], [16, 16], "floor", "explicit").output(0)
+    model = ov.Model([op.relu(pooled)], [x], "segmentation")
+    image = np.zeros((1, 3, 64, 64), np.float32)
+    image[0, 2, 32:] = 1
+    sample = calib.Sample((image,), id="0", geometry=calib.ImageGeometry.of_size(32, 128).resized(64, 64))
+    target = np.zeros((32, 128), np.int64)
+    target[16:] = 2
+    evaluator = open_evaluator(prepare(model, None, flags={"metric": "mean-iou"}), [(image, target)])
+    outputs = evaluator.read(
+        [np.array([[np.zeros((4, 4)), np.zeros((4, 4)), np.repeat([0, 0, 1, 1], 4).reshape(4, 4)]])], sample
+    )
+    assert evaluator.metric.aggregate([evaluator.metric.measure(outputs, target)]) == 1
