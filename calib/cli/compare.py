@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from calib.cli.options import color, extension_flags, json_flag, print_json, progress, remark, source_flags, width
+from calib.cli.options import (
+    color,
+    extension_flags,
+    json_flag,
+    print_json,
+    progress,
+    remark,
+    setting_flags,
+    source_flags,
+    width,
+)
 from calib.report.escape import printable
 
 
@@ -16,6 +26,7 @@ from calib.report.escape import printable
 @click.option("--data", metavar="DATA", required=True, help="Samples to run, as [format:]PATH[?key=value].")
 @click.option("--samples", type=click.IntRange(1), default=16, show_default=True, help="Number of samples to run.")
 @click.option("--html", "page", metavar="FILE", help="Also write the comparison to this HTML page.")
+@setting_flags("decode")
 @source_flags
 @extension_flags
 @json_flag

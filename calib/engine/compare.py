@@ -103,7 +103,8 @@ def compare(
         job = job.warned(doubts_about(Data(job, dataset, ids, "samples")))
         tell(clock, stage, job.warnings)
         models = before.loaded.model, after.loaded.model
-        form, *compared = aligned(before.loaded.model, before.loaded.reference, after.loaded.reference)
+        heads, apart = job.heads
+        form, *compared = aligned(before.loaded.model, before.loaded.reference, after.loaded.reference, heads=heads)
         models_as_read = before.loaded.reference, after.loaded.reference
         outputs, known = _output_errors(models_as_read, compared, map(feed_of, dataset.load(ids)))
         comparer = LayerComparer(models, before.view, lambda: map(feed_of, dataset.load(ids)), known, stage.update)
@@ -128,6 +129,7 @@ def compare(
         notes=[
             *_unlike((before, after), pairs, compared[0].names, outputs),
             *form.notes,
+            *([apart] if apart else []),
             *_notes(pairs, unmatched, errors),
             *_inside_notes(len(pairs) - len(shown)),
             *looked_at.notes,

@@ -15,7 +15,6 @@ from calib.engine.job import Job, check_state, open_samples, prepare, require_al
 from calib.errors import UsageError
 from calib.graph.comparable import aligned, compared_form
 from calib.loading.alike import require_same_inputs, require_same_outputs
-from calib.loading.load import input_specs
 from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
 from calib.metrics.metric import ByParts, Metric, Takes, WithMovedLabels
@@ -110,17 +109,11 @@ def open_evaluator(
 
 def _decoding(job: Job, metric: Metric) -> Decoding | None:
     """Return how outputs become what the metric takes; None if it reads them as they are."""
-    takes, given = metric.takes if isinstance(metric, Takes) else None, job.settings.decode
-    if given is None and takes is None:
+    if job.settings.decode is None and not isinstance(metric, Takes):
         return None
-    if isinstance(metric, ByParts) and metric.by_parts:
-        raise UsageError(f"decode: {metric.name} compares outputs whatever they mean: leave it out")
-    from calib.graph.output_facts import model_facts  # here: few metrics take anything but outputs
-    from calib.outputs.resolve import resolve_decoder
+    from calib.engine.decoding import decoding_for  # here: few metrics take anything but outputs
 
-    model = job.loaded.model
-    facts = model_facts(model, input_specs(model), job.loaded.rt_info)
-    return resolve_decoder(given, takes, facts, metric.name)
+    return decoding_for(job.loaded, job.settings, metric)
 
 
 def _outputs(session: Session, sample: Sample, read: Callable[[list[Any], Sample], Any]) -> Any:

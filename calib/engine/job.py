@@ -15,11 +15,12 @@ from calib.config import Resolved, Settings, resolve
 from calib.config.efforts import EFFORTS, Effort
 from calib.config.run_inputs import RunInputs
 from calib.errors import DataError, ModelError, UsageError
-from calib.graph.comparable import aligned
+from calib.graph.comparable import Heads, aligned
 from calib.graph.view import GraphView, port_name
 from calib.loading.first_axis import FirstAxis
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
 from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float, to_complete
+from calib.metrics import METRICS
 from calib.python_object import refusal
 from calib.runtime.isa import exact_here
 from calib.runtime.session import available_precision, default_precision, drawing, ov
@@ -114,8 +115,19 @@ class Job:
     @cached_property
     def compared(self) -> tuple[ComparedOutputs, ComparedOutputs]:
         """What is compared of the forms made from the model, and the same of the reference."""
-        form, reference = aligned(self.loaded.model, self.reference, view=self.view)
+        form, reference = aligned(self.loaded.model, self.reference, view=self.view, heads=self.heads[0])
         return form, reference
+
+    @property
+    def heads(self) -> tuple[Heads, str]:
+        """Parts of raw heads of a detector, where boxes are decoded from them, and a sentence on them."""
+        named = [name.partition("?")[0].strip() for name in str(self.settings.metric).split(",")]
+        boxes = any(METRICS[name].takes == "boxes" for name in named if name in METRICS)
+        if self.settings.decode is None and not boxes:
+            return (), ""
+        from calib.engine.decoding import heads_of  # here: few runs decode anything
+
+        return heads_of(self.loaded, self.settings)
 
     @property
     def all_ids(self) -> tuple[str, ...]:

@@ -9,19 +9,22 @@ through) is exact in every form of a network and would only dilute the error of 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 from calib.graph.insert import clone_model, output_node
 from calib.graph.layers import LAYERS
 from calib.graph.operations import BODIES, LEFT_ALONE, RECURRENT, SHAPE_ONLY, WRITTEN_OUT
-from calib.graph.output_parts import PARTED, OutputParts
+from calib.graph.output_parts import PARTED, Joined, OutputParts
 from calib.graph.view import GraphView, port_name
 from calib.runtime.session import make_model, ov
 from calib.values.compared import ComparedOutputs, ComparedPart, Window
 from calib.values.plan import TensorId
 
 op = ov.opset13
+
+Heads = Sequence[tuple[int, Window]]
+"""Number of an output and positions in it that are one part, such as the boxes of all anchors."""
 
 # Of these all outputs are selected or rounded, the real-valued ones too. Operations that make integers or booleans of
 # real numbers (comparisons, Convert, NonZero, Bucketize, …) are known by the types of their ports.
@@ -40,14 +43,15 @@ NOTHING = (
 )
 
 
-def compared_outputs(model: ov.Model, view: GraphView | None = None) -> ComparedOutputs:
+def compared_outputs(model: ov.Model, view: GraphView | None = None, heads: Heads = ()) -> ComparedOutputs:
     """Return what is compared of a floating-point model and of the forms made from it.
 
     Args:
         model: Floating-point model with unique friendly names.
         view: View of the model, if there is one.
+        heads: Parts of outputs that are known from elsewhere, for those that the graph shows no parts of.
     """
-    return _Chooser(model, view or GraphView(model)).chosen()
+    return _Chooser(model, view or GraphView(model), heads).chosen()
 
 
 def compared_form(model: ov.Model, compared: ComparedOutputs) -> ov.Model:
@@ -66,7 +70,9 @@ def compared_form(model: ov.Model, compared: ComparedOutputs) -> ov.Model:
     return make_model(results, clone.get_parameters(), clone.get_sinks(), clone.get_friendly_name())
 
 
-def aligned(model: ov.Model, *others: ov.Model, view: GraphView | None = None) -> tuple[ComparedOutputs, ...]:
+def aligned(
+    model: ov.Model, *others: ov.Model, view: GraphView | None = None, heads: Heads = ()
+) -> tuple[ComparedOutputs, ...]:
     """Return what is compared of a floating-point model, and the same for other forms of the network, in their order.
 
     The tensors before a selection are looked for in each form by itself, and not by name: an operation of the same name
@@ -77,16 +83,17 @@ def aligned(model: ov.Model, *others: ov.Model, view: GraphView | None = None) -
         model: Floating-point model with unique friendly names.
         others: Other forms of it, with as many outputs and unique friendly names.
         view: View of the model, if there is one.
+        heads: As for `compared_outputs`.
     """
     view = view or GraphView(model)
-    compared = compared_outputs(model, view)
+    compared = compared_outputs(model, view, heads)
     found = [compared]
     for other in others:
         own = compared
         if other is not model and compared.extra:
             own = replace(compared, extra=compared_outputs(other).extra)
         if _shapes(other, own) != _shapes(model, compared):
-            return (_Chooser(model, view).chosen(decided=False),) * (1 + len(others))
+            return (_Chooser(model, view, heads).chosen(decided=False),) * (1 + len(others))
         found.append(own)
     return tuple(found)
 
@@ -102,8 +109,8 @@ def _shapes(model: ov.Model, compared: ComparedOutputs) -> list[str]:
 class _Chooser:
     """Chooses what is compared of one model."""
 
-    def __init__(self, model: ov.Model, view: GraphView):
-        self._model, self._view = model, view
+    def __init__(self, model: ov.Model, view: GraphView, heads: Heads):
+        self._model, self._view, self._heads = model, view, heads
         self._computed = _computed(view)
         self._selected = dict(self._selections())
 
@@ -127,12 +134,13 @@ class _Chooser:
 
     def _named(self, name: str, position: int, tensor: TensorId) -> list[ComparedPart]:
         """Return the parts of a tensor, with their positions behind its name."""
-        if PARTED.isdisjoint(self._view.types.values()):
-            return [ComparedPart(name, position)]
-        return [
-            ComparedPart(name + _positions(part.windows), position, part.windows, part.bound)
-            for part in OutputParts(self._view, self._computed).of(tensor)
-        ]
+        found = [Joined(tensor)]
+        if not PARTED.isdisjoint(self._view.types.values()):
+            found = OutputParts(self._view, self._computed).of(tensor)
+        if len(found) == 1 and not found[0].windows:
+            known = [replace(found[0], windows=(window,)) for place, window in self._heads if place == position]
+            found = known or found
+        return [ComparedPart(name + _positions(part.windows), position, part.windows, part.bound) for part in found]
 
     def _selections(self) -> Iterator[tuple[TensorId, str]]:
         """Yield each tensor that is behind a selection, without a layer in between, with the operation that selects."""
@@ -226,5 +234,6 @@ def _positions(windows: tuple[Window, ...]) -> str:
         return ""
     texts = [":"] * (max(window.axis for window in windows) + 1)
     for window in windows:
-        texts[window.axis] = f"{window.start or ''}:{'' if window.stop is None else window.stop}"
+        run = f"{window.start or ''}:{'' if window.stop is None else window.stop}"
+        texts[window.axis] = f"{run} of every {window.every}" if window.every else run
     return f"[{', '.join(texts)}]"

@@ -20,19 +20,21 @@ class MetricRow:
         maker: Class or function that makes the metric, as "module:name".
         arguments: Arguments of the maker.
         options: Keys that may follow a ``?`` after the name.
+        takes: What outputs are decoded to for it, see ``calib.metrics.metric.Takes``; "" if it reads them as they are.
     """
 
     maker: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    takes: str = ""
 
 
 METRICS: dict[str, MetricRow] = {
-    "top-1": MetricRow("calib.metrics.classification:TopK", {"k": 1}),
-    "top-5": MetricRow("calib.metrics.classification:TopK", {"k": 5}),
-    "class-accuracy": MetricRow("calib.metrics.per_class:ClassAccuracy"),
-    "f1": MetricRow("calib.metrics.classification:F1"),
-    "mean-iou": MetricRow("calib.metrics.segmentation:MeanIoU"),
+    "top-1": MetricRow("calib.metrics.classification:TopK", {"k": 1}, takes="scores"),
+    "top-5": MetricRow("calib.metrics.classification:TopK", {"k": 5}, takes="scores"),
+    "class-accuracy": MetricRow("calib.metrics.per_class:ClassAccuracy", takes="scores"),
+    "f1": MetricRow("calib.metrics.classification:F1", takes="scores"),
+    "mean-iou": MetricRow("calib.metrics.segmentation:MeanIoU", takes="class map"),
     "mae": MetricRow("calib.metrics.regression:mae"),
     "mse": MetricRow("calib.metrics.regression:mse"),
     "psnr": MetricRow("calib.metrics.regression:psnr"),
@@ -46,8 +48,10 @@ METRICS: dict[str, MetricRow] = {
         "calib.metrics.text:ErrorRate", {"name": "character-accuracy", "accuracy": True}, ("vocabulary", "blank")
     ),
     "word-accuracy": MetricRow("calib.metrics.text:TextAccuracy", {}, ("vocabulary", "blank", "case", "spaces")),
-    "coco-map": MetricRow("calib.metrics.detection:CocoMap"),
-    "voc-map": MetricRow("calib.metrics.voc:VocMap", {}, ("overlap", "integral", "ignore_difficult", "boundaries")),
+    "coco-map": MetricRow("calib.metrics.detection:CocoMap", takes="boxes"),
+    "voc-map": MetricRow(
+        "calib.metrics.voc:VocMap", {}, ("overlap", "integral", "ignore_difficult", "boundaries"), "boxes"
+    ),
     "agreement": MetricRow("calib.metrics.label_free:Agreement"),
     "relative-l2": MetricRow("calib.metrics.label_free:RelativeL2"),
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError
+from calib.values.compared import Window
 from calib.values.detections import Detections
 
 Arrays = Sequence[NDArray[Any]]
@@ -130,6 +131,15 @@ class Decoder(Protocol):
         Raises:
             MetricError: The outputs do not have the form of the family.
         """
+        ...
+
+
+@runtime_checkable
+class WithParts(Protocol):
+    """A decoder of heads that hold boxes and scores in one output, where the graph does not show them apart."""
+
+    def parts(self, facts: ModelFacts) -> list[tuple[int, Window]]:
+        """Return the number of an output and the positions in it, for each part that means one thing."""
         ...
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError, UsageError
+from calib.values.compared import Window
 
 Floats = NDArray[np.float64]
 
@@ -16,6 +17,7 @@ Floats = NDArray[np.float64]
 # (Redmon and Farhadi 2017), of v3 and v4 in pixels of the input (Redmon and Farhadi 2018; Bochkovskiy et al. 2020).
 ANCHORS: dict[str, tuple[float, ...]] = {
     "yolo-v2": (0.57273, 0.677385, 1.87446, 2.06253, 3.33843, 5.47434, 7.88282, 3.52778, 9.77052, 9.16828),
+    "yolo-v2-voc": (1.3221, 1.73145, 3.19275, 4.00944, 5.05587, 8.09892, 9.47112, 4.84053, 11.2364, 10.0071),
     "tiny-yolo-v2": (1.08, 1.19, 3.42, 4.41, 6.63, 11.38, 9.42, 5.11, 16.62, 10.52),
     "yolo-v3": (10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 116, 90, 156, 198, 373, 326),
     "tiny-yolo-v3": (10, 14, 23, 27, 37, 58, 81, 82, 135, 169, 344, 319),
@@ -132,6 +134,25 @@ def by_anchor(array: NDArray[Any], anchors: int, size: tuple[int, int], family: 
     if channels % anchors or channels // anchors < 6:
         raise _odd(array, anchors, family)
     return planes.reshape(anchors, channels // anchors, height, width).transpose(0, 2, 3, 1)
+
+
+def boxes_and_scores(
+    place: int, shape: Sequence[int | None], anchors: int, planes_first: bool
+) -> list[tuple[int, Window]]:
+    """Return the positions of boxes and those of scores in a head; none if its channels are not those of the anchors.
+
+    Args:
+        place: Number of the output.
+        shape: Its shape, of four axes, or of five with the anchors apart and the numbers of a box last.
+        anchors: Number of anchors of a cell.
+        planes_first: Whether channels are the second of four axes, and not the last.
+    """
+    axis = 4 if len(shape) == 5 else 1 if planes_first else 3
+    channels = shape[axis] if axis < len(shape) else None
+    each = 0 if channels is None else channels if axis == 4 else channels // max(anchors, 1)
+    if channels is None or each < 6 or channels % each:
+        return []
+    return [(place, Window(axis, 0, 4, each)), (place, Window(axis, 4, None, each))]
 
 
 def _planes_first(shape: tuple[int, ...], anchors: int, size: tuple[int, int]) -> bool:

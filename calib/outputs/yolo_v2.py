@@ -7,8 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.outputs.decoder import Arrays, Match, ModelFacts, output_of
-from calib.outputs.grid import anchors_of, best_class, by_anchor, cells, corners, growth, sigmoid, softmax
+from calib.outputs.grid import (
+    anchors_of,
+    best_class,
+    boxes_and_scores,
+    by_anchor,
+    cells,
+    corners,
+    growth,
+    sigmoid,
+    softmax,
+)
 from calib.outputs.postprocess import BoxSteps
+from calib.values.compared import Window
 from calib.values.detections import Detections
 
 
@@ -21,7 +32,7 @@ class YoloV2:
 
     Attributes:
         output: Name or number of the output; "" for the first.
-        anchors: Widths and heights in cells, as numbers with commas or a name such as yolo-v2 or tiny-yolo-v2.
+        anchors: Widths and heights in cells, as numbers with commas or a name such as yolo-v2 (COCO), yolo-v2-voc or tiny-yolo-v2.
         raw: Whether σ and softmax are still to be applied; the operation RegionYolo has applied them.
         several: Whether each class of a box is a detection of its own, and not the best one alone.
     """
@@ -51,6 +62,13 @@ class YoloV2:
             return None
         name = "tiny-yolo-v2" if channels == 125 else "yolo-v2"
         return Match(f"{output} has channels for five anchors; those of {name} are taken", {"anchors": name})
+
+    def parts(self, facts: ModelFacts) -> list[tuple[int, Window]]:
+        """Return the boxes and the scores of all anchors."""
+        place = next((i for i, one in enumerate(facts.outputs) if self.output in one.names), 0)
+        shape = facts.outputs[place].shape
+        anchors = len(anchors_of(self.anchors, "yolo-v2"))
+        return boxes_and_scores(place, shape, anchors, _squarish(shape[2:], facts.size)) if len(shape) == 4 else []
 
     def decode(self, outputs: Arrays, facts: ModelFacts, size: tuple[int, int]) -> Detections:
         """Return a detection for each anchor of each cell."""

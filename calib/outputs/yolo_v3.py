@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from calib.errors import MetricError, UsageError
 from calib.outputs.decoder import Arrays, Match, ModelFacts, OutputFact, refuse
-from calib.outputs.grid import anchors_of, best_class, by_anchor, cells, corners, growth, sigmoid
+from calib.outputs.grid import anchors_of, best_class, boxes_and_scores, by_anchor, cells, corners, growth, sigmoid
 from calib.outputs.postprocess import BoxSteps
+from calib.values.compared import Window
 from calib.values.detections import Detections
 
 # Anchors of each output, coarsest grid first, as in the published configurations of the networks.
 MASKS = {1: (), 2: (3, 4, 5, 1, 2, 3), 3: (6, 7, 8, 3, 4, 5, 0, 1, 2)}
 FORMS = ("exp", "square")
+ANCHORS_EACH = 3  # of a cell, unless masks say otherwise
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class YoloV3:
         raw = not any(one.bound for one in outputs)
         reason = f"{', '.join(map(str, outputs))} are grids for three anchors a cell; those of {name} are taken"
         return Match(reason, {"anchors": name, "raw": raw})
+
+    def parts(self, facts: ModelFacts) -> list[tuple[int, Window]]:
+        """Return the boxes and the scores of all anchors of each output."""
+        found: list[tuple[int, Window]] = []
+        anchors = ANCHORS_EACH if not self.masks else len(self.masks) // max(len(facts.outputs), 1)
+        for place, output in enumerate(facts.outputs):
+            found += boxes_and_scores(place, output.shape, anchors, _first(output.shape))
+        return found
 
     def decode(self, outputs: Arrays, facts: ModelFacts, size: tuple[int, int]) -> Detections:
         """Return a detection for each anchor of each cell of each grid."""

@@ -36,16 +36,26 @@ class Window:
 
     Attributes:
         stop: First position behind the run; None for the end of the axis.
+        every: Number of positions after which the run comes again, as for each anchor of a head; 0 for a single run.
     """
 
     axis: int
     start: int
     stop: int | None
+    every: int = 0
 
     @property
     def whole(self) -> bool:
         """Whether it holds every position."""
-        return self.start == 0 and self.stop is None
+        return self.start == 0 and self.stop is None and not self.every
+
+    def of(self, length: int) -> slice | NDArray[np.int64]:
+        """Return the index of the positions on an axis of this length."""
+        if not self.every:
+            return slice(self.start, self.stop)
+        places = np.arange(length) % self.every
+        stop = self.every if self.stop is None else self.stop
+        return np.flatnonzero((places >= self.start) & (places < stop))
 
 
 @dataclass(frozen=True)
@@ -66,12 +76,12 @@ class ComparedPart:
     bound: Bound | None = None
 
     def of(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """Return the part of these outputs, a view; an output of too few dimensions is returned whole."""
+        """Return the part of these outputs, a view if it is one run; an output of too few axes is returned whole."""
         array = outputs[self.output]
-        index = [slice(None)] * array.ndim
+        index: list[slice | NDArray[np.int64]] = [slice(None)] * array.ndim
         for window in self.windows:
             if window.axis < array.ndim:
-                index[window.axis] = slice(window.start, window.stop)
+                index[window.axis] = window.of(array.shape[window.axis])
         return array[tuple(index)]
 
 

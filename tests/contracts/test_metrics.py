@@ -130,6 +130,11 @@ def test_a_metric_declares_itself(case):
     assert not (metric.needs_target and metric.needs_reference)
 
 
+def test_the_table_says_what_it_takes(case):
+    metric, _, _ = case
+    assert METRICS[metric.name].takes == getattr(metric, "takes", "")
+
+
 def test_perfect_outputs_give_the_best_value(case):
     metric, make, best = case
     assert metric.aggregate(measured(metric, make)) == pytest.approx(best, abs=1e-6)

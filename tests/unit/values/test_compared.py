@@ -45,3 +45,11 @@ def test_probabilities_of_zero_and_one_have_finite_logits():
     for bound in (Bound("Sigmoid"), Bound("Softmax", 1)):
         assert np.isfinite(logits(y, bound)).all()
     assert logits(y, None) is y
+
+
+def test_a_run_that_comes_again_is_taken_each_time():
+    values = np.arange(14.0).reshape(1, 14)
+    first, rest = (ComparedPart("x", 0, (Window(1, *run, 7),)) for run in ((0, 4), (4, None)))
+    assert first.of([values]).tolist() == [[0, 1, 2, 3, 7, 8, 9, 10]]
+    assert rest.of([values]).tolist() == [[4, 5, 6, 11, 12, 13]]
+    assert Window(1, 0, None).whole and not Window(1, 0, None, 7).whole
