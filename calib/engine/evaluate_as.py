@@ -48,7 +48,7 @@ def evaluate_as(
         CalibError: What the evaluation itself raised.
     """
     get_isa(isa)  # before anything is written
-    for name, value in (("validation", validation), ("metric", metric)):
+    for name, value in (("validation", validation), ("metric", metric), ("decode", settings.get("decode"))):
         if value is not None and not isinstance(value, str | os.PathLike):
             raise UsageError(
                 f"isa {isa} runs in a process of its own, which can't take {name} as a {type(value).__name__}; "

@@ -28,6 +28,7 @@ from calib.engine.result import digests
 from calib.errors import ModelError, UsageError
 from calib.loading.load import input_specs, load_model
 from calib.metrics import METRICS
+from calib.outputs import DECODERS
 from calib.progress import Clock, Progress
 from calib.report.json_report import FILE_NAME, read_report
 from calib.report.numbers import plural
@@ -159,6 +160,8 @@ def _settings(report: Report, metric: Any, allow_python: bool | None) -> dict[st
     """Return the settings of a report that decide what is measured."""
     chosen = {fact.key: fact.value for fact in report.settings if fact.origin not in ("default", "rt_info")}
     found = {key: value for key, value in nested(chosen).items() if key in _MEASURING}
+    if str(found.get("decode")).partition("?")[0] not in DECODERS:
+        found.pop("decode", None)  # there was none, or it was a Python object, of which the report holds the name
     if metric is not None:
         return {**found, "metric": metric}
     names = metric_names(str(found.get("metric", "")))

@@ -32,7 +32,8 @@ class YoloV2:
 
     Attributes:
         output: Name or number of the output; "" for the first.
-        anchors: Widths and heights in cells, as numbers with commas or a name such as yolo-v2 (COCO), yolo-v2-voc or tiny-yolo-v2.
+        anchors: Widths and heights in cells, as numbers with commas or a name: yolo-v2 (of COCO), yolo-v2-voc,
+            tiny-yolo-v2.
         raw: Whether σ and softmax are still to be applied; the operation RegionYolo has applied them.
         several: Whether each class of a box is a detection of its own, and not the best one alone.
     """

@@ -149,3 +149,26 @@ def test_a_class_map_is_resized_to_the_mask():
         [np.array([[np.zeros((4, 4)), np.zeros((4, 4)), np.repeat([0, 0, 1, 1], 4).reshape(4, 4)]])], sample
     )
     assert evaluator.metric.aggregate([evaluator.metric.measure(outputs, target)]) == 1
+
+
+class Mine:
+    """A decoder that finds a box of class 1 where the head's score says so."""
+
+    def decode(self, outputs, facts, size):
+        return calib.Detections([BOX], [outputs[0][0, 5, 7]], [1])
+
+
+@pytest.mark.parametrize("decode", ["yolo-v8?score=.2", Mine()])
+def test_what_was_saved_is_verified_with_the_decoder_of_its_report_or_one_that_is_given(tmp_path, decode):
+    data = labelled(np.linspace(0, 0.4, 8))
+    settings = {"metric": "coco-map", "max_drop": 0.05, "decode": decode, "effort": "fast", "speed": False}
+    calib.quantize(detector(), [feed for feed, _ in data], validation=data, **settings).save(tmp_path / "kept")
+    given = {} if isinstance(decode, str) else {"decode": decode}
+    ov.save_model(detector(), tmp_path / "fp32.xml", compress_to_fp16=False)
+    found = calib.verify(tmp_path / "kept", data, reference_model=tmp_path / "fp32.xml", **given)
+    assert found.broken == [] and found.accuracy[0].baseline == pytest.approx(1)
+
+
+def test_an_object_is_not_handed_to_another_process():
+    with pytest.raises(UsageError, match="can't take decode as a Mine"):
+        calib.evaluate(detector(), "data.npz", "coco-map", decode=Mine(), isa="avx2")
