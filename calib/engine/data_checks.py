@@ -305,7 +305,8 @@ def overlaps(job: Job, evaluator: Evaluator, marks: Sequence[str]) -> list[str]:
 def data_of(job: Job, evaluator: Evaluator | None) -> Data:
     """Return what the checks look at in a run that calibrates: before FP32 was measured, without its marks."""
     used = () if job.replays else job.all_ids
-    found = Data(job, job.calibration, used, calibrates=bool(used))
+    apart = job.heads[1] if evaluator is None and job.settings.decode is not None else ""
+    found = Data(job, job.calibration, used, calibrates=bool(used), decoded=apart)
     return replace(_with_classes(found, evaluator), on_calibration=bool(evaluator and evaluator.on_calibration))
 
 

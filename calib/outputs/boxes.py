@@ -55,13 +55,17 @@ class Boxes:
 
     def decode(self, outputs: Arrays, facts: ModelFacts, size: tuple[int, int]) -> Detections:
         """Return the boxes; labels are those of the model."""
-        arrays = [without_batch(np.asarray(array), 2) for array in outputs]
-        if max((np.ndim(array) for array in outputs), default=0) >= 3 or any(a.shape[-1:] != (1,) for a in arrays):
-            arrays = [a[0] if a.ndim == 2 and len(a) == 1 and not _is_table(a) else a for a in arrays]
-        table = self._one(self.boxes, outputs, facts, [a for a in arrays if a.ndim == 2], 2)
-        scores = self._one(self.scores, outputs, facts, [a for a in arrays if a.ndim == 1 and a.dtype.kind == "f"], 1)
-        labels = self._one(self.labels, outputs, facts, [a for a in arrays if a.ndim == 1 and a.dtype.kind in "iu"], 1)
-        if table is None or table.shape[1] not in (4, 5, 6) or (table.shape[1] == 4 and scores is None):
+        arrays = _without_batch([np.asarray(array) for array in outputs])
+        table = without_batch(output_of(outputs, facts, self.boxes, -1), 2) if self.boxes else _table(arrays)
+        rows = [array.ravel() for array in arrays if array is not table and array.size in (0, max(array.shape or (1,)))]
+        scores = self._row(self.scores, outputs, facts, [row for row in rows if row.dtype.kind == "f"])
+        labels = self._row(self.labels, outputs, facts, [row for row in rows if row.dtype.kind in "iu"])
+        if (
+            table is None
+            or table.ndim != 2
+            or table.shape[1] not in (4, 5, 6)
+            or (table.shape[1] == 4 and scores is None)
+        ):
             raise refuse("boxes", self.reads, outputs)
         if scores is None:
             scores = table[:, 4]
@@ -72,20 +76,30 @@ class Boxes:
         boxes = table[:, :4] * (np.tile(size[::-1], 2) if self.relative else 1)
         return Detections(boxes, scores, whole(labels))
 
-    def _one(self, name: str, outputs: Arrays, facts: ModelFacts, found: Arrays, rank: int) -> NDArray[Any] | None:
+    def _row(self, name: str, outputs: Arrays, facts: ModelFacts, found: Arrays) -> NDArray[Any] | None:
         if name:
-            return without_batch(output_of(outputs, facts, name, -1), rank)
+            return output_of(outputs, facts, name, -1).ravel()
         return found[0] if len(found) == 1 else None
+
+
+def _without_batch(arrays: Arrays) -> list[NDArray[Any]]:
+    """Drop a batch axis of 1; the rank of the largest output tells boxes [1, 4] of one detection, which have none."""
+    arrays = [without_batch(array, 3) for array in arrays]
+    if max((array.ndim for array in arrays), default=0) < 3:
+        return list(arrays)
+    return [array[0] if array.ndim > 1 and array.shape[0] == 1 else array for array in arrays]
+
+
+def _table(arrays: Arrays) -> NDArray[Any] | None:
+    """Return the largest table of four to six columns: scores [1, 5] of five boxes look like one, too."""
+    tables = [array for array in arrays if array.ndim == 2 and array.shape[1] in (4, 5, 6) and array.dtype.kind == "f"]
+    return max(tables, key=np.size, default=None)
 
 
 def whole(labels: NDArray[Any]) -> NDArray[np.int64]:
     """Return labels as integers; −1 where they are not finite, a class that nothing has."""
     wide = np.asarray(labels, np.float64)
     return np.where(np.isfinite(wide), wide, -1).clip(-(2**31), 2**31).round().astype(np.int64)
-
-
-def _is_table(array: NDArray[Any]) -> bool:
-    return array.shape[-1] in (4, 5, 6) and array.dtype.kind == "f"
 
 
 def _rank(output: OutputFact) -> int:

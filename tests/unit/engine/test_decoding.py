@@ -71,6 +71,12 @@ def test_a_comparison_shows_the_error_of_boxes_that_scores_would_hide(decode):
         assert any("decode yolo-v3: boxes and scores of its heads are compared apart" in note for note in found.notes)
 
 
+def test_a_run_without_a_metric_says_what_is_compared_apart():
+    samples = list(np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32))
+    report = calib.quantize(detector(), samples, effort="fast", decode="yolo-v3").report
+    assert any("decode yolo-v3: boxes and scores of its heads are compared apart" in note for note in report.warnings)
+
+
 def test_a_decoder_without_boxes_has_nothing_to_tell_apart():
     job = prepare(detector(), None, flags={"decode": "segmentation"})
     assert job.heads[0] == () and "nothing to tell apart" in job.heads[1]

@@ -62,6 +62,15 @@ def test_one_final_box_is_not_taken_for_a_batch():
     assert listed(Boxes().decode([BOXES[None, :1], SCORES[None, :1], LABELS[None, :1]], NOTHING, SIZE)) == ROWS[:1]
 
 
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 6, 7])
+def test_scores_of_four_to_six_boxes_are_not_taken_for_a_table(count):
+    boxes, scores = np.arange(count * 4.0).reshape(count, 4), np.arange(float(count))
+    labels = np.arange(count)
+    for outputs in ([boxes[None], scores[None], labels[None]], [scores[None], boxes, labels[None]]):
+        found = Boxes().decode(outputs, NOTHING, SIZE)
+        assert found.boxes.tolist() == boxes.tolist() and found.scores.tolist() == scores.tolist()
+
+
 def test_no_final_box_is_fine():
     assert len(Boxes().decode([BOXES[:0], SCORES[:0], LABELS[:0]], NOTHING, SIZE)) == 0
 
