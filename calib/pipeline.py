@@ -116,7 +116,7 @@ def quantize(
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
         report = make_report(job, Findings(chosen, summaries.of(chosen.candidate.plan), outcome, baseline))
-    return as_planned(make_result(job, outcome.built, report, clock.stages), given)
+    return as_planned(make_result(job, outcome, baseline, report, clock.stages), given)
 
 
 def plan(

@@ -164,7 +164,7 @@ def run(
         source = find_model(source)
         check_output(Path(output), source.stem, source)
     result = calib.quantize(model, calibration, store=Path(output) / RUN_STORE, progress=progress(ctx), **given)
-    report = result.save(output)
+    report = result.save(output, pictures=page)
     if page:
         write_html(report, Path(output) / HTML_NAME)
     if as_json:

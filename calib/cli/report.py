@@ -24,5 +24,5 @@ def command(ctx: click.Context, folder: str, output: str | None) -> None:
     source = Path(folder)
     report = read_report(source)
     beside = source if source.is_dir() else source.parent
-    path = write_html(report, output or beside / FILE_NAME)
+    path = write_html(report, output or beside / FILE_NAME, beside)
     remark(ctx, f"written to {printable(str(path))}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Controlled:
         result: Result of the search; None where there was no search.
         ranking: Layers by their sensitivity; empty if they did not have to be ranked.
         warnings: Sentences for the report.
+        parts: Parts of the metric of that model by sample, as far as they were measured for the search.
     """
 
     built: Int8Model | None
@@ -59,6 +60,7 @@ class Controlled:
     result: SearchResult | None
     ranking: tuple[RankFacts, ...] = ()
     warnings: tuple[str, ...] = ()
+    parts: Mapping[int, Any] = field(default_factory=dict[int, Any])
 
 
 def control_accuracy(
@@ -92,6 +94,7 @@ def control_accuracy(
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)
         controlled = _controlled(job, asked, baseline, result)
+        controlled = replace(controlled, parts=verdicts.known(asked.run, result.reverted))
         if interrupts.noted:  # also where the search had ended already
             stopped = {"stopped": result.stopped or "it was interrupted"}
             controlled = replace(controlled, facts=controlled.facts.model_copy(update=stopped))

@@ -20,6 +20,8 @@ from calib.report.json_report import FILE_NAME, write_report
 from calib.runtime.session import ov
 from calib.runtime.temporary import temporary_path
 from calib.values.facts import Report
+from calib.values.pictures import FOLDER as PICTURES
+from calib.values.pictures import PictureFacts
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import plan_to_json
 from calib.values.plan_weights import PlanWeights, plan_hash, weights_path, weights_to_bytes
@@ -48,14 +50,20 @@ class Result:
     inputs: RunInputs = field(default_factory=RunInputs)
     edits: Edits = field(default_factory=Edits, repr=False)
     rt_info: Mapping[str, str] | None = field(default=None, repr=False)
+    draw: Callable[[Path], tuple[list[PictureFacts], str]] = field(default=lambda folder: ([], ""), repr=False)
 
-    def save(self, folder: str | Path) -> Report:
+    def save(self, folder: str | Path, *, pictures: bool = False) -> Report:
         """Write ``<model>.xml``, ``.bin``, ``plan.json``, ``job.yaml`` and then ``report.json`` into a folder.
 
         ``plan.npz`` beside ``plan.json`` holds its weights, for a replay without calibration data.
         ``job.yaml`` is the run itself, for ``calib quantize --config``; there is none if model or samples were Python
         objects. The files are first written to a temporary folder in it and checked: the model loaded from there must
         give the outputs of the model in memory. A folder without report.json is incomplete.
+
+        Args:
+            folder: Folder to write to.
+            pictures: Whether the samples that change most from FP32 to INT8 are drawn into ``pictures/`` there, where
+                accuracy was measured on images. They run once more through both models.
 
         Raises:
             UsageError: The input would be overwritten.
@@ -74,6 +82,9 @@ class Result:
             facts = self.report.model.model_copy(update={"bytes_after": size})
             how = reproduction(self.report, self.inputs)
             changes = {"model": facts, "reproduce": how, "warnings": [*self.report.warnings, *doubts]}
+            if pictures:
+                drawn, why = self.draw(temporary)
+                changes |= {"pictures": drawn, "pictures_note": why}
             report = self.report.model_copy(update={**changes, "files": digests(temporary / f"{name}.xml")})
             if how is not None:
                 (temporary / JOB_NAME).write_text(how.config, encoding="utf-8")
@@ -83,6 +94,7 @@ class Result:
             for stale in (FILE_NAME, JOB_NAME, WEIGHTS_NAME):
                 (folder / stale).unlink(missing_ok=True)
             plan = [PLAN_NAME, WEIGHTS_NAME, *([JOB_NAME] if how else [])]
+            _replace_pictures(temporary / PICTURES, folder / PICTURES)
             for part in (f"{name}.bin", f"{name}.xml", *plan, FILE_NAME):
                 os.replace(temporary / part, folder / part)
         except OSError as error:
@@ -123,6 +135,16 @@ class Result:
             "status": self.report.status,
             **settings,
         }
+
+
+def _replace_pictures(new: Path, old: Path) -> None:
+    """Put pictures in the place of those of an earlier run; other files in that folder stay."""
+    for stale in old.glob("[0-9]*.png"):
+        stale.unlink()
+    if new.is_dir():
+        old.mkdir(exist_ok=True)
+        for path in sorted(new.iterdir()):
+            os.replace(path, old / path.name)
 
 
 def digests(path_xml: Path) -> dict[str, str]:

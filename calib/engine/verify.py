@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from calib.engine.accuracy_control import Controlled
+from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model, for_two_threads, median_db
 from calib.engine.job import Job
 from calib.engine.layer_errors import BEHIND, EXPOSED, Reproduction
 from calib.engine.result import Result
+from calib.engine.speedup import Outcome
 from calib.errors import ExecutionError
 from calib.graph.comparable import compared_form
 from calib.graph.insert import Edits
@@ -27,6 +32,7 @@ from calib.samples.feed import Arrays
 from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
 from calib.values.facts import Report, StageFacts
+from calib.values.pictures import PictureFacts
 from calib.values.plan import QuantizationPlan
 
 # INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and
@@ -47,8 +53,11 @@ SATURATED = (
 )
 
 
-def make_result(job: Job, built: Int8Model | None, report: Report, stages: Sequence[StageFacts]) -> Result:
-    """Return the result with the check that its file has to pass."""
+def make_result(
+    job: Job, outcome: Outcome, baseline: Baseline | None, report: Report, stages: Sequence[StageFacts]
+) -> Result:
+    """Return the result with the check that its file has to pass, and what draws the samples that changed."""
+    built = outcome.built
     model = built.model if built else job.loaded.model
     plan = built.plan if built else QuantizationPlan((), (), ())
     feeds = job.few()
@@ -62,7 +71,24 @@ def make_result(job: Job, built: Int8Model | None, report: Report, stages: Seque
 
     report = report.model_copy(update={"stages": list(stages)})
     edits = built.candidate.edits if built else Edits()
-    return Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify, job.inputs, edits)
+    made = Result(model, report, plan, job.loaded.fp16_stored, job.loaded.path, verify, job.inputs, edits)
+    return replace(made, draw=partial(_drawn, built, outcome.controlled, baseline))
+
+
+def _drawn(
+    built: Int8Model | None, controlled: Controlled | None, baseline: Baseline | None, folder: Path
+) -> tuple[list[PictureFacts], str]:
+    """Draw the samples that changed most into a folder; return the pictures, or why there are none."""
+    if built is None or controlled is None or baseline is None:
+        return [], ""
+    from calib.engine.pictures import Measured, write_pictures  # here: few runs draw
+
+    before, margins = dict(enumerate(baseline.parts)), baseline.margins
+    evaluator = baseline.evaluator
+    if margins is not None:
+        evaluator, before = evaluator.with_margins(), {i: [part, margins[i]] for i, part in before.items()}
+    measured = Measured(evaluator, built.model, controlled.facts.precision, before, controlled.parts)
+    return write_pictures(measured, folder)
 
 
 def _known_db(built: Int8Model | None, report: Report) -> float | None:

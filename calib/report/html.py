@@ -10,21 +10,32 @@ from calib.report.files import write_text
 from calib.report.histogram import histogram_data
 from calib.report.page import render_page
 from calib.values.facts import Report
+from calib.values.pictures import PictureFacts
 
 FILE_NAME = "report.html"
 
 
-def write_html(report: Report, path: str | Path) -> Path:
+def write_html(report: Report, path: str | Path, folder: Path | None = None) -> Path:
     """Write the page atomically and return its path.
+
+    Args:
+        report: Report of a run.
+        path: File to write.
+        folder: Folder of the report, with its pictures; by default that of the page.
 
     Raises:
         OutputError: The file can't be written.
     """
-    return write_text(path, render_html(report))
+    return write_text(path, render_html(report, Path(path).parent if folder is None else folder))
 
 
-def render_html(report: Report) -> str:
-    """Return the page: summary, layers, ranges, sensitivity, search, cost and settings, as far as there are data."""
+def render_html(report: Report, folder: Path | None = None) -> str:
+    """Return the page: summary, layers, ranges, sensitivity, search, cost and settings, as far as there are data.
+
+    Args:
+        report: Report of a run.
+        folder: Folder of the report, with its pictures; None to leave them out.
+    """
     specs = charts.report_charts(report)
     grids = {
         name: table.data()
@@ -37,8 +48,22 @@ def render_html(report: Report) -> str:
     }
     histograms = [histogram_data(q) for q in report.quantizers if q.histogram_counts]
     return render_page(
-        "report.html.j2", charts=specs, tables=grids, histograms=histograms, **_context(report, specs, grids)
+        "report.html.j2",
+        charts=specs,
+        tables=grids,
+        histograms=histograms,
+        pictures=_pictures(report, folder),
+        **_context(report, specs, grids),
     )
+
+
+def _pictures(report: Report, folder: Path | None) -> list[tuple[PictureFacts, str]]:
+    """Return the pictures of a report with their addresses, of those that are there."""
+    if not report.pictures or folder is None:
+        return []
+    from calib.report.pictures import embedded  # here: it loads numpy
+
+    return [pair for pair in zip(report.pictures, embedded(report.pictures, folder), strict=True) if pair[1]]
 
 
 def _context(report: Report, specs: dict[str, Any], grids: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from calib.values.accuracy_facts import AccuracyFacts, FinalistFacts, RankFacts, SearchStepFacts
 from calib.values.frozen import SCHEMA_VERSION, Frozen
+from calib.values.pictures import PictureFacts
 
 # "mostly_float" and "slower" keep the budget too, but with a model of little use: more than half of its layers are in
 # floating point again, or it was timed and is slower than FP32. "within_budget_…" keep it in one of two precisions of
@@ -296,6 +297,10 @@ class Report(Frozen):
         default=None,
         description="The same figures with their samples, their intervals and those in the machine's default precision",
     )
+    pictures: list[PictureFacts] = Field(
+        default=[], description="Samples that change most, drawn into a folder beside the report"
+    )
+    pictures_note: str = Field(default="", description="Why no sample is drawn, where pictures were asked for")
     speed: SpeedFacts | None = Field(
         default=None, description="Latencies and speed-ups; null if they were not measured"
     )
