@@ -29,6 +29,3 @@ _.hidden, _.help  # the page's script reads the columns of a table
 _.StartElementHandler, _.EndElementHandler, _.CharacterDataHandler  # expat calls them
 _.StartDoctypeDeclHandler, _.EntityDeclHandler  # expat calls them
 _.inter_op_num_threads, _.intra_op_num_threads, _.log_severity_level  # onnxruntime's session options
-
-# Values that came before what uses them; whoever is the first to use a name takes it out of here
-_.to_network  # annotation formats

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from calib.values.detections import Detections
 from calib.values.pictures import FOLDER, PictureFacts
 
 MOST = 6  # pictures of a report
+MOST_LABELS = 20  # of a target that is named
 LINES = 5  # classes or boxes that are named of a sample
 FEWEST_PIXELS = 8  # on a side, for numbers to be an image
 SHOWN = 0.25  # score from which a box is drawn
@@ -65,7 +66,7 @@ def most_changed(metric: Any, before: Mapping[int, Any], after: Mapping[int, Any
         margins = np.abs(np.nan_to_num(one.margins(new) - one.margins(old), posinf=1e6, neginf=-1e6))
         one, old, new = one.metric, [part for part, _ in old], [part for part, _ in new]
     if old and isinstance(old[0], Mapping) and "found" in old[0]:
-        changes = np.array([boxes_changed(a["found"], b["found"]) for a, b in zip(old, new, strict=True)])
+        changes = np.array([boxes_changed(a["found"], b["found"]) for a, b in zip(old, new, strict=True)], np.float64)
         words = [f"the boxes differ by {change:.2f}" for change in changes.tolist()]
         order = np.lexsort((np.arange(len(indices)), -changes))
         return tuple(Change(indices[i], words[i]) for i in order[:MOST].tolist() if changes[i] > 0)
@@ -197,7 +198,7 @@ def write_pictures(measured: Measured, folder: Path) -> tuple[list[PictureFacts]
                 file=name,
                 sample=shortened(sample.id or sample.where),
                 change=change.words,
-                target=_target(sample.target, names),
+                target=target_in_words(sample.target, names),
                 before=list(before.lines),
                 after=list(after.lines),
             )
@@ -250,7 +251,11 @@ def _found(evaluator: SampleEvaluator, outputs: list[Any], sample: Sample, names
     first = outputs[0]
     if takes == "boxes" and [array.ndim for array in outputs] == [2, 1, 1]:
         return _boxes(Detections(*outputs), sample, names)
-    if takes == "class map" or (first.dtype.kind in "iu" and first.ndim == 3 and first.shape[0] == 1):
+    if (
+        first.dtype.kind in "iu"
+        and (takes == "class map" or first.ndim == 3)
+        and first.size == np.prod(first.shape[-2:])
+    ):
         classes = first.reshape(first.shape[-2:]).astype(np.int64)
         seen, counts = np.unique(classes, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:LINES]
@@ -285,14 +290,17 @@ def _boxes(found: Detections, sample: Sample, names: Sequence[str]) -> Found:
     return Found(boxes=shown, names=names, lines=tuple([*lines, *more] or [f"no box with a score of {SHOWN:g}"]))
 
 
-def _target(target: Any, names: Sequence[str]) -> str:
-    """Return a target in words."""
-    if isinstance(target, Mapping) and "labels" in target:
-        labels = np.asarray(target["labels"]).reshape(-1).tolist()
-        return shortened(", ".join(class_name(names, int(label)) for label in labels) or "nothing")
-    if isinstance(target, str):
-        return shortened(target)
-    values = np.asarray(target) if target is not None else np.empty(0)
-    if values.size == 1 and values.dtype.kind in "iu":
-        return class_name(names, int(values.reshape(-1)[0]))
-    return shortened(str(values.reshape(-1)[0])) if values.size == 1 else ""
+def target_in_words(target: Any, names: Sequence[str]) -> str:
+    """Return a target in words; "" for one that is neither a text nor a few numbers."""
+    found: Any = cast(Mapping[str, Any], target).get("labels") if isinstance(target, Mapping) else target
+    if found is None or isinstance(found, str):
+        return shortened(found or "")
+    values: list[Any] = [found]
+    if isinstance(found, np.ndarray):
+        values = found.reshape(-1).tolist()
+    elif isinstance(found, list | tuple | set | frozenset):
+        values = list(cast(Sequence[Any], found))
+    if len(values) > MOST_LABELS:
+        return ""
+    words = [class_name(names, value) if isinstance(value, int | np.integer) else str(value) for value in values]
+    return shortened(", ".join(words) or "nothing")

@@ -53,6 +53,7 @@ def render_html(report: Report, folder: Path | None = None) -> str:
         tables=grids,
         histograms=histograms,
         pictures=_pictures(report, folder),
+        pictures_note=report.pictures_note,
         **_context(report, specs, grids),
     )
 

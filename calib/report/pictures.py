@@ -62,10 +62,10 @@ def class_name(names: Sequence[str], label: int) -> str:
     return shortened(names[label]) if 0 <= label < len(names) else str(label)
 
 
-def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+def shortened(text: str) -> str:
     """Return text on one line that is cut after some characters."""
     line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…"
 
 
 def drawn(image: NDArray[np.uint8], before: Found, after: Found) -> bytes:

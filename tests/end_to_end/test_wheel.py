@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO = sorted(path.name for path in (ROOT / "datasets" / "demo").iterdir())
+DEMO = sorted(
+    path.relative_to(ROOT / "datasets" / "demo").as_posix()
+    for path in (ROOT / "datasets" / "demo").rglob("*")
+    if path.is_file()
+)
 
 
 def run(*arguments: str | Path, where: Path) -> str:
@@ -78,4 +82,5 @@ def test_installed_wheel_finds_its_own_demo_files(wheel: Path, tmp_path: Path):
     code = f"import sys; sys.path.insert(0, {str(target)!r}); from calib.demo import demo_folder; print(demo_folder())"
     found = Path(run(sys.executable, "-S", "-E", "-c", code, where=tmp_path).strip())
     assert found == (target / "calib" / "demo_data").resolve()
-    assert sorted(path.name for path in found.iterdir()) == DEMO
+    files = (path for path in found.rglob("*") if path.is_file())
+    assert sorted(path.relative_to(found).as_posix() for path in files) == DEMO

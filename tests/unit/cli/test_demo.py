@@ -42,3 +42,19 @@ def test_another_network_is_refused_with_those_there_are(asked: list[Any]):
     with pytest.raises(UsageError, match=f"no demo network 'nope'; there are {', '.join(networks())}"):
         call("--network", "nope")
     assert asked == []
+
+
+def test_a_detector_is_quantized_with_pictures_that_are_composed_into_the_folder(tmp_path: Path, asked: list[Any]):
+    call("--task", "detection", "--network", "ssd", "--pictures", "2", "-o", str(tmp_path))
+    ((model, calibration, _, _, _, given),) = asked
+    assert Path(model).parent.name == "detection" and Path(model).stem == "ssd"
+    assert len(list((tmp_path / "data" / "validation").iterdir())) == 2
+    assert calibration == f"images:{tmp_path / 'data' / 'calibration'}"
+    assert given["metric"] == "coco-map" and given["decode"] == "ssd-raw?label_shift=-1"
+    assert given["validation"].startswith("coco:") and Path(given["validation"][5:].partition("?")[0]).is_file()
+
+
+def test_pictures_are_counted_only_where_they_are_composed(asked: list[Any]):
+    with pytest.raises(UsageError, match="--pictures is for --task detection"):
+        call("--pictures", "2")
+    assert asked == []

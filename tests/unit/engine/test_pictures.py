@@ -12,7 +12,7 @@ from trust_fixtures.tiny import convnet, images
 import calib
 from calib.accuracy.baseline import MarginMetric
 from calib.engine.evaluators import SampleEvaluator
-from calib.engine.pictures import MOST, boxes_changed, most_changed
+from calib.engine.pictures import MOST, boxes_changed, most_changed, target_in_words
 from calib.metrics.classification import TopK
 from calib.metrics.resolve import resolve_metric, resolve_metrics
 from calib.runtime.session import core, ov
@@ -137,3 +137,22 @@ def test_where_samples_are_no_images_the_report_says_so(tmp_path: Path):
 def labelled_rows(model: Any, rows: np.ndarray) -> list[tuple[Any, Any]]:
     run = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return [(row[None], run(row[None])[0]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (3, "3"),
+        (1, "dress"),
+        ({"boxes": [], "labels": [1, 0]}, "dress, coat"),
+        ({"boxes": [], "labels": []}, "nothing"),
+        ({"labels": ["a"]}, "a"),
+        ("a <b>", "a <b>"),
+        (None, ""),
+        ([[1], [2, 3]], "[1], [2, 3]"),
+        (np.zeros((30, 30)), ""),
+        (np.array([1]), "dress"),
+    ],
+)
+def test_targets_of_any_kind_have_words_or_none(target: Any, words: str):
+    assert target_in_words(target, ["coat", "dress"]) == words
