@@ -19,6 +19,7 @@ JOB_NAME = "job.yaml"  # what ``calib quantize --config`` reads
 
 # Settings with a flag of their own in 'calib quantize'; others are given with --set.
 FLAGS = ("metric", "decode", "max_drop", "drop", "effort", "estimator", "samples", "target", "threads", "time_limit")
+SWITCHES = ("speed", "complete")  # flags that are given as --NAME or --no-NAME
 FROM_THE_MODEL = ("default", "rt_info")  # origins of settings that the next run finds by itself
 
 
@@ -58,8 +59,8 @@ def _command(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
         text = value if isinstance(value, str) else json.dumps(value)
         if key == "higher_is_better":
             words.append("--higher-is-better" if value else "--lower-is-better")
-        elif key == "speed":
-            words.append("--speed" if value else "--no-speed")
+        elif key in SWITCHES:
+            words.append(f"--{key}" if value else f"--no-{key}")
         elif key in ("ignore", "extensions"):
             words += [word for one in value for word in (f"--{key.removesuffix('s')}", one)]
         elif key in FLAGS:

@@ -66,8 +66,8 @@ def test_the_config_file_repeats_the_run_wherever_it_is(files: Path, monkeypatch
 
 
 def test_the_command_line_repeats_the_run(files: Path):
-    program, *arguments = shlex.split(reproduced().command)
-    assert program == "calib" and "--ignore" in arguments and "--no-speed" in arguments
+    program, *arguments = shlex.split(reproduced(complete=True).command)
+    assert program == "calib" and {"--ignore", "--no-speed", "--complete"} <= set(arguments)
     done = CliRunner().invoke(main, [*arguments, "--no-report"])
     assert done.exit_code == 0, done.output
     assert weights(files / "net-int8") == weights(files / "out")
