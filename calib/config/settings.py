@@ -65,11 +65,12 @@ class Settings(Checked):
         description="Operations to leave in floating point, layers or what is fused into them, as NAME, type:TYPE, "
         "re:REGEX, subgraph:IN,IN...OUT,OUT, or file:FILE with patterns in it; see 'calib help ignore'",
     )
-    target: Literal["cpu", "cpu-no-vnni", "this-cpu"] = Field(
-        default="cpu",
+    target: Literal["auto", "cpu", "cpu-no-vnni", "this-cpu"] = Field(
+        default="auto",
         description="Kind of CPU that runs the model. cpu takes into INT8 what is right on every x86 CPU, though sums "
-        "may saturate without VNNI; cpu-no-vnni keeps them from that; this-cpu does so if this CPU has no VNNI, and "
-        "takes more layers, each tried, where this CPU computes them rightly and another one may not",
+        "may saturate without VNNI; cpu-no-vnni keeps them from that; auto is the one of these that serves this CPU "
+        "better, by the error of the outputs; this-cpu takes more layers, each tried, where this CPU computes them "
+        "rightly and another one may not",
     )
     effort: str = Field(
         default="balanced",
@@ -244,11 +245,6 @@ class Settings(Checked):
     def allowed_drops(self) -> dict[str, AllowedDrop]:
         """Accuracy budget by the name of its metric; one without a name is under ""; empty without any."""
         return allowed_drops(self.max_drop, self.drop)
-
-    @property
-    def exact_int8(self) -> bool:
-        """Whether the target adds products of full 8-bit factors exactly, if it is not this CPU itself."""
-        return self.target != "cpu-no-vnni"
 
     @property
     def measures_speed(self) -> bool:

@@ -56,10 +56,15 @@ def low_sqnr(seen: Evidence) -> Iterator[str]:
         budget = "Give a metric and --max-drop" if seen.job.settings.max_drop is None else "Lower --max-drop"
         yield (
             f"Output {worst!r} of the INT8 model has an SQNR of {decibel(low[worst])} against FP32, under "
-            f"{FLOOR_DB:g} dB{others}: much of it is noise. {_SATURATED if saturates(seen.candidate.plan) else ''}"
+            f"{FLOOR_DB:g} dB{others}: much of it is noise. {_SATURATED if _advised(seen) else ''}"
             f"{budget}, so that layers return to floating point; try --effort thorough; or leave out with --ignore the "
             "layers where `calib compare` sees the error jump."
         )
+
+
+def _advised(seen: Evidence) -> bool:
+    """Say whether sums saturate here and the user chose the target; the default one tries both forms."""
+    return saturates(seen.candidate.plan) and not seen.job.chooses_levels
 
 
 def one_sample_sets_ranges(seen: Evidence) -> Iterator[str]:

@@ -176,6 +176,9 @@ def choose_ranges(
         same = base.outputs if job.reference is job.loaded.model else None
         known = same and [outputs for name, outputs in zip(job.held, same, strict=True) if name in held]
         scorer = Scorer(job.reference, job.feeds(held), job.streams, known, job.compared)
+    if job.chooses_levels:
+        base, plan = _suited(job, base, plan, summaries, scorer)
+        attention = attention if attention and attention.layers & {layer.name for layer in plan.layers} else None
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
         candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
@@ -199,6 +202,24 @@ def _without_scalings(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> d
         network = rescaled(job, scalings, plan.recurrent)
         found[name] = Candidate(network.model, network.view, plan.rescaled(scalings), Edits())
     return found
+
+
+def _suited(
+    job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Collected, scorer: Scorer | None
+) -> tuple[FloatNetwork, QuantizationPlan]:
+    """Return the plan with the levels of weights that suit this CPU, whose sums saturate, and the network with why."""
+    from calib.corrections.half_range import suited  # here: most CPUs have VNNI
+
+    warnings = list[str]()
+    with left_out("Levels of weights were not chosen for this CPU, since OpenVINO can't run what shows it", warnings):
+        scorer = scorer or Scorer(job.reference, job.few(), job.streams, compared=job.compared)
+        if scorer.useful:
+            estimator = get_estimator(recipe_of(job.settings.effort, job.settings.estimator).estimators[0])
+            candidate = Candidate(base.model, base.view, plan, Edits())
+            ranged = replace(candidate, plan=assign(plan, summaries.kept, estimator))
+            found = suited(candidate, ranged, scorer)
+            plan, warnings = found.plan, [found.sentence]
+    return replace(base, warnings=(*base.warnings, *warnings)), plan
 
 
 def _kept(base: FloatNetwork, chosen: Chosen) -> Sequence[CorrectionFacts]:

@@ -72,7 +72,7 @@ def in_int8(job: Job, model: ov.Model, ranges: tuple[RecurrentRange, ...]) -> ov
 
 
 def _levels(job: Job) -> int:
-    return FULL_RANGE if job.settings.exact_int8 else HALF_RANGE
+    return FULL_RANGE if job.exact_int8 and not job.chooses_levels else HALF_RANGE
 
 
 def _said(plan: QuantizationPlan, reasons: Mapping[str, str]) -> QuantizationPlan:

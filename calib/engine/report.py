@@ -103,7 +103,7 @@ def make_report(job: Job, found: Findings) -> Report:
             *doubts,
             *(thread_notes(layers, executed) if built else ()),
             *other_cpus(job.view, plan),
-            *([SATURATION] if saturates(plan) else []),
+            *([SATURATION] if saturates(plan) and not job.chooses_levels else []),
         ],
     )
 

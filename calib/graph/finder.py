@@ -115,7 +115,7 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
             if kept := layer_with_levels(view, name):  # of a model that is quantized in part
                 examined = kept.reason if isinstance(kept, Skipped) else examined if pattern else kept
             if isinstance(examined, QuantizableNode) and not exact_int8:
-                examined = _inexact(view, examined) or examined
+                examined = inexact(view, examined) or examined
             if isinstance(examined, QuantizableNode) and everywhere and (doubt := right_on_some(view, name)):
                 examined = doubt + NOT_EVERYWHERE
             if isinstance(examined, QuantizableNode) and (reason := float_kernel(view, name)):
@@ -181,7 +181,7 @@ def _why_whole(node: ov.Node) -> str:
     return why_whole(node)
 
 
-def _inexact(view: GraphView, layer: QuantizableNode) -> str:
+def inexact(view: GraphView, layer: QuantizableNode) -> str:
     """Return why a layer's INT8 form is inexact without VNNI although weights have half range; empty if it is exact.
 
     oneDNN takes the first factor as u8 (an i8 one is shifted by 128) and the second one as i8, which has to be in half

@@ -27,7 +27,7 @@ SATURATION = (
     "INT8 sums can saturate here with 8-bit weights: accuracy measured here may be lower than on a CPU with VNNI. "
     "Quantize with --target cpu-no-vnni for machines like this one."
 )
-"""What a user has to know on a CPU whose INT8 sums are not exact."""
+"""What a user has to know where a model with 8-bit weights was measured on a CPU whose INT8 sums are not exact."""
 
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "sse4.1": ("sse4_1",),

@@ -103,6 +103,7 @@ def traced(**settings: Any) -> Trace:
     samples = list(np.random.default_rng(1).normal(size=(10, 3, 8, 8)).astype(np.float32))
     if "max_drop" in settings:
         settings["validation"] = samples
+    settings = {"target": "cpu"} | settings  # the default one asks more of a CPU without VNNI
     calib.quantize(model, samples[:6], **settings)  # once before, so that imports and caches are done
     sys.setprofile(trace)
     try:

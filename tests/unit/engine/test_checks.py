@@ -20,7 +20,6 @@ import calib
 from calib.engine.checks import CHECKS, FLOOR_DB
 from calib.engine.data_checks import DATA_CHECKS, Data, class_folders
 from calib.progress import silent
-from calib.runtime.isa import SATURATION
 from calib.runtime.session import Session, ov
 
 EFFORTS = ("fast", "balanced")
@@ -29,7 +28,7 @@ EFFORTS = ("fast", "balanced")
 def warned(model: ov.Model, samples: Any, **settings: Any) -> list[str]:
     """Return the warnings of a run, without that of a CPU whose sums saturate."""
     report = calib.quantize(model, samples, **{"effort": "fast", **settings}).report
-    return [sentence for sentence in report.warnings if sentence != SATURATION]
+    return [sentence for sentence in report.warnings if "INT8 sums" not in sentence]
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

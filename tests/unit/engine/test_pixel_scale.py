@@ -11,7 +11,6 @@ from building import Net, nchw, op, shape_of
 import calib
 from calib.engine.job import prepare
 from calib.engine.pixel_scale import sums_over_biases
-from calib.runtime.isa import SATURATION
 from calib.runtime.session import Session, ov
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 3, 12, 12)).astype(np.float32)
@@ -46,7 +45,7 @@ def network(before: str = "", weights: float = 1.0, behind: Any = None) -> ov.Mo
 
 def doubted(model: ov.Model, samples: Any, **settings: Any) -> list[str]:
     report = calib.quantize(model, list(samples), effort="fast", **settings).report
-    return [sentence for sentence in report.warnings if sentence != SATURATION]
+    return [sentence for sentence in report.warnings if "INT8 sums" not in sentence]
 
 
 def instance_norm(net: Net, x: Any) -> Any:
