@@ -42,6 +42,8 @@ from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, RecurrentRange, Scaling, TensorId
 from calib.values.summary import Collected, Summaries, without_equalization
 
+_ROBUST = "trimmed-minmax"  # min-max ranges, unless single samples are far outside
+
 
 @dataclass(frozen=True)
 class FloatNetwork:
@@ -214,7 +216,8 @@ def _suited(
     with left_out("Levels of weights were not chosen for this CPU, since OpenVINO can't run what shows it", warnings):
         scorer = scorer or Scorer(job.reference, job.few(), job.streams, compared=job.compared)
         if scorer.useful:
-            estimator = get_estimator(recipe_of(job.settings.effort, job.settings.estimator).estimators[0])
+            names = recipe_of(job.settings.effort, job.settings.estimator).estimators
+            estimator = get_estimator(_ROBUST if _ROBUST in names else names[0])
             candidate = Candidate(base.model, base.view, plan, Edits())
             ranged = replace(candidate, plan=assign(plan, summaries.kept, estimator))
             found = suited(candidate, ranged, scorer)
