@@ -300,6 +300,8 @@ def _loaded(path: Path, form: str, files: list[Path], invented: Callable[[ov.Nod
             "extensions=[library]); else export or convert it again, with operations that OpenVINO supports"
         )
         raise ModelError(f"{path}: OpenVINO can't read it: {_last_line(error)}. {way_out}") from error
+    if raw.get_friendly_name().endswith("_Frontend_IR"):  # OpenVINO's name for whatever it converts
+        raw.set_friendly_name(path.stem)
     loaded = _describe(raw, path.stem, invented, path)
     present = [file for file in files if file.is_file()]
     digest = hashlib.sha256()

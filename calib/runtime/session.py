@@ -146,6 +146,10 @@ def compile_model(
     except RuntimeError as error:
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1][:300]
+        if model.is_dynamic() and "dynamic" in reason:
+            reason += (
+                "; with fixed shapes it may: openvino.convert_model(FILE, input=[SHAPE, …]), and quantize the result"
+            )
         raise ModelError(f"OpenVINO can't compile {model.get_friendly_name()} for this CPU: {reason}") from error
 
 

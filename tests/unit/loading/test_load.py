@@ -138,6 +138,7 @@ def test_inputs_and_results_of_an_onnx_file_keep_the_names_that_convert_model_gi
     found = calib.quantize(path, [_weights(1, 3, 8, 8, seed=seed) for seed in range(8)], effort="fast", speed=False)
     found.save(tmp_path / "out")
     assert _ports(found.model) == _ports(core().read_model(tmp_path / "out" / "net.xml")) == given
+    assert load_model(path).reference.get_friendly_name() == "net"  # messages name it, not "onnx_Frontend_IR"
 
 
 def _ports(model):

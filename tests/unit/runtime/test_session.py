@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calib.errors import ModelError
 from calib.runtime import session
 from calib.runtime.session import SIMULATED, Session, compile_model, infer_all, ov
 from calib.samples.sample import Frames
@@ -91,6 +92,17 @@ def test_as_many_feeds_run_at_once_as_there_are_streams():
     outputs = infer_all(watched, ({0: x} for x in inputs(5)))  # pyright: ignore[reportArgumentType]
     at_once = [watched.started - done for done, _ in enumerate(outputs)]
     assert at_once == [min(watched.streams, 5 - done) for done in range(5)]
+
+
+def test_of_a_model_whose_shapes_are_too_dynamic_for_the_plug_in_the_error_says_to_fix_them():
+    x = op.parameter([-1, -1, 8], np.float32, name="x")
+    model = ov.Model([op.relu(ov.opset15.squeeze(x))], [x], "squeezed")  # how many axes are left depends on the data
+    with pytest.raises(
+        ModelError, match=r"can't compile squeezed .* dynamic rank.*; with fixed shapes it may: openvino"
+    ):
+        compile_model(model)
+    model.reshape([1, 4, 8])
+    assert compile_model(model)([np.ones((1, 4, 8), np.float32)])[0].shape == (4, 8)
 
 
 def test_each_feed_starts_from_a_fresh_state():
