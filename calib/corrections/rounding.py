@@ -58,6 +58,8 @@ INPUTS_PER_SAMPLE = 72
 FRAMES = 256
 # Bytes for the inputs of layers at any time; a single layer may exceed it.
 MEMORY = 1 << 30
+# Bytes of inputs that are kept for the next candidate.
+KEPT = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _levels(layer: _Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def correct(candidate: Candidate, samples: Sequence[Feed], scorer: Scorer) -> tuple[Candidate, list[CorrectionFacts]]:
     """Round all weights and correct each layer's bias, see :func:`round_all`."""
-    return round_all(candidate, samples, streams=scorer.streams)
+    return round_all(candidate, samples, streams=scorer.streams, known=scorer.seen)
 
 
 def round_all(
@@ -143,6 +145,7 @@ def round_all(
     samples: Sequence[Feed],
     *,
     streams: int = 1,
+    known: list[object] | None = None,
 ) -> tuple[Candidate, list[CorrectionFacts]]:
     """Round the weights of every layer that gains from it on held-out samples, and correct its bias.
 
@@ -153,6 +156,8 @@ def round_all(
         samples: Samples in the order of their ids; even ones choose the weights, odd ones accept them. If there is
             only one sequence, its frames count as samples.
         streams: Number of samples that run at the same time.
+        known: Inputs of layers that an earlier call kept for this one, which then need not run the same network again
+            on the same samples; None to keep none.
 
     Returns:
         The candidate with ``edits.rounded`` and ``edits.biases``, and a fact for each layer with the SQNR of its output
@@ -166,7 +171,10 @@ def round_all(
     biases: dict[str, NDArray[np.float32]] = {}
     if len(seen_samples) >= 2 and layers:
         for group in _groups(layers):
-            for layer, seen in zip(group, _collect(candidate.model, group, samples, whose, streams), strict=True):
+            collected = _known(known or (), candidate.model, group, samples)
+            if collected is None:
+                collected = _collect(candidate.model, group, samples, whose, streams, known)
+            for layer, seen in zip(group, collected, strict=True):
                 weights, port = weights_of(candidate.view, layer.linear.port), layer.linear.port
                 with one_blas_thread():
                     values, fact = _round(layer, weights, seen)
@@ -225,18 +233,53 @@ def _whose(samples: Sequence[Feed]) -> list[int | None]:
     return [None if frame % step else sample if len(samples) > 1 else frame // step for sample, frame in frames]
 
 
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """What a network gives to a group of layers on some samples, whatever the ranges.
+
+    Attributes:
+        asked: Port and number of rows of each layer.
+        taken: Place of a layer in the group, sample and values, in the order in which they are added up.
+    """
+
+    model: ov.Model
+    samples: Sequence[Feed]
+    asked: list[tuple[Port, int]]
+    taken: list[tuple[int, int, Taken]]
+
+
+def _known(
+    known: Sequence[object], model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Feed]
+) -> list[_Seen] | None:
+    """Return what an earlier call kept of these layers; None if that was another network, or other samples or rows."""
+    asked = [(layer.linear.port, layer.rows) for layer in layers]
+    for one in known:
+        if isinstance(one, _Inputs) and one.model is model and one.samples is samples and one.asked == asked:
+            made = [_Seen(layer) for layer in layers]
+            with one_blas_thread():
+                for place, sample, taken in one.taken:
+                    made[place].add(taken, sample)
+            return made
+    return None
+
+
 def _collect(
-    model: ov.Model, layers: Sequence[_Layer], samples: Sequence[Feed], whose: Sequence[int | None], streams: int
+    model: ov.Model,
+    layers: Sequence[_Layer],
+    samples: Sequence[Feed],
+    whose: Sequence[int | None],
+    streams: int,
+    known: list[object] | None,
 ) -> list[_Seen]:
-    """Run the samples through the part of the network before these layers."""
-    made = [_Seen(layer) for layer in layers]
-    readers: dict[ov.Output, list[tuple[_Layer, _Seen, Pick | None]]] = defaultdict(list)
+    """Run the samples through the part of the network before these layers, and keep what they read if it is little."""
+    made, kept, size = [_Seen(layer) for layer in layers], list[tuple[int, int, Taken]](), 0
+    readers: dict[ov.Output, list[tuple[int, _Layer, Pick | None]]] = defaultdict(list)
 
     def inputs(view: GraphView) -> list[ov.Output]:
-        for layer, seen in zip(layers, made, strict=True):
+        for place, layer in enumerate(layers):
             port = layer.linear.port
             output, pick = layer.linear.tap(view.output(view.tensor(Port(port.node, 1 - port.input))), layer.rows)
-            readers[output].append((layer, seen, pick))
+            readers[output].append((place, layer, pick))
         return list(readers)
 
     tapped = expose(model, inputs, own=False)
@@ -245,8 +288,15 @@ def _collect(
             continue
         with one_blas_thread():
             for x, waiting in zip(outputs, readers.values(), strict=True):
-                for layer, seen, pick in waiting:
-                    seen.add(layer.linear.take(x, layer.rows, pick), sample)
+                for place, layer, pick in waiting:
+                    taken = layer.linear.take(x, layer.rows, pick)
+                    made[place].add(taken, sample)
+                    size += taken.values.nbytes
+                    if known is not None and size <= KEPT:  # a copy: these may be views into the outputs
+                        kept.append((place, sample, replace(taken, values=np.array(taken.values))))
+    if known is not None:
+        asked = [(layer.linear.port, layer.rows) for layer in layers]
+        known[:] = [_Inputs(model, samples, asked, kept)] if size <= KEPT else []
     return made
 
 

@@ -69,6 +69,7 @@ class Scorer:
         streams: Number of streams as given.
         names: Name of each part that is compared.
         logits: Parts of the reference as they are compared.
+        seen: What corrections keep of what they saw, for the next candidate that they correct.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Scorer:
     ):
         self.held = list(held)
         self.streams = streams
+        self.seen: list[object] = []
         self._compared, own = compared or (compared_outputs(reference),) * 2
         self._model, self._own = reference, own
         self.names = own.names

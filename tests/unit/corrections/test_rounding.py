@@ -404,3 +404,31 @@ def test_long_sequences_give_some_of_their_frames(monkeypatch):
     assert wiring._whose([of_frames(*[frame] * 10)]) == [0, None, None, 1, None, None, 2, None, None, 3]
     assert wiring._whose([of_frames(*[frame] * 5), of_frames(frame)]) == [0, None, 0, None, 0, 1]
     assert wiring._whose([(frame,), (frame,), (frame,)]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("build", [dense, grouped, matmul_batched])
+def test_another_candidate_of_the_same_network_takes_the_inputs_that_were_kept_and_gets_the_same_bytes(
+    build, monkeypatch
+):
+    candidate = candidate_of(build)
+    samples, known = fed(candidate), list[object]()
+    wider = [replace(q, range=Range(2 * q.range.low, 2 * q.range.high)) for q in candidate.plan.activations]
+    other = replace(candidate, plan=replace(candidate.plan, activations=tuple(wider)))
+    expected = round_all(other, samples)[0].edits.rounded
+    round_all(candidate, samples, known=known)
+    again = round_all(other, list(samples), known=known)[0].edits.rounded  # other samples: the network runs
+    monkeypatch.setattr(wiring, "compile_model", None)  # and now it can't
+    with pytest.raises(TypeError):
+        round_all(other, samples, known=known)
+    known[:] = [replace(known[0], samples=samples)]
+    for found in (again, round_all(other, samples, known=known)[0].edits.rounded):
+        assert found.keys() == expected.keys()
+        for port, (q, scale) in expected.items():
+            assert (q.tobytes(), scale.tobytes()) == (found[port][0].tobytes(), found[port][1].tobytes())
+
+
+def test_inputs_beyond_the_limit_are_not_kept(monkeypatch):
+    candidate, known = candidate_of(dense), list[object]()
+    monkeypatch.setattr(wiring, "KEPT", 1000)
+    round_all(candidate, fed(candidate), known=known)
+    assert not known
