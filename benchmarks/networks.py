@@ -203,3 +203,43 @@ def chain(tensors: int = 300, channels: int = 16, size: int = 96) -> ov.Model:
     for _ in range(tensors):
         x = op.multiply(op.tanh(_conv(w, x, channels, 1)), np.float32(2))
     return _named(ov.Model([x], [image], "chain"))
+
+
+def deep_chain(layers: int) -> ov.Model:
+    """Convolutions with biases and ReLUs one after the other; input ``(1, 8, 8, 8)``."""
+    w = _Weights()
+    image = x = op.parameter([1, 8, 8, 8], np.float32)
+    for _ in range(layers):
+        x = op.relu(_conv(w, x, 8, 3))
+    return _named(ov.Model([x], [image], "chain"))
+
+
+def deep_residual(layers: int) -> ov.Model:
+    """Blocks of two convolutions whose output is added to what went in; input ``(1, 8, 8, 8)``."""
+    w = _Weights()
+    image = op.parameter([1, 8, 8, 8], np.float32)
+    x = op.relu(image)
+    half = op.constant(np.float32(0.5))  # the sum keeps its size over any number of blocks
+    for _ in range(layers // 2):
+        y = _conv(w, op.relu(_conv(w, x, 8, 3)), 8, 3)
+        x = op.relu(op.add(op.multiply(y, half), x))
+    return _named(ov.Model([x], [image], "residual"))
+
+
+def deep_transformer(layers: int) -> ov.Model:
+    """Blocks of eight MatMuls: attention over 4 tokens of 16 numbers, and two dense layers; input ``(1, 4, 16)``."""
+    w = _Weights()
+    size, axis = 16, op.constant(np.array([-1]))
+    tokens = op.parameter([1, 4, size], np.float32)
+
+    def normed(x: ov.Node) -> ov.Node:
+        return op.mvn(x, axis, True, 1e-5, "inside_sqrt")
+
+    x: ov.Node = tokens
+    for _ in range(max(1, layers // 8)):
+        y = normed(x)
+        query, key, value = (_dense(w, y, size, size) for _ in range(3))
+        scores = op.multiply(op.matmul(query, key, False, True), op.constant(np.float32(size**-0.5)))
+        x = op.add(x, _dense(w, op.matmul(op.softmax(scores, -1), value, False, False), size, size))
+        x = op.add(x, _dense(w, op.gelu(_dense(w, normed(x), size, size), "erf"), size, size))
+    return _named(ov.Model([normed(x)], [tokens], "transformer"))
