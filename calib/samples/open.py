@@ -125,11 +125,16 @@ class _Indexed:
 
 
 class InMemory:
-    """Keeps loaded samples of a dataset in memory, up to ``LIMIT``; others are loaded each time."""
+    """Keeps loaded samples of a dataset in memory, up to a limit; others are loaded each time.
 
-    def __init__(self, dataset: Dataset):
+    Args:
+        dataset: Dataset.
+        limit: Bytes of feeds to keep; ``LIMIT`` by default.
+    """
+
+    def __init__(self, dataset: Dataset, limit: int | None = None):
         self._dataset = dataset
-        self._left = LIMIT
+        self._left = LIMIT if limit is None else limit
         self._kept: dict[str, Sample] = {}
 
     @property

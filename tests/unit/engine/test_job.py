@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -66,6 +67,31 @@ def test_feeds_are_all_samples_counted_and_can_be_read_again():
     names = [name for name, _, _ in feeds]
     assert len(feeds) == len(names) == 20 and names == [name for name, _, _ in feeds]
     assert all(arrays[0].shape == (1, 3, 8, 8) for _, _, arrays in feeds)
+
+
+class Generated:
+    """Samples that are made anew each time they are asked for."""
+
+    def __init__(self, count: int):
+        self.count, self.made = count, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int):
+        self.made += 1
+        return images(self.count)[number]
+
+
+def test_of_many_calibration_samples_only_a_few_stay_in_memory(monkeypatch: pytest.MonkeyPatch):
+    data = Generated(12)
+    monkeypatch.setattr("calib.engine.job.KEPT", 3 * images(1).nbytes)
+    job = prepare(convnet(), data, flags={})
+    made = [data.made]
+    for _ in range(3):
+        assert [name for name, _, _ in CalibrationFeeds(job)] == list(job.all_ids)
+        made.append(data.made)
+    assert [after - before for before, after in pairwise(made[1:])] == [9, 9]
 
 
 def test_the_clock_keeps_each_stage_in_order():
