@@ -9,7 +9,7 @@ from typing import Any
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import as_executed, build, executed_in, listed
-from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels
+from calib.engine.correcting import choose_ranges, collect_statistics, equalize_channels, scale_outliers
 from calib.engine.data_checks import data_of, data_to_measure_on, doubts_about, overlaps, tell
 from calib.engine.evaluate_as import evaluate_as
 from calib.engine.evaluation import evaluated, open_evaluator, reference_job
@@ -97,6 +97,7 @@ def quantize(
         with clock("statistics", len(job.all_ids)) as stage:
             summaries = collect_statistics(job, base, placed, stage, statistics)
         with clock("correct") as stage:
+            base, summaries = scale_outliers(job, base, placed, summaries)
             chosen = choose_ranges(job, base, placed, summaries, lambda note: stage.update(1, note))
     else:
         summaries = Collected({}, {})

@@ -45,7 +45,7 @@ class Effort:
 
 EFFORTS: dict[str, Effort] = {
     "fast": Effort(
-        "ranges from one estimator, no corrections",
+        "ranges from one estimator and scales in front of layers that read outlier channels, no corrections",
         layer_seconds=0.045,
         activations_held=0.8,
     ),

@@ -9,7 +9,7 @@ all, the strength is chosen for each tensor by the expected output error of its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from calib.runtime.session import compile_model, infer_all, ov
 from calib.samples.feed import frames_in
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, Scaling, TensorId
+from calib.values.summary import TensorSummary
 
 SAMPLES = 16
 # low, high and mean square of every channel of a tensor, (channels,) each
@@ -83,7 +84,10 @@ def equalize(
             helps, detail = False, "on held-out samples it does not lower the expected output error"
         if helps:
             chosen.append(scalable.scaling(factors))
-            detail = f"strength {strength:g}, factors {factors.min():.3g} to {factors.max():.3g}"
+            detail = (
+                f"strength {strength:g}, factors {factors.min():.3g} to {factors.max():.3g}; the SQNR is that expected "
+                "of the layers that read it, from its channels in held-out samples"
+            )
         facts.append(_fact(scalable, helps, before, after, detail))
     return Equalized(tuple(chosen), tuple(facts), outputs)
 
@@ -98,8 +102,6 @@ def _with_inserted(view: GraphView, plan: QuantizationPlan, found: Sequence[Scal
 
 
 def _fact(scalable: Scalable, kept: bool, before: float | None, after: float | None, detail: str) -> CorrectionFacts:
-    if kept:
-        detail += "; the SQNR is that expected of the layers that read it, from its channels in held-out samples"
     if scalable.ports:
         names = sorted({site.port.node for site in scalable.readers})
         detail = f"in front of {', '.join(names[:3])}{', …' if len(names) > 3 else ''}: {detail}"
@@ -111,6 +113,38 @@ def _fact(scalable: Scalable, kept: bool, before: float | None, after: float | N
         sqnr_after_db=after,
         detail=detail,
     )
+
+
+def evident_scales(
+    view: GraphView, plan: QuantizationPlan, summaries: Mapping[TensorId, TensorSummary]
+) -> list[tuple[Scalable, NDArray[np.float64], CorrectionFacts]]:
+    """Return scales in front of layers that the extremes of channels alone show to help, without running anything.
+
+    The mean square of a channel is taken as that of values from a normal distribution whose extreme is at three
+    standard deviations.
+
+    Args:
+        view: View of the floating-point model.
+        plan: Plan without ranges.
+        summaries: Statistics; tensors whose channels were not looked at get no scale.
+    """
+    found: list[tuple[Scalable, NDArray[np.float64], CorrectionFacts]] = []
+    for quantizer in plan.activations:
+        seen = summaries.get(quantizer.tensor)
+        low, high = (seen.channel_low, seen.channel_high) if seen else (None, None)
+        scalable = None if low is None else find_insertable(view, quantizer)
+        if scalable is None or scalable.depthwise or low is None or len(low) != scalable.channels:
+            continue
+        low = low.astype(np.float64)
+        high = low if high is None else high.astype(np.float64)
+        readers = Readers.of(reader_weights(view, scalable), min(weight.levels for weight in plan.weights))
+        stats = (low, high, (np.maximum(np.abs(low), np.abs(high)) / 3) ** 2)
+        factors, strength = choose_strength(*stats, readers, inserted=True)
+        if strength is not None:
+            before, after = (expected_db(one, *stats, readers) for one in (np.ones_like(factors), factors))
+            detail = f"strength {strength:g}, factors {factors.min():.3g} to {factors.max():.3g}, from the extremes of "
+            found.append((scalable, factors, _fact(scalable, True, before, after, f"{detail}channels")))
+    return found
 
 
 def rescale(model: ov.Model, view: GraphView, scalings: Sequence[Scaling]) -> ov.Model:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.equalization import equalize, rescale, rescaled_tensors
+from calib.corrections.equalization import equalize, evident_scales, rescale, rescaled_tensors
 from calib.corrections.recipes import (
     WITHOUT,
     WITHOUT_INSERTED,
@@ -119,6 +119,26 @@ def collect_statistics(
     return _parted(summaries, job, base, plain, energies)
 
 
+def scale_outliers(
+    job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Collected
+) -> tuple[FloatNetwork, Collected]:
+    """Return network and statistics with scales in front of layers whose inputs' extremes show outlier channels.
+
+    It is for efforts that do not equalize; nothing is run. A scaled tensor has extremes and no histogram.
+    """
+    if job.effort.equalizes or all(one.channel_high is None for one in summaries.whole.values()):
+        return base, summaries
+    found = evident_scales(job.view, plan, summaries.whole)
+    if not found:
+        return base, summaries
+    scalings = tuple(scalable.scaling(factors) for scalable, factors, _ in found)
+    whole = dict(summaries.whole)
+    for one in scalings:
+        whole[one.scaled] = whole[one.tensor].divided(one.scaled, np.array(one.factors))
+    network = replace(rescaled(job, scalings), facts=tuple(fact for *_, fact in found), warnings=base.warnings)
+    return network, replace(summaries, kept=whole, whole=whole, plain=replace(summaries))
+
+
 def _parted(
     found: Collected,
     job: Job,
@@ -184,7 +204,8 @@ def choose_ranges(
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
         candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
-        return Chosen(candidate, warnings=(*base.warnings, *_in_pieces(summaries)))
+        said = (*base.warnings, *_in_pieces(summaries))
+        return Chosen(candidate, corrections=base.facts, warnings=said)
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     others = _without_scalings(job, base, plan)
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, others=others, told=told)

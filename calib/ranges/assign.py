@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calib.errors import StatisticsError
 from calib.ranges import weighted_sum
 from calib.ranges.estimator import RangeEstimator
+from calib.ranges.minmax import MinMax
 from calib.values.plan import ActivationQuantizer, QuantizationPlan, Range, Scheme, TensorId
 from calib.values.summary import TensorSummary
 
@@ -63,7 +64,12 @@ def assign(
         scheme = final_scheme(quantizer, summary, matmul=kinds(quantizer) == {"MatMul"})
         known = quantizer.range
         kept = known is not None and known.estimator == weighted_sum.NAME
-        chosen = known if known is not None and kept else estimator(summary, scheme, quantizer.levels)
+        bare = estimator.needs_histogram and summary.histogram is None  # scaled after its statistics were collected
+        chosen = (
+            known
+            if known is not None and kept
+            else (MinMax() if bare else estimator)(summary, scheme, quantizer.levels)
+        )
         channels = channel_ranges(quantizer, summary, chosen)
         done = replace(quantizer, scheme=scheme, range=chosen, channel_ranges=channels)
         if quantizer.unify:

@@ -99,6 +99,18 @@ class TensorSummary:
     trimmed_low: float = -math.inf
     trimmed_high: float = math.inf
 
+    def divided(self, tensor: TensorId, factors: NDArray[np.float64]) -> TensorSummary:
+        """Return the extremes of a tensor whose channels are these divided by factors, ``(channels,)``.
+
+        What is not known by channel is missing or, for the means over samples, the extremes themselves.
+        """
+        assert self.channel_high is not None
+        high = self.channel_high / factors
+        low = (np.zeros_like(self.channel_high) if self.channel_low is None else self.channel_low) / factors
+        ends = float(low.min()), float(high.max())
+        channels = low.astype(np.float32), high.astype(np.float32)
+        return TensorSummary(tensor, self.samples, *ends, *ends, None, *channels)
+
 
 Summaries = Mapping[TensorId, TensorSummary]
 

@@ -7,7 +7,7 @@ import pytest
 from building import Net, op
 from trust_fixtures.tiny import convnet, images
 
-from calib.corrections.equalization import equalize, rescale
+from calib.corrections.equalization import equalize, evident_scales, rescale
 from calib.errors import StatisticsError
 from calib.graph.finder import find
 from calib.graph.insert import insert
@@ -15,6 +15,7 @@ from calib.graph.placement import place
 from calib.graph.view import GraphView
 from calib.runtime.session import Session, compile_model, ov
 from calib.values.plan import Range, Scaling, TensorId
+from calib.values.summary import TensorSummary
 
 
 def equalized(held, samples=None, streams=1, model=None):
@@ -129,3 +130,24 @@ def test_an_inserted_scale_has_to_gain_more_than_a_factor_that_a_constant_takes(
     kept = {fact.correction for fact in found.facts if fact.kept}
     (head,) = [fact for fact in found.facts if "in front of head" in fact.detail]
     assert kept == {"equalization"} and head.detail.endswith("no strength lowers the expected output error enough")
+
+
+def summarized(channels: np.ndarray) -> TensorSummary:
+    """Return the statistics of a tensor whose channels reach this far both ways."""
+    top = float(channels.max())
+    return TensorSummary(TensorId("x"), 8, -top, top, -top, top, None, -channels, channels)
+
+
+@pytest.mark.parametrize("factor", [100.0, 1.0])
+def test_extremes_of_channels_alone_show_outliers(factor: float):
+    model, _ = outliers(factor=factor)
+    view = GraphView(model)
+    plan = place(view, find(view))
+    reach = np.ones(24, np.float32)
+    reach[[3, 8, 20]] = factor
+    (gelu,) = [q.tensor for q in plan.activations if "Gelu" in q.tensor.node]
+    found = evident_scales(view, plan, {gelu: summarized(reach)})
+    assert len(found) == (factor > 1)
+    for scalable, factors, fact in found:
+        assert scalable.tensor == gelu and set(np.argsort(factors)[-3:]) == {3, 8, 20} and fact.kept
+    assert evident_scales(view, plan, {gelu: replace(summarized(reach), channel_low=None, channel_high=None)}) == []

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from building import Net, max_pool, op
 
+import calib
 from calib.engine.correcting import FloatNetwork, choose_ranges, collect_statistics, rescaled
 from calib.engine.job import Job, prepare
 from calib.engine.placing import place_quantizers
 from calib.progress import silent
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
+from calib.runtime.session import Session
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, Scaling, TensorId
 from calib.values.summary import Collected
@@ -101,3 +103,23 @@ def test_scales_in_front_that_harm_are_left_out_by_the_error_of_the_outputs(job:
     }
     assert [one.kept for one in chosen.corrections if one.correction == "inserted scales"] == [False]
     assert set(summaries.of(chosen.candidate.plan)) >= {q.tensor for q in plan.activations}
+
+
+def test_fast_puts_scales_in_front_of_layers_that_read_outlier_channels():
+    net = Net(5)
+    scale = np.ones(16, np.float32)
+    scale[[3, 8]] = 80
+    weights = (net.rng.standard_normal((16, 16)) / scale[:, None]).astype(np.float32)
+    model = net.model(op.matmul(net.input(1, 200, 16), op.constant(weights), False, False))
+    samples = [net.rng.standard_normal((1, 200, 16)).astype(np.float32) * scale for _ in range(40)]
+    result = calib.quantize(model, samples, effort="fast", target="cpu-no-vnni", speed=False)
+    (fact,) = result.report.corrections
+    assert fact.correction == "inserted scales" and fact.kept
+    (layer,) = result.report.layers
+    assert layer.executed == "i8"
+    rows = [np.concatenate([Session(one)([sample])[0].ravel() for sample in samples]) for one in (model, result.model)]
+    noise = float(((rows[1] - rows[0]) ** 2).mean() / (rows[0] ** 2).mean())
+    assert -10 * np.log10(noise) > 30  # 8 without: the outliers leave the others a level or two
+    (quantizer,) = result.plan.activations
+    assert result.plan.scalings[0].scaled == quantizer.tensor and quantizer.range is not None
+    assert quantizer.range.estimator == "minmax"

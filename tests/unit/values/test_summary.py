@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from calib.values.summary import Histogram
+from calib.values.plan import TensorId
+from calib.values.summary import Histogram, TensorSummary
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 values = hnp.arrays(np.float32, st.integers(0, 40), elements=finite)
@@ -41,3 +42,18 @@ def test_every_value_is_within_a_bin_s_width_of_its_centre(data):
 def test_both_zeros_are_centred_at_zero():
     centres, counts = Histogram.of(np.array([0.0, -0.0, 1e-42, 2.0], np.float32)).distribution()
     assert centres.tolist()[:2] == [0, 0] and sorted(counts.tolist()) == [1, 1, 2]
+
+
+def test_a_divided_tensor_has_the_extremes_of_its_divided_channels():
+    low, high = np.array([-8.0, -1.0, 0.0], np.float32), np.array([4.0, 2.0, 16.0], np.float32)
+    given = TensorSummary(TensorId("x"), 5, -8.0, 16.0, -7.0, 15.0, None, low, high)
+    found = given.divided(TensorId("y"), np.array([8.0, 0.5, 32.0]))
+    assert (found.tensor, found.samples, found.low, found.high) == (TensorId("y"), 5, -2.0, 4.0)
+    assert found.channel_low is not None and found.channel_low.tolist() == [-1.0, -2.0, 0.0]
+    assert found.channel_high is not None and found.channel_high.tolist() == [0.5, 4.0, 0.5]
+
+
+def test_a_divided_tensor_that_is_never_negative_starts_at_zero():
+    given = TensorSummary(TensorId("x"), 5, 0.0, 6.0, 0.0, 6.0, None, None, np.array([6.0, 3.0], np.float32))
+    found = given.divided(TensorId("y"), np.array([2.0, 4.0]))
+    assert (found.low, found.high) == (0.0, 3.0)
