@@ -72,8 +72,10 @@ class YoloV3:
             return None
         name = "yolo-v3" if len(outputs) == 3 else "tiny-yolo-v3"
         raw = not any(one.bound for one in outputs)
+        # v5 and v7 without their decoding have anchors on an axis of their own; their anchors are those of v3.
+        sides = "square" if all(len(one.shape) == 5 for one in outputs) else "exp"
         reason = f"{', '.join(map(str, outputs))} are grids for three anchors a cell; those of {name} are taken"
-        return Match(reason, {"anchors": name, "raw": raw})
+        return Match(f"{reason} (sides={sides})", {"anchors": name, "raw": raw, "sides": sides})
 
     def parts(self, facts: ModelFacts) -> list[tuple[int, Window]]:
         """Return the boxes and the scores of all anchors of each output."""

@@ -86,6 +86,13 @@ def test_operations_tell_more_than_shapes():
     assert (made.name, made.decoder.raw, made.decoder.anchors) == ("yolo-v2", False, "1,2")
 
 
+def test_raw_heads_of_later_networks_have_their_own_form_of_sides():
+    later = resolve_decoder(None, "boxes", facts((1, 3, 80, 80, 85), (1, 3, 40, 40, 85), (1, 3, 20, 20, 85)))
+    assert (later.name, later.decoder.sides) == ("yolo-v3", "square") and "sides=square" in later.sentence
+    grids = (1, 255, 20, 20), (1, 255, 40, 40), (1, 255, 80, 80)
+    assert resolve_decoder(None, "boxes", facts(*grids)).decoder.sides == "exp"
+
+
 def test_a_sigmoid_or_softmax_at_the_end_is_not_applied_again():
     grids = (1, 255, 20, 20), (1, 255, 40, 40), (1, 255, 80, 80)
     assert resolve_decoder(None, "boxes", facts(*grids)).decoder.raw is True
