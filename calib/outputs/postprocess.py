@@ -21,6 +21,7 @@ class BoxSteps:
         candidates: Largest number of boxes that go into the suppression, the best ones; 0 for all.
         nms: Overlap (IoU) from which on a box suppresses a worse one of its class (of "soft" the σ); 0 for none.
         nms_method: "hard", "soft", "linear" or "diou", see `suppressed`.
+        nms_beta: Exponent of the distance of "diou"; 0.6 in some older programs.
         nms_all: Whether boxes of different classes suppress one another too.
         nms_edge: Length added to each side of boxes when overlaps are computed; 1 in some older programs.
         most: Largest number of boxes in an image, the best ones; 0 for all.
@@ -35,6 +36,7 @@ class BoxSteps:
     candidates: int = 10_000
     nms: float = 0.5
     nms_method: str = "hard"
+    nms_beta: float = 1.0
     nms_all: bool = False
     nms_edge: float = 0.0
     most: int = 300
@@ -61,7 +63,7 @@ class BoxSteps:
         found = found.take(np.flatnonzero(finite & (found.scores >= self.score)))
         found = found.take(best_of(found.scores, self.candidates))
         if self.nms:
-            options = {"edge": self.nms_edge, "alike": self.nms_all}
+            options = {"edge": self.nms_edge, "alike": self.nms_all, "beta": self.nms_beta}
             found = suppressed(found, self.nms, self.nms_method, most=self.most, **options)
             found = found.take(np.flatnonzero(found.scores >= self.score))  # soft suppression lowers scores
         found = found.take(best_of(found.scores, self.most))

@@ -31,14 +31,21 @@ def overlaps(one: Floats, others: Floats, edge: float = 0.0) -> Floats:
 
 
 def suppressed(
-    found: Detections, threshold: float, method: str = "hard", *, most: int = 0, edge: float = 0.0, alike: bool = False
+    found: Detections,
+    threshold: float,
+    method: str = "hard",
+    *,
+    most: int = 0,
+    edge: float = 0.0,
+    alike: bool = False,
+    beta: float = 1.0,
 ) -> Detections:
     """Return the detections that remain, best first; of equal scores the earlier one is better.
 
     "hard" drops boxes of the same class whose overlap (IoU) with a better one exceeds the threshold. "diou" takes
-    IoU − d² / c² in its place, with the distance d of the centres and the diagonal c of the box around both (Zheng et
-    al. 2020, eq. 6 and 10). "soft" lowers scores by exp(−IoU² / threshold) and "linear" by 1 − IoU where the overlap
-    exceeds the threshold (Bodla et al. 2017, eq. 3 and 2): these drop nothing themselves.
+    IoU − (d² / c²)^β in its place, with the distance d of the centres and the diagonal c of the box around both (Zheng
+    et al. 2020, eq. 6 and 10, where β is 1). "soft" lowers scores by exp(−IoU² / threshold) and "linear" by 1 − IoU
+    where the overlap exceeds the threshold (Bodla et al. 2017, eq. 3 and 2): these drop nothing themselves.
 
     Args:
         found: Detections.
@@ -47,6 +54,7 @@ def suppressed(
         most: Largest number of detections that remain; 0 for all. It bounds the time: one step a detection that stays.
         edge: Length added to each side of a box, see `areas`.
         alike: Whether boxes of different classes suppress one another too.
+        beta: Exponent β of the distance of "diou".
     """
     order = np.argsort(-found.scores, kind="stable")
     boxes, scores = found.boxes[order], found.scores[order].copy()
@@ -62,7 +70,7 @@ def suppressed(
         left = np.delete(left, at) if at else left[1:]
         overlap = overlaps(boxes[best], boxes[left], edge)
         if method == "diou":
-            overlap = overlap - _distances(boxes[best], boxes[left])
+            overlap = overlap - _distances(boxes[best], boxes[left]) ** beta
         near = labels[left] == labels[best]
         if method in ("hard", "diou"):
             left = left[~(near & (overlap > threshold))]

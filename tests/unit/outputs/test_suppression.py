@@ -35,7 +35,7 @@ def slow_distance(a, b) -> float:
     return centres / around
 
 
-def slow(found: Detections, threshold: float, method: str, edge=0.0) -> list[tuple[int, float]]:
+def slow(found: Detections, threshold: float, method: str, edge=0.0, beta=1.0) -> list[tuple[int, float]]:
     """Return index and score of what remains: every pair is looked at, one after the other."""
     scores = dict(enumerate(found.scores.tolist()))
     kept: list[tuple[int, float]] = []
@@ -46,7 +46,7 @@ def slow(found: Detections, threshold: float, method: str, edge=0.0) -> list[tup
             overlap = slow_overlap(found.boxes[best], found.boxes[i], edge)
             if found.labels[i] != found.labels[best]:
                 continue
-            apart = slow_distance(found.boxes[best], found.boxes[i]) if method == "diou" else 0.0
+            apart = slow_distance(found.boxes[best], found.boxes[i]) ** beta if method == "diou" else 0.0
             if method in ("hard", "diou") and overlap - apart > threshold:
                 del scores[i]
             elif method == "soft":
@@ -72,6 +72,12 @@ def test_an_edge_of_one_pixel_counts_both_corners():
     assert areas(np.array([[0.0, 0, 9, 9], [5, 5, 4, 9]]), edge=1).tolist() == [100, 0]
     made = suppressed(drawn(3), 0.4, edge=1)
     assert len(made) == len(slow(drawn(3), 0.4, "hard", edge=1))
+
+
+def test_the_distance_of_centres_may_count_more():
+    expected = [len(slow(drawn(2), 0.3, "diou", beta=beta)) for beta in (1.0, 0.6)]
+    assert [len(suppressed(drawn(2), 0.3, "diou", beta=beta)) for beta in (1.0, 0.6)] == expected
+    assert expected[1] > expected[0]
 
 
 def test_two_empty_boxes_do_not_overlap():
