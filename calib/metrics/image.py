@@ -34,7 +34,8 @@ class Ssim:
         """Make the metric.
 
         Args:
-            window: Side of the Gaussian window in pixels, odd; 0 for one window of equal weights over the whole image.
+            window: Side of the Gaussian window in pixels, odd; 0 for one window of equal weights over the whole
+                image, its channels together, as Accuracy Checker has it.
 
         Raises:
             UsageError: It is another number.
@@ -101,9 +102,9 @@ def _similarity(x: Floats, y: Floats, peak: float, window: int) -> Floats:
 
 
 def _mean(planes: Floats, window: int) -> Floats:
-    """Return the weighted mean of each window that lies inside; of the whole plane for a window of 0."""
+    """Return the weighted mean of each window that lies inside; of all planes together for a window of 0."""
     if not window:
-        return planes.mean(axis=(1, 2), keepdims=True)
+        return planes.mean(keepdims=True)
     places = np.arange(window) - window // 2
     weights = np.exp(-np.square(places) / (2 * SIGMA**2))
     weights /= weights.sum()

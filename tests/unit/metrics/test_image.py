@@ -45,6 +45,13 @@ def test_one_window_over_the_whole_image_by_hand():
     assert Ssim(window="0").measure([got], want) == pytest.approx(expected)
 
 
+def test_one_window_takes_the_channels_together():
+    random = np.random.default_rng(1)
+    got, want = random.random((1, 3, 4, 5)), random.random((3, 4, 5))
+    flat = Ssim(window="0").measure([got.reshape(1, 1, 12, 5)], want.reshape(12, 5))
+    assert Ssim(window="0").measure([got], want) == pytest.approx(flat, rel=1e-12)
+
+
 @pytest.mark.parametrize("window", ["2", "-1", "x"])
 def test_windows_are_odd(window):
     with pytest.raises(UsageError, match="odd number"):
