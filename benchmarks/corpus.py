@@ -1,13 +1,15 @@
 """Quantize every model of a folder with calib and NNCF: what runs in INT8, how exact, how fast, and what is refused.
 
     python benchmarks/corpus_models.py FOLDER
-    python benchmarks/corpus.py FOLDER [--match TEXT] [--minutes 60] [--effort balanced] [--methods calib,nncf]
+    python benchmarks/corpus.py FOLDER [--match TEXT] [--minutes 60] [--effort balanced] [--target T] [--methods M,…]
 
 For calib, NNCF and, where there is attention, NNCF's transformer mode: quantized or why not, the executed INT8 layers
 by primitive, SQNR in dB against the FP32 model in f32 on other samples than those calibrated on, whether the saved
-model gives the same again, and CPU time against f32 with one thread. Samples are random numbers. Each is one process,
-since some networks end it; a run goes on where the last one (read from the JSON) stopped. In the end every network is
-listed that calib refuses although a convolution or MatMul of it runs in INT8 with NNCF.
+model gives the same again, and CPU time against f32 with one thread. The target cpu-no-vnni is for both: weights of 7
+bits, NNCF's OverflowFix.ENABLE. Samples are random numbers. Each method is one process, which a network that ends it is
+given again alone; a run goes on where the last one (read from the JSON) stopped. In the end four lists are printed:
+networks that calib refuses although a layer of them runs in INT8 with NNCF, those with fewer INT8 layers than NNCF's,
+those with as many and more than 1 dB less, and errors that are not in calib's words.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ from calib.errors import CalibError  # noqa: E402
 from calib.loading.load import input_specs, load_model  # noqa: E402
 from calib.runtime.executed import COMPUTING, executed_nodes  # noqa: E402
 from calib.runtime.session import Session, compile_model, core, ov  # noqa: E402
+from calib.samples.sample import InputSpec  # noqa: E402
 from calib.values.sqnr import decibel  # noqa: E402
 
 DEFAULT = ROOT / "benchmarks" / "results" / "corpus.json"
@@ -54,10 +58,14 @@ Feed = list[NDArray[Any]]
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--worker", nargs=2, metavar=("METHOD", "EFFORT"), help="do what stdin names, one line each")
+    parser.add_argument(
+        "--worker", nargs=3, metavar=("METHOD", "EFFORT", "TARGET"), help="do what stdin names, one line each"
+    )
     parser.add_argument("--match", default="", help="text that names of models have to hold")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--effort", default="balanced")
+    parser.add_argument("--target", default="any", help="calib's setting")
+    parser.add_argument("--again", action="store_true", help="measure what the JSON holds once more")
     parser.add_argument("--methods", default=",".join(METHODS), help="those to run, joined by commas")
     parser.add_argument("--json", type=Path, default=DEFAULT)
     options = parser.parse_args()
@@ -65,15 +73,19 @@ def main() -> int:
         for line in sys.stdin:
             print(MARK + json.dumps(measured(Path(line.strip()), *options.worker)), flush=True)
         return 0
-    settings = {"effort": options.effort, "calibrated": CALIBRATED, "others": OTHERS}
+    settings = {"effort": options.effort, "target": options.target, "calibrated": CALIBRATED, "others": OTHERS}
     results = on_file(options.json, settings)
     end = time.monotonic() + 60 * options.minutes
     paths = sorted(p for p in options.folder.iterdir() if p.suffix in SUFFIXES and options.match in p.name)
-    workers = {method: Worker(method, options.effort) for method in options.methods.split(",")}
+    workers = {method: Worker(method, options.effort, options.target) for method in options.methods.split(",")}
     for path in paths:
         row = results.setdefault(path.name, {})
         for method, worker in workers.items():
-            if method in row or time.monotonic() > end or (method == METHODS[-1] and not attends(row)):
+            if (
+                (method in row and not options.again)
+                or time.monotonic() > end
+                or (method == METHODS[-1] and not attends(row))
+            ):
                 continue
             row[method] = worker(path)
             print(path.name, method, shown(row[method]), flush=True)
@@ -86,15 +98,23 @@ def main() -> int:
 class Worker:
     """A process that takes one model after the other, and is started again where one ends it."""
 
-    def __init__(self, method: str, effort: str):
-        self._argv = [sys.executable, __file__, "--worker", method, effort]
+    def __init__(self, method: str, effort: str, target: str):
+        self._argv = [sys.executable, __file__, "--worker", method, effort, target]
         self._process: subprocess.Popen[str] | None = None
+        self._taken = 0  # models by the process there is
 
     def __call__(self, path: Path) -> dict[str, Any]:
-        """Return what ``measured`` does, or how its process ended."""
+        """Return what ``measured`` does, or how its process ended with this model alone."""
+        found = self._measured(path)
+        if found.get("crashed") and self._taken > 1:  # what came before may have left it in that state
+            found = self._measured(path)
+        return found
+
+    def _measured(self, path: Path) -> dict[str, Any]:
         if self._process is None:
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._process = subprocess.Popen(self._argv, text=True, bufsize=1, **pipes)
+            self._process, self._taken = subprocess.Popen(self._argv, text=True, bufsize=1, **pipes), 0
+        self._taken += 1
         process = self._process
         assert process.stdin and process.stdout
         process.stdin.write(f"{path}\n")
@@ -110,12 +130,21 @@ class Worker:
         return {"quantized": False, "crashed": ended != -signal.SIGKILL, "why": why}
 
 
-def measured(path: Path, method: str, effort: str) -> dict[str, Any]:
+def samples_of(path: Path, specs: list[InputSpec]) -> list[dict[str, NDArray[Any]]]:
+    """Return random samples, of the shapes that stand beside the model where there are any."""
+    beside = path.with_suffix(".npz")
+    if beside.exists():
+        with np.load(beside) as shapes:
+            specs = [replace(spec, shape=tuple(shapes[f"input {i}"].tolist())) for i, spec in enumerate(specs)]
+    return [random_sample(specs, seed) for seed in range(CALIBRATED + OTHERS)]
+
+
+def measured(path: Path, method: str, effort: str, target: str) -> dict[str, Any]:
     """Quantize one model with one method and return what came of it."""
     try:
         loaded = load_model(path)
         specs = input_specs(loaded.reference)
-        samples = [random_sample(specs, seed) for seed in range(CALIBRATED + OTHERS)]
+        samples = samples_of(path, specs)
         feeds = [[sample[spec.name] for spec in specs] for sample in samples]
         exact = compile_model(loaded.reference)
         expected = outputs(exact, feeds[CALIBRATED:])
@@ -124,11 +153,12 @@ def measured(path: Path, method: str, effort: str) -> dict[str, Any]:
     found: dict[str, Any] = {"attention": has_attention(loaded.model)}
     start = time.process_time()
     try:
-        model = quantized(path, method, effort, feeds[:CALIBRATED], samples)
+        model, kept = quantized(path, method, effort, target, feeds[:CALIBRATED], samples)
+        found |= {"kept in float": kept} if kept else {}
     except CalibError as error:
         return found | {"quantized": False, "why": in_one_line(error)}
     except Exception as error:  # NNCF raises what its parts raise
-        return found | {"quantized": False, "why": f"{type(error).__name__}: {in_one_line(error)}"}
+        return found | {"quantized": False, "foreign": True, "why": f"{type(error).__name__}: {in_one_line(error)}"}
     found["seconds"] = round(time.process_time() - start, 2)
     try:
         compiled = compile_model(model)
@@ -143,22 +173,28 @@ def measured(path: Path, method: str, effort: str) -> dict[str, Any]:
     return found | {"quantized": True, "int8": int8, "sqnr_db": worst, "f32_ms": times[0], "int8_ms": times[1]}
 
 
-def quantized(path: Path, method: str, effort: str, feeds: Sequence[Feed], samples: list[Any]) -> ov.Model:
-    """Return the INT8 model of a file."""
+def quantized(
+    path: Path, method: str, effort: str, target: str, feeds: Sequence[Feed], samples: list[Any]
+) -> tuple[ov.Model, dict[str, str]]:
+    """Return the INT8 model of a file, and for calib the layers that stay in floating point, with the reasons."""
     if method == "calib":
         import calib
 
-        return calib.quantize(path, samples[:CALIBRATED], effort=effort, speed=False).model
+        result = calib.quantize(path, samples[:CALIBRATED], effort=effort, target=target, speed=False)
+        facts = result.report.layers
+        return result.model, {fact.name: fact.reason or "" for fact in facts if fact.planned == "float"}
     import nncf
 
     nncf.set_log_level("ERROR")
     mode = nncf.ModelType.TRANSFORMER if "transformer" in method else None
+    halved = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    more = {"advanced_parameters": halved} if target == "cpu-no-vnni" else {}
     model = core().read_model(path) if path.suffix == ".xml" else ov.convert_model(path)
     before = sum(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
-    made = nncf.quantize(model, nncf.Dataset(list(feeds)), subset_size=len(feeds), model_type=mode)
+    made = nncf.quantize(model, nncf.Dataset(list(feeds)), subset_size=len(feeds), model_type=mode, **more)
     if sum(node.get_type_name() == "FakeQuantize" for node in made.get_ops()) == before:
         raise ValueError("it inserted no FakeQuantize")
-    return made
+    return made, {}
 
 
 def outputs(compiled: ov.CompiledModel, feeds: Sequence[Feed]) -> list[list[NDArray[Any]]]:
@@ -244,25 +280,49 @@ def summary(results: dict[str, dict[str, Any]]) -> list[str]:
         layers = sum(sum(one["int8"].values()) for one in done)
         crashed = sum(one.get("crashed", False) for one in rows)
         lines.append(f"{method}: {len(done)} of {len(rows)} quantized, {layers} INT8 layers, {crashed} crashed")
-    for name, row in results.items():
-        ours, theirs = row.get("calib"), best_of(row)
-        if ours is None or theirs is None:
-            continue
-        count = sum(theirs["int8"].values())
-        if not ours["quantized"] and count:
-            lines.append(f"refused, {count} in INT8 with NNCF at {theirs['sqnr_db']} dB: {name}: {ours['why'][:240]}")
-        elif ours["quantized"] and sum(ours["int8"].values()) < count:
-            lines.append(f"fewer in INT8, {sum(ours['int8'].values())} against {count}: {name} "
-                         f"({ours['sqnr_db']} against {theirs['sqnr_db']} dB)")  # fmt: skip
-        elif ours["quantized"] and ours["sqnr_db"] < theirs["sqnr_db"] - 1:
-            lines.append(f"less exact, {ours['sqnr_db']} against {theirs['sqnr_db']} dB: {name}")
+    for title, found in lists(results).items():
+        lines += [f"{title}: {len(found)}", *(f"  {line}" for line in found)]
     return lines
 
 
-def best_of(row: dict[str, Any]) -> dict[str, Any] | None:
-    """Return NNCF's form with the most INT8 layers."""
-    done = [row[method] for method in METHODS[1:] if method in row and row[method]["quantized"]]
-    return max(done, key=lambda one: sum(one["int8"].values()), default=None)
+def lists(results: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the networks where calib is behind, by what it is behind in."""
+    refused: list[str] = []
+    fewer: list[str] = []
+    less: list[str] = []
+    foreign: list[str] = []
+    for name, row in results.items():
+        ours, count = row.get("calib"), max(map(layers_of, others(row)), default=0)
+        if ours is None:
+            continue
+        if ours.get("foreign") or ours.get("crashed"):
+            foreign.append(f"{name}: {ours['why'][:200]}")
+        if not ours["quantized"]:
+            refused += [f"{name}, {count} in INT8 with NNCF: {ours['why'][:300]}"] if count else []
+            continue
+        own = layers_of(ours)
+        if own < count:
+            best = max(others(row), key=layers_of)
+            kept = "; ".join(f"{layer}: {why}" for layer, why in ours.get("kept in float", {}).items())
+            fewer.append(f"{name}: {own} of {count}, {ours['sqnr_db']} against {best['sqnr_db']} dB. {kept[:400]}")
+        best_db = max((one["sqnr_db"] for one in others(row) if layers_of(one) >= own), default=ours["sqnr_db"])
+        if ours["sqnr_db"] < best_db - 1:
+            less.append(f"{name}: {ours['sqnr_db']} against {best_db} dB with {own} layers or more")
+    return {
+        "refused although a layer runs in INT8 with NNCF": refused,
+        "fewer INT8 layers than with NNCF": fewer,
+        "less exact by more than 1 dB at the same number of layers or more": less,
+        "errors that are not in calib's words": foreign,
+    }
+
+
+def others(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what NNCF's forms gave, where they gave a model."""
+    return [row[method] for method in METHODS[1:] if method in row and row[method]["quantized"]]
+
+
+def layers_of(one: dict[str, Any]) -> int:
+    return sum(one["int8"].values())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Write the models of the corpus into a folder: those of the onnx package, generated ones, torchvision's families.
+"""Write the models of the corpus into a folder: the onnx package's, families, generated ones, torchvision's families.
 
     python benchmarks/corpus_models.py FOLDER [--generated 40] [--only torchvision]
+
+Families are the small networks of ``corpus_families.py``. Beside a model with dynamic axes stands an .npz of the shapes
+of its inputs, which samples get.
 
 torchvision's have random weights, and batch statistics of four random images, without which deep ones let no signal
 through; torch and torchvision have to be installed. What is in the folder already is not written again.
@@ -14,6 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +34,7 @@ CLASSIFIERS = {
     **dict.fromkeys(("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "regnet_x_400mf"), 96),
     **dict.fromkeys(("regnet_y_400mf", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"), 96),
     **dict.fromkeys(("shufflenet_v2_x0_5", "efficientnet_b0", "efficientnet_v2_s", "convnext_tiny"), 96),
-    "inception_v3": 128,
+    "inception_v3": 160,
     **dict.fromkeys(("vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"), 224),
 }
 SEGMENTERS = dict.fromkeys(("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"), 96)
@@ -57,7 +61,39 @@ def write_generated(folder: Path, count: int) -> None:
     for seed in range(WIDER + FIRST_SEED, WIDER + FIRST_SEED + count):
         path = folder / f"generated {seed}.xml"
         if not path.exists():
-            ov.save_model(seeded_network(seed).model, path, compress_to_fp16=False)
+            network = seeded_network(seed)
+            if network.model.is_dynamic():
+                shapes = {f"input {place}": np.array(x.shape) for place, x in enumerate(network.feeds[0])}
+                np.savez(path.with_suffix(".npz"), **shapes)
+            ov.save_model(network.model, path, compress_to_fp16=False)
+
+
+def write_families(folder: Path) -> None:
+    """Write a network of each family, and some of them once more in f16."""
+    from corpus_families import DYNAMIC, FAMILIES, HALVED, made
+
+    for name in FAMILIES:
+        path = folder / f"family {name}.xml"
+        if not path.exists():
+            if name in DYNAMIC:
+                np.savez(path.with_suffix(".npz"), **{"input 0": np.array(DYNAMIC[name])})
+            ov.save_model(made(name), path, compress_to_fp16=False)
+        half = folder / f"family f16 {name}.xml"
+        if name in HALVED and not half.exists():
+            ov.save_model(_in_half(made(name)), half, compress_to_fp16=False)
+
+
+def _in_half(model: ov.Model) -> ov.Model:
+    """Return a network that computes in f16, inputs, outputs and weights, as half-precision converters write it."""
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type() == ov.Type.f32:
+            half = ov.opset13.constant(node.get_data().astype(np.float16))
+            node.output(0).replace(half.output(0))
+    for parameter in model.get_parameters():
+        if parameter.get_element_type() == ov.Type.f32:
+            parameter.set_element_type(ov.Type.f16)
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 def write_torchvision(folder: Path) -> None:
@@ -101,7 +137,9 @@ def _converted(network: object, shape: tuple[int, ...]) -> ov.Model:
         with torch.no_grad():
             net(images)
     net.eval()
-    model = ov.convert_model(net, example_input=images[:1])
+    with torch.no_grad():
+        traced = torch.jit.trace(net, images[:1], check_trace=False, strict=False)
+    model = ov.convert_model(traced, example_input=images[:1])
     model.reshape([1, *shape])
     return model
 
@@ -110,11 +148,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--generated", type=int, default=40)
-    parser.add_argument("--only", choices=("onnx", "generated", "torchvision"))
+    parser.add_argument("--only", choices=("onnx", "families", "generated", "torchvision"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.only in (None, "onnx"):
         write_onnx(options.folder)
+    if options.only in (None, "families"):
+        write_families(options.folder)
     if options.only in (None, "generated"):
         write_generated(options.folder, options.generated)
     if options.only in (None, "torchvision"):
