@@ -22,6 +22,7 @@ from calib.corrections.recipes import (
 )
 from calib.corrections.scoring import Scorer
 from calib.engine.job import CalibrationFeeds, Job
+from calib.engine.placing import nothing_to_quantize
 from calib.errors import ModelError
 from calib.graph.insert import Edits
 from calib.graph.layers import reader_energies
@@ -39,7 +40,7 @@ from calib.statistics.collect import collect
 from calib.statistics.store import load_summaries, save_summaries
 from calib.statistics.totals import GAP
 from calib.values.facts import CorrectionFacts
-from calib.values.plan import QuantizationPlan, RecurrentRange, Scaling, TensorId
+from calib.values.plan import QuantizationPlan, Scaling, TensorId
 from calib.values.summary import Collected, Summaries, without_equalization
 
 _ROBUST = "trimmed-minmax"  # min-max ranges, unless single samples are far outside
@@ -75,14 +76,10 @@ def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
     return replace(rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
 
 
-def rescaled(job: Job, scalings: tuple[Scaling, ...], recurrent: tuple[RecurrentRange, ...] = ()) -> FloatNetwork:
-    """Return the network of the job with these tensors equalized and these recurrent layers in INT8."""
+def rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
+    """Return the network of the job with these tensors equalized."""
     model = rescale(job.loaded.model, job.view, scalings)
-    if recurrent:
-        from calib.engine.recurrent import in_int8  # here: few plans have any
-
-        model = in_int8(job, model, recurrent)
-    return FloatNetwork(model, GraphView(model) if scalings or recurrent else job.view, scalings)
+    return FloatNetwork(model, GraphView(model) if scalings else job.view, scalings)
 
 
 def collect_statistics(
@@ -185,7 +182,7 @@ def choose_ranges(
     plan = _with_values(base.view, plan.rescaled(base.scalings), summaries.whole)
     if len(summaries.kept) < len(summaries.whole):  # what only held-out samples have values of is known from those
         summaries = replace(summaries, kept={**summaries.whole, **summaries.kept})
-    base, plan = _with_recurrent(job, base, plan)
+    plan = _with_recurrent(job, base, plan)
     wanted = recipe_of(job.settings.effort, job.settings.estimator)
     attention = None
     if job.settings.estimator == "auto" and any(len(layer.activations) > 1 for layer in plan.layers):
@@ -222,7 +219,7 @@ def _without_scalings(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> d
     kinds |= {WITHOUT: ()} if absorbed else {}
     found: dict[str, Candidate] = {}
     for name, scalings in kinds.items():
-        network = rescaled(job, scalings, plan.recurrent)
+        network = rescaled(job, scalings)
         found[name] = Candidate(network.model, network.view, plan.rescaled(scalings), Edits())
     return found
 
@@ -256,14 +253,20 @@ def _kept(base: FloatNetwork, chosen: Chosen) -> Sequence[CorrectionFacts]:
     ]
 
 
-def _with_recurrent(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> tuple[FloatNetwork, QuantizationPlan]:
-    """Return network and plan with those recurrent layers in INT8 whose error allows it."""
+def _with_recurrent(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> QuantizationPlan:
+    """Return the plan with those recurrent layers in INT8 whose error allows it.
+
+    Raises:
+        ModelError: Nothing is left to quantize.
+    """
     if not any(one.type in RECURRENT for one in plan.skipped):
-        return base, plan
+        return plan
     from calib.engine.recurrent import measured_recurrent  # here: few models have any
 
-    model, plan = measured_recurrent(job, base.model, plan)
-    return (base if model is base.model else replace(base, model=model, view=GraphView(model))), plan
+    plan = measured_recurrent(job, base.model, plan)
+    if not plan.layers:
+        raise nothing_to_quantize(job, plan)
+    return plan
 
 
 def _uncorrected(view: GraphView, chosen: Chosen) -> list[str]:
@@ -323,7 +326,7 @@ def _left_out(job: Job, outliers: Sequence[str]) -> tuple[str, ...]:
 
 def recomputed_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     """Return the candidate of a plan from a file, with its corrections computed again for this model's weights."""
-    base = rescaled(job, plan.scalings, plan.recurrent)
+    base = rescaled(job, plan.scalings)
     candidate, wanted = Candidate(base.model, base.view, plan, Edits()), recipe_of(job.settings.effort)
     if not job.effort.held_out:
         return Chosen(candidate)

@@ -44,8 +44,13 @@ def layer_facts(
     """
     last = len(view.order)
     nodes = sorted((*plan.layers, *plan.skipped), key=lambda node: (view.order.get(node.name, last), node.name))
-    kept = {node.name for node in plan.skipped if node.reason == KEPT} | {one.name for one in plan.recurrent}
-    return [_layer(view, node, executed.get(node.name), reverted, kept) for node in nodes]
+    kept = {node.name for node in plan.skipped if node.reason == KEPT}
+    facts = [_layer(view, node, executed.get(node.name), reverted, kept) for node in nodes]
+    measured = {one.name: one.reason for one in plan.recurrent}
+    return [
+        fact.model_copy(update={"reason": measured[fact.name]}) if fact.name in measured and not fact.reason else fact
+        for fact in facts
+    ]
 
 
 def _layer(

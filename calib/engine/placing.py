@@ -8,6 +8,7 @@ from calib.engine.job import Job
 from calib.engine.reference import check_reference
 from calib.errors import ModelError, StatisticsError
 from calib.graph.layers import weights_of
+from calib.graph.operations import MEASURED
 from calib.graph.placement import planned
 from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan
 
@@ -32,7 +33,8 @@ def place_quantizers(job: Job) -> QuantizationPlan:
     """Find the layers and place quantizers; ranges are still missing.
 
     Raises:
-        ModelError: There is nothing to quantize, or weights are not finite; the message says why.
+        ModelError: There is nothing to quantize, or weights are not finite; the message says why. Recurrent layers
+            are in the plan as left out, since their error decides later.
     """
     exact, everywhere = job.exact_int8, job.settings.target != "this-cpu"
     levels = FULL_RANGE if exact else HALF_RANGE
@@ -41,15 +43,20 @@ def place_quantizers(job: Job) -> QuantizationPlan:
         from calib.engine.proving import without_wrong  # here: it compiles models, and only this target asks for it
 
         plan = without_wrong(job.loaded.model, job.view, plan)
-    if not plan.layers:
-        reasons = "; ".join(f"{s.name} ({s.type}): {s.reason}" for s in plan.skipped[:5])
-        more = f" and {len(plan.skipped) - 5} more" if len(plan.skipped) > 5 else ""
-        raise ModelError(
-            f"{job.loaded.facts.name}: there is nothing to quantize. "
-            + (f"Left in floating point: {reasons}{more}" if reasons else "It holds no convolution and no MatMul")
-        )
+    if not plan.layers and not any(one.reason == MEASURED for one in plan.skipped):
+        raise nothing_to_quantize(job, plan)
     _require_finite_weights(job, plan)
     return plan
+
+
+def nothing_to_quantize(job: Job, plan: QuantizationPlan) -> ModelError:
+    """Return the error of a model in which every layer stays in floating point, with the first reasons."""
+    reasons = "; ".join(f"{s.name} ({s.type}): {s.reason}" for s in plan.skipped[:5])
+    more = f" and {len(plan.skipped) - 5} more" if len(plan.skipped) > 5 else ""
+    return ModelError(
+        f"{job.loaded.facts.name}: there is nothing to quantize. "
+        + (f"Left in floating point: {reasons}{more}" if reasons else "It holds no convolution and no MatMul")
+    )
 
 
 def _require_finite_weights(job: Job, plan: QuantizationPlan) -> None:

@@ -128,7 +128,7 @@ def apply_plan(job: Job, given: Replay) -> Chosen:
     """Return the candidate of a plan with the weights that belong to it, or with corrections computed again."""
     if given.weights is None:
         return recomputed_corrections(job, given.plan)
-    base = rescaled(job, given.plan.scalings, given.plan.recurrent)
+    base = rescaled(job, given.plan.scalings)
     edits = Edits(given.weights.rounded, given.weights.biases)
     return Chosen(Candidate(base.model, base.view, given.plan, edits))
 

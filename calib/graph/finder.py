@@ -24,6 +24,7 @@ from calib.graph.operations import (
     EXTREMES,
     IN_A_BODY,
     LEFT_ALONE,
+    MEASURED,
     RECTIFYING,
     RECURRENT,
     SELECTING,
@@ -140,7 +141,7 @@ def find(view: GraphView, ignored: Ignored | None = None, *, exact_int8: bool = 
 
 def _why_recurrent(view: GraphView, name: str, ignored: Ignored | None) -> str:
     """Return why a recurrent layer is in floating point so far."""
-    from calib.graph.recurrent import MEASURED, why_in_float  # here: few models have any
+    from calib.graph.recurrent import why_in_float  # here: few models have any
 
     pattern = ignored(name, view.types[name]) if ignored else ""
     return f"ignored by {pattern!r}" if pattern else why_in_float(view, name) or MEASURED

@@ -100,6 +100,10 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, 
         from calib.graph.inserted_scales import take_out_unused  # here: few plans have any
 
         take_out_unused(view, plan)
+    if plan.recurrent:
+        from calib.graph.recurrent import put_levels  # here: few plans have any
+
+        put_levels(view, plan.recurrent)
     keep_conversions(view)
     _rename_where_taken(clone, view, own)
     clone.validate_nodes_and_infer_types()

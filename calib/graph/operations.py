@@ -11,6 +11,8 @@ from dataclasses import dataclass
 # Recurrent layers: LSTM and GRU sequences run in INT8 where their error over time allows it, the others never do; see
 # ``recurrent``.
 RECURRENT = ("LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell", "GRUCell", "RNNCell")
+# Reason of those that may, before their error is known.
+MEASURED = "a recurrent layer: it runs in INT8 where its error over whole held-out sequences allows that"
 # Layers with weights inside that calib leaves alone, and why.
 LEFT_ALONE: dict[str, str] = {
     "DeformableConvolution": "the CPU plug-in has no INT8 primitive for deformable convolution",
@@ -64,6 +66,8 @@ EINSUM: Mapping[str, Refusal] = {
 }
 # Operations that are written out as MatMuls before layers are looked for, with each reason why one stays as it is.
 WRITTEN_OUT: Mapping[str, Mapping[str, Refusal]] = {"ScaledDotProductAttention": ATTENTION, "Einsum": EINSUM}
+# Recurrent operations that are written out as sequences of one direction, so that these can be layers.
+AS_SEQUENCES = frozenset({"LSTMSequence", "GRUSequence", "TensorIterator", "Loop"})
 AS_IT_IS = "the model was not normalized here, so it was not written out as MatMuls"
 IN_A_BODY = "it is inside a body of another operation, where calib writes nothing out as MatMuls"
 

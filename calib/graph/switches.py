@@ -6,6 +6,7 @@ For a layer of unit u, with m the network's extra input::
     Constant(W) ──▶      becomes    Constant(W) + Constant(W_q − W)·m[u] ──▶
     layer ──▶            becomes    layer + Constant(delta)·m[u] ──▶          where its bias is corrected
     Gather(table) ──▶    becomes    Gather(table) + Gather(table_q − table)·m[u] ──▶
+    LSTM ──▶             becomes    LSTM + m[u]·(LSTM_q − LSTM) ──▶
 
 so measuring the sensitivity of all units takes one compilation, not one per unit. m[u] = 0 is the floating-point layer:
 a convolution bit for bit; a fully connected layer up to the order of its sums, for which the plug-in takes another
@@ -28,7 +29,7 @@ from calib.graph.layers import channel_shape, weights_of
 from calib.graph.view import Body, GraphView, replace_readers
 from calib.ranges.affine import quantize_weights
 from calib.runtime.session import ov
-from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, TensorId, WeightQuantizer
+from calib.values.plan import ActivationQuantizer, Port, QuantizationPlan, RecurrentRange, TensorId, WeightQuantizer
 
 op = ov.opset13
 
@@ -79,6 +80,9 @@ def switch_model(
     for layer, delta in edits.biases.items():
         if layer in members:
             _switch_bias(view, layer, delta, switches, members[layer])
+    for one in plan.recurrent:
+        if one.name in members:
+            _switch_recurrent(view, one, switches, members[one.name])
     keep_conversions(view)
     clone.add_parameters([switches.parameter])
     clone.validate_nodes_and_infer_types()
@@ -102,10 +106,15 @@ def added_bytes(model: ov.Model, plan: QuantizationPlan, units: Sequence[frozens
     view = GraphView(model)
     members = _members(units)
     sizes = [0] * len(units)
-    for weight in plan.weights:
-        if weight.port.node in members:
-            shape = view.shape(view.tensor(weight.port)) or ()
-            sizes[members[weight.port.node]] += COPIES * 4 * int(np.prod([axis or 1 for axis in shape]))
+    ports = [weight.port for weight in plan.weights]
+    if plan.recurrent:
+        from calib.graph.recurrent import MATRICES  # here: few plans have any
+
+        ports += [Port(one.name, port) for one in plan.recurrent for port in MATRICES[view.types[one.name]]]
+    for port in ports:
+        if port.node in members:
+            shape = view.shape(view.tensor(port)) or ()
+            sizes[members[port.node]] += COPIES * 4 * int(np.prod([axis or 1 for axis in shape]))
     return sizes
 
 
@@ -199,6 +208,21 @@ def _switch_table(view: GraphView, weight: WeightQuantizer, switches: _Switches,
     error = op.gather(difference, gather.input_value(1), gather.input_value(2))
     switched = op.multiply(error, switches(weight.port.node, unit, rank))
     replace_readers(gather.output(0), lambda output: op.add(output, switched))
+
+
+def _switch_recurrent(view: GraphView, one: RecurrentRange, switches: _Switches, unit: int) -> None:
+    """Add the rounding error of a recurrent layer to what it gives; its state is rounded before the first step only."""
+    from calib.graph.recurrent import twin  # here: few plans have any
+
+    quantized = twin(view, one)
+    for output, other in zip(view.nodes[one.name].outputs(), quantized.outputs(), strict=True):
+        rank = output.get_partial_shape().rank.get_length()
+        switch = switches(one.name, unit, rank)
+
+        def mixed(y: ov.Output, y_q: ov.Output = other, m: ov.Node = switch) -> ov.Node:
+            return op.add(y, op.multiply(op.subtract(y_q, y), m))
+
+        replace_readers(output, mixed)
 
 
 def _switch_bias(view: GraphView, layer: str, delta: NDArray[np.float32], switches: _Switches, unit: int) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.errors import ModelError
-from calib.graph.operations import MANY_KEYS, WRITTEN_OUT
+from calib.graph.operations import MANY_KEYS, RECURRENT, WRITTEN_OUT
 from calib.graph.view import bodies, body_labels, over_state, replace_readers, set_part_of
 from calib.loading.isolate import isolated
 from calib.runtime.session import attributes_of, ov, values_of
@@ -166,7 +166,7 @@ def normalize(
         restore(clone, origins)
         return Normalized(clone, retyped, frozenset(node.get_friendly_name() for node in fp16), bool(retyped))
     before, wiring = _histogram(clone), _wiring(clone)
-    parts = _write_out(clone, kept, origins) if before.keys() & WRITTEN_OUT.keys() else {}
+    parts = _write_out(clone, kept, origins) if before.keys() & (WRITTEN_OUT.keys() | RECURRENT) else {}
     with isolated(clone, kept) if kept else nullcontext():
         apply_common_transformations(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
@@ -186,7 +186,7 @@ def normalize(
 
 
 def _write_out(model: ov.Model, kept: Collection[ov.Node], origins: dict[str, Origin]) -> dict[str, tuple[str, str]]:
-    """Write operations out as MatMuls, in place, and mark these; return name of a MatMul → name and type of its whole.
+    """Write operations out as parts, in place, and mark these; return name of a layer → name and type of its whole.
 
     Args:
         model: Marked model.
@@ -206,11 +206,15 @@ def _write_out(model: ov.Model, kept: Collection[ov.Node], origins: dict[str, Or
 
     def name(made: ov.Node, whole: ov.Node, ending: str) -> None:
         mark, kind = f"{_MARK}{len(origins)}", made.get_type_name()
+        inside, _, part = ending.rpartition("/")
+        if part in origins:  # of the operation in a body that it is made of
+            ending = f"{inside}/{origins[part].name or origins[part].type}"
         own = wholes[whole.get_friendly_name()]
         text = f"{own}/{ending}" if ending else own
-        origins[mark] = Origin(kind, text)
+        half = kind == "Constant" and made.get_output_element_type(0) in (ov.Type.f16, ov.Type.bf16)
+        origins[mark] = Origin(kind, text, half)
         made.set_friendly_name(mark)
-        if kind == "MatMul":
+        if kind == "MatMul" or kind in RECURRENT:
             parts[text] = own, whole.get_type_name()
 
     write_out(model, kept, name)

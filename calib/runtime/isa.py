@@ -124,7 +124,8 @@ def exact_here() -> bool:
 def saturates(plan: QuantizationPlan) -> bool:
     """Say whether sums of a plan's INT8 products can saturate in this process."""
     summing = {layer.name for layer in plan.layers if not layer.is_table}  # the rows of a table are picked, not summed
-    return any(w.levels > HALF_RANGE and w.port.node in summing for w in plan.weights) and not exact_here()
+    wide = any(w.levels > HALF_RANGE and w.port.node in summing for w in plan.weights)
+    return (wide or any(one.levels > HALF_RANGE for one in plan.recurrent)) and not exact_here()
 
 
 def get_isa(name: str) -> Isa:

@@ -173,15 +173,19 @@ class Scaling:
 
 @dataclass(frozen=True)
 class RecurrentRange:
-    """A recurrent layer that runs in INT8: data, states and outputs share the range from -high to high.
+    """Levels of a recurrent layer: data, states and outputs share the range from -high to high.
 
     Attributes:
-        reason: Why it may, with its error.
+        reason: Why it runs in INT8, with its error.
+        levels: Number of levels of its weights, as for other layers.
+        divisor: What the data are divided by and their weights multiplied with, so that data and states are alike.
     """
 
     name: str
     high: float
     reason: str = ""
+    levels: int = FULL_RANGE
+    divisor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class QuantizationPlan:
             output of an inserted Multiply, see :meth:`rescaled`.
         groups: Sets of layer names that can only change together, such as a fused Add and its layers.
         corrections: Names of the corrections that were chosen with the ranges, in order; None if none were chosen yet.
-        recurrent: Recurrent layers that run in INT8, applied before everything else; a search does not revert them.
+        recurrent: Levels of the recurrent layers among the layers.
     """
 
     layers: tuple[QuantizableNode, ...]
@@ -261,6 +265,7 @@ class QuantizationPlan:
             layers=tuple(layer for layer in self.layers if layer.name not in gone),
             activations=tuple(kept),
             weights=tuple(w for w in self.weights if w.port.node not in gone),
+            recurrent=tuple(one for one in self.recurrent if one.name not in gone),
             skipped=self.skipped + tuple(Skipped(n.name, n.type, reason) for n in self.layers if n.name in gone),
             groups=tuple(g for g in (group - gone for group in self.groups) if len(g) > 1),
         )

@@ -60,9 +60,13 @@ def _wrong_numbers(plan: QuantizationPlan) -> Iterator[str]:
         for low, high in (*ends, *quantizer.channel_ranges):
             if not (math.isfinite(low) and math.isfinite(high) and low <= high):
                 yield f"the range of {quantizer.tensor} is {low:g} to {high:g}"
+    for one in plan.recurrent:
+        if not all(0 < number < math.inf for number in (one.high, one.divisor)):
+            yield f"the range of {one.name} reaches to {one.high:g}, its divisor is {one.divisor:g}: neither positive"
     for what, levels in [
         *((q.tensor, q.levels) for q in plan.activations),
         *((w.port, w.levels) for w in plan.weights),
+        *((one.name, one.levels) for one in plan.recurrent),
     ]:
         if not 2 <= levels <= 256:
             yield f"the quantizer on {what} has {levels} levels, and INT8 has 2 to 256"
