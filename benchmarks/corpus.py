@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--match", default="", help="text that names of models have to hold")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--effort", default="balanced")
-    parser.add_argument("--target", default="any", help="calib's setting")
+    parser.add_argument("--target", default="cpu", help="calib's setting")
     parser.add_argument("--again", action="store_true", help="measure what the JSON holds once more")
     parser.add_argument("--methods", default=",".join(METHODS), help="those to run, joined by commas")
     parser.add_argument("--json", type=Path, default=DEFAULT)
