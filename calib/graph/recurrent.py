@@ -153,9 +153,9 @@ def rounded_matrices(
         of_state: Weights of the state, ``(directions, gates · hidden, hidden)``.
         levels: Number of levels.
     """
-    (ways, rows, size), hidden = of_data.shape, of_state.shape[2]
-    joined = np.concatenate([of_data, of_state], 2).reshape(ways, rows // hidden, hidden, -1)
-    shape = (ways, 1 if kind in ONE_FOR_ALL_GATES else rows // hidden, hidden, 1)
+    (ways, rows, size), states = of_data.shape, of_state.shape[2]
+    joined = np.concatenate([of_data, of_state], 2).reshape(ways, rows // states, states, -1)
+    shape = (ways, 1 if kind in ONE_FOR_ALL_GATES else rows // states, states, 1)
     values, scale = quantize_weights(joined, shape, levels)
     scales = np.broadcast_to(scale, (*joined.shape[:3], 1)).reshape(ways, rows, 1)
     parts = np.split(values.reshape(ways, rows, -1), [size], 2)
