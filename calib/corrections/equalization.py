@@ -88,7 +88,8 @@ def equalize(
                 f"strength {strength:g}, factors {factors.min():.3g} to {factors.max():.3g}; the SQNR is that expected "
                 "of the layers that read it, from its channels in held-out samples"
             )
-        facts.append(_fact(scalable, helps, before, after, detail))
+        if strength is not None or not scalable.ports:  # in front of most layers no scale is called for
+            facts.append(_fact(scalable, helps, before, after, detail))
     return Equalized(tuple(chosen), tuple(facts), outputs)
 
 
@@ -126,12 +127,13 @@ def evident_scales(
     Args:
         view: View of the floating-point model.
         plan: Plan without ranges.
-        summaries: Statistics; tensors whose channels were not looked at get no scale.
+        summaries: Statistics; tensors whose channels were not looked at get no scale, nor do those whose extremes come
+            from outlier samples, which need a range that clips.
     """
     found: list[tuple[Scalable, NDArray[np.float64], CorrectionFacts]] = []
     for quantizer in plan.activations:
         seen = summaries.get(quantizer.tensor)
-        low, high = (seen.channel_low, seen.channel_high) if seen else (None, None)
+        low, high = (seen.channel_low, seen.channel_high) if seen and not seen.has_outlier_samples else (None, None)
         scalable = None if low is None else find_insertable(view, quantizer)
         if scalable is None or scalable.depthwise or low is None or len(low) != scalable.channels:
             continue

@@ -99,6 +99,11 @@ class TensorSummary:
     trimmed_low: float = -math.inf
     trimmed_high: float = math.inf
 
+    @property
+    def has_outlier_samples(self) -> bool:
+        """Whether a few samples reach so much farther than the others that they count as outliers."""
+        return self.trimmed_low > self.low or self.trimmed_high < self.high
+
     def divided(self, tensor: TensorId, factors: NDArray[np.float64]) -> TensorSummary:
         """Return the extremes of a tensor whose channels are these divided by factors, ``(channels,)``.
 
