@@ -5,6 +5,7 @@ The samples are found by what was measured of them anyway. Only these few run on
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,12 +61,13 @@ def most_changed(metric: Any, before: Mapping[int, Any], after: Mapping[int, Any
     if not indices:
         return ()
     one, old = each_of(metric, [before[index] for index in indices])[0]
-    _, new = each_of(metric, [after[index] for index in indices])[0]
+    new: list[Any] = each_of(metric, [after[index] for index in indices])[0][1]
     margins = np.zeros(len(indices))
-    if old and hasattr(one, "margins"):
+    if hasattr(one, "margins"):
         margins = np.abs(np.nan_to_num(one.margins(new) - one.margins(old), posinf=1e6, neginf=-1e6))
         one, old, new = one.metric, [part for part, _ in old], [part for part, _ in new]
-    if old and isinstance(old[0], Mapping) and "found" in old[0]:
+    first: Any = old[0]
+    if isinstance(first, Mapping) and "found" in first:
         changes = np.array([boxes_changed(a["found"], b["found"]) for a, b in zip(old, new, strict=True)], np.float64)
         words = [f"the boxes differ by {change:.2f}" for change in changes.tolist()]
         order = np.lexsort((np.arange(len(indices)), -changes))
@@ -297,10 +299,12 @@ def target_in_words(target: Any, names: Sequence[str]) -> str:
         return shortened(found or "")
     values: list[Any] = [found]
     if isinstance(found, np.ndarray):
-        values = found.reshape(-1).tolist()
+        values = cast(list[Any], found.reshape(-1).tolist())
     elif isinstance(found, list | tuple | set | frozenset):
         values = list(cast(Sequence[Any], found))
     if len(values) > MOST_LABELS:
         return ""
-    words = [class_name(names, value) if isinstance(value, int | np.integer) else str(value) for value in values]
+    words = [
+        class_name(names, operator.index(value)) if hasattr(value, "__index__") else str(value) for value in values
+    ]
     return shortened(", ".join(words) or "nothing")
