@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,7 +44,8 @@ def command(
     from calib.engine.compare import compare  # here: --help needs no OpenVINO
     from calib.report.compare import render_comparison_text, write_comparison_html
 
-    found = compare(fp32, int8, data, progress=progress(ctx), **options)
+    folder = Path(page).parent if page else None
+    found = compare(fp32, int8, data, progress=progress(ctx), pictures=folder, **options)
     if page:
         remark(ctx, f"wrote {printable(str(write_comparison_html(found, page)))}")
     if as_json:

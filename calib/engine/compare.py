@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.engine.building import aliases, executed_in, for_two_threads, listed
 from calib.engine.data_checks import Data, doubts_about, tell
@@ -33,11 +35,17 @@ from calib.samples.feed import Arrays, feed_of
 from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
 from calib.values.comparison import Comparison, LayerComparison
+from calib.values.pictures import PictureFacts
 from calib.values.plan import TensorId
 from calib.values.version import __version__
 
 TIMED_FEEDS = 8
+SHOWN = 6  # samples that are drawn
 UNLIKE_DB = 10.0  # outputs further apart, of layers that share no name, are hardly those of one network
+
+
+_Kept = tuple[float, int, tuple[Any, Any]]
+"""Relative error of a sample, its position, and the outputs of both models."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ def compare(
     data: Any,
     *,
     samples: int = 16,
+    pictures: Path | None = None,
     config: str | Path | None = None,
     sets: Sequence[str] = (),
     progress: Progress | None = None,
@@ -75,6 +84,7 @@ def compare(
         int8: The same network after quantization.
         data: Samples as a DATA string or an iterable that can be read more than once.
         samples: Number of samples to run.
+        pictures: Folder to draw the samples that change most into, in ``pictures/`` there; None to draw none.
         config: Path of a YAML or JSON file of settings, such as preprocessing.
         sets: Settings as ``"key=value"``.
         progress: Receives the progress of each stage; silent by default.
@@ -106,7 +116,14 @@ def compare(
         heads, apart = job.heads
         form, *compared = aligned(before.loaded.model, before.loaded.reference, after.loaded.reference, heads=heads)
         models_as_read = before.loaded.reference, after.loaded.reference
-        outputs, known = _output_errors(models_as_read, compared, map(feed_of, dataset.load(ids)))
+        outputs, known, kept = _output_errors(models_as_read, compared, map(feed_of, dataset.load(ids)))
+        drawn, undrawn = list[PictureFacts](), ""
+        if pictures is not None:
+            from calib.engine.pictures import write_compared  # here: few comparisons draw
+
+            chosen = list(dataset.load([ids[index] for _, index, _ in kept]))
+            changes, pairs_kept = [change for change, _, _ in kept], [pair for _, _, pair in kept]
+            drawn, undrawn = write_compared(job, chosen, changes, pairs_kept, pictures)
         comparer = LayerComparer(models, before.view, lambda: map(feed_of, dataset.load(ids)), known, stage.update)
         shown = [
             pair for pair in pairs if {pair.before, pair.after}.isdisjoint({*before.view.inside, *after.view.inside})
@@ -123,6 +140,8 @@ def compare(
         after=after.loaded.facts,
         data=dataset.source,
         samples=len(ids),
+        pictures=drawn,
+        pictures_note=undrawn,
         unmatched=unmatched,
         output_sqnr_db={name: error.sqnr_db for name, error in outputs.items()},
         output_cosine={name: error.cosine for name, error in outputs.items()},
@@ -178,8 +197,10 @@ def _by_shape(view: GraphView, names: Sequence[str]) -> dict[tuple[str, str], li
 
 def _output_errors(
     models: tuple[ov.Model, ov.Model], compared: Sequence[ComparedOutputs], feeds: Iterable[Arrays | Frames]
-) -> tuple[dict[str, LayerError], list[Outputs]]:
-    """Return part of the outputs → its error, and the first outputs; both models as they were read, no layer exposed.
+) -> tuple[dict[str, LayerError], list[Outputs], list[_Kept]]:
+    """Return part of the outputs → its error, the first outputs, and the samples that differ most with their outputs.
+
+    Both models are as they were read, with no layer exposed.
 
     A part whose shape differs in every sample is left out.
     Models whose tensors before a selection are compared run without these outputs as well on the first samples.
@@ -187,7 +208,8 @@ def _output_errors(
     errors, known = [LayerError(channel_axis=None) for _ in compared[0].parts], list[Outputs]()
     sessions = [Session(compared_form(model, one)) for model, one in zip(models, compared, strict=True)]
     plain = [Session(model) for model in models] if any(one.extra for one in compared) else None
-    for feed in feeds:
+    kept: list[_Kept] = []
+    for index, feed in enumerate(feeds):
         if plain and len(known) < KNOWN:
             known += known_outputs(plain, [feed])
         for first, second in zip(*(session.each([feed]) for session in sessions), strict=True):
@@ -196,7 +218,20 @@ def _output_errors(
             for error, a, b in zip(errors, compared[0].values(first), compared[1].values(second), strict=True):
                 if a.shape == b.shape:
                     error.add(a, b)
-    return {name: error for name, error in zip(compared[0].names, errors, strict=True) if error.values}, known
+            kept.append((_relative_error(first, second), index, (first, second)))
+        kept = sorted(kept, key=lambda one: (-one[0], one[1]))[:SHOWN]
+    return {name: error for name, error in zip(compared[0].names, errors, strict=True) if error.values}, known, kept
+
+
+def _relative_error(first: Sequence[Any], second: Sequence[Any]) -> float:
+    """Return the largest relative L2 distance of two models' outputs."""
+    found = [0.0]
+    for a, b in zip(first, second, strict=True):
+        old, new = np.asarray(a), np.asarray(b)
+        if old.shape == new.shape and old.dtype.kind in "fiu":
+            wide = old.astype(np.float64)
+            found.append(float(np.linalg.norm(wide - new) / max(float(np.linalg.norm(wide)), 1e-30)))
+    return max(np.nan_to_num(found, posinf=1e6))
 
 
 def _ran(side: _Side, feeds: Sequence[Arrays | Frames]) -> dict[str, tuple[Ran, float | None]]:

@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy.together import Together
+from calib.engine.decoding import decoding_for
 from calib.engine.evaluators import Evaluator, SampleEvaluator
+from calib.engine.job import Job
 from calib.errors import MetricError
 from calib.loading.load import input_specs
 from calib.metrics.label_free import is_class_scores
 from calib.metrics.several import each_of
+from calib.outputs.decoding import Decoding
 from calib.report.pictures import Found, class_name, drawn, shortened
 from calib.runtime.session import F32, ov, precision_config
 from calib.samples.feed import feed_of
@@ -57,29 +60,34 @@ def most_changed(metric: Any, before: Mapping[int, Any], after: Mapping[int, Any
         before: Parts of FP32 by sample.
         after: Parts of INT8, of some samples at least.
     """
-    indices = sorted(before.keys() & after.keys())
+    indices: list[int] = sorted(set(before) & set(after))
     if not indices:
         return ()
-    one, old = each_of(metric, [before[index] for index in indices])[0]
-    new: list[Any] = each_of(metric, [after[index] for index in indices])[0][1]
+    one, old, new = _first(metric, [before[i] for i in indices], [after[i] for i in indices])
     margins = np.zeros(len(indices))
     if hasattr(one, "margins"):
         margins = np.abs(np.nan_to_num(one.margins(new) - one.margins(old), posinf=1e6, neginf=-1e6))
         one, old, new = one.metric, [part for part, _ in old], [part for part, _ in new]
-    first: Any = old[0]
-    if isinstance(first, Mapping) and "found" in first:
-        changes = np.array([boxes_changed(a["found"], b["found"]) for a, b in zip(old, new, strict=True)], np.float64)
+    if isinstance(old[0], dict) and "found" in cast(dict[str, Any], old[0]):
+        pairs: list[tuple[Any, Any]] = list(zip(old, new, strict=True))
+        changes = np.array([boxes_changed(a["found"], b["found"]) for a, b in pairs], np.float64)
         words = [f"the boxes differ by {change:.2f}" for change in changes.tolist()]
-        order = np.lexsort((np.arange(len(indices)), -changes))
-        return tuple(Change(indices[i], words[i]) for i in order[:MOST].tolist() if changes[i] > 0)
+        most: list[int] = np.argsort(-changes, kind="stable").tolist()
+        return tuple(Change(indices[i], words[i]) for i in most[:MOST] if changes[i] > 0)
     scores = [_scores(one, parts) for parts in (old, new)]
     worse = (scores[0] - scores[1]) * (1 if one.higher_is_better else -1)
-    order = np.lexsort((np.arange(len(indices)), -margins, -worse, -np.abs(worse)))
+    order: list[int] = np.lexsort((np.arange(len(indices)), -margins, -worse, -np.abs(worse))).tolist()
     return tuple(
         Change(indices[i], f"{one.name} {scores[0][i]:.4g} → {scores[1][i]:.4g}")
-        for i in order[:MOST].tolist()
+        for i in order[:MOST]
         if worse[i] or margins[i] > 0
     )
+
+
+def _first(metric: Any, before: list[Any], after: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+    """Return the first of several metrics with its parts of both models."""
+    (one, old), (_, new) = (each_of(metric, parts)[0] for parts in (before, after))
+    return one, old, new
 
 
 def _scores(metric: Any, parts: Sequence[Any]) -> NDArray[np.float64]:
@@ -176,7 +184,7 @@ def write_pictures(measured: Measured, folder: Path) -> tuple[list[PictureFacts]
         return [], "No sample is drawn: none of them changed."
     ids = [evaluator.ids[change.index] for change in changes]
     samples = list(evaluator.dataset.load(ids))
-    images = [image_of(evaluator, sample) for sample in samples]
+    images = [image_of(evaluator.job, sample) for sample in samples]
     if any(image is None for image in images):
         return [], "No sample is drawn: the samples are no images."
     plain: Any = replace(evaluator, metric=_Outputs(), before=None, references={})
@@ -188,27 +196,74 @@ def write_pictures(measured: Measured, folder: Path) -> tuple[list[PictureFacts]
             (measured.model, precision_config(measured.precision)),
         )
     ]
-    names, pictures = _names(evaluator), list[PictureFacts]()
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    names, pictures = _names(evaluator.job, evaluator.dataset.class_folders), list[PictureFacts]()
     for number, (change, sample, image) in enumerate(zip(changes, samples, images, strict=True)):
         assert image is not None, "looked at above"
         before, after = (_found(evaluator, outputs[number], sample, names) for outputs in ran)
-        name = f"{FOLDER}/{number + 1}.png"
-        (folder / name).write_bytes(drawn(image, before, after))
-        pictures.append(
-            PictureFacts(
-                file=name,
-                sample=shortened(sample.id or sample.where),
-                change=change.words,
-                target=target_in_words(sample.target, names),
-                before=list(before.lines),
-                after=list(after.lines),
-            )
-        )
+        pictures.append(_written(folder, number, image, (before, after), sample, change.words, names))
     return pictures, ""
 
 
-def image_of(evaluator: SampleEvaluator, sample: Sample) -> NDArray[np.uint8] | None:
+def write_compared(
+    job: Job, samples: Sequence[Sample], changes: Sequence[float], outputs: Sequence[tuple[Any, Any]], folder: Path
+) -> tuple[list[PictureFacts], str]:
+    """Draw samples with what two models give for them, as far as shapes tell; return the pictures, or why not.
+
+    Args:
+        job: Run of the first model.
+        samples: Samples to draw, those that change most first.
+        changes: Relative error of the outputs of each.
+        outputs: Outputs of both models for each.
+        folder: Folder of the page.
+    """
+    images = [image_of(job, sample) for sample in samples]
+    if any(image is None for image in images):
+        return [], "No sample is drawn: the samples are no images."
+    names, pictures = _names(job, {}), list[PictureFacts]()
+    decoding = decoding_for(job.loaded, job.settings, _Outputs()) if job.settings.decode is not None else None
+    for number, (sample, image, pair) in enumerate(zip(samples, images, outputs, strict=True)):
+        assert image is not None, "looked at above"
+        before, after = (_meant(decoding, arrays, sample, names) for arrays in pair)
+        change = f"relative error of the outputs {changes[number]:.3g}"
+        pictures.append(_written(folder, number, image, (before, after), sample, change, names))
+    return pictures, ""
+
+
+def _meant(decoding: Decoding | None, outputs: Sequence[Any], sample: Sample, names: Sequence[str]) -> Found:
+    """Return what outputs mean, decoded if a decoder is given."""
+    arrays = [np.asarray(array) for array in outputs]
+    if decoding is None:
+        return _read("", arrays, sample, names)
+    feed = feed_of(sample)
+    assert not isinstance(feed, Frames), "such a sample is no image"
+    decoded = decoding.outputs(arrays, decoding.facts.size_of(feed), sample.geometry)
+    return _read(decoding.gives, decoded, sample, names)
+
+
+def _written(
+    folder: Path,
+    number: int,
+    image: NDArray[np.uint8],
+    found: tuple[Found, Found],
+    sample: Sample,
+    change: str,
+    names: Sequence[str],
+) -> PictureFacts:
+    """Draw one sample into the folder of pictures."""
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    name = f"{FOLDER}/{number + 1}.png"
+    (folder / name).write_bytes(drawn(image, *found))
+    return PictureFacts(
+        file=name,
+        sample=shortened(sample.id or sample.where),
+        change=change,
+        target=target_in_words(sample.target, names),
+        before=list(found[0].lines),
+        after=list(found[1].lines),
+    )
+
+
+def image_of(job: Job, sample: Sample) -> NDArray[np.uint8] | None:
     """Return the first input of a sample as colours ``(H, W, 3)``; None if it is no image of one or three channels.
 
     Mean and scale of the preprocessing are undone. Numbers of unknown scale are spread from the least to the greatest.
@@ -216,7 +271,7 @@ def image_of(evaluator: SampleEvaluator, sample: Sample) -> NDArray[np.uint8] | 
     feed = feed_of(sample)
     if isinstance(feed, Frames):
         return None
-    spec = input_specs(evaluator.job.loaded.model)[0]
+    spec = input_specs(job.loaded.model)[0]
     values = np.asarray(feed[0])
     axis = next((axis for axis in (1, 3) if values.ndim == 4 and values.shape[axis] in (1, 3)), None)
     if axis is None or spec.dtype.kind not in "fiu" or values.shape[0] != 1:
@@ -224,7 +279,7 @@ def image_of(evaluator: SampleEvaluator, sample: Sample) -> NDArray[np.uint8] | 
     pixels = (values[0].transpose(1, 2, 0) if axis == 1 else values[0]).astype(np.float64)
     if min(pixels.shape[:2]) < FEWEST_PIXELS or not np.isfinite(pixels).all():
         return None
-    host = evaluator.job.host
+    host = job.host
     if host is not None and (host.mean is not None or host.scale is not None):
         scale, mean = (1 if host.scale is None else host.scale), (0 if host.mean is None else host.mean)
         pixels = pixels * np.asarray(scale, np.float64) + np.asarray(mean, np.float64)
@@ -237,11 +292,11 @@ def image_of(evaluator: SampleEvaluator, sample: Sample) -> NDArray[np.uint8] | 
     return np.clip(np.rint(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), 0, 255).astype(np.uint8)
 
 
-def _names(evaluator: SampleEvaluator) -> list[str]:
+def _names(job: Job, class_folders: Mapping[str, int]) -> list[str]:
     """Return the names of classes: those of ``model_info`` in the model, or of folders."""
-    if labels := evaluator.job.loaded.rt_info.get("model_info/labels", "").split():
+    if labels := job.loaded.rt_info.get("model_info/labels", "").split():
         return labels
-    numbered = {number: name for name, number in evaluator.dataset.class_folders.items()}
+    numbered = {number: name for name, number in class_folders.items()}
     return [numbered.get(number, str(number)) for number in range(max(numbered, default=-1) + 1)]
 
 
@@ -249,7 +304,11 @@ def _found(evaluator: SampleEvaluator, outputs: list[Any], sample: Sample, names
     """Return what the outputs of a sample mean, as far as the metric says or their shapes tell."""
     metric = evaluator.metric.several if isinstance(evaluator.metric, Together) else evaluator.metric
     metric, _ = each_of(metric, [])[0]
-    takes = getattr(metric, "takes", "")
+    return _read(getattr(metric, "takes", ""), outputs, sample, names)
+
+
+def _read(takes: str, outputs: list[Any], sample: Sample, names: Sequence[str]) -> Found:
+    """Return what outputs mean, by what a metric ``takes`` of them or by their shapes alone."""
     first = outputs[0]
     if takes == "boxes" and [array.ndim for array in outputs] == [2, 1, 1]:
         return _boxes(Detections(*outputs), sample, names)

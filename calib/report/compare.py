@@ -9,7 +9,7 @@ from calib.report import numbers
 from calib.report.console import paint, rule, table, wrap
 from calib.report.escape import printable
 from calib.report.files import write_text
-from calib.report.page import render_page
+from calib.report.page import addressed, render_page
 from calib.report.tables import Column, Table
 from calib.runtime.paired import slower_layers
 from calib.values.comparison import Comparison, LayerComparison
@@ -46,8 +46,13 @@ def summary(found: Comparison) -> str:
     )
 
 
-def render_comparison_html(found: Comparison) -> str:
-    """Return the comparison as one page that sorts and searches and fetches nothing."""
+def render_comparison_html(found: Comparison, folder: Path | None = None) -> str:
+    """Return the comparison as one page that sorts and searches and fetches nothing.
+
+    Args:
+        found: Comparison.
+        folder: Folder of its pictures; None to leave them out.
+    """
     outputs = [
         [name, numbers.decibel(value), _cosine(found.output_cosine[name])]
         for name, value in found.output_sqnr_db.items()
@@ -59,6 +64,8 @@ def render_comparison_html(found: Comparison) -> str:
         found=found,
         summary=summary(found),
         outputs=outputs,
+        pictures=addressed(found.pictures, folder),
+        pictures_note=found.pictures_note,
     )
 
 
@@ -68,7 +75,7 @@ def write_comparison_html(found: Comparison, path: str | Path) -> Path:
     Raises:
         OutputError: The file can't be written.
     """
-    return write_text(path, render_comparison_html(found))
+    return write_text(path, render_comparison_html(found, Path(path).parent))
 
 
 def comparison_table(found: Comparison) -> Table:

@@ -8,9 +8,8 @@ from typing import Any
 from calib.report import charts, digest, numbers, tables
 from calib.report.files import write_text
 from calib.report.histogram import histogram_data
-from calib.report.page import render_page
+from calib.report.page import addressed, render_page
 from calib.values.facts import Report
-from calib.values.pictures import PictureFacts
 
 FILE_NAME = "report.html"
 
@@ -52,19 +51,10 @@ def render_html(report: Report, folder: Path | None = None) -> str:
         charts=specs,
         tables=grids,
         histograms=histograms,
-        pictures=_pictures(report, folder),
+        pictures=addressed(report.pictures, folder),
         pictures_note=report.pictures_note,
         **_context(report, specs, grids),
     )
-
-
-def _pictures(report: Report, folder: Path | None) -> list[tuple[PictureFacts, str]]:
-    """Return the pictures of a report with their addresses, of those that are there."""
-    if not report.pictures or folder is None:
-        return []
-    from calib.report.pictures import embedded  # here: it loads numpy
-
-    return [pair for pair in zip(report.pictures, embedded(report.pictures, folder), strict=True) if pair[1]]
 
 
 def _context(report: Report, specs: dict[str, Any], grids: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ from markupsafe import Markup
 
 from calib.report.escape import json_for_script
 from calib.report.theme import theme
+from calib.values.pictures import PictureFacts
 
 # In the order in which they need each other.
 _VENDORED = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.js")
@@ -109,3 +111,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def addressed(pictures: Sequence[PictureFacts], folder: Path | None) -> list[tuple[PictureFacts, str]]:
+    """Return pictures with their data: addresses, of those that are there.
+
+    Args:
+        pictures: Pictures of a report.
+        folder: Folder of the report; None to leave them out.
+    """
+    if not pictures or folder is None:
+        return []
+    from calib.report.pictures import embedded  # here: it loads numpy
+
+    return [pair for pair in zip(pictures, embedded(pictures, folder), strict=True) if pair[1]]

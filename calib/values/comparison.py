@@ -8,6 +8,7 @@ from pydantic import Field
 
 from calib.values.facts import ModelFacts
 from calib.values.frozen import SCHEMA_VERSION, Frozen
+from calib.values.pictures import PictureFacts
 
 
 class LayerComparison(Frozen):
@@ -51,6 +52,10 @@ class Comparison(Frozen):
     data: str = Field(description="Where the samples come from")
     samples: int = Field(description="Number of samples")
     layers: list[LayerComparison] = Field(default=[], description="Layers in topological order")
+    pictures: list[PictureFacts] = Field(
+        default=[], description="Samples that change most, drawn into a folder beside the page"
+    )
+    pictures_note: str = Field(default="", description="Why no sample is drawn, where pictures were asked for")
     first_jump: str = Field(default="", description="First layer where the error jumps; empty if there is none")
     output_sqnr_db: dict[str, float] = Field(
         default={},

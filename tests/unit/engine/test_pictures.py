@@ -11,10 +11,12 @@ from trust_fixtures.tiny import convnet, images
 
 import calib
 from calib.accuracy.baseline import MarginMetric
+from calib.engine.compare import compare
 from calib.engine.evaluators import SampleEvaluator
 from calib.engine.pictures import MOST, boxes_changed, most_changed, target_in_words
 from calib.metrics.classification import TopK
 from calib.metrics.resolve import resolve_metric, resolve_metrics
+from calib.report.compare import render_comparison_html
 from calib.runtime.session import core, ov
 
 FAST: dict[str, Any] = {"effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
@@ -156,3 +158,23 @@ def labelled_rows(model: Any, rows: np.ndarray) -> list[tuple[Any, Any]]:
 )
 def test_targets_of_any_kind_have_words_or_none(target: Any, words: str):
     assert target_in_words(target, ["coat", "dress"]) == words
+
+
+def test_compare_draws_the_samples_whose_outputs_differ_most(tmp_path: Path):
+    model, samples = convnet(imbalance=60.0), images(12)
+    result = calib.quantize(model, images(24), **FAST)
+    result.save(tmp_path)
+    ov.save_model(model, tmp_path / "fp32.xml", compress_to_fp16=False)
+    files = tmp_path / "fp32.xml", tmp_path / "model.xml"
+    found = compare(*files, samples, pictures=tmp_path)
+    assert len(found.pictures) == MOST and found.pictures_note == ""
+    pair = [core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) for path in files]
+    old, new = ([run(image[None])[0] for image in samples] for run in pair)
+    errors = [float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in zip(old, new, strict=True)]
+    for picture, error in zip(found.pictures, sorted(errors, reverse=True)[:MOST], strict=True):
+        assert float(picture.change.rpartition(" ")[2]) == pytest.approx(error, rel=0.02)
+        assert len(picture.before) == len(picture.after) == 3
+        assert (tmp_path / picture.file).is_file()
+    page = render_comparison_html(found, tmp_path)
+    assert page.count("data:image/png;base64,") == MOST and "Samples that change most" in page
+    assert compare(*files, samples).pictures == []
