@@ -14,9 +14,10 @@ _.needs_channels  # isinstance looks for it: the protocol ChannelEstimator can b
 # What tables name as text, "module:name"
 F1, MeanIoU, CocoMap, ErrorRate, Spearman, AreaUnderCurve, Agreement, RelativeL2  # calib.metrics.METRICS
 ClassAccuracy, Ssim, TextAccuracy, VocMap, mae, mse, psnr  # calib.metrics.METRICS
-Classification, Boxes, BoxesScores, DetectionRows, RawSsd  # calib.outputs.DECODERS
+Classification, BoxesScores, DetectionRows, RawSsd  # calib.outputs.DECODERS
 YoloV2, YoloV3, YoloV5, YoloV8, YoloEndToEnd, YoloX, Segmentation, Ctc  # calib.outputs.DECODERS
 open_npz, open_npy, open_images, open_csv, open_jsonl, open_python  # calib.samples.FORMATS
+open_accuracy_check  # calib.samples.FORMATS
 open_coco, open_voc, open_yolo, open_wider, open_masks, open_imagenet, open_text  # calib.samples.FORMATS
 
 # What other programs read of what calib writes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from calib.values.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from calib.accuracy_check.inputs import read_accuracy_check
     from calib.config import Preprocessing, Settings
     from calib.engine.bench import bench
     from calib.engine.compare import compare
@@ -92,6 +93,7 @@ __all__ = [
     "inspect",
     "plan",
     "quantize",
+    "read_accuracy_check",
     "verify",
 ]
 
@@ -106,6 +108,7 @@ PUBLIC: dict[str, str] = {
     **dict.fromkeys(["Dataset", "Sample", "Sequence"], "calib.samples.sample"),
     **dict.fromkeys(_ERRORS, "calib.errors"),
     **dict.fromkeys(["Detections", "ImageGeometry"], "calib.values.detections"),
+    "read_accuracy_check": "calib.accuracy_check.inputs",
     "bench": "calib.engine.bench",
     "compare": "calib.engine.compare",
     "verify": "calib.engine.verification",

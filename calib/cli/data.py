@@ -8,16 +8,20 @@ import click
 
 from calib.cli.options import color, json_flag, print_lines, width
 from calib.report.console import rule, wrap
+from calib.report.escape import printable
 from calib.samples import FORMATS
 
 
-@click.command(short_help="List the data formats.")
+@click.group(short_help="List the data formats.", invoke_without_command=True)
 @json_flag
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
     """List the formats of DATA, which is [format:]PATH[?key=value&…].
 
     The format is guessed from the suffix where there is one.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     if as_json:
         rows = [
             {"format": name, "suffixes": row.suffixes, "reads": row.sentence, "options": row.options}
@@ -26,6 +30,26 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     print_lines(data_lines(width(), color()))
+
+
+@command.command("accuracy-check", short_help="Say which Accuracy Checker configurations would run.")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--definitions", metavar="FILE", help="dataset_definitions.yml, which describes data sets by name.")
+@json_flag
+def accuracy_check(files: tuple[str, ...], definitions: str | None, as_json: bool) -> None:
+    """Say of each of FILES, or of all accuracy-check.yml below a folder, whether it would run, or what it lacks."""
+    from calib.accuracy_check.survey import survey  # here: it loads numpy
+
+    found = survey(files, definitions)
+    if as_json:
+        rows = [{"file": one.file, "metric": one.metric, "lacks": list(one.problems)} for one in found]
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    lines = [f"{sum(not one.problems for one in found)} of {len(found)} would run", ""]
+    for one in found:
+        lines += [printable(f"{one.file}: {one.metric or 'does not run'}")]
+        lines += [printable(f"  {problem}") for problem in one.problems]
+    print_lines(lines)
 
 
 def data_lines(width: int, color: bool) -> list[str]:

@@ -8,6 +8,8 @@ import click
 
 import calib
 from calib.cli.options import (
+    accuracy_check_flags,
+    checked_inputs,
     extension_flags,
     json_flag,
     print_json,
@@ -38,6 +40,7 @@ from calib.values.evaluation import Evaluation, MetricValue
     help="Precision of the layers in floating point; default is the one this machine chooses by itself.",
 )
 @click.option("--isa", metavar="NAME", help="Run as on a CPU limited to this instruction set, such as avx2.")
+@accuracy_check_flags
 @setting_flags("metric", "decode", "higher_is_better", "reference", "threads")
 @source_flags
 @python_flag
@@ -48,6 +51,9 @@ def command(
     ctx: click.Context, model: str, validation: str | None, metric: str | None, as_json: bool, **options: Any
 ) -> None:
     """Measure MODEL, FP32 or INT8, on a validation dataset."""
+    checked = checked_inputs(options, metric)
+    if checked is not None:
+        validation, metric = validation or checked.data, checked.metric
     if validation is None and options["config"] is None:
         raise click.UsageError("Missing option --validation (or a --config with 'validation:' in it).")
     found = calib.evaluate(model, validation, metric, progress=progress(ctx), **options)

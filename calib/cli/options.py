@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -14,8 +14,12 @@ from pydantic import BaseModel
 from calib.cli import Verbosity
 from calib.config import Settings
 from calib.config.efforts import EFFORTS
+from calib.errors import UsageError
 from calib.progress import Progress, bars, silent
 from calib.runtime.crash import noted
+
+if TYPE_CHECKING:
+    from calib.accuracy_check.inputs import CheckedInputs
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -71,6 +75,42 @@ def source_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--config", metavar="FILE", help="File of settings in YAML or JSON; see 'calib schema config'."
     )(function)
+
+
+def accuracy_check_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that name an Accuracy Checker configuration and its data."""
+    for name, metavar, text in reversed(_ACCURACY_CHECK):
+        function = click.option(name, metavar=metavar, help=text)(function)
+    return function
+
+
+_ACCURACY_CHECK = (
+    ("--accuracy-check", "FILE", "Accuracy Checker configuration (accuracy-check.yml) that gives data and metric."),
+    ("--definitions", "FILE", "Its dataset_definitions.yml, which describes the data sets that FILE names."),
+    ("--source", "DIR", "Folder of the data sets that --accuracy-check names."),
+    ("--annotations", "DIR", "Folder of their annotation files, if they are not below --source."),
+)
+
+
+def checked_inputs(options: dict[str, Any], metric: Any) -> CheckedInputs | None:
+    """Take the flags of an Accuracy Checker configuration out of ``options``; return data and metric, None without.
+
+    Raises:
+        UsageError: Flags are missing, or given without the configuration.
+    """
+    names = [name.removeprefix("--").replace("-", "_") for name, _, _ in _ACCURACY_CHECK]
+    file, definitions, source, annotations = (options.pop(name, None) for name in names)
+    if file is None:
+        if any(one is not None for one in (definitions, source, annotations)):
+            raise UsageError("--definitions, --source and --annotations go with --accuracy-check FILE")
+        return None
+    if source is None:
+        raise UsageError("--accuracy-check needs --source DIR, the folder of the data sets")
+    from calib.accuracy_check.inputs import read_accuracy_check  # here: few runs have one
+
+    return read_accuracy_check(
+        file, source=source, definitions=definitions, annotations=annotations, metric=metric or ""
+    )
 
 
 def python_flag(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,8 @@ import click
 import calib
 from calib.cli import BUDGET_MISSED, INTERRUPTED
 from calib.cli.options import (
+    accuracy_check_flags,
+    checked_inputs,
     color,
     extension_flags,
     json_flag,
@@ -48,6 +50,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 )
 @click.option("--validation", metavar="DATA", help="Samples with targets to measure accuracy on, in the same form.")
 @click.option("-o", "--output", metavar="DIR", help="Folder to write the model, report.json and report.html to.")
+@accuracy_check_flags
 @setting_flags(
     "metric", "decode", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision"
 )
@@ -91,6 +94,10 @@ def command(
     was missed; the best model is written even so.
     """
     given = typed(ctx, options)
+    checked = checked_inputs(given, given.get("metric"))
+    if checked is not None:
+        calibration = calibration or checked.data
+        given = {"validation": checked.data, **given, "metric": checked.metric}
     named = run_inputs(read_document(given["config"])) if "config" in given else RunInputs()
     model, output = model or named.model, output or named.output
     if not model:

@@ -17,12 +17,12 @@ from calib.graph.comparable import aligned, compared_form
 from calib.loading.alike import require_same_inputs, require_same_outputs
 from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
-from calib.metrics.metric import ByParts, Metric, Takes, WithMovedLabels
+from calib.metrics.metric import ByNames, ByParts, Metric, Takes, WithMovedLabels
 from calib.metrics.resolve import resolve_metrics
 from calib.metrics.several import Several, each_of
 from calib.metrics.whole_set import WholeSetMetric
 from calib.outputs.decoding import Decoding
-from calib.runtime.session import Session, default_precision, precision_config
+from calib.runtime.session import Session, default_precision, ov, precision_config
 from calib.samples.feed import feed_of
 from calib.samples.open import InMemory
 from calib.samples.sample import Dataset, Frames, Sample
@@ -63,6 +63,7 @@ def open_evaluator(
     allowed = not place if job.allow_python is None else job.allow_python
     named = metric_names(metric) if isinstance(metric, str) else metric
     found = resolve_metrics(named, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
+    found = _told_of_outputs(found, job.loaded.model)
     budgets_of(job.settings, found)
     _check_reference(found, against, against_itself)
     if isinstance(found, WholeSetMetric):
@@ -138,6 +139,19 @@ def _targets_read(job: Job, metric: Metric, dataset: Dataset, ids: Sequence[str]
             f"the targets are vectors of {values.shape[-1]} numbers and are read as one-hot: the class is the position "
             "of the 1"
         )
+
+
+def _told_of_outputs(metric: Any, model: ov.Model) -> Any:
+    """Return a metric, or several, with the names of the model's outputs told to those that look for them."""
+    if isinstance(metric, Several):
+        return Several([_told_of_outputs(one, model) for one in metric.metrics])
+    return metric.with_names([_names_of(port) for port in model.outputs]) if isinstance(metric, ByNames) else metric
+
+
+def _names_of(port: ov.Output) -> list[str]:
+    """Return the names of an output: of its tensor, and of the operation that gives it."""
+    maker = port.get_node().input_value(0).get_node().get_friendly_name()
+    return [*sorted(port.get_names()), maker]
 
 
 def _compared(job: Job, against: Job | None) -> tuple[ComparedOutputs, ComparedOutputs]:

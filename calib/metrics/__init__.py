@@ -52,6 +52,9 @@ METRICS: dict[str, MetricRow] = {
     "voc-map": MetricRow(
         "calib.metrics.voc:VocMap", {}, ("overlap", "integral", "ignore_difficult", "boundaries"), "boxes"
     ),
+    "accuracy-check": MetricRow(
+        "calib.accuracy_check.judged:AccuracyCheck", {}, ("file", "definitions", "dataset", "metric")
+    ),
     "agreement": MetricRow("calib.metrics.label_free:Agreement"),
     "relative-l2": MetricRow("calib.metrics.label_free:RelativeL2"),
 }

@@ -97,6 +97,15 @@ class Takes(Protocol):
 
 
 @runtime_checkable
+class ByNames(Protocol):
+    """A metric that looks for outputs by their names."""
+
+    def with_names(self, names: Sequence[Sequence[str]]) -> Metric:
+        """Return the metric for a model whose outputs have these names, one list for each output."""
+        ...
+
+
+@runtime_checkable
 class WithMargin(Protocol):
     """A metric that knows how far the outputs are from another result.
 

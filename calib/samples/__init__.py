@@ -132,6 +132,15 @@ FORMATS: dict[str, Format] = {
         ("images",),
         images=True,
     ),
+    "accuracy-check": Format(
+        "calib.accuracy_check.dataset:open_accuracy_check",
+        (),
+        "the data set of an Accuracy Checker configuration, accuracy-check.yml of Open Model Zoo, read and prepared as "
+        "it says; ?source= is the folder of the data sets, ?annotations= that of annotation files if they are "
+        "elsewhere, ?definitions= a dataset_definitions.yml, ?dataset= one of several data sets. The metric "
+        "accuracy-check?file=FILE judges such samples; calib quantize --accuracy-check FILE gives both",
+        ("source", "annotations", "definitions", "dataset", "metric"),
+    ),
     "python": Format(
         "calib.samples.open:open_python",
         (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from calib.errors import DataError, UsageError
@@ -57,7 +58,7 @@ def open_coco(source: Source) -> Dataset:
         DataError: The file is no such JSON, an entry is wrong, or an image is missing; the message names the entry.
     """
     path = source.path
-    content = _read(source)
+    content = coco_entries(path, source.text)
     numbers, note = _classes(source, content["categories"])
     images = _images(source, content["images"])
     outside = Outside(source)
@@ -87,19 +88,27 @@ def open_coco(source: Source) -> Dataset:
     )
 
 
-def _read(source: Source) -> dict[str, list[Any]]:
-    path = source.path
+def coco_entries(path: Path, text: str) -> dict[str, list[Any]]:
+    """Return images, annotations and categories of a file; of the first two what a box needs, as named tuples.
+
+    Args:
+        path: The file.
+        text: Its name in messages.
+
+    Raises:
+        DataError: It is no such file.
+    """
     if not path.is_file() or path.stat().st_size > _LARGEST:
-        raise DataError(f"{source.text}: not a file of at most {_LARGEST >> 20} MiB")
+        raise DataError(f"{text}: not a file of at most {_LARGEST >> 20} MiB")
     try:
         content = json.loads(path.read_bytes(), object_hook=_compact)
     except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"{source.text}: no usable JSON: {error}") from error
+        raise DataError(f"{text}: no usable JSON: {error}") from error
     keys = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         has = f"the keys {', '.join(map(str, content))}"[:80] if isinstance(content, dict) else type(content).__name__
         raise DataError(
-            f'{source.text}: COCO\'s format is {{"images": […], "annotations": […], "categories": […]}}, and the file '
+            f'{text}: COCO\'s format is {{"images": […], "annotations": […], "categories": […]}}, and the file '
             f"holds {has}"
         )
     return content

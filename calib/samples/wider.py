@@ -34,7 +34,7 @@ def open_wider(source: Source) -> Dataset:
     """
     path = source.path
     label, outside, empty, rows = first_class(source), Outside(source), 0, []
-    for name, lines in _blocks(text_lines(path, source.text), source):
+    for name, lines in blocks(text_lines(path, source.text), source.text):
         boxes, difficult = [], []
         for number, cells in lines:
             where = f"line {number} of {source.text}"
@@ -54,8 +54,16 @@ def open_wider(source: Source) -> Dataset:
     return annotated(source, folder, rows, [*notes, *outside.notes(source)])
 
 
-def _blocks(lines: list[str], source: Source) -> Iterator[tuple[str, list[tuple[int, list[str]]]]]:
-    """Yield the name of each image and the numbered lines of its boxes, split into cells."""
+def blocks(lines: list[str], source: str) -> Iterator[tuple[str, list[tuple[int, list[str]]]]]:
+    """Yield the name of each image and the numbered lines of its boxes, split into cells.
+
+    Args:
+        lines: Lines of the file.
+        source: Its name in messages.
+
+    Raises:
+        DataError: A line has another form.
+    """
     at = 0
     while at < len(lines):
         name = lines[at].strip()
@@ -63,9 +71,9 @@ def _blocks(lines: list[str], source: Source) -> Iterator[tuple[str, list[tuple[
             at += 1
             continue
         if Path(name).suffix == "":
-            raise DataError(f"line {at + 1} of {source.text}: the name of an image comes here, got {name[:40]!r}")
+            raise DataError(f"line {at + 1} of {source}: the name of an image comes here, got {name[:40]!r}")
         counted = lines[at + 1].strip() if at + 1 < len(lines) else ""
-        count = whole_number(counted, f"line {at + 2} of {source.text}: the number of boxes of {name}")
+        count = whole_number(counted, f"line {at + 2} of {source}: the number of boxes of {name}")
         first = at + 2
         # an image without faces has one line of zeros all the same
         dummy = count == 0 and first < len(lines) and _is_box(lines[first])
@@ -73,7 +81,7 @@ def _blocks(lines: list[str], source: Source) -> Iterator[tuple[str, list[tuple[
         if len(rows) < count or any(len(cells) < 4 for _, cells in rows):
             line = next((number for number, cells in rows if len(cells) < 4), first + len(rows) + 1)
             raise DataError(
-                f"line {line} of {source.text}: a box of {name} comes here, x y width height and attributes; "
+                f"line {line} of {source}: a box of {name} comes here, x y width height and attributes; "
                 f"{count} were announced"
             )
         yield name, rows

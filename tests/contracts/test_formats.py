@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calib.accuracy_check.values import Judged
 from calib.errors import DataError, UsageError
 from calib.samples import FORMATS, data_formats
 from calib.samples.open import InputSpec, open_dataset
@@ -142,8 +143,33 @@ WRITERS = {
 }
 
 
+def accuracy_check(folder, order):
+    write_images(folder / "data", order)
+    # the list names files without their folders, so that images are put into one
+    (folder / "data" / "all").mkdir()
+    for i in order:
+        (folder / "data" / f"c{i % 2}" / f"{i}.png").rename(folder / "data" / "all" / f"{i}.png")
+    (folder / "data" / "val.txt").write_text("".join(f"{i}.png {i % 2}\n" for i in order))
+    dataset = {
+        "name": "d",
+        "data_source": "all",
+        "reader": "pillow_imread",
+        "annotation_conversion": {"converter": "imagenet", "annotation_file": "val.txt"},
+        "metrics": [{"type": "accuracy"}],
+    }
+    launcher = {"framework": "openvino", "adapter": "classification"}
+    content = {"models": [{"name": "m", "launchers": [launcher], "datasets": [dataset]}]}
+    (folder / "accuracy-check.yml").write_text(json.dumps(content))
+    return "accuracy-check:accuracy-check.yml?source=data"
+
+
+WRITERS["accuracy-check"] = accuracy_check
+
+
 def number(target):
     """Return what the writers put into a target: the number of a row modulo 2."""
+    if isinstance(target, Judged):
+        return int(target.annotation.values)
     if isinstance(target, dict):
         return sum(target["labels"]) if "boxes" in target and len(target["labels"]) else 0
     return int(np.ravel(target)[0])
@@ -228,8 +254,9 @@ def test_unknown_options_are_refused(name, tmp_path):
 
 
 def test_a_missing_place_is_named(name, tmp_path):
+    more = {"python": ":x", "accuracy-check": "?source=."}.get(name, "")
     with pytest.raises((DataError, UsageError), match="nothing_here"):
-        open_dataset(f"{name}:nothing_here:x" if name == "python" else f"{name}:nothing_here", inputs=[INPUT])
+        open_dataset(f"{name}:nothing_here{more}", inputs=[INPUT])
 
 
 def test_every_format_says_what_it_reads():

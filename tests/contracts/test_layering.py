@@ -20,14 +20,14 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"config"}),
     frozenset({"runtime"}),
     frozenset({"loading", "graph"}),
-    frozenset({"report", "accuracy", "corrections", "statistics"}),
+    frozenset({"report", "accuracy", "accuracy_check", "corrections", "statistics"}),
     frozenset({"engine"}),
     frozenset({"pipeline"}),
     frozenset({"zoo"}),
     frozenset({"cli", "__main__"}),
 )
 
-NUMPY_ONLY = ("values", "ranges", "accuracy", "statistics.accumulators", "metrics", "outputs")
+NUMPY_ONLY = ("values", "ranges", "accuracy", "statistics.accumulators", "metrics", "outputs", "accuracy_check")
 
 # What builds nodes or changes those of a model: two packages do and no other, so that whoever wants to know what was
 # done to a network has to look nowhere else.

@@ -10,6 +10,7 @@ import json
 import numpy as np
 import pytest
 
+from calib.accuracy_check.values import Judged, Labels, Scores, Seen
 from calib.errors import CalibError, MetricError, UsageError
 from calib.metrics import METRICS
 from calib.metrics.resolve import resolve_metric
@@ -94,9 +95,16 @@ CASES = {
     "word-accuracy": (text, 1.0),
     "coco-map": (boxes, 1.0),
     "voc-map": (boxes, 1.0),
+    "accuracy-check": (None, 1.0),
     "agreement": (outputs_only, 1.0),
     "relative-l2": (outputs_only, 1.0),
 }
+
+
+def judged_classes(i: int):
+    good, target, bad = classes(i)
+    seen = Seen(np.zeros((0, 0, 3)), (4, 4))
+    return good, Judged(Scores(np.array(target)), seen, (4, 4), Labels({})), bad
 
 
 def words(i: int):
@@ -112,6 +120,16 @@ def case(request, tmp_path):
     if name == "wer":
         (tmp_path / "v.txt").write_text("a\nb\nc\n \n")
         return resolve_metric(f"wer?vocabulary={tmp_path}/v.txt"), words, best
+    if name == "accuracy-check":
+        dataset = {
+            "name": "d",
+            "annotation_conversion": {"converter": "imagenet", "annotation_file": "val.txt"},
+            "metrics": [{"type": "accuracy"}],
+        }
+        launchers = [{"framework": "openvino", "adapter": "classification"}]
+        content = {"models": [{"name": "m", "launchers": launchers, "datasets": [dataset]}]}
+        (tmp_path / "accuracy-check.yml").write_text(json.dumps(content))
+        return resolve_metric(f"accuracy-check?file={tmp_path}/accuracy-check.yml"), judged_classes, best
     return resolve_metric(name), make, best
 
 
@@ -126,13 +144,13 @@ def measured(metric, make, damaged=lambda i: False, count=12):
 def test_a_metric_declares_itself(case):
     metric, _, _ = case
     assert isinstance(metric.higher_is_better, bool)
-    assert metric.name in METRICS and metric.unit and "output" in metric.reads
+    assert metric.name.partition(" ")[0] in METRICS and metric.unit and "output" in metric.reads
     assert not (metric.needs_target and metric.needs_reference)
 
 
 def test_the_table_says_what_it_takes(case):
     metric, _, _ = case
-    assert METRICS[metric.name].takes == getattr(metric, "takes", "")
+    assert METRICS[metric.name.partition(" ")[0]].takes == getattr(metric, "takes", "")
 
 
 def test_perfect_outputs_give_the_best_value(case):
@@ -199,7 +217,7 @@ def test_outputs_of_another_form_are_refused_by_name(case):
 def test_options_that_do_not_exist_are_refused(case):
     metric, _, _ = case
     with pytest.raises(UsageError, match="no option 'nothing'"):
-        resolve_metric(f"{metric.name}?nothing=1")
+        resolve_metric(f"{metric.name.partition(' ')[0]}?nothing=1")
 
 
 def test_a_target_of_another_form_is_refused_and_nothing_to_a_label_free_metric(case):

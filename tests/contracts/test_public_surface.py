@@ -62,6 +62,7 @@ SURFACE = [
     "inspect",
     "plan",
     "quantize",
+    "read_accuracy_check",
     "verify",
 ]
 
