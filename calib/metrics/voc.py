@@ -63,7 +63,7 @@ class VocMap:
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
     ) -> dict[str, list[list[float]]]:
-        """Return {"found": rows of label, score, 1 for a hit or 0; "objects": rows of label, number of objects}.
+        """Return {"hits": rows of label, score, 1 for a hit or 0; "objects": rows of label, number of objects}.
 
         Raises:
             MetricError: Outputs or target have another form.
@@ -77,13 +77,13 @@ class VocMap:
             rows += [[label, score, hit] for score, hit in zip(own[:, 4].tolist(), hits, strict=True) if hit != IGNORED]
         counted = truth[truth[:, 5] == 0] if self.ignore_difficult else truth
         labels, counts = np.unique(counted[:, 4], return_counts=True)
-        return {"found": rows, "objects": np.column_stack([labels, counts]).tolist()}
+        return {"hits": rows, "objects": np.column_stack([labels, counts]).tolist()}
 
     def aggregate(self, parts: Sequence[Any]) -> float:
         """Return the mean over the classes that have an object that counts; 0 if there is none."""
         if not len(parts):
             raise MetricError(f"{self.name}: no samples to measure")
-        found = np.array([row for part in parts for row in part["found"]], np.float64).reshape(-1, 3)
+        found = np.array([row for part in parts for row in part["hits"]], np.float64).reshape(-1, 3)
         objects = np.array([row for part in parts for row in part["objects"]], np.float64).reshape(-1, 2)
         precisions = [
             self._average(found[found[:, 0] == label, 1:], float(objects[objects[:, 0] == label, 1].sum()))

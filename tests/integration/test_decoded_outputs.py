@@ -172,3 +172,17 @@ def test_what_was_saved_is_verified_with_the_decoder_of_its_report_or_one_that_i
 def test_an_object_is_not_handed_to_another_process():
     with pytest.raises(UsageError, match="can't take decode as a Mine"):
         calib.evaluate(detector(), "data.npz", "coco-map", decode=Mine(), isa="avx2")
+
+
+@pytest.mark.parametrize("metric", ["coco-map", "voc-map", "voc-map,coco-map"])
+def test_a_model_is_written_with_its_pictures_whatever_measures_its_boxes(tmp_path, metric):
+    data = with_annotations(tmp_path)
+    ov.save_model(detector(), tmp_path / "detector.xml", compress_to_fp16=False)
+    drops = ",".join(f"{name}=.05" for name in metric.split(",")) if "," in metric else "0.05"
+    argv = ["quantize", str(tmp_path / "detector.xml"), "--calibration", f"images:{tmp_path}/images"]
+    argv += ["--validation", data, "--metric", metric, "--max-drop", drops, "--effort", "fast", "--no-speed"]
+    argv += ["--set", "preprocessing.letterbox=[64,64]", "--set", SCALE, "--decode", "yolo-v8?nms=.6"]
+    done = CliRunner().invoke(main, [*argv, "-o", str(tmp_path / "kept")])
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "kept" / "report.json").read_text())
+    assert report["accuracy"]["metric"].replace(", ", ",") == metric
