@@ -21,7 +21,7 @@ from calib.accuracy.result import Figure, SearchResult
 from calib.accuracy.search import search
 from calib.accuracy.together import Together
 from calib.corrections.candidate import Candidate, identity_of
-from calib.corrections.sensitivity import sensitivities_of
+from calib.corrections.sensitivity import executed_sensitivities, sensitivities_of
 from calib.engine.baseline import Baseline, budget_of
 from calib.engine.budgets import budgets_of
 from calib.engine.building import Int8Model
@@ -34,6 +34,7 @@ from calib.graph.layers import multiply_accumulates
 from calib.interrupts import Interrupts
 from calib.progress import Stage
 from calib.runtime.failures import left_out
+from calib.runtime.isa import saturates
 from calib.samples.content import split_ids
 from calib.store import RunStore, hash_of, open_store, remembered, remembered_latency
 from calib.values.accuracy_facts import AccuracyFacts, MetricFacts, RankFacts, SearchStepFacts
@@ -203,9 +204,12 @@ def _nothing_known(why: str) -> BaseException:
 def _ranking(
     store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers], warnings: list[str]
 ) -> tuple[RankedUnit, ...]:
-    """Return the units, most sensitive first; read them from the store if they were ranked before."""
-    ids = job.ids[: job.settings.rank_samples]
-    key = f"{run}/{hash_of(ids)}"
+    """Return the units, most sensitive first; read them from the store if they were ranked before.
+
+    They are ranked in a simulation, and where this CPU's INT8 sums saturate, which that does not show, by running them.
+    """
+    ids, executed = job.ids[: job.settings.rank_samples], saturates(candidate.plan)
+    key = f"{run}/{hash_of([*ids, 'executed'] if executed else ids)}"
     if (known := store.ranking(key)) is None:
         limit = job.settings.memory_limit
         sensitivities = dict.fromkeys(units, 1.0)
@@ -215,6 +219,10 @@ def _ranking(
             sensitivities = sensitivities_of(
                 candidate, units, feeds, memory_limit=limit, streams=job.streams, compared=form
             )
+            if executed:
+                sensitivities = executed_sensitivities(
+                    candidate, sensitivities, feeds, streams=job.streams, compared=form
+                )
         store.keep_ranking(key, [(unit.layers, unit.sensitivity) for unit in rank(units, sensitivities)])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())

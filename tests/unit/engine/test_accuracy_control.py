@@ -179,3 +179,21 @@ def test_a_function_that_returns_scores_has_an_interval_over_them():
     assert facts.interval is not None
     assert f"{len(SAMPLES)} samples" in digest.accuracy_fact(facts).detail
     assert calib.evaluate(convnet(), None, highest, higher_is_better=True).samples == len(SAMPLES)
+
+
+@pytest.mark.parametrize("saturating", [False, True])
+def test_layers_are_ranked_as_they_execute_where_sums_saturate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saturating: bool
+):
+    asked: list[int] = []
+
+    def executed(candidate: Any, simulated: dict[frozenset[str], float], *_: Any, **__: Any):
+        asked.append(len(simulated))
+        return {unit: float(number) for number, unit in enumerate(simulated)}
+
+    monkeypatch.setattr("calib.engine.accuracy_control.saturates", lambda plan: saturating)
+    monkeypatch.setattr("calib.engine.accuracy_control.executed_sensitivities", executed)
+    result = quantized(tmp_path / "run.sqlite", Interrupting(0))
+    ranked = [unit.sensitivity for unit in result.report.ranking]
+    assert (ranked == [float(number) for number in reversed(range(len(ranked)))]) is saturating
+    assert asked == ([len(ranked)] if saturating else [])

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from cpu_features import EXACT_INT8
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.sensitivity import groups_of, sensitivities_of
+from calib.corrections.sensitivity import executed_sensitivities, groups_of, sensitivities_of
 from calib.errors import ExecutionError
 from calib.graph.comparable import compared_outputs
 from calib.graph.finder import find
@@ -162,6 +163,40 @@ def test_layers_of_one_unit_switch_together():
     pair = frozenset({"first", "third"})
     sensitivities = sensitivities_of(candidate, [pair], samples)
     assert sensitivities == {pair: pytest.approx(compiled_alone(candidate, pair, samples), rel=1e-3)}
+
+
+def saturating() -> ov.Model:
+    """A chain whose second layer, of weights and inputs that are all large, has a small error but for its sums."""
+    x = picture()
+    first = conv(x, "first")
+    large = op.add(op.multiply(op.sigmoid(first), np.float32(0.1)), np.float32(0.9))
+    weights = named(op.constant(np.full((CHANNELS, CHANNELS, 3, 3), 0.1, np.float32)), "second/w")
+    second = named(op.convolution(large, weights, [1, 1], [1, 1], [1, 1], [1, 1]), "second")
+    return model_of([conv(op.relu(second), "third")], x)
+
+
+@pytest.mark.skipif(EXACT_INT8, reason="sums of INT8 products do not saturate on this CPU: it has VNNI or AMX")
+def test_a_layer_whose_sums_saturate_is_the_most_sensitive_as_executed_and_not_in_simulation():
+    samples = pictures()
+    candidate = candidate_of(saturating(), samples)
+    simulated = sensitivities_of(candidate, candidate.plan.units(), samples)
+    executed = executed_sensitivities(candidate, simulated, samples)
+    second = frozenset({"second"})
+    assert max(simulated, key=simulated.__getitem__) != second
+    assert max(executed, key=executed.__getitem__) == second and executed[second] > 100 * simulated[second]
+
+
+def test_damages_as_executed_are_those_of_the_simulation_where_sums_do_not_saturate(monkeypatch):
+    samples = pictures()
+    candidate = candidate_of(chain(), samples, levels=HALF_RANGE)
+    simulated = sensitivities_of(candidate, candidate.plan.units(), samples)
+    executed = executed_sensitivities(candidate, simulated, samples)
+    for unit, sensitivity in executed.items():
+        assert simulated[unit] <= sensitivity <= 1.2 * simulated[unit]  # ties of a few values are rounded otherwise
+    monkeypatch.setattr("calib.corrections.sensitivity.EXECUTED_MODELS", 2)  # one of two units, one of the last
+    shared = executed_sensitivities(candidate, simulated, samples)
+    first, second, _ = sorted(simulated, key=simulated.__getitem__, reverse=True)
+    assert shared[first] - simulated[first] == pytest.approx(shared[second] - simulated[second], abs=1e-12)
 
 
 def test_damages_do_not_depend_on_streams():
