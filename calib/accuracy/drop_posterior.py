@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -26,6 +27,10 @@ BEND, REACH = 0.5, 2.0
 OWN = 0.7
 # Drop by chance of a metric of which only the number over the whole set is known, as a share of that of INT8.
 LUCK = 0.1
+# So many samples change for each that is lost on balance: some are gained.
+CHANGED = 1.3
+# A drop of a function over the whole set that is this near to a fraction with such a denominator counts samples.
+EXACT, MOST_COUNTED = 1e-9, 10_000
 # The slope of the regression of one plan's losses on another's.
 STEEPEST = 2.0
 # Without any plan evaluated a sensitivity says this much about the error.
@@ -106,8 +111,26 @@ class DropPosterior:
     def step(self) -> float:
         """The smallest difference of two drops, half of which is no drop; 0 for a metric without steps."""
         sizes = [np.abs(seen.losses[-1]) for seen in self._plans.values() if seen.losses]
+        if not sizes:
+            return self.single
         changed = [size[size > 0] for size in sizes if (size == 0).mean() > 0.5]
         return min((float(size.min()) for size in changed if len(size)), default=0.0) / self._samples
+
+    @property
+    def single(self) -> float:
+        """The drop of one sample that is lost, by a metric that is no mean over samples; 0 where that is not known.
+
+        One of so many samples; of a function over the whole set the step that divides all of its drops.
+        """
+        if self._samples > 1:
+            return 1 / self._samples
+        denominator = 1
+        for seen in self._plans.values():
+            part = Fraction(seen.drop).limit_denominator(MOST_COUNTED) if math.isfinite(seen.drop) else Fraction(0)
+            if abs(float(part) - seen.drop) > EXACT:
+                return 0.0
+            denominator = math.lcm(denominator, part.denominator)
+        return 1 / denominator if 1 < denominator <= MOST_COUNTED else 0.0
 
     @property
     def _size(self) -> float:
@@ -165,7 +188,8 @@ class DropPosterior:
             variance = share * float(losses @ losses) / len(losses) ** 2
         else:
             near = max(complete, key=lambda seen: seen.drop)
-            variance = (LUCK * near.drop) ** 2
+            single = self.single
+            variance = CHANGED * max(near.drop, single) * single if single else (LUCK * near.drop) ** 2
         return math.sqrt(variance * math.sqrt(self._ratio(own, near.active)))
 
     def _ratio(self, own: float, other: Floats) -> float:
