@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -29,8 +28,6 @@ OWN = 0.7
 LUCK = 0.1
 # So many samples change for each that is lost on balance: some are gained.
 CHANGED = 1.3
-# A drop of a function over the whole set that is this near to a fraction with such a denominator counts samples.
-EXACT, MOST_COUNTED = 1e-9, 10_000
 # The slope of the regression of one plan's losses on another's.
 STEEPEST = 2.0
 # Without any plan evaluated a sensitivity says this much about the error.
@@ -118,19 +115,12 @@ class DropPosterior:
 
     @property
     def single(self) -> float:
-        """The drop of one sample that is lost, by a metric that is no mean over samples; 0 where that is not known.
+        """The drop of one sample that is lost, by a metric that is no mean over samples; 0 for one over the whole set.
 
-        One of so many samples; of a function over the whole set the step that divides all of its drops.
+        Steps of a function over the whole set can be told from its drops, but simulated searches reverted no fewer
+        layers for it.
         """
-        if self._samples > 1:
-            return 1 / self._samples
-        denominator = 1
-        for seen in self._plans.values():
-            part = Fraction(seen.drop).limit_denominator(MOST_COUNTED) if math.isfinite(seen.drop) else Fraction(0)
-            if abs(float(part) - seen.drop) > EXACT:
-                return 0.0
-            denominator = math.lcm(denominator, part.denominator)
-        return 1 / denominator if 1 < denominator <= MOST_COUNTED else 0.0
+        return 1 / self._samples if self._samples > 1 else 0.0
 
     @property
     def _size(self) -> float:
