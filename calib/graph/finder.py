@@ -190,6 +190,10 @@ def inexact(view: GraphView, layer: QuantizableNode) -> str:
     """
     if layer.type == "MatMul" and 1 in layer.activations:
         return SATURATES
+    if (
+        layer.type not in LAYERS
+    ):  # the rows of a table are picked, not summed, and a recurrent layer's error is measured
+        return ""
     if signed_scheme(view, layer) != LAYERS[layer.type].signed and view.inputs[layer.name][0].node not in view.positive:
         return HALVED
     return ""

@@ -43,7 +43,7 @@ MANY_KEYS = 64
 ATTENTION: Mapping[str, Refusal] = {
     "few": Refusal(
         "it attends over fewer than 64 keys, where INT8 is no faster than fused attention in floating point: two "
-        "layers ran at .98 of its speed over 16 keys and .96 and 1.03 over 49 with AMX, and at .92 over 16 with AVX2",
+        "layers ran at .98 of its speed over 16 keys and .96 and 1.03 over 49 with AMX, .92 and .88 with AVX2",
         "CPUs with AMX and with AVX2",
     ),
     "state": Refusal(

@@ -100,3 +100,14 @@ def test_with_a_budget_recurrent_layers_are_given_back_like_others():
     assert {"lstm", "gru"} <= {name for one in ranked.ranking for name in one.layers}
     gone = {one.name for one in ranked.layers if one.reverted}
     assert gone and {one.executed for one in ranked.layers if one.name in gone} == {"f32"}
+
+
+def test_levels_of_weights_are_chosen_beside_a_recurrent_layer_and_a_table_on_a_cpu_whose_sums_saturate():
+    net = Net()
+    ids = net.input(1, 10, dtype=np.int64)
+    x = net.dense(op.gather(net.weights(2000, 16, fan_in=4), ids, op.constant(np.int64(0))), 16)
+    model = net.model(net.dense(recurrent(net, x, "lstm"), 8))
+    rng = np.random.default_rng(0)
+    result = quantize(model, [rng.integers(0, 2000, (1, 10)) for _ in range(8)], target="cpu", speed=False)
+    executed = {layer.type: layer.planned for layer in result.report.layers}
+    assert executed["LSTMSequence"] == executed["MatMul"] == "int8" and executed["Gather"] == "int8-weights"
