@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ class Judgement:
         return made
 
 
-def build(file: str | Path, definitions: str | Path | None = None, dataset: str = "", metric: str = "") -> Judgement:
+def build(
+    file: str | Path, definitions: str | os.PathLike[str] | None = None, dataset: str = "", metric: str = ""
+) -> Judgement:
     """Return how a configuration judges a model; no file of the data set is read.
 
     Args:

@@ -98,7 +98,7 @@ class Annotated:
         masks: Whether masks are named relative to ``segmentation_masks_source``.
     """
 
-    rows: list[tuple[str, Pending]]
+    rows: Sequence[tuple[str, Pending]]
     labels: Labels = field(default_factory=lambda: Labels({}))
 
 
@@ -390,12 +390,24 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _color(color: Any, name: str) -> tuple[int, int, int]:
+    """Return red, green and blue of a class.
+
+    Raises:
+        DataError: It is something else.
+    """
+    if not isinstance(color, list | tuple) or len(color) != 3:
+        raise DataError(f"{name}: segmentation_colors: needs [red, green, blue] for each class, got {color!r}")
+    red, green, blue = (whole_number(one, f"{name}: segmentation_colors", 0) for one in color)
+    return red, green, blue
+
+
 def _meta_labels(places: Places, name: str, background: bool) -> Labels | None:
     """Return the classes of a ``dataset_meta_file``; None if there is none."""
     if not name:
         return None
     content = _json(places.find(name))
-    colors = tuple(tuple(int(c) for c in color) for color in content.get("segmentation_colors", ()))
+    colors = tuple(_color(color, name) for color in content.get("segmentation_colors", ()))
     if isinstance(content.get("label_map"), Mapping):
         names = {whole_number(key, f"{name}: label_map", -1): str(text) for key, text in content["label_map"].items()}
         return Labels(names, content.get("background_label"), colors)

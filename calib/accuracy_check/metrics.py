@@ -19,15 +19,17 @@ IGNORED = ("name", "presenter", "reference", "abs_threshold", "rel_threshold", "
 
 
 class Measure(Protocol):
-    """A metric as a configuration names it.
+    """A metric as a configuration names it."""
 
-    Attributes:
-        unit: Unit of its value.
-        mean: Whether the value is the mean of its parts, which are then numbers.
-    """
+    @property
+    def unit(self) -> str:
+        """Unit of its value."""
+        ...
 
-    unit: str
-    mean: bool
+    @property
+    def mean(self) -> bool:
+        """Whether the value is the mean of its parts, which are then numbers."""
+        ...
 
     def part(self, annotation: Value, prediction: Value) -> Any:
         """Return what one image adds, as JSON can hold it."""

@@ -229,14 +229,14 @@ def _is_empty(fields: Fields, key: str) -> Rule:
 
     def rule(boxes: Boxes, _own: bool, _judged: Judged) -> NDArray[np.bool_]:
         sides = boxes.corners[:, 2:] - boxes.corners[:, :2]
-        return (sides <= 0).any(axis=1)
+        return np.any(sides <= 0, axis=1)
 
     return rule
 
 
 def _invalid(fields: Fields, key: str) -> Rule:
     fields.get(key)
-    return lambda boxes, _own, _judged: ~np.isfinite(boxes.corners).all(axis=1)
+    return lambda boxes, _own, _judged: ~np.all(np.isfinite(boxes.corners), axis=1)
 
 
 def _aspect(fields: Fields, key: str) -> Rule:

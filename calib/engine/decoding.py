@@ -9,7 +9,7 @@ from calib.errors import UsageError
 from calib.graph.comparable import Heads
 from calib.graph.output_facts import model_facts
 from calib.loading.load import Loaded, input_specs
-from calib.metrics.metric import ByParts, Takes
+from calib.metrics.metric import compares_parts, taken
 from calib.outputs import DECODERS
 from calib.outputs.decoder import ModelFacts, WithParts
 from calib.outputs.decoding import Decoding
@@ -23,10 +23,9 @@ def decoding_for(loaded: Loaded, settings: Settings, metric: Any) -> Decoding | 
         UsageError: There is no such decoder, or the metric does not take what it gives.
         MetricError: Nothing was asked for, and the outputs are of no family, or of several.
     """
-    if isinstance(metric, ByParts) and metric.by_parts:
+    if compares_parts(metric):
         raise UsageError(f"decode: {metric.name} compares outputs whatever they mean: leave it out")
-    takes = metric.takes if isinstance(metric, Takes) else None
-    return resolve_decoder(settings.decode, takes, _facts(loaded), metric.name)
+    return resolve_decoder(settings.decode, taken(metric), _facts(loaded), metric.name)
 
 
 def heads_of(loaded: Loaded, settings: Settings) -> tuple[Heads, str]:

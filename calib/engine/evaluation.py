@@ -17,7 +17,7 @@ from calib.graph.comparable import aligned, compared_form
 from calib.loading.alike import require_same_inputs, require_same_outputs
 from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
-from calib.metrics.metric import ByNames, ByParts, Metric, Takes, WithMovedLabels
+from calib.metrics.metric import ByNames, Metric, WithMovedLabels, compares_parts, taken
 from calib.metrics.resolve import resolve_metrics
 from calib.metrics.several import Several, each_of
 from calib.metrics.whole_set import WholeSetMetric
@@ -81,7 +81,7 @@ def open_evaluator(
     dataset = InMemory(opened)
     ids = tuple(dataset.choose(None))
     notes = () if validation is None else (*check_state(job, dataset, ids), *dataset.notes)
-    compared, own = _compared(job, against) if isinstance(found, ByParts) and found.by_parts else (None, None)
+    compared, own = _compared(job, against) if compares_parts(found) else (None, None)
     notes += tuple(_targets_read(job, found, dataset, ids))
     if job.loaded.model.get_sinks():
         found = (
@@ -110,7 +110,7 @@ def open_evaluator(
 
 def _decoding(job: Job, metric: Metric) -> Decoding | None:
     """Return how outputs become what the metric takes; None if it reads them as they are."""
-    if job.settings.decode is None and not isinstance(metric, Takes):
+    if job.settings.decode is None and taken(metric) is None:
         return None
     from calib.engine.decoding import decoding_for  # here: few metrics take anything but outputs
 

@@ -119,3 +119,13 @@ class WithMargin(Protocol):
         are the last argument.
         """
         ...
+
+
+def compares_parts(metric: object) -> bool:
+    """Return whether a metric compares outputs with those of FP32 in parts, see `ByParts`."""
+    return isinstance(metric, ByParts) and metric.by_parts
+
+
+def taken(metric: object) -> str | None:
+    """Return what a metric takes of outputs that are decoded, see `Takes`; None if it reads them as they are."""
+    return metric.takes if isinstance(metric, Takes) else None

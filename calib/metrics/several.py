@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from calib.errors import UsageError
-from calib.metrics.metric import ByParts, Metric, Takes, WithChance, WithMovedLabels
+from calib.metrics.metric import Metric, Takes, WithChance, WithMovedLabels, compares_parts
 
 
 class Several:
@@ -26,7 +26,7 @@ class Several:
         names = [metric.name for metric in metrics]
         if twice := [name for name in names if names.count(name) > 1]:
             raise UsageError(f"the metric {twice[0]} is given twice: name each metric once")
-        parted = [metric.name for metric in metrics if isinstance(metric, ByParts) and metric.by_parts]
+        parted = [metric.name for metric in metrics if compares_parts(metric)]
         if parted and len(parted) < len(metrics):
             other = next(name for name in names if name not in parted)
             raise UsageError(
