@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ class AccuracyCheck:
         self._names: Sequence[Sequence[str]] = ()
         self._made = None
         self.name, self.unit = "accuracy-check", "fraction"
+        self.configuration = ""
         self.reads = (
             "the outputs that the adapter of an Accuracy Checker configuration reads, accuracy-check?file=FILE with "
             "definitions=FILE, dataset=NAME and metric=NAME if needed; targets are those of accuracy-check: samples"
@@ -36,6 +39,8 @@ class AccuracyCheck:
             made = build(Path(file), Path(definitions) if definitions else None, dataset, metric)
             self._made = (made, made.measure(Labels({})))
             self.name, self.unit = f"accuracy-check {made.title}", self._made[1].unit
+            said = [made.entry.launcher, made.entry.dataset, made.metric]
+            self.configuration = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
     def with_names(self, names: Sequence[Sequence[str]]) -> AccuracyCheck:
         """Return the metric for a model whose outputs have these names, one list for each output."""

@@ -28,6 +28,7 @@ from calib.report.leaderboard import (
 )
 from calib.values.version import __version__
 from calib.zoo import commands as zoos
+from calib.zoo.checked import found_by_itself
 from calib.zoo.commands import Zoo, open_store, open_zoo
 from calib.zoo.cost import bytes_of
 from calib.zoo.jobs import JobRow, JobStore
@@ -131,6 +132,7 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
     cost = f", about {numbers.seconds(sum(known))} for one worker" if known else ""
     missing = f" (without {len(todo) - len(known)} of unknown cost)" if known and len(known) < len(todo) else ""
     print_lines(["", f"{numbers.plural(len(planned), 'job')}, {len(todo)} to run{cost}{missing}"])
+    _print_configurations(planned)
     if any(zoos.code_of(one.job) for one in todo):
         print_lines(["some jobs run code that the manifest names (python:module:function), which needs --allow-python"])
     if any(one.guessed and one.seconds is not None for one in planned):
@@ -140,6 +142,14 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
         print_lines(
             [f"~ estimated from the model's operations and {basis}; a search for layers to revert takes longer"]
         )
+
+
+def _print_configurations(planned: Sequence[zoos.Planned]) -> None:
+    """Print which Accuracy Checker configurations were found by themselves, and what is refused of any."""
+    said = [f"{one.job.name}: {text}" for one in planned if (text := found_by_itself(one.job))]
+    refused = [f"{one.job.name}: refused: {one.refusal}" for one in planned if one.refusal]
+    if said or refused:
+        print_lines([printable(line) for line in [*said, *refused]])
 
 
 @command.command("run", short_help="Run the jobs that are not finished.")

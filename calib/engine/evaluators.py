@@ -15,7 +15,7 @@ from calib.graph.comparable import compared_form
 from calib.loading.inputs import ShapeCheck
 from calib.loading.load import input_specs
 from calib.metrics.frames import FrameMetric
-from calib.metrics.metric import Metric, WithChance
+from calib.metrics.metric import Configured, Metric, WithChance
 from calib.metrics.several import Several
 from calib.metrics.whole_set import WholeSetMetric
 from calib.outputs.decoding import Decoding
@@ -208,11 +208,13 @@ def _marked(samples: Iterable[Sample], marks: list[str]) -> Iterator[Sample]:
 
 
 def _code_of(metric: Any) -> str:
-    """Return a hash of the source of a metric, whatever is around it; of several that of each."""
+    """Return a hash of the source or configuration of a metric, whatever is around it; of several that of each."""
     if isinstance(metric, Together):
         metric = metric.several
     if isinstance(metric, Several):
         return " ".join(_code_of(one) for one in metric.metrics).strip()
+    if isinstance(metric, Configured):
+        return metric.configuration
     return _code_of(metric.metric) if isinstance(metric, FrameMetric | MarginMetric) else _code(type(metric))
 
 

@@ -106,6 +106,17 @@ class ByNames(Protocol):
 
 
 @runtime_checkable
+class Configured(Protocol):
+    """A metric that a file describes.
+
+    Attributes:
+        configuration: Hash of what the file says, so that a changed file is another metric.
+    """
+
+    configuration: str
+
+
+@runtime_checkable
 class WithMargin(Protocol):
     """A metric that knows how far the outputs are from another result.
 

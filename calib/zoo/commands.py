@@ -12,7 +12,9 @@ from pathlib import Path
 from calib.documents.document import Document
 from calib.errors import OutputError, UsageError
 from calib.python_object import names_code, refusal
+from calib.report.escape import printable
 from calib.report.numbers import plural
+from calib.zoo.checked import refusal as unsupported
 from calib.zoo.cost import expected, learned, seconds_of
 from calib.zoo.jobs import DONE, JobRow, JobStore
 from calib.zoo.make_jobs import ZooJob, make_jobs
@@ -58,9 +60,10 @@ class Planned:
 
     Attributes:
         job: The job.
-        status: Either "run" or the status it already has.
+        status: Either "run", "refused", or the status it already has.
         seconds, memory: Cost of its last finished attempt, or an estimate; None if unknown.
         guessed: Whether the cost is an estimate because no attempt has finished.
+        refusal: Why it would be refused: what its Accuracy Checker configuration asks for and is not supported.
     """
 
     job: ZooJob
@@ -68,6 +71,7 @@ class Planned:
     seconds: float | None
     memory: float | None
     guessed: bool
+    refusal: str = ""
 
 
 def open_zoo(manifest: str, out: str | None = None) -> Zoo:
@@ -125,7 +129,9 @@ def plan(zoo: Zoo, chosen: Sequence[ZooJob], store: JobStore) -> tuple[list[Plan
         before, guess = known.get(row.key), guesses[row.key]
         seconds = seconds_of(before) if before else guess and guess.seconds * longer
         memory = (before and before.peak_memory) or (guess and guess.memory * larger)
-        planned.append(Planned(row.job, row.status if over else "run", seconds, memory, guessed=before is None))
+        why = "" if over else unsupported(row.job)
+        status = row.status if over else "refused" if why else "run"
+        planned.append(Planned(row.job, status, seconds, memory, before is None, why))
     return planned, len(learnt)
 
 
@@ -167,8 +173,19 @@ def run(
             enter(store, chosen, [job.name for job in zoo.jobs], zoo.output)
             if again:
                 store.again([row.key for row in store.chosen("status = 'failed'")])
+            _refuse_unsupported(store, notice)
             Supervisor(store, zoo.folders, zoo.output, at, notice, allow_python=allow_python).run(time_limit)
             return store.chosen()
+
+
+def _refuse_unsupported(store: JobStore, notice: Callable[[str], None]) -> None:
+    """Fail the waiting jobs whose Accuracy Checker configurations can't be followed, before any job is started."""
+    for row in store.chosen("status = 'waiting'"):
+        if not (why := unsupported(row.job)):
+            continue
+        if claimed := store.claim(threads=float("inf"), memory=float("inf"), only=row.key):
+            store.finish(row.key, claimed[1], status="failed", outcome="failed", reason=f"refused: {why}")
+            notice(printable(f"{row.name}: refused: {why}"))
 
 
 def code_of(job: ZooJob) -> list[str]:

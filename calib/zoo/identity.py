@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from calib.zoo.urls import is_url, open_place, parts
 
 # A file changed within this many seconds before it was read may change again without a new time stamp (coarse clocks).
 _RACY_SECONDS = 2.0
+
+# How a configuration of Accuracy Checker, or the definitions of its data sets, names a file of classes.
+_CLASS_FILE = re.compile(r"""dataset_meta_file["']?\s*:\s*["']?([^\s"',}#]+)""")
 
 # Settings that statistics don't depend on: jobs that differ only in these share them.
 _NOT_OF_STATISTICS = frozenset(
@@ -54,11 +58,12 @@ class Identity:
 
     def __init__(self, memory: Memory):
         self._memory = memory
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, Any] = {}
 
     def key(self, job: ZooJob) -> str:
         """Return the key of a job, 32 hex digits."""
-        return _hash([job.name, self._model(job), self._data(job), job.settings, __version__])[:32]
+        checked = [job.accuracy_check] if job.accuracy_check else []
+        return _hash([job.name, self._model(job), self._data(job), job.settings, __version__, *checked])[:32]
 
     def family(self, job: ZooJob) -> str:
         """Return ``SUBJECT-SETTINGS``, 16 hex digits each.
@@ -67,7 +72,12 @@ class Identity:
         measures no accuracy has no baseline, and so a subject for its family alone.
         """
         settings = {name: value for name, value in job.settings.items() if name not in _NOT_OF_STATISTICS}
-        measured = job.validation or job.settings.get("metric") or job.settings.get("max_drop") is not None
+        measured = (
+            job.validation
+            or job.accuracy_check
+            or job.settings.get("metric")
+            or job.settings.get("max_drop") is not None
+        )
         subject = _hash([self._model(job), self._data(job), __version__, {} if measured else settings])
         return f"{subject[:SUBJECT_DIGITS]}-{_hash(settings)[:16]}"
 
@@ -81,7 +91,23 @@ class Identity:
             [text, self._once(f"{job.base}\0{text}", lambda text=text: self._source(text, Path(job.base)))]
             for text in (job.calibration, job.validation)
             if text
-        ]
+        ] + self._configuration(job)
+
+    def _configuration(self, job: ZooJob) -> list[list[str]]:
+        """Return names and contents of what an Accuracy Checker configuration consists of, and its data."""
+        found: list[list[str]] = []
+        for key, text in sorted(job.accuracy_check.items()):
+            path = Path(job.base) / Path(text).expanduser()
+            named = key in ("dataset", "metric")
+            found.append([key, text, "" if named else self._place(path)])
+            if key in ("file", "definitions"):  # files that list classes lie beside them
+                names = self._once(f"classes\0{path}", lambda path=path: _class_files(path))
+                found += [[name, self._place(path.parent / name)] for name in names]
+        return found
+
+    def _place(self, path: Path) -> str:
+        """Return the identity of a file or folder."""
+        return self._once(str(path), lambda: _hash(list(_listing(path)))) if path.is_dir() else self._file(str(path))
 
     def _source(self, text: str, base: Path) -> str:
         """Return the identity of a DATA argument; data that can't be found is named, and its job fails later."""
@@ -92,14 +118,12 @@ class Identity:
             path = source.path
         except CalibError:
             return "missing"
-        if path.is_dir():
-            return self._once(str(path), lambda: _hash(list(_listing(path))))
-        return self._file(str(path))
+        return self._place(path)
 
     def _file(self, path: str) -> str:
         return self._once(path, lambda: self._digest(path))
 
-    def _once(self, name: str, make: Any) -> str:
+    def _once(self, name: str, make: Any) -> Any:
         if name not in self._seen:
             self._seen[name] = make()
         return self._seen[name]
@@ -154,3 +178,15 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(
         json.dumps(value, sort_keys=True, default=str).encode("utf-8", "backslashreplace")
     ).hexdigest()
+
+
+def _class_files(path: Path) -> list[str]:
+    """Return the names of files with classes that a configuration or its definitions name and that lie beside it."""
+    if path.is_dir():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    names = [name for name in set(_CLASS_FILE.findall(text)) if ".." not in name and not name.startswith("/")]
+    return sorted(name for name in names if (path.parent / name).is_file())

@@ -14,6 +14,7 @@ from calib.config.exceptions_file import with_files
 from calib.config.settings import Settings
 from calib.documents.document import Place
 from calib.errors import UsageError
+from calib.zoo.checked import FILE_NAME, Configurations
 from calib.zoo.manifest import DATA, Read, mistakes
 from calib.zoo.sources import ModelFile, find_models, matches
 
@@ -34,6 +35,9 @@ class ZooJob:
         memory: Bytes above which the job is stopped; None for no limit.
         timeout: Seconds of one attempt; None for no limit.
         retries: Number of further attempts after a worker was killed or lost.
+        accuracy_check: Keys of the Accuracy Checker configuration that gives data and metric where they are not given;
+            {} without one.
+        accuracy_check_found: Whether its file was found by the model's folder, not named for the model.
     """
 
     name: str
@@ -47,6 +51,8 @@ class ZooJob:
     memory: int | None = None
     timeout: float | None = None
     retries: int = 2
+    accuracy_check: dict[str, str] = field(default_factory=dict)
+    accuracy_check_found: bool = False
 
     def to_json(self) -> str:
         """Return the job as JSON for the store and the worker."""
@@ -67,12 +73,13 @@ def make_jobs(read: Read) -> list[ZooJob]:
     models = find_models(read)
     wrong = _unmatched(read, models)
     cells = _cells(read)
+    configurations = Configurations(read)
     jobs: list[ZooJob] = []
     for model in models:
         for cell in cells:
-            jobs.append(_job(read, model, cell))
+            jobs.append(_job(read, configurations, model, cell))
             wrong += _settings_mistakes(jobs[-1], cell)
-    wrong += _data_mistakes(jobs)
+    wrong += _data_mistakes(configurations, models, jobs)
     if wrong:
         raise mistakes(read.document, wrong)
     return jobs
@@ -125,19 +132,23 @@ def _unmatched(read: Read, models: Sequence[ModelFile]) -> list[tuple[Place, str
     return found
 
 
-def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
+def _job(read: Read, configurations: Configurations, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
     """Apply defaults, then matching overrides in their order, then the cell of the matrix."""
     block = read.given("defaults")
     resources: dict[str, Any] = read.manifest.resources.model_dump()
     for index, override in enumerate(read.manifest.overrides):
         if any(matches(pattern, model.name) for pattern in override.match):
             given = read.given("overrides", index)
-            block |= {key: value for key, value in given.items() if key not in ("match", "resources")}
+            block = _over(block, {key: value for key, value in given.items() if key not in ("match", "resources")})
             resources |= {key: getattr(override.resources, key) for key in override.resources.model_fields_set}
     block |= cell
     if "ignore" in block:  # what a file of patterns holds now, since it is part of what the job is
         block["ignore"] = with_files(block["ignore"], read.folder)
     data = {key: block.pop(key, None) or "" for key in DATA}
+    checked = block.pop("accuracy_check", None)
+    keys, found = configurations.of(model, checked) if checked is not None else ({}, False)
+    if "file" not in keys and data["calibration"]:
+        keys = {}  # a model without such a file is calibrated as the manifest says
     label = ",".join(f"{key}={_text(value)}" for key, value in cell.items())
     bare = model.name.removesuffix(".xml")
     return ZooJob(
@@ -146,18 +157,36 @@ def _job(read: Read, model: ModelFile, cell: dict[str, Any]) -> ZooJob:
         model=model.location,
         base=str(read.folder),
         settings=block,
+        accuracy_check=keys,
+        accuracy_check_found=found,
         **data,
         **resources,
     )
 
 
-def _data_mistakes(jobs: Sequence[ZooJob]) -> list[tuple[Place, str]]:
+def _over(block: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return a block with stronger keys put over it; of accuracy_check each key counts by itself, and null ends it."""
+    before, after = block.get("accuracy_check"), given.get("accuracy_check")
+    both = {"accuracy_check": {**before, **after}} if before is not None and after is not None else {}
+    return {**block, **given, **both}
+
+
+def _data_mistakes(
+    configurations: Configurations, models: Sequence[ModelFile], jobs: Sequence[ZooJob]
+) -> list[tuple[Place, str]]:
     """Return the mistakes of missing data: one for all models without the data that their settings need."""
-    bare = [job.pattern_name for job in jobs if not job.calibration]
-    missing = [job.pattern_name for job in jobs if job.settings.get("max_drop") is not None and not job.validation]
+    own = [job for job in jobs if not job.accuracy_check]
+    bare = [job.pattern_name for job in own if not job.calibration]
+    missing = [job.pattern_name for job in own if job.settings.get("max_drop") is not None and not job.validation]
     found: list[tuple[Place, str]] = []
     if bare:
-        found.append((("defaults", "calibration"), f"is missing: there is no calibration data for {_some(bare)}"))
+        beside = sum(bool(configurations.beside(model)) for model in models if model.name in set(bare))
+        way = f"; {FILE_NAME} lies in the folders of {beside}: give accuracy_check: {{source: DIR}}" if beside else ""
+        found.append((("defaults", "calibration"), f"is missing: there is no calibration data for {_some(bare)}{way}"))
+    without = [job.pattern_name for job in jobs if job.accuracy_check and "source" not in job.accuracy_check]
+    if without:
+        rule = "accuracy_check needs source, the folder of the data sets that configurations name"
+        found.append((("defaults", "accuracy_check"), f"{rule}, for {_some(without)}"))
     if missing:
         found.append((("defaults", "validation"), f"is missing: max_drop needs data with targets for {_some(missing)}"))
     return found
@@ -179,8 +208,11 @@ def _settings_mistakes(job: ZooJob, cell: dict[str, Any]) -> list[tuple[Place, s
     """Return the mistakes that show only in a whole job: settings that need each other."""
     found: list[tuple[Place, str]] = []
     place: Place = ("matrix",) if cell else ("defaults",)
+    judged: dict[str, Any] = {}
+    if job.accuracy_check and "metric" not in job.settings:
+        judged["metric"] = "accuracy-check"
     try:
-        Settings(**job.settings)
+        Settings(**judged, **job.settings)
     except ValidationError as error:
         rules = [str(one.get("ctx", {}).get("error", one["msg"])) for one in error.errors(include_url=False)]
         found += [(place, f"{job.name}: {rule}") for rule in rules]

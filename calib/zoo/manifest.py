@@ -68,6 +68,25 @@ class Resources(_Checked):
     )
 
 
+class AccuracyCheckFiles(_Checked):
+    """An Accuracy Checker configuration that gives data and metric; paths are relative to the manifest."""
+
+    file: str | None = Field(
+        default=None,
+        description="accuracy-check.yml, or a folder with one in a folder of the model's name; by default the one in "
+        "the model's folder, in the layout of Open Model Zoo",
+    )
+    definitions: str | None = Field(
+        default=None, description="Its dataset_definitions.yml, which describes the data sets that it names"
+    )
+    source: str | None = Field(default=None, description="Folder of the data sets; required here or in defaults")
+    annotations: str | None = Field(
+        default=None, description="Folder of annotation files, if they are not below source"
+    )
+    dataset: str | None = Field(default=None, description="Name of the data set, if there are several")
+    metric: str | None = Field(default=None, description="Name or type of one of its metrics; the first by default")
+
+
 class Defaults(Settings):
     """Settings and data of every job."""
 
@@ -77,6 +96,11 @@ class Defaults(Settings):
     )
     validation: str | None = Field(
         default=None, description="Samples with targets to measure accuracy on, in the same form"
+    )
+    accuracy_check: AccuracyCheckFiles | None = Field(
+        default=None,
+        description="Accuracy Checker configuration that gives calibration, validation and metric where they are not "
+        "given; overrides replace single keys, and null turns it off",
     )
 
 
@@ -271,7 +295,8 @@ def _mistake(error: dict[str, Any]) -> tuple[Place, str]:
 
 def _names(place: Place) -> Sequence[str]:
     kinds = {"defaults": Defaults, "overrides": Override, "sources": Source, "resources": Resources}
-    inner = Resources if "resources" in place[1:-1] else kinds.get(str(place[0]))
+    nested = {"resources": Resources, "accuracy_check": AccuracyCheckFiles}
+    inner = next((kind for name, kind in nested.items() if name in place[1:-1]), kinds.get(str(place[0])))
     return list((inner if inner and len(place) > 1 else Manifest).model_fields)
 
 

@@ -44,7 +44,7 @@ def find_models(read: Read) -> list[ModelFile]:
     Raises:
         ConfigError: A source is wrong or names nothing; all such sources are listed with their lines.
     """
-    root = Path(os.path.abspath(read.folder / Path(read.manifest.root).expanduser()))
+    root = root_of(read)
     if not root.is_dir():
         raise mistakes(read.document, [(("root",), f"is no folder: {root}")])
     tree = _Tree(root)
@@ -63,6 +63,11 @@ def find_models(read: Read) -> list[ModelFile]:
     if wrong:
         raise mistakes(read.document, wrong)
     return sorted(found.values())
+
+
+def root_of(read: Read) -> Path:
+    """Return the absolute folder that all models of a manifest lie below."""
+    return Path(os.path.abspath(read.folder / Path(read.manifest.root).expanduser()))
 
 
 def matches(pattern: str, name: str) -> bool:

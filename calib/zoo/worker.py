@@ -29,6 +29,7 @@ from calib.report.html import FILE_NAME as PAGE
 from calib.report.html import write_html
 from calib.runtime.crash import note_in, noted
 from calib.values.facts import Report
+from calib.zoo.checked import found_by_itself, with_configuration
 from calib.zoo.leaderboard_rows import row_of_report, to_json
 from calib.zoo.task import MOST_TEXT, NOTES, RESULT, Task, write_marker
 from calib.zoo.urls import fetch, is_url
@@ -63,18 +64,20 @@ def quantize(task: Task, progress: Progress) -> Report:
     """Run the job and save its result; the only place where the zoo calls the engine."""
     job = task.job
     model = fetch(job.model, Path(task.folder) / "model") if is_url(job.model) else Path(job.model)
-    given: dict[str, Any] = {"threads": job.threads, **job.settings, "allow_python": task.allow_python}
-    if job.validation:
-        given["validation"] = job.validation
+    calibration, judged = with_configuration(job)
+    given: dict[str, Any] = {"threads": job.threads, **job.settings, **judged, "allow_python": task.allow_python}
     if task.verdicts:
         given |= {"store": task.verdicts, "resume": True}
     try:
-        result = calib.quantize(model, job.calibration, progress=progress, statistics=task.statistics or None, **given)
+        result = calib.quantize(model, calibration, progress=progress, statistics=task.statistics or None, **given)
     except StatisticsError as error:
         # Shared files are a saving, not a need: one that is damaged or of other samples must not cost the job.
         print(f"what is shared can't be used: {error}", file=sys.stderr, flush=True)
         given = {name: value for name, value in given.items() if name not in ("store", "resume")}
-        result = calib.quantize(model, job.calibration, progress=progress, **given)
+        result = calib.quantize(model, calibration, progress=progress, **given)
+    if said := found_by_itself(job):
+        told = result.report.model_copy(update={"warnings": [said, *result.report.warnings]})
+        result = replace(result, report=told)
     if is_url(job.model) or Path(task.folder) in Path(job.model).parents:  # a copy, which is gone afterwards
         result = replace(result, inputs=RunInputs())
     return result.save(Path(task.folder) / RESULT)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from trust_fixtures.tiny import convnet, write_ir
 from zoo_faults.nursery import Nursery
 from zoo_faults.tiny_zoo import outcomes, results, run_undisturbed, supervise, write_zoo
@@ -202,3 +204,50 @@ def test_mistakes_of_usage_end_with_code_2(calib: Calib, tmp_path: Path):
         code, out, err = calib(*wrong)
         assert code == 2 and out == "" and err.startswith("error: "), wrong
     assert not (tmp_path / "zoo-out").exists()
+
+
+def test_configurations_beside_the_models_judge_them_and_one_that_is_not_supported_stops_no_other(
+    calib: Calib, tmp_path: Path
+):
+    (tmp_path / "data").mkdir()
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / f"{number}.png")
+    (tmp_path / "data" / "val.txt").write_text("".join(f"{number}.png {number % 4}\n" for number in range(6)))
+    dataset = {
+        "name": "d",
+        "annotation_conversion": {"converter": "imagenet", "annotation_file": "val.txt"},
+        "preprocessing": [{"type": "resize", "size": 8}],
+        "metrics": [{"type": "accuracy"}],
+    }
+    for name, adapter in (("good", "classification"), ("odd", "narnmt")):
+        folder = tmp_path / "public" / name
+        (folder / "FP32").mkdir(parents=True)
+        write_ir(convnet(), folder / "FP32" / f"{name}.xml")
+        entry = {"name": name, "launchers": [{"framework": "openvino", "adapter": adapter}], "datasets": [dataset]}
+        (folder / "model.yml").write_text("description: a model\n")
+        (folder / "accuracy-check.yml").write_text(json.dumps({"models": [entry]}))
+    manifest = tmp_path / "zoo.yaml"
+    manifest.write_text("defaults: {effort: fast, accuracy_check: {source: data}}\nsources: [{omz: public}]\n")
+
+    code, out, _ = calib("plan", manifest)
+    assert code == 0 and "public/good/accuracy-check.yml was found by the model's name" in out
+    assert "refused: " in out and "adapter 'narnmt'" in out and "2 jobs, 1 to run" in out
+
+    code, out, err = calib("run", manifest)
+    assert code == 4 and "public/odd/FP32/odd: refused: " in err and "adapter 'narnmt'" in err
+    assert outcomes(open_zoo(str(manifest))) == {
+        "public/good/FP32/good": [("done", 0)],
+        "public/odd/FP32/odd": [("failed", None)],
+    }
+    report = json.loads((tmp_path / "zoo-out/models/public/good/FP32/good/report.json").read_text())
+    assert report["accuracy"]["metric"] == "accuracy-check accuracy"
+    assert any("was found by the model's name and gives its data and metric" in one for one in report["warnings"])
+    assert calib("run", manifest)[2] == ""  # neither is run again
+
+    folder = tmp_path / "public" / "odd"
+    (folder / "accuracy-check.yml").write_text(
+        (folder / "accuracy-check.yml").read_text().replace("narnmt", "classification")
+    )
+    code, out, err = calib("run", manifest)
+    assert code == 0 and "odd: quantized" in err and "good" not in err

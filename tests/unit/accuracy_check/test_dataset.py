@@ -6,13 +6,16 @@ covers: calib.accuracy_check.judged, calib.accuracy_check.values, calib.accuracy
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import calib
+from calib.accuracy_check.judged import AccuracyCheck
 from calib.errors import DataError, MetricError, UsageError
+from calib.metrics.metric import Configured
 from calib.runtime.session import ov
 from calib.samples.open import InputSpec, open_dataset
 
@@ -191,3 +194,13 @@ def test_samples_are_the_same_each_time():
     first, second = (list(open_dataset(text, inputs=[spec])) for _ in range(2))
     assert [repr(s.target) for s in first] == [repr(s.target) for s in second]
     assert len({repr(s.target) for s in first}) == 3  # the label and what was done tell targets apart
+
+
+def test_a_changed_file_is_another_metric_for_a_run_that_is_resumed():
+    configuration("classification", classes())
+    made = [AccuracyCheck("accuracy-check.yml"), AccuracyCheck("accuracy-check.yml")]
+    configuration("classification", classes(metrics=[{"type": "accuracy", "name": "top1", "top_k": 3}]))
+    os.utime("accuracy-check.yml", (1e9, 1e9))
+    made.append(AccuracyCheck("accuracy-check.yml"))
+    same, again, other = (one.configuration for one in made)
+    assert same == again != other and isinstance(made[0], Configured)
