@@ -31,6 +31,8 @@ from calib.values.sqnr import squared_error
 FRAMES = 256
 # Most INT8 models that are compiled to rank, and samples that each runs on: they cost more than the simulation.
 EXECUTED_MODELS, EXECUTED_SAMPLES = 64, 4
+# Executing whole models whose sums do not saturate gives up to about the sum of what each unit gives in simulation.
+CLEARLY_MORE = 3.0
 
 
 def sensitivities_of(
@@ -74,6 +76,38 @@ def sensitivities_of(
     return {unit: total.sensitivity() for unit, total in sums.items()}
 
 
+def executes_as_simulated(
+    candidate: Candidate,
+    simulated: Mapping[frozenset[str], float],
+    samples: Sequence[Feed],
+    *,
+    whole: tuple[ov.Model, ov.CompiledModel | None],
+    streams: int = 1,
+    compared: ComparedOutputs | None = None,
+) -> bool:
+    """Say whether simulation explains the error of the whole INT8 model as it executes.
+
+    It does if that error is at most `CLEARLY_MORE` times the sum of the sensitivities. Then sums that can saturate
+    hardly do, and `executed_sensitivities`, of up to `EXECUTED_MODELS` compilations, would find the same order. This
+    costs a pass of a few samples, and the compilation of the floating-point network.
+
+    Args:
+        candidate: As for `sensitivities_of`.
+        simulated: Mapping from unit to its sensitivity in simulation.
+        samples: As for `sensitivities_of`; the first `EXECUTED_SAMPLES` are run.
+        whole: INT8 model of the candidate, and the same compiled, used if its own outputs are compared.
+        streams: As for `sensitivities_of`.
+        compared: Likewise.
+    """
+    compared = compared or compared_outputs(candidate.model, candidate.view)
+    if not compared.parts:
+        return True
+    (model, compiled), few = whole, samples[:EXECUTED_SAMPLES]
+    plain = _logits(candidate.model, few, streams, compared)
+    executed = _error(plain, _logits(model, few, streams, compared, compiled))
+    return executed <= CLEARLY_MORE * sum(simulated.values())
+
+
 def executed_sensitivities(
     candidate: Candidate,
     simulated: Mapping[frozenset[str], float],
@@ -108,23 +142,33 @@ def executed_sensitivities(
     for group in groups:
         own = frozenset[str]().union(*group)
         others = {layer.name: "reverted" for layer in candidate.plan.layers if layer.name not in own}
-        sums = _Sums()
-        for before, after in zip(
-            plain, _logits(bare.without(others).executable(), few, streams, compared), strict=True
-        ):
-            sums.add(np.array([squared_error(y, y_u) for y, y_u in zip(before, after, strict=True)]))
+        executed = _error(plain, _logits(bare.without(others).executable(), few, streams, compared))
         known = sum(simulated[unit] for unit in group)
-        more = max(sums.sensitivity() - known, 0.0) / len(group) if math.isfinite(known) else 0.0
+        more = max(executed - known, 0.0) / len(group) if math.isfinite(known) else 0.0
         found |= {unit: simulated[unit] + more for unit in group}
     return {unit: found[unit] for unit in simulated}
 
 
 def _logits(
-    model: ov.Model, samples: Sequence[Feed], streams: int, compared: ComparedOutputs
+    model: ov.Model,
+    samples: Sequence[Feed],
+    streams: int,
+    compared: ComparedOutputs,
+    compiled: ov.CompiledModel | None = None,
 ) -> list[list[NDArray[Any]]]:
-    """Return what is compared of a model for each sample, or frame, in their order."""
-    compiled = compile_model(compared_form(model, compared), streams=streams)
+    """Return what is compared of a model, perhaps compiled already, for each sample, or frame, in their order."""
+    form = compared_form(model, compared)
+    if compiled is None or form is not model:
+        compiled = compile_model(form, streams=streams)
     return [[part.copy() for part in compared.logits(outputs)] for outputs in infer_all(compiled, samples)]
+
+
+def _error(plain: Sequence[Sequence[NDArray[Any]]], other: Sequence[Sequence[NDArray[Any]]]) -> float:
+    """Return the error of outputs, as a sensitivity."""
+    sums = _Sums()
+    for before, after in zip(plain, other, strict=True):
+        sums.add(np.array([squared_error(y, y_q) for y, y_q in zip(before, after, strict=True)]))
+    return sums.sensitivity()
 
 
 def groups_of(

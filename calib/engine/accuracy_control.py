@@ -21,7 +21,7 @@ from calib.accuracy.result import Figure, SearchResult
 from calib.accuracy.search import search
 from calib.accuracy.together import Together
 from calib.corrections.candidate import Candidate, identity_of
-from calib.corrections.sensitivity import executed_sensitivities, sensitivities_of
+from calib.corrections.sensitivity import executed_sensitivities, executes_as_simulated, sensitivities_of
 from calib.engine.baseline import Baseline, budget_of
 from calib.engine.budgets import budgets_of
 from calib.engine.building import Int8Model
@@ -145,7 +145,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
     candidates = Candidates(job, whole, evaluator, baseline.judged, verdicts.folder)
     problem = Problem(
         tuple(units),
-        partial(_ranking, verdicts, run, job, candidate, units, candidates.warnings),
+        partial(_ranking, verdicts, run, job, whole, units, candidates.warnings),
         parts,
         evaluator.metric,
         budget_of(evaluator),
@@ -202,12 +202,14 @@ def _nothing_known(why: str) -> BaseException:
 
 
 def _ranking(
-    store: RunStore, run: str, job: Job, candidate: Candidate, units: Sequence[Layers], warnings: list[str]
+    store: RunStore, run: str, job: Job, whole: Int8Model, units: Sequence[Layers], warnings: list[str]
 ) -> tuple[RankedUnit, ...]:
     """Return the units, most sensitive first; read them from the store if they were ranked before.
 
-    They are ranked in a simulation, and where this CPU's INT8 sums saturate, which that does not show, by running them.
+    They are ranked in a simulation, which does not show that this CPU's INT8 sums saturate: where they can, and the
+    whole INT8 model is clearly worse than simulation explains, the units are run as well.
     """
+    candidate = whole.candidate
     ids, executed = job.ids[: job.settings.rank_samples], saturates(candidate.plan)
     key = f"{run}/{hash_of([*ids, 'executed'] if executed else ids)}"
     if (known := store.ranking(key)) is None:
@@ -219,7 +221,8 @@ def _ranking(
             sensitivities = sensitivities_of(
                 candidate, units, feeds, memory_limit=limit, streams=job.streams, compared=form
             )
-            if executed:
+            explained = partial(executes_as_simulated, whole=(whole.model, whole.compiled))
+            if executed and not explained(candidate, sensitivities, feeds, streams=job.streams, compared=form):
                 sensitivities = executed_sensitivities(
                     candidate, sensitivities, feeds, streams=job.streams, compared=form
                 )

@@ -182,8 +182,9 @@ def test_a_function_that_returns_scores_has_an_interval_over_them():
 
 
 @pytest.mark.parametrize("saturating", [False, True])
-def test_layers_are_ranked_as_they_execute_where_sums_saturate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saturating: bool
+@pytest.mark.parametrize("explained", [False, True])
+def test_layers_are_ranked_as_they_execute_where_sums_saturate_and_simulation_does_not_explain_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saturating: bool, explained: bool
 ):
     asked: list[int] = []
 
@@ -191,9 +192,11 @@ def test_layers_are_ranked_as_they_execute_where_sums_saturate(
         asked.append(len(simulated))
         return {unit: float(number) for number, unit in enumerate(simulated)}
 
+    more = 1e9 if explained else 0.0
     monkeypatch.setattr("calib.engine.accuracy_control.saturates", lambda plan: saturating)
+    monkeypatch.setattr("calib.corrections.sensitivity.CLEARLY_MORE", more)
     monkeypatch.setattr("calib.engine.accuracy_control.executed_sensitivities", executed)
     result = quantized(tmp_path / "run.sqlite", Interrupting(0))
     ranked = [unit.sensitivity for unit in result.report.ranking]
-    assert (ranked == [float(number) for number in reversed(range(len(ranked)))]) is saturating
-    assert asked == ([len(ranked)] if saturating else [])
+    assert (ranked == [float(number) for number in reversed(range(len(ranked)))]) is (saturating and not explained)
+    assert asked == ([len(ranked)] if saturating and not explained else [])

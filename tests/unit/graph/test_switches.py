@@ -12,7 +12,12 @@ import pytest
 from cpu_features import EXACT_INT8
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.sensitivity import executed_sensitivities, groups_of, sensitivities_of
+from calib.corrections.sensitivity import (
+    executed_sensitivities,
+    executes_as_simulated,
+    groups_of,
+    sensitivities_of,
+)
 from calib.errors import ExecutionError
 from calib.graph.comparable import compared_outputs
 from calib.graph.finder import find
@@ -184,6 +189,24 @@ def test_a_layer_whose_sums_saturate_is_the_most_sensitive_as_executed_and_not_i
     second = frozenset({"second"})
     assert max(simulated, key=simulated.__getitem__) != second
     assert max(executed, key=executed.__getitem__) == second and executed[second] > 100 * simulated[second]
+
+
+@pytest.mark.skipif(EXACT_INT8, reason="sums of INT8 products do not saturate on this CPU: it has VNNI or AMX")
+def test_simulation_does_not_explain_the_error_of_a_model_whose_sums_saturate():
+    samples = pictures()
+    candidate = candidate_of(saturating(), samples)
+    simulated = sensitivities_of(candidate, candidate.plan.units(), samples)
+    assert not executes_as_simulated(candidate, simulated, samples, whole=(candidate.executable(), None))
+
+
+@pytest.mark.parametrize("build", [chain, saturating])
+def test_simulation_explains_the_error_of_a_model_whose_sums_are_exact(build: Callable[[], ov.Model]):
+    samples = pictures()
+    candidate = candidate_of(build(), samples, levels=HALF_RANGE)
+    simulated = sensitivities_of(candidate, candidate.plan.units(), samples)
+    whole = candidate.executable()
+    assert executes_as_simulated(candidate, simulated, samples, whole=(whole, None))
+    assert executes_as_simulated(candidate, simulated, samples, whole=(whole, compile_model(whole)))
 
 
 def test_damages_as_executed_are_those_of_the_simulation_where_sums_do_not_saturate(monkeypatch):
