@@ -15,6 +15,8 @@ from calib.metrics.metric import WithMargin, WithMovedLabels
 # Published figures move by a few points with the resize filter, the crop and the subset.
 FRACTION_TOLERANCE = 0.05
 RELATIVE_TOLERANCE = 0.1
+# Units of metrics that are 0 where nothing is right, so that INT8 has nothing left to lose.
+SHARES_OF_WHAT_IS_RIGHT = ("fraction", "average precision")
 # Off-by-one labels take a classifier to about chance: a shifted reading that is this much better is no accident.
 LABEL_SHIFT_GAIN = 0.1
 SHIFTS = (-1, 1)
@@ -24,6 +26,7 @@ CAUSES = (
     "channel order is BGR where RGB is expected, or the reverse",
     "resize or crop differ from training",
     "labels are off by one (a background class) or in another order",
+    "boxes are decoded in another way than the network needs (--decode)",
     "the layout is NCHW where NHWC is expected, or the reverse",
     "this metric reads another output than the one that carries the result",
 )
@@ -112,7 +115,8 @@ def check_baseline(
     Args:
         value: Baseline.
         metric: Name of the metric, for the message.
-        unit: Unit of the metric; "fraction" enables the rules that need a number between 0 and 1.
+        unit: Unit of the metric; "fraction" enables the rules that need a number between 0 and 1, and of
+            `SHARES_OF_WHAT_IS_RIGHT` a baseline of 0 is refused.
         samples: Number of samples N, for the noise of a fraction.
         higher_is_better: Direction of the metric.
         chance: Value for random guesses (1/classes for top-1), if known.
@@ -139,8 +143,15 @@ def check_baseline(
             f"no better than guessing ({chance:.4g}) on {samples} samples",
             value,
         )
-    if unit == "fraction" and higher_is_better and value <= 0:
-        raise _implausible(f"the FP32 baseline of {metric} is {value:g}: no sample is right")
+    if nothing_right(value, unit, higher_is_better):
+        raise _implausible(
+            f"the FP32 baseline of {metric} is {value:g}: no sample is right, or none has targets", value
+        )
+
+
+def nothing_right(value: float, unit: str, higher_is_better: bool) -> bool:
+    """Return whether a metric says that nothing is right: INT8 could lose nothing, and any budget would be kept."""
+    return unit in SHARES_OF_WHAT_IS_RIGHT and higher_is_better and value <= 0
 
 
 def no_better_than_chance(value: float, chance: float, samples: int) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from calib.accuracy.baseline import nothing_right
 from calib.config.settings import metric_names
 from calib.engine.budgets import budgets_of
 from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator, shape_of
@@ -242,6 +243,14 @@ def _guesses(evaluator: Evaluator, parts: Sequence[Any]) -> list[str]:
     """Say that a model only guesses, and whether another scale of images helps."""
     from calib.engine.scalings import guessing, tried_scalings  # here: few runs need it
 
+    values = [(metric, float(metric.aggregate(part))) for metric, part in each_of(evaluator.metric, parts)]
+    empty = [one.name for one, value in values if nothing_right(value, one.unit, one.higher_is_better)]
+    if empty:
+        return [
+            f"{name} is 0: no sample is right, or none has targets. Check preprocessing, the numbers of the classes "
+            "and how outputs are decoded (--decode)."
+            for name in empty
+        ]
     if not guessing(evaluator, parts):
         return []
     value, name = float(evaluator.metric.aggregate(parts)), evaluator.metric.name

@@ -111,7 +111,10 @@ def _built_in(text: str) -> Metric:
         raise MetricError(
             f"there is no metric {name!r}. {hint}Metrics: {', '.join(METRICS)}; or python:module:function"
         )
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(pairs) > len(options):
+        raise UsageError(f"metric {text}: an option is given twice. Give each of {', '.join(options)} once")
     if unknown := sorted(set(options) - set(row.options)):
         allowed = ", ".join(f"?{key}=" for key in row.options) or "none"
         raise UsageError(f"metric {text}: {name} has no option {unknown[0]!r}; its options: {allowed}")

@@ -51,6 +51,9 @@ class BoxSteps:
             raise UsageError(f"decode: nms_method is one of {', '.join(METHODS)}, got {self.nms_method!r}")
         if not 0 <= self.nms <= 1:
             raise UsageError(f"decode: nms is an overlap from 0 to 1, 0 for no suppression, got {self.nms:g}")
+        for name in ("candidates", "most", "nms_edge", "smallest", "largest"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"decode: {name} is 0 or more, got {getattr(self, name):g}")
 
     def apply(self, found: Detections, geometry: ImageGeometry) -> Detections:
         """Return the detections that count, in pixels of the original image, best first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -77,6 +78,8 @@ def options_of(name: str, query: str) -> dict[str, Any]:
             near = difflib.get_close_matches(key, known, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise UsageError(f"decode {name}: there is no option {key!r}{hint}. Options: {', '.join(known)}")
+        if key in found:
+            raise UsageError(f"decode {name}: the option {key!r} is given twice. Give it once")
         found[key] = _converted(name, key, text, str(known[key].type))
     return found
 
@@ -97,12 +100,20 @@ def _converted(name: str, key: str, text: str, kind: str) -> Any:
             return text.lower() in _TRUE
         if kind.startswith("tuple"):
             number = int if "int" in kind else float
-            return tuple(number(part) for part in text.split(",") if part.strip())
+            values = tuple(number(part) for part in text.split(",") if part.strip())
+            if not all(map(math.isfinite, values)):
+                raise ValueError
+            return values
         if kind in ("int", "float") and text.lower() == "none":
             return 0 if kind == "int" else 0.0
-        return {"int": int, "float": float, "str": str}[kind](text)
+        value = {"int": int, "float": float, "str": str}[kind](text)
+        if kind == "float" and not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError as error:
-        wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}.get(kind, "numbers")
+        wanted = {"bool": "true or false", "int": "a whole number", "float": "a finite number"}.get(
+            kind, "finite numbers"
+        )
         raise UsageError(f"decode {name}: {key} is {wanted}, got {text!r}") from error
 
 

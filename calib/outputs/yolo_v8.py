@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.errors import UsageError
 from calib.outputs.decoder import Arrays, Match, ModelFacts, output_of, refuse, without_batch
 from calib.outputs.grid import best_class, corners
 from calib.outputs.postprocess import BoxSteps
@@ -30,6 +31,10 @@ class YoloV8:
 
     postprocessing = BoxSteps(nms=0.7)
     reads = "one output [1, 4+C, N] of centre x, y, width, height and classes"
+
+    def __post_init__(self) -> None:
+        if self.classes < 0:
+            raise UsageError(f"decode yolo-v8: classes is 0 or more, got {self.classes}")
 
     @classmethod
     def recognize(cls, facts: ModelFacts) -> Match | None:

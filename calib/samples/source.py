@@ -82,7 +82,10 @@ def parse_source(
     # A path may hold a question mark itself: what exists under the whole text is a path without options.
     place, _, query = (rest, "", "") if name != "python" and (base / rest).exists() else rest.partition("?")
     name = name or _guess(text, base / Path(place).expanduser())
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(pairs) > len(options):
+        raise UsageError(f"{text}: an option is given twice. Give each of {', '.join(options)} once")
     known = FORMATS[name].options
     if unknown := sorted(set(options) - set(known)):
         allowed = ", ".join(f"?{key}=" for key in known) or "none"

@@ -54,10 +54,14 @@ def open_yolo(source: Source) -> Dataset:
         raise DataError(f"{source.text}: {'; '.join(error.mistakes)}") from error
     content = document.data if isinstance(document.data, dict) else {}
     names = _names(content.get("names"), source)
+    if content.get("nc", len(names)) != len(names):
+        raise DataError(f"{source.text}: 'nc' is {content['nc']!r}, and 'names' holds {len(names)} names. Correct one")
     chosen = source.options.get("set") or next((one for one in _SETS if content.get(one)), "val")
     given = content.get(chosen)
     if not given:
-        raise DataError(f"{source.text}: it names no images under {chosen!r}. Choose another set: ?set=train")
+        others = ", ".join(f"?set={one}" for one in _SETS if content.get(one))
+        way_out = f"Choose another set: {others}" if others else f"Name a folder there: {chosen}: images/{chosen}"
+        raise DataError(f"{source.text}: it names no images under {chosen!r}. {way_out}")
     root = _root(content.get("path"), source)
     first, rows = first_class(source), []
     for image in _images([given] if isinstance(given, str) else given, root, source):

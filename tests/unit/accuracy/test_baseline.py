@@ -58,9 +58,13 @@ def test_baseline_without_a_number_is_refused(value):
         check_baseline(value, "top1", samples=100)
 
 
-def test_no_sample_right_is_implausible():
-    with pytest.raises(BaselineError, match="no sample is right"):
-        check_baseline(0.0, "f1", "fraction", samples=100)
+@pytest.mark.parametrize(("metric", "unit"), [("f1", "fraction"), ("coco-map", "average precision")])
+def test_no_sample_right_is_implausible_because_any_budget_would_be_kept(metric, unit):
+    with pytest.raises(BaselineError, match="no sample is right, or none has targets") as caught:
+        check_baseline(0.0, metric, unit, samples=100)
+    assert "--reference 0" in str(caught.value)
+    check_baseline(0.0, metric, unit, samples=100, reference=0.0)
+    check_baseline(0.0, "mae", "error", samples=100, higher_is_better=False)
 
 
 @pytest.mark.parametrize("metric", [TopK(1), F1()])

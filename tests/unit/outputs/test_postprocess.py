@@ -48,7 +48,10 @@ def test_soft_suppression_drops_what_falls_below_the_score():
     assert kept(nms_method="soft", nms=0.5, score=0.25) == pytest.approx([0.9, 0.5, 0.3])
 
 
-@pytest.mark.parametrize(("options", "message"), [({"nms_method": "x"}, "one of hard"), ({"nms": 2}, "0 to 1, .* 2")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"nms_method": "x"}, "one of hard"), ({"nms": 2}, "0 to 1, .* 2"), ({"most": -3}, "most is 0 or more, got -3")],
+)
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         BoxSteps(**options)

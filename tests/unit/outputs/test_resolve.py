@@ -138,6 +138,10 @@ def test_none_switches_a_number_off():
         ("ctc?blank=none", "blank is first, last or the number"),
         ("ctc?vocabulary=/nowhere/v.txt", "vocabulary /nowhere/v.txt can't be read"),
         ("ssd-raw?variances=.1,.2", "four variances, got 2"),
+        ("ssd-raw?variances=.1,.1,.2,inf", "variances is finite numbers, got"),
+        ("yolo-v8?score=nan", "score is a finite number, got 'nan'"),
+        ("yolo-v8?classes=-1", "classes is 0 or more, got -1"),
+        ("yolo-v8?nms=.5&nms=.6", "option 'nms' is given twice"),
     ],
 )
 def test_what_can_not_be_is_refused_with_what_can(given, message):
