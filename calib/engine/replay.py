@@ -17,6 +17,7 @@ from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.result import Result
 from calib.errors import StatisticsError, UsageError
+from calib.graph.ignored import Ignored
 from calib.graph.insert import Edits
 from calib.graph.layers import weights_of
 from calib.values.plan import QuantizationPlan
@@ -55,10 +56,12 @@ def open_replay(job: Job, plan: str | Path | QuantizationPlan | None) -> tuple[J
 
     Raises:
         StatisticsError: The plan can't be read, or has no weights for this model and there are no calibration samples.
+        UsageError: The plan quantizes a layer that the settings leave in floating point.
     """
     if plan is None and not job.resolved.inputs.plan:
         return job, None
     given = _read(job.resolved.inputs.plan if plan is None else plan)
+    _require_unplanned(job, given)
     wrong = given.missing or next(_misfits(job, given), "")
     if not wrong:
         return replace(job, replays=True), given
@@ -71,6 +74,20 @@ def open_replay(job: Job, plan: str | Path | QuantizationPlan | None) -> tuple[J
         return job, given
     said = f"Corrections were computed again from the calibration data, because {wrong}."
     return replace(job, warnings=(*job.warnings, said)), given
+
+
+def _require_unplanned(job: Job, given: Replay) -> None:
+    """Refuse patterns of layers to leave in floating point that the plan quantizes: a plan is applied as it is."""
+    ignored = Ignored(job.view, job.settings.ignore)
+    for layer in given.plan.layers:
+        kind = job.view.types.get(layer.name)
+        pattern = ignored(layer.name, kind) if kind is not None else ""
+        if pattern:
+            raise UsageError(
+                f"ignore: {pattern!r} matches {layer.name!r}, which {given.source or 'the plan'} has in INT8, and a "
+                "plan is applied as it is. Leave the pattern out, or make a new plan with it, from samples and "
+                "without --plan"
+            )
 
 
 def _read(plan: str | Path | QuantizationPlan) -> Replay:

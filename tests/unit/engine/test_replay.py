@@ -89,6 +89,19 @@ def test_scales_in_front_of_layers_that_are_in_floating_point_are_not_reported_a
     assert facts and not any(fact.kept for fact in facts)
 
 
+def test_a_layer_of_the_plan_can_not_be_ignored_and_another_one_may(outliers: Report):
+    first, second, third = [layer.name for layer in read_plan("out/plan.json").layers]
+    for given in ({}, {"calibration": "data.npz"}):
+        with pytest.raises(
+            UsageError, match=rf"ignore: '{second}' matches '{second}', which out/plan\.json has in INT8"
+        ):
+            calib.quantize("net.xml", plan="out/plan.json", ignore=[second], **given)
+    calib.quantize("net.xml", "data.npz", speed=False, ignore=[first]).save("less")
+    calib.quantize("net.xml", plan="less/plan.json", ignore=[first]).save("again")
+    assert contents("again") == contents("less")
+    assert [layer.name for layer in read_plan("again/plan.json").layers] == [second, third]
+
+
 def test_calibration_data_do_not_change_a_replay_and_serve_to_measure(made: Report):
     report = calib.quantize("net.xml", "data.npz", plan="out/plan.json", speed=True).save("again")
     assert contents("again") == contents("out")

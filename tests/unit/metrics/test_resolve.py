@@ -22,7 +22,7 @@ def test_names_options_and_close_ones():
         resolve_metric("top1")
     with pytest.raises(MetricError, match=r"no metric 'zzz'\. Metrics: top-1"):
         resolve_metric("zzz")
-    with pytest.raises(UsageError, match="an option is given twice. Give each of overlap once"):
+    with pytest.raises(UsageError, match=r"an option is given twice\. Give each of overlap once"):
         resolve_metric("voc-map?overlap=.5&overlap=.75")
 
 

@@ -31,7 +31,7 @@ def test_options_follow_a_question_mark_unless_a_file_is_called_so(tmp_path: Pat
     assert parse_source("npz:e?labels=y.npz", (), tmp_path).options == {}
     with pytest.raises(UsageError, match=r"no option 'label'; its options: .*labels"):
         parse_source("d.npz?label=y", (), tmp_path)
-    with pytest.raises(UsageError, match="an option is given twice. Give each of labels once"):
+    with pytest.raises(UsageError, match=r"an option is given twice\. Give each of labels once"):
         parse_source("d.npz?labels=y&labels=z", (), tmp_path)
 
 
