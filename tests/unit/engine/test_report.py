@@ -72,7 +72,14 @@ def status_of(reverted: int, speed: SpeedFacts | None = None, status: str = "wit
     reverts = frozenset(map(str, range(reverted)))
     result = SimpleNamespace(status=status, reason="As it was.", reverted=reverts, stopped="")
     facts = SimpleNamespace(
-        budget=0.01, drop=0.0, drop_kind="absolute", higher_is_better=True, unit="", precision="f32", other_drop=None
+        each=[],
+        budget=0.01,
+        drop=0.0,
+        drop_kind="absolute",
+        higher_is_better=True,
+        unit="",
+        precision="f32",
+        other_drop=None,
     )
     outcome = SimpleNamespace(
         refused=None,
