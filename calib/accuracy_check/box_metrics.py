@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,12 @@ def _boxes(annotation: Value, prediction: Value) -> tuple[Boxes, Boxes]:
     if not isinstance(annotation, Boxes) or not isinstance(prediction, Boxes):
         raise MetricError("a metric of boxes takes boxes")
     return annotation, prediction
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """Return the mean of the classes that have a value; 0 without one."""
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else 0.0
 
 
 def _by_class(parts: Sequence[Any]) -> Iterator[list[Any]]:
@@ -109,9 +115,7 @@ class _VocMap:
 
     def value(self, parts: Sequence[Any]) -> float:
         """Return the mean over the classes of which any box was found."""
-        found = [self._class(rows) for rows in _by_class(parts)]
-        found = [one for one in found if one is not None]
-        return float(np.mean(found)) if found else 0.0
+        return _mean(self._class(rows) for rows in _by_class(parts))
 
     def _class(self, rows: Sequence[Any]) -> float | None:
         scores = np.concatenate([row[0] for row in rows] or [[]])
@@ -220,9 +224,7 @@ class _Coco:
 
     def value(self, parts: Sequence[Any]) -> float:
         """Return the mean over the classes that occur."""
-        found = [self._class(rows) for rows in _by_class(parts)]
-        found = [one for one in found if one is not None]
-        return float(np.mean(found)) if found else 0.0
+        return _mean(self._class(rows) for rows in _by_class(parts))
 
     def _class(self, rows: Sequence[Any]) -> float | None:
         wanted = sum(row[3] for row in rows)

@@ -87,6 +87,17 @@ class ModelFacts:
         found = [output for output in self.outputs if output.real and len(output.shape) == 3]
         return found[0] if len(found) == 1 else None
 
+    @property
+    def table_with_objectness(self) -> tuple[OutputFact, int | None, int] | None:
+        """The only table with its rows and columns, if these are a box, an objectness and classes (those named)."""
+        output = self.only_table
+        if output is None:
+            return None
+        rows, columns = output.shape[1:]
+        if columns is None or columns < 6 or (self.labels is not None and columns != 5 + self.labels):
+            return None
+        return output, rows, columns
+
 
 @dataclass(frozen=True)
 class Match:

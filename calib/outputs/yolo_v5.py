@@ -37,12 +37,10 @@ class YoloV5:
     @classmethod
     def recognize(cls, facts: ModelFacts) -> Match | None:
         """Match a table of as many rows as three anchors in the cells of the strides 8, 16, 32 (and 64) have."""
-        output = facts.only_table
-        if output is None:
+        table = facts.table_with_objectness
+        if table is None:
             return None
-        rows, columns = output.shape[1:]
-        if columns is None or columns < 6 or (facts.labels is not None and columns != 5 + facts.labels):
-            return None
+        output, rows, columns = table
         counts = [cell_count(facts.size, strides) for strides in STRIDES]
         if rows is not None and None not in counts and rows not in [ANCHORS * (count or 0) for count in counts]:
             return None

@@ -36,12 +36,10 @@ class YoloX:
     @classmethod
     def recognize(cls, facts: ModelFacts) -> Match | None:
         """Match a table of as many rows as the grids of the strides 8, 16, 32 have cells."""
-        output = facts.only_table
-        if output is None:
+        table = facts.table_with_objectness
+        if table is None:
             return None
-        rows, columns = output.shape[1:]
-        if columns is None or columns < 6 or (facts.labels is not None and columns != 5 + facts.labels):
-            return None
+        output, rows, columns = table
         if rows is None or rows <= columns:
             return None
         for strides in ((8, 16, 32), (8, 16, 32, 64)):
