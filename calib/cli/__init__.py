@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
 import signal
 import sys
@@ -82,7 +83,13 @@ class LazyGroup(click.Group):
             from calib.runtime.crash import watched
 
             watched(command)
-        return super().__call__(*args, **extra)
+        try:
+            return super().__call__(*args, **extra)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # help is printed before there is a context to fail in
+            click.echo(f"error: {printable(_what_the_system_said(error))}", err=True)
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the table's order."""
@@ -133,9 +140,7 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except OSError as error:
-            if error.filename is None:
-                self._unexpected(ctx, error)
-            _fail(ctx, 1, f"{error.filename}: {error.strerror or type(error).__name__}. Give another path")
+            _fail(ctx, 1, _what_the_system_said(error))
         except Exception as error:
             self._unexpected(ctx, error)
 
@@ -143,6 +148,18 @@ class LazyGroup(click.Group):
         detail = f": {error}" if str(error) else ""
         what = f"unexpected {type(error).__name__}{detail}"
         _fail(ctx, 1, what, "Run again with 'calib --debug …' to see where it happened.")
+
+
+def _what_the_system_said(error: OSError) -> str:
+    """Return the message for an error of the operating system that no step of calib has explained."""
+    said = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        return f"{os.fspath(error.filename)!s}: {said}. Give another path"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current folder is gone: it was deleted or moved. Change to one that exists (cd) and run again"
+    return f"the system refused to read or write: {said}. Check the disk, the network and where the output goes"
 
 
 def _accept_verbosity(command: click.Command) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from calib.cli.options import color, extension_flags, json_flag, print_json, progress, source_flags, width
+from calib.cli.options import color, extension_flags, json_flag, print_json, print_text, progress, source_flags, width
 
 
 def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
@@ -50,4 +50,4 @@ def command(ctx: click.Context, models: tuple[str, ...], as_json: bool, **option
     if as_json:
         print_json(found)
     else:
-        click.echo(render_benchmark_text(found, width(), color()), nl=False)
+        print_text(render_benchmark_text(found, width(), color()))

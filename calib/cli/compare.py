@@ -12,6 +12,7 @@ from calib.cli.options import (
     extension_flags,
     json_flag,
     print_json,
+    print_text,
     progress,
     remark,
     setting_flags,
@@ -51,4 +52,4 @@ def command(
     if as_json:
         print_json(found)
     else:
-        click.echo(render_comparison_text(found, width(), color()), nl=False)
+        print_text(render_comparison_text(found, width(), color()))

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from calib.cli.options import color, json_flag, print_lines, width
+from calib.cli.options import color, json_flag, print_lines, print_text, width
 from calib.report.console import rule, wrap
 from calib.report.escape import printable
 from calib.samples import FORMATS
@@ -27,7 +27,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
             {"format": name, "suffixes": row.suffixes, "reads": row.sentence, "options": row.options}
             for name, row in FORMATS.items()
         ]
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
         return
     print_lines(data_lines(width(), color()))
 
@@ -43,7 +43,7 @@ def accuracy_check(files: tuple[str, ...], definitions: str | None, as_json: boo
     found = survey(files, definitions)
     if as_json:
         rows = [{"file": one.file, "metric": one.metric, "lacks": list(one.problems)} for one in found]
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
         return
     lines = [f"{sum(not one.problems for one in found)} of {len(found)} would run", ""]
     for one in found:

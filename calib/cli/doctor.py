@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from calib.cli.options import color, json_flag, print_json, width
+from calib.cli.options import color, json_flag, print_json, print_text, width
 
 
 @click.command(short_help="Show what this machine can run.")
@@ -21,4 +21,4 @@ def command(as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(render_doctor_text(found, width(), color()), nl=False)
+        print_text(render_doctor_text(found, width(), color()))

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from calib.cli.options import color, json_flag, print_lines, width
+from calib.cli.options import color, json_flag, print_lines, print_text, width
 from calib.errors import MissingExtraError
 from calib.metrics import METRICS
 from calib.report.console import rule, wrap
@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
     """
     if as_json:
         rows = [_row(name) for name in METRICS]
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
         return
     print_lines(metric_lines(width(), color()))
 

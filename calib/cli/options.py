@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from calib.cli import Verbosity
 from calib.config import Settings
 from calib.config.efforts import EFFORTS
-from calib.errors import UsageError
+from calib.errors import OutputError, UsageError
 from calib.progress import Progress, bars, silent
 from calib.runtime.crash import noted
 
@@ -149,12 +149,26 @@ def print_json(value: BaseModel) -> None:
     """Print a value exactly as it is written to a file."""
     from calib.report.json_report import to_json
 
-    click.echo(to_json(value))
+    print_text(to_json(value) + "\n")
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines that are already printable."""
-    click.echo("\n".join(lines))
+    print_text("\n".join(lines) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Write printable text to stdout.
+
+    Raises:
+        OutputError: It can't be written; a closed pipe is left to click, which ends the command quietly.
+    """
+    try:
+        click.echo(text, nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout can't be written: {error.strerror or error}. Send it to another place") from error
 
 
 def width() -> int:

@@ -17,6 +17,7 @@ from calib.cli.options import (
     json_flag,
     print_json,
     print_lines,
+    print_text,
     progress,
     python_flag,
     remark,
@@ -28,7 +29,7 @@ from calib.cli.options import (
 from calib.cli.plan_table import plan_lines
 from calib.config import Fallback, read_document
 from calib.config.run_inputs import RunInputs, run_inputs
-from calib.errors import CalibError, UsageError
+from calib.errors import CalibError, OutputError, UsageError
 from calib.report.escape import printable
 from calib.report.html import FILE_NAME as HTML_NAME
 from calib.report.html import write_html
@@ -40,6 +41,7 @@ from calib.values.facts import Report
 from calib.values.plan_file import plan_to_json
 
 RUN_STORE = "run.sqlite"  # the verdicts of the search, in the output folder
+_OF_FILES = (".xml", ".bin", ".onnx", ".html", ".json", ".zip")  # an -o that ends so was probably meant as a file
 _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")  # of --dry-run: it runs nothing
 
 
@@ -167,17 +169,24 @@ def run(
     from calib.engine.result import check_output
     from calib.loading.load import find_model  # here: --help needs no OpenVINO
 
+    folder = Path(output).absolute()  # the current folder may be gone when the run ends
     if (source := Path(model)).exists():  # before hours are spent on a result that can't be kept
         source = find_model(source)
-        check_output(Path(output), source.stem, source)
-    result = calib.quantize(model, calibration, store=Path(output) / RUN_STORE, progress=progress(ctx), **given)
-    report = result.save(output, pictures=page)
-    if page:
-        write_html(report, Path(output) / HTML_NAME)
-    if as_json:
-        print_json(report)
-    else:
-        print_lines([render_text(report, width(), color()).rstrip("\n")])
+        check_output(folder, source.stem, source)
+        if folder.suffix in _OF_FILES and not folder.exists():
+            remark(ctx, f"{printable(output)} will be a folder: -o names the one to write the model and its report to")
+    result = calib.quantize(model, calibration, store=folder / RUN_STORE, progress=progress(ctx), **given)
+    report = result.save(folder, pictures=page)
+    try:
+        if page:
+            write_html(report, folder / HTML_NAME)
+        if as_json:
+            print_json(report)
+        else:
+            print_lines([render_text(report, width(), color()).rstrip("\n")])
+    except OutputError as error:
+        kept = f"the model and {FILE_NAME} are complete in {folder}; 'calib report' writes the page again from them"
+        raise OutputError(*error.lines, kept) from error
     remark(ctx, f"written to {printable(output)}{'; see report.html there' if page else ''}")
     return report
 
@@ -186,6 +195,6 @@ def _dry_run(model: str, calibration: str | None, as_json: bool, given: dict[str
     settings = {name: value for name, value in given.items() if name not in _NOT_FOR_A_PLAN}
     found = calib.plan(model, calibration, **settings)
     if as_json:
-        click.echo(plan_to_json(found), nl=False)
+        print_text(plan_to_json(found))
     else:
         print_lines(plan_lines(found, width(), color()))

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from calib.cli.options import print_text
+
 # name → module:function without arguments that returns the schema
 SCHEMAS = {
     "config": "calib.config:json_schema",
@@ -27,4 +29,4 @@ def command(name: str) -> None:
     found: Any = importlib.import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
-    click.echo(json.dumps(found(), indent=1, ensure_ascii=False))
+    print_text(json.dumps(found(), indent=1, ensure_ascii=False) + "\n")

@@ -12,6 +12,7 @@ from calib.cli.options import (
     extension_flags,
     json_flag,
     print_json,
+    print_text,
     progress,
     python_flag,
     setting_flags,
@@ -53,6 +54,6 @@ def command(ctx: click.Context, folder: str, validation: str | None, as_json: bo
     if as_json:
         print_json(found)
     else:
-        click.echo(render_verification_text(found, width(), color()), nl=False)
+        print_text(render_verification_text(found, width(), color()))
     if not found.holds:
         ctx.exit(BUDGET_MISSED)

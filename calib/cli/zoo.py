@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from calib.cli.options import color, print_lines, remark, width
+from calib.cli.options import color, print_lines, print_text, remark, width
 from calib.config.types import parse_duration
 from calib.errors import UsageError
 from calib.report import numbers
@@ -234,7 +234,7 @@ def export(
     if file:
         write_text(Path(file), text)
     else:
-        click.echo(text, nl=False)
+        print_text(text)
 
 
 @command.command("merge", short_help="Merge the results of shards.")

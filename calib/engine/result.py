@@ -18,7 +18,7 @@ from calib.graph.insert import Edits
 from calib.loading.ir_file import save_model
 from calib.report.json_report import FILE_NAME, write_report
 from calib.runtime.session import ov
-from calib.runtime.temporary import temporary_path
+from calib.runtime.temporary import temporary_folder, temporary_path
 from calib.values.facts import Report
 from calib.values.pictures import FOLDER as PICTURES
 from calib.values.pictures import PictureFacts
@@ -168,12 +168,35 @@ def check_output(folder: Path, name: str, source: Path | None) -> None:
         raise UsageError(f"{folder} is a file; the output has to be a folder")
     if folder.is_symlink() and not folder.exists():
         raise UsageError(f"{folder} is a broken link; the output has to be a folder")
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        what = "not writable" if nearest.is_dir() else "a file"
-        raise OutputError(f"{folder}: the result can't be written: {nearest} is {what}. Choose another folder with -o")
     if source is not None and folder.resolve() == source.resolve().parent and source.stem == name:
         raise UsageError(f"{folder} holds the input {source.name}, which would be overwritten; choose another folder")
+    try:
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except FileNotFoundError as error:  # of the current folder
+        raise OutputError(f"{folder}: the current folder is gone, so give an absolute path") from error
+    if not nearest.is_dir():
+        raise OutputError(f"{folder}: the result can't be written: {nearest} is a file. Choose another folder with -o")
+    _try_writing(folder, nearest)
+
+
+def _try_writing(folder: Path, nearest: Path) -> None:
+    """Make a temporary folder in ``folder`` and remove it again, with all that had to be made for it.
+
+    Permissions alone don't tell: root may write to what is read-only, and a file system may refuse new folders.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with temporary_folder(folder, parents=True):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the result can't be written: {nearest} takes no files ({error.strerror or error}). "
+            "Choose another folder with -o"
+        ) from error
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):  # it was not made, or somebody else has put something there
+                place.rmdir()
 
 
 __all__ = ["ExecutionError", "Result", "check_output"]

@@ -27,14 +27,18 @@ _SECONDS = 3
 
 
 @contextmanager
-def temporary_folder(parent: str | Path | None = None) -> Iterator[Path]:
+def temporary_folder(parent: str | Path | None = None, *, parents: bool = False) -> Iterator[Path]:
     """Make a folder in ``parent``, or in the system's folder for temporary files, and remove it afterwards.
+
+    Args:
+        parent: Folder to make it in.
+        parents: Whether that is made too if it is missing; it stays.
 
     Raises:
         OSError: It can't be made.
     """
     path = temporary_path(tempfile.gettempdir() if parent is None else parent)
-    path.mkdir(mode=0o700)
+    path.mkdir(mode=0o700, parents=parents)
     try:
         yield path
     finally:
