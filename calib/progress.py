@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from calib.values.facts import StageFacts
 
 _log = logging.getLogger("calib")
+
+WARNING = "warning: "  # begins the lines of a stage that warn
 
 
 class Stage(Protocol):
@@ -40,6 +42,14 @@ class _SilentStage:
 
     def say(self, line: str) -> None:
         pass
+
+
+def recorder(stage: Stage) -> Callable[[str, Mapping[str, Any]], None] | None:
+    """Return the method of a stage that takes facts as data, ``record(kind, values)``; None if it has none.
+
+    A page draws from them what others print as a line. Few stages have it, so that the values may cost something.
+    """
+    return getattr(stage, "record", None)
 
 
 @contextmanager
@@ -90,6 +100,6 @@ class Clock:
     def warn(self, stage: Stage, sentences: Iterable[str]) -> None:
         """Say printable sentences while there is time to stop: to the stage, or without progress to the log "calib"."""
         for sentence in sentences:
-            stage.say(f"warning: {sentence}")
+            stage.say(f"{WARNING}{sentence}")
             if self._logs:
                 _log.warning("%s", sentence)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calib.accuracy.budget import Floats, Indices, blocks, least_loss, normal_cdf
+from calib.accuracy.budget import Floats, Indices, blocks, least_loss, normal_cdf, paired_interval
 from calib.accuracy.drop_posterior import DropPosterior
 from calib.accuracy.loss_posterior import LossPosterior
 from calib.accuracy.prediction import RankedUnit, forecast_by
@@ -26,6 +26,8 @@ PROBABLE = 0.5
 # Before units are ranked the network counts as one of them. Its sensitivity cancels out when the error of everything in
 # INT8 has been seen, and where none was seen there is none.
 UNRANKED = 1e-30
+# Standard deviations on either side of the mean that hold 95 % of a normal distribution.
+TWO_SIDED = 1.96
 
 
 @dataclass(frozen=True)
@@ -262,7 +264,15 @@ class Ledger:
         return self.images + more + len(self.problem.held_out) <= self.problem.allowance * everything
 
     def enter(
-        self, kind: Kind, reverted: frozenset[str], samples: int, value: float, drop: float, within: bool, reason: str
+        self,
+        kind: Kind,
+        reverted: frozenset[str],
+        samples: int,
+        value: float,
+        drop: float,
+        within: bool,
+        reason: str,
+        interval: tuple[float, float] | None,
     ) -> None:
         """Keep a step of the search and tell the progress line."""
         step = SearchStepFacts(
@@ -272,6 +282,7 @@ class Ledger:
             samples=samples,
             value=value,
             drop=drop,
+            interval=interval,
             within=within,
             reason=reason,
         )
@@ -354,4 +365,21 @@ class Ledger:
         units = self.units_of(reverted)
         trial = Trial(reverted, units, parts, value, drop, complete, within, reason, screened and not complete)
         self.trials[reverted] = trial
-        self.enter(kind, reverted, len(chosen), value, drop, within, reason)
+        interval = self._interval(reverted, parts, trial.screened)
+        self.enter(kind, reverted, len(chosen), value, drop, within, reason, interval)
+
+    def _interval(self, reverted: frozenset[str], parts: dict[int, Any], screened: bool) -> tuple[float, float] | None:
+        """Return the 95 % interval of a drop: expected on all samples where screened; None for metrics without scores.
+
+        That of a metric that is no mean takes a bootstrap, which only the model that is written is worth.
+        """
+        if screened:
+            drop, deviation = self.expected(reverted)
+            return drop - TWO_SIDED * deviation, drop + TWO_SIDED * deviation
+        chosen, metric = sorted(parts), self.problem.metric
+        before = metric.per_sample([self.problem.baseline_parts[i] for i in chosen])
+        after = metric.per_sample([parts[i] for i in chosen])
+        if before is None or after is None:
+            return None
+        found = paired_interval(np.asarray(before, float), np.asarray(after, float), metric.higher_is_better)
+        return None if found is None else (found.low / self.scale, found.high / self.scale)

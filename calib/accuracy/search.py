@@ -135,7 +135,8 @@ class _Search:
         figure = figure_of(problem, dict(zip(indices.tolist(), found, strict=True)), indices)
         within = problem.budget.fits(figure.drop)
         reason = "" if within else "the drop on the samples that the search never saw is over the budget"
-        ledger.enter("confirm", trial.reverted, len(indices), figure.value, figure.drop, within, reason)
+        interval = (figure.interval.low, figure.interval.high) if figure.interval else None
+        ledger.enter("confirm", trial.reverted, len(indices), figure.value, figure.drop, within, reason, interval)
         self.held_out[trial.reverted] = figure
         if not within:
             ledger.unconfirmed.add(trial.reverted)

@@ -31,6 +31,7 @@ from calib.zoo import commands as zoos
 from calib.zoo.checked import found_by_itself
 from calib.zoo.commands import Zoo, open_store, open_zoo
 from calib.zoo.cost import bytes_of
+from calib.zoo.events import doing
 from calib.zoo.jobs import JobRow, JobStore
 from calib.zoo.leaderboard_rows import filtered
 from calib.zoo.make_jobs import select
@@ -191,7 +192,7 @@ def status(manifest: str, output: str | None, only: tuple[str, ...], statuses: t
             rows = [replace(row, status="waiting", reason=LEFT) if row.key in left else row for row in store.rows()]
             print_lines([render_leaderboard_text(filtered(rows, only, statuses), width(), color()).rstrip()])
             running = [row for row in rows if row.status == "running"]
-            print_lines(_under_way(store, running))
+            print_lines(_under_way(zoo, store, running))
             if not (watch and running):
                 return
             time.sleep(2)
@@ -299,10 +300,12 @@ def _conclude(ctx: click.Context, zoo: Zoo, rows: Sequence[JobRow]) -> None:
         ctx.exit(PARTLY_FAILED)
 
 
-def _under_way(store: JobStore, rows: Sequence[JobRow]) -> list[str]:
+def _under_way(zoo: Zoo, store: JobStore, rows: Sequence[JobRow]) -> list[str]:
     lines = []
     for row in rows:
         attempt = store.attempts(row.key)[-1]
         since = numbers.seconds(max(0.0, time.time() - attempt.started))
-        lines.append(f"running for {since}: {printable(row.name)}  {printable(zoos.stage_of(attempt.log))}")
+        lines.append(
+            f"running for {since}: {printable(row.name)}  {printable(doing(zoo.folders.events(row.name, row.key)))}"
+        )
     return lines

@@ -32,12 +32,15 @@ from calib.engine.precisions import InBoth, in_both, not_by_default
 from calib.errors import UsageError
 from calib.graph.layers import multiply_accumulates
 from calib.interrupts import Interrupts
-from calib.progress import Stage
+from calib.progress import Stage, recorder
 from calib.runtime.failures import left_out
 from calib.runtime.isa import saturates
 from calib.samples.content import split_ids
 from calib.store import RunStore, hash_of, open_store, remembered, remembered_latency
 from calib.values.accuracy_facts import AccuracyFacts, MetricFacts, RankFacts, SearchStepFacts
+
+# Most reverted layers of a plan that an event names; beyond that the report does.
+NAMED = 50
 
 # A larger budget, as a fraction, is probably one in percent.
 LARGE_DROP = 0.2
@@ -164,6 +167,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
 def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     """Return the problem with progress reports to the stage: first the most it can cost, then every step."""
     problem, budget = asked.problem, ""
+    record, numbers = recorder(stage), dict[frozenset[str], int]()
     if job.settings.max_drop is not None:
         stage.say(f"search: {asked.expected.sentence}")
         budget = f" of {problem.budget.text(problem.budget.max_drop)} allowed"
@@ -171,8 +175,42 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     def tell(step: SearchStepFacts) -> None:
         drop = f"{step.step} of at most {asked.expected.evaluations}, drop {problem.budget.text(step.drop)}{budget}"
         stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
+        numbers[frozenset(step.reverted)] = step.step
+        if record is not None:
+            record("search", _point(step, problem, asked.expected, budgeted=bool(budget)))
 
-    return replace(problem, progress=tell)
+    def timed(plans: Sequence[frozenset[str]]) -> Sequence[float]:
+        assert problem.latency is not None and record is not None
+        found = list(problem.latency(plans))
+        rows = [
+            {"step": numbers.get(plan), "reverted": len(plan), "latency_ms": float(ms)}
+            for plan, ms in zip(plans, found, strict=True)
+        ]
+        record("timed", {"plans": rows})
+        return found
+
+    latency = problem.latency if problem.latency is None or record is None else timed
+    return replace(problem, progress=tell, latency=latency)
+
+
+def _point(step: SearchStepFacts, problem: Problem, expected: Expected, *, budgeted: bool) -> dict[str, Any]:
+    """Return a plan evaluated as data: ``reverted`` is a number, and ``layers`` names them where they are few.
+
+    ``drop``, ``interval`` and ``budget`` are in ``unit``, or fractions of the baseline where ``drop_kind`` is relative;
+    ``text`` gives the drop as it is printed.
+    """
+    budget = problem.budget
+    return {
+        **step.model_dump(),
+        "reverted": len(step.reverted),
+        "layers": step.reverted if len(step.reverted) <= NAMED else [],
+        "of_layers": len(problem.layers),
+        "at_most": expected.evaluations,
+        "budget": budget.max_drop if budgeted else None,
+        "drop_kind": budget.kind,
+        "unit": budget.unit,
+        "text": budget.text(step.drop),
+    }
 
 
 def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: Baseline) -> str:

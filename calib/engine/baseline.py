@@ -19,7 +19,7 @@ from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.errors import BaselineError
 from calib.interrupts import Interrupts
 from calib.metrics.several import Several, each_of
-from calib.progress import Stage
+from calib.progress import Stage, recorder
 from calib.runtime.failures import left_out
 from calib.runtime.session import precision_config
 from calib.store import FP32_RUN, RunStore, hash_of, open_store, remembered
@@ -80,8 +80,25 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
                 baseline = replace(baseline, reduced=_reduced(results, baseline))
             baseline = replace(baseline, warnings=(*baseline.warnings, *missing))
     baseline = replace(baseline, evaluator=evaluator)
+    if (record := recorder(stage)) is not None:
+        record("baseline", _as_data(baseline))
     _check(baseline)
     return _judged(_together(baseline), stage)
+
+
+def _as_data(baseline: Baseline) -> dict[str, Any]:
+    """Return the value of each metric, for whoever draws it."""
+    evaluator = baseline.evaluator
+    rows = [
+        {
+            "metric": metric.name,
+            "value": float(metric.aggregate(parts)),
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+        }
+        for metric, parts in each_of(evaluator.metric, baseline.parts)
+    ]
+    return {"metrics": rows, "samples": evaluator.counted(len(evaluator.ids))}
 
 
 def _together(baseline: Baseline) -> Baseline:

@@ -25,6 +25,9 @@ class SearchStepFacts(Frozen):
     samples: int = Field(description="Number of samples it was evaluated on")
     value: float = Field(description="Metric over these samples")
     drop: float = Field(description="Drop against FP32 on the same samples")
+    interval: tuple[float, float] | None = Field(
+        default=None, description="95 % interval of the drop; null if the metric has no score for each sample"
+    )
     within: bool = Field(description="Whether the plan keeps the budget on all samples of the search")
     reason: str = Field(default="", description="Why the plan was rejected; empty if it was not")
 

@@ -170,12 +170,12 @@ def work(text: str) -> dict[str, Any]:
     """Run one job on a machine of the cluster, in a process and a folder of its own.
 
     Returns:
-        The fields of ``Ended``, and ``files`` (name → bytes) and ``log``.
+        The fields of ``Ended``, and ``files`` (name → bytes), ``log`` and ``events``.
     """
     with temporary_folder() as at:
         # What is shared on the supervisor's disk is not here; SQLite over a network would not hold its promises.
         sent = Task.from_json(text)
-        task = replace(sent, folder=str(at), log=str(at / "log"), statistics="", verdicts="")
+        task = replace(sent, folder=str(at), log=str(at / "log"), statistics="", verdicts="", events=str(at / "events"))
         process = Process(task)
         try:
             ended = _watched(process)
@@ -190,6 +190,7 @@ def work(text: str) -> dict[str, Any]:
             "peak_memory": ended.peak_memory,
             "files": files,
             "log": (at / "log").read_bytes()[-(1 << 20) :],
+            "events": (at / "events").read_bytes()[-(1 << 20) :] if (at / "events").exists() else b"",
         }
 
 
@@ -219,6 +220,9 @@ def _received(sent: _Sent) -> Ended:
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(found["log"])
+        if sent.task.events:
+            with open(sent.task.events, "ab") as events:
+                events.write(found["events"])
         if found["files"]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)

@@ -262,14 +262,3 @@ def _take(zoo: Zoo, store: JobStore, part: Zoo, other: JobStore, row: JobRow) ->
 def _only_files(folder: str, names: list[str]) -> list[str]:
     """Leave out folders, which are results of other jobs."""
     return [name for name in names if os.path.isdir(os.path.join(folder, name))]
-
-
-def stage_of(log: str) -> str:
-    """Return the last line of a worker's log; "" if it is empty."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, os.path.getsize(log) - 500))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""

@@ -14,6 +14,7 @@ from calib.errors import CalibError
 from calib.interrupts import Interrupts
 from calib.report.escape import printable
 from calib.zoo import owner
+from calib.zoo.events import note
 from calib.zoo.identity import Identity, needs_histogram
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
 from calib.zoo.make_jobs import ZooJob
@@ -69,6 +70,10 @@ class Folders:
     def log(self, name: str, key: str, number: int) -> Path:
         """Return an attempt's log."""
         return self.root / "logs" / f"{name}.{key[:8]}.{number}.log"
+
+    def events(self, name: str, key: str) -> Path:
+        """Return the file of a job's events, which all its attempts append to."""
+        return self.root / "logs" / f"{name}.{key[:8]}.events.jsonl"
 
     def shared(self, family: str) -> tuple[str, str]:
         """Return the files of statistics and of results that the jobs of a model and its data share."""
@@ -169,7 +174,11 @@ class Supervisor:
         statistics, verdicts = self._folders.shared(row.family)
         if not (self._store.shares(row.family) or needs_histogram(row.job)):
             statistics = ""  # nobody else needs them, and what is shared holds more than this job would collect
-        task = Task(row.key, number, row.job, str(folder), str(log), statistics, verdicts, self._allow_python)
+        events = self._folders.events(row.name, row.key)
+        task = Task(
+            row.key, number, row.job, str(folder), str(log), statistics, verdicts, self._allow_python, str(events)
+        )
+        note(events, number, "status", {"status": "running", "reason": ""})
         self._running[row.key] = task
         try:
             if task.job.model.startswith("memory://"):  # it is in no other process
@@ -222,6 +231,8 @@ class Supervisor:
         held = self._store.finish(task.key, task.number, **facts)
         self._forget(task)
         if held:
+            said = {"status": facts["status"], "reason": facts.get("reason", "")}
+            note(self._folders.events(task.job.name, task.key), task.number, "status", said)
             reason = f": {facts['reason']}" if facts.get("reason") else ""
             self._notice(printable(f"{task.job.name}: {facts['status'].replace('_', ' ')}{reason}"))
 
@@ -258,6 +269,8 @@ class Supervisor:
         else:
             facts |= {"status": "waiting", "outcome": "abandoned"}
         if self._store.finish(row.key, attempt.number, **facts):
+            said = {"status": facts["status"], "reason": text}
+            note(self._folders.events(row.name, row.key), attempt.number, "status", said)
             self._notice(printable(f"{row.name}: {facts['outcome']}, {text}"))
         shutil.rmtree(self._folders.attempt(row.key, attempt.number), ignore_errors=True)
 

@@ -36,6 +36,7 @@ class Task:
         statistics: Path of the .npz that jobs of one model, data and choice of samples share; "" for none.
         verdicts: Path of the SQLite file of results for this model and data, so that a retry continues; "" for none.
         allow_python: Whether ``python:module:name`` from a manifest may run.
+        events: File that the worker appends its events to; "" for none.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Task:
     statistics: str = ""
     verdicts: str = ""
     allow_python: bool = False
+    events: str = ""
 
     def to_json(self) -> str:
         """Return the task as JSON."""

@@ -30,6 +30,7 @@ from calib.report.html import write_html
 from calib.runtime.crash import note_in, noted
 from calib.values.facts import Report
 from calib.zoo.checked import found_by_itself, with_configuration
+from calib.zoo.events import EventFile, recorded
 from calib.zoo.leaderboard_rows import row_of_report, to_json
 from calib.zoo.task import MOST_TEXT, NOTES, RESULT, Task, write_marker
 from calib.zoo.urls import fetch, is_url
@@ -41,15 +42,16 @@ def main(arguments: list[str], progress: Progress | None = None) -> int:
     os.dup2(2, 1)  # prints of OpenVINO, of a metric or of a data source must not look like an answer
     _die_with(sys.stdin.fileno())
     task = Task.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
-    started = time.monotonic()
+    started, events = time.monotonic(), EventFile(task.events, task.number)
     try:
         os.chdir(task.job.base)
         note_in(os.open(Path(task.folder) / NOTES, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-        report = quantize(task, noted(progress or _logged))
+        report = quantize(task, noted(recorded(progress or _logged, events)))
         folder = Path(task.folder) / RESULT
         write_html(report, folder / PAGE)
         board = to_json(row_of_report(task.job.name, report, time.monotonic() - started))
         write_marker(folder, task.key, board)
+        events.write("result", board)
     except CalibError as error:
         return _failed(answers, type(error).__name__, str(error))
     except MemoryError:
