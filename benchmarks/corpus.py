@@ -6,10 +6,11 @@
 For calib, NNCF and, where there is attention, NNCF's transformer mode: quantized or why not, the executed INT8 layers
 by primitive, SQNR in dB against the FP32 model in f32 on other samples than those calibrated on, whether the saved
 model gives the same again, and CPU time against f32 with one thread. The target cpu-no-vnni is for both: weights of 7
-bits, NNCF's OverflowFix.ENABLE. Samples are random numbers. Each method is one process, which a network that ends it is
-given again alone; a run goes on where the last one (read from the JSON) stopped. In the end four lists are printed:
-networks that calib refuses although a layer of them runs in INT8 with NNCF, those with fewer INT8 layers than NNCF's,
-those with as many and more than 1 dB less, and errors that are not in calib's words.
+bits, NNCF's OverflowFix.ENABLE; so is auto on a CPU whose INT8 sums saturate. Samples are random numbers. Each method
+is one process, which a network that ends it is given again alone; a run goes on where the last one (read from the JSON)
+stopped. In the end four lists are printed: networks that calib refuses although a layer of them runs in INT8 with NNCF,
+those with fewer INT8 layers than NNCF's, those with as many and more than 1 dB less, and errors that are not in calib's
+words.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from record import on_file, write  # noqa: E402
 from calib.errors import CalibError  # noqa: E402
 from calib.loading.load import input_specs, load_model  # noqa: E402
 from calib.runtime.executed import COMPUTING, executed_nodes  # noqa: E402
+from calib.runtime.isa import exact_here  # noqa: E402
 from calib.runtime.session import Session, compile_model, core, ov  # noqa: E402
 from calib.samples.sample import InputSpec  # noqa: E402
 from calib.values.sqnr import decibel  # noqa: E402
@@ -67,7 +69,7 @@ def main() -> int:
     parser.add_argument("--match", default="", help="text that names of models have to hold")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--effort", default="balanced")
-    parser.add_argument("--target", default="cpu", help="calib's setting")
+    parser.add_argument("--target", default="auto", help="calib's setting")
     parser.add_argument("--again", action="store_true", help="measure what the JSON holds once more")
     parser.add_argument("--methods", default=",".join(METHODS), help="those to run, joined by commas")
     parser.add_argument("--json", type=Path, default=DEFAULT)
@@ -210,7 +212,8 @@ def quantized(
     nncf.set_log_level("ERROR")
     mode = nncf.ModelType.TRANSFORMER if "transformer" in method else None
     halved = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-    more = {"advanced_parameters": halved} if target == "cpu-no-vnni" else {}
+    saturates = target == "cpu-no-vnni" or (target == "auto" and not exact_here())
+    more = {"advanced_parameters": halved} if saturates else {}
     model = core().read_model(path) if path.suffix == ".xml" else ov.convert_model(path)
     before = sum(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
     made = nncf.quantize(model, nncf.Dataset(list(feeds)), subset_size=len(feeds), model_type=mode, **more)
