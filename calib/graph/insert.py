@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from calib.errors import ExecutionError
 from calib.graph.layers import axes_of, channel_shape, following_bias, sums_without_padding, weights_of
+from calib.graph.operations import ELEMENTWISE, SELECTING
 from calib.graph.view import GraphView, all_nodes, replace_readers
 from calib.ranges.affine import channel_limits, dequantized, quantize_weights, range_limits
 from calib.runtime.session import ov
@@ -40,6 +41,10 @@ BIASED = "/biased"  # ends the name of the Add that corrects the bias of a layer
 # Types without primitives in oneDNN: OpenVINO 2026.4 fuses a conversion from one into the FakeQuantize behind it, which
 # it then can't compile.
 NO_PRIMITIVE = (ov.Type.f64, ov.Type.i16, ov.Type.u16, ov.Type.u32, ov.Type.u64)
+# OpenVINO 2026.4 moves the scales of an INT8 layer, one a channel, through these into the FakeQuantize behind, which
+# it fuses into them. If the axes in front of the channels are dropped it takes others for the channels: 5 to 22 dB
+# against the simulation on AVX2, with scales of 0.001 to 0.011.
+REDUCING = frozenset({"ReduceMean", "ReduceSum", "ReduceProd", "ReduceL1", "ReduceL2"})
 INT8_WEIGHTS = "/i8"  # behind the name of the constant that they were made of
 
 
@@ -105,6 +110,7 @@ def insert(model: ov.Model, plan: QuantizationPlan, edits: Edits | None = None, 
 
         put_levels(view, plan.recurrent)
     keep_conversions(view)
+    keep_axes(view)
     _rename_where_taken(clone, view, own)
     clone.validate_nodes_and_infer_types()
     return clone
@@ -124,6 +130,44 @@ def keep_conversions(view: GraphView) -> None:
                 lowest = constant(np.asarray(np.finfo(np.float32).min), f"{name}/lowest")
                 kept = replace_readers(node.output(0), lambda output, lowest=lowest: opset.maximum(output, lowest))
                 kept.set_friendly_name(f"{name}/kept")
+
+
+def keep_axes(view: GraphView) -> None:
+    """Keep OpenVINO from fusing quantizers into reductions that drop the axes in front of the channels, in place.
+
+    A Squeeze, which changes no number, drops them instead::
+
+        x ──▶ Reduce(axes) ──▶ FakeQuantize    becomes    x ──▶ Reduce(axes, keep_dims) ──▶ Squeeze ──▶ FakeQuantize
+    """
+    for name, kind in view.types.items():
+        node = view.nodes[name]
+        if kind not in REDUCING or view.attributes(name)["keep_dims"] or not view.is_constant(view.inputs[name][1]):
+            continue
+        rank = node.get_input_partial_shape(0).rank
+        listed = view.values(view.inputs[name][1]).ravel() if rank.is_static else ()
+        axes = sorted({int(axis) % rank.get_length() for axis in listed})
+        if not axes or axes[0] > 1 or not _quantizer_behind(node.output(0)):
+            continue
+        node.set_attribute("keep_dims", True)
+        node.validate_and_infer_types()
+        dropped = constant(np.array(axes), f"{name}/dropped")
+        squeezed = replace_readers(node.output(0), lambda output, dropped=dropped: opset.squeeze(output, dropped))
+        squeezed.set_friendly_name(f"{name}/squeezed")
+
+
+def _quantizer_behind(output: ov.Output) -> bool:
+    """Return whether operations that OpenVINO fuses, or moves levels through, lead from an output to a FakeQuantize."""
+    waiting, seen = [output], set[int]()
+    while waiting:
+        for reader in waiting.pop().get_target_inputs():
+            node = reader.get_node()
+            kind = node.get_type_name()
+            if kind == "FakeQuantize":
+                return True
+            if kind in ELEMENTWISE | SELECTING and node.get_instance_id() not in seen:
+                seen.add(node.get_instance_id())
+                waiting.append(node.output(0))
+    return False
 
 
 def _rename_where_taken(model: ov.Model, view: GraphView, own: set[int]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from building import Net, integer, ints, max_pool, op, resize
+from building import Net, integer, ints, max_pool, op, resize, shape_of
 from proof import error, faults, prove
 
 
@@ -154,6 +154,52 @@ def test_a_maximum_that_an_operation_compares_with_is_no_reason_to_leave_a_layer
     x = net.input(1, 8, 8, 8)
     proof = prove(net.model(net.conv(op.subtract(x, op.reduce_max(x, np.array([1]), True)), 8)))
     assert len(proof.planned) == 1 and not proof.broken and proof.computes_what_it_says()
+
+
+RISING = np.logspace(-1, 0, 32, dtype=np.float32)  # sizes of channels
+
+
+def weighted(net, *shape):
+    """Return tokens times weights whose outputs differ in size, without a bias."""
+    return op.matmul(net.input(*shape), op.constant(RISING * net.weights(32, 32).get_data()), False, False)
+
+
+SCALED_TOKENS = {
+    "product": lambda net: weighted(net, 1, 10, 32),
+    "activation": lambda net: op.relu(weighted(net, 1, 10, 32)),
+    "batch": lambda net: weighted(net, 3, 10, 32),
+    "grid": lambda net: weighted(net, 1, 4, 5, 32),
+    "scale": lambda net: op.multiply(net.input(1, 10, 32), RISING),
+}
+REDUCED = {
+    "mean": lambda x, axes: op.reduce_mean(x, axes, False),
+    "sum": lambda x, axes: op.reduce_sum(x, axes, False),
+    "scaled": lambda x, axes: op.multiply(op.reduce_mean(x, axes, False), RISING),
+    "rectified": lambda x, axes: op.relu(op.reduce_mean(x, axes, False)),
+}
+
+
+def tokens(source, reduction):
+    net = Net()
+    x = SCALED_TOKENS[source](net)
+    axes = np.arange(1, len(shape_of(x)) - 1)
+    return net.model(net.dense(REDUCED[reduction](x, axes), 4))
+
+
+@pytest.mark.parametrize(
+    ("source", "reduction"),
+    [*((source, "mean") for source in SCALED_TOKENS), *(("product", reduction) for reduction in REDUCED)],
+)
+def test_a_layer_behind_a_reduction_that_drops_axes_computes_what_it_says(source, reduction):
+    proof = prove(tokens(source, reduction))
+    assert len(proof.planned) == (1 if source == "scale" else 2) and not faults(proof)
+
+
+@pytest.mark.parametrize("source", SCALED_TOKENS)
+def test_openvino_still_takes_other_axes_for_the_channels_where_levels_are_fused_into_a_reduction(source, monkeypatch):
+    """Fails once OpenVINO computes this right: then ``keep_axes`` can go."""
+    monkeypatch.setattr("calib.graph.insert.REDUCING", frozenset())
+    assert not prove(tokens(source, "mean")).computes_what_it_says()
 
 
 def bottleneck(net, x, project):
