@@ -5,7 +5,7 @@ vulture reads this file beside the package (pyproject.toml says so): a name that
 
 # Python, click, pydantic
 __getattr__, __dir__  # Python asks a module for names that it lacks, and for all of them
-_.list_commands, _.format_commands  # click asks the group for its commands
+_.format_commands  # click asks the group for its commands
 _.get_metavar, param  # click asks a type how its values are written in a help text
 _.obj  # click keeps the global options there, and ``find_object`` gives them back
 _.model_config  # pydantic reads it

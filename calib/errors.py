@@ -100,3 +100,8 @@ class MissingExtraError(CalibError):
     def __init__(self, what: str, package: str, requirement: str = ""):
         way_out = f"pip install {shlex.quote(requirement or package)}"
         super().__init__(f"{what} needs the package {package!r}, which is not installed. Run: {way_out}")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error as one line, to be part of a sentence; code of others writes several."""
+    return " ".join(str(error).split())

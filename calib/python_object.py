@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from calib.errors import UsageError
+from calib.errors import UsageError, one_line
 
 PREFIX = "python:"
 
@@ -41,7 +41,7 @@ def load_object(place: str, text: str, base: Path) -> Any:
             module = importlib.import_module(module_name)
         except Exception as error:
             raise UsageError(
-                f"{text}: importing {module_name!r} failed: {type(error).__name__}: {error}. "
+                f"{text}: importing {module_name!r} failed: {type(error).__name__}: {one_line(error)}. "
                 f"It is looked for in {base.resolve()} and on Python's path"
             ) from error
     found: Any = module

@@ -15,7 +15,7 @@ from calib.accuracy_check import class_names
 from calib.accuracy_check.fields import Fields
 from calib.accuracy_check.values import Boxes, Labels, Picture, Scores, Value
 from calib.documents.xml_file import read_xml
-from calib.errors import DataError
+from calib.errors import DataError, one_line
 from calib.samples.annotations import number_of, text_lines, whole_number
 from calib.samples.coco import coco_entries
 from calib.samples.wider import blocks
@@ -463,4 +463,4 @@ def _pixels(path: Path, colors: bool) -> NDArray[Any]:
     except DataError:
         raise
     except Exception as error:  # decoders raise whatever they like on damaged files
-        raise DataError(f"{path} can't be read: {type(error).__name__}: {error}") from error
+        raise DataError(f"{path} can't be read: {type(error).__name__}: {one_line(error)}") from error

@@ -16,7 +16,7 @@ from calib.accuracy_check.adapters import Outputs
 from calib.accuracy_check.build import Judgement, build
 from calib.accuracy_check.metrics import Measure
 from calib.accuracy_check.values import Judged, Labels
-from calib.errors import MetricError
+from calib.errors import MetricError, one_line
 
 
 class AccuracyCheck:
@@ -81,7 +81,7 @@ class AccuracyCheck:
             shapes = ", ".join(str(list(np.shape(array))) for array in outputs) or "none"
             raise MetricError(
                 f"{self.name}: the outputs, of shapes {shapes}, do not have the form that the adapter of the "
-                f"configuration reads ({type(error).__name__}: {error})"
+                f"configuration reads ({type(error).__name__}: {one_line(error)})"
             ) from error
 
     def aggregate(self, parts: Sequence[Any]) -> float:

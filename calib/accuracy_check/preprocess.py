@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calib.accuracy_check.fields import Fields
 from calib.accuracy_check.values import Seen
-from calib.errors import DataError, MissingExtraError
+from calib.errors import DataError, MissingExtraError, one_line
 from calib.values.distribution import requirement
 
 Step = Callable[[Seen], None]
@@ -53,7 +53,7 @@ def _bytes(path: Path) -> bytes:
             with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
                 size = image.size
         except Exception as error:  # decoders raise whatever they like on damaged files
-            raise DataError(f"{path} can't be read: {type(error).__name__}: {error}") from error
+            raise DataError(f"{path} can't be read: {type(error).__name__}: {one_line(error)}") from error
     if max(size) > _LARGEST:
         raise DataError(f"{path} has {size[1]}x{size[0]} pixels, and at most {_LARGEST} along one side are read")
     return raw

@@ -8,6 +8,7 @@ This file imports nothing but click, so that ``calib --help`` answers at once.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import re
@@ -21,7 +22,7 @@ from typing import Any
 
 import click
 
-from calib.errors import CalibError
+from calib.errors import CalibError, one_line
 from calib.report.escape import printable
 from calib.values.version import __version__
 
@@ -103,6 +104,17 @@ class LazyGroup(click.Group):
         _accept_verbosity(command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names; the nearest right spelling is said where there is none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.list_commands(ctx))}."
+            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table alone."""
         with formatter.section("Commands"):
@@ -145,14 +157,14 @@ class LazyGroup(click.Group):
             self._unexpected(ctx, error)
 
     def _unexpected(self, ctx: click.Context, error: Exception) -> None:
-        detail = f": {error}" if str(error) else ""
+        detail = f": {one_line(error)}" if str(error) else ""
         what = f"unexpected {type(error).__name__}{detail}"
         _fail(ctx, 1, what, "Run again with 'calib --debug …' to see where it happened.")
 
 
 def _what_the_system_said(error: OSError) -> str:
     """Return the message for an error of the operating system that no step of calib has explained."""
-    said = error.strerror or str(error) or type(error).__name__
+    said = error.strerror or one_line(error) or type(error).__name__
     if error.filename is not None:
         return f"{os.fspath(error.filename)!s}: {said}. Give another path"
     try:

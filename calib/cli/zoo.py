@@ -33,7 +33,7 @@ from calib.zoo.commands import Zoo, open_store, open_zoo
 from calib.zoo.cost import bytes_of
 from calib.zoo.events import doing
 from calib.zoo.jobs import JobRow, JobStore
-from calib.zoo.leaderboard_rows import filtered
+from calib.zoo.leaderboard_rows import check_statuses, filtered
 from calib.zoo.make_jobs import select
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Runner
@@ -185,7 +185,9 @@ def retry(ctx: click.Context, **options: Any) -> None:
 @click.option("--watch", is_flag=True, help="Refresh every two seconds until no job is running.")
 def status(manifest: str, output: str | None, only: tuple[str, ...], statuses: tuple[str, ...], watch: bool) -> None:
     """Show the leaderboard of MANIFEST and the jobs that are running."""
+    check_statuses(statuses)
     zoo = open_zoo(manifest, output)
+    select(zoo.jobs, only)
     with open_store(zoo, new=False) as store:
         while True:
             left = {row.key for row, _ in store.abandoned()}
@@ -227,7 +229,9 @@ def export(
 
     The links of an HTML page are relative to its folder, so write the page into the output folder.
     """
+    check_statuses(statuses)
     zoo = open_zoo(manifest, output)
+    select(zoo.jobs, only)
     with open_store(zoo, new=False) as store:
         reports = zoo.reports_from(Path(file).absolute().parent if file else zoo.folders.root)
         rows = filtered(store.rows(), only, statuses, reports)

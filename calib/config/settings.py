@@ -19,6 +19,20 @@ from calib.config.types import AllowedDrop, Bytes, Checked, Count, Drop, Number,
 
 DEFAULT_SAMPLES = 300
 
+# What other tools call some of the metrics.
+_METRICS_ELSEWHERE = {
+    **dict.fromkeys(("accuracy", "acc", "accuracy@top1", "top1", "classification-accuracy", "error-rate"), "top-1"),
+    **dict.fromkeys(("accuracy@top5", "top5"), "top-5"),
+    **dict.fromkeys(("map", "coco-precision", "mean-average-precision", "bbox", "ap"), "coco-map"),
+    **dict.fromkeys(("voc", "ap50", "map@0.5", "map50", "detection-accuracy"), "voc-map"),
+    **dict.fromkeys(("iou", "miou", "jaccard", "segmentation-accuracy", "dice"), "mean-iou"),
+    **dict.fromkeys(("l1", "mean-absolute-error"), "mae"),
+    **dict.fromkeys(("l2", "rmse", "mean-squared-error"), "mse"),
+    **dict.fromkeys(("f-score", "f-measure", "f1-score", "precision", "recall"), "f1"),
+    **dict.fromkeys(("roc-auc", "auroc"), "auc"),
+    **dict.fromkeys(("correlation", "pearson", "spearman-correlation"), "spearman"),
+}
+
 
 class Settings(Checked):
     """Settings of ``quantize``."""
@@ -205,7 +219,9 @@ class Settings(Checked):
                 if not re.fullmatch(r"python:[^:]+:[^:]+", value):
                     raise ValueError("must be python:module:function")
                 return value
-            _one_of(value.partition("?")[0], _metrics())  # what follows is the metric's own, and checked there
+            _one_of(
+                value.partition("?")[0], _metrics(), _METRICS_ELSEWHERE
+            )  # what follows is the metric's own, and checked there
             return value
         if value is not None and not callable(value) and not hasattr(value, "measure"):
             raise ValueError("must be a name, python:module:function, a Metric or a function of predict")
@@ -313,9 +329,11 @@ def _pattern_mistake(pattern: str) -> str:
     return ""
 
 
-def _one_of(value: str, choices: Sequence[str]) -> str:
+def _one_of(value: str, choices: Sequence[str], elsewhere: Mapping[str, str] | None = None) -> str:
+    """Return the value if it is one of the choices; ``elsewhere`` holds what others call some of them."""
     if value not in choices:
-        near = difflib.get_close_matches(value, choices, 1)
+        known = (elsewhere or {}).get(value.lower().replace("_", "-"))
+        near = [known] if known else difflib.get_close_matches(value, choices, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(f"must be one of {', '.join(choices)}{hint}")
     return value

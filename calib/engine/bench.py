@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from calib.progress import Progress, silent
 from calib.runtime.failures import FAILURES, left_out
 from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
-from calib.runtime.session import F32, compile_model, default_precision, ov
+from calib.runtime.session import F32, Given, compile_model, default_precision, in_order, ov
 from calib.runtime.timing import TimedModel, time_models
 from calib.samples.feed import Arrays, feed_of
 from calib.samples.sample import Frames, InputSpec
@@ -85,7 +85,7 @@ def bench(
         loaded = [job.loaded, *(load_model(model) for model in models[1:])]
         source, feeds, notes = _feeds(job, loaded, data)
         runs, missing = _runs(loaded), list[str]()
-        shares = {id(one): executed_int8_share(one) for one in loaded}
+        shares = {id(one): executed_int8_share(one, feeds[0]) for one in loaded}
     timed = partial(time_models, feeds=feeds, batch=batch, rounds=10_000, seconds=seconds)
     with show("latency", None):
         try:
@@ -129,13 +129,29 @@ def _check_numbers(models: int, seconds: float, *, threads: int, streams: int, b
         raise UsageError(f"bench needs at least one model and a time above 0; got {models} and {seconds:g} s")
 
 
-def executed_int8_share(one: Loaded) -> float:
-    """Compile a model and return the share of its multiply-accumulates that executes in INT8, see ``layer_facts``."""
+def executed_int8_share(one: Loaded, feed: Given) -> float | None:
+    """Compile a model and return the share of its multiply-accumulates that executes in INT8, see ``layer_facts``.
+
+    Args:
+        one: The model.
+        feed: A sample, whose shapes say how much there is to multiply where the model's are dynamic.
+
+    Returns:
+        The share; None if the work can't be counted, because the model does not take the sample's shapes as fixed ones.
+    """
     if not (one.quantized or one.weight_compressed):
         return 0.0
+    if one.model.is_dynamic():
+        fixed = one.model.clone()
+        try:
+            fixed.reshape({index: list(array.shape) for index, array in in_order(feed)[0].items()})
+        except FAILURES:
+            return None
+        one = replace(one, model=fixed)
     view = GraphView(one.model)
     plan = listed(one, view)
-    return int8_share(layer_facts(view, plan, executed_in(one.model, view, plan)))
+    layers = layer_facts(view, plan, executed_in(one.model, view, plan))
+    return int8_share(layers) if any(layer.macs for layer in layers) or not layers else None
 
 
 def _runs(loaded: Sequence[Loaded]) -> list[_Run]:
@@ -199,7 +215,7 @@ def random_feed(specs: Sequence[InputSpec]) -> Arrays:
     return tuple(feed)
 
 
-def _entry(run: _Run, latency: Timings, throughput: Timings | None, share: float) -> BenchmarkEntry:
+def _entry(run: _Run, latency: Timings, throughput: Timings | None, share: float | None) -> BenchmarkEntry:
     timing = latency[run.timed.name]
     speedup = latency.speedup(run.timed.name)
     busy: Timing | None = throughput[run.timed.name] if throughput else None

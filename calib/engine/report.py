@@ -276,7 +276,7 @@ def _status(job: Job, found: Findings) -> tuple[Status, str]:
 def _of_little_use(job: Job, found: Findings, built: Int8Model) -> tuple[Status, list[str]]:
     """Return what a model that keeps its budget is called, with the sentence that says what to change.
 
-    Slower is only said where the interval of the measured speed-up says so, never on a noisy machine.
+    Slower is only said where the interval of the measured speed-up says so: on a noisy machine it is wide.
     """
     everything, controlled = len(found.chosen.candidate.plan.layers), found.outcome.controlled
     reverted = len(controlled.result.reverted) if controlled and controlled.result else 0
@@ -287,7 +287,7 @@ def _of_little_use(job: Job, found: Findings, built: Int8Model) -> tuple[Status,
             "larger --max-drop, or a --metric that does not count differences that do not matter."
         ]
     speed = found.outcome.speed.facts if found.outcome.speed else None
-    if speed is None or speed.noisy:
+    if speed is None:
         return "within_budget", []
     rivals = (("f32", speed.interval_f32), (speed.default_precision, speed.interval_default))
     slower = [name for name, interval in rivals if interval is not None and interval[1] < 1]

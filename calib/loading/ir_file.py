@@ -34,6 +34,15 @@ _VERSIONS = ("10", "11")
 # characters, so expat refuses what OpenVINO takes.
 _CONTROL = re.compile(rb"&#(?:0*(?:[1-8]|1[124-9]|2\d|3[01])|x0*(?:[1-8bcefBCEF]|1[\da-fA-F]));")
 _BLOCK = 1 << 20
+# Errors of expat at the end of a file of which more should follow.
+_CUT_OFF = tuple(
+    expat.errors.codes[text]
+    for text in (
+        expat.errors.XML_ERROR_NO_ELEMENTS,
+        expat.errors.XML_ERROR_UNCLOSED_TOKEN,
+        expat.errors.XML_ERROR_PARTIAL_CHAR,
+    )
+)
 _REFERENCE = 16  # no reference in _CONTROL that anything writes is longer
 
 
@@ -215,6 +224,11 @@ def check_ir(path: Path) -> frozenset[str]:
                 scan.parser.Parse(block, False)
             scan.parser.Parse(b"", True)
     except expat.ExpatError as error:
+        if scan.stack and error.code in _CUT_OFF:
+            raise ModelError(
+                f"{path}: the file ends in the middle ({error}): it was not copied, downloaded or written to its end. "
+                "Copy or export the model again"
+            ) from error
         raise ModelError(
             f"{path}: is no OpenVINO IR: not well-formed XML ({error}). Pass the .xml of an IR, or an .onnx. If "
             "OpenVINO itself wrote it, a name holds a character that XML does not allow: rename that operation"

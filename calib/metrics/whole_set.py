@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.errors import CalibError, MetricError
+from calib.errors import CalibError, MetricError, one_line
 
 Predict = Callable[[Any], list[NDArray[Any]]]
 
@@ -57,7 +57,8 @@ class WholeSetMetric:
             raise
         except Exception as error:
             raise MetricError(
-                f"the metric {self.name} raised after {calls} calls of predict: {type(error).__name__}: {error}"
+                f"the metric {self.name} raised after {calls} calls of predict: {type(error).__name__}: "
+                f"{one_line(error)}"
             ) from error
         value, scores = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         return self._number(value), None if scores is None else self._scores(scores)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.errors import CalibError, MetricError
+from calib.errors import CalibError, MetricError, one_line
 from calib.outputs.decoder import Arrays, Decoded, Decoder, ModelFacts
 from calib.outputs.postprocess import BoxSteps, map_in_original
 from calib.values.detections import Detections, ImageGeometry
@@ -58,7 +58,7 @@ class Decoding:
             except CalibError:
                 raise
             except Exception as error:
-                raise MetricError(f"decode {self.name}: {type(error).__name__}: {error}") from error
+                raise MetricError(f"decode {self.name}: {type(error).__name__}: {one_line(error)}") from error
             if isinstance(found, Detections):
                 steps = self.steps or BoxSteps(score=0.0, nms=0.0, most=0)
                 return steps.apply(found, geometry or ImageGeometry(size, size))

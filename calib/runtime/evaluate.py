@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.errors import CalibError, DataError, MetricError
+from calib.errors import CalibError, DataError, MetricError, one_line
 from calib.metrics.metric import Metric
 from calib.runtime.session import infer_all, notice_memory, ov
 from calib.samples.feed import Arrays, Splits, as_batch, feed_of, frames_in, normalize_feed
@@ -146,7 +146,7 @@ def measure_sample(
     except CalibError as error:
         raise MetricError(f"{where}: {error}") from error
     except Exception as error:
-        raise MetricError(f"{metric.name} raised at {where}: {type(error).__name__}: {error}") from error
+        raise MetricError(f"{metric.name} raised at {where}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _where(sample: Sample, number: int) -> str:

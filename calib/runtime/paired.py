@@ -191,11 +191,19 @@ def _note(basis: Basis, noisy: bool, worst: Timing, reference: str, rounds: int)
         sentences.append("Other work shared the CPU, so CPU time of the one thread is compared, not wall time.")
     if noisy:
         ratio = _speedup(worst, basis)
-        sentences.append(
-            f"Too noisy for a claim: {worst.name} was {ratio.value:.2f} times as fast as {reference}, but anything "
-            f"from {ratio.low:.2f} to {ratio.high:.2f} fits the {rounds} rounds. Measure for longer, or on a quiet "
-            "machine."
-        )
+        if ratio.high < 1:  # said the way round that is faster
+            faster, slower, ratio = reference, worst.name, Ratio(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+        else:
+            faster, slower = worst.name, reference
+        said = f"{faster} was {ratio.value:.2f} times as fast as {slower}"
+        interval = f"{ratio.low:.2f} to {ratio.high:.2f}"
+        if ratio.low > 1:
+            sentences.append(f"{said}, {interval}: the machine was too noisy for a closer figure.")
+        else:
+            sentences.append(
+                f"Too noisy to say which is faster: {said}, but anything from {interval} fits the {rounds} rounds. "
+                "Measure for longer, or on a quiet machine."
+            )
     return " ".join(sentences)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.errors import CalibError, DataError
+from calib.errors import CalibError, DataError, one_line
 from calib.samples.feed import Splits, arrays_of, as_batch, normalize_feed, split_item, split_target
 from calib.samples.sample import FrameTargets, InputSpec, Sample
 from calib.samples.sample import Sequence as FrameSequence
@@ -120,7 +120,9 @@ class ContentDataset:
             except CalibError:
                 raise
             except Exception as error:
-                raise DataError(f"{self._name(number)} could not be read: {type(error).__name__}: {error}") from error
+                raise DataError(
+                    f"{self._name(number)} could not be read: {type(error).__name__}: {one_line(error)}"
+                ) from error
             yield number, self._samples(item, number)
             number += 1
 
@@ -151,7 +153,7 @@ class ContentDataset:
                 raise
             except Exception as error:
                 raise DataError(
-                    f"{self._name(entry.item)} could not be read: {type(error).__name__}: {error}"
+                    f"{self._name(entry.item)} could not be read: {type(error).__name__}: {one_line(error)}"
                 ) from error
             yield self._pick(self._samples(item, entry.item), one)
 

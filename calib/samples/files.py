@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, one_line
 from calib.samples.array_file import open_npy_file, open_npz_members
 from calib.samples.content import choose_ids
 from calib.samples.feed import Arrays, Splits, as_batch, normalize_feed
@@ -176,7 +176,7 @@ class FeedReader:
         except DataError as error:
             raise DataError(f"{entry.where}: {error}") from error
         except Exception as error:  # decoders raise whatever they like on damaged files
-            raise DataError(f"{entry.where} can't be read: {type(error).__name__}: {error}") from error
+            raise DataError(f"{entry.where} can't be read: {type(error).__name__}: {one_line(error)}") from error
 
     @property
     def preprocess(self) -> Preprocess:

@@ -10,6 +10,8 @@ from calib.samples.annotations import annotated, first_class, folder_of, text_li
 from calib.samples.sample import Dataset
 from calib.samples.source import Source
 
+_MARKS = re.compile("[,;]")
+_SEPARATED = ". A list with commas or semicolons between its columns is csv:FILE"
 _QUOTED = re.compile(r'(?P<path>[^,]+),\s*"(?P<text>.*)"')  # ICDAR 2013: word_1.png, "Tiredness"
 
 
@@ -26,7 +28,10 @@ def open_imagenet(source: Source) -> Dataset:
         name, _, label = line.strip().rpartition(" ") if "\t" not in line else line.strip().rpartition("\t")
         where = f"line {number}"
         if not name:
-            raise DataError(f"{where} of {source.text}: a line is path and class number, got {line[:60]!r}")
+            raise DataError(
+                f"{where} of {source.text}: a line is path and class number with a space or a tab between them, got "
+                f"{line[:60]!r}{_SEPARATED if _MARKS.search(line) else ''}"
+            )
         rows.append((name.strip(), whole_number(label, f"{where} of {source.text}: the class") + first, where))
     return annotated(source, folder_of(source, "images", path.parent, "."), rows)
 
@@ -57,5 +62,8 @@ def _path_and_text(line: str, where: str) -> tuple[str, str]:
     else:
         name, space, text = line.strip().partition(" ")
         if not space:
-            raise DataError(f"{where}: a line is path and text, with a tab or a space between them, got {line[:60]!r}")
+            raise DataError(
+                f"{where}: a line is path and text, with a tab or a space between them, got {line[:60]!r}"
+                f"{_SEPARATED if _MARKS.search(line) else ''}"
+            )
     return name.strip(), text.strip()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +24,17 @@ _LABEL_KEYS = ("label", "target", "class")
 # A list is text that somebody could have written; more is something else.
 _LARGEST_LIST = 1 << 28
 
+# A path, a mark that separates no columns here, and a label.
+_LABEL_BEHIND = re.compile(r"(?P<path>.*\S)\s*(?P<mark>[ |])\s*(?P<label>\S+)")
+
 Row = tuple[int, str, Any]  # (line number, path, label or None)
 
 
 def open_csv(source: Source) -> Dataset:
     """Return the files in lines of ``path[,label]``; a header line may name the columns and put them in any order.
+
+    Where the first line holds no comma, columns are separated by semicolons, as spreadsheets of many countries write
+    them, or by tabs.
 
     If all labels are whole numbers they are class indices, if all are numbers they are floats, otherwise text.
 
@@ -69,10 +77,22 @@ def _entries(source: Source, folder: Path, rows: list[Row]) -> list[FileEntry]:
         where = f"line {line} of {source.text}"
         if "\0" in text:
             raise DataError(f"{where}: a path with a NUL byte")
+        if separated := _label_inside(root / text, text):
+            raise DataError(f"{where}: no such file: {root / text}. {separated}")
         path = confined(root / text, root, where, way_out)
         entries.append(FileEntry(_relative(path, root), path, _class(label, classes, where), f"{text}, {where}"))
     ids = number_duplicates([(entry.id, target_id(entry.target)) for entry in entries])
     return [replace(entry, id=one) for entry, one in zip(entries, ids, strict=True)]
+
+
+def _label_inside(path: Path, text: str) -> str:
+    """Return what to do about a path that names no file because its label is still in it; "" where that is not why."""
+    found = None if path.exists() else _LABEL_BEHIND.fullmatch(text)
+    if found is None:
+        return ""
+    if found["mark"] == "|":
+        return "Columns of a list are separated by commas, semicolons or tabs, not by |"
+    return "Columns of a list are separated by commas; imagenet:FILE reads lines of path and class with a space between"
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -93,7 +113,9 @@ def _class(label: Any, classes: dict[str, int] | None, where: str) -> Any:
 
 
 def _csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
-    reader = csv.reader(lines, strict=True)
+    lines = iter(lines)
+    first = next(lines, "")
+    reader = csv.reader(itertools.chain([first], lines), delimiter=_separator(first), strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:
         rows.extend((reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row)))
@@ -110,6 +132,10 @@ def _csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
     labels = _numbers(texts)
     for (line, row), label in zip(rows, labels, strict=True):
         yield line, row[path_column], label
+
+
+def _separator(line: str) -> str:
+    return next((mark for mark in (",", ";", "\t") if mark in line), ",")
 
 
 def _header(cells: list[str]) -> tuple[int, int | None] | None:

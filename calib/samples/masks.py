@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.errors import DataError
+from calib.errors import DataError, one_line
 from calib.samples.annotations import annotated, folder_of, images_in
 from calib.samples.files import confined
 from calib.samples.sample import Dataset
@@ -91,4 +91,4 @@ def read_mask(path: Path) -> NDArray[np.int64]:
         except DataError:
             raise
         except Exception as error:  # decoders raise whatever they like on damaged files
-            raise DataError(f"the mask {path.name} can't be read: {type(error).__name__}: {error}") from error
+            raise DataError(f"the mask {path.name} can't be read: {type(error).__name__}: {one_line(error)}") from error

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calib.errors import DataError, UsageError
+from calib.errors import DataError, UsageError, one_line
 from calib.python_object import load_object, refusal
 from calib.samples import FORMATS, data_formats
 from calib.samples.content import ContentDataset
@@ -107,7 +107,7 @@ def open_python(source: Source) -> Dataset:
     try:
         data: Any = function()
     except Exception as error:
-        raise DataError(f"{source.text}: {source.place}() raised {type(error).__name__}: {error}") from error
+        raise DataError(f"{source.text}: {source.place}() raised {type(error).__name__}: {one_line(error)}") from error
     return open_iterable(data, source.inputs, source.text, source.splits)
 
 

@@ -110,6 +110,7 @@ def _guess(text: str, path: Path) -> str:
         if path.suffix.lower() in entry.suffixes:
             return name
     raise UsageError(
-        f"{text}: the format can't be told from the suffix {path.suffix!r}. Write it in front, such as npz:{text}; "
+        f"{text}: the format can't be told from the suffix {path.suffix!r}. Write it in front, such as "
+        f"{'imagenet' if path.suffix.lower() in ('.txt', '.lst', '.tsv') else 'npz'}:{text}; "
         f"formats: {', '.join(FORMATS)}"
     )

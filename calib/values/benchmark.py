@@ -16,7 +16,10 @@ class BenchmarkEntry(Frozen):
     precision: str = Field(description="Precision of the layers in floating point")
     default: bool = Field(description="Whether this is the precision that this machine chooses by itself")
     quantized: bool = Field(description="Whether the model holds quantized layers")
-    int8_share: float = Field(description="Share of the multiply-accumulates executed in INT8")
+    int8_share: float | None = Field(
+        description="Share of the multiply-accumulates executed in INT8; null where shapes are dynamic and no sample "
+        "gives them"
+    )
     latency_ms: float = Field(description="Median wall time of one inference")
     latency_spread_ms: float = Field(description="Half of the interquartile range of the latency")
     latency_cpu_ms: float = Field(description="Median CPU time of one inference")

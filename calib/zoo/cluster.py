@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calib.errors import CalibError, MissingExtraError, UsageError
+from calib.errors import CalibError, MissingExtraError, UsageError, one_line
 from calib.runtime.temporary import temporary_folder
 from calib.values.distribution import requirement
 from calib.zoo.process import Process
@@ -214,7 +214,9 @@ def _cancelled() -> bool:
 def _received(sent: _Sent) -> Ended:
     """Write the files that came back to where a local worker would have left them."""
     if sent.future.status != "finished":
-        return Ended(None, {}, lost=f"the cluster's worker {sent.machine} gave up: {sent.future.exception()!r}"[:500])
+        return Ended(
+            None, {}, lost=f"the cluster's worker {sent.machine} gave up: {one_line(sent.future.exception())}"[:500]
+        )
     found = sent.future.result()
     folder, log = Path(sent.task.folder) / RESULT, Path(sent.task.log)
     try:

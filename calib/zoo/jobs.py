@@ -36,6 +36,8 @@ DONE = (
     "fp32_kept",
 )
 
+STATUSES = ("waiting", "running", "failed", *DONE)
+
 _ROW = "key, name, family, spec, status, reason, tries, owner, lease, board"
 _ATTEMPT = "key, number, owner, worker, log, started, ended, exit, outcome, reason, peak_memory"
 _MARKS = ", ".join("?" * len(_ATTEMPT.split(",")))

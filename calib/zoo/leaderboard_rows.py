@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+from calib.errors import UsageError
 from calib.report.html import FILE_NAME
 from calib.report.leaderboard import LeaderboardRow, MetricCells
 from calib.values.facts import Report
-from calib.zoo.jobs import DONE, JobRow
+from calib.zoo.jobs import DONE, STATUSES, JobRow
 from calib.zoo.sources import matches
 
 
@@ -66,6 +68,19 @@ def row_of_job(row: JobRow, reports: str = "models") -> LeaderboardRow:
         data["each"] = tuple(MetricCells(**one) for one in each)
         return LeaderboardRow(**{**data, "report": f"{reports}/{row.name}/{FILE_NAME}" if reports else ""})
     return LeaderboardRow(model=row.name, status=row.status, reason=row.reason)
+
+
+def check_statuses(asked: Iterable[str]) -> None:
+    """Refuse statuses that no job can have.
+
+    Raises:
+        UsageError: One of them is unknown; the nearest right spelling is in the message.
+    """
+    for one in asked:
+        if one not in STATUSES:
+            near = difflib.get_close_matches(one.lower().replace(" ", "_").replace("-", "_"), STATUSES, 1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(f"--status {one}: no job has such a status. {hint}There are {', '.join(STATUSES)}")
 
 
 def filtered(

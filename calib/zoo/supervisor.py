@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from calib.errors import CalibError
+from calib.errors import CalibError, one_line
 from calib.interrupts import Interrupts
 from calib.report.escape import printable
 from calib.zoo import owner
@@ -185,7 +185,7 @@ class Supervisor:
                 task = replace(task, job=replace(task.job, model=str(fetch(task.job.model, folder / "model"))))
             self._store.started(row.key, number, self._runner.start(task), str(log))
         except (OSError, CalibError) as error:
-            self._close(task, status="failed", outcome="failed", reason=f"could not be started: {error}")
+            self._close(task, status="failed", outcome="failed", reason=f"could not be started: {one_line(error)}")
 
     def _settle_ended(self) -> None:
         for task, ended in self._runner.ended():
@@ -206,7 +206,7 @@ class Supervisor:
                 reason = str(board.get("reason", ""))
                 self._close(task, status=status, outcome="done", reason=reason, board=text, **facts)
             except CalibError as error:
-                self._close(task, status="failed", outcome="failed", reason=str(error), **facts)
+                self._close(task, status="failed", outcome="failed", reason=one_line(error), **facts)
         elif ended.stopped:
             self._close(task, status="failed", outcome="stopped", reason=ended.stopped, **facts)
         elif "reason" in ended.answer:

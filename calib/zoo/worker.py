@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import calib
 from calib.config.run_inputs import RunInputs
-from calib.errors import CalibError, StatisticsError
+from calib.errors import CalibError, StatisticsError, one_line
 from calib.progress import Progress, Stage
 from calib.report.html import FILE_NAME as PAGE
 from calib.report.html import write_html
@@ -53,12 +53,12 @@ def main(arguments: list[str], progress: Progress | None = None) -> int:
         write_marker(folder, task.key, board)
         events.write("result", board)
     except CalibError as error:
-        return _failed(answers, type(error).__name__, str(error))
+        return _failed(answers, type(error).__name__, one_line(error))
     except MemoryError:
         return _failed(answers, "MemoryError", "there was not enough memory; see resources.memory, or run fewer jobs")
     except Exception as error:
         traceback.print_exc()
-        return _failed(answers, type(error).__name__, f"unexpected {type(error).__name__}: {error}")
+        return _failed(answers, type(error).__name__, f"unexpected {type(error).__name__}: {one_line(error)}")
     return _answer(answers, 0, {"board": board})
 
 

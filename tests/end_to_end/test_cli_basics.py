@@ -135,7 +135,8 @@ def test_an_end_of_line_in_a_name_does_not_begin_another_message(run: Callable[.
     first, second = (run(command(raising(error))).err for error in errors_with_names)
     assert first == "error: a\\nb.npz: no\n"
     assert second == "error: a\\nb.yaml: 1 mistake\n  - line 1: '\\n'\n"
-    assert run(command(raising(OSError("a\nb")))).err.startswith("error: unexpected OSError: a\\nb\nRun again")
+    assert run(command(raising(ValueError("a\nb")))).err.startswith("error: unexpected ValueError: a b\nRun again")
+    assert run(command(raising(OSError("a\nb")))).err.startswith("error: the system refused to read or write: a b. ")
 
 
 EMPTY = {

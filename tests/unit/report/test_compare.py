@@ -10,6 +10,7 @@ import pytest
 from calib.report.bench import render_benchmark_text
 from calib.report.compare import comparison_table, render_comparison_html, render_comparison_text, summary
 from calib.report.doctor import render_doctor_text
+from calib.report.escape import columns_of
 from calib.values.benchmark import Benchmark, BenchmarkEntry
 from calib.values.comparison import Comparison, LayerComparison
 from calib.values.doctor import Doctor
@@ -98,10 +99,19 @@ def test_benchmark_shows_intervals_and_why_there_is_no_claim(streams):
         noisy=True,
         notes=["Too noisy"],
     )
+    named = entry.model_copy(update={"model": "mobilenet-int8"})
     text = render_benchmark_text(found, 120)
-    assert "bf16 (default)" in text and "3.10×" in text and "2.80–3.40" in text and "98.0 %" in text
+    assert (
+        "bf16 *" in text
+        and "* is the precision that this machine chooses" in text
+        and "3.10×" in text
+        and "2.80–3.40" in text
+        and "98.0 %" in text
+    )
     assert "Too noisy" in text and "\x1b" not in text
     assert ("812" in text) == bool(streams)
+    assert max(map(columns_of, render_benchmark_text(found, 80).splitlines())) <= 80
+    assert "…" not in render_benchmark_text(found.model_copy(update={"entries": [named]}), 80)
 
 
 def test_doctor_names_what_is_missing_and_how_to_get_it():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -94,6 +95,19 @@ def test_what_is_too_noisy_for_a_claim_says_which_speedup_and_what_to_do():
     times = summarize(cpu, cpu)
     assert times.noisy
     assert "INT8" in times.note and "12 rounds" in times.note and "longer" in times.note
+
+
+@pytest.mark.parametrize(("factor", "faster", "slower"), [(2.0, "INT8", "f32"), (0.5, "f32", "INT8")])
+def test_a_noisy_speedup_whose_interval_excludes_one_is_claimed_with_its_interval(factor, faster, slower):
+    generator = np.random.default_rng(1)
+    cpu = {"f32": list(np.exp(generator.normal(0, 0.2, 40)) * factor)}
+    cpu["INT8"] = list(np.exp(generator.normal(0, 0.2, 40)))
+    times = summarize(cpu, cpu)
+    said = re.search(rf"{faster} was (\S+) times as fast as {slower}, (\S+) to (\S+):", times.note)
+    assert times.noisy and said is not None, times.note
+    value, low, high = map(float, said.groups())
+    assert 1 < low < value < high and value == pytest.approx(2, rel=0.2)
+    assert "Too noisy to say" not in times.note
 
 
 def test_one_model_alone_makes_no_claim_and_is_not_noisy():
