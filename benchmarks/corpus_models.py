@@ -34,7 +34,7 @@ CLASSIFIERS = {
     **dict.fromkeys(("resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "regnet_x_400mf"), 96),
     **dict.fromkeys(("regnet_y_400mf", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small"), 96),
     **dict.fromkeys(("shufflenet_v2_x0_5", "efficientnet_b0", "efficientnet_v2_s", "convnext_tiny"), 96),
-    "inception_v3": 160,
+    "inception_v3": 299,  # its second classifier, in training, takes no less
     **dict.fromkeys(("vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"), 224),
 }
 SEGMENTERS = dict.fromkeys(("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"), 96)
@@ -112,7 +112,7 @@ def write_torchvision(folder: Path) -> None:
             path = folder / f"torchvision {name}.xml"
             if path.exists():
                 continue
-            if name.startswith(("mvit", "swin3d")):
+            if name.startswith(("mvit", "swin3d", "s3d")):
                 side = 224
             try:
                 ov.save_model(_converted(make(name), (3, *frames, side, side)), path, compress_to_fp16=False)

@@ -20,7 +20,7 @@ from calib.engine.replay import apply_plan, as_planned, open_replay, with_sample
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Outcome, check_speedup, nothing_runs
-from calib.engine.verify import make_result
+from calib.engine.verify import as_simulated, make_result
 from calib.progress import Clock, Progress
 from calib.runtime.failures import left_out
 from calib.runtime.session import ov
@@ -104,7 +104,7 @@ def quantize(
         with clock("replay"):
             chosen = apply_plan(job, given)
     with clock("insert"):
-        built = build(chosen.candidate, chosen.scored, job.few)
+        built, chosen = as_simulated(job, build(chosen.candidate, chosen.scored, job.few), chosen)
     controlled = None
     if baseline is not None:
         with clock("search") as stage:

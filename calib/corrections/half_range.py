@@ -48,18 +48,18 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
         ModelError, RuntimeError: OpenVINO can't compile or run it.
     """
     left = {layer.name: why for layer in ranged.plan.layers if (why := inexact(candidate.view, layer))}
-    full, halved, bare = scorer(ranged), scorer(replace(ranged, plan=_halved(ranged.plan, left))), -math.inf
+    full, halved, bare = scorer(ranged), scorer(replace(ranged, plan=in_half_range(ranged.plan, left))), -math.inf
     if left and len(left) < len(ranged.plan.layers):
-        bare = scorer(replace(ranged, plan=_halved(ranged.plan.without(left))))
+        bare = scorer(replace(ranged, plan=in_half_range(ranged.plan.without(left))))
     samples = f"{len(scorer.held)} samples" if len(scorer.held) > 1 else "1 sample"
     if bare >= max(full, halved) + WORTH_DB:
         most = f"{max(full, halved):.1f} dB on {samples} with it and its like in INT8, {bare:.1f} dB without"
         plan = candidate.plan
         for why in dict.fromkeys(left.values()):
             plan = plan.without([name for name, other in left.items() if other == why], f"{why} ({most})")
-        return Levels(_halved(plan), _half(f"{bare:.1f}", f"{full:.1f}", samples, len(left)))
+        return Levels(in_half_range(plan), _half(f"{bare:.1f}", f"{full:.1f}", samples, len(left)))
     if halved >= full:
-        return Levels(_halved(candidate.plan, left), _half(f"{halved:.1f}", f"{full:.1f}", samples))
+        return Levels(in_half_range(candidate.plan, left), _half(f"{halved:.1f}", f"{full:.1f}", samples))
     return Levels(
         candidate.plan,
         f"INT8 sums can saturate on this CPU, which has no VNNI, and hardly do in this model: with all levels of "
@@ -76,7 +76,7 @@ def _half(score: str, full: str, samples: str, left: int = 0) -> str:
     )
 
 
-def _halved(plan: QuantizationPlan, inexact_layers: Collection[str] = ()) -> QuantizationPlan:
+def in_half_range(plan: QuantizationPlan, inexact_layers: Collection[str] = ()) -> QuantizationPlan:
     """Return the plan with weights in half of their range.
 
     Not those that oneDNN halves by itself, and not the rows of tables, which are picked and not summed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,25 @@ def output_sqnr(
         parts=parts,
         notes=notes,
     )
+
+
+def scored(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Chosen, float]:
+    """Return what was chosen with a score, and the least SQNR in dB of its parts; infinite if none can be compared.
+
+    The effort fast scores no candidate: then the model that was built of it is, which the report needs anyway.
+
+    Raises:
+        ModelError, RuntimeError: OpenVINO can't compile or run what shows it.
+    """
+    found = chosen.scored
+    if found is None:
+        ids = job.held[:RESCORED]
+        scorer = Scorer(job.reference, job.feeds(ids), job.streams, compared=job.compared)
+        found = scorer.score(built.model, built.compiled)
+        if built.plan == chosen.candidate.plan:
+            chosen = replace(chosen, scored=found, energies=found.energies, held=tuple(ids))
+    parts = (energies.sum(axis=0).tolist() for energies in found.energies.values())
+    return chosen, min((decibel(signal, noise) for signal, noise in parts if signal), default=math.inf)
 
 
 def stated(measured: OutputSqnrFacts | None) -> dict[str, float]:

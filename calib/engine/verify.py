@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,11 +11,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from calib.corrections.recipes import Chosen
 from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model, for_two_threads, median_db
 from calib.engine.job import Job
 from calib.engine.layer_errors import BEHIND, EXPOSED, Reproduction
+from calib.engine.output_sqnr import scored
 from calib.engine.result import Result
 from calib.engine.speedup import Outcome
 from calib.errors import ExecutionError
@@ -51,6 +54,26 @@ SATURATED = (
     "sums of INT8 products saturate here, without VNNI, and the model was not kept. Quantize with --target cpu-no-vnni "
     "for CPUs like this one, or on a CPU with VNNI for those"
 )
+
+
+def as_simulated(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Int8Model, Chosen]:
+    """Return the model without the layers that this CPU executes otherwise than simulated, and what was chosen, scored.
+
+    They are looked for only where INT8 and FP32, or two threads and one, agree so badly that there may be some. What
+    can't be compared here is named by the report and by the check of the written file. A replay keeps its plan.
+    """
+    if job.replays or not (built.plan.layers and job.held):
+        return built, chosen
+    try:
+        chosen, known = scored(job, built, chosen)
+        if min(known, math.inf if built.threads_db is None else built.threads_db) < PROVEN_DB:
+            from calib.engine.miscomputed import without_miscomputed  # here: few models agree so badly
+
+            elsewhere = job.settings.target == "cpu" and saturates(built.plan)
+            built = without_miscomputed(built, job.few, job.compared[0], SIMULATION_FLOOR_DB, half=elsewhere)
+    except FAILURES as error:
+        said(error)  # memory that ran out is raised
+    return built, chosen
 
 
 def make_result(

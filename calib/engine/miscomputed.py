@@ -1,0 +1,90 @@
+"""Leave out layers whose INT8 form this CPU executes otherwise than their quantizers say.
+
+Where an INT8 model agrees badly with FP32, it is run as it executes and with its FakeQuantize operations computed in
+f32. If the two differ by more than rounding does, the layers are found by bisection: the plan has heads, in topological
+order, and the shortest that differs ends with the first such layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from calib.corrections.candidate import Candidate, Feed
+from calib.corrections.half_range import in_half_range
+from calib.engine.building import Int8Model, build, for_two_threads, median_db
+from calib.graph.comparable import compared_form
+from calib.graph.insert import Edits
+from calib.runtime.session import F32, SIMULATED, Session, ov
+from calib.values.compared import ComparedOutputs
+
+MOST = 8  # layers that are looked for; with more it is the model that does not fit this CPU
+REASON = (
+    "this CPU executes its INT8 form otherwise than its simulation in f32 ({found:.1f} dB, at least {floor:g} dB are "
+    "expected)"
+)
+
+
+def without_miscomputed(
+    built: Int8Model,
+    feeds: Callable[[], Sequence[Feed]],
+    compared: ComparedOutputs,
+    floor: float,
+    *,
+    half: bool = False,
+) -> Int8Model:
+    """Return the model without the layers that make its execution differ from its simulation.
+
+    It is returned as it is if the two agree, and if they still differ without eight layers.
+
+    Args:
+        built: Model.
+        feeds: Function that loads a few samples.
+        compared: What is compared of its outputs.
+        floor: Least SQNR in dB of the execution against the simulation.
+        half: Whether to look for them with weights in half of their range, whose sums do not saturate, and without
+            corrections: for a model that is made for CPUs on which sums are exact, and looked at on another one.
+
+    Raises:
+        ModelError, RuntimeError: OpenVINO can't compile or run what shows it.
+    """
+    samples, whole = feeds(), built.candidate
+    if half:
+        whole = replace(whole, plan=in_half_range(whole.plan), edits=Edits(), refit=None)
+
+    def agreement(candidate: Candidate) -> float:
+        return _agreement(candidate.executable(), samples, compared)
+
+    left, gone, found = whole, dict[str, str](), agreement(whole)
+    while found < floor and len(gone) < MOST:
+        layer, differs = _first(left, agreement, found, floor)
+        gone[layer] = REASON.format(found=differs, floor=floor)
+        left = whole.without(gone)
+        found = agreement(left) if left.plan.layers else math.inf
+    return build(built.candidate.without(gone), feeds=feeds) if gone and found >= floor else built
+
+
+def _first(
+    candidate: Candidate, agreement: Callable[[Candidate], float], found: float, floor: float
+) -> tuple[str, float]:
+    """Return the layer with which the shortest head of the plan that differs ends, and the agreement of that head."""
+    names = [layer.name for layer in candidate.plan.layers]
+    bare = replace(candidate, refit=None)  # biases decide nothing
+    agrees, differs = 0, len(names)
+    while differs - agrees > 1:
+        middle = (agrees + differs) // 2
+        seen = agreement(bare.without(dict.fromkeys(names[middle:], "not yet")))
+        agrees, differs, found = (middle, differs, found) if seen >= floor else (agrees, middle, seen)
+    return names[differs - 1], found
+
+
+def _agreement(model: ov.Model, feeds: Sequence[Feed], compared: ComparedOutputs) -> float:
+    """Return the SQNR in dB of an INT8 model, with one thread or two, against its simulation, of a typical sample."""
+    form = compared_form(model, compared)
+    two = for_two_threads(form)
+    expected, *executed = (
+        [compared.values(outputs) for outputs in session.each(feeds)]
+        for session in (Session(form, SIMULATED), Session(form, F32), *([Session.of(two)] if two else []))
+    )
+    return min(median_db(expected, outputs) for outputs in executed)
