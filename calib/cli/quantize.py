@@ -54,7 +54,15 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 @click.option("-o", "--output", metavar="DIR", help="Folder to write the model, report.json and report.html to.")
 @accuracy_check_flags
 @setting_flags(
-    "metric", "decode", "higher_is_better", "max_drop", "drop", "reference", "confirm_split", "float_precision"
+    "metric",
+    "decode",
+    "higher_is_better",
+    "max_drop",
+    "drop",
+    "min_sqnr",
+    "reference",
+    "confirm_split",
+    "float_precision",
 )
 @setting_flags("time_limit", "max_evaluations", "require_speedup", "speed")
 @setting_flags("samples", "complete", "estimator", "ignore", "target", "effort", "threads", "memory_limit")

@@ -119,6 +119,11 @@ class Settings(Checked):
         "points (0.5pt) or as a share of the FP32 baseline (1%rel). Of several metrics each has its own, "
         "top-1=0.01,f1=1%rel, and all are kept. Without it no layer is returned to floating point",
     )
+    min_sqnr: Annotated[Number, Field(gt=0, le=200)] | None = Field(
+        default=None,
+        description="Smallest SQNR of the outputs against FP32 in dB, that of the worst of several: a budget that "
+        "needs neither a metric nor labels",
+    )
     reference: Number | None = Field(
         default=None,
         description="Published FP32 value of the metric; the run stops if the measured baseline is far from it",
@@ -257,15 +262,34 @@ class Settings(Checked):
             raise ValueError("is in percentage points, and drop says relative: leave drop out, or give 1%rel")
         return value
 
+    @field_validator("min_sqnr")
+    @classmethod
+    def _one_budget(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and (also := [key for key in ("metric", "max_drop") if info.data.get(key) is not None]):
+            raise ValueError(f"is a budget with a metric of its own: leave out {' and '.join(also)}, or min_sqnr")
+        return value
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether layers are returned to floating point for accuracy."""
+        return self.max_drop is not None or self.min_sqnr is not None
+
+    @property
+    def judged_by(self) -> Any:
+        """Metric that measures accuracy, as given or as ``min_sqnr`` means it; None without any."""
+        return self.metric if self.min_sqnr is None else "noise"
+
     @property
     def allowed_drops(self) -> dict[str, AllowedDrop]:
         """Accuracy budget by the name of its metric; one without a name is under ""; empty without any."""
+        if self.min_sqnr is not None:
+            return {"": AllowedDrop(10 ** (-self.min_sqnr / 10), "absolute")}
         return allowed_drops(self.max_drop, self.drop)
 
     @property
     def measures_speed(self) -> bool:
         """Whether INT8 is timed: if asked for, if a speed-up is required, or by default if there is a budget."""
-        return bool(self.require_speedup or (self.max_drop is not None if self.speed is None else self.speed))
+        return bool(self.require_speedup or (self.has_budget if self.speed is None else self.speed))
 
     def preprocessing_for(self, name: str, aliases: Sequence[str] = (), *, only: bool) -> Preprocessing:
         """Return the block of an input: the one under its name or an alias, merged over the nameless one.

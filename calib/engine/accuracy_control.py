@@ -78,7 +78,7 @@ def control_accuracy(
     """Find the fastest plan within the budget, or the best one there is.
 
     Args:
-        job: Run with ``max_drop`` in its settings; without it the drop is measured and nothing is reverted.
+        job: Run with a budget in its settings; without one the drop is measured and nothing is reverted.
         whole: Model with everything in INT8.
         baseline: FP32 baseline, with the evaluator that measures each model.
         store: Path of the file that every result is written to at once, and earlier ones are read from; None for a
@@ -156,7 +156,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
         # Timings differ from run to run: where no speed is asked for, the choice is the same in every run.
         latency=remembered_latency(verdicts, run, candidates.latency) if settings.measures_speed else None,
         held_out=_held_out(evaluator, settings.confirm_split),
-        limits=Limits(max_evaluations=1 if settings.max_drop is None else settings.max_evaluations),
+        limits=Limits(max_evaluations=settings.max_evaluations if settings.has_budget else 1),
         expired=_deadline(settings.time_limit),
         margins=baseline.margins,
         work={layer.name: float(multiply_accumulates(candidate.view, layer.name)) for layer in candidate.plan.layers},
@@ -168,7 +168,7 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     """Return the problem with progress reports to the stage: first the most it can cost, then every step."""
     problem, budget = asked.problem, ""
     record, numbers = recorder(stage), dict[frozenset[str], int]()
-    if job.settings.max_drop is not None:
+    if job.settings.has_budget:
         stage.say(f"search: {asked.expected.sentence}")
         budget = f" of {problem.budget.text(problem.budget.max_drop)} allowed"
 
@@ -309,16 +309,16 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
         interval=(interval.low, interval.high) if interval else None,
         interval_method=interval.method if interval else "",
         interval_note=_why_no_interval(asked.evaluator, figure),
-        budget=None if job.settings.max_drop is None else problem.budget.max_drop,
+        budget=problem.budget.max_drop if job.settings.has_budget else None,
         samples=asked.evaluator.counted(figure.samples) if figure else 0,
         confirmed_samples=len(problem.held_out) if result.held_out is not None else 0,
-        each=_each(asked.evaluator, both, budgeted=job.settings.max_drop is not None),
+        each=_each(asked.evaluator, both, budgeted=job.settings.has_budget),
         precision=both.precision,
         other_precision=both.other_precision,
         other_drop=both.other.drop if both.other else None,
         fp32_drop=both.fp32_drop,
         kept_in_f32=list(names),
-        note=result.note if job.settings.max_drop is not None else "",
+        note=result.note if job.settings.has_budget else "",
         stopped=result.stopped,
         images_evaluated=0 if isinstance(asked.evaluator, WholeSetEvaluator) else result.images_evaluated,
         compilations=result.compilations,

@@ -105,7 +105,7 @@ def _together(baseline: Baseline) -> Baseline:
     """Return the baseline against which several metrics with a budget each are judged as one, see `Together`."""
     evaluator, parts = baseline.evaluator, baseline.parts
     several = evaluator.metric
-    if not isinstance(several, Several) or evaluator.job.settings.max_drop is None:
+    if not isinstance(several, Several) or not evaluator.job.settings.has_budget:
         return baseline
     assert isinstance(evaluator, SampleEvaluator), "a function over the whole set is measured alone"
     together = Together(several, budgets_of(evaluator.job.settings, several))

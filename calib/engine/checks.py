@@ -53,7 +53,8 @@ def low_sqnr(seen: Evidence) -> Iterator[str]:
     if low:
         worst = min(low, key=lambda name: low[name])
         others = f" ({plural(len(low), 'output')} of {len(seen.output_sqnr_db)} are under it)" if len(low) > 1 else ""
-        budget = "Give a metric and --max-drop" if seen.job.settings.max_drop is None else "Lower --max-drop"
+        has_budget, floor = seen.job.settings.has_budget, f"--min-sqnr {FLOOR_DB:g}"
+        budget = f"Lower --max-drop, or give {floor}" if has_budget else f"Give {floor}, or a metric and --max-drop"
         yield (
             f"Output {worst!r} of the INT8 model has an SQNR of {decibel(low[worst])} against FP32, under "
             f"{FLOOR_DB:g} dB{others}: much of it is noise. {_SATURATED if _advised(seen) else ''}"

@@ -50,11 +50,11 @@ def open_evaluator(
             there is none, or there is one and it does not.
         MetricError: There is no such metric, or it does not fit the outputs.
     """
-    metric = job.settings.metric
+    metric = job.settings.judged_by
     if validation is None and job.resolved.inputs.validation:
         validation = job.resolved.inputs.validation
         require_allowed(validation, job.allow_python)
-    if validation is None and metric is None and job.settings.max_drop is None:
+    if validation is None and metric is None and not job.settings.has_budget:
         return None
     form = compared_form(job.loaded.model, job.compared[0]) if metric is None else job.loaded.model
     outputs = [(shape_of(port), np.dtype(port.get_element_type().to_dtype())) for port in form.outputs]

@@ -129,7 +129,7 @@ class Job:
     @property
     def heads(self) -> tuple[Heads, str]:
         """Parts of raw heads of a detector, where boxes are decoded from them, and a sentence on them."""
-        named = [name.partition("?")[0].strip() for name in str(self.settings.metric).split(",")]
+        named = [name.partition("?")[0].strip() for name in str(self.settings.judged_by).split(",")]
         boxes = any(METRICS[name].takes == "boxes" for name in named if name in METRICS)
         if self.settings.decode is None and not boxes:
             return (), ""

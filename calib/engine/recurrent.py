@@ -52,7 +52,7 @@ def measured_recurrent(job: Job, model: ov.Model, plan: QuantizationPlan) -> Qua
     reasons: dict[str, str] = {}
     for one in ranges:
         found, rival = errors[one.name]
-        floor = min(FLOOR_DB, rival) if job.settings.max_drop is None else -math.inf
+        floor = -math.inf if job.settings.has_budget else min(FLOOR_DB, rival)
         beside = f" ({job.reduced_precision} {rival:.1f})" if job.reduced_precision else ""
         figure = f"in INT8 its outputs over time have {found:.1f} dB{beside} on held-out sequences"
         if not primitives[one.name].lower().endswith("i8"):

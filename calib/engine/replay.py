@@ -163,7 +163,7 @@ def with_samples(job: Job, evaluator: Evaluator | None) -> Job:
     if isinstance(evaluator, SampleEvaluator):
         some = evaluator.ids[:SAMPLES]
         return replace(job, calibration=evaluator.dataset, ids=some, held=some)
-    for key in ("require_speedup", "max_drop"):
+    for key in ("require_speedup", "max_drop", "min_sqnr"):
         if getattr(job.settings, key) is not None:
             raise UsageError(f"{key} needs samples to measure with: give --validation DATA, or --calibration DATA")
     said = (

@@ -261,7 +261,7 @@ def _status(job: Job, found: Findings) -> tuple[Status, str]:
     result = outcome.controlled.result if outcome.controlled else None
     if outcome.refused is not None:
         return "fp32_kept", outcome.reason
-    if result is None or job.settings.max_drop is None:
+    if result is None or not job.settings.has_budget:
         return "quantized", ""
     if outcome.controlled is not None and (
         one := one_precision(outcome.controlled.facts, result.stopped, job.precision)

@@ -18,7 +18,19 @@ from calib.values.facts import Report, ReproduceFacts
 JOB_NAME = "job.yaml"  # what ``calib quantize --config`` reads
 
 # Settings with a flag of their own in 'calib quantize'; others are given with --set.
-FLAGS = ("metric", "decode", "max_drop", "drop", "effort", "estimator", "samples", "target", "threads", "time_limit")
+FLAGS = (
+    "metric",
+    "decode",
+    "max_drop",
+    "drop",
+    "min_sqnr",
+    "effort",
+    "estimator",
+    "samples",
+    "target",
+    "threads",
+    "time_limit",
+)
 SWITCHES = ("speed", "complete")  # flags that are given as --NAME or --no-NAME
 FROM_THE_MODEL = ("default", "rt_info")  # origins of settings that the next run finds by itself
 

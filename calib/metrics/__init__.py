@@ -57,4 +57,5 @@ METRICS: dict[str, MetricRow] = {
     ),
     "agreement": MetricRow("calib.metrics.label_free:Agreement"),
     "relative-l2": MetricRow("calib.metrics.label_free:RelativeL2"),
+    "noise": MetricRow("calib.metrics.label_free:Noise"),
 }

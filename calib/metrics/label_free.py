@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from calib.errors import MetricError
 from calib.metrics.scores import class_scores, margin_of, mean_of_parts
+from calib.values.drops import OF_THE_SIGNAL
 from calib.values.sqnr import squared_error, usual_norms
 
 # A relative error has no upper end (the reference may be near 0, an output infinite); beyond this all are equally bad.
@@ -87,15 +88,7 @@ class RelativeL2:
         Raises:
             MetricError: There is no floating-point output, or the number of outputs differs from FP32.
         """
-        wanted = _given(reference, self.name)
-        if len(outputs) != len(wanted):
-            raise MetricError(f"{self.name}: {len(outputs)} outputs, FP32 gave {len(wanted)}")
-        pairs = [(np.asarray(y), np.asarray(y_q)) for y, y_q in zip(wanted, outputs, strict=True)]
-        with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
-            sums = [squared_error(y, y_q) for y, y_q in pairs if y.dtype.kind == "f"]
-        if not sums:
-            raise MetricError(f"{self.name}: the model has no floating-point output; give a metric of your own")
-        return [[signal, math.inf if math.isnan(noise) else noise] for signal, noise in sums]
+        return _energies(self.name, outputs, reference)
 
     def aggregate(self, parts: Sequence[Any]) -> float:
         """Return the mean over the samples."""
@@ -108,6 +101,56 @@ class RelativeL2:
         relative = np.where(error > 0, 1.0, 0.0)
         np.divide(error, norms, out=relative, where=norms > 0)
         return 1.0 - np.minimum(relative, _WORST_ERROR).mean(axis=1)
+
+
+class Noise:
+    """Energy of the noise as a share of the signal's, of the floating-point output, in parts, with the most of it.
+
+    The noise is output − FP32, the signal FP32, each summed over the samples. The SQNR in dB is −10 log10 of it, so
+    that a smallest SQNR is a largest drop: FP32 itself is at 0. A part that is all zero in FP32 does not count.
+    """
+
+    name = "noise"
+    higher_is_better = False
+    unit = OF_THE_SIGNAL
+    reads = RelativeL2.reads
+    needs_target = False
+    needs_reference = True
+    by_parts = True
+
+    def measure(
+        self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
+    ) -> list[list[float]]:
+        """Return [sum of squares in FP32, sum of squared differences] of each part, as `RelativeL2` does."""
+        return _energies(self.name, outputs, reference)
+
+    def aggregate(self, parts: Sequence[Any]) -> float:
+        """Return the ratio of the sums over the samples."""
+        return mean_of_parts(self.per_sample(parts).tolist() if parts else [], self.name)
+
+    def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the noise of each sample per mean signal of all, in the part that is worst over all of them."""
+        energies = np.array(parts, np.float64)
+        signal = energies[..., 0].mean(axis=0)
+        with np.errstate(invalid="ignore"):  # inf / inf: as bad as noise without end
+            ratios = np.divide(energies[..., 1], signal, out=np.zeros(energies.shape[:2]), where=signal > 0)
+        ratios = np.minimum(np.where(np.isnan(ratios), np.inf, ratios), _WORST_ERROR**2)
+        return ratios[:, ratios.mean(axis=0).argmax()]
+
+
+def _energies(
+    name: str, outputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]] | None
+) -> list[list[float]]:
+    """Return [sum of squares in FP32, sum of squared differences] of each floating-point part of a sample."""
+    wanted = _given(reference, name)
+    if len(outputs) != len(wanted):
+        raise MetricError(f"{name}: {len(outputs)} outputs, FP32 gave {len(wanted)}")
+    pairs = [(np.asarray(y), np.asarray(y_q)) for y, y_q in zip(wanted, outputs, strict=True)]
+    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
+        sums = [squared_error(y, y_q) for y, y_q in pairs if y.dtype.kind == "f"]
+    if not sums:
+        raise MetricError(f"{name}: the model has no floating-point output; give a metric of your own")
+    return [[signal, math.inf if math.isnan(noise) else noise] for signal, noise in sums]
 
 
 def is_class_scores(shape: Sequence[int | None], dtype: np.dtype[Any]) -> bool:

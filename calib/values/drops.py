@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+OF_THE_SIGNAL = "of the signal"  # the unit of noise as a share of energy, which sentences give in dB too
+
 
 def minus(text: str) -> str:
     """Return the number with a true minus sign."""
@@ -41,5 +43,10 @@ def drop_number(kind: str, unit: str, drop: float) -> str:
 
 
 def drop_text(kind: str, unit: str, drop: float) -> str:
-    """Return a drop with its unit: ``0.50 points``, ``1.00 % of the baseline``, ``0.2 dB``."""
-    return f"{drop_number(kind, unit, drop)} {drop_unit(kind, unit)}".rstrip()
+    """Return a drop with its unit: ``0.50 points``, ``1.00 % of the baseline``, ``0.2 dB``.
+
+    Noise as a share of the signal is given as the SQNR that it leaves as well: ``0.001 of the signal (30.0 dB)``.
+    """
+    text = f"{drop_number(kind, unit, drop)} {drop_unit(kind, unit)}".rstrip()
+    in_db = kind == "absolute" and unit == OF_THE_SIGNAL and 0 < drop < math.inf
+    return f"{text} ({minus(f'{-10 * math.log10(drop):.1f}')} dB)" if in_db else text

@@ -32,6 +32,7 @@ _NOT_OF_STATISTICS = frozenset(
         "decode",
         "higher_is_better",
         "max_drop",
+        "min_sqnr",
         "drop",
         "reference",
         "confirm_split",
@@ -77,6 +78,7 @@ class Identity:
             or job.accuracy_check
             or job.settings.get("metric")
             or job.settings.get("max_drop") is not None
+            or job.settings.get("min_sqnr") is not None
         )
         subject = _hash([self._model(job), self._data(job), __version__, {} if measured else settings])
         return f"{subject[:SUBJECT_DIGITS]}-{_hash(settings)[:16]}"

@@ -98,6 +98,7 @@ CASES = {
     "accuracy-check": (None, 1.0),
     "agreement": (outputs_only, 1.0),
     "relative-l2": (outputs_only, 1.0),
+    "noise": (outputs_only, 0.0),
 }
 
 

@@ -133,6 +133,18 @@ def test_a_budget_that_could_be_misread_is_refused(given, words):
         Settings(max_drop=given)
 
 
+def test_a_smallest_sqnr_is_a_budget_with_a_metric_of_its_own():
+    settings = Settings(min_sqnr="30")
+    assert settings.allowed_drops == {"": (pytest.approx(1e-3), "absolute", False)}
+    assert settings.has_budget and settings.measures_speed and settings.judged_by == "noise"
+    for also in ({"metric": "top-1"}, {"max_drop": 0.01}, {"metric": "mae", "max_drop": 0.01}):
+        with pytest.raises(ValueError, match=f"leave out {' and '.join(also)}, or min_sqnr"):
+            Settings(min_sqnr=30, **also)
+    for wrong in (0, -3, 500):
+        with pytest.raises(ValueError):
+            Settings(min_sqnr=wrong)
+
+
 def test_points_are_not_a_share_of_the_baseline():
     with pytest.raises(ValidationError, match="give 1%rel"):
         Settings(max_drop="1pt", drop="relative")

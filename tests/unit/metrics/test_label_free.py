@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.errors import MetricError
-from calib.metrics.label_free import Agreement, RelativeL2, is_class_scores
+from calib.metrics.label_free import Agreement, Noise, RelativeL2, is_class_scores
 
 F32 = np.dtype(np.float32)
 
@@ -105,3 +105,39 @@ def test_without_fp32_outputs_there_is_no_value():
 )
 def test_class_scores_are_recognized_by_their_shape(shape, dtype, expected):
     assert is_class_scores(shape, dtype) == expected
+
+
+def noise(outputs, reference):
+    """Return the noise over samples of several outputs each."""
+    metric = Noise()
+    return metric.aggregate([metric.measure(y_q, None, y) for y_q, y in zip(outputs, reference, strict=True)])
+
+
+def test_noise_is_the_ratio_of_the_sums_in_the_worst_output():
+    reference = [[np.full((1, 4), 2.0), np.full((1, 2), 10.0)], [np.full((1, 4), 1.0), np.full((1, 2), 10.0)]]
+    outputs = [[reference[0][0] + 0.1, reference[0][1] + 1], [reference[1][0], reference[1][1]]]
+    assert noise(outputs, reference) == pytest.approx(2 * 1.0 / (4 * 100))
+    assert noise([[y, z] for (y, _), (_, z) in zip(outputs, reference, strict=True)], reference) == pytest.approx(
+        4 * 0.01 / (4 * 4 + 4 * 1)
+    )
+
+
+def test_the_noise_of_an_output_that_is_zero_in_fp32_does_not_count():
+    reference = [[np.zeros((1, 4)), np.ones((1, 4))]]
+    assert noise([[np.ones((1, 4)), np.ones((1, 4))]], reference) == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_noise_without_end_has_an_end(bad):
+    assert noise([[np.full((1, 4), bad)], [np.ones((1, 4))]], [[np.ones((1, 4))]] * 2) == 1e6 / 2
+
+
+def test_the_noise_of_samples_has_their_mean():
+    rng = np.random.default_rng(3)
+    reference = list(rng.normal(size=(6, 1, 1, 8)))
+    outputs = [y + 0.1 * rng.normal(size=y.shape) for y in reference]
+    metric = Noise()
+    parts = [metric.measure(y_q, None, y) for y_q, y in zip(outputs, reference, strict=True)]
+    assert metric.per_sample(parts).mean() == pytest.approx(metric.aggregate(parts))
+    signal, error = np.square(reference).sum(), np.square(np.subtract(outputs, reference)).sum()
+    assert metric.aggregate(parts) == pytest.approx(error / signal)
