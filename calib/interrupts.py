@@ -6,6 +6,8 @@ import signal
 import threading
 from typing import Any, Self
 
+INTERRUPTED = "it was interrupted"  # why a run ended early, behind a colon
+
 
 class Interrupts:
     """Context that records a SIGINT or SIGTERM for a loop to check; a second signal raises at once.

@@ -83,6 +83,8 @@ MIGRATIONS: tuple[str, ...] = (
     INSERT INTO rankings SELECT run, position, layers, damage FROM old_rankings;
     DROP TABLE old_rankings;
     """,
+    # What was asked of a running job from outside of its supervisor, which obeys within a second.
+    "ALTER TABLE jobs ADD COLUMN request TEXT NOT NULL DEFAULT '';",
 )
 
 

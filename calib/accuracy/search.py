@@ -32,6 +32,7 @@ from calib.accuracy.ledger import IMPROBABLE, Ledger, Stopped, Trial
 from calib.accuracy.problem import CONFIRMATIONS, Problem
 from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of, reason_of
 from calib.accuracy.screening import Screening
+from calib.interrupts import INTERRUPTED
 from calib.values.accuracy_facts import FinalistFacts
 
 INT8 = frozenset[str]()  # the plan with no layer reverted
@@ -61,7 +62,7 @@ def search(problem: Problem) -> SearchResult:
     except Stopped as stop:
         stopped = str(stop)
     except KeyboardInterrupt:
-        stopped = "it was interrupted"
+        stopped = INTERRUPTED
     return under_way.result(stopped)
 
 

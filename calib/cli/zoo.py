@@ -28,6 +28,7 @@ from calib.report.leaderboard import (
 )
 from calib.values.version import __version__
 from calib.zoo import commands as zoos
+from calib.zoo import control
 from calib.zoo.checked import found_by_itself
 from calib.zoo.commands import Zoo, open_store, open_zoo
 from calib.zoo.cost import bytes_of
@@ -172,6 +173,47 @@ def retry(ctx: click.Context, **options: Any) -> None:
     _run(ctx, again=True, **options)
 
 
+@command.command("pause", short_help="Stop jobs until they are resumed.")
+@_common
+@click.argument("names", nargs=-1, required=True, metavar="JOB...")
+def pause(manifest: str, output: str | None, names: tuple[str, ...]) -> None:
+    """Stop jobs of MANIFEST, running or waiting, until they are resumed; what they have found is kept.
+
+    JOB is a name as calib zoo status shows it, or a pattern. A zoo that is running obeys within a second.
+    """
+    _control("pause", manifest, output, names)
+
+
+@command.command("cancel", short_help="End jobs with the best model so far.")
+@_common
+@click.argument("names", nargs=-1, required=True, metavar="JOB...")
+def cancel(manifest: str, output: str | None, names: tuple[str, ...]) -> None:
+    """End jobs of MANIFEST early, each with the best model that keeps its budget, if its search has found one.
+
+    Without one nothing is written. Cancelled a second time, a job that is still saving is stopped at once. JOB is a
+    name as calib zoo status shows it, or a pattern.
+    """
+    _control("cancel", manifest, output, names)
+
+
+@command.command("resume", short_help="Let jobs run that were paused or cancelled.")
+@_common
+@click.argument("names", nargs=-1, required=True, metavar="JOB...")
+def resume(manifest: str, output: str | None, names: tuple[str, ...]) -> None:
+    """Let jobs of MANIFEST run again that were paused or cancelled, from where they were.
+
+    A zoo that is running takes them; else calib zoo run does. JOB is a name as calib zoo status shows it, or a pattern.
+    """
+    _control("resume", manifest, output, names)
+
+
+def _control(action: str, manifest: str, output: str | None, names: tuple[str, ...]) -> None:
+    with open_store(open_zoo(manifest, output), new=False) as store:
+        for row in control.named(store, names):
+            said = control.told(row, action, control.ask(store, row.key, action))
+            print_lines([printable(f"{row.name} {said}")])
+
+
 @command.command("status", short_help="Show the progress and the leaderboard.")
 @_common
 @click.option("--only", multiple=True, metavar="GLOB", help="Take only models or jobs whose names match.")
@@ -299,6 +341,8 @@ def _conclude(ctx: click.Context, zoo: Zoo, rows: Sequence[JobRow]) -> None:
     print_lines([render_leaderboard_text(filtered(rows), width(), color()).rstrip("\n")])
     left = sum(row.status == "waiting" for row in rows)
     more = [f"{numbers.plural(left, 'job')} left; run again to continue"] if left else []
+    paused = sum(row.status == "paused" for row in rows)
+    more += [f"{numbers.plural(paused, 'job')} paused; calib zoo resume lets them go on"] if paused else []
     print_lines(["", *more, f"leaderboard with all reports: {printable(str(zoo.page))}"])
     if any(row.status not in _GOOD for row in rows):
         ctx.exit(PARTLY_FAILED)

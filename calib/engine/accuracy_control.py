@@ -31,7 +31,7 @@ from calib.engine.job import Job
 from calib.engine.precisions import InBoth, in_both, not_by_default
 from calib.errors import UsageError
 from calib.graph.layers import multiply_accumulates
-from calib.interrupts import Interrupts
+from calib.interrupts import INTERRUPTED, Interrupts
 from calib.progress import Stage, recorder
 from calib.runtime.failures import left_out
 from calib.runtime.isa import saturates
@@ -100,7 +100,7 @@ def control_accuracy(
         controlled = _controlled(job, asked, baseline, result)
         controlled = replace(controlled, parts=verdicts.known(asked.run, result.reverted))
         if interrupts.noted:  # also where the search had ended already
-            stopped = {"stopped": result.stopped or "it was interrupted"}
+            stopped = {"stopped": result.stopped or INTERRUPTED}
             controlled = replace(controlled, facts=controlled.facts.model_copy(update=stopped))
         metric: Any = evaluator.metric
         budgets = metric.budgets if isinstance(metric, Together) else (asked.problem.budget,)
@@ -234,7 +234,7 @@ def _run(job: Job, evaluator: Evaluator, candidate: Candidate, baseline: Baselin
 
 def _nothing_known(why: str) -> BaseException:
     """Return the error of a search that was stopped before its first result: there is no best model then."""
-    if "interrupted" in why:
+    if why == INTERRUPTED:
         return KeyboardInterrupt()
     return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
 

@@ -33,6 +33,7 @@ _ORDER = (
     "over_budget",
     "fp32_kept",
 )
+_EARLY = ", ended early"  # behind the status of a search that was interrupted or cancelled
 _JOINT = " · "  # between the figures of several metrics
 _KEPT = ("within_budget", "quantized")
 _FIGURES = 75  # columns of a terminal that all but the names take
@@ -68,8 +69,9 @@ class LeaderboardRow:
 
     Attributes:
         model: Name or path of the model in the zoo.
-        status: Status of its report, or of the job: "failed", "waiting" or "running".
+        status: Status of its report, or of the job: "failed", "waiting", "running", "paused" or "cancelled".
         reason: Why it failed, or why FP32 was kept, as a sentence.
+        stopped: Why the search ended early, with the best model until then; "" if it did not.
         metric, unit: Metric and unit of ``fp32``, ``int8`` and ``drop``.
         fp32, int8: Value of the metric before and after.
         drop: Drop, positive if worse.
@@ -101,6 +103,7 @@ class LeaderboardRow:
     float_layers: int | None = None
     seconds: float | None = None
     report: str = ""
+    stopped: str = ""
 
 
 def ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
@@ -132,7 +135,7 @@ def render_leaderboard_text(rows: Sequence[LeaderboardRow], width: int = 100, co
             cells = [[*cell[:column], "", *cell[column + 1 :]] for cell in cells]
     lines = [rule(summary_of(rows), width, color), ""]
     lines += table(titles, cells, width, right=range(1, 9), color=color)
-    reasons = [row for row in rows if row.reason and row.status not in _KEPT]
+    reasons = [row for row in rows if row.reason and (row.status not in _KEPT or row.stopped)]
     if reasons:
         lines += ["", rule("to know", width, color)]
         lines += [f"  {paint(printable(row.model), 'bold', color)}: {printable(row.reason)}" for row in reasons]
@@ -218,7 +221,7 @@ def _page_row(row: LeaderboardRow) -> list[Any]:
     within = {True: "yes", False: "no", None: ""}[row.within_budget]
     return [
         [row.model, _inside(row.report)],
-        _words(row.status),
+        _words(row.status) + _EARLY * bool(row.stopped),
         row.metric,
         _labelled(row.fp32, _fp32(row)),
         _labelled(row.int8, _int8(row)),
@@ -231,7 +234,7 @@ def _page_row(row: LeaderboardRow) -> list[Any]:
         row.float_layers,
         row.layers,
         row.seconds,
-        row.reason if row.status not in _KEPT else "",
+        row.reason if row.status not in _KEPT or row.stopped else "",
     ]
 
 
@@ -250,7 +253,7 @@ def _text_row(row: LeaderboardRow) -> list[str]:
         size,
         float_layers,
         "" if row.seconds is None else numbers.seconds(row.seconds),
-        _words(row.status),
+        _words(row.status) + _EARLY * bool(row.stopped),
     ]
 
 

@@ -101,6 +101,10 @@ class Dask:
         """Stop one worker."""
         self._sent.pop(key).future.cancel(force=True)
 
+    def interrupt(self, key: str) -> bool:  # Runner says what it takes
+        """Return False: a task that runs on a cluster can only be stopped."""
+        return False
+
     def close(self) -> None:
         """End all workers and leave the cluster."""
         for key in list(self._sent):

@@ -125,7 +125,11 @@ def plan(zoo: Zoo, chosen: Sequence[ZooJob], store: JobStore) -> tuple[list[Plan
     longer, larger = learned(learnt)
     planned = []
     for row in rows:
-        over = row.key in done or row.status == "failed" or (row.status == "running" and row.key not in left)
+        over = (
+            row.key in done
+            or row.status in ("failed", "paused", "cancelled")
+            or (row.status == "running" and row.key not in left)
+        )
         before, guess = known.get(row.key), guesses[row.key]
         seconds = seconds_of(before) if before else guess and guess.seconds * longer
         memory = (before and before.peak_memory) or (guess and guess.memory * larger)
@@ -234,7 +238,7 @@ def merge(zoo: Zoo, shards: Sequence[str], notice: Callable[[str], None]) -> lis
 
 def _take(zoo: Zoo, store: JobStore, part: Zoo, other: JobStore, row: JobRow) -> bool:
     """Copy one job of a shard; finished jobs take precedence over failed ones, and those over waiting ones."""
-    rank = {"waiting": 0, "running": 0, "failed": 1}
+    rank = {"waiting": 0, "running": 0, "paused": 0, "cancelled": 1, "failed": 1}
     mine = store.rows("key = ?", (row.key,))
     if not mine or rank.get(row.status, 2) <= rank.get(mine[0].status, 2):
         return False

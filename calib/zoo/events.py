@@ -108,6 +108,15 @@ def doing(path: str | Path) -> str:
     return ""
 
 
+def found_within(path: str | Path, attempt: int) -> bool:
+    """Say whether the search of an attempt has found a plan that keeps the budget."""
+    after, found = 0, False
+    while events := read_events(path, after):
+        after = events[-1].number
+        found |= any(one.attempt == attempt and one.kind == "search" and one.values["within"] for one in events)
+    return found
+
+
 class EventFile:
     """A file of events that is written to; a context manager.
 

@@ -1,7 +1,8 @@
 """The jobs of a zoo in the run store: one row per job and one per attempt; every change is one transaction.
 
-A job is ``waiting``, ``running`` (a supervisor holds its lease), ``failed``, or has the status of its report. The
-supervisor that runs it renews the lease; if a lease has expired or its owner is dead, any supervisor may take the job.
+A job is ``waiting``, ``running`` (a supervisor holds its lease), ``paused``, ``cancelled``, ``failed``, or has the
+status of its report. The supervisor that runs it renews the lease; if a lease has expired or its owner is dead, any
+supervisor may take the job. What is asked of a running job (``control.py``) is a column that its supervisor reads.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ DONE = (
     "fp32_kept",
 )
 
-STATUSES = ("waiting", "running", "failed", *DONE)
+STATUSES = ("waiting", "running", "paused", "cancelled", "failed", *DONE)
 
-_ROW = "key, name, family, spec, status, reason, tries, owner, lease, board"
+_ROW = "key, name, family, spec, status, reason, tries, owner, lease, board, request"
 _ATTEMPT = "key, number, owner, worker, log, started, ended, exit, outcome, reason, peak_memory"
 _MARKS = ", ".join("?" * len(_ATTEMPT.split(",")))
 
@@ -51,6 +52,7 @@ class JobRow:
         family: Key ``SUBJECT-SETTINGS`` of its statistics and its baseline, see ``Identity.family``.
         tries: Number of attempts that counted since the job was new or retried.
         board: Row of the leaderboard as JSON; "" before it has ended.
+        request: What was asked of it while it runs: "pause", "cancel", "cancel now", or "" for nothing.
     """
 
     key: str
@@ -63,6 +65,7 @@ class JobRow:
     owner: str
     lease: float
     board: str
+    request: str = ""
 
     @property
     def job(self) -> ZooJob:
@@ -221,8 +224,10 @@ class JobStore:
         board: str = "",
         counts: bool = True,
         owner: str | None = None,
-    ) -> bool:
-        """Close an attempt and set the status of its job; return False if the job is no longer ours.
+    ) -> str:
+        """Close an attempt and set the status of its job; return that status, "" if the job is no longer ours.
+
+        A job that would wait becomes paused or cancelled if that was asked of it, whatever ended the attempt.
 
         Args:
             key: Key of the job.
@@ -237,9 +242,12 @@ class JobStore:
             owner: Owner that the job must have; ourselves unless given.
         """
         with self.store.transaction() as connection:
+            asked = connection.execute("SELECT request FROM jobs WHERE key = ?", (key,)).fetchone()[0]
+            if status == "waiting" and asked:
+                status, reason, counts = ("paused" if asked == "pause" else "cancelled"), "", False
             changed = connection.execute(
-                "UPDATE jobs SET status = ?, reason = ?, board = ?, owner = '', lease = 0, tries = tries - ? "
-                "WHERE key = ? AND owner = ? AND status = 'running'",
+                "UPDATE jobs SET status = ?, reason = ?, board = ?, owner = '', lease = 0, tries = tries - ?, "
+                "request = '' WHERE key = ? AND owner = ? AND status = 'running'",
                 (status, reason, board, 0 if counts else 1, key, owner or self.owner),
             ).rowcount
             if changed:
@@ -248,7 +256,12 @@ class JobStore:
                     "WHERE key = ? AND number = ?",
                     (time.time(), exit, outcome, reason, peak_memory, key, number),
                 )
-        return bool(changed)
+        return status if changed else ""
+
+    def requests(self) -> dict[str, str]:
+        """Return what is asked of the running jobs that are ours, by key."""
+        where = "owner = ? AND status = 'running' AND request != ''"
+        return dict(self.store.read(f"SELECT key, request FROM jobs WHERE {where}", (self.owner,)))
 
     def abandoned(self) -> list[tuple[JobRow, Attempt]]:
         """Return running jobs whose owner is dead or has not renewed the lease in time, with their last attempts."""
@@ -264,7 +277,7 @@ class JobStore:
         """Set jobs to waiting with all their attempts; running jobs are not changed."""
         with self.store.transaction() as connection:
             connection.executemany(
-                "UPDATE jobs SET status = 'waiting', reason = '', board = '', tries = 0 "
+                "UPDATE jobs SET status = 'waiting', reason = '', board = '', tries = 0, request = '' "
                 "WHERE key = ? AND status != 'running'",
                 [(key,) for key in keys],
             )

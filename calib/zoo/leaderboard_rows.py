@@ -42,6 +42,7 @@ def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
             int8=accuracy.quantized,
             drop=accuracy.drop,
             interval=accuracy.interval,
+            stopped=accuracy.stopped,
             each=tuple(
                 MetricCells(one.metric, one.unit, one.baseline, one.quantized, one.drop, one.interval)
                 for one in accuracy.each

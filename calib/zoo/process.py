@@ -66,6 +66,11 @@ class Process:
         self._stopped = self._stopped or why
         kill_tree(self._process.pid)
 
+    def interrupt(self) -> None:
+        """Ask the worker to end its search with the best model so far."""
+        if self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGINT)
+
     def close(self) -> None:
         """Kill the worker and close its pipes."""
         self.stop("stopped")
@@ -151,6 +156,11 @@ class Local:
     def stop(self, key: str) -> None:
         """Stop one worker without reporting it."""
         self._processes.pop(key).close()
+
+    def interrupt(self, key: str) -> bool:
+        """Ask one worker to end its search with the best model so far."""
+        self._processes[key].interrupt()
+        return True
 
     def close(self) -> None:
         """End all workers."""

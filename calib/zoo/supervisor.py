@@ -14,7 +14,7 @@ from calib.errors import CalibError, one_line
 from calib.interrupts import Interrupts
 from calib.report.escape import printable
 from calib.zoo import owner
-from calib.zoo.events import note
+from calib.zoo.events import found_within, note
 from calib.zoo.identity import Identity, needs_histogram
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
 from calib.zoo.make_jobs import ZooJob
@@ -24,6 +24,11 @@ from calib.zoo.task import MARKER, RESULT, Ended, Task, file_text, read_marker
 from calib.zoo.urls import fetch
 
 Notice = Callable[[str], None]
+
+# How often the store is asked for requests; a person who asks for a pause sees it within a second.
+LISTEN_SECONDS = 0.25
+
+_ENDED_BY = {"pause": "paused", "cancel": "cancelled", "cancel now": "cancelled"}
 
 
 class Runner(Protocol):
@@ -45,6 +50,10 @@ class Runner(Protocol):
 
     def stop(self, key: str) -> None:
         """Stop one worker without reporting it as ended."""
+        ...
+
+    def interrupt(self, key: str) -> bool:
+        """Ask one worker to end its search with the best model so far; return False if it can't be asked."""
         ...
 
     def close(self) -> None:
@@ -127,7 +136,8 @@ class Supervisor:
         self._notice = notice
         self._allow_python = allow_python
         self._running: dict[str, Task] = {}
-        self._heartbeat = 0.0
+        self._heartbeat = self._listened = 0.0
+        self._ending: set[str] = set()
         self._interrupts = Interrupts()
 
     def run(self, time_limit: float | None = None) -> None:
@@ -155,6 +165,7 @@ class Supervisor:
         """Do one round of work and return whether there is more to come."""
         started = self._start()
         self._settle_ended()
+        self._obey()
         self._beat()
         return bool(self._running or started) or self._worth_waiting()
 
@@ -207,6 +218,8 @@ class Supervisor:
                 self._close(task, status=status, outcome="done", reason=reason, board=text, **facts)
             except CalibError as error:
                 self._close(task, status="failed", outcome="failed", reason=one_line(error), **facts)
+        elif request := self._store.row(task.key).request:
+            self._close(task, status="waiting", outcome=_ENDED_BY[request], **facts)
         elif ended.stopped:
             self._close(task, status="failed", outcome="stopped", reason=ended.stopped, **facts)
         elif "reason" in ended.answer:
@@ -228,17 +241,37 @@ class Supervisor:
 
     def _close(self, task: Task, **facts) -> None:
         """Store how an attempt ended, and remove its files."""
-        held = self._store.finish(task.key, task.number, **facts)
+        status = self._store.finish(task.key, task.number, **facts)
         self._forget(task)
-        if held:
-            said = {"status": facts["status"], "reason": facts.get("reason", "")}
+        if status:
+            said = {"status": status, "reason": facts.get("reason", "")}
             note(self._folders.events(task.job.name, task.key), task.number, "status", said)
             reason = f": {facts['reason']}" if facts.get("reason") else ""
-            self._notice(printable(f"{task.job.name}: {facts['status'].replace('_', ' ')}{reason}"))
+            self._notice(printable(f"{task.job.name}: {status.replace('_', ' ')}{reason}"))
 
     def _forget(self, task: Task) -> None:
         self._running.pop(task.key, None)
+        self._ending.discard(task.key)
         shutil.rmtree(task.folder, ignore_errors=True)
+
+    def _obey(self) -> None:
+        """Pause and cancel the running jobs of which that is asked.
+
+        A job that is cancelled ends with the best model so far if its search has one that keeps the budget, which its
+        worker then saves; there is nothing to wait for otherwise.
+        """
+        if time.monotonic() - self._listened < LISTEN_SECONDS:
+            return
+        self._listened = time.monotonic()
+        for key, request in self._store.requests().items():
+            task = self._running.get(key)
+            if task is None or (request == "cancel" and key in self._ending):
+                continue
+            if request == "cancel" and found_within(task.events, task.number) and self._runner.interrupt(key):
+                self._ending.add(key)
+                continue
+            self._runner.stop(key)
+            self._close(task, status="waiting", outcome=_ENDED_BY[request], counts=False)
 
     def _beat(self) -> None:
         """Renew our leases, stop jobs that are no longer ours and take over abandoned ones, every third of a lease."""
@@ -259,6 +292,8 @@ class Supervisor:
         """Keep the result of an abandoned attempt if it is complete, else let its job wait again, uncounted."""
         result = self._folders.attempt(row.key, attempt.number) / RESULT
         finished = self._output.board(row.name, row.key)
+        if finished and finished.get("stopped") and not row.request:
+            finished = None  # of the attempt that was cancelled, which this one was to go on from
         if not finished and (finished := read_marker(file_text(result / MARKER), row.key)):
             self._output.publish(result, row.name)
         text = "its supervisor was gone"
@@ -268,8 +303,8 @@ class Supervisor:
             facts |= {"status": str(finished["status"]), "outcome": "done", "board": board, "counts": True}
         else:
             facts |= {"status": "waiting", "outcome": "abandoned"}
-        if self._store.finish(row.key, attempt.number, **facts):
-            said = {"status": facts["status"], "reason": text}
+        if status := self._store.finish(row.key, attempt.number, **facts):
+            said = {"status": status, "reason": text}
             note(self._folders.events(row.name, row.key), attempt.number, "status", said)
             self._notice(printable(f"{row.name}: {facts['outcome']}, {text}"))
         shutil.rmtree(self._folders.attempt(row.key, attempt.number), ignore_errors=True)

@@ -24,6 +24,7 @@ from typing import IO, Any
 import calib
 from calib.config.run_inputs import RunInputs
 from calib.errors import CalibError, StatisticsError, one_line
+from calib.interrupts import INTERRUPTED
 from calib.progress import Progress, Stage
 from calib.report.html import FILE_NAME as PAGE
 from calib.report.html import write_html
@@ -41,12 +42,16 @@ def main(arguments: list[str], progress: Progress | None = None) -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # prints of OpenVINO, of a metric or of a data source must not look like an answer
     _die_with(sys.stdin.fileno())
+    # The supervisor's word to end the search, which listens to it itself; a model that was found is then saved.
+    signal.signal(signal.SIGINT, lambda *_: None)
     task = Task.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
     started, events = time.monotonic(), EventFile(task.events, task.number)
     try:
         os.chdir(task.job.base)
         note_in(os.open(Path(task.folder) / NOTES, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         report = quantize(task, noted(recorded(progress or _logged, events)))
+        if report.accuracy and report.accuracy.stopped == INTERRUPTED and report.status in ("over_budget", "fp32_kept"):
+            raise KeyboardInterrupt
         folder = Path(task.folder) / RESULT
         write_html(report, folder / PAGE)
         board = to_json(row_of_report(task.job.name, report, time.monotonic() - started))
@@ -54,6 +59,8 @@ def main(arguments: list[str], progress: Progress | None = None) -> int:
         events.write("result", board)
     except CalibError as error:
         return _failed(answers, type(error).__name__, one_line(error))
+    except KeyboardInterrupt:
+        return _failed(answers, "KeyboardInterrupt", "it was interrupted before there was a model to keep")
     except MemoryError:
         return _failed(answers, "MemoryError", "there was not enough memory; see resources.memory, or run fewer jobs")
     except Exception as error:

@@ -4,8 +4,8 @@ FILE is JSON: job name → a list of ``[point, how]``, the k-th for the k-th att
 
 Points are ``STAGE begins``, ``in STAGE`` (between two of the stage's own steps) and ``STAGE ends``, then ``in save``
 (the model is on disk, plan and report are not), ``saved`` (the result lacks its page and its marker) and ``complete``.
-How is ``kill``, ``kill supervisor``, ``sleep``, ``grow``, ``no memory`` or ``full disk``. Times that a clock would give
-are the same in every run. The log tells of each pass of statistics and of each baseline.
+How is ``kill``, ``kill supervisor``, ``sleep``, ``slow``, ``grow``, ``no memory`` or ``full disk``. Times that a
+clock would give are the same in every run. The log tells of each pass of statistics and of each baseline.
 """
 
 from __future__ import annotations
@@ -115,6 +115,15 @@ def _suffer(how: str, task: Task) -> None:
         os.kill(os.getppid(), signal.SIGKILL)  # ours is then the kernel's to end, by SIGIO
     if how == "full disk":
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, 1 << 12))  # of each file; Python turns the signal off
+        return
+    if how == "slow":  # from here on each evaluation takes a second more
+        original = calib.engine.evaluators.SampleEvaluator.run
+
+        def slowly(*arguments: Any) -> Any:
+            time.sleep(1.0)
+            return original(*arguments)
+
+        calib.engine.evaluators.SampleEvaluator.run = slowly
         return
     if how == "no memory":
         now = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10  # pyright: ignore
