@@ -18,6 +18,7 @@ from calib.runtime.failures import left_out
 from calib.runtime.session import default_precision
 from calib.values.facts import OutputSqnrFacts, PartSqnrFacts
 from calib.values.sqnr import LEAST_SAMPLES, decibel, largest_share
+from calib.values.summary import Summaries
 
 LEAST_CALIBRATION = 15  # calibration samples of which a fifth, held out, suffices for an interval
 DOMINATED = 0.5  # of the signal or of the error, by one sample
@@ -27,7 +28,7 @@ Energies = NDArray[np.float64]
 
 
 def output_sqnr(
-    job: Job, built: Int8Model, chosen: Chosen, warnings: list[str], *, replayed: bool
+    job: Job, built: Int8Model, chosen: Chosen, summaries: Summaries, warnings: list[str]
 ) -> OutputSqnrFacts | None:
     """Return the SQNR of what is compared of the outputs; None if nothing is, or if OpenVINO can't run what shows it.
 
@@ -38,10 +39,11 @@ def output_sqnr(
         job: Run.
         built: Model that is written.
         chosen: Candidate that it is made from.
+        summaries: Statistics of the quantized tensors; empty where the ranges are those of a plan that was given, and
+            may be from any samples.
         warnings: Receives a sentence about what was left out.
-        replayed: Whether the ranges are those of a plan that was given, and may be from any samples.
     """
-    held_out = bool(job.set_aside) and not replayed
+    held_out = bool(job.set_aside and summaries)
     gone = {layer.name for layer in chosen.candidate.plan.layers} - {layer.name for layer in built.plan.layers}
     known = None if gone else chosen.scored
     ids = chosen.held or job.held
@@ -71,7 +73,7 @@ def output_sqnr(
     unsure = job.effort.held_out and not job.replays  # fast holds nothing out and a replay makes no ranges: both say so
     notes = doubts(before, held_out=held_out) if unsure else []
     if held_out:
-        ends, more = intervals(job, built, ids, before, written, warnings)
+        ends, more = intervals(job, built, ids, before, written, summaries, warnings)
         notes += more
     parts: dict[str, PartSqnrFacts] = {}
     for name, energies in written.items():

@@ -66,9 +66,7 @@ def make_report(job: Job, found: Findings) -> Report:
     doubts: list[str] = []
     executed = _executed(job, built, doubts)
     layers = _layers(job, found, executed, doubts)
-    measured = (
-        output_sqnr(job, built, found.chosen, doubts, replayed=not found.summaries) if built and job.held else None
-    )
+    measured = output_sqnr(job, built, found.chosen, found.summaries, doubts) if built and job.held else None
     sqnr = stated(measured)
     return Report(
         calib_version=__version__,

@@ -9,6 +9,7 @@ to clipping. So some samples are enlarged beyond the largest of all, and both mo
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +24,15 @@ from calib.engine.job import Job
 from calib.runtime.failures import left_out
 from calib.samples.feed import arrays_of
 from calib.samples.sample import Frames
-from calib.values.sqnr import LEAST_SAMPLES, decibel, noise_beyond, sqnr_interval
+from calib.values.plan import QuantizationPlan
+from calib.values.sqnr import LEAST_SAMPLES, censused_interval, decibel, noise_beyond, sqnr_interval
+from calib.values.summary import Summaries
 
 ENOUGH = 24  # samples, held out or not: with 16, 24, 32 and 64 the intervals held 225, 227, 228 and 228 of 232 outputs
 SIZED = 64  # samples that are read to see how much their sizes vary
 VARIED = 0.02  # least standard deviation of the logarithm of a size, with which one in a thousand is 6 % larger
 ENLARGED = 8  # samples that are enlarged
+CENSUSED = 12  # samples that ranges clip most
 MULTIPLES = (1.0, 1.25, 1.6, 2.2, 3.2)  # of the largest size; the last is 4 standard deviations of .3 away
 
 # What clipping costs is mostly due to the one or two largest of some hundred samples. Of 341 outputs of 167 generated
@@ -36,6 +40,7 @@ MULTIPLES = (1.0, 1.25, 1.6, 2.2, 3.2)  # of the largest size; the last is 4 sta
 # 15, 9, 5 and 3; half of the intervals were wider than 9.5, 12.1, 13.8 and 16.4 dB.
 CAUTION = 5.0
 CLIPPED_DB = 1.0  # of the lower end that a sentence is said for
+
 
 Energies = NDArray[np.float64]
 Ends = tuple[float, float]
@@ -46,15 +51,17 @@ class Unseen:
     """What was found out about unseen samples.
 
     Attributes:
-        looked: Whether there was anything to run.
-        further: Part → signal and noise energy of further calibration samples, ``(samples, 2)``; without parts that
-            have none on some sample.
+        names: Ids of the calibration samples that were run besides the held-out ones.
+        drawn: Number of the first of these that were drawn by chance; the others are among those that ranges clip most.
+        further: Part → signal and noise energy of these, ``(names, 2)``, without parts that have none on some sample;
+            None if there was nothing to run.
         beyond: Part → expected noise energy of a sample due to its being larger than all that ranges are from.
         spread: Standard deviation of the logarithm of a sample's size, 0 if there is no size that varies.
     """
 
-    looked: bool = False
-    further: Mapping[str, Energies] = field(default_factory=dict[str, Energies])
+    names: Sequence[str] = ()
+    drawn: int = 0
+    further: Mapping[str, Energies] | None = None
     beyond: Mapping[str, float] = field(default_factory=dict[str, float])
     spread: float = 0.0
 
@@ -65,12 +72,14 @@ def intervals(
     ids: Sequence[str],
     before: Mapping[str, Energies],
     written: Mapping[str, Energies],
+    summaries: Summaries,
     warnings: list[str],
 ) -> tuple[dict[str, Ends], list[str]]:
     """Return part → interval for unseen samples, and sentences about them; none from too few held-out samples.
 
-    Each end is the farther of two: that from the held-out samples before the ranges were fitted to them, and that from
-    the model that is written on these and on further samples. The lower one is lowered by what clipping may cost.
+    Each end is the farthest of those from the held-out samples before the ranges were fitted to them, from the model
+    that is written on these and on further samples, and from the same with the samples that ranges clip most. The lower
+    one is lowered by what larger samples may cost.
 
     Args:
         job: Run.
@@ -78,35 +87,43 @@ def intervals(
         ids: Ids of the held-out samples.
         before: Energies of the held-out samples before the ranges were fitted to them.
         written: The same of the model that is written.
+        summaries: Statistics of every quantized tensor.
         warnings: Receives a sentence if OpenVINO fails.
     """
     found: dict[str, Ends] = {}
     unseen: Unseen | None = None
+    worst = clipped_most(built.plan, summaries)[:CENSUSED]
     if len(ids) >= LEAST_SAMPLES:
         what = "There is no interval of the output SQNR for unseen samples, since OpenVINO can't run what shows it"
         with left_out(what, warnings):
-            unseen = _look_further(job, built, ids)
+            unseen = _look_further(job, built, ids, worst)
     if unseen is None:
         return found, []
-    unknown, clipped = list[str](), False
+    unknown, grown, rare = list[str](), False, list[str]()
     for name, rows in before.items():
-        further = unseen.further.get(name) if unseen.looked else np.zeros((0, 2))
-        every = np.vstack([written[name], further]) if further is not None else rows[:0]
-        one, other = sqnr_interval(rows), sqnr_interval(every)
-        if one is None or other is None:
+        drawn, clipped, censused = _parted(written[name], unseen, name, [*ids, *unseen.names], worst)
+        ends = _ends(rows, drawn, clipped, censused, len(job.all_ids))
+        if ends is None:
             unknown += [name] if rows.any(axis=0).all() else []
             continue
-        low, high = min(one[0], other[0]), max(one[1], other[1])
-        beyond = unseen.beyond.get(name, 0.0) / every[:, 0].mean()
+        (low, high), usual = ends
+        rare += [name] if usual - low > CLIPPED_DB else []
+        beyond = unseen.beyond.get(name, 0.0) / drawn[:, 0].mean()
         lower = decibel(1.0, 10 ** (-low / 10) + CAUTION * beyond)
-        clipped |= low - lower > CLIPPED_DB
+        grown |= low - lower > CLIPPED_DB
         found[name] = round(lower, 2), round(high, 2)
     notes = [
         f"{name} has no interval for unseen samples: one sample alone makes its signal or its error, or its shape in "
         "INT8 is another on some sample. Give more calibration samples."
         for name in unknown
     ]
-    if clipped:
+    if rare:
+        notes.append(
+            f"Ranges clip a few of the {len(job.all_ids)} calibration samples far more than those held out, and the "
+            f"error of {rare[0]} on unseen samples depends on how many of them are like these: the lower end of its "
+            "interval allows for it. --estimator minmax clips none of them."
+        )
+    if grown:
         notes.append(
             f"Samples vary in size, by a factor of {math.exp(unseen.spread):.2f} around the mean, so some are larger "
             f"than all {len(job.all_ids)} that ranges are from and will be clipped. The lower end of the output SQNR's "
@@ -116,23 +133,91 @@ def intervals(
     return found, notes
 
 
-def _look_further(job: Job, built: Int8Model, ids: Sequence[str]) -> Unseen:
-    """Run the model that is written, and FP32, on further samples and on larger ones.
+def clipped_most(plan: QuantizationPlan, summaries: Summaries) -> list[str]:
+    """Return the ids of the samples that ranges clip, most first, by the sum over tensors of the width that they lack.
+
+    Of 200 images the twelve first ones held seven of the ten with the largest errors. Samples that are outliers in at
+    least half of the tensors, see :data:`calib.statistics.totals.GAP`, are left out: they count for no score either.
+    """
+    lacking, outlying = Counter[str](), Counter[str]()
+    tensors = 0
+    for quantizer in plan.activations:
+        seen, range_ = summaries.get(quantizer.tensor), quantizer.range
+        if seen is None or range_ is None or not (width := range_.high - range_.low) > 0:
+            continue
+        tensors += 1
+        above = {name: high - range_.high for name, high in reversed(seen.farthest_high)}
+        below = {name: range_.low - low for name, low in reversed(seen.farthest_low)}
+        for name in sorted({*above, *below}):
+            lack = max(above.get(name, 0.0), 0.0) + max(below.get(name, 0.0), 0.0)
+            lacking[name] += lack / width
+        far = {name for name, high in seen.farthest_high if high > seen.trimmed_high}
+        outlying.update(far | {name for name, low in seen.farthest_low if low < seen.trimmed_low})
+    usual = [name for name, lack in lacking.items() if lack > 0 and 2 * outlying[name] < tensors]
+    return sorted(usual, key=lambda name: (-lacking[name], name))
+
+
+def _parted(
+    written: Energies, unseen: Unseen, part: str, names: Sequence[str], worst: Sequence[str]
+) -> tuple[Energies, NDArray[np.bool_], Energies]:
+    """Return the energies of samples drawn by chance, which of them ranges clip most, and those of all clipped most.
+
+    Args:
+        written: Energies of the held-out samples with the model that is written.
+        unseen: What was run besides.
+        part: Name of the part.
+        names: Ids of the held-out samples and of those that were run besides.
+        worst: Ids of the samples that ranges clip most.
+    """
+    further = np.zeros((0, 2)) if unseen.further is None else unseen.further.get(part)
+    if further is None:
+        return written[:0], np.zeros(0, np.bool_), written[:0]
+    rows, drawn = np.vstack([written, further]), len(written) + unseen.drawn
+    clipped = np.array([name in worst for name in names])
+    return rows[:drawn], clipped[:drawn], rows[clipped]
+
+
+def _ends(
+    before: Energies, drawn: Energies, clipped: NDArray[np.bool_], censused: Energies, count: int
+) -> tuple[Ends, float] | None:
+    """Return the ends, and what the lower one is without the samples that ranges clip most; None if there are none.
+
+    Args:
+        before: Energies of the held-out samples before the ranges were fitted to them.
+        drawn: Those of samples drawn by chance, with the model that is written.
+        clipped: Which of them are among those that ranges clip most, ``(drawn,)``.
+        censused: Energies of all that ranges clip most.
+        count: Number of calibration samples.
+    """
+    one, other = sqnr_interval(before), sqnr_interval(drawn)
+    if one is None or other is None:
+        return None
+    ends = [one, other]
+    if len(censused) and (third := censused_interval(drawn[~clipped], censused, count)):
+        ends.append(third)
+    low, high = min(end for end, _ in ends), max(end for _, end in ends)
+    return (low, high), min(one[0], other[0])
+
+
+def _look_further(job: Job, built: Int8Model, ids: Sequence[str], worst: Sequence[str]) -> Unseen:
+    """Run the model that is written, and FP32, on further samples, on those that ranges clip most and on larger ones.
 
     Args:
         job: Run.
         built: Model that is written.
         ids: Ids of the samples that it was scored on.
+        worst: Ids of the samples that ranges clip most.
     """
     known = {*ids, *job.held}  # held-out samples that count for no score are outliers
     further = [name for name in job.ids if name not in known][: max(ENOUGH - len(ids), 0)]
+    names = (*further, *(name for name in worst if name not in {*ids, *further}))
     sizes = _Sizes(job)
     enlarged = list(ids[:ENLARGED]) if sizes.spread else []
-    if not further and not enlarged:
+    if not names and not enlarged:
         return Unseen()
 
     def feeds() -> Iterator[Feed]:
-        yield from job.feeds(further)
+        yield from job.feeds(names)
         for multiple in MULTIPLES:
             for feed in job.feeds(enlarged):
                 yield sizes.enlarged(feed, multiple)
@@ -140,9 +225,9 @@ def _look_further(job: Job, built: Int8Model, ids: Sequence[str]) -> Unseen:
     found = energies_on(feeds(), job.reference, built.model, built.compiled, job.compared, job.streams)
     beyond: dict[str, float] = {}
     for name, rows in found.items() if enlarged else ():
-        noises = rows[len(further) :, 1].reshape(len(MULTIPLES), len(enlarged)).mean(axis=1)
+        noises = rows[len(names) :, 1].reshape(len(MULTIPLES), len(enlarged)).mean(axis=1)
         beyond[name] = sizes.expected(noises)
-    return Unseen(True, {name: rows[: len(further)] for name, rows in found.items()}, beyond, sizes.spread)
+    return Unseen(names, len(further), {name: rows[: len(names)] for name, rows in found.items()}, beyond, sizes.spread)
 
 
 class _Sizes:

@@ -16,11 +16,12 @@ from calib.runtime.temporary import temporary_path
 from calib.values.plan import TensorId
 from calib.values.summary import Collected, Histogram, Summaries, TensorSummary
 
-VERSION = 3
+VERSION = 4
 
 _SCALARS = ("samples", "low", "high", "mean_low", "mean_high", "next_low", "next_high", "histogram_samples")
 _SCALARS += ("trimmed_low", "trimmed_high")
 _NAMES = ("low_sample", "high_sample")
+_FARTHEST = ("farthest_low", "farthest_high")
 _KEPT = "kept_"
 _VECTORS = ("channel_low", "channel_high", "codes", "counts")
 
@@ -100,6 +101,11 @@ def _arrays(summaries: Summaries) -> dict[str, NDArray[Any]]:
         arrays[name] = np.array([getattr(summary, name) for summary in ordered], kind)
     for name in _NAMES:
         arrays[name] = np.array([getattr(summary, name) for summary in ordered], np.str_)
+    for name in _FARTHEST:
+        lists = [getattr(summary, name) for summary in ordered]
+        arrays[f"{name}_sizes"] = np.array([len(one) for one in lists], np.int64)
+        arrays[f"{name}_ids"] = np.array([sample for one in lists for sample, _ in one], np.str_)
+        arrays[name] = np.array([extreme for one in lists for _, extreme in one], np.float64)
     for name in _VECTORS:
         found = [_vector(summary, name) for summary in ordered]
         arrays[f"{name}_sizes"] = np.array([-1 if part is None else len(part) for part in found], np.int64)
@@ -121,7 +127,7 @@ def _vector(summary: TensorSummary, name: str) -> NDArray[Any] | None:
 
 
 def _summaries(arrays: Mapping[str, NDArray[Any]]) -> Iterator[TensorSummary]:
-    ends = {name: np.cumsum(np.maximum(arrays[f"{name}_sizes"], 0)) for name in _VECTORS}
+    ends = {name: np.cumsum(np.maximum(arrays[f"{name}_sizes"], 0)) for name in (*_VECTORS, *_FARTHEST)}
     for index, text in enumerate(arrays["tensors"]):
         vectors: dict[str, Any] = {}
         for name in _VECTORS:
@@ -133,4 +139,10 @@ def _summaries(arrays: Mapping[str, NDArray[Any]]) -> Iterator[TensorSummary]:
         histogram = None if codes is None else Histogram(codes.astype(np.uint16), counts.astype(np.int64))
         scalars = {name: arrays[name][index].item() for name in _SCALARS}
         names = {name: str(arrays[name][index]) for name in _NAMES}
-        yield TensorSummary(tensor=TensorId.parse(str(text)), histogram=histogram, **scalars, **names, **vectors)
+        farthest: dict[str, Any] = {}
+        for name in _FARTHEST:
+            some = slice(int(ends[name][index] - arrays[f"{name}_sizes"][index]), int(ends[name][index]))
+            pairs = zip(arrays[f"{name}_ids"][some].tolist(), arrays[name][some].tolist(), strict=True)
+            farthest[name] = tuple(pairs)
+        tensor = TensorId.parse(str(text))
+        yield TensorSummary(tensor=tensor, histogram=histogram, **scalars, **names, **farthest, **vectors)

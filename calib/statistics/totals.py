@@ -26,6 +26,7 @@ _BUFFER = 1 << 20
 GAP = 4.0
 RARE = 0.05
 _OUTLIERS = 64  # most of them that are told apart in one tensor, whatever the number of samples
+FARTHEST = 16  # samples of which it is known how far they reach in one tensor
 
 
 class Extremes:
@@ -51,6 +52,7 @@ class Extremes:
         self._reach = Largest(2 * tensors, _OUTLIERS + 1)  # of highs and negated lows
         self._leaders = Leaders(2 * tensors)  # of the same
         self._names: list[str] = []  # of the gathered samples
+        self._ids: dict[int, str] = {}  # by number
         rows = max(1, min(_ROWS, _BUFFER // len(self._owner)))
         self._buffer = np.empty((rows, len(self._owner)), np.float32)
         self._numbers = np.empty(rows, np.int64)
@@ -59,6 +61,7 @@ class Extremes:
     def add(self, flat: NDArray[np.float32], number: int, name: str = "") -> tuple[int, ...]:
         """Add a sample by its number and id; return the ascending indices of tensors whose values may not be finite."""
         self._names.append(name)
+        self._ids[number] = name
         row = self._buffer[self._used]
         self._numbers[self._used] = number
         self._row.read(flat, row)
@@ -98,6 +101,7 @@ class Extremes:
         other._flush()
         self.samples += other.samples
         self._seen += other._seen
+        self._ids |= other._ids
         np.maximum(self._highest, other._highest, out=self._highest)
         np.minimum(self._lowest, other._lowest, out=self._lowest)
         self._sums.absorb(other._sums)
@@ -122,11 +126,11 @@ class Extremes:
         mean_high, mean_low = (part / counts for part in np.split(self._sums.total(), 2))
         next_high, next_low = np.split(self._leaders.second, 2)
         high_sample, low_sample = np.split(self._leaders.names, 2)
-        reach, _ = self._reach.descending()
+        reach, numbers = self._reach.descending()
         beyond = count_beyond(reach, np.tile(self._seen, 2))
         limits = np.where(beyond > 0, np.take_along_axis(reach, beyond[None], axis=0)[0].astype(np.float64), np.inf)
         trimmed_high, trimmed_low = np.split(limits, 2)
-        found = []
+        found, lows = [], len(self._seen)
         for index, tensor in enumerate(self._taps.tensors):
             if not self._seen[index]:
                 continue
@@ -147,9 +151,21 @@ class Extremes:
                     next_low=-float(next_low[index]),
                     trimmed_low=-float(trimmed_low[index]),
                     trimmed_high=float(trimmed_high[index]),
+                    farthest_high=self._farthest(reach[:, index], numbers[:, index]),
+                    farthest_low=self._farthest(reach[:, index + lows], numbers[:, index + lows], -1.0),
                 )
             )
         return found
+
+    def _farthest(
+        self, reach: NDArray[np.float32], numbers: NDArray[np.int64], sign: float = 1.0
+    ) -> tuple[tuple[str, float], ...]:
+        """Return ``(id, extreme)`` of the samples that reach farthest; equal ones are all there or none."""
+        far = np.flatnonzero(reach[:FARTHEST] > reach[FARTHEST])
+        known = (
+            (self._ids[number], value) for number, value in zip(numbers[far].tolist(), reach[far].tolist(), strict=True)
+        )
+        return tuple((name, sign * value) for name, value in sorted(known, key=lambda one: (-one[1], one[0])))
 
 
 def count_beyond(reach: NDArray[np.float32], samples: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -123,6 +123,56 @@ def sqnr_interval(energies: NDArray[np.float64]) -> tuple[float, float] | None:
     return to_db * low, to_db * high
 
 
+def censused_interval(
+    drawn: NDArray[np.float64], censused: NDArray[np.float64], count: int
+) -> tuple[float, float] | None:
+    """Return the 95 % interval in dB for the SQNR of unseen samples, from a stratified sample of those that were seen.
+
+    The samples expected to have the largest errors are all run, and some of the others, drawn by chance, stand for the
+    rest. Each of the first counts for itself alone (Cochran, *Sampling Techniques*, 1977, chapter 5), with the variance
+    of a Poisson count, since as many of their kind are to be expected among as many unseen samples::
+
+        mean = sum of censused / N + (1 - m / N) mean of drawn
+        d = signal / mean signal - noise / mean noise        of each sample, to first order
+        variance of log(SQNR) = sum of censused d² / N² + (1 - m / N)² s²(d of drawn) / n
+
+    Where a few samples make most of the noise, the logarithm of their sum is not normal. So the lower end is at most
+    that of the upper limit for a weighted sum of Poisson counts (Fay and Feuer, 1997): of the noise energies x, y their
+    sum, v that of their squares and w the largest of them, the limit of y is::
+
+        (v + w²) / (2 (y + w)) chi-square quantile at .975 for 2 (y + w)² / (v + w²) degrees of freedom
+
+    Args:
+        drawn: Signal and noise energy of each of the n samples that were drawn, ``(n, 2)``.
+        censused: The same of the m samples that are expected to have the largest errors, ``(m, 2)``, m > 0.
+        count: Number N of all samples that both are from.
+
+    Returns:
+        Lower and upper end; None for fewer than 3 drawn samples, or if there is no noise or no signal.
+    """
+    if len(drawn) < LEAST_SAMPLES or not (np.isfinite(drawn).all() and np.isfinite(censused).all()):
+        return None
+    share = 1 - len(censused) / count
+    mean = censused.sum(axis=0) / count + share * drawn.mean(axis=0)
+    if mean.min() <= 0:
+        return None
+    effects, others = ((rows / mean) @ np.array([1.0, -1.0]) for rows in (censused, drawn))
+    variance = float((effects**2).sum()) / count**2 + share**2 * float(others.var(ddof=1)) / len(drawn)
+    half = float(stdtrit(len(drawn) - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    estimate, to_db = math.log(mean[0] / mean[1]), 10 / math.log(10)
+    most = _poisson_limit(censused[:, 1]) / count + share * drawn[:, 1].mean()
+    return min(to_db * (estimate - half), decibel(mean[0], most)), to_db * (estimate + half)
+
+
+def _poisson_limit(weights: NDArray[np.float64]) -> float:
+    """Return the upper limit of a weighted sum of Poisson counts that were all one, see :func:`censused_interval`."""
+    largest = float(weights.max())
+    total, squares = float(weights.sum()) + largest, float((weights**2).sum()) + largest**2
+    if total == 0:
+        return 0.0
+    return squares / (2 * total) * float(chdtri(2 * total**2 / squares, (1 - CONFIDENCE) / 2))
+
+
 def _log_normal(logs: NDArray[np.float64]) -> tuple[float, float]:
     """Return the logarithm of the ratio of two log-normal means, and its variance."""
     (signal, both), (_, noise) = np.cov(logs.T)

@@ -79,6 +79,8 @@ class TensorSummary:
             ``(channels,)``. It depends on the model and not on the samples, so it is not saved. None if unknown.
         high_sample, low_sample: Ids of the samples that hold ``high`` and ``low``; "" where several do, or if unknown.
         next_high, next_low: Extremes over all other samples, -inf and inf where there are none.
+        farthest_high, farthest_low: ``(sample id, extreme)`` of the few samples that reach farthest to each side of
+            zero, the farthest first; none that others equal beyond these few. Of a sequence each frame counts.
     """
 
     tensor: TensorId
@@ -98,6 +100,8 @@ class TensorSummary:
     next_low: float = math.inf
     trimmed_low: float = -math.inf
     trimmed_high: float = math.inf
+    farthest_high: tuple[tuple[str, float], ...] = ()
+    farthest_low: tuple[tuple[str, float], ...] = ()
 
     @property
     def has_outlier_samples(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,13 @@ from numpy.typing import NDArray
 import calib
 from calib.engine import unseen
 from calib.engine.job import Job, prepare
-from calib.engine.unseen import CAUTION, MULTIPLES, Unseen, intervals
+from calib.engine.unseen import CAUTION, MULTIPLES, Unseen, clipped_most, intervals
 from calib.runtime.session import ov
 from calib.samples.sample import Frames
 from calib.values.facts import PartSqnrFacts, Report
-from calib.values.sqnr import decibel, sqnr_interval
+from calib.values.plan import ActivationQuantizer, QuantizationPlan, Range, Scheme, TensorId
+from calib.values.sqnr import censused_interval, decibel, sqnr_interval
+from calib.values.summary import TensorSummary
 
 
 def _network(*, normalized: bool = False) -> ov.Model:
@@ -81,12 +85,17 @@ def _job(model: ov.Model, samples: Any) -> Job:
 
 
 def _ends(
-    monkeypatch: pytest.MonkeyPatch, found: Unseen, before: NDArray[Any], written: NDArray[Any]
+    monkeypatch: pytest.MonkeyPatch,
+    found: Unseen,
+    before: NDArray[Any],
+    written: NDArray[Any],
+    worst: Sequence[str] = (),
 ) -> tuple[Mapping[str, tuple[float, float]], list[str]]:
-    """Return what is made of energies, without running anything."""
-    monkeypatch.setattr(unseen, "_look_further", lambda job, built, ids: found)
-    job, nothing = _job(_network(), _images(15)), None
-    return intervals(job, nothing, "abc", {"y": before}, {"y": written}, [])  # type: ignore[arg-type]
+    """Return what is made of energies of the samples a, b and c, without running anything."""
+    monkeypatch.setattr(unseen, "_look_further", lambda job, built, ids, worst: found)
+    monkeypatch.setattr(unseen, "clipped_most", lambda plan, summaries: worst)
+    job, built = _job(_network(), _images(15)), SimpleNamespace(plan=None)
+    return intervals(job, built, "abc", {"y": before}, {"y": written}, {}, [])  # type: ignore[arg-type]
 
 
 ROWS = np.array([[100.0, 1.0], [100.0, 1.2], [100.0, 0.8]])
@@ -94,14 +103,14 @@ ROWS = np.array([[100.0, 1.0], [100.0, 1.2], [100.0, 0.8]])
 
 def test_each_end_is_the_farther_of_held_out_and_further_samples(monkeypatch: pytest.MonkeyPatch):
     better, worse = ROWS * [1, 0.1], ROWS * [1, 10]
-    (ends, notes) = _ends(monkeypatch, Unseen(True, {"y": worse}), ROWS, better)
+    (ends, notes) = _ends(monkeypatch, Unseen("def", 3, {"y": worse}), ROWS, better)
     before, every = sqnr_interval(ROWS), sqnr_interval(np.vstack([better, worse]))
     assert before and every and not notes
     assert ends["y"] == pytest.approx((min(before[0], every[0]), max(before[1], every[1])), abs=0.006)
 
 
 def test_the_lower_end_allows_for_some_times_the_expected_noise_of_larger_samples(monkeypatch: pytest.MonkeyPatch):
-    found = Unseen(True, {"y": np.zeros((0, 2))}, {"y": 0.5}, 0.3)
+    found = Unseen(beyond={"y": 0.5}, spread=0.3)
     (ends, notes) = _ends(monkeypatch, found, ROWS, ROWS)
     plain = sqnr_interval(ROWS)
     assert plain and len(notes) == 1 and "by a factor of 1.35 around the mean" in notes[0]
@@ -109,11 +118,70 @@ def test_the_lower_end_allows_for_some_times_the_expected_noise_of_larger_sample
     assert ends["y"][1] == pytest.approx(plain[1], abs=0.006)
 
 
+def test_samples_that_ranges_clip_most_count_once_and_lower_the_end(monkeypatch: pytest.MonkeyPatch):
+    clipped = np.array([[100.0, 30.0]])
+    found = Unseen("dx", 1, {"y": np.vstack([ROWS[:1], clipped])})
+    (ends, notes) = _ends(monkeypatch, found, ROWS, ROWS, ["x", "c"])  # c is held out too
+    usual = sqnr_interval(np.vstack([ROWS, ROWS[:1]]))
+    third = censused_interval(np.vstack([ROWS[:2], ROWS[:1]]), np.vstack([ROWS[2:], clipped]), 15)
+    assert usual and third and third[0] < usual[0] - 1
+    assert ends["y"] == pytest.approx((third[0], max(usual[1], third[1])), abs=0.006)
+    assert len(notes) == 1 and "Ranges clip a few of the 15 calibration samples" in notes[0] and "of y on" in notes[0]
+
+
+def _clipping(**farthest: Any) -> tuple[QuantizationPlan, dict[TensorId, TensorSummary]]:
+    """Return a plan with the range [-1, 1] on two tensors, and statistics of them."""
+    tensors = [TensorId("a"), TensorId("b")]
+    quantizers = [ActivationQuantizer(t, frozenset(), Scheme.SYMMETRIC, range=Range(-1.0, 1.0)) for t in tensors]
+    summary = TensorSummary(tensors[0], 100, -4.0, 4.0, -1.0, 1.0, **farthest)
+    return QuantizationPlan((), tuple(quantizers), ()), {t: replace(summary, tensor=t) for t in tensors}
+
+
+def test_samples_are_ordered_by_how_far_they_reach_beyond_ranges():
+    plan, summaries = _clipping(
+        farthest_high=(("one", 3.0), ("two", 1.5), ("inside", 0.9)), farthest_low=(("three", -4.0), ("two", -1.2))
+    )
+    assert clipped_most(plan, summaries) == ["three", "one", "two"]
+    assert clipped_most(replace(plan, activations=()), summaries) == [] and clipped_most(plan, {}) == []
+
+
+def test_an_outlier_in_most_tensors_is_not_taken_for_one_of_the_data():
+    plan, summaries = _clipping(farthest_high=(("broken", 3.0), ("one", 1.5)), trimmed_high=2.0)
+    assert clipped_most(plan, summaries) == ["one"]
+    half = {**summaries, TensorId("b"): replace(summaries[TensorId("b")], trimmed_high=np.inf)}
+    half |= {TensorId(name): replace(summaries[TensorId("a")], trimmed_high=np.inf) for name in "c"}
+    quantizers = (*plan.activations, replace(plan.activations[0], tensor=TensorId("c")))
+    assert clipped_most(replace(plan, activations=quantizers), half) == ["broken", "one"]
+
+
+def _rarely_large(count: int) -> NDArray[np.float32]:
+    """Return images of which two have a few pixels three times as far as the others reach."""
+    images = np.random.default_rng(5).normal(0, 0.2, (count, 4, 8, 8)).clip(-0.8, 0.8)
+    images[:, 0, 0, 0] = 0.8
+    images[[20, 90], 1:, 4, 4] = 2.4
+    images[[21, 91], 0, 1, 1] = 2.4  # the largest size is that of several: none is taken to be larger
+    return images.astype(np.float32)
+
+
+def test_what_ranges_clip_in_a_few_samples_is_run_and_said():
+    asked = {"speed": False, "target": "cpu-no-vnni"}
+    clips, whole = (
+        calib.quantize(_network(), _rarely_large(160), estimator=name, **asked).report
+        for name in ("percentile", "minmax")
+    )
+    said = [
+        [note for note in one.output_sqnr.notes if "Ranges clip a few of the 160" in note] for one in (clips, whole)
+    ]  # type: ignore[union-attr]
+    assert [len(notes) for notes in said] == [1, 0]
+    # Two of 160 samples make as much noise as all others together, or more.
+    assert _low(clips) < _part(clips).written_db - 3 and _low(whole) > _part(whole).written_db - 1
+
+
 def test_an_output_without_an_interval_is_named(monkeypatch: pytest.MonkeyPatch):
     alone = np.array([[100.0, 1.0], [100.0, 0.0], [100.0, 0.0]])
     ends, notes = _ends(monkeypatch, Unseen(), alone, alone)
     assert not ends and "y has no interval for unseen samples: one sample alone makes" in notes[0]
-    ends, notes = _ends(monkeypatch, Unseen(True, {}), ROWS, ROWS)
+    ends, notes = _ends(monkeypatch, Unseen("d", 1, {}), ROWS, ROWS)
     assert not ends and "its shape in INT8 is another" in notes[0]
 
 

@@ -91,6 +91,28 @@ def test_the_samples_that_hold_the_extremes_are_known_and_what_the_others_reach(
         assert name != "skip" or row.low_sample == ""
 
 
+def test_the_samples_that_reach_farthest_are_known_in_any_order_and_equal_ones_together():
+    model, samples = branchy(), feeds(20)
+    samples[3:7] = [(name, where, samples[0][2]) for name, where, _ in samples[3:7]]  # five reach equally far
+    names = [name for name, *_ in samples]
+    found = collect(model, need_all(), samples)
+    other = collect(model, need_all(), [samples[i] for i in RNG.permutation(20)], streams=2)
+    for name, arrays in values_of(model, TENSORS, samples).items():
+        row = found[TensorId(name)]
+        for extremes, far in (
+            ([x.max() for x in arrays], row.farthest_high),
+            ([x.min() for x in arrays], row.farthest_low),
+        ):
+            expected = sorted(zip(names, extremes, strict=True), key=lambda one: (-abs(one[1]), one[0]))
+            limit = abs(expected[counting.FARTHEST][1])
+            assert far == tuple(one for one in expected[: counting.FARTHEST] if abs(one[1]) > limit)
+        assert (row.farthest_high, row.farthest_low) == (
+            other[TensorId(name)].farthest_high,
+            other[TensorId(name)].farthest_low,
+        )
+        assert name != "skip" or row.farthest_low == ()  # all samples of a ReLU reach down to 0
+
+
 def test_extremes_are_those_of_numpy_to_the_last_bit():
     model, samples = branchy(), feeds(5)
     found = collect(model, need_all(channels=True), samples, streams=1)

@@ -26,6 +26,8 @@ FULL = TensorSummary(
     next_high=0.05,
     next_low=-0.1,
     trimmed_high=0.05,
+    farthest_high=(("cats/3.png", 0.1 + 1e-9), ("dogs/1.png", 0.05)),
+    farthest_low=(("dogs/1.png", -0.1),),
 )
 
 

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from calib.values.sqnr import decibel, largest_share, noise_beyond, sqnr_interval, squared_error
+from calib.values.sqnr import (
+    censused_interval,
+    decibel,
+    largest_share,
+    noise_beyond,
+    sqnr_interval,
+    squared_error,
+)
 
 INF, NAN = math.inf, math.nan
 
@@ -85,6 +92,37 @@ def test_even_samples_make_the_interval_a_point():
 )
 def test_there_is_no_interval_where_nothing_can_be_said(energies: list[list[float]]):
     assert sqnr_interval(np.array(energies)) is None
+
+
+def _rarely_clipped(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Return energies of samples of which one in fifty has far more noise than the others, by an uneven factor."""
+    noise = rng.gamma(10, 1e-5, samples)
+    noise[rng.random(samples) < 0.02] *= 100
+    noise *= rng.gamma(2, 0.5, samples)
+    return np.stack([np.ones(samples), noise], axis=1)
+
+
+def test_the_samples_with_the_largest_errors_make_the_interval_hold_where_two_dozen_miss_them():
+    rng, held, alone = np.random.default_rng(3), 0, 0
+    for _ in range(300):
+        seen, unseen = _rarely_clipped(rng, 200), _rarely_clipped(rng, 2000)
+        order = np.argsort(-seen[:, 1])
+        largest, drawn = seen[order[:12]], seen[rng.choice(order[12:], 24, replace=False)]
+        figure = decibel(*unseen.sum(axis=0))
+        ends = [censused_interval(drawn, largest, 200) or (INF, -INF), sqnr_interval(seen[:24]) or (INF, -INF)]
+        both = ends[0][0], max(ends[0][1], ends[1][1])
+        held += both[0] <= figure <= both[1]
+        alone += ends[1][0] <= figure <= ends[1][1]
+    assert held >= 0.91 * 300 and alone < 0.75 * 300
+
+
+def test_what_is_run_in_full_counts_once_and_what_is_drawn_stands_for_the_rest():
+    drawn, largest = np.array([[1.0, 0.01]] * 4), np.array([[1.0, 1.0]])
+    low, high = censused_interval(drawn, largest, 100) or (INF, -INF)
+    assert (low + high) / 2 == pytest.approx(decibel(1, (1 + 99 * 0.01) / 100))
+    assert censused_interval(drawn[:2], largest, 100) is None  # too few to tell how they vary
+    assert censused_interval(drawn, np.array([[1.0, INF]]), 100) is None
+    assert censused_interval(drawn * [1, 0], largest * [1, 0], 100) is None
 
 
 def test_the_largest_share_is_of_the_signal_or_of_the_noise():
