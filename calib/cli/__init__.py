@@ -29,6 +29,7 @@ from calib.values.version import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "quantize": ("calib.cli.quantize", "Quantize a model to INT8 under an accuracy budget."),
     "inspect": ("calib.cli.inspect", "Show which layers would be quantized, which would not, and why."),
+    "preview": ("calib.cli.preview", "Show a few samples as the network sees them, with its answers."),
     "evaluate": ("calib.cli.evaluate", "Measure a model with a metric on a validation dataset."),
     "verify": ("calib.cli.verify", "Check a written model where it will run: file, precisions, drop, speed."),
     "report": ("calib.cli.report", "Write the HTML report of a run."),
@@ -44,7 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 # What loads a model: a process of its own says where OpenVINO crashed. A zoo's workers are processes of their own.
-WATCHED = ("quantize", "inspect", "evaluate", "compare", "bench", "demo", "doctor")
+WATCHED = ("quantize", "inspect", "preview", "evaluate", "compare", "bench", "demo", "doctor")
 
 EXIT_CODES = """\b
 Exit codes:

@@ -134,7 +134,7 @@ def _overlaps(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[n
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-class _Outputs:
+class Outputs:
     """Keeps what a metric is given of each sample, in place of measuring it."""
 
     name, unit, reads = "outputs", "", ""
@@ -187,7 +187,7 @@ def write_pictures(measured: Measured, folder: Path) -> tuple[list[PictureFacts]
     images = [image_of(evaluator.job, sample) for sample in samples]
     if any(image is None for image in images):
         return [], "No sample is drawn: the samples are no images."
-    plain: Any = replace(evaluator, metric=_Outputs(), before=None, references={})
+    plain: Any = replace(evaluator, metric=Outputs(), before=None, references={})
     indices = [change.index for change in changes]
     ran = [
         plain.run(evaluator.compiled(model, config), indices)
@@ -196,7 +196,7 @@ def write_pictures(measured: Measured, folder: Path) -> tuple[list[PictureFacts]
             (measured.model, precision_config(measured.precision)),
         )
     ]
-    names, pictures = _names(evaluator.job, evaluator.dataset.class_folders), list[PictureFacts]()
+    names, pictures = class_names(evaluator.job, evaluator.dataset.class_folders), list[PictureFacts]()
     for number, (change, sample, image) in enumerate(zip(changes, samples, images, strict=True)):
         assert image is not None, "looked at above"
         before, after = (_found(evaluator, outputs[number], sample, names) for outputs in ran)
@@ -219,17 +219,17 @@ def write_compared(
     images = [image_of(job, sample) for sample in samples]
     if any(image is None for image in images):
         return [], "No sample is drawn: the samples are no images."
-    names, pictures = _names(job, {}), list[PictureFacts]()
-    decoding = decoding_for(job.loaded, job.settings, _Outputs()) if job.settings.decode is not None else None
+    names, pictures = class_names(job, {}), list[PictureFacts]()
+    decoding = decoding_for(job.loaded, job.settings, Outputs()) if job.settings.decode is not None else None
     for number, (sample, image, pair) in enumerate(zip(samples, images, outputs, strict=True)):
         assert image is not None, "looked at above"
-        before, after = (_meant(decoding, arrays, sample, names) for arrays in pair)
+        before, after = (meant(decoding, arrays, sample, names) for arrays in pair)
         change = f"relative error of the outputs {changes[number]:.3g}"
         pictures.append(_written(folder, number, image, (before, after), sample, change, names))
     return pictures, ""
 
 
-def _meant(decoding: Decoding | None, outputs: Sequence[Any], sample: Sample, names: Sequence[str]) -> Found:
+def meant(decoding: Decoding | None, outputs: Sequence[Any], sample: Sample, names: Sequence[str]) -> Found:
     """Return what outputs mean, decoded if a decoder is given."""
     arrays = [np.asarray(array) for array in outputs]
     if decoding is None:
@@ -292,7 +292,7 @@ def image_of(job: Job, sample: Sample) -> NDArray[np.uint8] | None:
     return np.clip(np.rint(np.broadcast_to(pixels, (*pixels.shape[:2], 3))), 0, 255).astype(np.uint8)
 
 
-def _names(job: Job, class_folders: Mapping[str, int]) -> list[str]:
+def class_names(job: Job, class_folders: Mapping[str, int]) -> list[str]:
     """Return the names of classes: those of ``model_info`` in the model, or of folders."""
     if labels := job.loaded.rt_info.get("model_info/labels", "").split():
         return labels
@@ -333,6 +333,8 @@ def _read(takes: str, outputs: list[Any], sample: Sample, names: Sequence[str]) 
 
 def _best(scores: NDArray[np.float64], names: Sequence[str]) -> list[str]:
     """Return the best classes with their scores, as shares where the outputs are logits."""
+    if not np.isfinite(scores).all():
+        return ["scores that are not finite"]
     if scores.min() < 0 or not 0.99 < scores.sum() < 1.01:
         scores = np.exp(scores - scores.max())
         scores = scores / scores.sum()

@@ -37,6 +37,7 @@ def render_page(
     tables: Mapping[str, Any],
     charts: Mapping[str, Any] = MappingProxyType({}),
     histograms: Sequence[Any] = (),
+    scripted: bool = True,
     **context: Any,
 ) -> str:
     """Return a page from a template of ``page/``.
@@ -46,6 +47,7 @@ def render_page(
         tables: Mapping from the name of a place to ``Table.data``.
         charts: Mapping from the name of a place to a Vega-Lite specification.
         histograms: Histogram data of each tensor.
+        scripted: Whether the page needs the scripts of tables and charts.
         context: Variables of the template, each of which is escaped where it is used.
     """
     themes = {"light": theme(dark=False), "dark": theme(dark=True)}
@@ -55,10 +57,11 @@ def render_page(
         blocks |= {"themes": themes, **{f"chart-{name}": chart for name, chart in charts.items()}}
     if histograms:
         blocks["tensors"] = [*histograms]
-    scripts = _scripts()
+    scripts = _scripts() if scripted else ()
     style = _text("page", "page.css")
+    allowed = " ".join(map(_source, scripts)) or "'none'"
     policy = (
-        f"default-src 'none'; script-src {' '.join(_source(s) for s in scripts)}; style-src {_source(style)}; "
+        f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return (

@@ -94,6 +94,18 @@ def drawn(image: NDArray[np.uint8], before: Found, after: Found) -> bytes:
     return data if len(data) <= LARGE else _png(sheet.quantize(128))
 
 
+def panel(image: NDArray[np.uint8], found: Found) -> bytes:
+    """Return a PNG of the image alone, with the boxes or the classes that a model found in it."""
+    sheet = _panel(image, found)
+    data = _png(sheet)
+    return data if len(data) <= LARGE else _png(sheet.quantize(128))
+
+
+def address(data: bytes) -> str:
+    """Return a PNG as a data: address."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
+
+
 def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
@@ -165,5 +177,5 @@ def embedded(pictures: Sequence[PictureFacts], folder: Path) -> list[str]:
         fits = path.is_file() and not path.is_symlink() and path.stat().st_size <= TOO_LARGE
         data = path.read_bytes() if fits else b""
         png = data.startswith(b"\x89PNG\r\n\x1a\n")
-        found.append(f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}" if png else "")
+        found.append(address(data) if png else "")
     return found
