@@ -23,7 +23,6 @@ open_coco, open_voc, open_yolo, open_wider, open_masks, open_imagenet, open_text
 # What other programs read of what calib writes
 _.schema_version  # whoever reads report.json or what --json prints
 _.bound_s  # whoever reads report.json
-_.python  # the page shows it
 _.hidden, _.help  # the page's script reads the columns of a table
 
 # Set on objects of libraries

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("calib.cli.compare", "Compare two models layer by layer: error, precision, time."),
     "bench": ("calib.cli.bench", "Measure latency and throughput of several models."),
     "zoo": ("calib.cli.zoo", "Quantize hundreds of models from one manifest."),
+    "studio": ("calib.cli.studio", "Do all of this in a local page, live."),
     "demo": ("calib.cli.demo", "Quantize a shipped model with shipped data."),
     "data": ("calib.cli.data", "List the data formats."),
     "metrics": ("calib.cli.metrics", "List the metrics."),

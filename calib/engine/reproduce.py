@@ -50,7 +50,7 @@ def reproduction(report: Report, inputs: RunInputs) -> ReproduceFacts | None:
     named = {key: text for key, text in asdict(replace(inputs, output=f"{report.model.name}-int8")).items() if text}
     return ReproduceFacts(
         config=_yaml(named | {"output": "."} | nested(settings)),
-        command=_command(named, settings),
+        command=command_line(named, settings),
         python=_python(named, settings),
     )
 
@@ -63,7 +63,13 @@ def _yaml(data: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def _command(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+def command_line(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Return the command line of a run for a POSIX shell.
+
+    Args:
+        inputs: The model, and what else of calibration, validation, plan and output there is, as text.
+        settings: Mapping from dotted key to value.
+    """
     words = ["calib", "quantize", inputs["model"]]
     for key in ("calibration", "validation", "plan", "output"):
         words += [f"--{key}", inputs[key]] if key in inputs else []

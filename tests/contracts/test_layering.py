@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"engine"}),
     frozenset({"pipeline"}),
     frozenset({"zoo"}),
+    frozenset({"studio"}),
     frozenset({"cli", "__main__"}),
 )
 

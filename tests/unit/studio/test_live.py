@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import Any
+
+from calib.studio.live import LINES, Live
+from calib.zoo.events import Event
+
+
+def events(*given: tuple[str, dict[str, Any]], attempt: int = 1, first: int = 1) -> list[Event]:
+    return [Event(first + i, 0.0, attempt, kind, values) for i, (kind, values) in enumerate(given)]
+
+
+BEGUN = ("stage", {"stage": "search", "state": "begun", "total": 4, "seconds": 0.0})
+ENDED = ("stage", {"stage": "search", "state": "ended", "total": 4, "seconds": 2.5})
+PROGRESS = ("progress", {"stage": "search", "done": 1, "total": 4, "note": "step 1", "seconds": 1.0, "left_s": 3.0})
+
+
+def test_stages_show_what_is_tried_and_the_time_left_until_they_end():
+    live = Live()
+    live.take(events(BEGUN, PROGRESS))
+    (stage,) = live.stages
+    assert (stage.state, stage.share, stage.left, stage.note) == ("begun", 25, 3.0, "step 1")
+    live.take(events(ENDED, first=3))
+    assert (stage.state, stage.seconds, stage.left) == ("ended", 2.5, None)
+
+
+def test_a_part_counts_as_changed_after_the_event_that_changed_it_and_no_longer():
+    live = Live()
+    live.take(events(BEGUN, ("log", {"stage": "load", "text": "x"}), ("result", {}), ("what is new", {})))
+    assert live.number == 4
+    assert live.part_since("stages", 0) and not live.part_since("stages", 1)
+    assert live.part_since("log", 1) and not live.part_since("log", 2) and not live.part_since("points", 0)
+
+
+def test_a_new_attempt_starts_its_stages_and_points_again_and_keeps_the_log():
+    live = Live()
+    live.take(events(BEGUN, ("search", {"step": 1}), ("warning", {"text": "careful"})))
+    live.take(events(("status", {"status": "running"}), BEGUN, attempt=2, first=4))
+    assert len(live.stages) == 1 and live.points == [] and ("warning", "careful") in live.lines
+
+
+def test_what_ran_when_a_run_stopped_is_stopped():
+    live = Live()
+    live.take(events(BEGUN, ("status", {"status": "failed", "reason": "no room"})))
+    assert live.stages[0].state == "stopped" and live.lines[-1] == ("status", "failed: no room")
+
+
+def test_the_log_is_bounded():
+    live = Live()
+    live.take(events(*(("log", {"stage": "s", "text": str(i)}) for i in range(2 * LINES))))
+    assert len(live.lines) == LINES and live.lines[-1][1] == f"s: {2 * LINES - 1}"
+
+
+def test_times_belong_to_the_steps_they_were_measured_of():
+    live = Live()
+    live.take(events(("timed", {"plans": [{"step": 2, "latency_ms": 1.5}, {"step": None, "latency_ms": 1.0}]})))
+    assert live.timed == {2: 1.5}
