@@ -339,8 +339,8 @@ def _segmentation(fields: Fields) -> Convert:
     image_start, mask_start = fields.text("image_prefix"), fields.text("mask_prefix")
     image_end, mask_end = fields.text("image_postfix", ".png"), fields.text("mask_postfix", ".png")
     colors = fields.choice("mask_loader", ("pillow", "scipy"), "pillow") == "scipy"
-    meta = fields.text("dataset_meta_file")
-    fields.finish("dataset_meta")
+    meta = fields.text("dataset_meta_file") or fields.text("dataset_meta")  # Open Model Zoo says the latter
+    fields.finish()
 
     def convert(places: Places, entry: Mapping[str, Any]) -> Annotated:
         seen, marked = places.find(images, folder=True), places.find(masks, folder=True)
