@@ -1,7 +1,8 @@
 """Read a config or manifest in YAML or JSON as plain data with line numbers; safe on untrusted files.
 
 These are refused: anchors and aliases (a few lines of them expand to gigabytes, "billion laughs"), tags
-(``!!python/…``), several documents in one file, keys given twice, nesting deeper than 32, more than 4 MiB.
+(``!!python/…``), several documents in one file, keys given twice, nesting deeper than 32, more than 1 MiB of YAML or
+4 MiB of JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from calib.errors import ConfigError
 
 Place = tuple[str | int, ...]
 
-MAX_BYTES = 4 << 20  # a manifest of 10,000 overrides has about 1 MiB
+# Bytes. YAML is read at 50 KB/s (ruamel.yaml in pure Python, once for what is refused and once for the content), so
+# that 1 MiB takes some 20 s; a manifest of 10,000 overrides has about that.
+MAX_YAML, MAX_JSON = 1 << 20, 4 << 20
 MAX_DEPTH = 32
 
 # Everything else is text. A timestamp too: no setting is a date, and a model may well be called 2024-01-01.
@@ -58,19 +61,23 @@ def read_document(path: str | Path) -> Document:
         ConfigError: It can't be read, or holds something that is refused; the message names every such place.
     """
     source = str(path)
+    in_json = source.lower().endswith(".json")
+    most = MAX_JSON if in_json else MAX_YAML
     try:
         with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
+            raw = file.read(most + 1)
+        if len(raw) > most:
+            also = "" if in_json else f", or write it as JSON, of which {MAX_JSON >> 20} MiB are read in a moment"
             raise ConfigError(
-                source, [f"larger than {MAX_BYTES >> 20} MiB, which no config needs; is it the right file?"]
+                source,
+                [f"larger than {most >> 20} MiB, which no config needs; is it the right file? If so, split it{also}"],
             )
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(source, [f"can't be read: {error.strerror or error}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError(source, [f"is not UTF-8 text (byte {error.start})"]) from error
-    return parse_json(text, source) if source.lower().endswith(".json") else parse_yaml(text, source)
+    return parse_json(text, source) if in_json else parse_yaml(text, source)
 
 
 def parse_yaml(text: str, source: str) -> Document:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.config import parse_json, parse_yaml, read_document
-from calib.documents.document import MAX_BYTES, MAX_DEPTH
+from calib.documents.document import MAX_DEPTH, MAX_JSON, MAX_YAML
 from calib.errors import ConfigError
 
 
@@ -77,6 +77,9 @@ def test_a_missing_a_binary_and_an_enormous_file_are_refused(tmp_path: Path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ConfigError, match="not UTF-8"):
         read_document(tmp_path / "binary.yaml")
-    (tmp_path / "big.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(ConfigError, match="larger than 4 MiB"):
+    (tmp_path / "big.yaml").write_bytes(b"#" * (MAX_YAML + 1))
+    with pytest.raises(ConfigError, match=r"larger than 1 MiB.*write it as JSON, of which 4 MiB"):
         read_document(tmp_path / "big.yaml")
+    (tmp_path / "big.json").write_bytes(b" " * MAX_JSON + b"1")
+    with pytest.raises(ConfigError, match="larger than 4 MiB"):
+        read_document(tmp_path / "big.json")
