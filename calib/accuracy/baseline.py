@@ -106,6 +106,7 @@ def check_baseline(
     chance: float | None = None,
     reference: float | None = None,
     with_labels_shifted: Callable[[int], float] | None = None,
+    alone: bool = True,
 ) -> None:
     """Raise an error if the FP32 baseline can't be right, before any work is done.
 
@@ -124,17 +125,19 @@ def check_baseline(
             for a fraction, by a tenth of |reference| otherwise.
         with_labels_shifted: Function that gives the metric with every label moved by −1 or +1, if labels are class
             numbers.
+        alone: Whether it is the only metric, for which the message says how to vouch.
 
     Raises:
         BaselineError: The baseline can't be right; the message names the likely causes.
     """
+    named = "" if alone else f"{metric}="
     if not math.isfinite(value):
         raise _implausible(f"the FP32 baseline of {metric} is {value}: a finite number is needed")
     off = "" if reference is None else _off_reference(value, metric, unit, samples, reference)
     if reference is not None and not off:
         return
     if with_labels_shifted is not None and higher_is_better:
-        _check_labels(value, metric, samples, with_labels_shifted)
+        _check_labels(value, metric, samples, with_labels_shifted, named)
     if off:
         raise _implausible(off)
     if chance is not None and higher_is_better and no_better_than_chance(value, chance, samples):
@@ -142,10 +145,11 @@ def check_baseline(
             f"the FP32 baseline of {metric} is {value:.4g}, "
             f"no better than guessing ({chance:.4g}) on {samples} samples",
             value,
+            named,
         )
     if nothing_right(value, unit, higher_is_better):
         raise _implausible(
-            f"the FP32 baseline of {metric} is {value:g}: no sample is right, or none has targets", value
+            f"the FP32 baseline of {metric} is {value:g}: no sample is right, or none has targets", value, named
         )
 
 
@@ -173,7 +177,9 @@ def standard_error(share: float, samples: int) -> float:
     return math.sqrt(max(share * (1 - share), 0.0) / max(samples, 1))
 
 
-def _check_labels(value: float, metric: str, samples: int, with_labels_shifted: Callable[[int], float]) -> None:
+def _check_labels(
+    value: float, metric: str, samples: int, with_labels_shifted: Callable[[int], float], named: str
+) -> None:
     for shift in SHIFTS:
         shifted = with_labels_shifted(shift)
         noise = 3 * math.hypot(standard_error(value, samples), standard_error(shifted, samples))
@@ -182,7 +188,7 @@ def _check_labels(value: float, metric: str, samples: int, with_labels_shifted: 
                 f"the FP32 baseline of {metric} is {value:.4g}, but {shifted:.4g} with every label moved "
                 f"by {shift:+d}: "
                 f"the labels are off by one. Move them by {shift:+d}, or remove or add the background class."
-                f"{_vouch(value)}"
+                f"{_vouch(value, named)}"
             )
 
 
@@ -203,10 +209,10 @@ def _off_reference(value: float, metric: str, unit: str, samples: int, reference
     )
 
 
-def _vouch(value: float) -> str:
-    return f" If this figure is right all the same, say so: --reference {value:.4g}"
+def _vouch(value: float, named: str) -> str:
+    return f" If this figure is right all the same, say so: --reference {named}{value:.4g}"
 
 
-def _implausible(what: str, value: float | None = None) -> BaselineError:
-    way_out = () if value is None else (_vouch(value)[1:],)
+def _implausible(what: str, value: float | None = None, named: str = "") -> BaselineError:
+    way_out = () if value is None else (_vouch(value, named)[1:],)
     return BaselineError(f"{what}. Likely causes:", *(f"  - {cause}" for cause in CAUSES), *way_out)

@@ -74,8 +74,6 @@ def evaluation_lines(found: Evaluation) -> list[str]:
     rows += [("samples", samples), ("precision", found.precision)]
     if found.isa:
         rows.append(("isa", found.isa))
-    if found.reference is not None:
-        rows.append(("reference", numbers.minus(f"{found.reference:.6g}")))
     rows += [("note", note) for note in found.notes]
     return [f"{name:<10} {printable(value)}" for name, value in rows]
 
@@ -88,4 +86,6 @@ def _value_rows(one: Evaluation | MetricValue) -> list[tuple[str, str]]:
     if one.interval:
         low, high = (numbers.minus(f"{end:.6g}") for end in one.interval)
         rows.append(("95 %", f"{low} … {high}{f' ({one.interval_method})' if one.interval_method else ''}"))
+    if one.reference is not None:
+        rows.append(("reference", numbers.minus(f"{one.reference:.6g}")))
     return rows

@@ -15,7 +15,19 @@ from pydantic import Field, ValidationInfo, field_validator
 from calib.config.efforts import EFFORTS, described
 from calib.config.preprocessing import Preprocessing
 from calib.config.run_inputs import MEANING
-from calib.config.types import AllowedDrop, Bytes, Checked, Count, Drop, Number, Patterns, Seconds, allowed_drops
+from calib.config.types import (
+    AllowedDrop,
+    Bytes,
+    Checked,
+    Count,
+    Drop,
+    Number,
+    Patterns,
+    Reference,
+    Seconds,
+    allowed_drops,
+    by_metric,
+)
 
 DEFAULT_SAMPLES = 300
 
@@ -124,9 +136,10 @@ class Settings(Checked):
         description="Smallest SQNR of the outputs against FP32 in dB, that of the worst of several: a budget that "
         "needs neither a metric nor labels",
     )
-    reference: Number | None = Field(
+    reference: Reference | None = Field(
         default=None,
-        description="Published FP32 value of the metric; the run stops if the measured baseline is far from it",
+        description="Published FP32 value of the metric; the run stops if the measured baseline is far from it. Of "
+        "several metrics each may have its own, top-1=0.76,f1=0.5",
     )
     confirm_split: Annotated[Number, Field(ge=0, le=0.9)] = Field(
         default=0.0,
@@ -278,6 +291,11 @@ class Settings(Checked):
     def judged_by(self) -> Any:
         """Metric that measures accuracy, as given or as ``min_sqnr`` means it; None without any."""
         return self.metric if self.min_sqnr is None else "noise"
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Published value by metric; a single one is under ""."""
+        return by_metric(self.reference)
 
     @property
     def allowed_drops(self) -> dict[str, AllowedDrop]:

@@ -65,6 +65,43 @@ def parse_drops(value: Any) -> float | str:
     return ",".join(f"{name}={parse_drop(drop)}" for name, drop in given)
 
 
+def parse_references(value: Any) -> float | str:
+    """Return a number, or "top-1=0.76,f1=0.5" for a value by metric, given so or as a mapping.
+
+    Raises:
+        ValueError: A value is no finite number, a metric is named twice, or there is no name.
+    """
+    if isinstance(value, Mapping):
+        given = [(str(name), number) for name, number in cast(Mapping[Any, Any], value).items()]
+    elif isinstance(value, str) and "=" in value:
+        pieces = [piece.rpartition("=") for piece in value.split(",")]
+        given = [(name.strip(), number) for name, _, number in pieces]
+    else:
+        return _finite(value)
+    names = [name for name, _ in given]
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError("must name each metric once, such as top-1=0.76,f1=0.5")
+    return ",".join(f"{name}={_finite(number)!r}" for name, number in given)
+
+
+def _finite(value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("must be a number, or a number by metric such as top-1=0.76,f1=0.5")
+    return number
+
+
+def by_metric(text: float | str | None) -> dict[str, float]:
+    """Return the number by metric of what `parse_references` returned; a single one is under ""; {} without any."""
+    if text is None:
+        return {}
+    named = [piece.rpartition("=") for piece in text.split(",")] if isinstance(text, str) else [("", "", text)]
+    return {name: float(number) for name, _, number in named}
+
+
 def allowed_drops(text: str | float | None, kind: Literal["absolute", "relative"]) -> dict[str, AllowedDrop]:
     """Return the budget by metric of what `parse_drops` returned; a single one is under ""; {} without any.
 
@@ -183,6 +220,11 @@ Drop = Annotated[
             "additionalProperties": {"type": ["number", "string"], "minimum": 0},
         }
     ),
+]
+Reference = Annotated[
+    float | str,
+    BeforeValidator(parse_references),
+    WithJsonSchema({"type": ["number", "string", "object"], "additionalProperties": {"type": ["number", "string"]}}),
 ]
 Patterns = Annotated[
     tuple[str, ...],

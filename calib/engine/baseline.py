@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calib.accuracy.baseline import check_baseline, labels_moved
 from calib.accuracy.budget import Budget
 from calib.accuracy.together import Together, paired
-from calib.engine.budgets import budgets_of
+from calib.engine.budgets import budgets_of, references_of
 from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.errors import BaselineError
 from calib.interrupts import Interrupts
@@ -125,9 +125,11 @@ def _check(baseline: Baseline) -> None:
         BaselineError: It can't be right.
     """
     evaluator = baseline.evaluator
+    references = references_of(evaluator.job.settings, evaluator.metric)
+    each = each_of(evaluator.metric, baseline.parts)
     try:
-        for number, (metric, parts) in enumerate(each_of(evaluator.metric, baseline.parts)):
-            first = number == 0  # what is known of labels and of published values is of the first of several
+        for number, (metric, parts) in enumerate(each):
+            first = number == 0  # what is known of labels is of the first of several
             moved = labels_moved(evaluator.metric, baseline.moved) if baseline.moved else None
             check_baseline(
                 float(metric.aggregate(parts)),
@@ -136,7 +138,8 @@ def _check(baseline: Baseline) -> None:
                 samples=len(evaluator.ids),
                 higher_is_better=metric.higher_is_better,
                 chance=evaluator.chance if first else None,
-                reference=evaluator.job.settings.reference if first else None,
+                reference=references.get(metric.name),
+                alone=len(each) == 1,
                 with_labels_shifted=moved if first else None,
             )
     except BaselineError as error:

@@ -37,6 +37,27 @@ def budgets_of(settings: Settings, metric: Any) -> tuple[Budget, ...]:
     return tuple(_budget(settings, one, allowed[one.name]) for one in metrics)
 
 
+def references_of(settings: Settings, metric: Any) -> dict[str, float]:
+    """Return the published value by name of those metrics that have one.
+
+    Raises:
+        UsageError: One is of no metric that is measured, or does not say of which of several.
+    """
+    names = [one.name for one in (metric.metrics if isinstance(metric, Several) else (metric,))]
+    given = settings.references
+    if list(given) == [""]:
+        if len(names) > 1:
+            example = f"--reference {names[0]}={settings.reference}"
+            raise UsageError(
+                f"reference {settings.reference} does not say which of {', '.join(names)} it is of: {example}"
+            )
+        return {names[0]: given[""]}
+    if unknown := [name for name in given if name not in names]:
+        listed = f"the metric{'s' * (len(names) > 1)} measured: {', '.join(names)}"
+        raise UsageError(f"reference has a value of {unknown[0]!r}, which is not measured; {listed}")
+    return given
+
+
 def _check_names(settings: Settings, names: list[str], allowed: list[str]) -> None:
     """Refuse budgets that are not one for each metric."""
     example = ",".join(f"{name}={settings.max_drop if allowed == [''] else '0.01'}" for name in names)

@@ -10,7 +10,7 @@ import numpy as np
 
 from calib.accuracy.baseline import nothing_right
 from calib.config.settings import metric_names
-from calib.engine.budgets import budgets_of
+from calib.engine.budgets import budgets_of, references_of
 from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator, shape_of
 from calib.engine.job import Job, check_state, open_samples, prepare, require_allowed
 from calib.errors import UsageError
@@ -203,9 +203,10 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
     if evaluator is None:
         raise UsageError("evaluate needs a validation dataset or a metric")
     metric = evaluator.metric
+    references = references_of(job.settings, metric)
     config: Mapping[str, Any] = {} if precision == "default" else precision_config(precision)
     parts = evaluator.run(evaluator.compiled(job.reference, config), range(len(evaluator.ids)))
-    each = [_value_of(*one) for one in each_of(metric, parts)]
+    each = [_value_of(*one, references) for one in each_of(metric, parts)]
     scores = metric.per_sample(parts)
     return Evaluation(
         calib_version=__version__,
@@ -215,13 +216,12 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
         each=each if len(each) > 1 else [],
         samples=evaluator.counted(max(len(evaluator.ids), 0 if scores is None else len(scores))),
         precision=default_precision() if precision == "default" else precision,
-        reference=job.settings.reference,
         reference_model=evaluator.compared_with,
         notes=[*_guesses(evaluator, parts), *evaluator.notes, *job.remarks],
     )
 
 
-def _value_of(metric: Metric | WholeSetMetric, parts: Sequence[Any]) -> MetricValue:
+def _value_of(metric: Metric | WholeSetMetric, parts: Sequence[Any], references: Mapping[str, float]) -> MetricValue:
     """Return one metric over these samples."""
     value = float(metric.aggregate(parts))
     scores = metric.per_sample(parts)
@@ -230,6 +230,7 @@ def _value_of(metric: Metric | WholeSetMetric, parts: Sequence[Any]) -> MetricVa
         half = 1.96 * float(np.std(scores, ddof=1)) / len(scores) ** 0.5
         interval = (value - half, value + half)
     return MetricValue(
+        reference=references.get(metric.name),
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
         unit=metric.unit,

@@ -17,6 +17,7 @@ class MetricValue(Frozen):
     value: float = Field(description="Metric over all samples")
     interval: tuple[float, float] | None = Field(default=None, description="95 % confidence interval of the value")
     interval_method: str = Field(default="", description="How the interval was computed; empty without one")
+    reference: float | None = Field(default=None, description="Published value that the result was checked against")
 
 
 class Evaluation(Frozen):

@@ -177,3 +177,11 @@ def test_the_json_schema_holds_every_setting_with_its_meaning_and_choices():
     assert all(entry.get("description") for entry in schema["properties"].values())
     assert schema["properties"]["estimator"]["enum"] == list(ESTIMATORS)
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("given", [True, "high", "nan", "a=1,a=2", "=1", {"a": None}, "a=b"])
+def test_a_published_value_is_a_number_or_one_for_each_metric_named_once(given):
+    assert Settings(reference="0.5").references == {"": 0.5}
+    assert Settings(reference={"top-1": 0.5, "map@0.5": "0.25"}).references == {"top-1": 0.5, "map@0.5": 0.25}
+    with pytest.raises(ValidationError):
+        Settings(reference=given)

@@ -12,7 +12,7 @@ from trust_fixtures.tiny import convnet, images, write_ir
 
 import calib
 from calib.config.settings import Settings
-from calib.engine.budgets import budgets_of
+from calib.engine.budgets import budgets_of, references_of
 from calib.errors import UsageError
 from calib.metrics.resolve import resolve_metrics
 from calib.report.digest import facts
@@ -124,3 +124,15 @@ def test_each_metric_stands_in_the_summary_the_leaderboard_and_after_verificatio
     assert "cosine: " in render_leaderboard_csv([row])
     kept = JobRow("k", "model", "f", "{}", row.status, "", 1, "", 0.0, json.dumps(to_json(row)))
     assert row_of_job(kept, "").each == row.each
+
+
+def test_a_published_value_vouches_for_the_metric_that_it_names_and_no_other():
+    metric = resolve_metrics(["mae", "cosine"])
+    assert references_of(Settings(reference="cosine=0.9"), metric) == {"cosine": 0.9}
+    assert references_of(Settings(reference={"mae": 0, "cosine": 0.9}), metric) == {"mae": 0.0, "cosine": 0.9}
+    assert references_of(Settings(reference="0.5"), metric.metrics[0]) == {"mae": 0.5}
+    assert references_of(Settings(), metric) == {}
+    with pytest.raises(UsageError, match="does not say which of mae, cosine it is of: --reference mae=0"):
+        references_of(Settings(reference=0), metric)
+    with pytest.raises(UsageError, match="'top-1', which is not measured"):
+        references_of(Settings(reference="top-1=0.5"), metric)
