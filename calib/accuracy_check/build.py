@@ -14,7 +14,7 @@ from calib.accuracy_check.converters import CONVERTERS, Convert
 from calib.accuracy_check.document import Entry, read_entry
 from calib.accuracy_check.fields import Fields, built
 from calib.accuracy_check.metrics import METRICS, Measure
-from calib.accuracy_check.values import Labels
+from calib.accuracy_check.values import Labels, Step
 from calib.errors import ConfigError
 
 # What a data set may say besides what is read here: names of files that Accuracy Checker writes, and how it is run.
@@ -76,7 +76,7 @@ class Judgement:
     metric: Mapping[str, Any]
     title: str
 
-    def after(self, labels: Labels) -> list[postprocess.Step]:
+    def after(self, labels: Labels) -> list[Step]:
         """Return the steps of postprocessing for a data set with these classes."""
         return _after(self.entry, labels, [])
 
@@ -185,8 +185,8 @@ def _measure(entry: Mapping[str, Any], labels: Labels, problems: list[str]) -> M
     return METRICS[str(entry["type"])](fields, labels)
 
 
-def _after(entry: Entry, labels: Labels, problems: list[str]) -> list[postprocess.Step]:
-    steps = list[postprocess.Step]()
+def _after(entry: Entry, labels: Labels, problems: list[str]) -> list[Step]:
+    steps = list[Step]()
     for one in _listed(entry.dataset, "postprocessing"):
         values = one if isinstance(one, Mapping) else {"type": one}
         name = values.get("type")

@@ -52,13 +52,23 @@ def read_entry(file: Path, definitions: Path | None, dataset: str = "") -> Entry
                 "write such an evaluation as a function of your own: --metric python:module:function"
             ],
         )
-    found = [one for one in _entries(content) if not dataset or one[1].get("name") == dataset]
+    every = list(_entries(content))
+    if not every:
+        raise ConfigError(
+            str(file), ["it has no model with a launcher and a data set: models: [{launchers: […], datasets: […]}]"]
+        )
+    found = [one for one in every if not dataset or one[1].get("name") == dataset]
     if not found:
-        names = ", ".join(dict.fromkeys(str(one[1].get("name")) for one in _entries(content))) or "none"
+        names = ", ".join(dict.fromkeys(str(one[1].get("name") or "one without a name") for one in every))
         raise ConfigError(str(file), [f"it has no data set {dataset!r} for a model; data sets: {names}"])
     launcher, chosen = next((one for one in found if one[0].get("framework") in _OWN), found[0])
     known = _definitions(definitions) if definitions is not None else {}
-    name = str(chosen.get("name"))
+    name = str(chosen.get("name") or "")
+    if not name and "annotation_conversion" not in chosen and "annotation" not in chosen:
+        raise ConfigError(
+            str(file),
+            ["a data set has neither a name, by which it is defined, nor an annotation_conversion of its own"],
+        )
     if definitions is None and "annotation_conversion" not in chosen and "annotation" not in chosen:
         raise ConfigError(
             str(file),

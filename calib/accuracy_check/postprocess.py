@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.accuracy_check import suppress
 from calib.accuracy_check.fields import Fields
-from calib.accuracy_check.values import Boxes, Judged, Labels, Picture, Value
+from calib.accuracy_check.values import Boxes, Judged, Labels, Picture, Step, Value
 from calib.errors import MetricError
-
-Step = Callable[[Value, Value, Judged], None]
-"""Function that changes an annotation and a prediction in place; the third says what was done to the image."""
 
 Build = Callable[[Fields, Labels], Step]
 
@@ -112,52 +110,6 @@ def _round(fields: Fields, _: Labels) -> Step:
                 one.corners = function(one.corners)
 
     return cast
-
-
-def _nms(fields: Fields, _: Labels, distance: bool = False) -> Step:
-    overlap, edge = fields.number("overlap", 0.5, 0, 1), int(fields.flag("include_boundaries", True))
-    most, least = fields.size("keep_top_k"), fields.flag("use_min_area") if not distance else False
-    fields.finish()
-
-    def suppress(_annotation: Value, prediction: Value, _judged: Judged) -> None:
-        if isinstance(prediction, Boxes):
-            prediction.keep(_kept(prediction, overlap, edge, most, least, distance))
-
-    return suppress
-
-
-def _diou(fields: Fields, labels: Labels) -> Step:
-    return _nms(fields, labels, distance=True)
-
-
-def _kept(boxes: Boxes, overlap: float, edge: int, most: int | None, least: bool, distance: bool) -> list[int]:
-    """Return the boxes that no better one suppresses, whatever their class; sizes have ``edge`` pixels added."""
-    x1, y1, x2, y2 = boxes.corners.T
-    areas = (x2 - x1 + edge) * (y2 - y1 + edge)
-    order, kept = boxes.scores.argsort()[::-1], list[int]()
-    order = order[:most] if most else order
-    while order.size:
-        best, rest = order[0], order[1:]
-        kept.append(int(best))
-        wide = np.maximum(0.0, np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest]) + edge)
-        high = np.maximum(0.0, np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest]) + edge)
-        shared = wide * high
-        base = np.minimum(areas[best], areas[rest]) if least else areas[best] + areas[rest] - shared
-        common = np.divide(shared, base, out=np.zeros_like(shared, dtype=float), where=base != 0)
-        if distance:
-            common = common - _apart(boxes.corners, int(best), rest)
-        order = rest[common <= overlap]
-    return kept
-
-
-def _apart(corners: NDArray[Any], best: int, rest: NDArray[Any]) -> NDArray[Any]:
-    """Return (d² / c²)^0.6: distance of centres over the diagonal around both (Zheng et al. 2020, with an exponent)."""
-    x1, y1, x2, y2 = corners.T
-    around = (np.maximum(x2[best], x2[rest]) - np.minimum(x1[best], x1[rest])) ** 2
-    around = around + (np.maximum(y2[best], y2[rest]) - np.minimum(y1[best], y1[rest])) ** 2 + 1e-16
-    centres = ((x2[rest] + x1[rest]) - (x2[best] + x1[best])) ** 2 / 4
-    centres = centres + ((y2[rest] + y1[rest]) - (y2[best] + y1[best])) ** 2 / 4
-    return (centres / around) ** 0.6
 
 
 def _filter(fields: Fields, _: Labels) -> Step:
@@ -392,8 +344,9 @@ STEPS: dict[str, Build] = {
     "faster_rcnn_postprocessing_resize": _faster_rcnn,
     "clip_boxes": _clip,
     "cast_to_int": _round,
-    "nms": _nms,
-    "diou_nms": _diou,
+    "nms": suppress.hard,
+    "diou_nms": suppress.by_distance,
+    "soft_nms": suppress.soft,
     "filter": _filter,
     "shift_labels": _shift_labels,
     "shift": _shift_mask,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +127,10 @@ class Judged:
                 exact = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()[:16]
                 parts.append((name, exact if isinstance(value, np.ndarray) and name != "pixels" else str(value)))
         return f"Judged({parts}, {self.network})"
+
+
+Step = Callable[[Value, Value, Judged], None]
+"""Step of postprocessing: it changes an annotation and a prediction in place; the third says what the image became."""
 
 
 @dataclass(frozen=True)

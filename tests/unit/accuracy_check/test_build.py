@@ -46,7 +46,7 @@ def test_everything_that_is_not_supported_is_named_at_once_with_a_way_out():
             "annotation_conversion": {"converter": "squad", "x": 1},
             "reader": "wav_reader",
             "preprocessing": [{"type": "clip_audio"}, {"type": "resize", "size": 4, "strange": 1}, {"type": "resize"}],
-            "postprocessing": [{"type": "soft_nms"}, {"type": "filter", "min_confidence": "high"}],
+            "postprocessing": [{"type": "sort"}, {"type": "filter", "min_confidence": "high"}],
             "metrics": [{"type": "wer"}, {"type": "accuracy", "top_k": 0}],
             "subsample_size": 10,
         },
@@ -55,7 +55,7 @@ def test_everything_that_is_not_supported_is_named_at_once_with_a_way_out():
     found = mistakes(file)
     for words in (
         "annotation converter 'squad'", "reader 'wav_reader'", "preprocessing 'clip_audio'", "parameter 'strange'",
-        "size, or dst_width and dst_height, are needed", "postprocessing 'soft_nms'", "min_confidence must be a number",
+        "size, or dst_width and dst_height, are needed", "postprocessing 'sort'", "min_confidence must be a number",
         "metric 'wer'", "top_k must be a number from 1", "subsample_size", "adapter 'mask_rcnn'",
         "--metric python:module:function",
     ):  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_metric_can_be_chosen_and_the_others_are_not_needed_then():
         ("models: &a []\nx: *a\n", "anchors .* are not allowed"),
         ("models: !!python/object/apply:os.system [ls]\n", "tags .* are not allowed"),
         ("- a\n", "must be a mapping"),
-        ("models: []\n", "it has no data set"),
+        ("models: []\n", "no model with a launcher and a data set"),
     ],
 )
 def test_broken_and_hostile_files_are_refused(text, words):
@@ -133,3 +133,33 @@ def test_data_and_metric_hold_whole_paths_so_that_they_mean_the_same_anywhere(tm
         f"{tmp_path}/d & e".replace("/", "%2F").replace(" ", "+").replace("&", "%26")
     )
     assert given.metric.startswith("accuracy-check?file=") and given.metric.endswith("metric=accuracy")
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ([], "no model with a launcher and a data set"),
+        ([{"name": "m", "launchers": [], "datasets": [{"name": "d"}]}], "no model with a launcher and a data set"),
+        ([{"launchers": [{"framework": "openvino"}], "datasets": [{"metrics": []}]}], "neither a name"),
+    ],
+)
+def test_a_file_without_a_data_set_says_so(models, said):
+    with open("empty.yml", "w") as file:
+        json.dump({"models": models}, file)
+    (sentence,) = mistakes("empty.yml")
+    assert said in sentence and "''" not in sentence
+
+
+def test_classes_of_masks_are_read_where_open_model_zoo_names_them(tmp_path):
+    """Its definitions say ``dataset_meta`` in the conversion, where the program's own word is ``dataset_meta_file``."""
+    from calib.accuracy_check.converters import Places
+
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "meta.json").write_text('{"label_map": {"0": "road", "1": "kerb"}}')
+    masks = {"converter": "common_semantic_segmentation", "images_dir": "images", "masks_dir": "masks"}
+    entry = {"annotation_conversion": {**masks, "dataset_meta": "meta.json"}, "dataset_meta": "written.json"}
+    made = build(
+        write({**entry, "metrics": [{"type": "mean_iou"}]}, [{"framework": "openvino", "adapter": "segmentation"}])
+    )
+    assert made.convert(Places(tmp_path, None), made.entry.dataset).labels.names == {0: "road", 1: "kerb"}

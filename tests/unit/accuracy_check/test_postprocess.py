@@ -1,4 +1,7 @@
-"""Steps of postprocessing change boxes and class maps as the original does."""
+"""Steps of postprocessing change boxes and class maps as the original does.
+
+covers: calib.accuracy_check.suppress
+"""
 
 from __future__ import annotations
 
@@ -120,3 +123,14 @@ def test_images_are_resized_smoothly():
     found = Picture(np.full((4, 4, 3), 7, np.uint8))
     step("resize", apply_to="prediction")(EMPTY, found, judged((6, 8)))
     assert found.values.shape == (6, 8, 3) and (found.values == 7).all()
+
+
+def test_soft_suppression_lowers_the_score_of_the_box_that_overlaps():
+    """IoU of the first and the last is 0.6, so that the lower score is multiplied by exp(−0.36 / σ)."""
+    found = boxes((0, 0, 10, 8), (20, 0, 30, 8), (0, 0, 10, 4.8), scores=(0.5, 0.4, 0.9))
+    found.labels[:] = (1, 2, 3)  # whatever the class
+    step("soft_nms", sigma=0.6)(EMPTY, found, judged())
+    np.testing.assert_allclose(found.scores, [0.5 * np.exp(-0.36 / 0.6), 0.4, 0.9])
+    np.testing.assert_array_equal(found.labels, [1, 2, 3])
+    step("soft_nms", sigma=0.6, min_score=0.3, keep_top_k=2)(EMPTY, found, judged())
+    np.testing.assert_array_equal(found.labels, [2, 3])
