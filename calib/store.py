@@ -298,7 +298,7 @@ class RunStore:
             raise OutputError(
                 f"run store {self.path}: {error}; is the disk full, the file read-only, or in use elsewhere?"
             ) from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError) as error:
             raise self._damaged(str(error)) from error
 
     def _parse(self, text: str) -> Any:

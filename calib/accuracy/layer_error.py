@@ -87,7 +87,9 @@ class LayerError:
             used = ab > 0
             scale = np.where(used, aa / np.where(used, ab, 1.0), 1.0)
             ab, bb = ab * scale, bb * scale**2
-        power = math.sqrt(aa.sum() * bb.sum())
+        power = math.sqrt(aa.sum()) * math.sqrt(bb.sum())
+        if not math.isfinite(power):
+            return math.nan
         return float(ab.sum() / power) if power else float(aa.sum() == bb.sum())
 
     def _by_channel(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from calib.accuracy_check import class_names
 from calib.accuracy_check.fields import Fields
 from calib.accuracy_check.values import Boxes, Labels, Picture, Scores, Value
+from calib.documents.json_text import load_json
 from calib.documents.xml_file import read_xml
 from calib.errors import DataError, one_line
 from calib.samples.annotations import number_of, text_lines, whole_number
@@ -382,7 +382,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _JSON:
             raise DataError(f"{path}: larger than {_JSON >> 20} MiB")
-        content = json.loads(path.read_bytes())
+        content = load_json(path.read_bytes())
     except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"{path}: no usable JSON: {error}") from error
     if not isinstance(content, dict):

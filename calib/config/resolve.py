@@ -265,7 +265,7 @@ def _no_such_input(name: str, inputs: Sequence[Sequence[str]]) -> str:
 
 def _mistake(error: dict[str, Any], given: Mapping[str, _Given]) -> _Mistake:
     """Return the message for one of pydantic's errors: place, rule and value."""
-    place: Place = error["loc"]
+    place: Place = error["loc"] or ("settings",)
     depth = 3 if place[0] == "preprocessing" and len(place) >= 3 else 1
     key = ".".join(str(part) for part in place[:depth] if part != "")
     source = given.get(key, _Given(None, place=(key,)))

@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionStartEvent, Event, NodeEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from calib.documents.json_text import load_json
 from calib.errors import ConfigError
 
 Place = tuple[str | int, ...]
@@ -119,6 +120,11 @@ def parse_json(text: str, source: str) -> Document:
         raise ConfigError(source, [f"no usable JSON: {error}"]) from error
     if repeated:
         raise ConfigError(source, repeated)
+    if "\\u" in text:
+        try:
+            load_json(text)
+        except ValueError as error:
+            raise ConfigError(source, [f"no usable JSON: {error}"]) from error
     return Document(source, data)
 
 

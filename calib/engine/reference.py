@@ -58,7 +58,7 @@ def check_reference(job: Job, feeds: Sequence[Feed] | None = None) -> Job:
     feeds = job.feeds(job.ids[:FEW]) if feeds is None else feeds
     if not feeds:  # a replay without samples
         return job
-    expected = _outputs(job.reference, feeds)
+    expected = outputs_of(job.reference, feeds)
     if path is not None and drawing(job.reference):
         found = [f"not compared with onnxruntime, which draws other random numbers for {path.name}"]
         job = replace(job, warnings=(*job.warnings, *found))
@@ -128,14 +128,15 @@ def _unsteady(job: Job) -> str:
     )
 
 
-def _outputs(model: ov.Model, feeds: Sequence[Feed]) -> list[list[NDArray[Any]]]:
+def outputs_of(model: ov.Model, feeds: Sequence[Feed]) -> list[list[NDArray[Any]]]:
+    """Return the outputs of a model for each sample."""
     return list(Session(model).each(feeds))
 
 
 def _same(expected: Outputs, model: ov.Model, feeds: Sequence[Feed]) -> bool:
     """Return whether a model computes these outputs, in the median over the samples; False if it can't run."""
     try:
-        found = _outputs(model, feeds)
+        found = outputs_of(model, feeds)
     except RuntimeError as error:
         notice_memory(error)
         return False

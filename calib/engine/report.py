@@ -21,6 +21,7 @@ from calib.engine.layer_errors import known_outputs, layer_sqnr
 from calib.engine.layer_facts import layer_facts, other_cpus, quantizer_facts, thread_notes
 from calib.engine.output_sqnr import output_sqnr, stated
 from calib.engine.precisions import one_precision
+from calib.engine.reference import outputs_of
 from calib.engine.speedup import Outcome
 from calib.graph.layers import weights_of
 from calib.ranges.affine import dequantized, quantize_weights
@@ -109,12 +110,27 @@ def make_report(job: Job, found: Findings) -> Report:
 def _not_scored(job: Job, output_sqnr_db: Mapping[str, float]) -> Iterator[str]:
     """Yield a sentence for outputs that no score counts, since there is nothing to take their error relative to."""
     missing = [name for name in job.compared[0].names if name not in output_sqnr_db]
-    if missing:
+    if missing and (overflown := _overflown(job)):
+        yield (
+            f"The FP32 model itself gives NaN or infinity in {', '.join(map(repr, overflown))} on the first samples, "
+            "so its error can't be told. Look for weights or inputs that are too large for f32, or for missing "
+            "preprocessing (mean, scale)"
+        )
+    elif missing:
         yield (
             f"of {', '.join(map(repr, missing))} there is no SQNR, and no score of a recipe counts it: it is all zero "
             "in FP32 on the held-out samples, or has another shape in INT8. Calibrate with samples on which it is not "
             "empty"
         )
+
+
+def _overflown(job: Job) -> list[str]:
+    """Return the outputs of FP32 that hold values which are not finite, on the first samples."""
+    found: dict[str, None] = {}
+    for outputs in outputs_of(job.reference, job.few()):
+        named = zip(job.loaded.facts.outputs, outputs, strict=False)
+        found |= dict.fromkeys(facts.name for facts, values in named if not np.isfinite(values).all())
+    return list(found)
 
 
 def _accuracy(outcome: Outcome) -> AccuracyFacts | None:

@@ -99,7 +99,7 @@ def class_targets(target: Any, scores: NDArray[Any], name: str) -> NDArray[np.in
     values = np.asarray(sorted(target) if isinstance(target, set | frozenset) else target)
     if not isinstance(target, set | frozenset) and is_vector(values, scores.shape):
         return _one_hot(values, name)
-    if values.dtype.kind == "f" and np.array_equal(values, np.round(values)):
+    if values.dtype.kind == "f" and np.abs(values).max(initial=0) < 2**53 and np.array_equal(values, np.round(values)):
         if values.size > 1 and scores.ndim == 1:
             raise MetricError(
                 f"{name}: a target of {values.size} floating-point numbers is neither a class nor a vector of "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from calib.documents.json_text import load_json
 from calib.errors import DataError, UsageError
 from calib.samples.annotations import (
     Outside,
@@ -101,7 +101,7 @@ def coco_entries(path: Path, text: str) -> dict[str, list[Any]]:
     if not path.is_file() or path.stat().st_size > _LARGEST:
         raise DataError(f"{text}: not a file of at most {_LARGEST >> 20} MiB")
     try:
-        content = json.loads(path.read_bytes(), object_hook=_compact)
+        content = load_json(path.read_bytes(), _compact, finite=False)
     except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"{text}: no usable JSON: {error}") from error
     keys = ("images", "annotations", "categories")

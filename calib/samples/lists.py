@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from calib.documents.json_text import load_json
 from calib.errors import DataError
 from calib.samples.content import number_duplicates, target_id
 from calib.samples.files import FeedReader, FileDataset, FileEntry, confined, in_sequences, read_classes
@@ -131,6 +132,11 @@ def _csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
     texts = [row[label_column] if label_column is not None and len(row) > label_column else None for _, row in rows]
     labels = _numbers(texts)
     for (line, row), label in zip(rows, labels, strict=True):
+        if isinstance(label, float) and not math.isfinite(label):
+            raise DataError(
+                f"line {line} of {name}: the label {row[label_column or 0]} is no finite number, and all labels are "
+                "numbers. Leave the line out, or repair it"
+            )
         yield line, row[path_column], label
 
 
@@ -165,7 +171,7 @@ def _jsonl_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
             continue
         where = f"line {number} of {name}"
         try:
-            row = json.loads(line)
+            row = load_json(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: no JSON: {error}") from error
         path = next((row[key] for key in _PATH_KEYS if key in row), None) if isinstance(row, dict) else None

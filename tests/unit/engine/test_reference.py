@@ -123,7 +123,7 @@ def test_a_model_that_normalization_did_not_change_is_not_run(monkeypatch):
 def test_a_model_whose_own_runs_differ_is_kept_as_it_is_and_said(monkeypatch):
     job = prepare(channel_attention(), samples(4, 3, 12, 10), flags={})
     rng = np.random.default_rng(0)
-    monkeypatch.setattr("calib.engine.reference._outputs", lambda model, feeds: [[rng.random(8)] for _ in feeds])
+    monkeypatch.setattr("calib.engine.reference.outputs_of", lambda model, feeds: [[rng.random(8)] for _ in feeds])
     monkeypatch.setattr("calib.engine.reference._left_out", None)
     checked = check_reference(job)
     assert checked.loaded is job.loaded
@@ -190,12 +190,12 @@ def test_onnxruntime_says_whether_the_reader_was_right(onnx_file, monkeypatch):
     job = prepare(onnx_file, samples(4, 3, 8, 8), flags={})
     assert check_reference(job).warnings == ()
     monkeypatch.setattr(
-        "calib.engine.reference._outputs", lambda model, feeds: [[o * 1.01 for o in Session(model)(f)] for f in feeds]
+        "calib.engine.reference.outputs_of", lambda model, feeds: [[o * 1.01 for o in Session(model)(f)] for f in feeds]
     )
     (warning,) = check_reference(job).warnings
     assert "onnxruntime's by 0.01" in warning
     monkeypatch.setattr(
-        "calib.engine.reference._outputs", lambda model, feeds: [[o * 2 for o in Session(model)(f)] for f in feeds]
+        "calib.engine.reference.outputs_of", lambda model, feeds: [[o * 2 for o in Session(model)(f)] for f in feeds]
     )
     with pytest.raises(ModelError, match="does not compute what the file says"):
         check_reference(job)
