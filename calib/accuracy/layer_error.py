@@ -34,10 +34,18 @@ class LayerError:
         self._axis = channel_axis
         self._sums: NDArray[np.float64] = np.zeros((3, 1))
         self._values = 0  # a channel
+        self._overflown = False  # whether an output was not finite where the reference is
 
     def add(self, reference: NDArray[np.generic], output: NDArray[np.generic]) -> None:
-        """Add one sample's outputs, of one shape; a channel count that changes falls back to one channel."""
+        """Add one sample's outputs, of one shape; a channel count that changes falls back to one channel.
+
+        Elements where the reference is not finite are left out, as in :func:`calib.values.sqnr.squared_error`.
+        """
         a, b = (self._by_channel(np.asarray(values, np.float64)) for values in (reference, output))
+        if not (finite := np.isfinite(a)).all():
+            a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+        if not (finite := np.isfinite(b)).all():
+            self._overflown, b = True, np.where(finite, b, 0.0)
         sums = np.array([np.einsum("cn,cn->c", x, y) for x, y in ((a, a), (a, b), (b, b))])
         self._values += a.shape[1]
         if not self._sums.any():
@@ -55,12 +63,16 @@ class LayerError:
     @property
     def plain_sqnr_db(self) -> float:
         """10·log10(Σa² / Σ(a − b)²)."""
+        if self._overflown:
+            return -math.inf
         aa, ab, bb = self._sums.sum(1)
         return _decibel(aa, aa - 2 * ab + bb)
 
     @property
     def unscaled_sqnr_db(self) -> float:
         """The same with each channel of b divided by its scale αᶜ = Σab / Σa², which least squares gives."""
+        if self._overflown:
+            return -math.inf
         aa, ab, bb = self._sums
         used = (aa > 0) & (ab > 0)
         noise = np.where(used, 0.0, aa)
@@ -81,15 +93,15 @@ class LayerError:
 
     @property
     def cosine(self) -> float:
-        """Σab / √(Σa² Σb²), likewise; 1 for two silent outputs."""
+        """Σab / √(Σa² Σb²), likewise; 1 for two silent outputs, NaN for one that is not finite."""
+        if self._overflown:
+            return math.nan
         aa, ab, bb = self._sums
         if self.rescaled:
             used = ab > 0
             scale = np.where(used, aa / np.where(used, ab, 1.0), 1.0)
             ab, bb = ab * scale, bb * scale**2
-        power = math.sqrt(aa.sum()) * math.sqrt(bb.sum())
-        if not math.isfinite(power):
-            return math.nan
+        power = math.sqrt(aa.sum() * bb.sum())
         return float(ab.sum() / power) if power else float(aa.sum() == bb.sum())
 
     def _by_channel(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,4 @@
-"""Numbers that no network should hold and files that hold no numbers get a clear answer, and no warning of numpy.
-
-covers: calib.documents.json_text, calib.engine.report, calib.accuracy.layer_error
-"""
+"""Numbers that no network should hold and files that hold no numbers get a clear answer, and no warning of numpy."""
 
 from __future__ import annotations
 

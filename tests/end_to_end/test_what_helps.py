@@ -1,6 +1,6 @@
 """A mistake gets the sentence that helps, with the nearest right spelling, and names nothing "unexpected".
 
-covers: calib.cli, calib.samples.lists, calib.samples.labelled_lines
+covers: calib.samples.lists, calib.samples.labelled_lines
 """
 
 from __future__ import annotations

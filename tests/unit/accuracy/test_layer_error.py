@@ -104,3 +104,11 @@ def test_layers_behind_exact_ones_may_lose_what_a_first_layer_may():
     found = jumps(values, {"int8": ["float"], "silent": ["int8"]})
     assert found["int8"] == 0
     assert first_jump(list(values), found) == "silent"
+
+
+def test_what_overflows_in_the_reference_is_left_out_and_what_overflows_in_the_output_is_lost():
+    sound, broken = LayerError(None), LayerError(None)
+    sound.add(np.array([[1.0, np.nan, np.inf, 2.0]]), np.array([[1.0, 5.0, np.nan, 2.0]]))
+    assert (sound.sqnr_db, sound.cosine) == (math.inf, 1.0)
+    broken.add(np.array([[1.0, 2.0]]), np.array([[1.0, np.inf]]))
+    assert broken.sqnr_db == -math.inf and math.isnan(broken.cosine)
