@@ -116,7 +116,8 @@ def quantize(
         with clock("speed") as stage:
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
-        report = make_report(job, Findings(chosen, summaries.of(chosen.candidate.plan), outcome, baseline))
+        seen = chosen.summaries or summaries.of(chosen.candidate.plan)
+        report = make_report(job, Findings(chosen, seen, outcome, baseline))
     return as_planned(make_result(job, outcome, baseline, report, clock.stages), given)
 
 

@@ -24,16 +24,16 @@ from calib.config.efforts import EFFORTS
 from calib.corrections import CORRECTIONS, get_correction
 from calib.corrections.attention import attention_costs
 from calib.corrections.candidate import Candidate, Feed
-from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
+from calib.corrections.tried import FEW, HEAD_START_DB, MARGIN_DB, Field, Tried, grids, network_fact, with_facts
 from calib.graph.attention import Attention
-from calib.graph.insert import Edits, insert
+from calib.graph.insert import Edits
 from calib.ranges import ESTIMATORS, RangeEstimator, get_estimator
 from calib.ranges.assign import assign
-from calib.runtime.failures import FAILURES, left_out
+from calib.runtime.failures import left_out
 from calib.values.facts import CandidateFacts, CorrectionFacts
 from calib.values.plan import QuantizationPlan
-from calib.values.summary import Collected
+from calib.values.summary import Collected, Summaries
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,24 @@ def recipe_of(effort: str, estimator: str | RangeEstimator = "auto") -> Recipe:
     return Recipe(usual.estimators, usual.if_clipping_pays, others, usual.samples, corrections)
 
 
-# On one network MSE ranges scored .2 dB above min-max on 24 held-out samples and 4 to 6 dB below on 2,000 others.
-# Ranges fitted to all samples have the same head start over those that clip a few: of 86 small networks with 4 held-out
-# samples of 20, eight scored lower with the wider ranges: six by less than .8 dB, all of which were better with them on
-# 100 other samples (by 0 to 1.1 dB), and two by more than 2 dB, which were worse there too (by 2.4 and 3.5 dB).
-HEAD_START_DB = 1.0
-# The more candidates, the likelier that one of them is the best by chance: those that balanced would not try have to
-# be this much better than what it would choose, and with this few samples, or fewer, the estimators that it tries last.
-MARGIN_DB = 1.0
-FEW = 4
 FAST = "auto"  # estimator of the fast effort
 WITHOUT = "without equalization"
 WITHOUT_INSERTED = "without inserted scales"
+
+
+@dataclass(frozen=True)
+class AsFast:
+    """What the fast effort makes ranges of, without corrections.
+
+    Attributes:
+        network: Its network, with scales in front of layers, and a plan without ranges.
+        summaries: Statistics of its tensors.
+        facts: Facts of the scales.
+    """
+
+    network: Candidate
+    summaries: Collected
+    facts: tuple[CorrectionFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Chosen:
             were fitted to these too, ``(samples, 2)``; empty if nothing was scored.
         before: Candidate that these are the energies of; None if it is ``candidate``.
         held: Ids of the held-out samples.
+        summaries: Statistics of its tensors; None if they are those that were collected.
         warnings: Sentences for the report.
     """
 
@@ -101,124 +108,8 @@ class Chosen:
     energies: Mapping[str, NDArray[np.float64]] = field(default_factory=dict[str, NDArray[np.float64]])
     before: Candidate | None = None
     held: tuple[str, ...] = ()
+    summaries: Summaries | None = None
     warnings: tuple[str, ...] = ()
-
-
-@dataclass
-class _Tried:
-    """A scored candidate.
-
-    Attributes:
-        scored: Result with the compiled network; None once another candidate is ahead, because networks are large.
-        estimators: Estimators that make these ranges; empty if they were given.
-        corrections: Corrections applied, in order.
-        extra: Whether the balanced effort would not try this candidate.
-        margin: SQNR in dB that it has to be better by than others.
-    """
-
-    name: str
-    candidate: Candidate
-    score: float
-    scored: Scored | None
-    estimators: tuple[RangeEstimator, ...] = ()
-    corrections: tuple[str, ...] = ()
-    facts: tuple[CorrectionFacts, ...] = ()
-    extra: bool = False
-    margin: float = 0.0
-
-
-class _Field:
-    """All candidates so far, in the order they were tried, and the one that is ahead.
-
-    Attributes:
-        failing: Layers that OpenVINO can't compile or run in INT8, with the reason; no candidate has them.
-        warnings: Sentences for the report.
-    """
-
-    def __init__(self, scorer: Scorer, told: Callable[[str], None]):
-        self.scorer, self._told = scorer, told
-        self.tried: list[_Tried] = []
-        self.failing: dict[str, str] = {}
-        self.warnings: list[str] = []
-
-    def add(
-        self,
-        name: str,
-        candidate: Candidate,
-        facts: Sequence[CorrectionFacts] = (),
-        *,
-        estimator: RangeEstimator | None = None,
-        parent: _Tried | None = None,
-        correction: str = "",
-        extra: bool = False,
-        margin: float = 0.0,
-    ) -> None:
-        """Score a candidate, unless the same model was scored already.
-
-        Args:
-            name: Name for the report, made of the estimator and the corrections.
-            candidate: Candidate to score.
-            facts: Facts of the correction, layer by layer.
-            estimator: Estimator of its ranges.
-            parent: Candidate that it corrects.
-            correction: Name of the correction.
-            extra: Whether the balanced effort would not try this candidate.
-            margin: SQNR in dB that it has to be better by than others.
-        """
-        estimators, planned = (estimator,) if estimator else (), {layer.name for layer in candidate.plan.layers}
-        if known := {layer: why for layer, why in self.failing.items() if layer in planned}:
-            candidate = candidate.without(known)
-        twin = next((one for one in self.tried if _same(one.candidate, candidate)), None)
-        if twin is not None:
-            twin.estimators += estimators
-            return
-        try:
-            model = insert(candidate.model, candidate.plan, candidate.edits, fold=True)  # as it ships
-            scored = self.scorer.score(model)
-        except FAILURES as error:
-            score = self.scorer.score
-            candidate, scored = without_failing(candidate, lambda one: score(one.executable()), error)
-        self.failing |= {layer.name: layer.reason for layer in candidate.plan.skipped if layer.name in planned}
-        new = _Tried(name, candidate, scored.score, scored, estimators, extra=extra, margin=margin)
-        if parent:
-            new.estimators, new.margin = parent.estimators, parent.margin
-            new.corrections = (*parent.corrections, correction)
-            new.facts = (*_with_facts(parent.facts, facts), _network_fact(parent, new))
-        self.tried.append(new)
-        self._told(f"{new.name} {new.score:.1f} dB")
-        ahead = self.best()
-        for one in self.tried:
-            if one is not ahead:
-                one.scored = None
-
-    def restart(self, estimator: RangeEstimator, candidate: Candidate) -> None:
-        """Take a candidate in place of those so far."""
-        self.tried.clear()
-        self.add(estimator.name, candidate, estimator=estimator)
-
-    def rank(self, one: _Tried) -> float:
-        """Return the key that candidates are compared by: the SQNR, with a bonus for the first estimator, min-max.
-
-        A few held-out samples can't show what clipping does to a value that occurs in one of a thousand samples.
-        """
-        plain = one.candidate.plan.activations == self.tried[0].candidate.plan.activations
-        return one.score + (HEAD_START_DB if plain else 0.0) - (MARGIN_DB if one.extra else one.margin)
-
-    @property
-    def clipping_pays(self) -> bool:
-        """Return whether any candidate scored higher than the first, by however little."""
-        return any(one.score > self.tried[0].score for one in self.tried[1:])
-
-    def best(self) -> _Tried:
-        """Return the first candidate of the highest rank."""
-        return max(self.tried, key=self.rank)
-
-    def leaders(self, count: int) -> list[tuple[int, _Tried]]:
-        """Return ``(place, candidate)`` of the best candidate for each set of corrections so far; extras come last."""
-        kinds = dict.fromkeys(one.corrections for one in self.tried)
-        alike = ([one for one in self.tried if one.corrections == kind] for kind in kinds)
-        ranked = (sorted(some, key=lambda one: (one.extra, -self.rank(one)))[:count] for some in alike)
-        return [placed for some in ranked for placed in enumerate(some)]
 
 
 def choose_recipe(
@@ -230,6 +121,7 @@ def choose_recipe(
     attention: Attention | None = None,
     *,
     others: Mapping[str, Candidate] | None = None,
+    fast: AsFast | None = None,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
     """Score one candidate per estimator and corrected forms of the best, and fit the best of all to all samples.
@@ -241,22 +133,17 @@ def choose_recipe(
         samples: Samples that corrections learn from.
         scorer: Scorer on the held-out samples.
         attention: Layers of attention, which are left out if :func:`attention_costs` says why; None for none.
-        others: Name → the network and its plan without some rescalings, if ``base`` has any: what the fast effort would
-            make of them competes too.
+        others: Name → the network and its plan without some rescalings, if ``base`` has any.
+        fast: What the fast effort makes of the network. It is chosen where it is a decibel ahead of all others, so that
+            no effort is farther behind it on these samples; None to choose among others alone.
         told: Function that receives a remark for each candidate.
     """
-    tried = _Field(scorer, told)
-
-    others = dict(others or {})
-
-    def ranged(estimator: RangeEstimator, of: Candidate, *, whole: bool = False) -> Candidate:
-        bare = summaries.plain if summaries.plain is not None and not of.plan.scalings else summaries
-        return replace(of, plan=assign(of.plan, bare.whole if whole else bare.kept, estimator), edits=Edits())
-
+    tried, ranged, others = Field(scorer, told), _Ranges(summaries, fast), dict(others or {})
     first, *rest = map(get_estimator, recipe.estimators)
     tried.add(first.name, ranged(first, base), estimator=first)
     if attention and (left := attention_costs(tried.tried[0].candidate, tried.tried[0].score, attention, scorer)):
         base, others = base.without(left), {name: one.without(left) for name, one in others.items()}
+        fast = fast and replace(fast, network=fast.network.without(left))
         tried.restart(first, ranged(first, base))
     for estimator in rest:
         tried.add(estimator.name, ranged(estimator, base), estimator=estimator)
@@ -265,51 +152,127 @@ def choose_recipe(
         tried.add(estimator.name, ranged(estimator, base), estimator=estimator, margin=margin)
     for estimator in map(get_estimator, recipe.more):
         tried.add(estimator.name, ranged(estimator, base), estimator=estimator, extra=True)
+    quick = get_estimator(FAST if FAST in recipe.estimators else recipe.estimators[0])
     for name, other in others.items():
-        estimator = get_estimator(FAST if FAST in recipe.estimators else recipe.estimators[0])
-        tried.add(f"{estimator.name} {name}", ranged(estimator, other), estimator=estimator)
+        tried.add(f"{quick.name} {name}", ranged(quick, other), estimator=quick)
     best = _corrected(tried, recipe, samples)
-    name, network = next(((n, one) for n, one in others.items() if one.model is best.candidate.model), ("", base))
-    wider = {
-        " ".join(filter(None, (one.name, name, "on all samples"))): ranged(one, network, whole=True)
-        for one in best.estimators
-    }
-    again = _refitted(best, wider, tried, samples, told)
-    kept = bool(again.tried) and again.best().score >= best.score - HEAD_START_DB
-    chosen = _chosen(again.best() if kept else best, tried, again.tried, before=best if kept else None)
-    return replace(chosen, warnings=(*chosen.warnings, *again.warnings))
+    again = _fitted(best, tried, {"": base, **others}, ranged, samples)
+    final = again.best() if again.tried and again.best().score >= best.score - HEAD_START_DB else best
+    best.scored = best.scored if final is best else None
+    shown, summed = [*tried.tried, *again.tried], None
+    if fast and (challenger := _ahead(quick, fast, ranged, final, (tried, again), shown)):
+        final, summed = challenger, fast.summaries.whole
+    return replace(_chosen(final, shown, (*tried.warnings, *again.warnings)), summaries=summed)
 
 
-def _refitted(
-    best: _Tried,
-    wider: Mapping[str, Candidate],
-    tried: _Field,
-    samples: Sequence[Feed],
-    told: Callable[[str], None],
-) -> _Field:
-    """Score the best candidate with ranges of all samples, and its corrections computed for them.
+class _Ranges:
+    """Makes candidates with the ranges of an estimator, each once.
 
     Args:
-        best: Candidate that was chosen.
+        summaries: Statistics of every quantized tensor.
+        fast: What the fast effort makes ranges of, with statistics of its own.
+    """
+
+    def __init__(self, summaries: Collected, fast: AsFast | None):
+        self._summaries, self._fast = summaries, fast
+        self._made: dict[tuple[str, bool], list[tuple[QuantizationPlan, Candidate]]] = {}
+
+    def __call__(self, estimator: RangeEstimator, of: Candidate, *, whole: bool = False) -> Candidate:
+        """Return a network and its plan with ranges of all samples, or of those that are not held out."""
+        seen = self._summaries
+        if self._fast and of.model is self._fast.network.model:
+            seen = self._fast.summaries
+        elif seen.plain is not None and not of.plan.scalings:
+            seen = seen.plain
+        made = self._made.setdefault((estimator.name, whole), [])
+        known = next((one for plan, one in made if one.model is of.model and plan == of.plan), None)
+        if known is None:
+            plan = assign(of.plan, seen.whole if whole else seen.kept, estimator)
+            known = replace(of, plan=plan, edits=Edits())
+            made.append((of.plan, known))
+        return known
+
+
+def _fitted(
+    best: Tried, tried: Field, networks: Mapping[str, Candidate], ranged: _Ranges, samples: Sequence[Feed]
+) -> Field:
+    """Return the best candidate with ranges of all samples; behind that of balanced, if that would not try it."""
+    again = Field(tried.scorer, tried.told, tried.failing)
+    for one in (tried.best(extra=False), best) if best.extra else (best,):
+        known = (item for item in networks.items() if item[1].model is one.candidate.model)
+        name, network = next(known, ("", networks[""]))
+        wider = {
+            " ".join(filter(None, (estimator.name, name, "on all samples"))): ranged(estimator, network, whole=True)
+            for estimator in one.estimators
+        }
+        _refit(one, wider, again, samples)
+    return again
+
+
+def _refit(one: Tried, wider: Mapping[str, Candidate], again: Field, samples: Sequence[Feed]) -> None:
+    """Score a candidate with ranges of all samples, and its corrections computed for them.
+
+    Args:
+        one: Candidate that was chosen.
         wider: Name → candidate without corrections, for each estimator that made the same ranges as that candidate's:
             with more samples they may differ. Those that make its ranges again are not scored again.
-        tried: Candidates so far, with the layers that no candidate can have.
+        again: Receives them.
         samples: Samples that corrections learn from.
-        told: Function that receives a remark for each candidate.
     """
-    again, seen = _Field(tried.scorer, told), [_grids(best.candidate.plan)]
-    again.failing = dict(tried.failing)
+    seen = [grids(one.candidate.plan)]
     for name, candidate in wider.items():
-        planned = {layer.name for layer in candidate.plan.layers}
-        candidate = candidate.without({layer: why for layer, why in again.failing.items() if layer in planned})
-        if _grids(candidate.plan) not in seen:
-            seen.append(_grids(candidate.plan))
+        candidate = again.possible(candidate)
+        if grids(candidate.plan) not in seen:
+            seen.append(grids(candidate.plan))
             with left_out("The ranges were not fitted to the held-out samples, since OpenVINO failed", again.warnings):
-                corrected, facts = _applied(best.corrections, candidate, samples, tried.scorer)
-                again.add(" + ".join([name, *best.corrections]), corrected)
-                again.tried[-1].corrections = best.corrections
-                again.tried[-1].facts = (*(fact for fact in best.facts if not fact.layer), *facts)
-    return again
+                corrected, facts = _applied(one.corrections, candidate, samples, again.scorer)
+                again.add(" + ".join([name, *one.corrections]), corrected, before=one)
+                again.tried[-1].corrections = one.corrections
+                again.tried[-1].facts = (*(fact for fact in one.facts if not fact.layer), *facts)
+
+
+def _ahead(
+    estimator: RangeEstimator,
+    fast: AsFast,
+    ranged: _Ranges,
+    final: Tried,
+    fields: tuple[Field, Field],
+    shown: list[Tried],
+) -> Tried | None:
+    """Return what the fast effort makes if it is more than the head start ahead of the choice; None if it is not.
+
+    It is scored unless a candidate makes the same model.
+
+    Args:
+        estimator: Its estimator.
+        fast: Its network.
+        ranged: Function that makes ranges.
+        final: Candidate that would be chosen.
+        fields: Candidates so far, before and after ranges were fitted to all samples.
+        shown: Receives what is scored.
+    """
+    whole = ranged(estimator, fast.network, whole=True)
+    tried, again = fields
+    known = tried.twin(tried.possible(whole)) or again.twin(tried.possible(whole))
+    if known is not None and known.score <= final.score + HEAD_START_DB:
+        return None
+    own = Field(tried.scorer, tried.told, tried.failing)
+    with left_out("What the fast effort makes was not compared, since OpenVINO failed", again.warnings):
+        own.add(f"{estimator.name} on all samples, as the effort fast", whole)
+    shown += own.tried
+    if not own.tried or own.tried[0].score <= final.score + HEAD_START_DB:
+        return None
+    (challenger,) = own.tried
+    challenger.facts = fast.facts
+    if tried.twin(challenger.candidate) is None:  # its ranges have seen the held-out samples
+        kept = ranged(estimator, fast.network)
+        challenger.before = tried.twin(tried.possible(kept))
+        if challenger.before is None:
+            before = Field(tried.scorer, tried.told, own.failing)
+            before.add(f"{estimator.name}, as the effort fast", kept)
+            shown += before.tried
+            challenger.before, before.tried[0].scored = before.tried[0], None
+    return challenger
 
 
 def _applied(
@@ -321,14 +284,8 @@ def _applied(
         found = get_correction(name)(candidate, samples, scorer)
         if found is not None:
             candidate, new = found
-            facts = _with_facts(facts, new)
+            facts = with_facts(facts, new)
     return candidate, facts
-
-
-def _with_facts(old: Sequence[CorrectionFacts], new: Sequence[CorrectionFacts]) -> tuple[CorrectionFacts, ...]:
-    """Return the facts, where those of a correction replace earlier ones of the same kind."""
-    kinds = {fact.correction for fact in new}
-    return (*(fact for fact in old if fact.correction not in kinds), *new)
 
 
 def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[Feed], scorer: Scorer) -> Chosen:
@@ -337,23 +294,23 @@ def choose_corrections(candidate: Candidate, recipe: Recipe, samples: Sequence[F
     Corrections that its plan names were chosen already: they are computed again, and left out only if they do clear
     harm, as they may with other weights.
     """
-    tried, named = _Field(scorer, lambda note: None), candidate.plan.corrections
+    tried, named = Field(scorer, lambda note: None), candidate.plan.corrections
     tried.add("plan", candidate)
     if named is None:
-        return _chosen(_corrected(tried, recipe, samples), tried)
+        return _chosen(_corrected(tried, recipe, samples), tried.tried, tried.warnings)
     plain, named = tried.tried[0], tuple(name for name in named if name in recipe.corrections)
     if not named:
-        return _chosen(plain, tried)
+        return _chosen(plain, tried.tried, tried.warnings)
     corrected, facts = _applied(named, candidate, samples, scorer)
     tried.add(" + ".join(["plan", *named]), corrected)
     last = tried.tried[-1]
     last.corrections = named
-    last.facts = (*facts, _network_fact(plain, last))
+    last.facts = (*facts, network_fact(plain, last))
     harmful = last.score < plain.score - HEAD_START_DB
-    return _chosen(plain if harmful else last, tried)
+    return _chosen(plain if harmful else last, tried.tried, tried.warnings)
 
 
-def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Feed]) -> _Tried:
+def _corrected(tried: Field, recipe: Recipe, samples: Sequence[Feed]) -> Tried:
     """Apply the corrections of the table in turn to the best candidates so far, and return the best of all."""
     for name, count in recipe.corrections.items():
         correct, row = get_correction(name), CORRECTIONS[name]
@@ -370,53 +327,24 @@ def _corrected(tried: _Field, recipe: Recipe, samples: Sequence[Feed]) -> _Tried
     return tried.best()
 
 
-def _chosen(best: _Tried, field: _Field, refitted: Sequence[_Tried] = (), before: _Tried | None = None) -> Chosen:
+def _chosen(best: Tried, tried: Sequence[Tried], warnings: Sequence[str]) -> Chosen:
     """Return the choice with the facts of all candidates.
 
     Args:
         best: Candidate that is chosen.
-        field: Candidates whose ranges have not seen the held-out samples.
-        refitted: Candidates whose ranges have.
-        before: The candidate before its ranges were fitted to the held-out samples too, if it is one of these.
+        tried: All candidates.
+        warnings: Sentences for the report.
     """
-    tried = field.tried
-    details = [*("" for _ in tried), *("its ranges have seen these samples" for _ in refitted)]
     shown = [
-        CandidateFacts(name=one.name, sqnr_db=round(one.score, 3), chosen=one is best, detail=detail)
-        for one, detail in zip((*tried, *refitted), details, strict=True)
+        CandidateFacts(
+            name=one.name,
+            sqnr_db=round(one.score, 3),
+            chosen=one is best,
+            detail="its ranges have seen these samples" if one.before else "",
+        )
+        for one in tried
     ]
-    scored = (before or best).scored
     candidate = replace(best.candidate, plan=replace(best.candidate.plan, corrections=best.corrections))
-    earlier = before.candidate if before else None
-    energies = scored.energies if scored else {}
-    return Chosen(candidate, tuple(shown), best.facts, best.scored, energies, earlier, warnings=tuple(field.warnings))
-
-
-def _network_fact(before: _Tried, after: _Tried) -> CorrectionFacts:
-    """Return the fact about the outputs of the whole network with the corrections of the candidate that is kept."""
-    return CorrectionFacts(
-        correction=after.corrections[-1],
-        layer="",
-        kept=True,
-        sqnr_before_db=round(before.score, 3),
-        sqnr_after_db=round(after.score, 3),
-        detail=f"{after.name} against {before.name}: the network's outputs on held-out samples, everything in INT8",
-    )
-
-
-def _same(one: Candidate, other: Candidate) -> bool:
-    """Return whether two candidates make the same model, as far as can be told without comparing weights."""
-    edited = any(edit.rounded or edit.biases for edit in (one.edits, other.edits))
-    return not edited and one.model is other.model and _grids(one.plan) == _grids(other.plan)
-
-
-def _grids(plan: QuantizationPlan) -> list[object]:
-    """Return what is quantized and what the levels of each quantizer follow from."""
-    return [
-        plan.layers,
-        *(
-            (q.range.low, q.range.high, q.scheme.value, q.levels, q.channel_ranges)
-            for q in plan.activations
-            if q.range is not None
-        ),
-    ]
+    energies, earlier = (best.before or best).energies, best.before.candidate if best.before else None
+    said = tuple(dict.fromkeys(warnings))
+    return Chosen(candidate, tuple(shown), best.facts, best.scored, energies, earlier, warnings=said)

@@ -15,6 +15,7 @@ from calib.corrections.equalization import equalize, evident_scales, rescale, re
 from calib.corrections.recipes import (
     WITHOUT,
     WITHOUT_INSERTED,
+    AsFast,
     Chosen,
     choose_corrections,
     choose_recipe,
@@ -125,15 +126,27 @@ def scale_outliers(
     """
     if job.effort.equalizes or all(one.channel_high is None for one in summaries.whole.values()):
         return base, summaries
-    found = evident_scales(job.view, plan, summaries.whole)
-    if not found:
+    scalings, facts = _evident(job.view, plan, summaries.whole)
+    if not scalings:
         return base, summaries
-    scalings = tuple(scalable.scaling(factors) for scalable, factors, _ in found)
-    whole = dict(summaries.whole)
-    for one in scalings:
-        whole[one.scaled] = whole[one.tensor].divided(one.scaled, np.array(one.factors))
-    network = replace(rescaled(job, scalings), facts=tuple(fact for *_, fact in found), warnings=base.warnings)
+    whole = _divided(summaries.whole, scalings)
+    network = replace(rescaled(job, scalings), facts=facts, warnings=base.warnings)
     return network, replace(summaries, kept=whole, whole=whole, plain=replace(summaries))
+
+
+def _evident(
+    view: GraphView, plan: QuantizationPlan, summaries: Summaries
+) -> tuple[tuple[Scaling, ...], tuple[CorrectionFacts, ...]]:
+    """Return the scales that the extremes of channels show to help, and the fact about each."""
+    found = evident_scales(view, plan, summaries)
+    scalings = tuple(scalable.scaling(factors) for scalable, factors, _ in found)
+    return scalings, tuple(fact for *_, fact in found)
+
+
+def _divided(summaries: Summaries, scalings: Sequence[Scaling]) -> Summaries:
+    """Return the summaries with those of the scaled tensors, which have extremes and no histogram."""
+    scaled = {one.scaled: summaries[one.tensor].divided(one.scaled, np.array(one.factors)) for one in scalings}
+    return {**summaries, **scaled}
 
 
 def _parted(
@@ -205,7 +218,10 @@ def choose_ranges(
         return Chosen(candidate, corrections=base.facts, warnings=said)
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     others = _without_scalings(job, base, plan)
-    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, others=others, told=told)
+    fast = _as_fast(job, next(reversed(others.values()), candidate), summaries)
+    chosen = choose_recipe(
+        candidate, summaries, wanted, samples, scorer, attention, others=others, fast=fast, told=told
+    )
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_in_pieces(summaries), *_left_out(job, outliers))
     said = (*said, *_uncorrected(base.view, chosen), *chosen.warnings)
@@ -222,6 +238,23 @@ def _without_scalings(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> d
         network = rescaled(job, scalings)
         found[name] = Candidate(network.model, network.view, plan.rescaled(scalings), Edits())
     return found
+
+
+def _as_fast(job: Job, bare: Candidate, summaries: Collected) -> AsFast:
+    """Return the network of the fast effort, which has the scales alone that the extremes of channels show to help.
+
+    Args:
+        job: Run.
+        bare: Network without scalings, and its plan without ranges.
+        summaries: Statistics.
+    """
+    plain = summaries.plain or summaries
+    scalings, facts = _evident(bare.view, bare.plan, plain.whole)
+    if not scalings:
+        return AsFast(bare, plain)
+    network, plan = rescaled(job, scalings), bare.plan.rescaled(scalings)
+    whole, kept = (_divided(some, scalings) for some in (plain.whole, plain.kept))
+    return AsFast(Candidate(network.model, network.view, plan, Edits()), Collected(kept, whole), facts)
 
 
 def _suited(
@@ -245,7 +278,7 @@ def _suited(
 
 def _kept(base: FloatNetwork, chosen: Chosen) -> Sequence[CorrectionFacts]:
     """Return the facts about equalization; what the network scored higher without was not kept."""
-    left = {str(scaling.tensor) for scaling in chosen.candidate.plan.scalings}
+    left = {str(scaling.tensor) for scaling in chosen.candidate.plan.scalings if scaling in base.scalings}
     why = "the network's outputs on held-out samples have a smaller error without equalization"
     return [
         fact.model_copy(update={"kept": False, "detail": why}) if fact.kept and fact.layer not in left else fact

@@ -1,3 +1,8 @@
+"""Which estimator and corrections are chosen, by the error on held-out samples, and what of it the lower efforts make.
+
+covers: calib.corrections.tried
+"""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -5,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calib.corrections import recipes, rounding
+from calib.corrections import recipes, rounding, tried
 from calib.corrections.candidate import Candidate, identity_of
-from calib.corrections.recipes import HEAD_START_DB, Recipe, choose_corrections, choose_recipe, recipe_of
+from calib.corrections.recipes import AsFast, Recipe, choose_corrections, choose_recipe, recipe_of
 from calib.corrections.scoring import Scorer
+from calib.corrections.tried import HEAD_START_DB
 from calib.graph.finder import find
 from calib.graph.insert import Edits
 from calib.graph.placement import place
@@ -184,6 +190,73 @@ def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_sc
     assert {c.name for c in balanced.candidates} <= {c.name for c in thorough.candidates}
     scores = [next(c.sqnr_db for c in one.candidates if c.chosen) for one in (balanced, thorough)]
     assert scores[1] >= scores[0]
+
+
+def _narrowed(summaries: Collected, factor: float) -> Collected:
+    """Return the summaries as if no sample reached farther than a share of what it does: ranges clip the rest."""
+    parts = (
+        {t: replace(s, low=s.low * factor, high=s.high * factor) for t, s in some.items()}
+        for some in (summaries.kept, summaries.whole)
+    )
+    return Collected(*parts)
+
+
+class _Counted(Scorer):
+    """A scorer that counts the models it compiles."""
+
+    compiled = 0
+
+    def _compile(self, model):
+        self.compiled += 1
+        return super()._compile(model)
+
+
+def test_what_fast_makes_is_chosen_where_it_is_ahead_of_every_candidate(ready):
+    base, summaries, samples, scorer = ready
+    fast = AsFast(base, summaries)
+    bad = choose_recipe(base, _narrowed(summaries, 0.3), Recipe(("minmax",)), samples, scorer)
+    ours = {**base.__dict__, "model": base.model.clone()}  # a network of its own, as one with scales is
+    good = choose_recipe(Candidate(**ours), _narrowed(summaries, 0.3), Recipe(("minmax",)), samples, scorer, fast=fast)
+    scores = {one.name: one.sqnr_db for one in good.candidates}
+    name = "minmax on all samples, as the effort fast"
+    assert [one.name for one in good.candidates if one.chosen] == [name]
+    assert scores[name] > max(one.sqnr_db for one in bad.candidates) + HEAD_START_DB
+    assert good.candidate.plan.activations == assign(base.plan, summaries.whole, get_estimator("minmax")).activations
+    assert good.candidate.plan.corrections == () and good.summaries is summaries.whole
+    # The figure that is stated is from ranges that have not seen the held-out samples.
+    assert good.before is not None
+    assert good.before.plan.activations == assign(base.plan, summaries.kept, get_estimator("minmax")).activations
+    of_before = scorer.score(good.before.executable()).energies
+    assert all(np.array_equal(good.energies[name], energies) for name, energies in of_before.items())
+
+
+def test_what_fast_makes_is_not_chosen_for_less_than_the_head_start(ready, balanced):
+    base, summaries, samples, scorer = ready
+    recipe = recipe_of("balanced")
+    chosen = choose_recipe(base, summaries, recipe, samples[:16], scorer, fast=AsFast(base, summaries))
+    scores = {one.name: one.sqnr_db for one in chosen.candidates}
+    assert scores["auto on all samples, as the effort fast"] <= max(scores.values())
+    assert identity_of(chosen.candidate) == identity_of(balanced.candidate) and chosen.summaries is None
+
+
+def test_what_fast_makes_costs_no_compilation_where_a_candidate_makes_the_same(ready):
+    base, summaries, samples, scorer = ready
+    counts = []
+    for recipe in (Recipe(("minmax",)), Recipe(("minmax",), corrections={"rounding and bias": 1})):
+        for fast in (None, AsFast(base, summaries)):
+            counted = _Counted(base.model, scorer.held)
+            choose_recipe(base, summaries, recipe, samples[:16], counted, fast=fast)
+            counts.append(counted.compiled)
+    assert counts[1] == counts[0]  # ranges of all samples without corrections are those of fast
+    assert counts[3] == counts[2] + 1
+
+
+def test_what_balanced_chooses_is_fitted_to_all_samples_too_where_thorough_chooses_another(ready, monkeypatch):
+    base, summaries, samples, scorer = ready
+    monkeypatch.setattr(tried, "MARGIN_DB", -100.0)  # what balanced would not try wins
+    recipe = Recipe(("minmax",), more=("percentile-99.9",))
+    names = [one.name for one in choose_recipe(base, summaries, recipe, samples, scorer).candidates]
+    assert names == ["minmax", "percentile-99.9", "minmax on all samples", "percentile-99.9 on all samples"]
 
 
 def test_corrections_of_a_given_plan_keep_its_ranges(ready):

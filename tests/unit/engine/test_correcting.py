@@ -123,3 +123,25 @@ def test_fast_puts_scales_in_front_of_layers_that_read_outlier_channels():
     (quantizer,) = result.plan.activations
     assert result.plan.scalings[0].scaled == quantizer.tensor and quantizer.range is not None
     assert quantizer.range.estimator == "minmax"
+
+
+def test_the_scales_of_fast_compete_with_those_that_balanced_measures():
+    net = Net(5)
+    scale = np.ones(16, np.float32)
+    scale[[3, 8]] = 80
+    weights = (net.rng.standard_normal((16, 16)) / scale[:, None]).astype(np.float32)
+    model = net.model(op.matmul(net.input(1, 200, 16), op.constant(weights), False, False))
+    samples = [net.rng.standard_normal((1, 200, 16)).astype(np.float32) * scale for _ in range(20)]
+    asked = {"target": "cpu-no-vnni", "speed": False}
+    job = prepare(model, samples, flags=asked)
+    plan = place_quantizers(job)
+    base = FloatNetwork(job.loaded.model, job.view)  # as if equalization had found nothing
+    summaries = _collected(job, base, plan)
+    chosen = choose_ranges(job, base, plan, summaries, lambda note: None)
+    assert [one.name for one in chosen.candidates if one.chosen] == ["auto on all samples, as the effort fast"]
+    fast = calib.quantize(model, samples, effort="fast", **asked)
+    assert chosen.candidate.plan.scalings == fast.plan.scalings
+    assert [fact.correction for fact in chosen.corrections if fact.kept] == ["inserted scales"]
+    ends = [[(q.tensor, q.range) for q in one.activations] for one in (chosen.candidate.plan, fast.plan)]
+    assert ends[0] == ends[1] and chosen.summaries is not None and set(chosen.summaries) >= {ends[0][0][0]}
+    assert chosen.before is not None and chosen.before.plan.scalings == fast.plan.scalings
