@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calib.errors import CalibError
-from calib.studio import models, quantize, run
+from calib.studio import baseline, compare, data, models, quantize, run, take_away, upload, zoo_page
 from calib.studio.allowed import Allowed
 from calib.studio.guard import TooLarge
 from calib.studio.questions import Questions
@@ -53,6 +53,13 @@ ROUTES = [
     Route("/model", models.model),
     Route("/model/facts", models.facts),
     Route("/model/layers", models.layers),
+    Route("/upload", upload.receive, methods=["POST"]),
+    Route("/data", data.page),
+    Route("/data/samples", data.samples),
+    Route("/baseline", baseline.page),
+    Route("/baseline/accuracy", baseline.accuracy),
+    Route("/baseline/speed", baseline.speed),
+    Route("/baseline/layers", baseline.layers),
     Route("/quantize", quantize.page),
     Route("/quantize", quantize.submit, methods=["POST"]),
     Route("/quantize/preview", quantize.preview),
@@ -60,6 +67,12 @@ ROUTES = [
     Route("/run/{key}", run.page),
     Route("/run/{key}/events", run.events),
     Route("/run/{key}/report", run.report),
+    Route("/run/{key}/take-away.zip", take_away.take_away),
+    Route("/compare", compare.page),
+    Route("/compare/layers", compare.layers),
+    Route("/zoo", zoo_page.page),
+    Route("/zoo", zoo_page.submit, methods=["POST"]),
+    Route("/zoo/table", zoo_page.table),
     Route("/run/{key}/{action}", run.act, methods=["POST"]),
     Route("/static/{digest}/{name}", static),
 ]

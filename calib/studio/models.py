@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from calib.errors import UsageError
 from calib.report import digest
 from calib.report.tables import Column, Table
 from calib.studio.files import listing
-from calib.studio.questions import Answer
+from calib.studio.questions import CALIB, Answer
 from calib.studio.rendering import render
 from calib.values.inspection import Inspection
 
@@ -33,10 +34,10 @@ async def page(request: Request) -> HTMLResponse:
 
 async def model(request: Request) -> HTMLResponse:
     """Show one model."""
-    studio = request.app.state.studio
     given = request.query_params.get("model", "")
-    path = studio.allowed.existing(given)
-    answer = await studio.questions.ask(*question(given, path), again=bool(request.query_params.get("again")))
+    answer = await answered(request, given)
+    if isinstance(answer, HTMLResponse):
+        return answer
     found = inspection(answer)
     return render(
         request,
@@ -49,6 +50,20 @@ async def model(request: Request) -> HTMLResponse:
         io=_tensors(found) if found else [],
         command=["calib", "inspect", given],
     )
+
+
+async def answered(request: Request, given: str) -> Answer | HTMLResponse:
+    """Return what is in a model; where that is not known yet, a page that waits for it and then becomes this one."""
+    studio = request.app.state.studio
+    words, files = question(given, studio.allowed.existing(given))
+    if (known := studio.questions.known(words, files)) is not None and not request.query_params.get("again"):
+        return known
+    task = studio.questions.ask(words, files, again=bool(request.query_params.get("again")))
+    if request.query_params.get("wait"):
+        return await task
+    query = urlencode([*request.query_params.multi_items(), ("wait", "1")])
+    address = f"{request.url.path}?{query}"
+    return render(request, "waiting.html.j2", title=Path(given).name, address=address)
 
 
 async def facts(request: Request) -> HTMLResponse:
@@ -73,7 +88,7 @@ async def layers(request: Request) -> Response:
 def question(argument: str, path: Path) -> tuple[list[str], list[Path]]:
     """Return the command that looks into a model, and the files it reads."""
     weights = path.with_suffix(".bin")
-    return ["--quiet", "inspect", argument, "--json"], [path, *([weights] if path.suffix == ".xml" else [])]
+    return [CALIB, "--quiet", "inspect", argument, "--json"], [path, *([weights] if path.suffix == ".xml" else [])]
 
 
 def inspection(answer: Answer) -> Inspection | None:

@@ -20,6 +20,7 @@ from calib.studio import models, runs, start
 from calib.studio.allowed import Allowed
 from calib.studio.files import listing
 from calib.studio.fits import default_budget, fitting, resolution
+from calib.studio.questions import Answer
 from calib.studio.rendering import CARRIED, render
 from calib.zoo.cost import count, expected
 from calib.zoo.make_jobs import ZooJob
@@ -59,7 +60,9 @@ async def _form(request: Request, form: dict[str, str], errors: tuple[str, ...],
     metrics: list[str] = []
     given = form.get("model", "")
     if given:
-        answer = await studio.questions.ask(*models.question(given, studio.allowed.existing(given)))
+        answer = await _known(request, given)
+        if isinstance(answer, HTMLResponse):
+            return answer
         found = models.inspection(answer)
         metrics = fitting(found) if found else []
         errors = errors or tuple(answer.error)
@@ -86,6 +89,18 @@ async def _form(request: Request, form: dict[str, str], errors: tuple[str, ...],
         flow={key: form.get(key, "") for key in CARRIED},
         **derived,
     )
+
+
+async def _known(request: Request, given: str) -> Answer | HTMLResponse:
+    """Return what is in the model; a form that was sent is answered at once, whatever is known of its model."""
+    studio = request.app.state.studio
+    if request.method == "GET":
+        return await models.answered(request, given)
+    try:
+        known = studio.questions.known(*models.question(given, studio.allowed.existing(given)))
+    except CalibError:  # the message on the form says so
+        known = None
+    return known or Answer("asked")
 
 
 def _derived(form: Mapping[str, str], allowed: Allowed, threads: int) -> dict[str, Any]:

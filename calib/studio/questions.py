@@ -28,7 +28,9 @@ MOST_FILES = 20_000  # of a folder that are looked at
 MOST_ANSWER = 64 << 20
 
 # -P as for a zoo's workers: a file in the folder must not stand in for a library.
-_CALIB = (sys.executable, "-P", "-m", "calib")
+_PYTHON = (sys.executable, "-P", "-m")
+
+CALIB, PROBE = "calib", "calib.studio.probe"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -70,7 +72,7 @@ class Questions:
         """Return a task that ends with the answer; the same question is asked once, whoever waits for it.
 
         Args:
-            words: Arguments of ``calib``; what it prints on stdout is JSON.
+            words: ``CALIB`` or ``PROBE``, and its arguments; what it prints on stdout is JSON.
             files: Files and folders that the answer depends on.
             again: Whether to ask anew after a failure.
         """
@@ -98,7 +100,7 @@ class Questions:
 
     async def _run(self, words: Sequence[str]) -> Answer:
         process = await asyncio.create_subprocess_exec(
-            *_CALIB,
+            *_PYTHON,
             *words,
             cwd=self._base,
             env=os.environ | dict.fromkeys(_THREADS, "1"),

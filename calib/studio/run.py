@@ -22,6 +22,13 @@ from calib.studio.scatter import Point, Scatter, scatter
 from calib.values.drops import drop_scale, drop_unit
 from calib.zoo.jobs import DONE, JobRow
 
+_WORDS = {
+    "slower": "within the budget, but slower",
+    "fp32_kept": "FP32 kept",
+    "within_budget_not_in_f32": "within the budget, not in f32",
+    "within_budget_in_f32_only": "within the budget in f32 only",
+}
+
 LIVE_SECONDS = 0.5  # between two looks at the events of a run that somebody watches
 _GOOD = ("within_budget", "within_budget_not_in_f32", "quantized")
 _BAD = ("failed", "over_budget", "within_budget_in_f32_only")
@@ -104,7 +111,7 @@ async def _changes(runs: Runs, key: str, seen: int) -> AsyncIterator[dict[str, A
     while True:
         row = runs.row(key)
         live = runs.live(row)
-        now = (row.status, getattr(row, "request", ""))
+        now = (row.status, row.request)
         if now != status:
             if status is not None and row.status not in ("running", "waiting"):
                 yield {"event": "done", "data": row.status, "id": str(live.number)}
@@ -161,10 +168,8 @@ def tone(status: str) -> str:
 
 def words(row: JobRow) -> str:
     """Return a status in words."""
-    asked = {"pause": ", pausing", "cancel": ", cancelling", "cancel now": ", stopping"}.get(
-        getattr(row, "request", ""), ""
-    )
-    return row.status.replace("_", " ").replace("fp32", "FP32") + asked
+    asked = {"pause": ", pausing", "cancel": ", cancelling", "cancel now": ", stopping"}.get(row.request, "")
+    return _WORDS.get(row.status, row.status.replace("_", " ")) + asked
 
 
 def flow_of_job(job: Any, folder: Path) -> dict[str, str]:

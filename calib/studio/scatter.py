@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calib.report.numbers import significant
+from calib.values.drops import minus
 
 WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 70, 26, 14, 44
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def scatter(
         x_title,
         y_title,
         placed,
-        [(across(value), significant(value) if not whole else f"{value:,.0f}") for value in x_ticks],
-        [(up(value), significant(value)) for value in y_ticks],
+        [(across(value), _text(value)) for value in x_ticks],
+        [(up(value), _text(value)) for value in y_ticks],
         None if limit is None else up(limit),
         limit_text,
     )
@@ -145,3 +145,7 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
         step = max(1.0, math.ceil(step))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
+
+
+def _text(value: float) -> str:
+    return minus(f"{value:,g}")

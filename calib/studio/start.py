@@ -69,7 +69,7 @@ def read_form(form: Mapping[str, str], allowed: Allowed) -> Asked:
     validation = form.get("validation", "").strip()
     validation = allowed.data(validation) if validation else ""
     settings = settings_of(form, validation)
-    _check_reach(Settings(**settings), allowed)
+    check_reach(settings, allowed)
     return Asked(model, path, calibration, validation, settings)
 
 
@@ -143,12 +143,13 @@ def threads_each(jobs: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // jobs)
 
 
-def _check_reach(settings: Settings, allowed: Allowed) -> None:
+def check_reach(given: Mapping[str, Any], allowed: Allowed) -> None:
     """Refuse settings that read files outside of what is allowed, or run code.
 
     Raises:
         UsageError: They do.
     """
+    settings = Settings(**given)
     if settings.extensions and not allowed.extensions:
         raise UsageError("extensions are libraries whose code runs; start the studio with --allow-extension")
     metrics = settings.metric if isinstance(settings.metric, tuple) else str(settings.metric or "").split(",")

@@ -17,13 +17,26 @@
     if (button) copy(button);
   });
 
+  // Files dropped on a form go the way of those chosen in it.
+  for (const name of ["dragover", "dragleave", "drop"]) document.addEventListener(name, (event) => {
+    const form = document.querySelector("form.drop");
+    if (!form || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    form.classList.toggle("over", name === "dragover");
+    if (name !== "drop" || !event.dataTransfer.files.length) return;
+    form.querySelector("input[type=file]").files = event.dataTransfer.files;
+    form.querySelector("output").textContent = "Sending …";
+    form.requestSubmit();
+  });
+
   const fill = async (place) => {
     place.dataset.filled = "true";
     const answer = await fetch(place.dataset.src);
     if (!answer.ok) {
-      place.textContent = "This table could not be read; load the page again.";
+      place.replaceChildren(Object.assign(document.createElement("p"), { className: "note", textContent: "There is no table: the message above, or the command line, says why." }));
       return;
     }
+    place.replaceChildren();
     new calibTables.Grid(place, await answer.json(), null);
     document.documentElement.dataset.filled = "true";  // for tests
   };

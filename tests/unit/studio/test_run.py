@@ -50,7 +50,8 @@ def finish(client: Client, key: str, report: str = "<p>report</p>") -> None:
 
 
 def test_the_form_offers_what_fits_and_says_what_the_samples_show_and_what_it_costs(client: Client):
-    text = client.get("/quantize", **FORM).text
+    assert "&amp;wait=1" in client.get("/quantize", **FORM).text
+    text = client.get("/quantize", **FORM, wait="1").text
     assert re.search(r"<option selected>top-1</option>", text) and 'value="0.5pt"' in text
     assert "What 2,500 samples can show" in text and "budget 0.50" in text and "about" in text
     assert "calib quantize mobilenet.xml --calibration calibration.npz" in text

@@ -1,0 +1,79 @@
+"""Results side by side, and as a zip; covers: calib.studio.take_away."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from report_fixtures.made_up import made_up_report
+from studio_client import Client
+
+from calib.report.json_report import write_report
+from calib.studio.compare import trade
+from calib.zoo.jobs import JobStore
+from calib.zoo.make_jobs import ZooJob
+
+
+@pytest.fixture
+def client(tmp_path: Path):
+    """A studio with two runs that are done and one that is not."""
+    with Client(tmp_path) as client:
+        jobs = [
+            ZooJob(
+                f"net-{i}", "net.xml", str(tmp_path / "net.xml"), str(tmp_path), "a.npz", settings={"effort": effort}
+            )
+            for i, effort in enumerate(("fast", "balanced", "thorough"))
+        ]
+        with JobStore(client.output / "zoo.sqlite") as store:
+            store.enter([(f"key{i}", f"f{i}-1", job) for i, job in enumerate(jobs)], [job.name for job in jobs])
+            for i in range(2):
+                store.claim(threads=9, memory=1e12, only=f"key{i}")
+                board = json.dumps({"unit": "fraction"})
+                store.finish(f"key{i}", 1, status="within_budget", outcome="done", board=board)
+                folder = client.output / "models" / f"net-{i}"
+                folder.mkdir(parents=True)
+                write_report(made_up_report(layers=5), folder)
+                (folder / "net.xml").write_text("<net/>")
+                (folder / "net.bin").write_bytes(b"1")
+                (folder / "job.json").write_text("{}")
+        yield client
+
+
+def test_runs_stand_side_by_side_with_what_differs_in_their_settings(client: Client):
+    text = client.get("/compare?run=key0&run=key1&run=key0").text
+    assert text.count('<th scope="col"><a href="/run/') == 2 and "fast" in text and "balanced" in text
+    assert "effort" in text and "latency in INT8" in text and "calib compare" in text and 'class="scatter"' in text
+    rows = json.loads(client.get("/compare/layers?run=key0&run=key1").body)
+    assert len(rows["rows"]) == 5 and any("net-1" in column["title"] for column in rows["columns"])
+
+
+def test_without_a_choice_those_that_are_done_are_offered(client: Client):
+    text = client.get("/compare").text
+    assert "key0" in text and "key1" in text and "key2" not in text
+    assert client.get("/compare?run=key2").status == 400 and client.get("/compare?run=none").status == 400
+
+
+def test_a_damaged_report_is_said(client: Client):
+    (client.output / "models" / "net-0" / "report.json").write_text("{}")
+    found = client.get("/compare?run=key0")
+    assert found.status == 400 and "can&#39;t be read" in found.text
+
+
+def test_nothing_measured_is_not_drawn():
+    assert trade([], []) is None
+
+
+def test_the_zip_holds_the_model_the_config_the_command_line_and_a_program(client: Client):
+    found = client.get("/run/key0/take-away.zip")
+    assert found.headers["content-disposition"] == 'attachment; filename="net-0.zip"'
+    with zipfile.ZipFile(io.BytesIO(found.body)) as archive:
+        names = {name.removeprefix("net-0/") for name in archive.namelist()}
+        assert {"net.xml", "net.bin", "report.json", "command.txt", "run.py"} <= names and "job.json" not in names
+        ast.parse(archive.read("net-0/run.py"))
+        assert archive.read("net-0/command.txt").startswith(b"calib quantize net.xml")
+    assert not list(client.output.glob(".calib-*")), "the temporary file is gone"
+    assert client.get("/run/key2/take-away.zip").status == 404
