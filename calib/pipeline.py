@@ -13,10 +13,10 @@ from calib.engine.correcting import choose_ranges, collect_statistics, equalize_
 from calib.engine.data_checks import data_of, data_to_measure_on, doubts_about, overlaps, tell
 from calib.engine.evaluate_as import evaluate_as
 from calib.engine.evaluation import evaluated, open_evaluator, reference_job
-from calib.engine.job import prepare
+from calib.engine.job import Job, prepare
 from calib.engine.layer_facts import layer_facts, thread_notes
 from calib.engine.placing import place_checked, place_quantizers
-from calib.engine.replay import apply_plan, as_planned, open_replay, with_samples
+from calib.engine.replay import Replay, apply_plan, as_planned, open_replay, with_samples
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
 from calib.engine.speedup import Outcome, check_speedup, nothing_runs
@@ -43,7 +43,7 @@ def quantize(
     config: str | Path | None = None,
     sets: Sequence[str] = (),
     allow_python: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Result:
     """Quantize a model to INT8, within an accuracy budget if there is one.
@@ -69,7 +69,8 @@ def quantize(
         sets: Settings as ``"key=value"``; they override the file and are overridden by ``settings``.
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is given as an
             argument but not if ``config`` names it.
-        progress: Receives the progress of each stage; silent by default.
+        progress: True to show the progress of each stage, as lines on stderr or a bar in a notebook, or what receives
+            it; silent by default.
         settings: Settings by name, such as ``metric`` and ``max_drop``; ``calib schema config`` lists them all. The
             libraries of operations that ``config`` names are loaded only with ``allow_extension=True``.
 
@@ -85,6 +86,7 @@ def quantize(
         evaluator = open_evaluator(job, validation)
         job = with_samples(job, evaluator)
         job = job.warned(doubts_about(data_of(job, evaluator)))
+        clock.expect(stage, _stages(job, given, measured=evaluator is not None), {})
         tell(clock, stage, job.warnings)
     baseline = None
     if evaluator is not None:
@@ -119,6 +121,16 @@ def quantize(
         seen = chosen.summaries or summaries.of(chosen.candidate.plan)
         report = make_report(job, Findings(chosen, seen, outcome, baseline))
     return as_planned(make_result(job, outcome, baseline, report, clock.stages), given)
+
+
+def _stages(job: Job, given: Replay | None, *, measured: bool) -> list[str]:
+    """Return the names of the stages of a run, whose accuracy is measured or not."""
+    timed, chosen = job.settings.measures_speed and bool(job.ids), given is None or not given.plan.has_ranges
+    return [
+        *("load", *(["baseline"] if measured else [])),
+        *(["equalize", "statistics", "correct"] if chosen else ["replay"]),
+        *("insert", *(["search"] if measured else []), *(["speed"] if timed else []), "report"),
+    ]
 
 
 def plan(
@@ -162,7 +174,7 @@ def evaluate(
     config: str | Path | None = None,
     sets: Sequence[str] = (),
     allow_python: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Measure a model, FP32 or INT8, with a metric.

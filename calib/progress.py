@@ -1,11 +1,10 @@
-"""Progress of long runs: the protocol, a silent implementation, bars on a terminal, and the times of stages."""
+"""Progress of long runs: the protocol, a silent implementation, and the times of stages."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -58,35 +57,21 @@ def silent(stage: str, total: int | None = None) -> Iterator[Stage]:  # noqa: AR
     yield _SilentStage()
 
 
-class _BarStage:
-    def __init__(self, bar):
-        self._bar = bar
+def receiver(progress: Progress | bool | None) -> Progress:
+    """Return what receives progress: ``True`` shows it to a person, ``None`` and ``False`` show nothing."""
+    if progress is True:
+        from calib.progress_shown import shown  # here, so that a silent run does not load it
 
-    def update(self, count: int = 1, note: str = "") -> None:
-        if note:
-            self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(count)
-
-    def say(self, line: str) -> None:
-        self._bar.write(line, file=sys.stderr)  # above the bar; also where stderr is no terminal
-
-
-@contextmanager
-def bars(stage: str, total: int | None = None) -> Iterator[Stage]:
-    """Draw a bar on stderr with the time that remains; nothing if stderr is not a terminal."""
-    from tqdm import tqdm  # here, so that a silent run does not load it
-
-    # disable=None: tqdm's own word for "only on a terminal"
-    with tqdm(total=total, desc=stage, leave=False, dynamic_ncols=True, disable=None) as bar:
-        yield _BarStage(bar)
+        return shown()
+    return progress or silent
 
 
 class Clock:
     """Measures wall and CPU seconds of each stage and shows its progress."""
 
-    def __init__(self, progress: Progress | None = None):
-        self._progress = progress or silent
-        self._logs = progress is None
+    def __init__(self, progress: Progress | bool | None = None):
+        self._progress = receiver(progress)
+        self._logs = not progress
         self.stages: list[StageFacts] = []
 
     @contextmanager
@@ -96,6 +81,17 @@ class Clock:
         with self._progress(name, total) as stage:
             yield stage
         self.stages.append(StageFacts(name=name, wall=time.perf_counter() - wall, cpu=time.process_time() - cpu))
+
+    def expect(self, stage: Stage, names: Sequence[str], seconds: Mapping[str, float]) -> None:
+        """Tell whoever shows progress which stages a run has, and how long they are expected to take.
+
+        Args:
+            stage: Stage that runs now; one without a method ``expect`` does not want to know.
+            names: Names of all stages, in their order.
+            seconds: Expected seconds of some of them, by name.
+        """
+        if (tell := getattr(stage, "expect", None)) is not None:
+            tell(names, seconds)
 
     def warn(self, stage: Stage, sentences: Iterable[str]) -> None:
         """Say printable sentences while there is time to stop: to the stage, or without progress to the log "calib"."""

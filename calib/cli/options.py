@@ -15,7 +15,8 @@ from calib.cli import Verbosity
 from calib.config import Settings
 from calib.config.efforts import EFFORTS
 from calib.errors import OutputError, UsageError
-from calib.progress import Progress, bars, silent
+from calib.progress import Progress, silent
+from calib.progress_shown import shown
 from calib.runtime.crash import noted
 
 if TYPE_CHECKING:
@@ -182,9 +183,9 @@ def color() -> bool:
 
 
 def progress(ctx: click.Context) -> Progress:
-    """Return bars on stderr, or silence with ``--quiet``; each stage is noted for the message on a crash."""
+    """Return what shows progress on stderr, silent with ``--quiet``; each stage is noted for the message on a crash."""
     verbosity = ctx.find_object(Verbosity)
-    return noted(silent if verbosity and verbosity.quiet else bars)
+    return noted(silent if verbosity and verbosity.quiet else shown())
 
 
 def remark(ctx: click.Context, text: str) -> None:

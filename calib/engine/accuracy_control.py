@@ -33,6 +33,7 @@ from calib.errors import UsageError
 from calib.graph.layers import multiply_accumulates
 from calib.interrupts import INTERRUPTED, Interrupts
 from calib.progress import Stage, recorder
+from calib.report.numbers import in_unit, plural
 from calib.runtime.failures import left_out
 from calib.runtime.isa import saturates
 from calib.samples.content import split_ids
@@ -175,6 +176,12 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     def tell(step: SearchStepFacts) -> None:
         drop = f"{step.step} of at most {asked.expected.evaluations}, drop {problem.budget.text(step.drop)}{budget}"
         stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
+        if step.kind == "int8":
+            metric: Any = problem.metric
+            value = "" if isinstance(metric, Together) else f"{metric.name} {in_unit(metric.unit, step.value)}, "
+            stage.say(
+                f"INT8: {value}drop {problem.budget.text(step.drop)}{budget}, on {plural(step.samples, 'sample')}"
+            )
         numbers[frozenset(step.reverted)] = step.step
         if record is not None:
             record("search", _point(step, problem, asked.expected, budgeted=bool(budget)))

@@ -20,6 +20,7 @@ from calib.errors import BaselineError
 from calib.interrupts import Interrupts
 from calib.metrics.several import Several, each_of
 from calib.progress import Stage, recorder
+from calib.report.numbers import in_unit, plural
 from calib.runtime.failures import left_out
 from calib.runtime.session import precision_config
 from calib.store import FP32_RUN, RunStore, hash_of, open_store, remembered
@@ -80,8 +81,11 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
                 baseline = replace(baseline, reduced=_reduced(results, baseline))
             baseline = replace(baseline, warnings=(*baseline.warnings, *missing))
     baseline = replace(baseline, evaluator=evaluator)
+    data = _as_data(baseline)
     if (record := recorder(stage)) is not None:
-        record("baseline", _as_data(baseline))
+        record("baseline", data)
+    values = ", ".join(f"{row['metric']} {in_unit(row['unit'], row['value'])}" for row in data["metrics"])
+    stage.say(f"FP32: {values} on {plural(data['samples'], 'sample')}")
     _check(baseline)
     return _judged(_together(baseline), stage)
 

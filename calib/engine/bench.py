@@ -20,7 +20,7 @@ from calib.errors import DataError, UsageError
 from calib.graph.view import GraphView
 from calib.loading.inputs import ShapeCheck
 from calib.loading.load import Loaded, input_specs, load_model
-from calib.progress import Progress, silent
+from calib.progress import Progress, receiver
 from calib.runtime.failures import FAILURES, left_out
 from calib.runtime.isa import cpu
 from calib.runtime.paired import Timing, Timings
@@ -54,7 +54,7 @@ def bench(
     seconds: float = 5.0,
     config: str | Path | None = None,
     sets: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Benchmark:
     """Time models interleaved (A B, B A, …), each in f32 and in the machine's default precision.
@@ -79,7 +79,7 @@ def bench(
     """
     streams = len(os.sched_getaffinity(0)) if streams is None else streams
     _check_numbers(len(models), seconds, threads=threads, streams=streams, batch=batch)
-    show = progress or silent
+    show = receiver(progress)
     with show("load", None):
         job = prepare(models[0], None, flags=settings, sets=sets, config=config, need_float=False)
         loaded = [job.loaded, *(load_model(model) for model in models[1:])]

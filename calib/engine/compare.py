@@ -70,7 +70,7 @@ def compare(
     pictures: Path | None = None,
     config: str | Path | None = None,
     sets: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Comparison:
     """Run two models over the same samples and compare the outputs of every convolution and MatMul.

@@ -58,7 +58,7 @@ def verify(
     reference_model: str | Path | None = None,
     metric: Any = None,
     allow_python: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **settings: Any,
 ) -> Verification:
     """Compare a written model, on the machine where it will run, with what its report promised.

@@ -114,9 +114,14 @@ class InUnits(Protocol):
 
 def value(accuracy: InUnits, number: float) -> str:
     """Return a value of the metric in its unit; fractions read as percentages."""
-    if accuracy.unit == "fraction":
+    return in_unit(accuracy.unit, number)
+
+
+def in_unit(unit: str, number: float) -> str:
+    """Return a number with a unit; fractions read as percentages."""
+    if unit == "fraction":
         return minus(f"{number * 100:.2f} %")
-    return f"{minus(f'{number:.4g}')} {accuracy.unit}".rstrip()
+    return f"{minus(f'{number:.4g}')} {unit}".rstrip()
 
 
 def drop(accuracy: InUnits, number: float) -> str:

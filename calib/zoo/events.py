@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,8 @@ class Event:
         time: Seconds since 1970.
         attempt: Number of the attempt that it belongs to.
         kind: What it is of. ``status``: the job's, with ``status`` and ``reason``. ``stage``: ``stage``, ``state``
-            (begun or ended), ``total`` units or None, ``seconds``. ``progress``: ``stage``, ``done`` of ``total``
+            (begun or ended), ``total`` units or None, ``seconds``. ``stages``: ``names`` of all that the run has, and
+            ``seconds`` that some are expected to take, by name. ``progress``: ``stage``, ``done`` of ``total``
             units, ``note`` on what is being tried, ``seconds`` since the stage began, ``left_s`` or None. ``baseline``:
             ``metrics``, each with ``metric``, ``value``, ``unit`` and ``higher_is_better``, and ``samples``.
             ``search``: a plan evaluated, see ``calib.engine.accuracy_control``. ``timed``: ``plans``, each with its
@@ -222,6 +223,11 @@ class _RecordedStage:
         self._inner.say(line)
         kind = "warning" if line.startswith(WARNING) else "log"
         self._file.write(kind, {"stage": self._name, "text": line.removeprefix(WARNING)})
+
+    def expect(self, names: Sequence[str], seconds: Mapping[str, float]) -> None:
+        self._file.write("stages", {"names": list(names), "seconds": dict(seconds)})
+        if (tell := getattr(self._inner, "expect", None)) is not None:
+            tell(names, seconds)
 
     def record(self, kind: str, values: Mapping[str, Any]) -> None:
         self._file.write(kind, values)

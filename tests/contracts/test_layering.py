@@ -14,7 +14,7 @@ ROOT = Path(calib.__file__).resolve().parent
 
 # From the bottom; a module may import from its own layer and from those before it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "progress", "interrupts", "values"}),
+    frozenset({"errors", "progress", "progress_shown", "interrupts", "values"}),
     frozenset({"store", "python_object", "demo", "demo_data", "documents"}),
     frozenset({"ranges", "samples", "metrics", "outputs"}),
     frozenset({"config"}),

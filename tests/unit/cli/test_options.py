@@ -14,7 +14,8 @@ from calib.cli import Verbosity
 from calib.cli import main as root
 from calib.cli.options import _SWITCHES, json_flag, progress, remark, setting_flags, source_flags, typed
 from calib.config import Fallback, Settings, resolve
-from calib.progress import bars, silent
+from calib.progress import silent
+from calib.progress_shown import Shown
 
 
 def parsed(*arguments: str) -> dict[str, Any]:
@@ -90,8 +91,8 @@ def test_a_setting_that_is_true_or_false_is_a_pair_of_flags(name: str):
 
 @pytest.mark.parametrize(("name", "option"), SWITCHES, ids=[name for name, _ in SWITCHES])
 def test_a_pair_of_flags_that_is_not_given_has_no_say(name: str, option: click.Option):
-    # --report is no setting, so there is nothing that its default could overrule
-    assert option.name == "page" or option.get_default(click.Context(click.Command("calib"))) is None
+    # --report and --open are no settings, so there is nothing that their defaults could overrule
+    assert option.name in ("page", "browser") or option.get_default(click.Context(click.Command("calib"))) is None
 
 
 @pytest.mark.parametrize("fallback", [True, False])
@@ -118,7 +119,7 @@ def test_the_strongest_that_is_given_decides_whether_it_is_true_or_false(
 def test_quiet_silences_progress_and_remarks(capsys: pytest.CaptureFixture[str]):
     for quiet in (True, False):
         ctx = click.Context(click.Command("calib"), obj=Verbosity(quiet=quiet))
-        assert progress(ctx) is (silent if quiet else bars)
+        assert progress(ctx) is silent if quiet else isinstance(progress(ctx), Shown)
         remark(ctx, "a remark")
         captured = capsys.readouterr()
         assert captured.out == "" and captured.err == ("" if quiet else "a remark\n")

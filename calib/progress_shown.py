@@ -1,0 +1,251 @@
+"""Progress for a person: one line a stage that stays, and a live one where there is a terminal or a notebook.
+
+A line says which stage of how many it is, the time it has taken and is expected to take, and how far it is::
+
+    [4/8] statistics  3.1 s
+    [7/8] search  12 s of about 40 s  3 of at most 9, drop 0.21 points of 0.50 points allowed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import importlib
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO
+
+REFRESH_SECONDS = 0.5
+QUIET_SECONDS = 30.0  # longest silence of a stage where nothing is redrawn
+
+
+class Face(Protocol):
+    """Where progress is shown."""
+
+    def line(self, text: str) -> None:
+        """Show a line that stays."""
+        ...
+
+    def live(self, lines: Sequence[str], share: float | None) -> None:
+        """Show what is going on at present in place of what was shown before, ``share`` of it done."""
+        ...
+
+    def clear(self) -> None:
+        """Take away what ``live`` showed."""
+        ...
+
+
+class Shown:
+    """Receiver of progress that shows it; one object a run, since stages are numbered."""
+
+    def __init__(self, face: Face, clock: Callable[[], float]):
+        self._face = face
+        self._clock = clock
+        self._names: list[str] = []
+        self._seconds: Mapping[str, float] = {}
+        self._ended = 0
+
+    @contextmanager
+    def __call__(self, stage: str, total: int | None = None) -> Iterator[_Running]:
+        """Show one stage while it runs, and the line that stays when it has ended."""
+        running = _Running(self, stage, total, self._clock)
+        over = threading.Event()
+        watch = threading.Thread(target=self._redraw, args=(running, over), daemon=True)
+        watch.start()
+        try:
+            yield running
+        finally:
+            over.set()
+            watch.join()
+            self._face.clear()
+        self._ended += 1
+        self._face.line(running.text(self.number(stage), 0.0))
+
+    def expect(self, names: Sequence[str], seconds: Mapping[str, float]) -> None:
+        """Take the names of all stages of the run, and seconds that some of them are expected to take."""
+        self._names, self._seconds = list(names), seconds
+
+    def expected(self, stage: str) -> float | None:
+        """Return the seconds that a stage is expected to take; None if nobody knows."""
+        return self._seconds.get(stage)
+
+    def number(self, stage: str) -> str:
+        """Return ``[4/8] `` for a stage, "" before the names of the stages are known."""
+        if stage not in self._names:
+            return ""
+        return f"[{self._names.index(stage) + 1}/{len(self._names)}] "
+
+    def say(self, line: str) -> None:
+        """Show a line that stays above what is live."""
+        self._face.clear()
+        self._face.line(line)
+
+    def _redraw(self, running: _Running, over: threading.Event) -> None:
+        while not over.wait(REFRESH_SECONDS):
+            self._face.live([running.text(self.number(running.name))], running.share)
+
+
+class _Running:
+    """A stage that is running: what it has reported."""
+
+    def __init__(self, run: Shown, name: str, total: int | None, clock: Callable[[], float]):
+        self._run = run
+        self.name = name
+        self._total = total
+        self._clock = clock
+        self._begun = clock()
+        self._done = 0
+        self._note = ""
+
+    @property
+    def share(self) -> float | None:
+        """Share of the units that is done; None if their number is unknown."""
+        return min(1.0, self._done / self._total) if self._total else None
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        self._done += count
+        self._note = note or self._note
+
+    def say(self, line: str) -> None:
+        self._run.say(line)
+
+    def expect(self, names: Sequence[str], seconds: Mapping[str, float]) -> None:
+        """Tell the run which stages come, see ``calib.progress.Clock.expect``."""
+        self._run.expect(names, seconds)
+
+    def text(self, number: str, least: float = 1.0) -> str:
+        """Return the line of the stage; what is left is said only after ``least`` seconds, and never at its end."""
+        since = self._clock() - self._begun
+        expected = self._expected(since) if since >= least > 0 else None
+        of = f" of about {duration(expected)}" if expected else ""
+        count = f"{self._done:,} of {self._total:,}" if self._total and not self._note and least else ""
+        return "  ".join(
+            part for part in (f"{number}{self.name}", f"{duration(since)}{of}", self._note or count) if part
+        )
+
+    def _expected(self, since: float) -> float | None:
+        share = self.share
+        found = since / share if share and share > 0.02 else self._run.expected(self.name)
+        return None if found is None or found < since else found
+
+
+class Lines:
+    """A file or a pipe: lines that stay, and of a long stage one every half a minute."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]):
+        self._stream = stream
+        self._clock = clock
+        self._last = clock()
+
+    def line(self, text: str) -> None:
+        """Write a line."""
+        self._last = self._clock()
+        _write(self._stream, f"{text}\n")
+
+    def live(self, lines: Sequence[str], share: float | None) -> None:  # Face says what it takes
+        """Write lines if nothing was written for long."""
+        if self._clock() - self._last >= QUIET_SECONDS:
+            for text in lines:
+                self.line(text)
+
+    def clear(self) -> None:
+        """Do nothing: what is written stays."""
+
+
+class Terminal:
+    """A terminal: the live lines are drawn over."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._drawn = 0
+        self._lock = threading.Lock()
+
+    def line(self, text: str) -> None:
+        """Write a line; the terminal wraps it."""
+        with self._lock:
+            self._clear()
+            _write(self._stream, f"{text}\n")
+
+    def live(self, lines: Sequence[str], share: float | None) -> None:  # Face says what it takes
+        """Draw over the live lines, each cut to the width of the terminal."""
+        columns = shutil.get_terminal_size((80, 24)).columns - 1
+        with self._lock:
+            self._clear()
+            _write(
+                self._stream, "\n".join(text if len(text) <= columns else f"{text[: columns - 1]}…" for text in lines)
+            )
+            self._drawn = len(lines)
+
+    def clear(self) -> None:
+        """Remove the live lines."""
+        with self._lock:
+            self._clear()
+
+    def _clear(self) -> None:
+        if self._drawn:
+            _write(self._stream, "\r\x1b[2K" + "\x1b[1A\x1b[2K" * (self._drawn - 1))
+            self._drawn = 0
+
+
+class Notebook:
+    """A cell of a Jupyter notebook: the lines so far, and a bar."""
+
+    def __init__(self, display: Any, html: Callable[[str], Any]):
+        self._display = display
+        self._html = html
+        self._lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        """Add a line."""
+        self._lines.append(text)
+        self.clear()
+
+    def live(self, lines: Sequence[str], share: float | None) -> None:
+        """Show the live lines with a bar below those that stay."""
+        value = "" if share is None else f' value="{share:.3f}"'
+        bar = f'<progress max="1"{value} aria-label="progress" style="width:100%"></progress>'
+        self._show([*self._lines, *lines], bar)
+
+    def clear(self) -> None:
+        """Show the lines that stay alone."""
+        self._show(self._lines, "")
+
+    def _show(self, lines: Sequence[str], bar: str) -> None:
+        text = html.escape("\n".join(lines))
+        self._display.update(self._html(f'<pre style="margin:0;white-space:pre-wrap">{text}</pre>{bar}'))
+
+
+def shown() -> Shown:
+    """Return what shows the progress of one run where this process runs: in a notebook, on a terminal or in a file."""
+    return Shown(face(), time.monotonic)
+
+
+def face() -> Face:
+    """Return where progress is shown: a notebook's cell, the terminal on stderr, or the file or pipe that it is."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if type(shell).__name__ == "ZMQInteractiveShell":
+        ipython: Any = importlib.import_module("IPython.display")  # it is loaded already
+        return Notebook(ipython.display(ipython.HTML(""), display_id=True), ipython.HTML)
+    drawable = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return Terminal(sys.stderr) if drawable else Lines(sys.stderr, time.monotonic)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people read it: ``0.4 s``, ``73 s``, ``12 min``, ``2 h 3 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _write(stream: TextIO, text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # progress that can't be shown is no reason to end a run
+        stream.write(text)
+        stream.flush()

@@ -1,0 +1,141 @@
+"""Progress as a person sees it: numbered lines that stay, live ones over them, and never a long silence."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import types
+
+import pytest
+
+from calib.progress_shown import QUIET_SECONDS, REFRESH_SECONDS, Lines, Notebook, Shown, Terminal, duration, face
+
+
+class Time:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Time:
+    return Time()
+
+
+def test_a_pipe_gets_one_line_a_stage_with_number_and_time(clock: Time):
+    stream = io.StringIO()
+    run = Shown(Lines(stream, clock), clock)
+    with run("load") as stage:
+        clock.now = 1.5
+        stage.expect(["load", "search", "report"], {})
+    with run("search") as stage:
+        stage.say("INT8: drop 0.1 points")
+        stage.update(1, "1 of at most 9")
+        clock.now = 80.0
+    with run("report"):
+        clock.now = 80.2
+    assert stream.getvalue().splitlines() == [
+        "[1/3] load  1.5 s",
+        "INT8: drop 0.1 points",
+        "[2/3] search  78 s  1 of at most 9",
+        "[3/3] report  0.2 s",
+    ]
+
+
+def test_a_pipe_is_not_silent_for_minutes(clock: Time):
+    stream = io.StringIO()
+    lines = Lines(stream, clock)
+    for second in range(100):
+        clock.now = float(second)
+        lines.live(["still at it"], None)
+    assert stream.getvalue().count("still at it") == int(99 // QUIET_SECONDS)
+
+
+def test_what_is_left_follows_from_what_is_done_else_from_what_was_expected(clock: Time):
+    run = Shown(Lines(io.StringIO(), clock), clock)
+    run.expect(["statistics", "correct"], {"correct": 50.0, "statistics": 7.0})
+    with run("statistics", 300) as stage:
+        clock.now = 10.0
+        stage.update(75)
+        assert stage.text("", 1.0) == "statistics  10 s of about 40 s  75 of 300"
+    with run("correct") as stage:
+        clock.now = 30.0
+        assert stage.text(run.number("correct")) == "[2/2] correct  20 s of about 50 s"
+        clock.now = 70.0  # longer than expected: nothing is promised any more
+        assert stage.text("") == "correct  60 s"
+
+
+def test_a_terminal_draws_over_what_is_live_and_keeps_what_stays():
+    stream = io.StringIO()
+    terminal = Terminal(stream)
+    terminal.live(["one", "two"], None)
+    terminal.live(["three"], 0.5)
+    terminal.line("stays")
+    terminal.clear()
+    assert stream.getvalue() == "one\ntwo\r\x1b[2K\x1b[1A\x1b[2Kthree\r\x1b[2Kstays\n"
+
+
+def test_a_live_line_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = io.StringIO()
+    Terminal(stream).live(["x" * 50], None)
+    assert stream.getvalue() == "x" * 18 + "…"
+
+
+def test_a_live_line_is_redrawn_while_a_stage_runs():
+    drawn: list[str] = []
+
+    class Face:
+        def line(self, text: str) -> None: ...
+        def clear(self) -> None: ...
+
+        def live(self, lines: list[str], share: float | None) -> None:
+            drawn.extend(lines)
+
+    import time
+
+    with Shown(Face(), time.monotonic)("search"):
+        time.sleep(2.5 * REFRESH_SECONDS)
+    assert drawn and drawn[0].startswith("search  0.5 s")
+
+
+def test_a_notebook_is_found_by_its_shell(monkeypatch: pytest.MonkeyPatch):
+    shell = type("ZMQInteractiveShell", (), {})()
+    package, module = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    vars(package)["get_ipython"] = lambda: shell
+    vars(module).update(HTML=str, display=lambda shown, display_id: types.SimpleNamespace(update=print))
+    monkeypatch.setitem(sys.modules, "IPython", package)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    assert isinstance(face(), Notebook)
+
+
+def test_a_notebook_gets_lines_and_a_bar():
+    shown: list[str] = []
+    display = types.SimpleNamespace(update=lambda found: shown.append(found))
+    notebook = Notebook(display, str)
+    notebook.line("[1/2] load  1.0 s")
+    notebook.live(["<b>"], 0.25)
+    assert "[1/2] load" in shown[-1] and "&lt;b&gt;" in shown[-1] and 'value="0.250"' in shown[-1]
+    notebook.clear()
+    assert "progress" not in shown[-1]
+
+
+def test_a_pipe_is_no_terminal():
+    assert isinstance(face(), Lines)
+
+
+def test_a_stream_that_can_not_be_written_ends_no_run(clock: Time):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:  # closing it fails, too
+        run = Shown(Lines(full, clock), clock)
+        with run("load"):
+            pass
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0 s"), (9.96, "10 s"), (130, "2 min"), (7300, "2 h 2 min")])
+def test_times_are_written_as_people_read_them(seconds: float, text: str):
+    assert duration(seconds) == text
