@@ -11,7 +11,8 @@
 4. Both take next the plan where most is to be gained: the probability to keep the budget times what is saved, half of
    it counted in units and half in multiply-adds (`proposals.py`). What is expected of a plan follows from those
    evaluated (`loss_posterior.py`, `drop_posterior.py`). They end where no plan is left, or with the allowance.
-5. Time the plans that fit, and take the fastest; the cheapest in units and multiply-adds where no speed is asked for.
+5. Of the plans that fit take the cheapest in units and multiply-adds, which is the same in every run; where a speed-up
+   is required, time them and take the fastest.
 6. With a held-out part: confirm the choice on it; go on with 2 from there where it fails.
 
 A plan is rejected early where a bounded error allows it, left alone where screening expects it over the budget, and

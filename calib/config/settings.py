@@ -165,12 +165,14 @@ class Settings(Checked):
     require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
         default=None,
         description="Smallest speed-up accepted over FP32, in f32 or the machine's default precision, whichever is "
-        "faster. Where it is missed, layers that are slower in INT8 return to floating point",
+        "faster. Where it is missed, layers that are slower in INT8 return to floating point. Only with it do timings "
+        "decide which layers run in INT8, and a second run may decide otherwise, unless it resumes the first",
     )
     speed: bool | None = Field(
         default=None,
         description="Whether to time INT8, layer by layer, against FP32 in f32 and in the machine's default precision, "
-        "which takes about a second; by default 'calib quantize' does, Python and a zoo if there is an accuracy budget",
+        "which takes about a second; by default 'calib quantize' does, Python and a zoo if there is an accuracy "
+        "budget. Without --require-speedup it changes no model",
     )
     threads: Count | None = Field(
         default=None, description="Number of samples run in parallel, one thread each; one per core unless given"

@@ -154,8 +154,8 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
         evaluator.metric,
         budget_of(evaluator),
         remembered(verdicts, run, candidates.parts),
-        # Timings differ from run to run: where no speed is asked for, the choice is the same in every run.
-        latency=remembered_latency(verdicts, run, candidates.latency) if settings.measures_speed else None,
+        # Timings differ from run to run: unless a speed-up is required, the choice is the same in every run.
+        latency=None if settings.require_speedup is None else remembered_latency(verdicts, run, candidates.latency),
         held_out=_held_out(evaluator, settings.confirm_split),
         limits=Limits(max_evaluations=settings.max_evaluations if settings.has_budget else 1),
         expired=_deadline(settings.time_limit),

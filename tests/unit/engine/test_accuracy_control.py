@@ -17,6 +17,9 @@ import pytest
 from trust_fixtures.tiny import convnet, images
 
 import calib
+from calib.accuracy.problem import Problem
+from calib.accuracy.result import SearchResult
+from calib.accuracy.search import search
 from calib.engine.result import Result
 from calib.metrics.label_free import RelativeL2
 from calib.report import digest, numbers
@@ -47,10 +50,17 @@ class Constant(RelativeL2):
         return [[1.0, 0.25**2]]  # a quarter of the output is lost
 
 
-def quantized(store: Path, metric: RelativeL2, resume: bool = False) -> Result:
+def quantized(store: Path, metric: RelativeL2, resume: bool = False, **more: Any) -> Result:
     # Weights in half range: the same accuracy, and so the same search, on every CPU.
     settings = {"max_drop": 0.004, "effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
-    return calib.quantize(convnet(), SAMPLES, validation=SAMPLES, metric=metric, store=store, resume=resume, **settings)
+    given = {"validation": SAMPLES, "metric": metric, "store": store, "resume": resume, **settings, **more}
+    return calib.quantize(convnet(), SAMPLES, **given)
+
+
+def saved(result: Result, folder: Path) -> dict[str, bytes]:
+    """Return the bytes of the model's files."""
+    result.save(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".xml", ".bin")}
 
 
 def layers(result: Result) -> list[str]:
@@ -84,16 +94,31 @@ def test_signal_during_the_search_gives_the_best_model_and_resume_the_one_withou
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_nothing_is_timed_where_no_speed_is_asked_for_so_that_a_new_search_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: tuple[Result, int]
+@pytest.mark.parametrize("speed", [False, True])
+def test_no_plan_is_timed_unless_a_speedup_is_required_so_that_a_new_search_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whole: tuple[Result, int], speed: bool
 ):
     def timed(*arguments: Any, **settings: Any) -> Any:
         raise AssertionError("a finalist was timed")
 
     monkeypatch.setattr("calib.engine.candidates.time_models", timed)
-    again = quantized(tmp_path / "run.sqlite", RelativeL2())
+    again = quantized(tmp_path / "run.sqlite", RelativeL2(), speed=speed)
+    assert (again.report.speed is not None) == speed
     assert again.report.search == whole[0].report.search and not again.report.finalists
     assert again.plan == whole[0].plan and any(layer.reverted for layer in again.report.layers)
+    assert saved(again, tmp_path / "second") == saved(whole[0], tmp_path / "first")
+
+
+def test_plans_within_the_budget_are_timed_where_a_speedup_is_required(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    found: list[Problem] = []
+
+    def searched(problem: Problem) -> SearchResult:
+        found.append(problem)
+        return search(problem)
+
+    monkeypatch.setattr("calib.engine.accuracy_control.search", searched)
+    report = quantized(tmp_path / "run.sqlite", RelativeL2(), require_speedup=1e-3).report
+    assert report.speed is not None and [problem.latency is None for problem in found] == [False]
 
 
 @pytest.mark.parametrize(("given", "meant"), [(0.5, "0.5pt"), ("50%rel", "0.5%rel"), (0.2, ""), ("20pt", "")])
