@@ -3,7 +3,8 @@
 Without VNNI pairs of u8·i8 products are added in 16 bits. Weights in half of their range keep that exact
 (2 · 255 · 63 < 2¹⁵) and are coarser by one bit. Which costs more depends on the network: of eight trained ones, on AVX2
 at the effort fast, seven had .4 to 16 dB more with half of the range and one, whose channels differ by orders of
-magnitude, 5 dB less; one of random weights, whose products rarely add up, had 4 dB less.
+magnitude, 5 dB less; one of random weights, whose products rarely add up, had 4 dB less. Corrections of weights and
+biases presume exact sums, so that they can turn the choice: see `corrected_in_half`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ class Levels:
 
     Attributes:
         sentence: What was chosen, with the figures, for the report.
+        halved: The plan with weights in half range, which `plan` was better than; None if that is ``plan``.
     """
 
     plan: QuantizationPlan
     sentence: str
+    halved: QuantizationPlan | None = None
 
 
 def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
@@ -65,6 +68,23 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
         f"INT8 sums can saturate on this CPU, which has no VNNI, and hardly do in this model: with all levels of "
         f"weights its outputs are at {full:.1f} dB on {samples}, with half of them at {halved:.1f} dB, so weights "
         "keep all. --target cpu-no-vnni takes half of them for any data.",
+        in_half_range(candidate.plan, left),
+    )
+
+
+def corrected_in_half(score: float, full: float, count: int) -> str:
+    """Return the sentence of a model that is better in half range once its weights are corrected.
+
+    Args:
+        score: SQNR in dB with half of the levels of weights, corrected.
+        full: SQNR in dB with all levels, where no correction helped.
+        count: Number of samples.
+    """
+    samples = f"{count} samples" if count > 1 else "1 sample"
+    return (
+        f"INT8 sums saturate on this CPU, which has no VNNI, and corrections, which presume exact sums, do not help "
+        f"there: with half of the levels of weights and corrected the outputs are at {score:.1f} dB on {samples}, with "
+        f"all levels at {full:.1f} dB, so weights take half. For CPUs with VNNI give --target cpu."
     )
 
 

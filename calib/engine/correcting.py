@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,8 +209,9 @@ def choose_ranges(
         same = base.outputs if job.reference is job.loaded.model else None
         known = same and [outputs for name, outputs in zip(job.held, same, strict=True) if name in held]
         scorer = Scorer(job.reference, job.feeds(held), job.streams, known, job.compared)
+    halved = None
     if job.chooses_levels:
-        base, plan = _suited(job, base, plan, summaries, scorer)
+        base, plan, halved = _suited(job, base, plan, summaries, scorer)
         attention = attention if attention and attention.layers & {layer.name for layer in plan.layers} else None
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
@@ -222,6 +224,11 @@ def choose_ranges(
     chosen = choose_recipe(
         candidate, summaries, wanted, samples, scorer, attention, others=others, fast=fast, told=told
     )
+    if halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:
+        only = replace(wanted, estimators=wanted.estimators[:1], if_clipping_pays=(), more=())
+        candidate = replace(candidate, plan=halved)
+        other = choose_recipe(candidate, summaries, only, samples, scorer, attention, told=told)
+        base, chosen = _better(base, chosen, other, len(held))
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_in_pieces(summaries), *_left_out(job, outliers))
     said = (*said, *_uncorrected(base.view, chosen), *chosen.warnings)
@@ -259,11 +266,15 @@ def _as_fast(job: Job, bare: Candidate, summaries: Collected) -> AsFast:
 
 def _suited(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Collected, scorer: Scorer | None
-) -> tuple[FloatNetwork, QuantizationPlan]:
-    """Return the plan with the levels of weights that suit this CPU, whose sums saturate, and the network with why."""
+) -> tuple[FloatNetwork, QuantizationPlan, QuantizationPlan | None]:
+    """Choose the levels of weights that suit this CPU, whose sums saturate.
+
+    Returns:
+        The network with a sentence on the choice, the plan, and the same in half range if that was not chosen.
+    """
     from calib.corrections.half_range import suited  # here: most CPUs have VNNI
 
-    warnings = list[str]()
+    warnings, halved = list[str](), None
     with left_out("Levels of weights were not chosen for this CPU, since OpenVINO can't run what shows it", warnings):
         scorer = scorer or Scorer(job.reference, job.few(), job.streams, compared=job.compared)
         if scorer.useful:
@@ -272,8 +283,18 @@ def _suited(
             candidate = Candidate(base.model, base.view, plan, Edits())
             ranged = replace(candidate, plan=assign(plan, summaries.kept, estimator))
             found = suited(candidate, ranged, scorer)
-            plan, warnings = found.plan, [found.sentence]
-    return replace(base, warnings=(*base.warnings, *warnings)), plan
+            plan, warnings, halved = found.plan, [found.sentence], found.halved
+    return replace(base, warnings=(*base.warnings, *warnings)), plan, halved
+
+
+def _better(base: FloatNetwork, full: Chosen, half: Chosen, samples: int) -> tuple[FloatNetwork, Chosen]:
+    """Return the choice with weights in half range if it scores higher than that in full range, with a sentence."""
+    from calib.corrections.half_range import corrected_in_half  # here: most CPUs have VNNI
+
+    before, after = (one.scored.score if one.scored else -math.inf for one in (full, half))
+    if after <= before:
+        return base, full
+    return replace(base, warnings=(*base.warnings[:-1], corrected_in_half(after, before, samples))), half
 
 
 def _kept(base: FloatNetwork, chosen: Chosen) -> Sequence[CorrectionFacts]:

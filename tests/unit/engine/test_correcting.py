@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from building import Net, max_pool, op
+from numpy.typing import NDArray
 
 import calib
+from calib.corrections.candidate import Candidate
+from calib.corrections.recipes import Chosen, choose_recipe
 from calib.engine.correcting import FloatNetwork, choose_ranges, collect_statistics, rescaled
 from calib.engine.job import Job, prepare
 from calib.engine.placing import place_quantizers
@@ -17,7 +21,7 @@ from calib.ranges import get_estimator
 from calib.ranges.assign import assign
 from calib.runtime.session import Session
 from calib.values.facts import CorrectionFacts
-from calib.values.plan import QuantizationPlan, Scaling, TensorId
+from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan, Scaling, TensorId
 from calib.values.summary import Collected
 
 CHANNELS = 8
@@ -29,9 +33,11 @@ def job() -> Job:
     x = op.relu(net.conv(net.input(1, 4, 8, 8), CHANNELS))
     x.set_friendly_name("relu")
     model = net.model(net.conv(max_pool(x), 4))
-    rng = np.random.default_rng(0)
-    images = rng.uniform(-1, 1, (40, 4, 8, 8)).astype(np.float32)
-    return prepare(model, images, flags={"speed": False, "target": "cpu-no-vnni"})
+    return prepare(model, calibration_images(), flags={"speed": False, "target": "cpu-no-vnni"})
+
+
+def calibration_images() -> NDArray[np.float32]:
+    return np.random.default_rng(0).uniform(-1, 1, (40, 4, 8, 8)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +151,40 @@ def test_the_scales_of_fast_compete_with_those_that_balanced_measures():
     ends = [[(q.tensor, q.range) for q in one.activations] for one in (chosen.candidate.plan, fast.plan)]
     assert ends[0] == ends[1] and chosen.summaries is not None and set(chosen.summaries) >= {ends[0][0][0]}
     assert chosen.before is not None and chosen.before.plan.scalings == fast.plan.scalings
+
+
+@pytest.mark.parametrize(("halved_db", "levels"), [(99.0, HALF_RANGE), (-99.0, FULL_RANGE)])
+def test_weights_take_half_their_range_where_only_there_corrections_help(
+    monkeypatch: pytest.MonkeyPatch, job: Job, halved_db: float, levels: int
+):
+    """On a CPU whose sums saturate corrections may help with half of the levels only: that is tried as well."""
+    auto = prepare(job.loaded.model, calibration_images(), flags={"speed": False, "target": "cpu"})
+    plan = place_quantizers(auto)
+    halved = replace(plan, weights=tuple(replace(one, levels=HALF_RANGE) for one in plan.weights))
+    monkeypatch.setattr(Job, "chooses_levels", True)
+    monkeypatch.setattr(
+        "calib.engine.correcting._suited", lambda job, base, plan, *rest: (_with_warning(base), plan, halved)
+    )
+
+    def chosen(base: Candidate, *arguments: Any, **settings: Any) -> Chosen:
+        found = choose_recipe(base, *arguments, **settings)
+        assert found.scored is not None
+        half = {one.levels for one in base.plan.weights} == {HALF_RANGE}
+        scored = replace(found.scored, score=halved_db if half else 0.0)
+        corrected = found.candidate if half else replace(found.candidate, plan=_uncorrected(found.candidate.plan))
+        return replace(found, scored=scored, candidate=corrected)
+
+    monkeypatch.setattr("calib.engine.correcting.choose_recipe", chosen)
+    base = FloatNetwork(auto.loaded.model, auto.view)
+    found = choose_ranges(auto, base, plan, _collected(auto, base, plan), lambda note: None)
+    assert {one.levels for one in found.candidate.plan.weights} == {levels}
+    said = "corrected the outputs are at 99.0 dB" if levels == HALF_RANGE else "all levels are kept"
+    assert len(found.warnings) == 1 and said in found.warnings[0]
+
+
+def _with_warning(base: FloatNetwork) -> FloatNetwork:
+    return replace(base, warnings=("all levels are kept",))
+
+
+def _uncorrected(plan: QuantizationPlan) -> QuantizationPlan:
+    return replace(plan, corrections=())
