@@ -81,6 +81,7 @@ def _layer(
         primitive=usual.primitive if usual else "",
         executed_one_thread=((alone.precision if alone else "") or "unknown") if differs else "",
         primitive_one_thread=alone.primitive if alone else "",
+        output_precision=usual.output if usual else "",
         reason=reason,
         reverted=node.name in reverted,
     )

@@ -23,7 +23,9 @@ from calib.engine.output_sqnr import output_sqnr, stated
 from calib.engine.precisions import one_precision
 from calib.engine.reference import outputs_of
 from calib.engine.speedup import Outcome
+from calib.graph.flow import flow_of
 from calib.graph.layers import weights_of
+from calib.graph.view import GraphView
 from calib.ranges.affine import dequantized, quantize_weights
 from calib.runtime.executed import Ran
 from calib.runtime.failures import left_out
@@ -33,7 +35,7 @@ from calib.runtime.timing import Speed
 from calib.samples.feed import Arrays
 from calib.samples.sample import Frames
 from calib.values.accuracy_facts import AccuracyFacts
-from calib.values.facts import CorrectionFacts, LayerFacts, Report, Status
+from calib.values.facts import CorrectionFacts, JoinFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
 from calib.values.sqnr import decibel
 from calib.values.summary import Summaries
@@ -66,7 +68,7 @@ def make_report(job: Job, found: Findings) -> Report:
     status, reason = _status(job, found)
     doubts: list[str] = []
     executed = _executed(job, built, doubts)
-    layers = _layers(job, found, executed, doubts)
+    layers, joins = _followed(job.view, _layers(job, found, executed, doubts))
     measured = output_sqnr(job, built, found.chosen, found.summaries, doubts) if built and job.held else None
     sqnr = stated(measured)
     return Report(
@@ -80,6 +82,7 @@ def make_report(job: Job, found: Findings) -> Report:
         calibration_samples=0 if job.replays else len({*job.ids, *job.held}),
         validation=found.baseline.evaluator.source if found.baseline else "",
         layers=layers,
+        joins=joins,
         quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
         corrections=_corrections(found.chosen, built),
         candidates=list(found.chosen.candidates),
@@ -189,6 +192,17 @@ def _executed(job: Job, built: Int8Model | None, warnings: list[str]) -> Mapping
     ):
         return executed_in(built.model, built.candidate.view, built.plan, precision_config(job.precision))
     return built.executed
+
+
+def _followed(view: GraphView, layers: list[LayerFacts]) -> tuple[list[LayerFacts], list[JoinFacts]]:
+    """Return the layers with what each follows, and the operations where several meet."""
+    flow = flow_of(view, [layer.name for layer in layers])
+    follows = [list(places) for places in flow.follows]
+    joins = zip(flow.joins, follows[len(layers) :], strict=True)
+    return (
+        [layer.model_copy(update={"follows": places}) for layer, places in zip(layers, follows, strict=False)],
+        [JoinFacts(name=name, type=view.types[name], follows=places) for name, places in joins],
+    )
 
 
 def _layers(job: Job, found: Findings, executed: Mapping[str, Ran], warnings: list[str]) -> list[LayerFacts]:

@@ -8,6 +8,7 @@ from typing import Any
 from calib.report import charts, digest, numbers, tables
 from calib.report.files import write_text
 from calib.report.histogram import histogram_data
+from calib.report.network import network_data
 from calib.report.page import addressed, render_page
 from calib.values.facts import Report
 
@@ -46,13 +47,16 @@ def render_html(report: Report, folder: Path | None = None) -> str:
         if table.rows
     }
     histograms = [histogram_data(q) for q in report.quantizers if q.histogram_counts]
+    network = network_data(report) if report.layers else None
     return render_page(
         "report.html.j2",
         charts=specs,
         tables=grids,
         histograms=histograms,
+        network=network,
         pictures=addressed(report.pictures, folder),
         pictures_note=report.pictures_note,
+        graph=network is not None,
         **_context(report, specs, grids),
     )
 

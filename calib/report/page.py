@@ -24,7 +24,7 @@ from calib.values.pictures import PictureFacts
 
 # In the order in which they need each other.
 _VENDORED = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.js")
-_OWN = ("table.js", "charts.js", "page.js")
+_OWN = ("table.js", "charts.js", "network.js", "page.js")
 
 # The interpreter is published as an ES module, which an inline script can't import; these two lines are its only ties.
 _INTERPRETER_IMPORT = "import { ascending, isString, DisallowedObjectProperties } from 'vega-util';"
@@ -37,6 +37,7 @@ def render_page(
     tables: Mapping[str, Any],
     charts: Mapping[str, Any] = MappingProxyType({}),
     histograms: Sequence[Any] = (),
+    network: Any = None,
     scripted: bool = True,
     **context: Any,
 ) -> str:
@@ -47,6 +48,7 @@ def render_page(
         tables: Mapping from the name of a place to ``Table.data``.
         charts: Mapping from the name of a place to a Vega-Lite specification.
         histograms: Histogram data of each tensor.
+        network: Graph of the layers, of ``network_data``; its place is on the page of the table ``layers``.
         scripted: Whether the page needs the scripts of tables and charts.
         context: Variables of the template, each of which is escaped where it is used.
     """
@@ -55,6 +57,8 @@ def render_page(
     blocks: dict[str, Any] = {f"table-{name}": table for name, table in tables.items()}
     if charts:
         blocks |= {"themes": themes, **{f"chart-{name}": chart for name, chart in charts.items()}}
+    if network:
+        blocks["network"] = network
     if histograms:
         blocks["tensors"] = [*histograms]
     scripts = _scripts() if scripted else ()

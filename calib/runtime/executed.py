@@ -27,6 +27,7 @@ class Executed:
         primitive: Name of the primitive in OpenVINO, such as ``brgconv_avx512_core_amx_I8``.
         precision: See :func:`executed_precision`; "" if it is unknown.
         constants: Names of the constants that it reads.
+        output: Element type of its first output, such as u8; "" if it is unknown.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Executed:
     precision: str
     originals: tuple[str, ...]
     constants: tuple[str, ...] = ()
+    output: str = ""
 
     @property
     def int8(self) -> bool:
@@ -111,6 +113,7 @@ def executed_nodes(compiled: ov.CompiledModel) -> list[Executed]:
                 precision,
                 originals,
                 tuple(v.get_node().get_friendly_name() for v in op.input_values() if not v.get_node().input_values()),
+                _text(info, "outputPrecisions").partition(",")[0],
             )
         )
     return found

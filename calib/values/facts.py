@@ -96,6 +96,15 @@ class LayerFacts(Frozen):
     primitive_one_thread: str = Field(
         default="", description="Name of the primitive with one thread; empty if its precision is the same"
     )
+    output_precision: str = Field(
+        default="",
+        description="Element type of the output that the primitive writes, with what is fused into it: u8, i8, f32…; "
+        "empty if it was not looked up or is unknown",
+    )
+    follows: list[int] = Field(
+        default=[],
+        description="Places of the layers and joins whose outputs reach this layer first, in layers and then joins",
+    )
     reason: str = Field(
         default="", description="Why the layer stays in floating point, was reverted or did not run as planned"
     )
@@ -119,6 +128,14 @@ class LayerFacts(Frozen):
     def in_int8(self) -> bool:
         """Whether it executes in INT8 with one thread for an inference, with two or with both."""
         return "i8" in (self.executed, self.executed_one_thread)
+
+
+class JoinFacts(Frozen):
+    """An operation where outputs of several layers meet, such as a residual Add or a Concat."""
+
+    name: str = Field(description="Friendly name of the operation")
+    type: str = Field(description="Type of the operation")
+    follows: list[int] = Field(description="Places of what meets here, in layers and then joins")
 
 
 class QuantizerFacts(Frozen):
@@ -273,6 +290,9 @@ class Report(Frozen):
     calibration_samples: int = Field(default=0, description="Number of calibration samples")
     validation: str = Field(default="", description="Where the validation samples come from")
     layers: list[LayerFacts] = Field(default=[], description="Layers in topological order")
+    joins: list[JoinFacts] = Field(
+        default=[], description="Operations where outputs of several layers meet, in topological order"
+    )
     quantizers: list[QuantizerFacts] = Field(default=[], description="Quantized activations in topological order")
     corrections: list[CorrectionFacts] = Field(default=[], description="Corrections, layer by layer, kept or not")
     candidates: list[CandidateFacts] = Field(

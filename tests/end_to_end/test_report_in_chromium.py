@@ -225,6 +225,55 @@ def test_change_of_theme_draws_the_charts_again(browser: Browser, forty: Path) -
         chart(page, "drop").locator('[stroke="#56b4e9"]').wait_for(state="attached")
 
 
+def followed(layers: int, **changes: Any) -> Any:
+    """A report whose layers follow each other in a chain."""
+    report = made_up_report(layers=layers)
+    facts = [
+        layer.model_copy(update={"follows": [i - 1] if i else [], "output_precision": "u8", **changes})
+        for i, layer in enumerate(report.layers)
+    ]
+    return report.model_copy(update={"layers": facts})
+
+
+def test_the_graph_unfolds_by_keyboard_and_leads_to_the_table_and_back(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, write_html(followed(120), tmp_path / "report.html")) as page:
+        graph = page.locator("[data-network]")
+        assert 0 < graph.locator("g.node").count() <= 40 and graph.locator("g.node.layer").count() == 0
+        assert graph.locator("[tabindex='0']").count() == 1  # one stop for Tab; arrows do the rest
+        first = graph.locator("g.node").first
+        assert first.get_attribute("aria-expanded") == "false" and "3 layers" in (
+            first.get_attribute("aria-label") or ""
+        )
+        first.press("Enter")
+        focused = page.locator("g.node:focus")
+        assert "features/block0/conv0" in (focused.get_attribute("aria-label") or "")
+        focused.press("ArrowDown")
+        words = page.locator("g.node:focus").get_attribute("aria-label") or ""
+        assert "conv1" in words and "i8 → u8" in words
+        page.locator("g.node:focus").press("Enter")
+        assert "GroupConvolution_1" in page.locator("[data-table=layers] .details").inner_text()
+        page.locator("g.node:focus").press("Escape")
+        assert graph.locator("g.node.layer").count() == 0
+        page.locator("[data-table=layers] tbody button", has_text="GroupConvolution_6").first.click()
+        assert "GroupConvolution_6" in (graph.locator("g.node.picked").get_attribute("aria-label") or "")
+        graph.locator("select").select_option("error")
+        assert graph.locator("g.heat").count() > 0 and "SQNR" in graph.locator("output").inner_text()
+
+
+def test_a_graph_of_2000_layers_is_folded_at_first_and_names_stay_text(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, write_html(followed(2000), tmp_path / "report.html")) as page:
+        graph = page.locator("[data-network]")
+        assert graph.locator("g.node").count() <= 60
+        took = page.evaluate(
+            "() => { const begun = performance.now(); document.querySelectorAll('[data-network] button')[1].click();"
+            " return performance.now() - begun; }"
+        )
+        assert graph.locator("g.node.layer").count() == 2000 and took < 10_000  # ms; the machine may be busy
+    evil = followed(6, name=EVIL, type=EVIL)
+    with opened(browser, write_html(evil, tmp_path / "evil.html")) as page:
+        assert EVIL in (page.locator("[data-network] g.node").first.get_attribute("aria-label") or "")
+
+
 @pytest.mark.parametrize("secure", [True, False])
 def test_copy_buttons_copy_the_text_to_the_last_line(browser: Browser, tmp_path: Path, secure: bool) -> None:
     texts = {

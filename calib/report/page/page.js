@@ -3,7 +3,7 @@
 // Puts the page together: tables, charts, the choice of a tensor; draws again when the width or the theme changes.
 (async () => {
   const picker = document.getElementById("tensor");
-  const places = [...document.querySelectorAll("[data-chart], [data-table]")];
+  const places = [...document.querySelectorAll("[data-chart], [data-table], [data-network]")];
 
   // The data of each part are read when it is shown for the first time: a network of 2,000 layers has megabytes.
   const read = {};
@@ -24,10 +24,13 @@
     if (name === "histogram") await drawHistogram(place);
     else await calibCharts.draw(place, block(`chart-${name}`), block("themes"));
   };
+  const shown = {};
   const show = async (place) => {
     const name = place.dataset.table;
-    if (!name) await drawChart(place);
-    else if (!place.hasChildNodes()) new calibTables.Grid(place, block(`table-${name}`), name === "layers" ? openLayer : null);
+    if (place.dataset.network) {
+      if (!place.hasChildNodes()) shown.network = new calibNetwork.Network(place, block("network"), block("table-layers"), pickLayer);
+    } else if (!name) await drawChart(place);
+    else if (!place.hasChildNodes()) shown[name] = new calibTables.Grid(place, block(`table-${name}`), name === "layers" ? openLayer : null);
   };
   // Clipboards need a secure context; a selection that is copied the old way works everywhere else.
   const copy = async (button) => {
@@ -69,7 +72,10 @@
     await drawHistogram(document.querySelector("[data-chart=histogram]"));
   };
 
-  const openLayer = (row) => {
+  const pickLayer = (index) => shown.layers?.reveal(index);
+
+  const openLayer = (row, place) => {
+    shown.network?.reveal(place);
     const index = picker ? tensors().findIndex((tensor) => tensor.layers.includes(row[0])) : -1;
     if (index >= 0) choose(index);
   };

@@ -226,7 +226,18 @@ const calibTables = (() => {
       this.details.className = "details";
       this.details.replaceChildren(list);
       this.draw();
-      if (this.onOpen) this.onOpen(this.table.rows[index]);
+      if (this.onOpen) this.onOpen(this.table.rows[index], index);
+    }
+
+    // Shows a row that was chosen elsewhere, whatever is searched for.
+    reveal(index) {
+      if (!this.rows.includes(index)) {
+        this.search.value = "";
+        this.filter.value = "";
+        this.choose();
+      }
+      this.window.scrollTop = Math.max(0, this.rows.indexOf(index) * ROW - this.window.clientHeight / 2);
+      this.show(index);
     }
   }
 
