@@ -9,7 +9,7 @@ to clipping. So some samples are enlarged beyond the largest of all, and both mo
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +139,7 @@ def clipped_most(plan: QuantizationPlan, summaries: Summaries) -> list[str]:
     Of 200 images the twelve first ones held seven of the ten with the largest errors. Samples that are outliers in at
     least half of the tensors, see :data:`calib.statistics.totals.GAP`, are left out: they count for no score either.
     """
-    lacking, outlying = Counter[str](), Counter[str]()
+    lacking, outlying = defaultdict[str, float](float), Counter[str]()
     tensors = 0
     for quantizer in plan.activations:
         seen, range_ = summaries.get(quantizer.tensor), quantizer.range
