@@ -270,7 +270,7 @@ def verdict(report: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any
     faults += misread(report, said)
     if not rows and not report["warnings"]:
         faults.append("the report gives no SQNR of the outputs, and no reason")
-    unsure = [row["name"] for row in rows if row["interval"] is None and row["stated"] != math.inf]
+    unsure = [row["name"] for row in rows if row["interval"] is None]
     if unsure and not facts.get("notes"):
         faults.append(f"{unsure[0]}: neither an interval nor a reason why there is none")
     unjudged = [row["name"] for row in rows if row["written"] is None]

@@ -99,12 +99,14 @@ def intervals(
             unseen = _look_further(job, built, ids, worst)
     if unseen is None:
         return found, []
-    unknown, grown, rare = list[str](), False, list[str]()
+    unknown, exact, rare, grown = list[str](), list[str](), list[str](), False
     for name, rows in before.items():
         drawn, clipped, censused = _parted(written[name], unseen, name, [*ids, *unseen.names], worst)
         ends = _ends(rows, drawn, clipped, censused, len(job.all_ids))
         if ends is None:
-            unknown += [name] if rows.any(axis=0).all() else []
+            heard, erring = np.vstack([rows, drawn]).any(axis=0)
+            unknown += [name] if erring else []
+            exact += [name] if heard and not erring else []
             continue
         (low, high), usual = ends
         rare += [name] if usual - low > CLIPPED_DB else []
@@ -116,6 +118,12 @@ def intervals(
         f"{name} has no interval for unseen samples: one sample alone makes its signal or its error, or its shape in "
         "INT8 is another on some sample. Give more calibration samples."
         for name in unknown
+    ]
+    notes += [
+        f"{name} has no interval for unseen samples: in INT8 it is the same to the bit on all "
+        f"{len(ids) + unseen.drawn} samples that were run, which tells nothing of its error on others. Give more "
+        "calibration samples, on which it varies."
+        for name in exact
     ]
     if rare:
         notes.append(

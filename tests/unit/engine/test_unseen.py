@@ -185,9 +185,19 @@ def test_an_output_without_an_interval_is_named(monkeypatch: pytest.MonkeyPatch)
     assert not ends and "its shape in INT8 is another" in notes[0]
 
 
-def test_without_any_error_nothing_is_missing(monkeypatch: pytest.MonkeyPatch):
+def test_an_output_without_any_error_is_said_to_tell_nothing_of_others(monkeypatch: pytest.MonkeyPatch):
     exact = ROWS * [1, 0]
-    assert _ends(monkeypatch, Unseen(), exact, exact) == ({}, [])
+    ends, notes = _ends(monkeypatch, Unseen("de", 2, {"y": exact[:2]}), exact, exact)
+    assert (
+        not ends
+        and len(notes) == 1
+        and "y has no interval" in notes[0]
+        and "on all 5 samples that were run" in notes[0]
+    )
+    # Further samples with an error show that the held-out ones are not all there is.
+    ends, notes = _ends(monkeypatch, Unseen("de", 2, {"y": ROWS[:2]}), exact, exact)
+    assert not ends and len(notes) == 1 and "one sample alone makes" in notes[0]
+    assert _ends(monkeypatch, Unseen(), exact * [0, 1], exact * [0, 1]) == ({}, [])  # all zero: said elsewhere
 
 
 def test_enlarged_samples_are_multiples_of_the_largest_where_sizes_vary():
