@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("calib.cli.evaluate", "Measure a model with a metric on a validation dataset."),
     "verify": ("calib.cli.verify", "Check a written model where it will run: file, precisions, drop, speed."),
     "report": ("calib.cli.report", "Write the HTML report of a run."),
+    "export": ("calib.cli.export", "Pack a result into one zip file: model, plan, report, a program to run it."),
     "compare": ("calib.cli.compare", "Compare two models layer by layer: error, precision, time."),
     "bench": ("calib.cli.bench", "Measure latency and throughput of several models."),
     "zoo": ("calib.cli.zoo", "Quantize hundreds of models from one manifest."),
