@@ -39,7 +39,13 @@ _MAIN = '''def feed_of(path, model):
 {image}    if path is None:  # zeros, to see that the model runs
         return {{port.any_name: np.zeros(shape_of(port), port.element_type.to_dtype()) for port in ports}}
     arrays = np.load(path)
-    return {{port.any_name: arrays[port.any_name].astype(port.element_type.to_dtype()) for port in ports}}
+    return {{port.any_name: first(arrays[port.any_name], port) for port in ports}}
+
+
+def first(array, port):
+    """Return the first sample where the file holds several."""
+    one = array.ndim == len(shape_of(port)) and array.ndim and shape_of(port)[0] == 1
+    return (array[:1] if one else array).astype(port.element_type.to_dtype())
 
 
 def shape_of(port):

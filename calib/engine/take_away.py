@@ -108,7 +108,7 @@ def _present(folder: Path, name: str) -> Iterator[Path]:
 def _readme(report: Report) -> str:
     lines = [
         f"{report.model.name} in INT8, made by calib {report.calib_version}: {report.status.replace('_', ' ')}.",
-        report.status_reason,
+        *([report.status_reason] if report.status_reason else []),
         "",
         "Run it (needs openvino and numpy):",
         "",

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from trust_fixtures.tiny import convnet, images
 
@@ -65,3 +66,13 @@ def test_what_is_no_complete_result_is_refused_and_leaves_nothing(result: Path, 
     with pytest.raises(OutputError, match="can't be written"):
         take_away(result, tmp_path / "file" / "x.zip")
     assert not list(tmp_path.glob("*.zip"))
+
+
+def test_the_program_takes_the_first_of_the_samples_in_a_file(result: Path, tmp_path: Path):
+    with zipfile.ZipFile(take_away(result, tmp_path / "out.zip")) as archive:
+        archive.extractall(tmp_path)
+    (program,) = tmp_path.glob("*-int8/run.py")
+    np.savez(tmp_path / "data.npz", image=np.concatenate(list(images(3))))
+    ran = [subprocess.run([sys.executable, program, *given], capture_output=True, text=True, check=True).stdout
+           for given in ([], [str(tmp_path / "data.npz")])]  # fmt: skip
+    assert ran[0] != ran[1] and all(text.startswith("output 0: shape (1, ") for text in ran)
