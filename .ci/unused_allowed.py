@@ -26,7 +26,7 @@ _.bound_s  # whoever reads report.json
 _.hidden, _.help  # the page's script reads the columns of a table
 
 # Set on objects of libraries
-_.compress_type, _.external_attr, _.create_system  # zipfile writes them into the entries
+_.create_system  # zipfile writes it into the entries
 _.StartElementHandler, _.EndElementHandler, _.CharacterDataHandler  # expat calls them
 _.StartDoctypeDeclHandler, _.EntityDeclHandler  # expat calls them
 _.inter_op_num_threads, _.intra_op_num_threads, _.log_severity_level  # onnxruntime's session options

@@ -81,12 +81,12 @@ def run_snippet(report: Report) -> str:
         imports="from PIL import Image\n" if images else "",
         model=f"{report.model.name}.xml",
     )
-    main = _MAIN.format(
+    rest = _MAIN.format(
         which=", an image or arrays by name" if images else ": arrays by name",
         image=_IMAGE if images else "",
         config=repr(config).replace("'", '"'),
     )
-    return start + "".join(f"{line}\n" for line in steps) + ("\n\n" if images else "") + main
+    return start + "".join(f"{line}\n" for line in steps) + ("\n\n" if images else "") + rest
 
 
 def _image_steps(report: Report) -> list[str]:

@@ -72,7 +72,7 @@ def test_the_program_takes_the_first_of_the_samples_in_a_file(result: Path, tmp_
     with zipfile.ZipFile(take_away(result, tmp_path / "out.zip")) as archive:
         archive.extractall(tmp_path)
     (program,) = tmp_path.glob("*-int8/run.py")
-    np.savez(tmp_path / "data.npz", image=np.concatenate(list(images(3))))
+    np.savez(tmp_path / "data.npz", image=np.stack(list(images(3))))
     ran = [subprocess.run([sys.executable, program, *given], capture_output=True, text=True, check=True).stdout
            for given in ([], [str(tmp_path / "data.npz")])]  # fmt: skip
     assert ran[0] != ran[1] and all(text.startswith("output 0: shape (1, ") for text in ran)
