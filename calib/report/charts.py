@@ -8,14 +8,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from calib.accuracy.layer_error import JUMP_DB
 from calib.report import numbers
 from calib.report.escape import shorten
 from calib.report.histogram import histogram_chart
 from calib.report.vega import SCHEMA, Spec, span
 from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.comparison import Comparison
 from calib.values.facts import Report
 
 MOST_RANKED = 30
+MOST_NAMED = 3  # layers that a description names
+MANY = 300  # points from which a screen reader gets the description and the table only
 _LABEL_WIDTH = 46
 
 
@@ -90,11 +94,51 @@ def sqnr_chart(report: Report) -> Spec:
         "y": {"field": "sqnr", "type": "quantitative", "title": "SQNR, dB", "scale": {"zero": False}},
         "tooltip": [{"field": "layer"}, {"field": "sqnr", "title": "SQNR, dB"}],
     }
-    many = len(rows) >= 300
+    many = len(rows) >= MANY
     mark: Spec = {"type": "point", "filled": True, "size": 14 if many else 45, "opacity": 0.8}
     if many:
         mark["aria"] = False  # words for each of the points take longer than drawing them; the table says the same
     return _chart(words, {"values": rows}, mark=mark, encoding=encoding, height=200)
+
+
+def jumps_chart(found: Comparison) -> Spec | None:
+    """Draw the SQNR of every layer compared, in the order of the model, and mark where the error jumps.
+
+    None where no layer has a finite one.
+    """
+    rows = [
+        {
+            "place": place,
+            "layer": layer.name,
+            "sqnr": round(layer.sqnr_db, 2),
+            "lost": round(layer.jump_db, 2),
+            "kind": "the error jumps" if layer.jump_db >= JUMP_DB else "it does not",
+        }
+        for place, layer in enumerate(found.layers, 1)
+        if layer.sqnr_db is not None and math.isfinite(layer.sqnr_db)
+    ]
+    if not rows:
+        return None
+    jumping = [row for row in rows if row["lost"] >= JUMP_DB]
+    most = sorted(jumping, key=lambda row: -row["lost"])[:MOST_NAMED]
+    named = "; ".join(f"{row['layer']}, by {numbers.decibel(row['lost'])}" for row in most)
+    words = f"SQNR of {numbers.plural(len(rows), 'layer')}; " + (
+        f"the error jumps at {numbers.plural(len(jumping), 'layer')}, the most at {named}." if jumping else "no jump."
+    )
+    x = {"field": "place", "type": "quantitative", "title": "place of the layer in the model", **_tight()}
+    y = {"field": "sqnr", "type": "quantitative", "title": "SQNR, dB", "scale": {"zero": False}}
+    kinds = {"domain": ["it does not", "the error jumps"]}
+    encoding = {
+        "x": {**x, "axis": {"grid": False}},
+        "y": y,
+        "color": {"field": "kind", "title": None, "scale": kinds},
+        "shape": {"field": "kind", "title": None, "scale": {**kinds, "range": ["circle", "triangle-down"]}},
+        "tooltip": [{"field": "layer"}, {"field": "sqnr", "title": "SQNR, dB"}, {"field": "lost", "title": "lost, dB"}],
+    }
+    mark: Spec = {"type": "point", "filled": True, "size": 70, "opacity": 0.85}
+    if len(rows) >= MANY:
+        mark["aria"] = False  # as in sqnr_chart
+    return _chart(words, {"values": rows}, mark=mark, encoding=encoding, height=220)
 
 
 def ranking_chart(report: Report) -> Spec:

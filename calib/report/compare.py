@@ -6,6 +6,7 @@ from pathlib import Path
 
 from calib.accuracy.layer_error import JUMP_DB
 from calib.report import numbers
+from calib.report.charts import jumps_chart
 from calib.report.console import paint, rule, table, wrap
 from calib.report.escape import printable
 from calib.report.files import write_text
@@ -57,9 +58,12 @@ def render_comparison_html(found: Comparison, folder: Path | None = None) -> str
         [name, numbers.decibel(value), _cosine(found.output_cosine[name])]
         for name, value in found.output_sqnr_db.items()
     ]
+    jumps = jumps_chart(found)
     return render_page(
         "compare.html.j2",
         tables={"layers": comparison_table(found).data()},
+        charts={} if jumps is None else {"jumps": jumps},
+        jumps=jumps,
         title=f"{found.before.name} and {found.after.name} – calib compare",
         found=found,
         summary=summary(found),

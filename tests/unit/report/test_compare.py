@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from calib.report.bench import render_benchmark_text
+from calib.report.charts import jumps_chart
 from calib.report.compare import comparison_table, render_comparison_html, render_comparison_text, summary
 from calib.report.doctor import render_doctor_text
 from calib.report.escape import columns_of
@@ -55,6 +56,18 @@ def test_text_marks_the_first_jump_and_stays_in_the_width(width):
     assert [line for line in text.splitlines() if line.endswith("◀")]
     assert "f32 → i8" in text and "12.5 dB" in text and "a note" in text
     assert "\x1b" not in text
+
+
+def test_the_page_has_a_chart_that_marks_the_jumps():
+    spec = jumps_chart(comparison())
+    assert spec is not None
+    assert [row["kind"] for row in spec["data"]["values"]] == ["it does not", "the error jumps"]
+    assert "2 layers; the error jumps at 1 layer, the most at" in spec["description"]
+    assert "no jump" in (jumps_chart(comparison(jump=False)) or {})["description"]
+    nothing = comparison(jump=False).layers[0].model_copy(update={"sqnr_db": None})
+    found = comparison().model_copy(update={"layers": [nothing]})
+    assert jumps_chart(found) is None and "data-chart=" not in render_comparison_html(found).split("<script", 1)[0]
+    assert 'data-chart="jumps"' in render_comparison_html(comparison())
 
 
 def test_summary_says_where_or_that_nowhere():
