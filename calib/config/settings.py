@@ -95,8 +95,8 @@ class Settings(Checked):
         default="auto",
         description="Kind of CPU that runs the model. cpu takes into INT8 what is right on every x86 CPU, though sums "
         "may saturate without VNNI; cpu-no-vnni keeps them from that; auto is the one of these that serves this CPU "
-        "better, by the error of the outputs; this-cpu takes more layers, each tried, where this CPU computes them "
-        "rightly and another one may not",
+        "better, by the error of the outputs; this-cpu does so too, and takes more layers, each tried, where this CPU "
+        "computes them rightly and another one may not",
     )
     effort: str = Field(
         default="balanced",

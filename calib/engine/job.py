@@ -94,13 +94,13 @@ class Job:
 
     @property
     def exact_int8(self) -> bool:
-        """Whether the target adds products of full 8-bit factors exactly; without VNNI they saturate."""
-        return exact_here() if self.settings.target == "this-cpu" else self.settings.target != "cpu-no-vnni"
+        """Whether the target adds products of full 8-bit factors exactly, or what they lose is measured here."""
+        return self.settings.target != "cpu-no-vnni"
 
     @property
     def chooses_levels(self) -> bool:
         """Whether the levels of weights are chosen by what this CPU, whose INT8 sums saturate, makes of them."""
-        return self.settings.target == "auto" and not exact_here()
+        return self.settings.target in ("auto", "this-cpu") and not exact_here()
 
     @property
     def precision(self) -> str:

@@ -15,14 +15,15 @@ from dataclasses import replace
 import numpy as np
 
 from calib.engine.building import for_two_threads, median_db
-from calib.graph.finder import OVER_ROWS, Found, right_on_some
+from calib.graph.finder import OVER_ROWS, Found, inexact, right_on_some
 from calib.graph.insert import insert
 from calib.graph.layer_taps import DATA, cut_out
 from calib.graph.placement import place
 from calib.graph.view import GraphView
 from calib.runtime.failures import FAILURES, said
+from calib.runtime.isa import exact_here
 from calib.runtime.session import SIMULATED, Session, compile_model, ov
-from calib.values.plan import Port, QuantizableNode, QuantizationPlan, Range, TensorId
+from calib.values.plan import FULL_RANGE, HALF_RANGE, Port, QuantizableNode, QuantizationPlan, Range, TensorId
 
 # Sums of integers are exact, and scaling them in f32 left 80 dB and more on AVX2 (signed deconvolutions of kernels 2 to
 # 6, weights of half range); weights that saturate, or that a kernel rounds again, left 35 to 46 dB.
@@ -39,12 +40,13 @@ def without_wrong(model: ov.Model, view: GraphView, plan: QuantizationPlan) -> Q
         view: View of it.
         plan: Plan that may hold layers which are not right on every x86 CPU; the others are not tried.
     """
-    levels = {weight.port: weight.levels for weight in plan.weights}
+    most = FULL_RANGE if exact_here() else HALF_RANGE  # sums that saturate are no fault of a kernel
+    levels = {weight.port: min(weight.levels, most) for weight in plan.weights}
     for layer in plan.layers:
         if right_on_some(view, layer.name) in ("", OVER_ROWS):
             continue
-        if layer.name in view.inside:
-            plan = plan.without([layer.name], INSIDE)
+        if why := INSIDE if layer.name in view.inside else "" if exact_here() else inexact(view, layer):
+            plan = plan.without([layer.name], why)
             continue
         try:
             agreement = _agreement(model, layer, levels[Port(layer.name, layer.weights[0])])

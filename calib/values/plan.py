@@ -118,6 +118,7 @@ class ActivationQuantizer:
 
 
 FULL_RANGE, HALF_RANGE = 255, 127  # levels of weights; without VNNI, sums of products saturate in full range
+THREE_QUARTERS = 191  # for [-95, 95], where few sums saturate unless large weights are neighbours
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from building import Net, integer, ints, op
 from cpu_features import EXACT_INT8, TARGET
-from proof import error, prove
+from proof import error, faults, prove
 
 from calib import inspect, plan, quantize
 from calib.runtime.session import Session, ov
@@ -154,7 +154,8 @@ def test_the_second_of_two_activations_has_signed_levels_and_the_first_may_be_un
 
 
 REFUSED = {
-    "a vector": (lambda net, x: op.matmul(x, net.weights(16), False, False), [(2, 8, 16)], "is a vector"),
+    "a vector of weights": (lambda net, x: op.matmul(x, net.weights(16), False, False), [(2, 8, 16)], "2.9 times as"),
+    "a vector of data": (lambda net, x: op.matmul(x, net.weights(16, 8), False, False), [(16,)], "1.5 times as long"),
     "itself": (lambda net, x: op.matmul(x, x, False, True), [(2, 8, 16)], "with itself"),
     "constant A in front of a layer": (
         lambda net, x: net.dense(op.relu(op.matmul(net.weights(4, 16), x, False, False)), 4),
@@ -257,7 +258,12 @@ def test_a_detection_head_keeps_its_boxes_in_floating_point_and_its_trunk_runs_i
 
 
 @pytest.mark.parametrize(("depth", "quantized"), [(4, False), (7, False), (8, True)])
-def test_a_sum_of_few_products_stays_in_floating_point(depth, quantized):
+def test_a_sum_of_few_products_stays_in_floating_point_beside_other_layers(depth, quantized):
     net = Net()
-    proof = prove(net.model(op.matmul(net.input(1, 64, depth), net.weights(depth, 16), False, False)))
-    assert bool(proof.planned) == quantized
+    few = op.matmul(net.input(1, 64, depth), net.weights(depth, 16), False, False)
+    proof = prove(net.model(few, net.dense(net.input(1, 64, 32), 16)))
+    assert len(proof.planned) == 1 + quantized
+    assert all(f"it sums {depth} products an output" in reason for reason in proof.reasons.values())
+    alone = Net()
+    proof = prove(alone.model(op.matmul(alone.input(1, 64, depth), alone.weights(depth, 16), False, False)))
+    assert proof.planned and not faults(proof)

@@ -17,23 +17,27 @@ from calib.graph.insert import Edits
 from calib.graph.placement import planned
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
-from calib.values.plan import FULL_RANGE, HALF_RANGE
+from calib.values.plan import FULL_RANGE, HALF_RANGE, THREE_QUARTERS
 
 op = ov.opset13
 
 
 @dataclass
 class Stand:
-    """Stands for a scorer: an SQNR for weights of full range, of half range, and for the latter with fewer layers."""
+    """Stands for a scorer: an SQNR for weights of full range, half range, that with fewer layers, three quarters."""
 
     full: float
     half: float
     fewer: float = float("-inf")
+    between: float = float("-inf")
     held = ("a", "b")
 
     def __call__(self, candidate: Candidate) -> float:
         if all(w.levels == FULL_RANGE for w in candidate.plan.weights):
             return self.full
+        if all(w.levels == THREE_QUARTERS for w in candidate.plan.weights):
+            assert self.between > float("-inf"), "it was scored for nothing"
+            return self.between
         return self.half if len(candidate.plan.layers) == LAYERS else self.fewer
 
 
@@ -63,11 +67,14 @@ def test_the_network_has_a_product_of_activations():
 @pytest.mark.parametrize(
     ("scores", "layers", "levels"),
     [
-        (Stand(33.0, 29.0, 29.9), 3, FULL_RANGE),
+        (Stand(33.0, 29.0, 29.9, 33.9), 3, FULL_RANGE),
+        (Stand(33.0, 29.0, 29.9, 34.0), 3, THREE_QUARTERS),
+        (Stand(22.1, 25.0, 25.9, 26.0), 3, THREE_QUARTERS),
+        (Stand(22.1, 25.0, 27.0, 26.0), 2, HALF_RANGE),
         (Stand(20.0, 25.0, 25.9), 3, HALF_RANGE),
         (Stand(20.0, 25.0, 26.0), 2, HALF_RANGE),
-        (Stand(25.0, 25.0, 25.0), 3, HALF_RANGE),  # level on these samples; with half of the range on any
-        (Stand(30.0, 25.0, 31.1), 2, HALF_RANGE),
+        (Stand(25.0, 25.0, 25.0, 25.9), 3, HALF_RANGE),  # level on these samples; with half of the range on any
+        (Stand(30.0, 25.0, 31.1, 30.0), 2, HALF_RANGE),
     ],
 )
 def test_the_highest_score_counts_and_layers_have_to_be_worth_a_decibel(scores: Stand, layers: int, levels: int):
@@ -82,8 +89,10 @@ def test_the_report_gets_the_figures_of_both_and_the_reason_of_what_is_left_out(
     )
     (skipped,) = found.plan.skipped
     assert "25.2 dB on 2 samples with it and its like in INT8, 36.6 dB without" in skipped.reason
-    *_, found = chosen(Stand(33.3, 29.4))
+    *_, found = chosen(Stand(33.3, 29.4, between=34.2))
     assert "at 33.3 dB on 2 samples, with half of them at 29.4 dB" in found.sentence
+    *_, found = chosen(Stand(33.3, 29.4, between=34.4))
+    assert "at 34.4 dB on 2 samples, with all of them at 33.3 dB, with half at 29.4 dB" in found.sentence
 
 
 def loud(weight: float) -> ov.Model:

@@ -45,10 +45,14 @@ def test_a_deconvolution_of_signed_data_is_kept_where_it_computes_what_its_simul
     assert all(name == "up" and "other numbers than its simulation" in why for name, why in reasons.items())
 
 
-@pytest.mark.skipif(EXACT_INT8, reason="sums of INT8 products are exact on this CPU, and nothing is computed wrongly")
-def test_a_layer_whose_sums_saturate_is_not_kept():
+@pytest.mark.skipif(EXACT_INT8, reason="sums of INT8 products are exact on this CPU, so weights keep all levels")
+def test_a_layer_is_tried_with_weights_whose_sums_do_not_saturate_and_the_outputs_decide_on_its_levels():
     layers, reasons = tried(deconvolution(), FULL_RANGE)
-    assert "up" not in layers and "other numbers than its simulation" in reasons["up"]
+    assert "up" in layers and not reasons
+    samples = list(np.random.default_rng(0).standard_normal((20, 1, 16, 8, 8)).astype(np.float32))
+    found = quantize(deconvolution(), samples, effort="fast", speed=False, target="this-cpu")
+    assert "up" in [layer.name for layer in found.report.layers if layer.planned == "int8"]
+    assert len([sentence for sentence in found.report.warnings if sentence.startswith("INT8 sums")]) == 1
 
 
 def test_a_layer_that_this_cpu_can_not_compile_is_not_kept(monkeypatch):

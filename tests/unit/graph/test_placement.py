@@ -352,8 +352,8 @@ def bottlenecks(*widths: int) -> QuantizationPlan:
     ("widths", "left"),
     [
         ((7, 512, 7, 512), ["layer2"]),  # no INT8 layer reads its output, which would be rounded in a pass of its own
-        ((7, 512), ["layer0"]),
-        ((7, 7, 7), ["layer0", "layer1"]),
+        ((7, 512), []),  # nothing else is left
+        ((7, 7, 7), []),
         ((7, 7, 512, 16), []),
         ((512, 7, 512), ["layer1"]),
         ((8, 512), []),
