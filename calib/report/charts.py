@@ -15,7 +15,9 @@ from calib.report.histogram import histogram_chart
 from calib.report.vega import SCHEMA, Spec, span
 from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.comparison import Comparison
+from calib.values.drops import drop_scale, drop_unit
 from calib.values.facts import Report
+from calib.values.runs import RunsCompared
 
 MOST_RANKED = 30
 MOST_NAMED = 3  # layers that a description names
@@ -112,7 +114,7 @@ def jumps_chart(found: Comparison) -> Spec | None:
             "layer": layer.name,
             "sqnr": round(layer.sqnr_db, 2),
             "lost": round(layer.jump_db, 2),
-            "kind": "the error jumps" if layer.jump_db >= JUMP_DB else "it does not",
+            "kind": "the error jumps" if layer.jump_db >= JUMP_DB else "no jump",
         }
         for place, layer in enumerate(found.layers, 1)
         if layer.sqnr_db is not None and math.isfinite(layer.sqnr_db)
@@ -127,7 +129,7 @@ def jumps_chart(found: Comparison) -> Spec | None:
     )
     x = {"field": "place", "type": "quantitative", "title": "place of the layer in the model", **_tight()}
     y = {"field": "sqnr", "type": "quantitative", "title": "SQNR, dB", "scale": {"zero": False}}
-    kinds = {"domain": ["it does not", "the error jumps"]}
+    kinds = {"domain": ["no jump", "the error jumps"]}
     encoding = {
         "x": {**x, "axis": {"grid": False}},
         "y": y,
@@ -253,6 +255,41 @@ def finalist_chart(report: Report, accuracy: AccuracyFacts) -> Spec:
         for row in rows
     )
     return _chart(words + ".", {"values": rows}, encoding=encoding, layer=[points, labels, *budget], height=240)
+
+
+def trade_chart(found: RunsCompared) -> Spec | None:
+    """Draw the drop of every plan that was timed against its time, over all runs; None where there is none."""
+    if not found.trade:
+        return None
+    one = next(run for run in found.runs if run.name == found.trade[0].run)
+    scale, unit = drop_scale(one.drop_kind, one.unit), drop_unit(one.drop_kind, one.unit)
+    rows = [
+        {
+            "ms": point.latency_ms,
+            "drop": point.drop * scale,
+            "run": point.run,
+            "kind": "nothing here is better" if point.best else "another is better",
+            "reverted": point.reverted,
+        }
+        for point in found.trade
+        if math.isfinite(point.drop)
+    ]
+    kinds = {"domain": ["another is better", "nothing here is better"]}
+    encoding = {
+        "x": {"field": "ms", "type": "quantitative", "title": "latency, ms", "scale": {"zero": False, "padding": 14}},
+        "y": {"field": "drop", "type": "quantitative", "title": f"{one.metric} drop, {unit}", "scale": {"padding": 12}},
+        "color": {"field": "run", "title": None},
+        "shape": {"field": "kind", "title": None, "scale": {**kinds, "range": ["circle", "diamond"]}},
+        "tooltip": [{"field": "run"}, {"field": "ms", "format": ".4~g"}, {"field": "drop", "format": ".3~g"},
+                    {"field": "reverted", "title": "layers reverted"}],
+    }  # fmt: skip
+    best = [row for row in rows if row["kind"] == kinds["domain"][1]]
+    words = (
+        f"{numbers.plural(len(rows), 'plan')} of {numbers.plural(len(found.runs), 'run')}; nothing is better than "
+        + (", ".join(f"{row['run']} at {numbers.milliseconds(row['ms'])}" for row in best[:MOST_NAMED]) + ".")
+    )
+    mark: Spec = {"type": "point", "filled": True, "size": 110, "opacity": 0.9}
+    return _chart(words, {"values": rows}, mark=mark, encoding=encoding, height=260)
 
 
 def stage_chart(report: Report) -> Spec:

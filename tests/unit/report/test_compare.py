@@ -61,7 +61,7 @@ def test_text_marks_the_first_jump_and_stays_in_the_width(width):
 def test_the_page_has_a_chart_that_marks_the_jumps():
     spec = jumps_chart(comparison())
     assert spec is not None
-    assert [row["kind"] for row in spec["data"]["values"]] == ["it does not", "the error jumps"]
+    assert [row["kind"] for row in spec["data"]["values"]] == ["no jump", "the error jumps"]
     assert "2 layers; the error jumps at 1 layer, the most at" in spec["description"]
     assert "no jump" in (jumps_chart(comparison(jump=False)) or {})["description"]
     nothing = comparison(jump=False).layers[0].model_copy(update={"sqnr_db": None})
