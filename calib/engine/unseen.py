@@ -2,8 +2,14 @@
 
 The interval that eight held-out samples, a fifth of 40, make by themselves held the figure of 200 others for 178 of 255
 outputs of generated networks. They miss errors that one sample in twenty has, so the model is run on further
-calibration samples too. Its ranges and corrections have seen these, which makes little difference to rounding and all
-to clipping. So some samples are enlarged beyond the largest of all, and both models are run on them: 253 of 255.
+calibration samples too, first on those that corrections did not learn from. Its ranges have seen these, which makes
+little difference to rounding and all to clipping. So some samples are enlarged beyond the largest of all, and both
+models are run on them: 253 of 255.
+
+Ranges that clip what one sample in fifty reaches cost what two dozen samples don't show. On a small classifier, of whose
+200 images 24 were held out, the interval was from 37.6 dB, and 2,000 others had 33.6: one of the 200 made two fifths of
+the noise of all, four made seven tenths. Statistics know which samples reach farthest in each tensor, and so which of
+them ranges clip: the twelve that lack most held 70 % of the noise. These are run as well, and each counts for itself.
 """
 
 from __future__ import annotations
@@ -217,7 +223,9 @@ def _look_further(job: Job, built: Int8Model, ids: Sequence[str], worst: Sequenc
         worst: Ids of the samples that ranges clip most.
     """
     known = {*ids, *job.held}  # held-out samples that count for no score are outliers
-    further = [name for name in job.ids if name not in known][: max(ENOUGH - len(ids), 0)]
+    learned = job.effort.samples  # by corrections, which makes their errors smaller than those of others
+    order = (*job.ids[learned:], *job.ids[:learned])
+    further = [name for name in order if name not in known][: max(ENOUGH - len(ids), 0)]
     names = (*further, *(name for name in worst if name not in {*ids, *further}))
     sizes = _Sizes(job)
     enlarged = list(ids[:ENLARGED]) if sizes.spread else []

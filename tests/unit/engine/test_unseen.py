@@ -177,6 +177,21 @@ def test_what_ranges_clip_in_a_few_samples_is_run_and_said():
     assert _low(clips) < _part(clips).written_db - 3 and _low(whole) > _part(whole).written_db - 1
 
 
+def test_further_samples_are_those_that_corrections_did_not_learn_from(monkeypatch: pytest.MonkeyPatch):
+    job, ran = _job(_network(), _images(40)), list[Any]()
+
+    def energies(feeds: Any, *_: Any) -> dict[str, NDArray[Any]]:
+        ran.extend(feeds)
+        return {"y": np.ones((len(ran), 2))}
+
+    monkeypatch.setattr(unseen, "energies_on", energies)
+    built = SimpleNamespace(model=None, compiled=None)
+    found = unseen._look_further(job, built, job.held, job.ids[:2])  # type: ignore[arg-type]
+    learned = job.effort.samples
+    assert len(job.held) == 8 and len(job.ids) == 32 and learned == 16
+    assert found.names == (*job.ids[learned:], *job.ids[:2]) and found.drawn == 16 and len(ran) == 18
+
+
 def test_an_output_without_an_interval_is_named(monkeypatch: pytest.MonkeyPatch):
     alone = np.array([[100.0, 1.0], [100.0, 0.0], [100.0, 0.0]])
     ends, notes = _ends(monkeypatch, Unseen(), alone, alone)
