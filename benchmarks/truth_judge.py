@@ -260,6 +260,15 @@ def interface(model: ov.Model) -> list[list[Any]]:
     return [[sorted(p.get_names()), str(p.get_partial_shape()), p.get_element_type().get_type_name()] for p in ports]
 
 
+def interfaces(before: ov.Model, after: ov.Model) -> list[list[list[Any]]]:
+    """Return names, shapes and types of both files; of outputs a shape with closer bounds, as inferred, is the same."""
+    found = [interface(before), interface(after)]
+    for place, (one, other) in enumerate(zip(before.outputs, after.outputs, strict=False), start=len(before.inputs)):
+        if place < len(found[1]) and other.get_partial_shape().refines(one.get_partial_shape()):
+            found[1][place][1] = found[0][place][1]
+    return found
+
+
 def judged(folder: Path) -> dict[str, Any]:
     """Return everything that the judge finds."""
     case = json.loads((folder / "case.json").read_text(encoding="utf-8"))
@@ -270,7 +279,7 @@ def judged(folder: Path) -> dict[str, Any]:
         "floats": [port.get_element_type().is_real() for port in before.outputs],
         "selected": [selected(port) for port in before.outputs],
         "default precision": core.get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name(),
-        "interface": [interface(before), interface(after)],
+        "interface": interfaces(before, after),
     }
     graphs = {name: runtime_nodes(core.compile_model(after, "CPU", config)) for name, config in CONFIGURATIONS.items()}
     found["claims"] = claims(after, case["int8 layers"], graphs)

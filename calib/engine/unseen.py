@@ -6,10 +6,10 @@ calibration samples too, first on those that corrections did not learn from. Its
 little difference to rounding and all to clipping. So some samples are enlarged beyond the largest of all, and both
 models are run on them: 253 of 255.
 
-Ranges that clip what one sample in fifty reaches cost what two dozen samples don't show. On a small classifier, of whose
-200 images 24 were held out, the interval was from 37.6 dB, and 2,000 others had 33.6: one of the 200 made two fifths of
-the noise of all, four made seven tenths. Statistics know which samples reach farthest in each tensor, and so which of
-them ranges clip: the twelve that lack most held 70 % of the noise. These are run as well, and each counts for itself.
+Ranges that clip what one sample in fifty reaches cost what two dozen samples don't show. On a small classifier with 24
+of 200 images held out the interval was from 37.6 dB, and 2,000 others had 33.6: one of the 200 made two fifths of the
+noise of all, four made seven tenths. Statistics know which samples reach farthest in each tensor, and so which of them
+ranges clip: the twelve that lack most held 70 % of the noise. These are run as well, and each counts for itself.
 """
 
 from __future__ import annotations

@@ -179,3 +179,23 @@ def test_a_report_holds_against_the_judge(seed: int, tmp_path: Path):
     said = truth.judge(tmp_path)
     report = json.loads((tmp_path / "int8" / "report.json").read_text(encoding="utf-8"))
     assert not truth.verdict(report, said)["faults"]
+
+
+def test_a_closer_bound_of_an_output_is_the_same_interface_and_one_of_an_input_is_not():
+    op = ov.opset13
+
+    def model(rows: str, *, bounded: bool = False) -> ov.Model:
+        x = op.parameter(ov.PartialShape(f"[{rows},4]"), np.float32, name="x")
+        first_two = op.slice(x, np.array([0]), np.array([2]), np.array([1]), np.array([0]))
+        made = ov.Model([op.relu(first_two if bounded else x)], [x], "shapes")
+        made.outputs[0].get_tensor().set_names({"y"})
+        return made
+
+    free, bounded = model("?"), model("?", bounded=True)
+    assert str(bounded.outputs[0].get_partial_shape()) == "[..2,4]"
+    closer, wider, narrowed = (
+        truth_judge.interfaces(*pair) for pair in ((free, bounded), (bounded, free), (free, model("1..")))
+    )
+    assert closer[0] == closer[1]
+    assert wider[0] != wider[1]
+    assert narrowed[0][0] != narrowed[1][0]
