@@ -276,7 +276,7 @@ def trade_chart(found: RunsCompared) -> Spec | None:
     ]
     kinds = {"domain": ["another is better", "nothing here is better"]}
     encoding = {
-        "x": {"field": "ms", "type": "quantitative", "title": "latency, ms", "scale": {"zero": False, "padding": 14}},
+        "x": {"field": "ms", "type": "quantitative", "title": "latency, ms", **_tight(), "axis": {"tickCount": 8}},
         "y": {"field": "drop", "type": "quantitative", "title": f"{one.metric} drop, {unit}", "scale": {"padding": 12}},
         "color": {"field": "run", "title": None},
         "shape": {"field": "kind", "title": None, "scale": {**kinds, "range": ["circle", "diamond"]}},

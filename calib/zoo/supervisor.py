@@ -267,6 +267,8 @@ class Supervisor:
             task = self._running.get(key)
             if task is None or (request == "cancel" and key in self._ending):
                 continue
+            if read_marker(file_text(Path(task.folder) / RESULT / MARKER), key):
+                continue  # its result is complete: it ends by itself in a moment
             if request == "cancel" and found_within(task.events, task.number) and self._runner.interrupt(key):
                 self._ending.add(key)
                 continue

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from calib.zoo import supervisor
+from calib.zoo.control import ask
 from calib.zoo.jobs import JobRow, JobStore
 from calib.zoo.make_jobs import ZooJob
 from calib.zoo.output import Output
@@ -106,6 +108,49 @@ def test_a_result_that_can_not_be_published_fails_its_job_alone(tmp_path: Path):
     rows, _ = supervised(tmp_path, good, job("a"), job("b"))
     assert rows["a"].status == "failed" and "can't be written" in rows["a"].reason
     assert rows["b"].status == "quantized"
+
+
+class Late(Machine):
+    """Its workers end at the twentieth look, whatever they did before; ``begun`` is what each does at once."""
+
+    def __init__(self, begun: Callable[[Task], object]):
+        super().__init__(lambda task: Ended(0, {"board": {}}))
+        self._begun = begun
+        self._looks = 0
+        self.stopped: list[str] = []
+
+    def start(self, task: Task) -> str:
+        self._begun(task)
+        return super().start(task)
+
+    def ended(self) -> list[tuple[Task, Ended]]:
+        self._looks += 1
+        return super().ended() if self._looks > 20 else []
+
+    def stop(self, key: str) -> None:
+        self.stopped.append(key)
+        super().stop(key)
+
+    def interrupt(self, key: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("complete", "status"), [(True, "quantized"), (False, "paused")])
+def test_a_pause_stops_a_worker_unless_its_result_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complete: bool, status: str
+):
+    monkeypatch.setattr(supervisor, "LISTEN_SECONDS", 0.0)
+    with JobStore(tmp_path / "zoo.sqlite") as store:
+        store.enter([("a", "a", job("a"))], ["a"])
+
+        def begun(task: Task) -> None:
+            if complete:
+                good(task)
+            ask(store, task.key, "pause")
+
+        runner = Late(begun)
+        Supervisor(store, Folders(tmp_path), Output(str(tmp_path / "models")), runner, lambda text: None).run(60)
+        assert store.row("a").status == status and runner.stopped == ([] if complete else ["a"])
 
 
 def test_what_a_dead_supervisor_ran_under_an_older_manifest_holds_nobody_up(tmp_path: Path):
