@@ -69,6 +69,7 @@ ROUTES = [
     Route("/run/{key}/report", run.report),
     Route("/run/{key}/take-away.zip", take_away.take_away),
     Route("/compare", compare.page),
+    Route("/compare/trade", compare.trade_plot),
     Route("/compare/layers", compare.layers),
     Route("/zoo", zoo_page.page),
     Route("/zoo", zoo_page.submit, methods=["POST"]),

@@ -28,6 +28,8 @@ from calib.zoo.jobs import DONE, JobRow
 
 MOST = 8  # runs beside each other
 MOST_POINTS = 60  # of the trade between drop and time, the newest runs
+MOST_OFFERED = 200
+_DONE = f"status IN ({', '.join(map(repr, DONE))})"
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,17 @@ class Summary:
     settings: dict[str, Any]
     accuracy: dict[str, Any]
     speed: dict[str, Any]
-    bytes: int
-    layers: list[dict[str, Any]] = field(repr=False)
-    pictures: list[tuple[PictureFacts, str]] = field(repr=False)
+    bytes: int = 0
+    layers: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    pictures: list[tuple[PictureFacts, str]] = field(default_factory=list, repr=False)
 
 
 async def page(request: Request) -> HTMLResponse:
     """Compare the chosen runs; without any, offer those that are done."""
     runs: Runs = request.app.state.studio.runs
-    done = [row for row in reversed(runs.store.rows()) if row.status in DONE]
+    done = runs.newest(MOST_OFFERED, where=_DONE)
     keys = list(dict.fromkeys(request.query_params.getlist("run")))[:MOST]
     chosen = [await run_sync(summary, runs, runs.row(key)) for key in keys]
-    alike = [row for row in done if chosen and row.job.model == runs.row(keys[0]).job.model][:MOST_POINTS]
-    everything = [await run_sync(summary, runs, row) for row in alike]
     return render(
         request,
         "compare.html.j2",
@@ -71,11 +71,20 @@ async def page(request: Request) -> HTMLResponse:
         keys=keys,
         chosen=chosen,
         table=facts_table(chosen),
-        plot=trade(everything, keys),
         tone=tone,
         query="&".join(f"run={key}" for key in keys),
         command=_command(chosen, runs),
     )
+
+
+async def trade_plot(request: Request) -> HTMLResponse:
+    """Return the drawing of all runs of the model of those chosen; their reports are read, which may take a second."""
+    runs: Runs = request.app.state.studio.runs
+    keys = request.query_params.getlist("run")[:MOST]
+    model = runs.row(keys[0]).job.model if keys else ""
+    alike = [row for row in runs.newest(MOST_OFFERED, where=_DONE) if row.job.model == model][:MOST_POINTS]
+    everything = [one for row in alike if (one := await run_sync(brief, runs, row))]
+    return render(request, "compare_trade.html.j2", plot=trade(everything, keys))
 
 
 async def layers(request: Request) -> Response:
@@ -100,7 +109,23 @@ def summary(runs: Runs, row: JobRow) -> Summary:
     return _read(path, stamp, row)
 
 
-@lru_cache(maxsize=100)
+def brief(runs: Runs, row: JobRow) -> Summary | None:
+    """Return what is compared of a run without its layers and pictures, None if its report is gone or damaged."""
+    path = runs.folder(row) / FILE_NAME
+    try:
+        return _brief(path, path.stat().st_mtime_ns, row)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1000)
+def _brief(path: Path, stamp: int, row: JobRow) -> Summary:  # noqa: ARG001  # as below
+    found = json.loads(path.read_text(encoding="utf-8"))
+    accuracy, speed = found.get("accuracy") or {}, found.get("speed") or {}
+    return Summary(row.key, row.name, row.status, row.job.settings, accuracy, speed)
+
+
+@lru_cache(maxsize=2 * MOST)
 def _read(path: Path, stamp: int, row: JobRow) -> Summary:  # noqa: ARG001  # another stamp is another report
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

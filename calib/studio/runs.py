@@ -90,6 +90,11 @@ class Runs:
             raise UsageError(f"there is no run {key}")
         return found[0]
 
+    def newest(self, most: int, after: int = 0, where: str = "1") -> list[JobRow]:
+        """Return some runs, the newest first, behind the ``after`` newest."""
+        chosen = f"SELECT key FROM jobs WHERE current = 1 AND {where} ORDER BY position DESC LIMIT ? OFFSET ?"
+        return self.store.rows(f"key IN ({chosen})", (most, after))[::-1]
+
     def folder(self, row: JobRow) -> Path:
         """Return the folder of a run's result."""
         return Path(self.output.of(row.name))

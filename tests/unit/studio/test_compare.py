@@ -46,7 +46,9 @@ def client(tmp_path: Path):
 def test_runs_stand_side_by_side_with_what_differs_in_their_settings(client: Client):
     text = client.get("/compare?run=key0&run=key1&run=key0").text
     assert text.count('<th scope="col"><a href="/run/') == 2 and "fast" in text and "balanced" in text
-    assert "effort" in text and "latency in INT8" in text and "calib compare" in text and 'class="scatter"' in text
+    assert "effort" in text and "latency in INT8" in text and "calib compare" in text
+    plot = client.get("/compare/trade?run=key0").text
+    assert plot.count("<circle") == 2 and 'href="/run/key1"' in plot
     rows = json.loads(client.get("/compare/layers?run=key0&run=key1").body)
     assert len(rows["rows"]) == 5 and any("net-1" in column["title"] for column in rows["columns"])
 
@@ -61,6 +63,7 @@ def test_a_damaged_report_is_said(client: Client):
     (client.output / "models" / "net-0" / "report.json").write_text("{}")
     found = client.get("/compare?run=key0")
     assert found.status == 400 and "can&#39;t be read" in found.text
+    assert client.get("/compare/trade?run=key1").text.count("<circle") == 1
 
 
 def test_nothing_measured_is_not_drawn():

@@ -71,6 +71,15 @@ def test_runs_have_names_of_their_own_and_are_listed_newest_first(client: Client
     assert client.get("/run/none").status == 400
 
 
+def test_the_list_of_runs_has_pages(client: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run, "PAGE", 1)
+    for _ in range(2):
+        started(client)
+    newest, older = client.get("/runs").text, client.get("/runs?after=1").text
+    assert "mobilenet-2" in newest and "mobilenet-1" not in newest and "/runs?after=1" in newest
+    assert "mobilenet-1" in older and "Older" not in older and "/runs?after=0" in older
+
+
 def test_a_run_is_paused_cancelled_and_resumed_by_post_alone(client: Client):
     key = started(client)
     for action, status in (("pause", "paused"), ("resume", "waiting"), ("cancel", "cancelled"), ("resume", "waiting")):

@@ -1,0 +1,244 @@
+"""The studio in the browser that people use: the whole flow on the demo network, and what ends in the middle of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from calib.zoo.jobs import DONE, JobStore
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+CHROMIUM = shutil.which("chromium")
+DEMO = Path(__file__).resolve().parents[2] / "datasets" / "demo"
+AXE = Path(__file__).resolve().parents[1] / "axe" / "axe.min.js"
+EVIL = "<img src=x onerror=alert(1)>.onnx"
+PATIENCE = 180_000  # milliseconds, of a machine that does much else
+
+pytestmark = pytest.mark.requires_chromium
+
+
+class Studio:
+    """A studio as a process, which can be killed and started again."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+        self.link = ""
+
+    def start(self) -> str:
+        words = [sys.executable, "-P", "-m", "calib", "studio", str(self.folder), "--no-open", "-j", "2"]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        found = re.search(r"http://\S+", self.process.stdout.readline())
+        assert found
+        self.link = found[0]
+        return self.link
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    def end(self) -> None:
+        """End the server, and the supervisors and workers that outlive it."""
+        self.kill()
+        for process in psutil.process_iter():
+            try:
+                if str(self.folder) in " ".join(process.cmdline()):
+                    process.kill()
+            except psutil.Error:
+                continue
+
+    def rows(self) -> dict[str, str]:
+        with JobStore(self.folder / "calib-studio" / "zoo.sqlite") as store:
+            return {row.name: row.status for row in store.rows()}
+
+    def worker(self, name: str) -> int:
+        """Return the process that works on a run."""
+        with JobStore(self.folder / "calib-studio" / "zoo.sqlite") as store:
+            row = next(row for row in store.rows() if row.name == name)
+            return int(store.attempts(row.key)[-1].worker.split(":")[1])
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    folder = tmp_path_factory.mktemp("studio")
+    for name in ("mobilenet.xml", "mobilenet.bin", "calibration.npz", "validation.npz"):
+        shutil.copy(DEMO / name, folder)
+    (folder / EVIL).write_bytes(b"no model")
+    (folder / "zoo.yaml").write_text("sources:\n  - glob: '*.xml'\ndefaults:\n  calibration: calibration.npz\n")
+    made = Studio(folder)
+    made.start()
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e '.[test]')")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    flags = ["--disable-gpu", "--disable-background-networking", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser, studio: Studio) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1240, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, studio: Studio) -> Iterator[Page]:
+    """A tab in which nothing may be said on the console and nothing fetched from elsewhere."""
+    said: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: (said.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: said.append(request.url) if not _ours(request.url, studio) else None)
+    if not context.cookies():
+        page.goto(studio.link)
+        assert "token" not in page.url
+    yield page
+    page.close()
+    # While the server is killed, and for what a test asks of a hostile model, the browser says what it could not load.
+    assert [one for one in said if not one.startswith("Failed to load resource: net::ERR")] == []
+
+
+def _ours(url: str, studio: Studio) -> bool:
+    return url.startswith((studio.link.partition("?")[0], "data:", "blob:"))
+
+
+def home(studio: Studio, path: str) -> str:
+    return studio.link.partition("?")[0] + path.removeprefix("/")
+
+
+def serious(page: Page) -> list[Any]:
+    """Return what axe finds that keeps somebody from using a page."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, { iframes: false })")
+    return [
+        (one["id"], [node["target"] for node in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def fits(page: Page) -> bool:
+    """Return whether a page needs no sideways scrolling on a phone and on a large screen."""
+    sizes = []
+    for width in (420, 1920, 1240):
+        page.set_viewport_size({"width": width, "height": 900})
+        sizes.append(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
+    return all(sizes)
+
+
+def until(what: Callable[[], Any], seconds: float = PATIENCE / 1000) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not happen in time")
+
+
+def start(page: Page, studio: Studio, **fields: str) -> str:
+    """Start a run from the form and return its name."""
+    page.goto(home(studio, "/quantize?model=mobilenet.xml&calibration=calibration.npz&validation=validation.npz"))
+    page.check(f"input[name=effort][value={fields.pop('effort', 'fast')}]")
+    page.locator("summary", has_text="Advanced").click()
+    for name, text in fields.items():
+        page.fill(f"[name={name}]", text)
+    page.click("button:text-is('Start')")
+    page.wait_for_url("**/run/*")
+    return page.locator("h1").inner_text()
+
+
+def test_the_whole_flow_from_a_model_to_its_int8_as_a_zip(page: Page, studio: Studio):
+    def sound(path: str) -> None:
+        assert page.url.startswith(home(studio, path)) and serious(page) == [] and fits(page), path
+
+    page.goto(home(studio, "/"))
+    page.wait_for_selector("text=27 of 27 layers")
+    page.wait_for_selector(".bad-text")  # the hostile one
+    assert EVIL in page.locator("table").inner_text()
+    sound("/")
+    page.click("a:text-is('mobilenet.xml')")
+    page.wait_for_selector("text=block.0.expand")
+    sound("/model")
+    page.click("text=Choose data")
+    page.click("a[aria-label='calibrate with calibration.npz']")
+    page.click("a[aria-label='validate with validation.npz']")
+    page.wait_for_selector(".samples img")
+    sound("/data")
+    page.click("text=On to the baseline")
+    page.click("button:text-is('Measure')")
+    page.wait_for_selector("text=89.84 %")
+    page.wait_for_selector("text=samples a second")
+    page.wait_for_selector("[data-label='Time by layer'] td")
+    sound("/baseline")
+    page.click("text=On to INT8")
+    page.wait_for_selector("text=What 2,500 samples can show")
+    page.check("input[value=fast]")
+    page.wait_for_selector("code:has-text('--effort fast')")
+    sound("/quantize")
+    page.click("button:text-is('Start')")
+    page.wait_for_url("**/run/*")
+    page.wait_for_selector(".stages li")
+    sound("/run/")
+    page.wait_for_selector("iframe")
+    frame = page.frame_locator("iframe")
+    frame.locator("h1:has-text('mobilenet')").wait_for()
+    frame.locator("[data-table=layers] td").first.wait_for()
+    sound("/run/")
+    with page.expect_download() as download:
+        page.click("text=Take away as zip")
+    assert download.value.suggested_filename == "mobilenet-1.zip"
+    page.click("a:text-is('Compare')")
+    page.wait_for_selector("[data-label='Layers side by side'] td")
+    sound("/compare")
+    page.goto(home(studio, "/runs"))
+    sound("/runs")
+    page.goto(home(studio, "/zoo?manifest=zoo.yaml"))
+    sound("/zoo")
+
+
+def test_two_runs_at_once_outlive_kill_9_of_the_server_and_of_a_worker(
+    page: Page, studio: Studio, context: BrowserContext
+):
+    first = start(page, studio, effort="thorough", max_drop="0.01pt")
+    other = context.new_page()
+    second = start(other, studio, effort="thorough", max_drop="0.02pt")
+    until(lambda: (rows := studio.rows())[first] == rows[second] == "running")
+    studio.kill()
+    studio.start()
+    page.reload()
+    assert page.locator("h1").inner_text() == first and studio.rows()[first] in ("running", *DONE)
+    os.kill(until(lambda: studio.rows()[first] == "running" and studio.worker(first)), signal.SIGKILL)
+    page.wait_for_selector("text=attempt 2")
+    other.click("button:text-is('Cancel')")
+    until(lambda: studio.rows()[second] == "cancelled" or studio.rows()[second] in DONE)
+    other.close()
+    page.wait_for_selector("iframe")
+    assert studio.rows()[first] in DONE
