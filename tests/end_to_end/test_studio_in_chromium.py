@@ -196,7 +196,7 @@ def test_the_whole_flow_from_a_model_to_its_int8_as_a_zip(page: Page, studio: St
     page.click("button:text-is('Measure')")
     page.wait_for_selector("text=89.84 %")
     page.wait_for_selector("text=samples a second")
-    page.wait_for_selector("[data-label='Time by layer'] td")
+    page.wait_for_selector("[data-label='Time by layer'] .precision")
     sound("/baseline")
     page.click("text=On to INT8")
     page.wait_for_selector("text=What 2,500 samples can show")
@@ -210,18 +210,40 @@ def test_the_whole_flow_from_a_model_to_its_int8_as_a_zip(page: Page, studio: St
     page.wait_for_selector("iframe")
     frame = page.frame_locator("iframe")
     frame.locator("h1:has-text('mobilenet')").wait_for()
-    frame.locator("[data-table=layers] td").first.wait_for()
+    frame.locator("[data-table=layers] .precision").first.wait_for()
     sound("/run/")
     with page.expect_download() as download:
         page.click("text=Take away as zip")
     assert download.value.suggested_filename == "mobilenet-1.zip"
     page.click("a:text-is('Compare')")
-    page.wait_for_selector("[data-label='Layers side by side'] td")
+    page.wait_for_selector("[data-label='Layers side by side'] .precision")
     sound("/compare")
     page.goto(home(studio, "/runs"))
     sound("/runs")
     page.goto(home(studio, "/zoo?manifest=zoo.yaml"))
     sound("/zoo")
+
+
+def test_a_page_of_another_site_reaches_nothing(context: BrowserContext, page: Page, studio: Studio):
+    address = home(studio, "/")
+    post = f'<form method="post" action="{address}run/x/cancel"><button>send</button></form>'
+    embed = f'<img src="{address}runs"><iframe src="{address}runs"></iframe><a href="{address}runs">link</a>'
+    context.route("http://evil.example/", lambda route: route.fulfill(content_type="text/html", body=post + embed))
+    evil = context.new_page()
+    evil.goto("http://evil.example/")
+    asked = f"fetch('{address}runs', {{credentials: 'include'}}).then(() => 'read', () => 'refused')"
+    assert evil.evaluate(asked) == "refused"
+    for what, heading in (("button", "another site"), ("a", "another site")):
+        evil.goto("http://evil.example/")
+        evil.click(what)
+        evil.wait_for_selector(f"text={heading}")
+        assert evil.locator("nav").count() == 0
+    evil.close()
+    stranger = context.browser.new_context() if context.browser else pytest.fail("it has a browser")
+    tab = stranger.new_page()
+    for path in ("/", "/runs", "/?token=wrong"):
+        assert (answer := tab.goto(home(studio, path))) and answer.status == 403
+    stranger.close()
 
 
 def test_two_runs_at_once_outlive_kill_9_of_the_server_and_of_a_worker(
