@@ -179,6 +179,8 @@ def retry(ctx: click.Context, **options: Any) -> None:
 def pause(manifest: str, output: str | None, names: tuple[str, ...]) -> None:
     """Stop jobs of MANIFEST, running or waiting, until they are resumed; what they have found is kept.
 
+    MANIFEST may also be the folder of the runs of calib studio.
+
     JOB is a name as calib zoo status shows it, or a pattern. A zoo that is running obeys within a second.
     """
     _control("pause", manifest, output, names)
@@ -208,10 +210,16 @@ def resume(manifest: str, output: str | None, names: tuple[str, ...]) -> None:
 
 
 def _control(action: str, manifest: str, output: str | None, names: tuple[str, ...]) -> None:
-    with open_store(open_zoo(manifest, output), new=False) as store:
+    with _store_of(manifest, output) as store:
         for row in control.named(store, names):
             said = control.told(row, action, control.ask(store, row.key, action))
             print_lines([printable(f"{row.name} {said}")])
+
+
+def _store_of(manifest: str, output: str | None) -> JobStore:
+    """Open the store of a manifest, or of a folder of runs, as that of a studio, which has no manifest."""
+    path = Path(manifest) / "zoo.sqlite"
+    return JobStore(path) if output is None and path.is_file() else open_store(open_zoo(manifest, output), new=False)
 
 
 @command.command("status", short_help="Show the progress and the leaderboard.")

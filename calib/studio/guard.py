@@ -7,6 +7,8 @@ because the cookie is ``SameSite=Strict``.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import html
 import ipaddress
 from dataclasses import dataclass
@@ -116,7 +118,11 @@ class Guard:
         if int(_number(headers.get("content-length"))) > most:
             await _said(413, f"That is more than the {most:,} bytes that may be sent.")(scope, receive, send)
             return
-        await self._app(scope, _counted(receive, most), send)
+        try:
+            await self._app(scope, _counted(receive, most), send)
+        except asyncio.CancelledError:  # the server ends while this waits for an answer of the engine
+            with contextlib.suppress(RuntimeError):  # part of an answer was sent already
+                await _said(503, "This studio has ended.")(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """Return the answer to a request that another site sent, or may have sent."""

@@ -55,6 +55,7 @@ async def page(request: Request) -> HTMLResponse:
         "run.html.j2",
         title=row.name,
         row=row,
+        folder=str(studio.runs.folders.root),
         tone=tone(row.status),
         words=words(row),
         live=live,
@@ -123,7 +124,7 @@ async def _changes(runs: Runs, key: str, seen: int) -> AsyncIterator[dict[str, A
                 yield {"event": "done", "data": row.status, "id": str(live.number)}
                 return
             status = now
-            yield _sent("state", live, row=row, tone=tone(row.status), words=words(row))
+            yield _sent("state", live, row=row, folder=str(runs.folders.root), tone=tone(row.status), words=words(row))
         for part, context in (("stages", {}), ("points", {"plots": plots(live)}), ("log", {"log": list(live.lines)})):
             if live.part_since(part, seen):
                 yield _sent(part, live, **context)

@@ -6,12 +6,14 @@ import asyncio
 import json
 import re
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from calib.errors import UsageError
+from calib.errors import CalibError, UsageError
+from calib.report.escape import printable
 from calib.store import RunStore
 from calib.studio import supervise
 from calib.studio.live import Live
@@ -63,10 +65,13 @@ class Runs:
         """Keep a supervisor running as long as something waits for one; runs until it is cancelled."""
         seen = None
         while True:
-            version = self.store.store.read("PRAGMA data_version")[0][0]
-            if version != seen or self._open:
-                seen = version
-                self.supervise()
+            try:
+                version = self.store.store.read("PRAGMA data_version")[0][0]
+                if version != seen or self._open:
+                    seen = version
+                    self.supervise()
+            except CalibError as error:  # a full disk, or one that is gone for a while: the pages say so, too
+                print(printable(f"calib studio: {error}"), file=sys.stderr, flush=True)
             await asyncio.sleep(POLL_SECONDS)
 
     def supervise(self) -> None:

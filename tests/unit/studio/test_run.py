@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from studio_client import Client
 
+from calib.cli import main
 from calib.studio import run, supervise
 from calib.studio.run import plots
 from calib.zoo.events import note
@@ -87,6 +90,14 @@ def test_a_run_is_paused_cancelled_and_resumed_by_post_alone(client: Client):
         assert client.app.state.studio.runs.row(key).status == status
     assert client.get(f"/run/{key}/pause").status == 405
     assert client.post(f"/run/{key}/nonsense").status == 400
+
+
+def test_what_the_page_asks_of_a_run_the_command_line_asks_too(client: Client):
+    key = started(client)
+    words = ["zoo", "cancel", str(client.output), "mobilenet-1"]
+    assert shlex.join(["calib", *words]) in client.get(f"/run/{key}").text
+    found = CliRunner().invoke(main, words)
+    assert (found.exit_code, client.app.state.studio.runs.row(key).status) == (0, "cancelled"), found.output
 
 
 def test_the_report_is_shown_in_a_sandboxed_frame_under_its_own_policy(client: Client):
