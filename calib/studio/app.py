@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from calib.errors import CalibError
+from calib.report.escape import printable
 from calib.studio import baseline, compare, data, models, quantize, run, take_away, upload, zoo_page
 from calib.studio.allowed import Allowed
 from calib.studio.guard import TooLarge
@@ -104,6 +105,7 @@ def make_app(allowed: Allowed, output: Path, jobs: int = 1) -> Starlette:
             CalibError: _said,
             HTTPException: _refused,
             TooLarge: _too_large,
+            Exception: _unexpected,
         },
     )
     app.state.studio = studio
@@ -118,6 +120,11 @@ async def _said(request: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return message(request, "There is no such page", [str(error.detail)], error.status_code)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    lines = [f"unexpected {type(error).__name__}: {error}", "The terminal of calib studio shows where it happened."]
+    return message(request, "That did not work", [printable(line) for line in lines], 500)
 
 
 async def _too_large(request: Request, error: Exception) -> Response:

@@ -70,6 +70,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # an update of calib under a server that runs must not mix two versions
     )
     made.globals |= {"asset": lambda name: assets()[name].address, "numbers": numbers, "version": __version__}
     made.filters |= {"command": shlex.join, "large": large, "figure": _figure, "drop": _drop}
