@@ -28,7 +28,7 @@ MOST_FILES = 20_000  # of a folder that are looked at
 MOST_ANSWER = 64 << 20
 
 # -P as for a zoo's workers: a file in the folder must not stand in for a library.
-_PYTHON = (sys.executable, "-P", "-m")
+PYTHON = (sys.executable, "-P", "-m")
 
 CALIB, PROBE = "calib", "calib.studio.probe"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -100,7 +100,7 @@ class Questions:
 
     async def _run(self, words: Sequence[str]) -> Answer:
         process = await asyncio.create_subprocess_exec(
-            *_PYTHON,
+            *PYTHON,
             *words,
             cwd=self._base,
             env=os.environ | dict.fromkeys(_THREADS, "1"),
@@ -116,11 +116,10 @@ class Questions:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             raise
-        lines = [printable(line) for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
         try:
-            return Answer("done", json.loads(out[:MOST_ANSWER])) if process.returncode == 0 else _failed(lines)
+            return Answer("done", json.loads(out[:MOST_ANSWER])) if process.returncode == 0 else failed(said)
         except ValueError:
-            return _failed(lines)
+            return failed(said)
 
     def _recalled(self, key: str) -> Answer | None:
         if key not in self._known:
@@ -136,8 +135,9 @@ class Questions:
         return hashlib.sha256(repr((list(words), stamps, __version__)).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _failed(lines: Sequence[str]) -> Answer:
-    """Return a failure with the message of ``error: …`` and what follows it, or the last lines that were printed."""
+def failed(said: bytes) -> Answer:
+    """Return a failure with the message of ``error: …`` on stderr and what follows it, or the last lines there."""
+    lines = [printable(line) for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
     start = next((i for i, line in enumerate(lines) if line.startswith("error: ")), None)
     told = lines[-5:] if start is None else [lines[start].removeprefix("error: "), *lines[start + 1 :]]
     return Answer("failed", None, tuple(told or ["it ended without a word"]))

@@ -56,6 +56,7 @@ async def page(request: Request) -> HTMLResponse:
         title=row.name,
         row=row,
         folder=str(studio.runs.folders.root),
+        result=str(studio.runs.folder(row)),
         tone=tone(row.status),
         words=words(row),
         live=live,

@@ -24,7 +24,7 @@ def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
         "elif what == 'sleep': time.sleep(60)\n"
         "else: print('no JSON')"
     )
-    monkeypatch.setattr(questions, "_PYTHON", (sys.executable, "-c", program))
+    monkeypatch.setattr(questions, "PYTHON", (sys.executable, "-c", program))
     return lambda: len((tmp_path / "starts").read_text()) if (tmp_path / "starts").exists() else 0
 
 
