@@ -233,8 +233,8 @@ def _drop(one: Summary) -> str:
     if not one.accuracy or one.accuracy.get("drop") is None:
         return numbers.MISSING
     kind, unit = one.accuracy.get("drop_kind", "absolute"), one.accuracy.get("unit", "")
-    low, high = one.accuracy.get("interval") or (None, None)
-    inside = "" if low is None else f", 95 %: {drop_text(kind, unit, low)} … {drop_text(kind, unit, high)}"
+    ends = one.accuracy.get("interval")
+    inside = f", 95 %: {drop_text(kind, unit, ends[0])} … {drop_text(kind, unit, ends[1])}" if ends else ""
     return drop_text(kind, unit, one.accuracy["drop"]) + inside
 
 
