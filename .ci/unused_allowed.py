@@ -3,7 +3,8 @@
 vulture reads this file beside the package (pyproject.toml says so): a name that stands here counts as used.
 """
 
-# Python, click, pydantic
+# Python, click, pydantic, Jupyter
+_._repr_html_  # a notebook asks a value for it
 __getattr__, __dir__  # Python asks a module for names that it lacks, and for all of them
 _.format_commands  # click asks the group for its commands
 _.get_metavar, param  # click asks a type how its values are written in a help text

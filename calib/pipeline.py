@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from calib.config.given import GivenSettings
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import as_executed, build, executed_in, listed
@@ -44,7 +45,7 @@ def quantize(
     sets: Sequence[str] = (),
     allow_python: bool | None = None,
     progress: Progress | bool | None = None,
-    **settings: Any,
+    **settings: Unpack[GivenSettings],
 ) -> Result:
     """Quantize a model to INT8, within an accuracy budget if there is one.
 
@@ -139,14 +140,18 @@ def plan(
     *,
     config: str | Path | None = None,
     sets: Sequence[str] = (),
-    **settings: Any,
+    **settings: Unpack[GivenSettings],
 ) -> QuantizationPlan:
     """Find the layers and place quantizers without running the model; ranges are still missing."""
     return place_quantizers(prepare(model, calibration, flags=settings, sets=sets, config=config))
 
 
 def inspect(
-    model: str | Path | ov.Model, *, config: str | Path | None = None, sets: Sequence[str] = (), **settings: Any
+    model: str | Path | ov.Model,
+    *,
+    config: str | Path | None = None,
+    sets: Sequence[str] = (),
+    **settings: Unpack[GivenSettings],
 ) -> Inspection:
     """List every layer: whether it would be quantized and if not why, or what it executes in if it is quantized."""
     job = prepare(model, None, flags=settings, sets=sets, config=config, need_float=False)
@@ -175,7 +180,7 @@ def evaluate(
     sets: Sequence[str] = (),
     allow_python: bool | None = None,
     progress: Progress | bool | None = None,
-    **settings: Any,
+    **settings: Unpack[GivenSettings],
 ) -> Evaluation:
     """Measure a model, FP32 or INT8, with a metric.
 

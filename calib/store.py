@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,22 +95,29 @@ class RunStore:
     Args:
         path: Path of the file, which is made if it does not exist. Its folder must exist.
         timeout: Seconds to wait for another process that is writing.
+        look: Whether the file is only read. Where it can't be written, as on a read-only file system, it is then opened
+            as one that nobody changes.
 
     Raises:
         OutputError: The file can't be opened or written.
         StatisticsError: The file is damaged, or belongs to another program or a newer calib.
     """
 
-    def __init__(self, path: str | Path, *, timeout: float = 30.0):
+    def __init__(self, path: str | Path, *, timeout: float = 30.0, look: bool = False):
         self.path = Path(path)
+        still = look and not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK))
         try:
             # Transactions are explicit below: isolation_level=None keeps Python from opening its own.
-            self._connection = sqlite3.connect(self.path, timeout=timeout, isolation_level=None)
+            place = f"{self.path.absolute().as_uri()}?immutable=1" if still else self.path
+            self._connection = sqlite3.connect(place, timeout=timeout, isolation_level=None, uri=still)
         except sqlite3.Error as error:
             raise OutputError(f"run store {self.path}: can't be opened ({error}); does its folder exist?") from error
         try:
             with self._translated():
-                self._prepare(time.monotonic() + timeout)
+                if still:
+                    self._check_still()
+                else:
+                    self._prepare(time.monotonic() + timeout)
         except BaseException:
             self._connection.close()
             raise
@@ -241,6 +249,14 @@ class RunStore:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
                 time.sleep(0.005)
+
+    def _check_still(self) -> None:
+        """Refuse a file that is damaged, or of an older format that would have to be changed."""
+        self._check()
+        if self._version() < len(MIGRATIONS):
+            raise StatisticsError(
+                f"run store {self.path}: made by an older calib, and it can't be changed where it is read-only; copy it"
+            )
 
     def _check(self) -> None:
         """Refuse a file that is damaged or of another program, before anything in it is changed."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from calib.cli.options import json_flag, remark
+from calib.cli.options import json_flag, remark, verbose_flag
 from calib.cli.quantize import run
 from calib.demo import demo_folder
 from calib.errors import UsageError
@@ -29,10 +29,11 @@ from calib.errors import UsageError
     help="Number of pictures to validate a detector on; fewer take less time. [default: 2000]",
 )
 @click.option("-o", "--output", metavar="DIR", default="calib-demo", show_default=True, help="Folder for the results.")
+@verbose_flag
 @json_flag
 @click.pass_context
 def command(
-    ctx: click.Context, task: str, network: str | None, pictures: int | None, output: str, as_json: bool
+    ctx: click.Context, task: str, network: str | None, pictures: int | None, output: str, verbose: bool, as_json: bool
 ) -> None:
     """Quantize a network trained on Fashion-MNIST, losing at most half a percentage point of accuracy.
 
@@ -44,7 +45,7 @@ def command(
     model = _network(folder / "detection" if task == "detection" else folder, network)
     composed = task == "detection"
     calibration, given = _composed(model, Path(output) / "data", pictures) if composed else _shipped(folder)
-    run(ctx, str(model), calibration, output, True, as_json, given)
+    run(ctx, str(model), calibration, output, True, as_json, given, verbose=verbose)
     remark(ctx, "For your own model: calib quantize MODEL --calibration DATA -o DIR")
 
 

@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 import calib
-from calib.cli.options import color, extension_flags, json_flag, print_json, print_lines, width
+from calib.cli.options import (
+    color,
+    extension_flags,
+    json_flag,
+    print_json,
+    print_lines,
+    setting_flags,
+    source_flags,
+    typed,
+    width,
+)
 from calib.report import digest, numbers
 from calib.report.console import rule, table, wrap
 from calib.report.escape import printable
@@ -18,15 +28,18 @@ from calib.values.inspection import Inspection
 
 @click.command(short_help="Show which layers would be quantized, and why others would not.")
 @click.argument("model")
+@setting_flags("target", "ignore", "complete")
+@source_flags
 @extension_flags
 @json_flag
-def command(model: str, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, model: str, as_json: bool, **options: Any) -> None:
     """Show every Convolution, GroupConvolution, ConvolutionBackpropData and MatMul of MODEL.
 
     For an FP32 model it says whether each layer would run in INT8, and if not, exactly why. For a quantized model it
     says which precision each layer is executed in.
     """
-    found = calib.inspect(model, **options)
+    found = calib.inspect(model, **typed(ctx, options))
     if as_json:
         print_json(found)
     else:

@@ -146,6 +146,12 @@ def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")(function)
 
 
+def verbose_flag(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--verbose``."""
+    text = "Print everything that report.html shows in words: reasons, recipes, corrections, how to reproduce the run."
+    return click.option("-v", "--verbose", is_flag=True, help=text)(function)
+
+
 def print_json(value: BaseModel) -> None:
     """Print a value exactly as it is written to a file."""
     from calib.report.json_report import to_json

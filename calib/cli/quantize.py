@@ -24,6 +24,7 @@ from calib.cli.options import (
     setting_flags,
     source_flags,
     typed,
+    verbose_flag,
     width,
 )
 from calib.cli.plan_table import plan_lines
@@ -84,6 +85,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run into the same DIR.")
 @click.option("--fresh", is_flag=True, help="Start again where DIR holds an interrupted run: its results are deleted.")
 @click.option("--report/--no-report", "page", default=True, show_default=True, help="Whether to write report.html.")
+@verbose_flag
 @click.option("--dry-run", is_flag=True, help="Print the plan without running or writing anything.")
 @json_flag
 @click.pass_context
@@ -96,6 +98,7 @@ def command(
     dry_run: bool,
     as_json: bool,
     fresh: bool,
+    verbose: bool,
     **options: Any,
 ) -> None:
     """Quantize MODEL, a file that OpenVINO reads (IR, ONNX, TensorFlow, TFLite, PaddlePaddle), to INT8.
@@ -122,7 +125,7 @@ def command(
     if given.get("resume") and fresh:
         raise click.UsageError("--resume continues a run and --fresh starts again: give one of them.")
     _look_at_earlier(ctx, Path(output), goes_on=bool(given.get("resume")) or fresh)
-    report = run(ctx, model, calibration, output, page, as_json, {"speed": Fallback(True), **given})
+    report = run(ctx, model, calibration, output, page, as_json, {"speed": Fallback(True), **given}, verbose=verbose)
     if report.accuracy and "interrupted" in report.accuracy.stopped:
         remark(ctx, "interrupted: this is the best model found so far; continue with --resume")
         ctx.exit(INTERRUPTED)
@@ -172,6 +175,8 @@ def run(
     page: bool,
     as_json: bool,
     given: dict[str, Any],
+    *,
+    verbose: bool,
 ) -> Report:
     """Quantize, write the folder and print the result; ``given`` holds further arguments of ``calib.quantize``."""
     from calib.engine.result import check_output
@@ -191,7 +196,7 @@ def run(
         if as_json:
             print_json(report)
         else:
-            print_lines([render_text(report, width(), color()).rstrip("\n")])
+            print_lines([render_text(report, width(), color(), verbose=verbose).rstrip("\n")])
     except OutputError as error:
         kept = f"the model and {FILE_NAME} are complete in {folder}; 'calib report' writes the page again from them"
         raise OutputError(*error.lines, kept) from error

@@ -240,6 +240,8 @@ def status(manifest: str, output: str | None, only: tuple[str, ...], statuses: t
     select(zoo.jobs, only)
     with open_store(zoo, new=False) as store:
         while True:
+            if watch and color():
+                print_text("\x1b[H\x1b[J")  # over what was printed before, from the top of the screen
             left = {row.key for row, _ in store.abandoned()}
             rows = [replace(row, status="waiting", reason=LEFT) if row.key in left else row for row in store.rows()]
             print_lines([render_leaderboard_text(filtered(rows, only, statuses), width(), color()).rstrip()])
@@ -348,11 +350,13 @@ def _conclude(ctx: click.Context, zoo: Zoo, rows: Sequence[JobRow]) -> None:
     write_leaderboard_html(page, zoo.page, __version__)
     print_lines([render_leaderboard_text(filtered(rows), width(), color()).rstrip("\n")])
     left = sum(row.status == "waiting" for row in rows)
+    elsewhere = sum(row.status == "running" for row in rows)
     more = [f"{numbers.plural(left, 'job')} left; run again to continue"] if left else []
+    more += [f"{numbers.plural(elsewhere, 'job')} still run by another calib zoo run"] if elsewhere else []
     paused = sum(row.status == "paused" for row in rows)
     more += [f"{numbers.plural(paused, 'job')} paused; calib zoo resume lets them go on"] if paused else []
     print_lines(["", *more, f"leaderboard with all reports: {printable(str(zoo.page))}"])
-    if any(row.status not in _GOOD for row in rows):
+    if any(row.status not in (*_GOOD, "running") for row in rows):  # what another one runs is that one's to judge
         ctx.exit(PARTLY_FAILED)
 
 

@@ -210,6 +210,8 @@ def _measured(store: RunStore, evaluator: Evaluator, stage: Stage) -> Baseline:
             )
             stage.say(warnings[0])
             known = None
+    if known is not None and len(store.known(f"{key}/{hash_of(known['marks'])}", frozenset())) < len(everything):
+        known = None  # the store has lost what was measured
     if known is None:
         started = time.perf_counter()
         rows, marks = evaluator.baseline()

@@ -16,7 +16,9 @@ from calib.engine.reproduce import JOB_NAME, reproduction
 from calib.errors import ExecutionError, OutputError, UsageError
 from calib.graph.insert import Edits
 from calib.loading.ir_file import save_model
+from calib.report.digest import summary
 from calib.report.json_report import FILE_NAME, write_report
+from calib.report.summary_html import render_summary_html
 from calib.runtime.session import ov
 from calib.runtime.temporary import temporary_folder, temporary_path
 from calib.values.facts import Report
@@ -51,6 +53,13 @@ class Result:
     edits: Edits = field(default_factory=Edits, repr=False)
     rt_info: Mapping[str, str] | None = field(default=None, repr=False)
     draw: Callable[[Path], tuple[list[PictureFacts], str]] = field(default=lambda folder: ([], ""), repr=False)
+
+    def __repr__(self) -> str:
+        return f"<Result {summary(self.report)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the summary for a notebook."""
+        return render_summary_html(self.report)
 
     def save(self, folder: str | Path, *, pictures: bool = False) -> Report:
         """Write ``<model>.xml``, ``.bin``, ``plan.json``, ``job.yaml`` and then ``report.json`` into a folder.

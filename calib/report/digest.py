@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -173,13 +174,19 @@ def speed_fact(speed: SpeedFacts) -> Fact:
     """Say the latency and how much faster, against f32 and against what the machine would run anyway."""
     default = f" {speed.default_precision}" if speed.default_precision else ""
     detail = (
-        f"{numbers.ratio(speed.speedup_f32)} against f32 · {numbers.ratio(speed.speedup_default)} against the "
+        f"{_speedup(speed.speedup_f32, speed.interval_f32)} against f32 · "
+        f"{_speedup(speed.speedup_default, speed.interval_default)} against the "
         f"default{default}, {numbers.milliseconds(speed.latency_default_ms)}"
     )
     worst = min(speed.speedup_f32, speed.speedup_default)
     tone: Tone = "warning" if speed.noisy or worst < 1 else "good"
     before, after = numbers.milliseconds(speed.latency_f32_ms), numbers.milliseconds(speed.latency_int8_ms)
     return Fact("latency", f"{before} → {after}", detail + (" · noisy machine" if speed.noisy else ""), tone)
+
+
+def _speedup(value: float, interval: tuple[float, float] | None) -> str:
+    """Return a speed-up with its interval, which says what can be claimed."""
+    return numbers.ratio(value) + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
 
 
 def size_fact(model: ModelFacts) -> Fact:
@@ -287,6 +294,49 @@ def quantizers_of_layers(report: Report) -> dict[str, list[QuantizerFacts]]:
         for layer in quantizer.layers:
             found.setdefault(layer, []).append(quantizer)
     return found
+
+
+_TO_KNOW = 3  # sentences that are shown; the others are folded away
+_EXPLAINS = 4  # rank of sentences that only explain
+
+# Words of sentences that ask for something first, and of those that ask for nothing: they are read last.
+_FIRST = (
+    *("NaN or infinity", "much of it is noise", "no better than guessing", "is all zero", "off by one"),
+    *("trained on normalized images", "alone sets the extremes", "holds only zeros", "are also calibration samples"),
+)
+_LAST = (
+    *("Other work shared the CPU", "is kept.", "INT8 sums saturate on this CPU", "INT8 sums can saturate"),
+    *("took longer in INT8", "OpenVINO can't compile", "keep all"),
+)
+_WAY_OUT = re.compile(r"--[a-z]|\b(Give|give|Try|try|Calibrate|Look|Run|Measure|Leave|Lower|Raise|Repair)\b")
+
+
+def to_know(report: Report) -> tuple[list[str], list[str]]:
+    """Return the sentences to read beside the figures, at most three, and those that are folded away.
+
+    First is what says why the result is not what was asked for, then what makes it doubtful, then what else can be done
+    something about. What only explains is always folded away.
+    """
+    reason = report.status_reason if report.status not in ("within_budget", "quantized") else ""
+
+    def rank(note: str) -> int:
+        if reason and note == reason:
+            return 0
+        if any(words in note for words in _FIRST):
+            return 1
+        return _EXPLAINS if any(words in note for words in _LAST) else 2 if _WAY_OUT.search(note) else 3
+
+    ordered = sorted(dict.fromkeys(notes(report)), key=rank)
+    shown = [note for note in ordered if rank(note) < _EXPLAINS][:_TO_KNOW]
+    return shown, ordered[len(shown) :]
+
+
+def summary(report: Report) -> str:
+    """Return the result in one line: headline, model, and the figures that were measured."""
+    said = [f"{fact.name} {fact.value}" for fact in facts(report) if fact.name not in ("latency",)]
+    if report.speed:
+        said.append(f"{numbers.ratio(report.speed.speedup_f32)} as fast as f32")
+    return f"{report.model.name}: {headline(report)[1]}" + "".join(f"; {one}" for one in said)
 
 
 def notes(report: Report) -> list[str]:

@@ -15,18 +15,22 @@ _MOST_REASONS = 6
 _MOST_SLOWER = 5
 
 
-def render_text(report: Report, width: int = 100, color: bool = False) -> str:
+def render_text(report: Report, width: int = 100, color: bool = False, *, verbose: bool = True) -> str:
     """Return the final table.
 
     Args:
         report: Report of the run.
         width: Columns of the terminal, at least 40; more than 120 are not used.
         color: Whether terminal escapes may be used for colours. Escapes in text from the model are never printed.
+        verbose: Whether to say everything; if not, it ends with the three sentences that matter most, and names what is
+            left out.
     """
     width = min(max(width, 40), 120)
     lines = [*_headline(report, width, color), ""]
     for fact in digest.facts(report):
         lines += _fact(fact, width, color)
+    if not verbose:
+        return "\n".join(lines + _short(report, width, color)) + "\n"
     for section in (_floating, _slower, _corrections, _candidates, _search, _notes, _reproduce):
         if part := section(report, width, color):
             lines += ["", *part]
@@ -118,9 +122,36 @@ def _search(report: Report, width: int, color: bool) -> list[str]:
     return [rule("search", width, color), *_indent(wrap(words, width - 2))]
 
 
+def _short(report: Report, width: int, color: bool) -> list[str]:
+    """Return the sentences that matter most, and a line on what else is known."""
+    first, others = digest.to_know(report)
+    kept = sum(count for _, count in digest.float_reasons(report))
+    late = len(digest.slower(report))
+    more = [
+        numbers.plural(len(others), "more remark") if others else "",
+        f"why {numbers.plural(kept, 'layer')} stayed in floating point" if kept else "",
+        f"{numbers.plural(late, 'layer')} slower in INT8" if late else "",
+        "recipes" if report.candidates else "",
+        "how to reproduce it" if report.reproduce else "",
+    ]
+    known = ", ".join(filter(None, more))
+    lines = ["", *_sentences(first, width, color)] if first else []
+    if known:
+        lines += [
+            "",
+            *(paint(line, "dim", color) for line in wrap(f"More with --verbose, and in report.html: {known}", width)),
+        ]
+    return lines
+
+
 def _notes(report: Report, width: int, color: bool) -> list[str]:
+    first, others = digest.to_know(report)
+    return _sentences([*first, *others], width, color)
+
+
+def _sentences(notes: list[str], width: int, color: bool) -> list[str]:
     lines: list[str] = []
-    for note in digest.notes(report):
+    for note in notes:
         first, *rest = wrap(note, width - 4)
         lines += [f"{paint('▪', 'warning', color)} {first}", *("  " + line for line in rest)]
     return [rule("to know", width, color), *_indent(lines)] if lines else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 from calib.errors import DataError, UsageError
 from calib.samples import FORMATS
@@ -93,12 +93,27 @@ def parse_source(
     return Source(text, name, place, options, tuple(inputs), base, preprocess, splits)
 
 
+# Options of a DATA argument that name a file or a folder, where there is one.
+_PLACES = ("images", "masks", "annotations", "labels", "root", "classes", "definitions", "source")
+
+
 def absolute(text: str, folder: Path) -> str:
-    """Return a DATA argument whose path, relative to ``folder``, is made absolute; ``python:`` names a module."""
+    """Return a DATA argument whose paths, relative to ``folder``, are made absolute; ``python:`` names a module."""
     name, colon, rest = text.partition(":")
     if not colon or name not in FORMATS:
         name, colon, rest = "", "", text
-    return text if name == "python" or not rest else f"{name}{colon}{folder / Path(rest).expanduser()}"
+    if name == "python" or not rest:
+        return text
+    whole = f"{name}{colon}{folder / Path(rest).expanduser()}"
+    place, mark, query = whole.partition("?")
+    if not mark or (folder / Path(rest).expanduser()).exists():
+        return whole
+    options = []
+    for option in query.split("&"):
+        key, _, value = option.partition("=")
+        path = folder / Path(unquote_plus(value)).expanduser()
+        options.append(f"{key}={quote(str(path), safe='/')}" if key in _PLACES and value and path.exists() else option)
+    return f"{place}?{'&'.join(options)}"
 
 
 def _guess(text: str, path: Path) -> str:

@@ -7,6 +7,7 @@ worker's machine (from a shared folder or an fsspec URL); the result and the log
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -107,9 +108,11 @@ class Dask:
 
     def close(self) -> None:
         """End all workers and leave the cluster."""
-        for key in list(self._sent):
-            self.stop(key)
-        self._client.close()
+        with contextlib.suppress(OSError):  # a scheduler that is gone has no workers to end
+            for key in list(self._sent):
+                self.stop(key)
+        with contextlib.suppress(OSError):
+            self._client.close()
         if self._close is not None:
             self._close()
 
@@ -118,7 +121,13 @@ class Dask:
         if time.monotonic() - asked < FRESH_SECONDS:
             return machines
         # Not client.scheduler_info(): what it returns can be the client's own poll, which lists no workers.
-        machines = self._client.sync(self._client.scheduler.identity)["workers"]
+        try:
+            machines = self._client.sync(self._client.scheduler.identity)["workers"]
+        except OSError as error:  # CommClosedError and TimeoutError are such
+            raise CalibError(
+                f"the cluster's scheduler no longer answers ({one_line(error)}): it was stopped, or is out of reach. "
+                "Start it and run again; finished jobs are not repeated"
+            ) from error
         self._known = (time.monotonic(), machines)
         if machines:
             self._seen = time.monotonic()

@@ -108,9 +108,12 @@ def open_store(zoo: Zoo, *, new: bool = True, lease: float | None = None) -> Job
     if not new and not zoo.folders.store.exists():
         raise UsageError(f"{zoo.folders.root} holds no zoo.sqlite; give the folder of a run with -o")
     try:
-        zoo.folders.root.mkdir(parents=True, exist_ok=True)
+        if new:
+            zoo.folders.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{zoo.folders.root} can't be made: {error.strerror}; choose another folder") from error
+    if not new:
+        return JobStore(zoo.folders.store, look=True)
     return JobStore(zoo.folders.store) if lease is None else JobStore(zoo.folders.store, lease=lease)
 
 

@@ -96,10 +96,11 @@ class JobStore:
     Args:
         path: Path of the store, which is made if it does not exist.
         lease: Seconds that a job is held without a heartbeat.
+        look: Whether it is only read, so that it may lie on a read-only file system.
     """
 
-    def __init__(self, path: str | Path, *, lease: float = LEASE_SECONDS):
-        self.store = RunStore(path)
+    def __init__(self, path: str | Path, *, lease: float = LEASE_SECONDS, look: bool = False):
+        self.store = RunStore(path, look=look)
         self.lease = lease
         self._digests: list[tuple[str, str, str]] = []
         self.owner = f"{process_name(os.getpid())}:{secrets.token_hex(4)}"

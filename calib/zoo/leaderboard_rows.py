@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from calib.errors import UsageError
+from calib.errors import StatisticsError, UsageError
 from calib.report.html import FILE_NAME
 from calib.report.leaderboard import LeaderboardRow, MetricCells
 from calib.values.facts import Report
@@ -62,13 +62,28 @@ def row_of_job(row: JobRow, reports: str = "models") -> LeaderboardRow:
     """Return the leaderboard's row of a job, whatever its state; for ``reports`` see ``filtered``."""
     if row.status in DONE and row.board:
         known = {field.name for field in fields(LeaderboardRow)}
-        data = {name: value for name, value in json.loads(row.board).items() if name in known}
+        data = {name: value for name, value in _stored(row).items() if name in known} | {"model": shown_name(row.name)}
         if data.get("interval") is not None:
             data["interval"] = tuple(data["interval"])
         each = [{**one, "interval": one["interval"] and tuple(one["interval"])} for one in data.get("each", ())]
         data["each"] = tuple(MetricCells(**one) for one in each)
         return LeaderboardRow(**{**data, "report": f"{reports}/{row.name}/{FILE_NAME}" if reports else ""})
-    return LeaderboardRow(model=row.name, status=row.status, reason=row.reason)
+    return LeaderboardRow(model=shown_name(row.name), status=row.status, reason=row.reason)
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a job as people call the model: in the layout of Hugging Face that of its folder."""
+    return name.replace("/openvino_model", "") if not name.startswith("openvino_model") else name
+
+
+def _stored(row: JobRow) -> dict[str, Any]:
+    try:
+        found = json.loads(row.board)
+    except ValueError as error:
+        raise StatisticsError(f"the store of the zoo is damaged: the result of {row.name} can't be read") from error
+    if not isinstance(found, dict) or not isinstance(found.get("status"), str):
+        raise StatisticsError(f"the store of the zoo is damaged: the result of {row.name} is none")
+    return found
 
 
 def check_statuses(asked: Iterable[str]) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from calib.config.exceptions_file import with_files
 from calib.config.settings import Settings
 from calib.documents.document import Place
-from calib.errors import UsageError
+from calib.errors import StatisticsError, UsageError
 from calib.zoo.checked import FILE_NAME, Configurations
 from calib.zoo.manifest import DATA, Read, mistakes
 from calib.zoo.sources import ModelFile, find_models, matches
@@ -61,7 +61,10 @@ class ZooJob:
     @classmethod
     def from_json(cls, text: str) -> ZooJob:
         """Return the job in JSON of ``to_json``."""
-        return cls(**json.loads(text))
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise StatisticsError(f"the store of the zoo is damaged: a job in it can't be read ({error})") from error
 
 
 def make_jobs(read: Read) -> list[ZooJob]:
@@ -151,6 +154,8 @@ def _job(read: Read, configurations: Configurations, model: ModelFile, cell: dic
         keys = {}  # a model without such a file is calibrated as the manifest says
     label = ",".join(f"{key}={_text(value)}" for key, value in cell.items())
     bare = model.name.removesuffix(".xml")
+    if not bare.rpartition("/")[2].strip("."):  # of a file "..xml": as a folder it would be another one
+        bare = model.name
     return ZooJob(
         name=f"{bare}/{label}" if label else bare,
         pattern_name=model.name,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from zoo_faults.tiny_zoo import outcomes, results, run_undisturbed, supervise, w
 
 from calib import cli
 from calib.zoo.commands import open_zoo
+from calib.zoo.jobs import JobStore
+from calib.zoo.owner import process_name
 
 Calib = Callable[..., tuple[int, str, str]]
 
@@ -251,3 +255,29 @@ def test_configurations_beside_the_models_judge_them_and_one_that_is_not_support
     )
     code, out, err = calib("run", manifest)
     assert code == 0 and "odd: quantized" in err and "good" not in err
+
+
+def test_a_model_whose_name_is_only_dots_stays_in_its_place(calib: Calib, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "a")
+    (model,) = tmp_path.rglob("a.xml")
+    for name in ("..xml", "...xml"):
+        model.with_name(name).write_bytes(model.read_bytes())
+        model.with_name(name).with_suffix(".bin").write_bytes(model.with_suffix(".bin").read_bytes())
+    before = {path for path in tmp_path.rglob("*") if "zoo-out" not in path.parts}
+    code, out, err = calib("run", manifest, "-j", "1")
+    assert code == 0 and "3 models: 3 quantized" in out, err
+    assert {path for path in tmp_path.rglob("*") if "zoo-out" not in path.parts} == before
+    models = {
+        path.parent.relative_to(tmp_path / "zoo-out" / "models") for path in tmp_path.rglob("zoo-out/**/report.json")
+    }
+    assert len(models) == 3 and all(path.parts and path.parts[-1] in ("a", "..xml", "...xml") for path in models)
+
+
+def test_what_another_supervisor_runs_is_no_failure(calib: Calib, tmp_path: Path):
+    manifest = write_zoo(tmp_path, "ab")
+    assert calib("run", manifest, "-j", "1")[0] == 0
+    with JobStore(tmp_path / "zoo-out" / "zoo.sqlite") as store, store.store.transaction() as connection:
+        owner, lease = f"{process_name(os.getpid())}:0", time.time() + 1000
+        connection.execute("UPDATE jobs SET status = 'running', owner = ?, lease = ? WHERE name = 'a'", (owner, lease))
+    code, out, _ = calib("run", manifest, "-j", "1")
+    assert code == 0 and "1 job still run by another calib zoo run" in out

@@ -307,3 +307,25 @@ def test_ranking_of_an_older_file_is_kept(path, monkeypatch):
     monkeypatch.undo()
     with RunStore(path) as store:
         assert store.ranking("run") == [(frozenset("a"), 0.5), (frozenset("b"), 1e-7)]
+
+
+def test_a_store_that_can_not_be_written_is_still_read(path, monkeypatch):
+    with RunStore(path) as store:
+        store.put("run", "key", 3)
+    monkeypatch.setattr(module.os, "access", lambda *_: False)  # as on a read-only file system
+    files = sorted(path.parent.iterdir())
+    with RunStore(path, look=True) as store:
+        assert store.get("run", "key") == 3
+        with pytest.raises(OutputError):
+            store.put("run", "key", 4)
+    assert sorted(path.parent.iterdir()) == files
+
+
+def test_a_store_whose_text_is_damaged_is_said_to_be(path):
+    with RunStore(path) as store:
+        store.put("run", "key", "value")
+    data = path.read_bytes()
+    assert b"CREATE TABLE facts" in data
+    path.write_bytes(data.replace(b"CREATE TABLE facts", b"CREATE TABLE f\xf3cts"))
+    with pytest.raises(StatisticsError, match="damaged"):
+        RunStore(path)

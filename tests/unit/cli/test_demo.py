@@ -16,7 +16,7 @@ from calib.errors import UsageError
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the command asked to be run."""
     found: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(demo, "run", lambda ctx, *more: found.append(more))
+    monkeypatch.setattr(demo, "run", lambda ctx, *more, verbose: found.append(more))
     return found
 
 

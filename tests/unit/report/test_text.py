@@ -10,7 +10,9 @@ import re
 import pytest
 from report_fixtures.made_up import made_up_report
 
+from calib.engine.result import Result
 from calib.report import digest
+from calib.report.digest import notes, summary, to_know
 from calib.report.escape import columns_of
 from calib.report.html import render_html
 from calib.report.text import render_text
@@ -194,3 +196,36 @@ def test_a_budget_kept_in_one_precision_says_in_which_and_what_fp32_loses(
     assert f"{mark} {headline}" in text
     line = " ".join(text.split())
     assert "INT8 in bf16" in line and "0.44 points in f32" in line and "FP32 itself loses 0.12 points in bf16" in line
+
+
+def test_the_short_text_ends_with_at_most_three_sentences_the_urgent_ones_first():
+    report = made_up_report()
+    report = report.model_copy(
+        update={
+            "warnings": [
+                "INT8 sums saturate on this CPU, which explains something.",
+                "A remark that asks for nothing.",
+                "Give more samples.",
+                "Output 'a' of the INT8 model has an SQNR of 3 dB: much of it is noise.",
+                "Try --effort thorough.",
+            ]
+        }
+    )
+    first, others = to_know(report)
+    assert len(first) == 3 and "much of it is noise" in first[0]
+    assert not any("saturate" in note for note in first) and any("saturate" in note for note in others)
+    assert sorted(first + others) == sorted(dict.fromkeys(notes(report)))  # nothing is lost
+    short = render_text(report, 100, verbose=False)
+    assert short.count("▪") == 3 and "--verbose" in short and len(short) < len(render_text(report, 100))
+
+
+def test_why_a_budget_was_missed_comes_first():
+    reason = "The budget is missed by 2 points."
+    report = made_up_report(status="over_budget", status_reason=reason)
+    assert to_know(report)[0][0] == reason
+
+
+def test_a_result_is_one_line_for_whoever_looks_at_it_in_python():
+    report = made_up_report()
+    result = Result(model=None, report=report, plan=None)  # type: ignore[arg-type]
+    assert repr(result) == f"<Result {summary(report)}>" and "\n" not in repr(result) and len(repr(result)) < 300

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from calib.errors import DataError, UsageError
-from calib.samples.source import parse_source
+from calib.samples.source import absolute, parse_source
 
 
 def write(folder: Path, *names: str) -> None:
@@ -52,3 +52,11 @@ def test_what_is_not_there_is_named_with_where_it_was_looked_for(tmp_path: Path)
         parse_source("gone.npz", (), tmp_path)
     with pytest.raises(DataError, match="no such file"):
         str(parse_source("npz:gone", (), tmp_path).path)
+
+
+def test_folders_in_options_are_made_absolute_too_and_nothing_else(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "val").mkdir()
+    text = absolute("coco:boxes.json?images=images&split=val&sequence=row", tmp_path)
+    assert text == f"coco:{tmp_path}/boxes.json?images={tmp_path}/images&split=val&sequence=row"
+    assert absolute("coco:boxes.json?images=nowhere", tmp_path) == f"coco:{tmp_path}/boxes.json?images=nowhere"

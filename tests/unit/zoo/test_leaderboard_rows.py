@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
 from report_fixtures.made_up import made_up_report
 
+from calib.errors import StatisticsError, UsageError
 from calib.report.leaderboard import LeaderboardRow
 from calib.zoo.jobs import JobRow
-from calib.zoo.leaderboard_rows import filtered, row_of_report, to_json
+from calib.zoo.leaderboard_rows import check_statuses, filtered, row_of_report, shown_name, to_json
 from calib.zoo.make_jobs import ZooJob
 
 REPORT = made_up_report()
@@ -54,3 +56,21 @@ def test_rows_are_chosen_by_name_and_status_and_those_without_a_result_say_why()
     rows = [row("a/x", "failed", reason="why"), row("a/y", "waiting"), row("b/x", "failed")]
     assert filtered(rows, ["a/*"], ["failed"]) == [LeaderboardRow(model="a/x", status="failed", reason="why")]
     assert [one.model for one in filtered(rows, status=["waiting", "failed"])] == ["a/x", "a/y", "b/x"]
+
+
+def test_a_model_in_the_layout_of_hugging_face_has_the_name_of_its_folder():
+    assert shown_name("org/bert/openvino_model") == "org/bert"
+    assert shown_name("org/bert/openvino_model/effort=fast") == "org/bert/effort=fast"
+    assert shown_name("openvino_model") == "openvino_model"  # it has no folder to be named after
+
+
+@pytest.mark.parametrize("board", ["{", "[]", "{}", '{"status": 3}'])
+def test_a_result_that_is_damaged_is_said_to_be(board: str):
+    with pytest.raises(StatisticsError, match="the store of the zoo is damaged"):
+        filtered([row("a", "quantized", board)])
+
+
+def test_a_status_that_no_job_has_is_refused_with_the_nearest_one():
+    check_statuses(["failed", "paused", "over_budget"])
+    with pytest.raises(UsageError, match=r"Did you mean over_budget\?"):
+        check_statuses(["over budgt"])
