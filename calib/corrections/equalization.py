@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +39,10 @@ class Equalized:
 
     Attributes:
         scalings: Rescalings that help; ``rescale`` applies them.
-        outputs: Outputs of the network before rescaling on the held-out samples; None if no tensor can be rescaled.
     """
 
     scalings: tuple[Scaling, ...] = ()
     facts: tuple[CorrectionFacts, ...] = ()
-    outputs: list[list[NDArray[Any]]] | None = None
 
 
 def equalize(
@@ -63,7 +60,7 @@ def equalize(
         view: View of that model.
         plan: Plan without ranges.
         samples: Calibration samples; the first :data:`SAMPLES` are used to measure channels.
-        held: Held-out samples; they run through the same compiled network, but only for its outputs.
+        held: Held-out samples, which say whether a rescaling helps.
         streams: Number of samples that run at the same time.
     """
     tensors = [q.tensor for q in plan.activations if not q.unify and q.tensor.node not in view.inside]
@@ -73,7 +70,7 @@ def equalize(
     levels = min(weight.levels for weight in plan.weights)
     chosen: list[Scaling] = []
     facts: list[CorrectionFacts] = []
-    moments, held_moments, outputs = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
+    moments, held_moments = _channel_moments(model, scalables, list(samples)[:SAMPLES], held, streams)
     for scalable, fit, unseen in zip(scalables, moments, held_moments, strict=True):
         readers = Readers.of(reader_weights(view, scalable), levels)
         factors, strength = choose_strength(*fit, readers, bool(scalable.ports))
@@ -90,7 +87,7 @@ def equalize(
             )
         if strength is not None or not scalable.ports:  # in front of most layers no scale is called for
             facts.append(_fact(scalable, helps, before, after, detail))
-    return Equalized(tuple(chosen), tuple(facts), outputs)
+    return Equalized(tuple(chosen), tuple(facts))
 
 
 def _with_inserted(view: GraphView, plan: QuantizationPlan, found: Sequence[Scalable]) -> list[Scalable]:
@@ -185,22 +182,18 @@ def _has(view: GraphView, tensor: TensorId) -> bool:
 
 def _channel_moments(
     model: ov.Model, scalables: Sequence[Scalable], samples: Sequence[Feed], held: Sequence[Feed], streams: int
-) -> tuple[list[Moments], list[Moments], list[list[NDArray[Any]]]]:
-    """Return every tensor's channel moments over samples and held-out ones (the same if none), and held-out outputs."""
-    tapped = expose(model, lambda view: [channel_moments(view.output(s.tensor), s.axis) for s in scalables])
+) -> tuple[list[Moments], list[Moments]]:
+    """Return every tensor's channel moments over samples, and over held-out ones: the same if there are none."""
+    tapped = expose(model, lambda view: [channel_moments(view.output(s.tensor), s.axis) for s in scalables], own=False)
     seen: list[list[NDArray[np.float64]]] = []
     seen_held: list[list[NDArray[np.float64]]] = []
-    outputs: list[list[NDArray[Any]]] = []
-
     inferences = sum(map(frames_in, samples))
     for index, values in enumerate(infer_all(compile_model(tapped, streams=streams), [*samples, *held])):
         mine = seen if index < inferences else seen_held
-        mine.append([value.astype(np.float64) for value in values[: len(scalables)]])
-        if index >= inferences:
-            outputs.append([value.copy() for value in values[len(scalables) :]])
+        mine.append([value.astype(np.float64) for value in values])
     moments = [_over_samples(seen, position) for position in range(len(scalables))]
     held_moments = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments
-    return moments, held_moments, outputs
+    return moments, held_moments
 
 
 def _over_samples(seen: Sequence[Sequence[NDArray[np.float64]]], position: int) -> Moments:

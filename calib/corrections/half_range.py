@@ -13,12 +13,11 @@ had 37.1 dB with them, 34.8 with all and 34.7 with half. Where many do they are 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.scoring import Scorer
+from calib.corrections.scoring import Scored, Scorer
 from calib.graph.finder import inexact
 from calib.values.plan import HALF_RANGE, THREE_QUARTERS, QuantizationPlan
 
@@ -34,12 +33,20 @@ class Levels:
 
     Attributes:
         sentence: What was chosen, with the figures, for the report.
+        candidate: The candidate with these levels and with ranges, as it was run.
+        scored: Its score; it need not be compiled again.
         halved: The plan with weights in half range, which `plan` was better than; None if that is ``plan``.
     """
 
     plan: QuantizationPlan
     sentence: str
+    candidate: Candidate
+    scored: Scored
     halved: QuantizationPlan | None = None
+
+    def is_of(self, candidate: Candidate) -> bool:
+        """Return whether a candidate makes the model that was scored."""
+        return candidate.model is self.candidate.model and candidate.plan == self.candidate.plan
 
 
 def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
@@ -57,34 +64,44 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
         ModelError, RuntimeError: OpenVINO can't compile or run it.
     """
     left = {layer.name: why for layer in ranged.plan.layers if (why := inexact(candidate.view, layer))}
-    full, halved, bare = scorer(ranged), scorer(replace(ranged, plan=in_half_range(ranged.plan, left))), -math.inf
-    between = -math.inf
-    if full >= halved - CLOSE_DB:
-        between = scorer(replace(ranged, plan=with_levels(ranged.plan, THREE_QUARTERS, left)))
-    if left and len(left) < len(ranged.plan.layers):
-        bare = scorer(replace(ranged, plan=in_half_range(ranged.plan.without(left))))
+    halved = quarters = replace(ranged, plan=in_half_range(ranged.plan, left))
+    between: Scored | None = None
+    full, half = scorer.shipped(ranged), scorer.shipped(halved)
+    if full.score >= half.score - CLOSE_DB:
+        quarters = replace(ranged, plan=with_levels(ranged.plan, THREE_QUARTERS, left))
+        between = scorer.shipped(quarters)
     samples = f"{len(scorer.held)} samples" if len(scorer.held) > 1 else "1 sample"
-    if bare >= max(full, halved, between) + WORTH_DB:
-        most = f"{max(full, halved, between):.1f} dB on {samples} with it and its like in INT8, {bare:.1f} dB without"
-        plan = candidate.plan
-        for why in dict.fromkeys(left.values()):
-            plan = plan.without([name for name, other in left.items() if other == why], f"{why} ({most})")
-        return Levels(in_half_range(plan), _half(f"{bare:.1f}", f"{full:.1f}", samples, len(left)))
-    if between >= max(full, halved) + WORTH_DB:
+    most = max(one.score for one in (full, half, between) if one)
+    if left and len(left) < len(ranged.plan.layers):
+        fewer = replace(ranged, plan=in_half_range(ranged.plan.without(left)))
+        bare = scorer.shipped(fewer)
+        if bare.score >= most + WORTH_DB:
+            floor = f"{most:.1f} dB on {samples} with it and its like in INT8, {bare.score:.1f} dB without"
+            plan = candidate.plan
+            for why in dict.fromkeys(left.values()):
+                plan = plan.without([name for name, other in left.items() if other == why], f"{why} ({floor})")
+            said = _half(f"{bare.score:.1f}", f"{full.score:.1f}", samples, len(left))
+            return Levels(in_half_range(plan), said, fewer, bare)
+    if between and between.score >= max(full.score, half.score) + WORTH_DB:
         return Levels(
             with_levels(candidate.plan, THREE_QUARTERS, left),
             "INT8 sums can saturate on this CPU, which has no VNNI, so weights take three quarters of their levels: "
-            f"the outputs are at {between:.1f} dB on {samples}, with all of them at {full:.1f} dB, with half at "
-            f"{halved:.1f} dB. --target cpu-no-vnni takes half of them for any data.",
+            f"the outputs are at {between.score:.1f} dB on {samples}, with all of them at {full.score:.1f} dB, with "
+            f"half at {half.score:.1f} dB. --target cpu-no-vnni takes half of them for any data.",
+            quarters,
+            between,
             in_half_range(candidate.plan, left),
         )
-    if halved >= full:
-        return Levels(in_half_range(candidate.plan, left), _half(f"{halved:.1f}", f"{full:.1f}", samples))
+    if half.score >= full.score:
+        said = _half(f"{half.score:.1f}", f"{full.score:.1f}", samples)
+        return Levels(in_half_range(candidate.plan, left), said, halved, half)
     return Levels(
         candidate.plan,
-        f"INT8 sums can saturate on this CPU, which has no VNNI, and hardly do in this model: with all levels of "
-        f"weights its outputs are at {full:.1f} dB on {samples}, with half of them at {halved:.1f} dB, so weights "
-        "keep all. --target cpu-no-vnni takes half of them for any data.",
+        "INT8 sums can saturate on this CPU, which has no VNNI, and hardly do in this model: with all levels of "
+        f"weights its outputs are at {full.score:.1f} dB on {samples}, with half of them at {half.score:.1f} dB, so "
+        "weights keep all. --target cpu-no-vnni takes half of them for any data.",
+        ranged,
+        full,
         in_half_range(candidate.plan, left),
     )
 

@@ -122,6 +122,7 @@ def choose_recipe(
     *,
     others: Mapping[str, Candidate] | None = None,
     fast: AsFast | None = None,
+    known: tuple[Candidate, Scored] | None = None,
     told: Callable[[str], None] = lambda note: None,
 ) -> Chosen:
     """Score one candidate per estimator and corrected forms of the best, and fit the best of all to all samples.
@@ -136,9 +137,11 @@ def choose_recipe(
         others: Name → the network and its plan without some rescalings, if ``base`` has any.
         fast: What the fast effort makes of the network. It is chosen where it is a decibel ahead of all others, so that
             no effort is farther behind it on these samples; None to choose among others alone.
+        known: A candidate that was scored already, see :class:`calib.corrections.tried.Field`.
         told: Function that receives a remark for each candidate.
     """
     tried, ranged, others = Field(scorer, told), _Ranges(summaries, fast), dict(others or {})
+    tried.known = known
     first, *rest = map(get_estimator, recipe.estimators)
     tried.add(first.name, ranged(first, base), estimator=first)
     if attention and (left := attention_costs(tried.tried[0].candidate, tried.tried[0].score, attention, scorer)):

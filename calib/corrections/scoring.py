@@ -59,8 +59,8 @@ class Scorer:
         held: Samples that neither statistics nor corrections see. Each frame of a sequence is scored as a sample;
             energies are those of the whole sequence.
         streams: Number of samples that run at the same time.
-        outputs: Outputs of the reference on these samples, if another pass has run them already; they are not used if
-            tensors inside the network are compared.
+        outputs: Outputs of each inference of these samples of the reference, with the tensors that are compared behind
+            its own, if another pass has run them already.
         compared: What is compared of the candidates and of the reference, see :func:`calib.graph.comparable.aligned`;
             None if the tensors of both have the same names.
 
@@ -86,7 +86,7 @@ class Scorer:
         self._compared, own = compared or (compared_outputs(reference),) * 2
         self._model, self._own = reference, own
         self.names = own.names
-        if outputs is None or own.extra:
+        if outputs is None:
             outputs = self._run(self._compile(compared_form(reference, own)))
         self._reference = [own.values(sample) for sample in outputs]
         self.logits = [own.logits(sample) for sample in outputs]
@@ -99,6 +99,10 @@ class Scorer:
     def __call__(self, candidate: Candidate) -> float:
         """Return the SQNR in dB for a typical sample."""
         return self.score(candidate.quantized()).score
+
+    def shipped(self, candidate: Candidate) -> Scored:
+        """Score a candidate in the form that is written."""
+        return self.score(candidate.executable())
 
     def errors(self, model: ov.Model, compiled: ov.CompiledModel | None = None) -> dict[str, float]:
         """Return the name of each part → sum of squared errors over sum of squares."""

@@ -65,6 +65,7 @@ class Field:
 
     Attributes:
         tried: The candidates.
+        known: A candidate that was scored already; if the first one is the same, it is not compiled again.
         failing: Layers that OpenVINO can't compile or run in INT8, with the reason; no candidate has them.
         warnings: Sentences for the report.
     """
@@ -72,6 +73,7 @@ class Field:
     def __init__(self, scorer: Scorer, told: Callable[[str], None], failing: Mapping[str, str] | None = None):
         self.scorer, self.told = scorer, told
         self.tried: list[Tried] = []
+        self.known: tuple[Candidate, Scored] | None = None
         self.failing = dict(failing or {})
         self.warnings: list[str] = []
 
@@ -107,11 +109,12 @@ class Field:
             twin.estimators += estimators
             return
         try:
-            model = insert(candidate.model, candidate.plan, candidate.edits, fold=True)  # as it ships
-            scored = self.scorer.score(model)
+            scored = self._known_score(candidate)
+            if scored is None:
+                model = insert(candidate.model, candidate.plan, candidate.edits, fold=True)  # as it ships
+                scored = self.scorer.score(model)
         except FAILURES as error:
-            score = self.scorer.score
-            candidate, scored = without_failing(candidate, lambda one: score(one.executable()), error)
+            candidate, scored = without_failing(candidate, self.scorer.shipped, error)
         self.failing |= {layer.name: layer.reason for layer in candidate.plan.skipped if layer.name in planned}
         new = Tried(name, candidate, scored.score, scored, scored.energies, estimators)
         new.extra, new.margin, new.before = extra, margin, before
@@ -125,6 +128,12 @@ class Field:
         for one in self.tried:
             if one is not ahead:
                 one.scored = None
+
+    def _known_score(self, candidate: Candidate) -> Scored | None:
+        """Return the score of the first candidate if it is the one that was scored before all others."""
+        known, self.known = self.known, None
+        same = known and _same(known[0], candidate) and known[0].plan.weights == candidate.plan.weights
+        return known[1] if known and same else None
 
     def possible(self, candidate: Candidate) -> Candidate:
         """Return the candidate without the layers that OpenVINO can't compile or run in INT8."""

@@ -211,7 +211,7 @@ def _output_errors(
     kept: list[_Kept] = []
     for index, feed in enumerate(feeds):
         if plain and len(known) < KNOWN:
-            known += known_outputs(plain, [feed])
+            known += known_outputs(*(one.each([feed]) for one in plain))
         for first, second in zip(*(session.each([feed]) for session in sessions), strict=True):
             if not plain and len(known) < KNOWN:
                 known.append((first, second))

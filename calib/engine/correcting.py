@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from calib.corrections.recipes import (
     recipe_of,
 )
 from calib.corrections.scoring import Scorer
-from calib.engine.job import CalibrationFeeds, Job
+from calib.engine.job import SCORED, CalibrationFeeds, Job
 from calib.engine.placing import nothing_to_quantize
 from calib.errors import ModelError
 from calib.graph.insert import Edits
@@ -45,6 +45,9 @@ from calib.values.facts import CorrectionFacts
 from calib.values.plan import QuantizationPlan, Scaling, TensorId
 from calib.values.summary import Collected, Summaries, without_equalization
 
+if TYPE_CHECKING:
+    from calib.corrections.half_range import Levels
+
 _ROBUST = "trimmed-minmax"  # min-max ranges, unless single samples are far outside
 
 
@@ -53,7 +56,6 @@ class FloatNetwork:
     """The floating-point network to quantize, equalized or not.
 
     Attributes:
-        outputs: Outputs of the network before equalization on the held-out samples, if known already.
         warnings: Sentences for the report.
     """
 
@@ -61,7 +63,6 @@ class FloatNetwork:
     view: GraphView
     scalings: tuple[Scaling, ...] = ()
     facts: tuple[CorrectionFacts, ...] = ()
-    outputs: Sequence[list[NDArray[Any]]] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -75,7 +76,7 @@ def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
         found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
     if found is None:
         return FloatNetwork(job.loaded.model, job.view, warnings=tuple(warnings))
-    return replace(rescaled(job, found.scalings), facts=found.facts, outputs=found.outputs)
+    return replace(rescaled(job, found.scalings), facts=found.facts)
 
 
 def rescaled(job: Job, scalings: tuple[Scaling, ...]) -> FloatNetwork:
@@ -206,27 +207,28 @@ def choose_ranges(
     held = [name for name in job.held if name not in summaries.outliers] or list(job.held)
     scorer = None
     if job.effort.held_out:
-        same = base.outputs if job.reference is job.loaded.model else None
-        known = same and [outputs for name, outputs in zip(job.held, same, strict=True) if name in held]
-        scorer = Scorer(job.reference, job.feeds(held), job.streams, known, job.compared)
-    halved = None
+        scorer = Scorer(job.reference, job.feeds(held), job.streams, job.outputs(held), job.compared)
+    levels = None
     if job.chooses_levels:
-        base, plan, halved = _suited(job, base, plan, summaries, scorer)
+        base, plan, levels = _suited(job, base, plan, summaries, scorer)
         attention = attention if attention and attention.layers & {layer.name for layer in plan.layers} else None
     if scorer is None or not scorer.useful:
         estimator = get_estimator(job.settings.estimator)
         candidate = Candidate(base.model, base.view, assign(plan, summaries.whole, estimator), Edits())
         said = (*base.warnings, *_in_pieces(summaries))
-        return Chosen(candidate, corrections=base.facts, warnings=said)
+        chosen = Chosen(candidate, corrections=base.facts, warnings=said)
+        if levels is None or not levels.is_of(candidate):
+            return chosen
+        return replace(chosen, scored=levels.scored, energies=levels.scored.energies, held=job.held[:SCORED])
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     others = _without_scalings(job, base, plan)
     fast = _as_fast(job, next(reversed(others.values()), candidate), summaries)
-    chosen = choose_recipe(
-        candidate, summaries, wanted, samples, scorer, attention, others=others, fast=fast, told=told
-    )
-    if halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:
+    known = (levels.candidate, levels.scored) if levels else None
+    more: dict[str, Any] = {"others": others, "fast": fast, "known": known, "told": told}
+    chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, **more)
+    if levels and levels.halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:
         only = replace(wanted, estimators=wanted.estimators[:1], if_clipping_pays=(), more=())
-        candidate = replace(candidate, plan=halved)
+        candidate = replace(candidate, plan=levels.halved)
         other = choose_recipe(candidate, summaries, only, samples, scorer, attention, told=told)
         base, chosen = _better(base, chosen, other, len(held))
     outliers = [name for name in job.held if name not in held]
@@ -266,25 +268,25 @@ def _as_fast(job: Job, bare: Candidate, summaries: Collected) -> AsFast:
 
 def _suited(
     job: Job, base: FloatNetwork, plan: QuantizationPlan, summaries: Collected, scorer: Scorer | None
-) -> tuple[FloatNetwork, QuantizationPlan, QuantizationPlan | None]:
-    """Choose the levels of weights that suit this CPU, whose sums saturate.
+) -> tuple[FloatNetwork, QuantizationPlan, Levels | None]:
+    """Return the plan with the levels of weights that suit this CPU, whose sums saturate, and the network with why.
 
-    Returns:
-        The network with a sentence on the choice, the plan, and the same in half range if that was not chosen.
+    Without them, since OpenVINO failed or nothing can be compared, the levels are None.
     """
     from calib.corrections.half_range import suited  # here: most CPUs have VNNI
 
-    warnings, halved = list[str](), None
+    warnings, found = list[str](), None
     with left_out("Levels of weights were not chosen for this CPU, since OpenVINO can't run what shows it", warnings):
-        scorer = scorer or Scorer(job.reference, job.few(), job.streams, compared=job.compared)
+        few = job.held[:SCORED]
+        scorer = scorer or Scorer(job.reference, job.feeds(few), job.streams, job.outputs(few), job.compared)
         if scorer.useful:
             names = recipe_of(job.settings.effort, job.settings.estimator).estimators
             estimator = get_estimator(_ROBUST if _ROBUST in names else names[0])
             candidate = Candidate(base.model, base.view, plan, Edits())
             ranged = replace(candidate, plan=assign(plan, summaries.kept, estimator))
             found = suited(candidate, ranged, scorer)
-            plan, warnings, halved = found.plan, [found.sentence], found.halved
-    return replace(base, warnings=(*base.warnings, *warnings)), plan, halved
+            plan, warnings = found.plan, [found.sentence]
+    return replace(base, warnings=(*base.warnings, *warnings)), plan, found
 
 
 def _better(base: FloatNetwork, full: Chosen, half: Chosen, samples: int) -> tuple[FloatNetwork, Chosen]:
@@ -385,7 +387,7 @@ def recomputed_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     if not job.effort.held_out:
         return Chosen(candidate)
     samples = job.feeds(job.ids[: wanted.samples])
-    scorer = Scorer(job.reference, job.feeds(job.held), job.streams, compared=job.compared)
+    scorer = Scorer(job.reference, job.feeds(job.held), job.streams, job.outputs(job.held), job.compared)
     if not scorer.useful:
         return Chosen(candidate)
     return replace(choose_corrections(candidate, wanted, samples, scorer), held=job.held)

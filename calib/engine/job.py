@@ -11,9 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from numpy.typing import NDArray
+
 from calib.config import Resolved, Settings, resolve
 from calib.config.efforts import EFFORTS, Effort
 from calib.config.run_inputs import RunInputs
+from calib.engine.first_run import FirstRun, run_first
 from calib.errors import DataError, ModelError, UsageError
 from calib.graph.comparable import Heads, aligned
 from calib.graph.view import GraphView, port_name
@@ -35,6 +38,7 @@ from calib.values.compared import ComparedOutputs
 # Settings that change how fast a result comes, not what it is: they are no part of its identity.
 NOT_IDENTITY = frozenset({"threads", "memory_limit", "time_limit", "speed"})
 
+SCORED = 8  # most samples that a model is scored on if none are held out for that
 CHECKED = 5  # samples that a model's outputs are checked on
 # Bytes of calibration samples that stay in memory. Statistics need each once; the few dozen that candidates are made
 # and scored on are read first and again. Images of 224x224 in f32 have 588 KiB each.
@@ -56,6 +60,7 @@ class Job:
         allow_python: Whether ``python:module:function`` may run: True always, False never, None if it is an argument
             but not if the config file names it.
         inputs: Model and data as text with absolute paths; empty where a Python object was given.
+        first: First run of the FP32 network, whose outputs others are compared with; None before it.
         replays: Whether ranges and weights are those of a plan, so that the samples serve for checks and timing only.
     """
 
@@ -71,6 +76,7 @@ class Job:
     warnings: tuple[str, ...] = ()
     allow_python: bool | None = None
     inputs: RunInputs = field(default_factory=RunInputs)
+    first: FirstRun | None = None
     replays: bool = False
 
     @property
@@ -162,6 +168,17 @@ class Job:
     def feeds(self, ids: Sequence[str]) -> list[Arrays | Frames]:
         """Load the feeds of a few calibration samples."""
         return [feed_of(sample) for sample in self.samples(ids)]
+
+    def with_first_run(self) -> Self:
+        """Return the job with the outputs of FP32 on the samples that models are scored on; itself without samples."""
+        ids = self.held[: max(self.effort.held_out, SCORED)]
+        if not ids:
+            return self
+        return replace(self, first=run_first(self.reference, self.compared[1], ids, self.feeds, self.streams))
+
+    def outputs(self, ids: Sequence[str]) -> list[list[NDArray[Any]]] | None:
+        """Return the FP32 outputs of each inference of these samples if the first run has them all."""
+        return self.first.of(ids, self.compared[1]) if self.first else None
 
     def few(self) -> list[Arrays | Frames]:
         """Load the feeds of the few calibration samples that outputs are checked on."""

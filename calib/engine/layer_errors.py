@@ -231,10 +231,9 @@ class LayerComparer:
         return notes
 
 
-def known_outputs(sessions: Sequence[Session], feeds: Sequence[Arrays | Frames]) -> list[Outputs]:
-    """Return the outputs of two models for the first samples, or frames of them."""
-    first, second = sessions
-    return [*islice(zip(first.each(feeds), second.each(feeds), strict=True), KNOWN)]
+def known_outputs(first: Iterable[Sequence[NDArray[Any]]], second: Iterable[Sequence[NDArray[Any]]]) -> list[Outputs]:
+    """Return the outputs of two models for the first samples, or frames of them, of those for all."""
+    return [*islice(zip(first, second, strict=True), KNOWN)]
 
 
 def layer_sqnr(

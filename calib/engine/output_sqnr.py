@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calib.corrections.recipes import Chosen
 from calib.corrections.scoring import Scorer
 from calib.engine.building import Int8Model
-from calib.engine.job import Job
+from calib.engine.job import SCORED, Job
 from calib.engine.unseen import intervals
 from calib.runtime.failures import left_out
 from calib.runtime.session import default_precision
@@ -22,7 +22,6 @@ from calib.values.summary import Summaries
 
 LEAST_CALIBRATION = 15  # calibration samples of which a fifth, held out, suffices for an interval
 DOMINATED = 0.5  # of the signal or of the error, by one sample
-RESCORED = 8  # samples that a model is scored on again after layers were reverted
 
 Energies = NDArray[np.float64]
 
@@ -51,9 +50,9 @@ def output_sqnr(
     written: Mapping[str, Energies] = known.energies if known else {}
     before: Mapping[str, Energies] = chosen.energies if known else {}
     if known is None:
-        ids = ids[:RESCORED]
+        ids = ids[:SCORED]
         with left_out("The SQNR of the outputs was left out, since OpenVINO can't run what shows it", warnings):
-            scorer = Scorer(job.reference, job.feeds(ids), job.streams, compared=job.compared)
+            scorer = _scorer(job, ids)
             written = before = scorer.score(built.model, built.compiled).energies
             if chosen.before:
                 earlier = chosen.before.without(dict.fromkeys(gone, "reverted"))
@@ -66,7 +65,7 @@ def output_sqnr(
     if precision != "f32":
         what = f"The SQNR of the outputs in the default {precision} was left out, since OpenVINO can't run it"
         with left_out(what, warnings):
-            scorer = scorer or Scorer(job.reference, job.feeds(ids), job.streams, compared=job.compared)
+            scorer = scorer or _scorer(job, ids)
             run_default = scorer.energies(built.model, {})
             float_default = scorer.energies(job.reference, {})
     ends: Mapping[str, tuple[float, float]] = {}
@@ -106,13 +105,16 @@ def scored(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Chosen, float]:
     """
     found = chosen.scored
     if found is None:
-        ids = job.held[:RESCORED]
-        scorer = Scorer(job.reference, job.feeds(ids), job.streams, compared=job.compared)
-        found = scorer.score(built.model, built.compiled)
+        ids = job.held[:SCORED]
+        found = _scorer(job, ids).score(built.model, built.compiled)
         if built.plan == chosen.candidate.plan:
             chosen = replace(chosen, scored=found, energies=found.energies, held=tuple(ids))
     parts = (energies.sum(axis=0).tolist() for energies in found.energies.values())
     return chosen, min((decibel(signal, noise) for signal, noise in parts if signal), default=math.inf)
+
+
+def _scorer(job: Job, ids: Sequence[str]) -> Scorer:
+    return Scorer(job.reference, job.feeds(ids), job.streams, job.outputs(ids), job.compared)
 
 
 def stated(measured: OutputSqnrFacts | None) -> dict[str, float]:

@@ -23,7 +23,7 @@ def place_checked(job: Job, given: QuantizationPlan | None = None) -> tuple[Job,
         given: Plan read from a file; None to make one.
     """
     placed = place_quantizers(job) if given is None else None
-    checked = check_reference(job)
+    checked = check_reference(job.with_first_run())
     if given is not None:
         return checked, check_plan(checked, given)
     return checked, placed if placed and checked.view is job.view else place_quantizers(checked)

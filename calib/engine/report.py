@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +32,6 @@ from calib.runtime.failures import left_out
 from calib.runtime.isa import SATURATION, cpu, saturates
 from calib.runtime.session import Session, default_precision, ov, precision_config
 from calib.runtime.timing import Speed
-from calib.samples.feed import Arrays
-from calib.samples.sample import Frames
 from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.facts import CorrectionFacts, JoinFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
@@ -226,19 +224,21 @@ def _layers(job: Job, found: Findings, executed: Mapping[str, Ran], warnings: li
         return facts
     sqnr: Mapping[str, float] = {}
     if job.effort.reports_layer_sqnr:
-        feeds = job.feeds((job.held or job.ids)[:LOOKED_AT])
         with left_out("The SQNR of the layers was left out, since OpenVINO can't run what shows it", warnings):
-            sqnr, notes = _layer_sqnr(job, measured_model, feeds)
+            sqnr, notes = _layer_sqnr(job, measured_model)
             warnings += notes
     return [_measured_layer(fact, speed, sqnr) for fact in facts]
 
 
-def _layer_sqnr(job: Job, model: Int8Model, feeds: Sequence[Arrays | Frames]) -> tuple[dict[str, float], list[str]]:
-    """Return layer → SQNR, and sentences on how it was taken; the model as it was read is compiled once for it."""
+def _layer_sqnr(job: Job, model: Int8Model) -> tuple[dict[str, float], list[str]]:
+    """Return layer → SQNR, and sentences on how it was taken."""
+    ids = (job.held or job.ids)[:LOOKED_AT]
+    feeds, count = job.feeds(ids), len(job.reference.outputs)
+    before = [outputs[:count] for outputs in job.outputs(ids) or ()]
     compiled = model.compiled
     plain = compiled is not None and len(compiled.outputs) == len(model.model.outputs)  # no tensors for scores added
     int8 = Session.of(compiled) if compiled is not None and plain else Session(model.model)
-    known = known_outputs((Session(job.reference), int8), feeds)
+    known = known_outputs(before or Session(job.reference).each(feeds), int8.each(feeds))
     return layer_sqnr(job.loaded.model, job.view, model.model, feeds, known)
 
 

@@ -194,7 +194,7 @@ def test_layers_of_a_report_have_the_sqnr_that_compare_finds(tmp_path: Path):
     before, after = (core().read_model(tmp_path / f"{name}.xml") for name in ("fp32", "int8"))
     feeds = [[image[None]] for image in np.load(tmp_path / "data.npz")["image"]]
     assert min(found.values()) > 30
-    known = known_outputs((Session(before), Session(after)), feeds)
+    known = known_outputs(*(Session(one).each(feeds) for one in (before, after)))
     sqnr, notes = layer_sqnr(before, GraphView(before), after, feeds, known)
     assert sqnr == pytest.approx(found, abs=0.1)
     assert not notes

@@ -36,7 +36,7 @@ def test_equalization_says_by_how_much_on_samples_that_had_no_say():
 
 def test_without_held_samples_the_others_say_it():
     found = equalized([])
-    assert found.outputs == [] and found.facts and all(f.sqnr_after_db is not None for f in found.facts)
+    assert found.facts and all(f.sqnr_after_db is not None for f in found.facts)
 
 
 def test_the_rescaled_network_is_the_same_function_to_the_bit_and_the_one_given_stays():

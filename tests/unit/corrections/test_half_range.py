@@ -13,6 +13,7 @@ from cpu_features import EXACT_INT8
 import calib
 from calib.corrections.candidate import Candidate
 from calib.corrections.half_range import suited
+from calib.corrections.scoring import Scored
 from calib.graph.insert import Edits
 from calib.graph.placement import planned
 from calib.graph.view import GraphView
@@ -32,7 +33,10 @@ class Stand:
     between: float = float("-inf")
     held = ("a", "b")
 
-    def __call__(self, candidate: Candidate) -> float:
+    def shipped(self, candidate: Candidate) -> Scored:
+        return Scored(candidate.model, None, {}, {}, self._score(candidate))
+
+    def _score(self, candidate: Candidate) -> float:
         if all(w.levels == FULL_RANGE for w in candidate.plan.weights):
             return self.full
         if all(w.levels == THREE_QUARTERS for w in candidate.plan.weights):

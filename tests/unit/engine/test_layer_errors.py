@@ -113,7 +113,7 @@ def test_fewer_layers_are_looked_at_where_all_together_change_the_outputs(
 
     monkeypatch.setattr("calib.engine.layer_errors.tapped_model", tapped)
     monkeypatch.setattr("calib.engine.layer_errors.behind_quantizers", lambda models, names: names)
-    known = known_outputs((Session(fp32), Session(fp32)), ARRAYS)
+    known = known_outputs(*(Session(one).each(ARRAYS) for one in (fp32, fp32)))
     found = comparer(fp32, fp32, known).errors(PAIRS, halves=True)
     assert set(found.errors) == {"first", "head"}
     assert [note[:60] for note in found.notes] == [
@@ -136,14 +136,14 @@ def test_a_model_reproduces_its_outputs_up_to_a_tenth_of_the_error_to_explain():
 
 
 def test_a_simulation_reproduces_an_int8_model_where_its_sums_are_exact(fp32: ov.Model, int8: ov.Model):
-    known = known_outputs((Session(fp32), Session(int8)), ARRAYS)
+    known = known_outputs(*(Session(one).each(ARRAYS) for one in (fp32, int8)))
     found = comparer(fp32, int8, known)._in(SIMULATION, PAIRS)
     assert found is not None
     assert found["head"].sqnr_db == pytest.approx(sqnr(outputs(fp32), outputs(int8)), abs=1.0)
 
 
 def test_a_model_without_quantizers_is_looked_at_as_it_is(fp32: ov.Model):
-    known = known_outputs((Session(fp32), Session(fp32)), ARRAYS)
+    known = known_outputs(*(Session(one).each(ARRAYS) for one in (fp32, fp32)))
     compared = comparer(fp32, fp32, known)
     assert compared._in(EXPOSED, PAIRS) is not None
     found = compared.errors(PAIRS)

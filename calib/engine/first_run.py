@@ -1,0 +1,97 @@
+"""The first run of the FP32 network: its outputs on the samples that models are scored on, and what running it costs.
+
+Every form of the network is compared with these outputs, so they are kept, and the network as it was read is compiled
+once for all of them. What that takes says what the rest of the run will take, see :mod:`calib.config.cost`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from calib.errors import DataError
+from calib.graph.comparable import compared_form
+from calib.runtime.session import Given, compile_model, infer_all, notice_memory, ov
+from calib.samples.feed import frames_in
+from calib.values.compared import ComparedOutputs
+
+Outputs = Sequence[list[NDArray[Any]]]
+"""Outputs of each inference of one sample."""
+
+KEPT = 64 << 20  # bytes of outputs; those of more are dropped, and the network runs again where they are needed
+TIMED = 4  # samples that run even if no outputs are kept
+
+
+@dataclass(frozen=True, eq=False)
+class FirstRun:
+    """FP32 outputs on the first samples that models are scored on, with the CPU seconds that they took.
+
+    Attributes:
+        own: What is compared of the network, whose tensors follow its own outputs.
+        outputs: Id of each sample → its outputs; empty if they are too large to keep.
+        compiling: Seconds of compiling the network.
+        inference: Seconds of one inference; that of the first sample, which takes longer, is not counted.
+    """
+
+    own: ComparedOutputs
+    outputs: Mapping[str, Outputs] = field(default_factory=dict[str, Outputs])
+    compiling: float = 0.0
+    inference: float = 0.0
+
+    def of(self, ids: Sequence[str], own: ComparedOutputs) -> list[list[NDArray[Any]]] | None:
+        """Return the outputs of each inference of these samples; None if they, or what is compared, are others."""
+        if own != self.own or any(name not in self.outputs for name in ids):
+            return None
+        return [outputs for name in ids for outputs in self.outputs[name]]
+
+
+def run_first(
+    reference: ov.Model,
+    own: ComparedOutputs,
+    ids: Sequence[str],
+    load: Callable[[Sequence[str]], Sequence[Given]],
+    streams: int,
+) -> FirstRun:
+    """Compile a network, run the samples and keep the outputs.
+
+    Args:
+        reference: Network as it was read.
+        own: What is compared of it.
+        ids: Ids of the samples.
+        load: Function that loads the feeds of samples.
+        streams: Number of samples that run at the same time.
+
+    Raises:
+        ModelError: OpenVINO can't compile the network.
+        DataError: It can't run on a sample.
+    """
+    started = time.process_time()
+    compiled = compile_model(compared_form(reference, own), streams=streams)
+    compiling = time.process_time() - started
+    try:
+        first, seconds = _outputs(compiled, ids[:1], load)
+        size = sum(y.nbytes for outputs in first.values() for one in outputs for y in one)
+        keeps = size * len(ids) <= KEPT
+        rest = ids[1:] if keeps else ids[1:TIMED]
+        others, usual = _outputs(compiled, rest, load) if rest else ({}, seconds)
+    except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
+        notice_memory(error)
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(f"the model can't run on the calibration samples: {reason}") from error
+    return FirstRun(own, {**first, **others} if keeps else {}, compiling, usual)
+
+
+def _outputs(
+    compiled: ov.CompiledModel, ids: Sequence[str], load: Callable[[Sequence[str]], Sequence[Given]]
+) -> tuple[dict[str, Outputs], float]:
+    """Return the outputs of each sample, and the CPU seconds of one inference."""
+    feeds = load(ids)
+    frames = [frames_in(feed) for feed in feeds]
+    started = time.process_time()
+    outputs = iter([[y.copy() for y in one] for one in infer_all(compiled, feeds)])
+    seconds = (time.process_time() - started) / max(sum(frames), 1)
+    return {name: [next(outputs) for _ in range(count)] for name, count in zip(ids, frames, strict=True)}, seconds
