@@ -21,7 +21,7 @@ from calib.graph.ignored import Ignored
 from calib.graph.insert import Edits
 from calib.graph.layers import weights_of
 from calib.values.plan import QuantizationPlan
-from calib.values.plan_file import read_plan
+from calib.values.plan_file import plan_to_json, read_plan
 from calib.values.plan_weights import PlanWeights, plan_hash, read_weights, weights_path
 
 # Validation samples that the written file is checked with and timed on, where there are no calibration samples.
@@ -103,7 +103,7 @@ def _read(plan: str | Path | QuantizationPlan) -> Replay:
         weights = read_weights(path)
     except StatisticsError as error:
         return replace(found, missing=str(error))
-    if weights.plan != plan_hash(found.plan):
+    if weights.plan != plan_hash(plan_to_json(found.plan)):
         return replace(found, missing=f"{path} belongs to another plan than {plan}, or the plan was edited")
     return replace(found, weights=weights)
 
@@ -177,7 +177,7 @@ def as_planned(result: Result, given: Replay | None) -> Result:
     """Return the result of a replay, which says in its report whether it is the model of the plan to the byte."""
     if given is None or given.weights is None:
         return result
-    same = plan_hash(result.plan) == given.weights.plan
+    same = plan_hash(plan_to_json(result.plan)) == given.weights.plan
     said = (
         f"Nothing was calibrated: ranges, weights and bias corrections are those of {given.source} and of "
         f"{weights_path(given.source).name} beside it, which were made for exactly this FP32 model."

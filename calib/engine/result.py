@@ -97,8 +97,9 @@ class Result:
             report = self.report.model_copy(update={**changes, "files": digests(temporary / f"{name}.xml")})
             if how is not None:
                 (temporary / JOB_NAME).write_text(how.config, encoding="utf-8")
-            (temporary / PLAN_NAME).write_text(plan_to_json(self.plan), encoding="utf-8")
-            (temporary / WEIGHTS_NAME).write_bytes(weights_to_bytes(self._weights()))
+            plan_text = plan_to_json(self.plan)
+            (temporary / PLAN_NAME).write_text(plan_text, encoding="utf-8")
+            (temporary / WEIGHTS_NAME).write_bytes(weights_to_bytes(self._weights(plan_text)))
             write_report(report, temporary)
             for stale in (FILE_NAME, JOB_NAME, WEIGHTS_NAME):
                 (folder / stale).unlink(missing_ok=True)
@@ -118,13 +119,13 @@ class Result:
                     folder.rmdir()
         return report
 
-    def _weights(self) -> PlanWeights:
+    def _weights(self, plan_text: str) -> PlanWeights:
         facts = self.report.model
         return PlanWeights(
             facts.fingerprint,
             tuple(facts.preprocessing),
             tuple(facts.normalization),
-            plan_hash(self.plan),
+            plan_hash(plan_text),
             self._rt_info(),
             self.edits.rounded,
             self.edits.biases,

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from calib.ranges.bins import ExpectedError, bins_of, expected_parts
-from calib.ranges.estimator import RangeEstimator
+from calib.ranges.estimator import RangeEstimator, once
 from calib.ranges.minmax import MeanMinMax, MinMax
 from calib.ranges.mse import FEW_VALUES, Mse
 from calib.ranges.percentile import Percentile
@@ -46,6 +46,7 @@ class Auto:
     needs_histogram = True
     needs_channels: Literal[True] = True
 
+    @once
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
         """Return the range of the best estimator; its reason holds the figures of all."""
         if bins_of(summary).fit_levels(scheme, levels):

@@ -10,6 +10,7 @@ from scipy.special import xlogy
 
 from calib.ranges.affine import level_grid, widen_to_zero
 from calib.ranges.bins import Bins, bins_of, grid_errors
+from calib.ranges.estimator import once
 from calib.values.plan import Range, Scheme
 from calib.values.summary import TensorSummary
 
@@ -41,6 +42,7 @@ class Kl:
     name = "kl"
     needs_histogram = True
 
+    @once
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
         """Return the range of the smallest divergence, or that of min-max if its expected error is smaller."""
         low, high = widen_to_zero(summary.low, summary.high)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from calib.ranges.affine import level_grid, widen_to_zero
 from calib.ranges.bins import Bins, bins_of, grid_errors
+from calib.ranges.estimator import once
 from calib.values.plan import Range, Scheme
 from calib.values.sqnr import decibel
 from calib.values.summary import TensorSummary
@@ -35,6 +36,7 @@ class Mse:
     name = "mse"
     needs_histogram = True
 
+    @once
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
         """Return the range with the smallest expected squared error."""
         low, high = widen_to_zero(summary.low, summary.high)

@@ -7,6 +7,7 @@ import numpy as np
 from calib.errors import UsageError
 from calib.ranges.affine import widen_to_zero
 from calib.ranges.bins import Bins, bins_of
+from calib.ranges.estimator import once
 from calib.values.plan import Range, Scheme
 from calib.values.summary import TensorSummary
 
@@ -40,6 +41,7 @@ class Percentile:
         self.percent = float(percent)
         self.name = "percentile" if percent == DEFAULT_PERCENT else f"percentile-{percent:.12g}"
 
+    @once
     def __call__(self, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
         """Return the range that holds ``percent`` percent of the values."""
         outside = 1.0 - self.percent / 100.0

@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from calib.errors import StatisticsError
-from calib.values.plan import Port, QuantizationPlan
-from calib.values.plan_file import plan_to_json
+from calib.values.plan import Port
 
 WEIGHTS_VERSION = 1
 
@@ -89,9 +88,9 @@ class _About(_Strict):
     biases: tuple[_Bias, ...]
 
 
-def plan_hash(plan: QuantizationPlan) -> str:
-    """Return the SHA-256 of a plan; how its file is laid out does not count."""
-    return hashlib.sha256(plan_to_json(plan).encode("utf-8", "surrogatepass")).hexdigest()
+def plan_hash(text: str) -> str:
+    """Return the SHA-256 of a plan from its JSON as `calib.values.plan_file.plan_to_json` gives it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def weights_path(plan: str | Path) -> Path:

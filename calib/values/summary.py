@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.values.plan import QuantizationPlan, TensorId
+from calib.values.plan import QuantizationPlan, Range, TensorId
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class TensorSummary:
         next_high, next_low: Extremes over all other samples, -inf and inf where there are none.
         farthest_high, farthest_low: ``(sample id, extreme)`` of the few samples that reach farthest to each side of
             zero, the farthest first; none that others equal beyond these few. Of a sequence each frame counts.
+        estimated: Ranges that estimators chose from these statistics, see :func:`calib.ranges.estimator.once`.
     """
 
     tensor: TensorId
@@ -102,6 +103,7 @@ class TensorSummary:
     trimmed_high: float = math.inf
     farthest_high: tuple[tuple[str, float], ...] = ()
     farthest_low: tuple[tuple[str, float], ...] = ()
+    estimated: dict[object, Range] = field(default_factory=dict[object, Range], init=False, repr=False, compare=False)
 
     @property
     def has_outlier_samples(self) -> bool:

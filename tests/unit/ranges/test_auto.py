@@ -88,3 +88,17 @@ def test_pixels_keep_min_max_under_the_name_of_auto():
     assert (chosen.low, chosen.high, chosen.estimator, chosen.reason) == (0.0, 255.0, "auto", FEW_VALUES)
     zeros = Auto()(summary_of(np.zeros((9, 1)), None), Scheme.UNSIGNED, 256)
     assert "minmax no error" in zeros.reason
+
+
+def test_what_an_estimator_chose_is_looked_up_for_the_same_statistics_only(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    summary = summary_of(rng.standard_normal((200, 4)).astype(np.float32), None)
+    first = [get_estimator(name)(summary, Scheme.SYMMETRIC, 255) for name in ("auto", "mse", "kl", "percentile")]
+    monkeypatch.setattr("calib.ranges.bins._made", None)  # no histogram is looked at again
+    monkeypatch.setattr("calib.ranges.bins._latest", [])
+    again = [get_estimator(name)(summary, Scheme.SYMMETRIC, 255) for name in ("auto", "mse", "kl", "percentile")]
+    assert again == first
+    with pytest.raises(TypeError):  # other levels, and other statistics, are no known question
+        get_estimator("mse")(summary, Scheme.SYMMETRIC, 15)
+    with pytest.raises(TypeError):
+        get_estimator("mse")(replace(summary, samples=3), Scheme.SYMMETRIC, 255)
