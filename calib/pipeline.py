@@ -16,7 +16,7 @@ from calib.engine.evaluate_as import evaluate_as
 from calib.engine.evaluation import evaluated, open_evaluator, reference_job
 from calib.engine.job import Job, prepare
 from calib.engine.layer_facts import layer_facts, thread_notes
-from calib.engine.placing import place_checked, place_quantizers
+from calib.engine.placing import costs_of, place_checked, place_quantizers
 from calib.engine.replay import Replay, apply_plan, as_planned, open_replay, with_samples
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result
@@ -87,8 +87,11 @@ def quantize(
         evaluator = open_evaluator(job, validation)
         job = with_samples(job, evaluator)
         job = job.warned(doubts_about(data_of(job, evaluator)))
-        clock.expect(stage, _stages(job, given, measured=evaluator is not None), {})
+        cost = costs_of(job, placed, len(evaluator.ids) if evaluator else 0).get(job.settings.effort)
+        clock.expect(stage, _stages(job, given, measured=evaluator is not None), cost.stages if cost else {})
         tell(clock, stage, job.warnings)
+        if cost:
+            stage.say(str(cost))
     baseline = None
     if evaluator is not None:
         with clock("baseline") as stage:

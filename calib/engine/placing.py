@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
-from calib.engine.job import Job
+from calib.config.cost import Cost, Work, expected_cost, rounding_of
+from calib.config.efforts import EFFORTS
+from calib.engine.job import CalibrationFeeds, Job
 from calib.engine.reference import check_reference
 from calib.errors import ModelError, StatisticsError
-from calib.graph.layers import weights_of
+from calib.graph.layers import products, weights_of
 from calib.graph.operations import MEASURED
 from calib.graph.placement import planned
 from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan
+
+LEARNED = 16  # samples that corrections learn from; an effort that takes others has other factors
 
 
 def place_checked(job: Job, given: QuantizationPlan | None = None) -> tuple[Job, QuantizationPlan]:
@@ -107,3 +113,40 @@ def _require_ports(job: Job, plan: QuantizationPlan) -> None:
         if not view.is_constant(view.tensor(weight.port)):
             raise StatisticsError(f"the plan quantizes weights of {weight.port.node!r}, whose input "
                                   f"{weight.port.input} is no constant in {job.loaded.facts.name}")  # fmt: skip
+
+
+def work_of(job: Job, plan: QuantizationPlan, validation: int = 0) -> Work | None:
+    """Return what the cost of a run follows from; None without calibration samples, of which the first have run.
+
+    Args:
+        job: Run whose first samples have run, see :mod:`calib.engine.first_run`.
+        plan: Plan without ranges.
+        validation: Number of validation samples; 0 for none.
+    """
+    if job.first is None:
+        return None
+    weights, rounding, most = 0, 0.0, min(LEARNED, len(job.ids))
+    for weight in plan.weights:
+        shape = [size or 1 for size in job.view.shape(job.view.tensor(weight.port)) or ()]
+        inputs, scales = products(job.view, weight.port), prod(weight.scale_shape)
+        weights += prod(shape)
+        rounding += rounding_of(scales, inputs, max(prod(shape) // max(scales * inputs, 1), 1), most)
+    return Work(
+        job.first.compiling,
+        job.first.inference,
+        len(plan.layers),
+        weights,
+        rounding,
+        len(CalibrationFeeds(job)),
+        validation,
+        reverts=job.settings.max_drop is not None,
+        saturates=job.chooses_levels,
+        timed=job.settings.measures_speed,
+    )
+
+
+def costs_of(job: Job, plan: QuantizationPlan, validation: int = 0) -> dict[str, Cost]:
+    """Return effort → expected CPU seconds by stage, that of the job first; empty without calibration samples."""
+    work = work_of(job, plan, validation)
+    efforts = sorted(EFFORTS, key=lambda name: name != job.settings.effort)
+    return {} if work is None or job.replays else {name: expected_cost(work, name) for name in efforts}

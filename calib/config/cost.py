@@ -1,0 +1,128 @@
+"""What a run is expected to cost: CPU seconds of each stage, for every effort.
+
+A run compiles forms of the network and runs samples through them. So its cost is a sum of compilations and inferences
+of the FP32 network, measured at the start of the run, and of calib's own work for each layer, weight and sample::
+
+    seconds = c · compiling + p · samples · inference + s · scored · inference + …     (a row of the table below)
+
+The factors are those of least relative squares, none below zero, over the runs of ``benchmarks/expected_cost.py``,
+which also says how far the sums are off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from calib.config.efforts import EFFORTS
+
+FEATURES = ("compilation", "pass", "scored", "layer", "layer and sample", "weight", "rounding", "start")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the cost of a run follows from.
+
+    Attributes:
+        compiling: CPU seconds of compiling the FP32 network once.
+        inference: CPU seconds of one inference of it.
+        layers: Number of layers to quantize.
+        weights: Number of their weights.
+        rounding: Number of multiplications of rounding them, see :func:`rounding_of`.
+        samples: Number of inferences over all calibration samples.
+        validation: Number of inferences over all validation samples; 0 without any.
+        reverts: Whether layers may go back to floating point to keep a budget.
+        saturates: Whether levels of weights are chosen by what this CPU, whose sums saturate, makes of them.
+        timed: Whether the speed is measured, and with it the errors of layers.
+    """
+
+    compiling: float
+    inference: float
+    layers: int
+    weights: float
+    rounding: float
+    samples: int
+    validation: int = 0
+    reverts: bool = False
+    saturates: bool = False
+    timed: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds that a run is expected to take, imports apart.
+
+    Attributes:
+        stages: Seconds by stage, in the order of the run.
+        search: Most seconds of a search that reverts layers; it is not part of the sum.
+    """
+
+    stages: Mapping[str, float]
+    search: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Sum over the stages, without a search."""
+        return sum(self.stages.values())
+
+    def __str__(self) -> str:
+        parts = [f"{stage} {_seconds(taken)}" for stage, taken in self.stages.items() if taken >= 0.05 * self.seconds]
+        parts += [f"search up to {_seconds(self.search)}"] if self.search else []
+        return f"expected: about {_seconds(self.seconds)} of CPU time ({', '.join(parts)})"
+
+
+def _seconds(value: float) -> str:
+    if value < 9.95:
+        return f"{value:.1f} s"
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
+
+
+def rounding_of(outputs: int, inputs: int, groups: int, samples: int) -> float:
+    """Return the multiplications of rounding the weights of a layer with so many inputs to each sum.
+
+    Second moments of its inputs, their factorization, and the errors that are passed on; only their diagonal where a
+    layer has too many inputs, see :mod:`calib.corrections.rounding`.
+    """
+    if inputs > 72 * samples:
+        return float(groups * outputs * inputs)
+    rows = min(256, max(64, 6 * inputs / max(samples, 1))) * samples
+    return float(groups) * inputs**2 * (rows + inputs + outputs)
+
+
+def expected_cost(work: Work, effort: str) -> Cost:
+    """Return what a run with this effort is expected to cost."""
+    features = dict(zip(FEATURES, features_of(work, effort), strict=True))
+    stages: dict[str, float] = {}
+    if work.validation:  # FP32, and then the INT8 model once on all samples
+        stages["baseline"] = work.compiling + work.validation * work.inference
+    for (stage, condition), factors in FACTORS[effort].items():
+        if not condition or getattr(work, condition):
+            seconds = sum(factor * features[name] for name, factor in factors.items())
+            stages[stage] = stages.get(stage, 0.0) + seconds
+    if work.validation:
+        stages["search"] = work.validation * work.inference
+    # at most twelve validation sets are taken, those of FP32 and of the first INT8 model among them
+    most = 10 * (work.validation * work.inference + INT8_COMPILATIONS * work.compiling) if work.reverts else 0.0
+    return Cost(stages, most)
+
+
+def features_of(work: Work, effort: str) -> tuple[float, ...]:
+    """Return the numbers that the factors of the table are for, in the order of ``FEATURES``."""
+    row = EFFORTS[effort]
+    held = min(row.held_out, work.samples // 5) if work.samples >= 8 and row.held_out else min(work.samples, 8)
+    return (
+        work.compiling,
+        work.samples * work.inference,
+        (held + min(row.samples, work.samples)) * work.inference,
+        work.layers,
+        work.layers * work.samples,
+        work.weights,
+        work.rounding,
+        1.0,
+    )
+
+
+INT8_COMPILATIONS = 3.0  # cost of compiling an INT8 model, in compilations of the FP32 network
+
+# Effort → stage, and the condition that its row is for (an attribute of Work; "" for all runs) → factors.
+FACTORS: dict[str, dict[tuple[str, str], dict[str, float]]] = {effort: {} for effort in EFFORTS}
