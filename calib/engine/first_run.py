@@ -7,7 +7,7 @@ once for all of them. What that takes says what the rest of the run will take, s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +52,7 @@ class FirstRun:
 def run_first(
     reference: ov.Model,
     own: ComparedOutputs,
-    ids: Sequence[str],
-    load: Callable[[Sequence[str]], Sequence[Given]],
+    samples: Mapping[str, Given],
     streams: int,
 ) -> FirstRun:
     """Compile a network, run the samples and keep the outputs.
@@ -61,8 +60,7 @@ def run_first(
     Args:
         reference: Network as it was read.
         own: What is compared of it.
-        ids: Ids of the samples.
-        load: Function that loads the feeds of samples.
+        samples: Id → sample.
         streams: Number of samples that run at the same time.
 
     Raises:
@@ -73,11 +71,12 @@ def run_first(
     compiled = compile_model(compared_form(reference, own), streams=streams)
     compiling = time.process_time() - started
     try:
-        first, seconds = _outputs(compiled, ids[:1], load)
+        ids = list(samples)
+        first, seconds = _outputs(compiled, ids[:1], samples)
         size = sum(y.nbytes for outputs in first.values() for one in outputs for y in one)
         keeps = size * len(ids) <= KEPT
         rest = ids[1:] if keeps else ids[1:TIMED]
-        others, usual = _outputs(compiled, rest, load) if rest else ({}, seconds)
+        others, usual = _outputs(compiled, rest, samples) if rest else ({}, seconds)
     except RuntimeError as error:  # what OpenVINO raises, such as for a size or a value that a layer can't take
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1]
@@ -86,10 +85,10 @@ def run_first(
 
 
 def _outputs(
-    compiled: ov.CompiledModel, ids: Sequence[str], load: Callable[[Sequence[str]], Sequence[Given]]
+    compiled: ov.CompiledModel, ids: Sequence[str], samples: Mapping[str, Given]
 ) -> tuple[dict[str, Outputs], float]:
     """Return the outputs of each sample, and the CPU seconds of one inference."""
-    feeds = load(ids)
+    feeds = [samples[name] for name in ids]
     frames = [frames_in(feed) for feed in feeds]
     started = time.process_time()
     outputs = iter([[y.copy() for y in one] for one in infer_all(compiled, feeds)])

@@ -174,7 +174,8 @@ class Job:
         ids = self.held[: max(self.effort.held_out, SCORED)]
         if not ids:
             return self
-        return replace(self, first=run_first(self.reference, self.compared[1], ids, self.feeds, self.streams))
+        samples = dict(zip(ids, self.feeds(ids), strict=True))
+        return replace(self, first=run_first(self.reference, self.compared[1], samples, self.streams))
 
     def outputs(self, ids: Sequence[str]) -> list[list[NDArray[Any]]] | None:
         """Return the FP32 outputs of each inference of these samples if the first run has them all."""

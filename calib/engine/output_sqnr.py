@@ -114,7 +114,8 @@ def scored(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Chosen, float]:
 
 
 def _scorer(job: Job, ids: Sequence[str]) -> Scorer:
-    return Scorer(job.reference, job.feeds(ids), job.streams, job.outputs(ids), job.compared)
+    compared = job.compared
+    return Scorer(job.reference, job.feeds(ids), job.streams, job.outputs(ids), compared)
 
 
 def stated(measured: OutputSqnrFacts | None) -> dict[str, float]:

@@ -24,6 +24,7 @@ from calib.errors import ModelError
 from calib.graph.operations import MANY_KEYS, RECURRENT, WRITTEN_OUT
 from calib.graph.view import bodies, body_labels, over_state, replace_readers, set_part_of
 from calib.loading.isolate import isolated
+from calib.loading.transposes import sink_transposes
 from calib.runtime.session import attributes_of, ov, values_of
 
 # From this size on a constant that was half precision in the file stays so, even where fusing changed its values;
@@ -167,6 +168,7 @@ def normalize(
         return Normalized(clone, retyped, frozenset(node.get_friendly_name() for node in fp16), bool(retyped))
     before, wiring = _histogram(clone), _wiring(clone)
     parts = _write_out(clone, kept, origins) if before.keys() & (WRITTEN_OUT.keys() | RECURRENT) else {}
+    sunk = sink_transposes(clone, {node.get_friendly_name() for node in kept}) if "Transpose" in before else 0
     with isolated(clone, kept) if kept else nullcontext():
         apply_common_transformations(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
@@ -177,6 +179,10 @@ def normalize(
             set_part_of(node, *parts[node.get_friendly_name()])
     _forget_fused_names(clone)
     sentences = retyped + _describe(before, _histogram(clone), origins)
+    if sunk:
+        sentences.append(
+            f"operations on channels-last data that were moved in front of a Transpose, to be fused with layers: {sunk}"
+        )
     if rounded:
         sentences.append(
             f"{rounded} constants that are stored in half precision changed when operations were fused into them; "

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from calib.ranges.bins import ExpectedError, bins_of, expected_parts
-from calib.ranges.estimator import RangeEstimator, once
+from calib.ranges.bins import ExpectedError, bins_of, expected_parts, once
+from calib.ranges.estimator import RangeEstimator
 from calib.ranges.minmax import MeanMinMax, MinMax
 from calib.ranges.mse import FEW_VALUES, Mse
 from calib.ranges.percentile import Percentile

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +88,24 @@ def bins_of(summary: TensorSummary) -> Bins:
             return bins
     _latest[:] = [(summary, _made(summary))]
     return _latest[0][1]
+
+
+def once(
+    estimate: Callable[[Any, TensorSummary, Scheme, int], Range],
+) -> Callable[[Any, TensorSummary, Scheme, int], Range]:
+    """Return an estimator's call that looks up what it chose from the same statistics before.
+
+    Candidates, the estimator ``auto`` and the report ask for the same ranges.
+    """
+
+    @wraps(estimate)
+    def estimated(self: Any, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
+        key = (type(self), self.name, scheme, levels)
+        if key not in summary.estimated:
+            summary.estimated[key] = estimate(self, summary, scheme, levels)
+        return summary.estimated[key]
+
+    return estimated
 
 
 def _made(summary: TensorSummary) -> Bins:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from calib.values.plan import Range, Scheme
 from calib.values.summary import TensorSummary
@@ -38,21 +36,3 @@ class ChannelEstimator(RangeEstimator, Protocol):
     """
 
     needs_channels: Literal[True]
-
-
-def once(
-    estimate: Callable[[Any, TensorSummary, Scheme, int], Range],
-) -> Callable[[Any, TensorSummary, Scheme, int], Range]:
-    """Return an estimator's call that looks up what it chose from the same statistics before.
-
-    Candidates, the estimator ``auto`` and the report ask for the same ranges.
-    """
-
-    @wraps(estimate)
-    def estimated(self: Any, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
-        key = (type(self), self.name, scheme, levels)
-        if key not in summary.estimated:
-            summary.estimated[key] = estimate(self, summary, scheme, levels)
-        return summary.estimated[key]
-
-    return estimated

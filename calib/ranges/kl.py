@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from calib.ranges.affine import level_grid, widen_to_zero
-from calib.ranges.bins import Bins, bins_of, grid_errors
-from calib.ranges.estimator import once
+from calib.ranges.bins import Bins, bins_of, grid_errors, once
 from calib.values.plan import Range, Scheme
 from calib.values.summary import TensorSummary
 
@@ -93,8 +92,11 @@ class _Equal:
 
     def divergences(self, first: NDArray[np.int64], last: NDArray[np.int64], levels: int) -> NDArray[np.float64]:
         """Return the KL divergence of each range of bins; infinite where Q is empty and P is not."""
-        parts = [slice(i, i + _CHUNK) for i in range(0, len(first), _CHUNK)]
-        return np.concatenate([self._divergences(first[part], last[part], levels) for part in parts])
+        found: list[NDArray[np.float64]] = []
+        for start in range(0, len(first), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            found.append(self._divergences(first[part], last[part], levels))
+        return np.concatenate(found)
 
     def _divergences(self, first: NDArray[np.int64], last: NDArray[np.int64], levels: int) -> NDArray[np.float64]:
         # 256 levels of 4,096 bins: far below 2^31, and numpy divides int32 ten times as fast as int64

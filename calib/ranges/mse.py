@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.ranges.affine import level_grid, widen_to_zero
-from calib.ranges.bins import Bins, bins_of, grid_errors
-from calib.ranges.estimator import once
+from calib.ranges.bins import Bins, bins_of, grid_errors, once
 from calib.values.plan import Range, Scheme
 from calib.values.sqnr import decibel
 from calib.values.summary import TensorSummary

@@ -6,8 +6,7 @@ import numpy as np
 
 from calib.errors import UsageError
 from calib.ranges.affine import widen_to_zero
-from calib.ranges.bins import Bins, bins_of
-from calib.ranges.estimator import once
+from calib.ranges.bins import Bins, bins_of, once
 from calib.values.plan import Range, Scheme
 from calib.values.summary import TensorSummary
 

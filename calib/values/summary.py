@@ -81,7 +81,7 @@ class TensorSummary:
         next_high, next_low: Extremes over all other samples, -inf and inf where there are none.
         farthest_high, farthest_low: ``(sample id, extreme)`` of the few samples that reach farthest to each side of
             zero, the farthest first; none that others equal beyond these few. Of a sequence each frame counts.
-        estimated: Ranges that estimators chose from these statistics, see :func:`calib.ranges.estimator.once`.
+        estimated: Ranges that estimators chose from these statistics, see :func:`calib.ranges.bins.once`.
     """
 
     tensor: TensorId

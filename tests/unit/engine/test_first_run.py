@@ -40,13 +40,14 @@ def test_the_outputs_are_those_of_the_network_and_known_by_sample():
 
 def test_outputs_that_are_too_large_are_not_kept_and_only_a_few_samples_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(first_run, "KEPT", 0)
-    ran: list[str] = []
-    made = job(samples=60)
-    found = first_run.run_first(
-        made.reference, made.compared[1], made.held, lambda ids: [ran.extend(ids), made.feeds(ids)][1], 1
+    ran: list[int] = []
+    own = first_run.infer_all
+    monkeypatch.setattr(
+        first_run, "infer_all", lambda compiled, feeds: [ran.append(len(feeds)), own(compiled, feeds)][1]
     )
-    assert not found.outputs and found.inference > 0
-    assert ran == list(made.held[: first_run.TIMED]) != list(made.held)
+    made = job(samples=60).with_first_run()
+    assert made.first and not made.first.outputs and made.first.inference > 0
+    assert sum(ran) == first_run.TIMED < len(made.held)
 
 
 @pytest.mark.parametrize(("effort", "expected"), [("fast", 4), ("balanced", 9)])
