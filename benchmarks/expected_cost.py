@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import product
@@ -49,17 +48,17 @@ CHOSEN = (
     "deep_chain:100",
     "deep_residual:150",
 )
-# What a stage can depend on, besides a start.
+# What a stage can depend on, besides a start, and factors that are set: the statistics' own cost of a pass, and one
+# inference of each candidate, which runs of few samples don't tell.
 GIVEN = {
-    ("equalize", ""): ("compilation", "scored", "layer", "weight"),
-    ("statistics", ""): ("compilation", "pass", "layer and sample", "layer"),
-    ("correct", ""): ("compilation", "scored", "layer", "weight", "rounding"),
-    ("correct", "saturates"): ("compilation", "scored", "layer"),
-    ("insert", ""): ("compilation", "scored", "layer", "weight"),
-    ("report", ""): ("compilation", "scored", "layer"),
-    ("report", "timed"): ("compilation", "layer"),
-    ("speed", "timed"): ("compilation", "layer"),
+    "equalize": ("layer", "weight"),
+    "statistics": ("compilation", "counted", "layer and sample", "layer"),
+    "correct": ("compilation", "layer", "weight", "start"),
+    "insert": ("compilation", "layer", "weight"),
+    "report": ("compilation", "scored", "layer"),
+    "speed": ("compilation", "layer", "start"),
 }
+SET = {"equalize": {"scored": 1.1}, "statistics": {"pass": 1.15}, "correct": {"scored": 6.0}}
 
 
 def samples_of(subject: str, models: Path | None, folder: Path, count: int) -> tuple[Path, list[Any]]:
@@ -111,32 +110,24 @@ def run(subject: str, models: Path | None, every: list[dict[str, Any]]) -> Itera
             yield json.loads(line)
 
 
-def fit(rows: dict[str, dict[str, Any]]) -> dict[str, dict[tuple[str, str], dict[str, float]]]:
-    """Return the factors of each effort and stage: those that make the sum of squares of relative errors least.
-
-    The error of a stage counts relative to its run.
-    """
-    table: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
-    for effort in EFFORTS:
-        runs = [row for key, row in rows.items() if key.split("/")[1] == effort]
-        by_stage: dict[str, list[tuple[tuple[str, str], str]]] = defaultdict(list)
-        for (stage, condition), names in GIVEN.items():
-            by_stage[stage] += [((stage, condition), name) for name in (*names, "start")]
-        for stage, columns in by_stage.items():
-            matrix, target = [], []
-            for row in runs:
-                work, whole = Work(**row["work"]), sum(row["stages"].values())
-                values = dict(zip(FEATURES, features_of(work, effort), strict=True))
-                on = [not key[1] or bool(getattr(work, key[1])) for key, _ in columns]
-                matrix.append([values[name] * active / whole for (_, name), active in zip(columns, on, strict=True)])
-                target.append(row["stages"].get(stage, 0.0) / whole)
-            if not runs:
-                continue
-            matrix = np.array(matrix)
-            scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
-            for (key, name), factor in zip(columns, nnls(matrix / scale, np.array(target))[0] / scale, strict=True):
-                if factor > 0:
-                    table.setdefault(effort, {}).setdefault(key, {})[name] = float(f"{factor:.3g}")
+def fit(rows: dict[str, dict[str, Any]], effort: str) -> dict[str, dict[str, float]]:
+    """Return the factors of each stage: those that make the sum of squares of errors, relative to the run, least."""
+    table: dict[str, dict[str, float]] = {}
+    runs = [row for key, row in rows.items() if key.split("/")[1] == effort]
+    for stage, names in GIVEN.items() if runs else ():
+        matrix, target = list[list[float]](), list[float]()
+        known = SET.get(stage, {}) if effort != "fast" or stage == "statistics" else {}
+        for row in runs:
+            whole = sum(row["stages"].values())
+            values = dict(zip(FEATURES, features_of(Work(**row["work"]), effort), strict=True))
+            matrix.append([values[name] / whole for name in names])
+            left = row["stages"].get(stage, 0.0) - sum(factor * values[name] for name, factor in known.items())
+            target.append(left / whole)
+        scale = np.maximum(np.abs(matrix).max(axis=0), 1e-300)
+        found = nnls(np.array(matrix) / scale, np.array(target))[0] / scale
+        table[stage] = known | {
+            name: float(f"{factor:.2g}") for name, factor in zip(names, found, strict=True) if factor
+        }
     return table
 
 
@@ -182,7 +173,8 @@ def main() -> None:
             record.write(arguments.output, {}, rows)
             print(key, round(sum(found["stages"].values()), 2), flush=True)
     if arguments.fit:
-        print(fit(rows))
+        for effort in EFFORTS:
+            print(effort, *(f"  {stage}: {factors}" for stage, factors in fit(rows, effort).items()), sep="\n")
         return
     print(f"{'run':<50}{'said s':>8}{'used s':>8}{'ratio':>7}")
     found = list(ratios(rows))

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from calib.config.efforts import EFFORTS
 
-FEATURES = ("compilation", "pass", "scored", "layer", "layer and sample", "weight", "rounding", "start")
+FEATURES = ("compilation", "pass", "counted", "scored", "layer", "layer and sample", "weight", "start")
+COUNTED = 20  # of this many samples on, histograms take fewer values of each
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Work:
         inference: CPU seconds of one inference of it.
         layers: Number of layers to quantize.
         weights: Number of their weights.
-        rounding: Number of multiplications of rounding them, see :func:`rounding_of`.
         samples: Number of inferences over all calibration samples.
         validation: Number of inferences over all validation samples; 0 without any.
         reverts: Whether layers may go back to floating point to keep a budget.
@@ -40,12 +40,16 @@ class Work:
     inference: float
     layers: int
     weights: float
-    rounding: float
     samples: int
     validation: int = 0
     reverts: bool = False
     saturates: bool = False
     timed: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether sums of INT8 products are exact, so that no levels are chosen."""
+        return not self.saturates
 
 
 @dataclass(frozen=True)
@@ -77,18 +81,6 @@ def _seconds(value: float) -> str:
     return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
 
 
-def rounding_of(outputs: int, inputs: int, groups: int, samples: int) -> float:
-    """Return the multiplications of rounding the weights of a layer with so many inputs to each sum.
-
-    Second moments of its inputs, their factorization, and the errors that are passed on; only their diagonal where a
-    layer has too many inputs, see :mod:`calib.corrections.rounding`.
-    """
-    if inputs > 72 * samples:
-        return float(groups * outputs * inputs)
-    rows = min(256, max(64, 6 * inputs / max(samples, 1))) * samples
-    return float(groups) * inputs**2 * (rows + inputs + outputs)
-
-
 def expected_cost(work: Work, effort: str) -> Cost:
     """Return what a run with this effort is expected to cost."""
     features = dict(zip(FEATURES, features_of(work, effort), strict=True))
@@ -113,16 +105,53 @@ def features_of(work: Work, effort: str) -> tuple[float, ...]:
     return (
         work.compiling,
         work.samples * work.inference,
+        min(work.samples, COUNTED) * work.inference,
         (held + min(row.samples, work.samples)) * work.inference,
         work.layers,
         work.layers * work.samples,
         work.weights,
-        work.rounding,
         1.0,
     )
 
 
 INT8_COMPILATIONS = 3.0  # cost of compiling an INT8 model, in compilations of the FP32 network
 
-# Effort → stage, and the condition that its row is for (an attribute of Work; "" for all runs) → factors.
-FACTORS: dict[str, dict[tuple[str, str], dict[str, float]]] = {effort: {} for effort in EFFORTS}
+_STATISTICS = {"compilation": 0.6, "pass": 1.15, "counted": 1.8, "layer": 0.0045, "layer and sample": 3e-5}
+# A candidate: its INT8 model is made and compiled.
+_CANDIDATE = {"compilation": 1.65, "layer": 0.0057, "weight": 1e-7}
+_INSERT = {"compilation": 1.55, "layer": 0.005, "weight": 2e-8}
+_ERRORS = {"compilation": 3.0, "layer": 0.006}  # of each layer, where speed is measured
+_SPEED = {"compilation": 4.0, "layer": 0.002, "start": 1.3}
+
+# Effort → stage, and the condition that its row is for (an attribute of Work; "" for all runs) → factors. They are from
+# an AMD EPYC without VNNI; where levels of weights are not chosen, there is one candidate fewer to compile.
+FACTORS: dict[str, dict[tuple[str, str], dict[str, float]]] = {
+    "fast": {
+        ("statistics", ""): _STATISTICS,
+        ("correct", "saturates"): {name: 2 * factor for name, factor in _CANDIDATE.items()},
+        ("insert", ""): _INSERT,
+        ("insert", "exact"): _CANDIDATE,
+        ("report", ""): {"scored": 0.34, "layer": 0.0048},
+        ("speed", "timed"): _SPEED,
+    },
+    "balanced": {
+        ("equalize", ""): {"scored": 1.1, "layer": 0.0145, "weight": 2.7e-8},
+        ("statistics", ""): _STATISTICS,
+        ("correct", ""): {"compilation": 4.05, "scored": 6.0, "layer": 0.042, "weight": 9.5e-7, "start": 0.2},
+        ("correct", "saturates"): _CANDIDATE,
+        ("insert", ""): _INSERT,
+        ("report", ""): {"compilation": 0.29, "scored": 2.2, "layer": 0.0078},
+        ("report", "timed"): _ERRORS,
+        ("speed", "timed"): _SPEED,
+    },
+    "thorough": {
+        ("equalize", ""): {"scored": 1.1, "layer": 0.0145, "weight": 2.7e-8},
+        ("statistics", ""): _STATISTICS,
+        ("correct", ""): {"compilation": 16.0, "scored": 24.0, "layer": 0.168, "weight": 3.8e-6, "start": 0.8},
+        ("correct", "saturates"): _CANDIDATE,
+        ("insert", ""): _INSERT,
+        ("report", ""): {"compilation": 0.29, "scored": 2.2, "layer": 0.0078},
+        ("report", "timed"): _ERRORS,
+        ("speed", "timed"): _SPEED,
+    },
+}

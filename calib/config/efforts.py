@@ -1,4 +1,4 @@
-"""The efforts, one row each: what an effort does, holds out, reports and costs.
+"""The efforts, one row each: what an effort does, holds out and reports.
 
 The choices of the setting, the engine, the corrections and the zoo's estimates all read this table. Which corrections
 an effort tries is in ``calib.corrections.CORRECTIONS``.
@@ -15,7 +15,6 @@ class Effort:
 
     Attributes:
         does: Description of the effort in the help and the schema.
-        layer_seconds: Seconds a layer takes on the machine described in ``calib.zoo.cost``.
         activations_held: Peak memory as a multiple of the bytes of all activations.
         estimators: Range estimators to score by the network's outputs, in order. The first is the one to beat, the
             second is that of the fast effort, the third is the first without outlier samples, which without such
@@ -32,7 +31,6 @@ class Effort:
     """
 
     does: str
-    layer_seconds: float
     activations_held: float
     estimators: tuple[str, ...] = ()
     if_clipping_pays: tuple[str, ...] = ()
@@ -46,13 +44,11 @@ class Effort:
 EFFORTS: dict[str, Effort] = {
     "fast": Effort(
         "ranges from one estimator and scales in front of layers that read outlier channels, no corrections",
-        layer_seconds=0.045,
         activations_held=0.8,
     ),
     "balanced": Effort(
         "equalization, scales in front of layers that read outlier channels, the best of up to four estimators by the "
         "error of the network's outputs, weight rounding and bias correction",
-        layer_seconds=0.15,
         activations_held=3.5,
         estimators=("minmax", "auto", "trimmed-minmax"),
         if_clipping_pays=("percentile",),
@@ -63,7 +59,6 @@ EFFORTS: dict[str, Effort] = {
     ),
     "thorough": Effort(
         "like balanced, with every estimator, weight rounding for the best two of them and sequential bias correction",
-        layer_seconds=0.5,
         activations_held=3.5,
         estimators=("minmax", "auto", "trimmed-minmax"),
         if_clipping_pays=("percentile",),

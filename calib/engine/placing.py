@@ -6,17 +6,15 @@ from math import prod
 
 import numpy as np
 
-from calib.config.cost import Cost, Work, expected_cost, rounding_of
+from calib.config.cost import Cost, Work, expected_cost
 from calib.config.efforts import EFFORTS
 from calib.engine.job import CalibrationFeeds, Job
 from calib.engine.reference import check_reference
 from calib.errors import ModelError, StatisticsError
-from calib.graph.layers import products, weights_of
+from calib.graph.layers import weights_of
 from calib.graph.operations import MEASURED
 from calib.graph.placement import planned
 from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan
-
-LEARNED = 16  # samples that corrections learn from; an effort that takes others has other factors
 
 
 def place_checked(job: Job, given: QuantizationPlan | None = None) -> tuple[Job, QuantizationPlan]:
@@ -125,18 +123,12 @@ def work_of(job: Job, plan: QuantizationPlan, validation: int = 0) -> Work | Non
     """
     if job.first is None:
         return None
-    weights, rounding, most = 0, 0.0, min(LEARNED, len(job.ids))
-    for weight in plan.weights:
-        shape = [size or 1 for size in job.view.shape(job.view.tensor(weight.port)) or ()]
-        inputs, scales = products(job.view, weight.port), prod(weight.scale_shape)
-        weights += prod(shape)
-        rounding += rounding_of(scales, inputs, max(prod(shape) // max(scales * inputs, 1), 1), most)
+    sizes = (job.view.shape(job.view.tensor(weight.port)) or () for weight in plan.weights)
     return Work(
         job.first.compiling,
         job.first.inference,
         len(plan.layers),
-        weights,
-        rounding,
+        sum(prod(size or 1 for size in shape) for shape in sizes),
         len(CalibrationFeeds(job)),
         validation,
         reverts=job.settings.max_drop is not None,

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from calib.config import Settings
+from calib.config.cost import Work, expected_cost
 from calib.config.efforts import EFFORTS
 from calib.errors import CalibError
 from calib.graph.layers import LAYERS, LayerRule
@@ -23,10 +24,12 @@ from calib.zoo.jobs import Attempt
 from calib.zoo.make_jobs import ZooJob
 from calib.zoo.urls import is_url, parts
 
-# Measured on one core of a Xeon of 2023 (AVX-512) with networks of 3 to 700 million multiplications and 10 to 62
-# layers; off by a factor of two for some of them, and by more on another machine. Jobs that have ended correct it.
+# No job is run for an estimate, so what compiling a network and one inference take is guessed: compiling from networks
+# of 10 to 100 layers on an AMD EPYC, .4 to 1.5 of what it took; the multiplications from a Xeon with AVX-512. Jobs that
+# have ended correct both.
 START_SECONDS = 2.5  # loading OpenVINO and calib, writing the result
 MULTIPLICATIONS_A_SECOND = 10e9
+COMPILING_SECONDS, LAYER_SECONDS, WEIGHT_SECONDS = 0.04, 0.0018, 1e-8
 START_BYTES = 150e6
 
 
@@ -61,15 +64,17 @@ def expected(job: ZooJob) -> Expected | None:
     size = None if is_url(job.model) else size_of(job.model)
     if size is None:
         return None
-    effort = EFFORTS[str(_setting(job, "effort"))]
-    asked = int(_setting(job, "samples"))
-    samples = min(asked, count(job.calibration, job.base) or asked) + 2 * (count(job.validation, job.base) or 0)
-    seconds = size.multiplications * samples / MULTIPLICATIONS_A_SECOND / job.threads
-    weights = bytes_of(job)
-    return Expected(
-        START_SECONDS + effort.layer_seconds * size.layers + seconds,
-        START_BYTES + 2 * weights + effort.activations_held * size.activations,
+    effort, asked, weights = str(_setting(job, "effort")), int(_setting(job, "samples")), bytes_of(job)
+    work = Work(
+        COMPILING_SECONDS + LAYER_SECONDS * size.layers + WEIGHT_SECONDS * weights / 4,
+        size.multiplications / MULTIPLICATIONS_A_SECOND / job.threads,
+        size.layers,
+        weights / 4,
+        min(asked, count(job.calibration, job.base) or asked),
+        count(job.validation, job.base) or 0,
     )
+    memory = START_BYTES + 2 * weights + EFFORTS[effort].activations_held * size.activations
+    return Expected(START_SECONDS + expected_cost(work, effort).seconds, memory)
 
 
 def learned(known: Sequence[tuple[Expected, Attempt]]) -> tuple[float, float]:

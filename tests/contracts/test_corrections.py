@@ -203,5 +203,5 @@ def test_an_effort_that_scores_holds_samples_out_and_one_that_learns_has_samples
     for name, effort in EFFORTS.items():
         several = bool(effort.estimators)
         assert several == bool(effort.held_out) == bool(effort.samples), name
-        assert effort.does and effort.layer_seconds > 0 and effort.activations_held > 0
+        assert effort.does and effort.activations_held > 0
         assert {*effort.estimators, *effort.if_clipping_pays} <= ESTIMATORS.keys()
