@@ -174,6 +174,12 @@ class Settings(Checked):
         "which takes about a second; by default 'calib quantize' does, Python and a zoo if there is an accuracy "
         "budget. Without --require-speedup it changes no model",
     )
+    optimize_speed: bool = Field(
+        default=False,
+        description="Whether groups of layers (depthwise, between floating-point neighbours, the first, the last) "
+        "return to floating point where the whole network, timed with and without each, is faster so. The result then "
+        "depends on the machine's times, which are kept for --resume",
+    )
     threads: Count | None = Field(
         default=None, description="Number of samples run in parallel, one thread each; one per core unless given"
     )
@@ -309,6 +315,8 @@ class Settings(Checked):
     @property
     def measures_speed(self) -> bool:
         """Whether INT8 is timed: if asked for, if a speed-up is required, or by default if there is a budget."""
+        if self.optimize_speed:
+            return True
         return bool(self.require_speedup or (self.has_budget if self.speed is None else self.speed))
 
     def preprocessing_for(self, name: str, aliases: Sequence[str] = (), *, only: bool) -> Preprocessing:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from calib.corrections.candidate import identity_of
 from calib.engine.accuracy_control import Controlled, control_accuracy
@@ -76,10 +77,15 @@ def check_speedup(
     built, controlled, wanted = outcome.built, outcome.controlled, job.settings.require_speedup
     if built is None:
         return outcome
+    if job.settings.optimize_speed:
+        outcome = _fastest(job, outcome, baseline, store=store, resume=resume, stage=stage)
+        built, controlled = outcome.built, outcome.controlled
+        if built is None:
+            return outcome
     first, timed = _timed, _timed
     if wanted is not None and store is not None:
         first, timed = partial(_remembered, store, resume or baseline is not None), partial(_remembered, store, True)
-    warnings: list[str] = []
+    warnings = [*outcome.warnings]
     speed = None
     with left_out("Speed was not measured, since OpenVINO can't run a model that it is measured on", warnings):
         speed = first(job, built)
@@ -92,7 +98,7 @@ def check_speedup(
     if not slow or len(slow) == len(built.plan.layers):
         which = "every layer was" if slow else "no layer was"
         why = f"{missed}; {which} slower in INT8 on its own, so the FP32 model was kept."
-        return Outcome(None, controlled, speed, built, why)
+        return Outcome(None, controlled, speed, built, why, tuple(warnings))
     lighter = build(built.candidate.without(slow), feeds=job.few)
     faster = timed(job, lighter)
     if gain(faster) >= wanted and baseline is not None:
@@ -103,9 +109,38 @@ def check_speedup(
             lighter, faster = controlled.built, timed(job, controlled.built)
     now = f"without the {plural(len(slow), 'layer')} that took longer in INT8 it is {_against(faster)}"
     if gain(faster) >= wanted:
-        return Outcome(lighter, controlled, faster, reason=f"{missed}; {now}.")
+        return Outcome(lighter, controlled, faster, reason=f"{missed}; {now}.", warnings=tuple(warnings))
     # What is shown of INT8 is the whole of it: there one sees which layers were slow.
-    return Outcome(None, controlled, speed, built, f"{missed}; {now}, so the FP32 model was kept.")
+    why = f"{missed}; {now}, so the FP32 model was kept."
+    return Outcome(None, controlled, speed, built, why, tuple(warnings))
+
+
+def _fastest(
+    job: Job, outcome: Outcome, baseline: Baseline | None, *, store: str | Path | None, resume: bool, stage: Stage
+) -> Outcome:
+    """Return the outcome with the form of the INT8 model that was timed as the fastest, its accuracy measured."""
+    from calib.engine.fastest import fastest  # here: few runs ask for it
+
+    built, controlled = outcome.built, outcome.controlled
+    assert built is not None
+    run = "fastest/" + hash_of([*_timed_as(job, built), cpu().name])
+    with open_store(store, resume or baseline is not None) as verdicts:
+
+        def remember(name: str, measure: Callable[[], Any]) -> Any:
+            if verdicts.get(run, name) is None:
+                verdicts.put(run, name, measure())
+            return verdicts.get(run, name)
+
+        form, said = fastest(job, built, remember)
+    if form is not built and baseline is not None:
+        controlled = control_accuracy(job, form, baseline, store=store, stage=stage)
+        form = controlled.built
+    return replace(outcome, built=form, controlled=controlled, warnings=(*outcome.warnings, said))
+
+
+def _timed_as(job: Job, built: Int8Model) -> list[str]:
+    """Return what times depend on, the machine apart."""
+    return [job.loaded.facts.fingerprint, identity_of(built.candidate), job.precision, *job.ids[:4], ov.get_version()]
 
 
 def gain(speed: Speed) -> float:
@@ -140,8 +175,7 @@ def slow_layers(speed: Speed, units: Sequence[frozenset[str]]) -> dict[str, str]
 
 def _remembered(store: str | Path, resume: bool, job: Job, built: Int8Model) -> Speed:
     """Return the speed of this model; read it from the store if it was timed before."""
-    names = [job.loaded.facts.fingerprint, identity_of(built.candidate), job.precision, *job.ids[:4], ov.get_version()]
-    run = "speed/" + hash_of([*names, cpu().name])
+    run = "speed/" + hash_of([*_timed_as(job, built), cpu().name])
     with open_store(store, resume) as verdicts:
         if (known := verdicts.get(run, "speed")) is None:
             speed = _timed(job, built)

@@ -90,7 +90,7 @@ FAST = Speed(facts(1.5, 1.2))
 
 
 def asked(wanted: float | None) -> Any:
-    return SimpleNamespace(settings=SimpleNamespace(require_speedup=wanted), few=list)
+    return SimpleNamespace(settings=SimpleNamespace(require_speedup=wanted, optimize_speed=False), few=list)
 
 
 def paid(wanted: float | None, built: Any, controlled: Any = None, again: Any = None) -> Outcome:
