@@ -147,7 +147,7 @@ FACTORS: dict[str, dict[tuple[str, str], dict[str, float]]] = {
     "thorough": {
         ("equalize", ""): {"scored": 1.1, "layer": 0.0145, "weight": 2.7e-8},
         ("statistics", ""): _STATISTICS,
-        ("correct", ""): {"compilation": 16.0, "scored": 24.0, "layer": 0.168, "weight": 3.8e-6, "start": 0.8},
+        ("correct", ""): {"compilation": 12.0, "scored": 18.0, "layer": 0.126, "weight": 2.9e-6, "start": 0.6},
         ("correct", "saturates"): _CANDIDATE,
         ("insert", ""): _INSERT,
         ("report", ""): {"compilation": 0.29, "scored": 2.2, "layer": 0.0078},
