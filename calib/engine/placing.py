@@ -131,7 +131,7 @@ def work_of(job: Job, plan: QuantizationPlan, validation: int = 0) -> Work | Non
         sum(prod(size or 1 for size in shape) for shape in sizes),
         len(CalibrationFeeds(job)),
         validation,
-        reverts=job.settings.max_drop is not None,
+        reverts=job.settings.has_budget,
         saturates=job.chooses_levels,
         timed=job.settings.measures_speed,
     )
