@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 import calib
 from calib.corrections.candidate import Candidate
+from calib.corrections.half_range import Levels
 from calib.corrections.recipes import Chosen, choose_recipe
+from calib.corrections.scoring import Scored
 from calib.engine.correcting import FloatNetwork, choose_ranges, collect_statistics, rescaled
 from calib.engine.job import Job, prepare
 from calib.engine.placing import place_quantizers
+from calib.graph.insert import Edits
 from calib.progress import silent
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
@@ -162,8 +165,10 @@ def test_weights_take_half_their_range_where_only_there_corrections_help(
     plan = place_quantizers(auto)
     halved = replace(plan, weights=tuple(replace(one, levels=HALF_RANGE) for one in plan.weights))
     monkeypatch.setattr(Job, "chooses_levels", True)
+    other = Candidate(auto.loaded.model.clone(), auto.view, plan, Edits())  # what was scored is no candidate
+    tried = Levels(plan, "", other, Scored(other.model, None, {}, {}, 0.0), halved)
     monkeypatch.setattr(
-        "calib.engine.correcting._suited", lambda job, base, plan, *rest: (_with_warning(base), plan, halved)
+        "calib.engine.correcting._suited", lambda job, base, plan, *rest: (_with_warning(base), plan, tried)
     )
 
     def chosen(base: Candidate, *arguments: Any, **settings: Any) -> Chosen:
