@@ -26,8 +26,17 @@ def in_both(kind: str, *, late: bool = False) -> ov.Model:
     return net.model(recurrent(net, net.input(2, STEPS, SIZE), kind, "bidirectional", late=late))
 
 
-def cell(kind: str, *, axis: int = 1, reverse: bool = False, last: bool = False, more: bool = False) -> ov.Model:
-    """Return a network with a cell over 6 steps of 8 values: TensorIterator "iterator" around "cell".
+def cell(
+    kind: str,
+    *,
+    axis: int = 1,
+    reverse: bool = False,
+    last: bool = False,
+    more: bool = False,
+    trips: int | None = None,
+    goes_on: bool = True,
+) -> ov.Model:
+    """Return a network with a cell over 6 steps of 8 values: TensorIterator or Loop "iterator" around "cell".
 
     Args:
         kind: lstm or gru.
@@ -35,6 +44,8 @@ def cell(kind: str, *, axis: int = 1, reverse: bool = False, last: bool = False,
         reverse: Whether the last step comes first.
         last: Whether the last state is read, rather than all outputs.
         more: Whether the body does more than run the cell.
+        trips: Largest number of steps of a Loop; None for a TensorIterator.
+        goes_on: Whether the Loop goes on behind its first step.
     """
     net, batch = Net(), 2
     x = net.input(*((STEPS, batch, SIZE) if axis == 0 else (batch, STEPS, SIZE)))
@@ -50,8 +61,14 @@ def cell(kind: str, *, axis: int = 1, reverse: bool = False, last: bool = False,
     output = op.tanh(node.output(0)) if more else node.output(0)
     ends, each = [op.result(node.output(i)) for i in range(len(states))], op.result(op.unsqueeze(output, ints(axis)))
     owner: Any = op.tensor_iterator()
+    if trips is None:
+        owner.set_body(ov.Model([*ends, each], [step, *states], "body"))
+    else:
+        owner = op.loop(op.constant(np.int64(trips)), op.constant(np.array(True)))
+        condition = op.result(op.constant(np.array(goes_on)))
+        owner.set_function(ov.Model([*ends, each, condition], [step, *states], "body"))
+        owner.set_special_body_ports([-1, len(ends) + 1])
     owner.set_friendly_name("iterator")
-    owner.set_body(ov.Model([*ends, each], [step, *states], "body"))
     owner.set_sliced_input(step, x.output(0), *((-1, -1, 1, 0, axis) if reverse else (0, 1, 1, -1, axis)))
     for state, end in zip(states, ends, strict=True):
         start = op.constant(net.rng.standard_normal((batch, SIZE)).astype(np.float32))
@@ -70,6 +87,10 @@ CASES: dict[str, tuple[Callable[[], ov.Model], list[str]]] = {
     "a cell with time first": (lambda: cell("lstm", axis=0), ["iterator/body/cell"]),
     "a cell from the end": (lambda: cell("gru", reverse=True), ["iterator/body/cell"]),
     "the last states of a cell": (lambda: cell("lstm", last=True), ["iterator/body/cell"]),
+    "an lstm cell in a loop": (lambda: cell("lstm", trips=STEPS), ["iterator/body/cell"]),
+    "a gru cell in a loop": (lambda: cell("gru", trips=STEPS), ["iterator/body/cell"]),
+    "a cell in a loop with time first": (lambda: cell("gru", axis=0, trips=STEPS), ["iterator/body/cell"]),
+    "the last states of a cell in a loop": (lambda: cell("lstm", last=True, trips=STEPS), ["iterator/body/cell"]),
 }
 
 
@@ -95,6 +116,12 @@ def test_the_parts_are_ignored_by_the_name_of_the_whole():
 def test_a_body_that_does_more_stays_as_it_is():
     model = load_model(cell("lstm", more=True)).model
     assert "TensorIterator" in GraphView(model).types.values()
+
+
+@pytest.mark.parametrize(("trips", "goes_on"), [(STEPS, False), (STEPS - 2, True)])
+def test_a_loop_that_may_stop_before_the_last_step_stays_as_it_is(trips: int, goes_on: bool):
+    model = load_model(cell("lstm", last=True, trips=trips, goes_on=goes_on)).model
+    assert not {"LSTMSequence"} & set(GraphView(model).types.values())
 
 
 def test_the_gru_of_pytorch_is_split_and_says_why_its_parts_stay_in_floating_point():
