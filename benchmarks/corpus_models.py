@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -129,7 +130,8 @@ def _converted(network: object, shape: tuple[int, ...]) -> ov.Model:
     net, images = network, torch.randn(4, *shape)
     assert isinstance(net, torch.nn.Module)
     statistics = [one for one in net.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm)]
-    if statistics and not type(net).__module__.startswith("torchvision.models.detection"):
+    detects = type(net).__module__.startswith("torchvision.models.detection")
+    if statistics and not detects:
         for one in statistics:
             one.reset_running_stats()
             one.momentum = None  # the mean over all batches seen
@@ -137,11 +139,29 @@ def _converted(network: object, shape: tuple[int, ...]) -> ov.Model:
         with torch.no_grad():
             net(images)
     net.eval()
+    if detects:
+        net = _first_found(net)
     with torch.no_grad():
         traced = torch.jit.trace(net, images[:1], check_trace=False, strict=False)
     model = ov.convert_model(traced, example_input=images[:1])
     model.reshape([1, *shape])
     return model
+
+
+def _first_found(net: Any) -> Any:
+    """Return a detector whose outputs are boxes, labels and scores of the first image, which can be traced."""
+    import torch
+
+    class First(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, images: Any) -> tuple[Any, ...]:
+            found = self.net(list(images))[0]
+            return found["boxes"], found["labels"], found["scores"]
+
+    return First().eval()
 
 
 def main() -> int:
