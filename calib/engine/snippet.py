@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -110,7 +109,8 @@ def _preprocessing(report: Report, name: str) -> dict[str, Any]:
     for fact in report.settings:
         field = fact.key.removeprefix(f"preprocessing.{name}.").removeprefix("preprocessing.")
         if fact.key.startswith("preprocessing.") and field in known and fact.value is not None:
-            found[field] = tuple(fact.value) if isinstance(fact.value, list) else fact.value
+            value: Any = fact.value
+            found[field] = tuple(cast(list[Any], value)) if isinstance(value, list) else value
     return found
 
 
@@ -176,7 +176,7 @@ def _resizing(made: Preprocess) -> list[str]:
     return lines + (_padding(made, *made.pad) if made.pad is not None else [])
 
 
-def _padding(made: Preprocess, height: int, width: int) -> Sequence[str]:
+def _padding(made: Preprocess, height: int, width: int) -> list[str]:
     values = [round(value) for value in made.pad_value]
     if made.color == "gray":
         fill = str(values[0])
