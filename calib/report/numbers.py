@@ -47,6 +47,8 @@ def microseconds(value: float | None) -> str:
 
 def seconds(value: float) -> str:
     """Return a duration: ``0.4 s``, ``73 s``, ``12 min 5 s``, ``2 h 3 min``."""
+    if not math.isfinite(value):
+        return f"{significant(value)} s"
     if value < 10:
         return f"{value:.1f} s"
     whole = round(value)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from calib.errors import CalibError
+from calib.runtime.isa import cpu
 from calib.samples.source import parse_source
 from calib.values.version import __version__
 from calib.zoo.jobs import SUBJECT_DIGITS
@@ -69,10 +70,13 @@ class Identity:
     def family(self, job: ZooJob) -> str:
         """Return ``SUBJECT-SETTINGS``, 16 hex digits each.
 
-        Jobs of one subject (model and data) share the FP32 baseline; jobs of one family the statistics too. A job that
+        Jobs of one subject (model and data) share the FP32 baseline; jobs of one family the statistics too, on CPUs of
+        one kind where the target is that of the CPU. A job that
         measures no accuracy has no baseline, and so a subject for its family alone.
         """
         settings = {name: value for name, value in job.settings.items() if name not in _NOT_OF_STATISTICS}
+        if settings.get("target", "auto") in ("auto", "this-cpu"):  # the plan, and what it needs, is this CPU's
+            settings["features"] = list(cpu().features)
         measured = (
             job.validation
             or job.accuracy_check

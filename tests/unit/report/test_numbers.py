@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from calib.report import numbers
@@ -37,7 +39,8 @@ def test_bytes_have_the_unit_that_reads_well(count: int, text: str):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.44, "0.4 s"), (73.4, "73 s"), (725.0, "12 min 5 s"), (7380.0, "2 h 3 min")]
+    ("value", "text"),
+    [(0.44, "0.4 s"), (73.4, "73 s"), (725.0, "12 min 5 s"), (7380.0, "2 h 3 min"), (math.inf, "∞ s")],
 )
 def test_durations_have_two_units_at_most(value: float, text: str):
     assert numbers.seconds(value) == text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from calib.runtime.isa import Cpu
 from calib.zoo.identity import Identity
 from calib.zoo.make_jobs import ZooJob
 
@@ -98,3 +99,13 @@ def test_a_file_with_a_known_stamp_is_not_read_and_a_fresh_one_is_not_trusted(jo
     fresh = Remembered()
     Identity(fresh).key(job)
     assert not [path for path, _ in fresh if "data.npz" in path]
+
+
+def test_cpus_of_unlike_kinds_share_no_statistics_where_the_target_is_the_cpus_own(
+    job: ZooJob, monkeypatch: pytest.MonkeyPatch
+):
+    named = replace(job, settings=job.settings | {"target": "cpu"})
+    here = [family(one) for one in (job, named)]
+    monkeypatch.setattr("calib.zoo.identity.cpu", lambda: Cpu("another", ("of its own",), ()))
+    there = [family(one) for one in (job, named)]
+    assert here[0] != there[0] and here[1] == there[1]
