@@ -182,6 +182,11 @@ def render_leaderboard_html(rows: Sequence[LeaderboardRow], version: str) -> str
     counts = Counter(row.status for row in rows)
     cards = [(_words(status), count, _TONES.get(status, "neutral")) for status, count in counts.items()]
     context = {"title": "Zoo – calib leaderboard", "heading": "Zoo", "cards": cards, "summary": summary_of(rows)}
+    context["reasons"] = [
+        (row.model, _words(row.status), row.reason)
+        for row in rows
+        if row.reason and (row.status not in _KEPT or row.stopped)
+    ]
     return render_page("leaderboard.html.j2", tables={"models": grid.data()}, version=version, rows=rows, **context)
 
 

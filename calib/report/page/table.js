@@ -98,7 +98,8 @@ const calibTables = (() => {
       this.window.setAttribute("aria-label", this.place.dataset.label);
       this.details = make("div");
       this.details.setAttribute("aria-live", "polite");
-      this.place.append(tools, this.window, this.details);
+      this.hint = make("p", { className: "hint", textContent: "More columns to the right: scroll the table.", hidden: true });
+      this.place.append(tools, this.window, this.hint, this.details);
       this.search.addEventListener("input", () => this.choose());
       this.filter.addEventListener("change", () => this.choose());
       this.window.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -171,6 +172,7 @@ const calibTables = (() => {
     }
 
     draw() {
+      this.hint.hidden = this.window.scrollWidth - this.window.clientWidth - this.window.scrollLeft < 8;
       const height = this.window.clientHeight || 620;
       const first = Math.max(0, Math.floor(this.window.scrollTop / ROW) - SPARE);
       const last = Math.min(this.rows.length, Math.ceil((this.window.scrollTop + height) / ROW) + SPARE);
@@ -225,6 +227,7 @@ const calibTables = (() => {
       });
       this.details.className = "details";
       this.details.replaceChildren(list);
+      this.details.scrollIntoView({ block: "nearest" });  // below the table it may be out of sight
       this.draw();
       if (this.onOpen) this.onOpen(this.table.rows[index], index);
     }

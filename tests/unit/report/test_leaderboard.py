@@ -151,3 +151,10 @@ def test_a_budget_kept_in_vain_stands_below_those_of_use_and_says_what_to_change
     rows = [row("over", "over_budget"), *vain, row("useful")]
     assert [r.model for r in ranked(rows)] == ["useful", "mostly_float", "slower", "over"]
     assert render_leaderboard_text(rows).count("what to change") == 2
+
+
+def test_the_page_says_why_a_model_failed_without_cutting_it_off() -> None:
+    reason = "the file ends in the middle " * 8 + "<b>"
+    page = render_leaderboard_html([LeaderboardRow(model="a", status="failed", reason=reason)], "0")
+    assert f"<dd>{reason.replace('<b>', '&lt;b&gt;')}</dd>" in page
+    assert "Why not" not in render_leaderboard_html([LeaderboardRow(model="a", status="quantized")], "0")
