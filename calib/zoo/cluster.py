@@ -20,7 +20,7 @@ from calib.errors import CalibError, MissingExtraError, UsageError, one_line
 from calib.runtime.temporary import temporary_folder
 from calib.values.distribution import requirement
 from calib.zoo.process import Process
-from calib.zoo.task import RESULT, Ended, Task
+from calib.zoo.task import RESULT, Ended, Task, files_of
 
 # How long the first worker of a cluster may take to appear.
 PATIENCE_SECONDS = 60.0
@@ -195,7 +195,7 @@ def work(text: str) -> dict[str, Any]:
         finally:
             process.close()
         result = at / RESULT
-        files = {path.name: path.read_bytes() for path in result.iterdir()} if result.is_dir() else {}
+        files = {path.as_posix(): (result / path).read_bytes() for path in files_of(result)}
         return {
             "exit": ended.exit,
             "answer": ended.answer,
@@ -242,7 +242,11 @@ def _received(sent: _Sent) -> Ended:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         for name, data in found["files"].items():
-            (folder / Path(name).name).write_bytes(data)
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                continue  # no worker of ours sends such a name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
     except OSError as error:
         return Ended(found["exit"], {"reason": f"what came back can't be written: {error.strerror}"})
     return Ended(found["exit"], found["answer"], found["stopped"], found["peak_memory"])

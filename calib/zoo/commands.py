@@ -14,6 +14,7 @@ from calib.errors import OutputError, UsageError
 from calib.python_object import names_code, refusal
 from calib.report.escape import printable
 from calib.report.numbers import plural
+from calib.values.pictures import FOLDER as PICTURES
 from calib.zoo.checked import refusal as unsupported
 from calib.zoo.cost import expected, learned, seconds_of
 from calib.zoo.jobs import DONE, JobRow, JobStore
@@ -22,6 +23,7 @@ from calib.zoo.manifest import mistakes, named_code, named_libraries, read_manif
 from calib.zoo.output import Output
 from calib.zoo.process import Local
 from calib.zoo.supervisor import Folders, Runner, Supervisor, enter
+from calib.zoo.task import MARKER
 from calib.zoo.urls import is_url
 
 
@@ -267,5 +269,6 @@ def _take(zoo: Zoo, store: JobStore, part: Zoo, other: JobStore, row: JobRow) ->
 
 
 def _only_files(folder: str, names: list[str]) -> list[str]:
-    """Leave out folders, which are results of other jobs."""
-    return [name for name in names if os.path.isdir(os.path.join(folder, name))]
+    """Leave out folders, which are results of other jobs, but for that of the pictures."""
+    folders = [name for name in names if os.path.isdir(os.path.join(folder, name))]
+    return [name for name in folders if name != PICTURES or os.path.exists(os.path.join(folder, name, MARKER))]

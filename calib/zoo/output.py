@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from calib.errors import OutputError
-from calib.zoo.task import MARKER, file_text, read_marker, sync
+from calib.values.pictures import FOLDER as PICTURES
+from calib.zoo.task import MARKER, file_text, files_of, read_marker, sync
 from calib.zoo.urls import is_url, read_text, send
 
 
@@ -36,7 +38,7 @@ class Output:
             OutputError: The result can't be written.
         """
         if is_url(self.place):
-            send(result, self.of(name), MARKER)
+            send(result, self.of(name), files_of(result))
             return
         target = Path(self.of(name))
         try:
@@ -46,7 +48,9 @@ class Output:
                 os.rename(result, target)
                 return
             (target / MARKER).unlink(missing_ok=True)
-            for path in sorted(result.iterdir(), key=lambda path: (path.name == MARKER, path.name)):
-                os.replace(path, target / path.name)
+            shutil.rmtree(target / PICTURES, ignore_errors=True)
+            for path in files_of(result):
+                (target / path).parent.mkdir(exist_ok=True)
+                os.replace(result / path, target / path)
         except OSError as error:
             raise OutputError(f"{target}: the result can't be written: {error.strerror or error}") from error

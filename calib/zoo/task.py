@@ -103,9 +103,15 @@ def file_text(path: Path) -> str | None:
         return None
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a result relative to its folder, with those of its pictures, the marker last."""
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(found, key=lambda path: (path == Path(MARKER), path.as_posix()))
+
+
 def sync(folder: Path) -> None:
     """Sync the files of a folder to disk, before a rename publishes them."""
-    for path in (*sorted(folder.iterdir()), folder):
+    for path in (*sorted(folder.rglob("*")), folder):
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,8 +58,8 @@ def fetch(url: str, folder: Path) -> Path:
     return target
 
 
-def send(folder: Path, url: str, last: str) -> None:
-    """Copy a finished result to a URL, with the file named ``last`` at the end, which marks it as complete.
+def send(folder: Path, url: str, files: Sequence[Path]) -> None:
+    """Copy the files of a finished result to a URL in this order, the last of which marks it as complete.
 
     Object stores can't rename a folder in one step, so completeness is shown by a file and not by a name.
 
@@ -68,10 +69,13 @@ def send(folder: Path, url: str, last: str) -> None:
     system, path = open_place(url)
     try:
         system.makedirs(path, exist_ok=True)
-        if system.exists(f"{path}/{last}"):
-            system.rm(f"{path}/{last}")
-        for file in sorted(folder.iterdir(), key=lambda file: (file.name == last, file.name)):
-            system.put_file(str(file), f"{path}/{file.name}")
+        last = f"{path}/{files[-1].as_posix()}"
+        if system.exists(last):
+            system.rm(last)
+        for parent in sorted({file.parent for file in files if len(file.parts) > 1}):
+            system.makedirs(f"{path}/{parent.as_posix()}", exist_ok=True)
+        for file in files:
+            system.put_file(str(folder / file), f"{path}/{file.as_posix()}")
     except OSError as error:
         raise OutputError(f"{url}: can't be written: {error}") from error
 

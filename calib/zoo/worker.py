@@ -89,7 +89,7 @@ def quantize(task: Task, progress: Progress) -> Report:
         result = replace(result, report=told)
     if is_url(job.model) or Path(task.folder) in Path(job.model).parents:  # a copy, which is gone afterwards
         result = replace(result, inputs=RunInputs())
-    return result.save(Path(task.folder) / RESULT)
+    return result.save(Path(task.folder) / RESULT, pictures=True)
 
 
 def _die_with(pipe: int) -> None:

@@ -14,6 +14,8 @@ from calib.zoo.task import MARKER, write_marker
 def result(folder: Path, key: str, text: str) -> Path:
     folder.mkdir()
     (folder / "model.xml").write_text(text)
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / f"{text}.png").write_text(text)
     write_marker(folder, key, {"status": "quantized", "text": text})
     return folder
 
@@ -27,7 +29,8 @@ def test_a_result_replaces_an_older_one_and_keeps_what_others_put_there(tmp_path
     output.publish(result(tmp_path / "two", "k2", "new"), "group/net")
     assert output.board("group/net", "k1") is None
     assert output.board("group/net", "k2") == {"status": "quantized", "text": "new"}
-    assert sorted(path.name for path in place.iterdir()) == [MARKER, "model.xml", "notes.txt"]
+    assert sorted(path.name for path in place.iterdir()) == [MARKER, "model.xml", "notes.txt", "pictures"]
+    assert [path.name for path in (place / "pictures").iterdir()] == ["new.png"]
 
 
 def test_a_result_that_was_cut_off_does_not_count(tmp_path: Path):
