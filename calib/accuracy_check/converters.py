@@ -17,7 +17,7 @@ from calib.documents.json_text import load_json
 from calib.documents.xml_file import read_xml
 from calib.errors import DataError, one_line
 from calib.samples.annotations import number_of, text_lines, whole_number
-from calib.samples.coco import coco_entries
+from calib.samples.coco import coco_entries, coco_images, coco_names, coco_rows
 from calib.samples.wider import blocks
 
 _JSON = 64 << 20  # bytes of a file of labels
@@ -137,23 +137,23 @@ def _coco(fields: Fields) -> Convert:
     def convert(places: Places, _: Mapping[str, Any]) -> Annotated:
         content = coco_entries(places.find(name), name)
         offset = int(background)
-        names = {one["id"]: one["name"] for one in content["categories"]}
+        names = coco_names(content["categories"], name)
         numbers = {one: one if whole else position + offset for position, one in enumerate(names)}
         labels = {numbers[one]: text for one, text in names.items()}
         given = _meta_labels(places, meta, background)
         if given is not None:
             numbers, labels = {number: number for number in given.names}, dict(given.names)
         labels |= {0: "background"} if background else {}
-        images = list(content["images"])
+        images = coco_images(content["images"], name)
+        keys = list(images)
         if ordered:
-            images.sort(key=lambda one: one.id if key == "image_id" else (one.height, one.width, 3))
-        of: dict[Any, list[Any]] = {one.id: [] for one in images}
-        for position, row in enumerate(content["annotations"]):
-            where = f"annotations[{position}] of {name}"
+            keys.sort(key=lambda one: (isinstance(one, str), one) if key == "image_id" else images[one][1] or (0, 0))
+        of: dict[Any, list[Any]] = {one: [] for one in keys}
+        for where, row in coco_rows(content["annotations"], name):
             if row.image not in of or row.category not in numbers:
                 raise DataError(f"{where}: image_id {row.image!r} or category_id {row.category!r} is not in the file")
             of[row.image].append((where, row))
-        rows = [(str(one.name), _coco_boxes(of[one.id], numbers)) for one in images]
+        rows = [(images[one][0], _coco_boxes(of[one], numbers)) for one in keys]
         return Annotated(rows, Labels(labels, 0 if background else None))
 
     return convert

@@ -120,7 +120,8 @@ class CheckedDataset:
             try:
                 yield self._sample(one, name, pending, where)
             except CalibError as error:
-                raise DataError(f"{where}: {error}") from error
+                said = str(error)
+                raise DataError(said if said.startswith(where) else f"{where}: {said}") from error
 
     def _sample(self, one: str, name: str, pending: Pending, where: str) -> Sample:
         path = confined(self._root / name, self._root, where, "Put it into the folder of the data source")

@@ -60,14 +60,10 @@ def open_coco(source: Source) -> Dataset:
     path = source.path
     content = coco_entries(path, source.text)
     numbers, note = _classes(source, content["categories"])
-    images = _images(source, content["images"])
+    images = coco_images(content["images"], source.text)
     outside = Outside(source)
     found = {key: _Found([], [], []) for key in images}
-    seen: set[Any] = set()
-    for where, row in _rows(source, content["annotations"]):
-        if row.id in seen and row.id is not None:
-            raise DataError(f"{where}: the id {row.id!r} stands twice; an id belongs to one annotation")
-        seen.add(row.id)
+    for where, row in coco_rows(content["annotations"], source.text):
         if row.image not in images:
             raise DataError(f"{where}: there is no image with the id {row.image!r:.40} (image_id)")
         if row.category not in numbers:
@@ -124,17 +120,27 @@ def _compact(fields: dict[str, Any]) -> Any:
     return fields
 
 
-def _classes(source: Source, categories: Sequence[Any]) -> tuple[dict[Any, int], str]:
-    """Return category id → class number, and the sentence about it."""
-    names: dict[Any, str] = {}
+def coco_names(categories: Sequence[Any], text: str) -> dict[int, str]:
+    """Return the name of each category by its id, in the order of the file; ``text`` names it in messages.
+
+    Raises:
+        DataError: An entry is wrong, or an id stands twice.
+    """
+    names: dict[int, str] = {}
     for position, entry in enumerate(categories):
-        where = f"categories[{position}] of {source.text}"
+        where = f"categories[{position}] of {text}"
         if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
             raise DataError(f'{where}: a category is {{"id": …, "name": …}}, got {str(entry)[:60]}')
         number = whole_number(entry.get("id"), f"{where}: id")
         if number in names:
             raise DataError(f"{where}: the id {number} stands twice; an id belongs to one category")
         names[number] = entry["name"]
+    return names
+
+
+def _classes(source: Source, categories: Sequence[Any]) -> tuple[dict[Any, int], str]:
+    """Return category id → class number, and the sentence about it."""
+    names = coco_names(categories, source.text)
     how = source.options.get("labels", "order")
     if how not in ("order", "ids"):
         raise UsageError(f"{source.text}: labels is order (the default) or ids, got {how!r}")
@@ -150,34 +156,49 @@ def _classes(source: Source, categories: Sequence[Any]) -> tuple[dict[Any, int],
     return {key: by_name[name] for key, name in ordered.items()}, said(source, by_name, order)
 
 
-def _images(source: Source, entries: Sequence[Any]) -> dict[Any, tuple[str, tuple[int, int] | None, str]]:
-    """Return image id → (file name, height and width if they are given, place in the file)."""
+def coco_images(entries: Sequence[Any], text: str) -> dict[Any, tuple[str, tuple[int, int] | None, str]]:
+    """Return image id → (file name, height and width if they are given, place in the file).
+
+    Raises:
+        DataError: An entry is wrong, or an id stands twice.
+    """
     found: dict[Any, tuple[str, tuple[int, int] | None, str]] = {}
     for position, entry in enumerate(entries):
         where = f"images[{position}]"
         if not isinstance(entry, _Image) or not isinstance(entry.name, str) or not entry.name:
-            raise DataError(f'{where} of {source.text}: an image is {{"id": …, "file_name": …}}, got {str(entry)[:60]}')
+            raise DataError(f'{where} of {text}: an image is {{"id": …, "file_name": …}}, got {str(entry)[:60]}')
         if not isinstance(entry.id, int | str):
-            raise DataError(f"{where} of {source.text}: the id of an image is a number or text, got {entry.id!r:.40}")
+            raise DataError(f"{where} of {text}: the id of an image is a number or text, got {entry.id!r:.40}")
         if entry.id in found:
-            raise DataError(f"{where} of {source.text}: the id {entry.id!r} stands twice; an id belongs to one image")
+            raise DataError(f"{where} of {text}: the id {entry.id!r} stands twice; an id belongs to one image")
         size = None
         if entry.height is not None and entry.width is not None:
-            height = whole_number(entry.height, f"{where} of {source.text}: height", 1)
-            size = (height, whole_number(entry.width, f"{where} of {source.text}: width", 1))
+            height = whole_number(entry.height, f"{where} of {text}: height", 1)
+            size = (height, whole_number(entry.width, f"{where} of {text}: width", 1))
         found[entry.id] = (entry.name, size, f"{where} (id {entry.id})")
     return found
 
 
-def _rows(source: Source, entries: Sequence[Any]) -> Iterator[tuple[str, _Row]]:
+def coco_rows(entries: Sequence[Any], text: str) -> Iterator[tuple[str, Any]]:
+    """Yield the place in the file and what a box needs of each annotation.
+
+    Raises:
+        DataError: An entry is wrong, or an id stands twice.
+    """
+    seen: set[Any] = set()
     for position, entry in enumerate(entries):
-        where = f"annotations[{position}] of {source.text}"
+        where = f"annotations[{position}] of {text}"
         if not isinstance(entry, _Row) or not isinstance(entry.box, list) or len(entry.box) != 4:
             got = str(entry.box if isinstance(entry, _Row) else entry)[:60]
             raise DataError(f'{where}: needs "image_id", "category_id" and "bbox": [x, y, width, height], got {got}')
         if not all(isinstance(one, int | str) for one in (entry.image, entry.category)):
             raise DataError(f"{where}: image_id and category_id are numbers or text, got {entry.image!r:.40}")
-        yield f"{where} (id {entry.id})" if entry.id is not None else where, entry
+        if isinstance(entry.id, int | str):
+            where = f"{where} (id {entry.id})"
+            if entry.id in seen:
+                raise DataError(f"{where}: the id {entry.id!r} stands twice; an id belongs to one annotation")
+            seen.add(entry.id)
+        yield where, entry
 
 
 def _corners(box: Sequence[Any], where: str) -> tuple[float, float, float, float]:

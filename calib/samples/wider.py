@@ -77,7 +77,7 @@ def blocks(lines: list[str], source: str) -> Iterator[tuple[str, list[tuple[int,
         first = at + 2
         # an image without faces has one line of zeros all the same
         dummy = count == 0 and first < len(lines) and _is_box(lines[first])
-        rows = [(first + 1 + row, lines[first + row].split()) for row in range(count) if first + row < len(lines)]
+        rows = [(first + 1 + row, lines[first + row].split()) for row in range(min(count, len(lines) - first))]
         if len(rows) < count or any(len(cells) < 4 for _, cells in rows):
             line = next((number for number, cells in rows if len(cells) < 4), first + len(rows) + 1)
             raise DataError(

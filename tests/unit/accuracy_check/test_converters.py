@@ -102,3 +102,23 @@ def test_broken_lines_are_named(tmp_path, kind, text, words):
     (tmp_path / "f").write_text(text)
     with pytest.raises(DataError, match=words):
         converted(tmp_path, kind, annotation_file="f")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"images": [5]}, r"images\[0\]"),
+        ({"images": [{"id": [1], "file_name": "a.png"}]}, "id of an image is a number or text"),
+        ({"images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}]}, "the id 1 stands twice"),
+        ({"categories": ["dog"]}, r"categories\[0\]"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "the id 1 stands twice"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1}]}, r"annotations\[0\].*needs \"image_id\""),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [0, 0, 1, 1]}]}, "category_id 7"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}] * 2}, "id 1 stands twice"),
+    ],
+)
+def test_entries_of_coco_that_are_wrong_or_stand_twice_are_named(tmp_path, content, words):
+    good = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "c.json").write_text(json.dumps(good | content))
+    with pytest.raises(DataError, match=words):
+        converted(tmp_path, "mscoco_detection", annotation_file="c.json")

@@ -179,6 +179,7 @@ def test_wider_faces_are_read_with_empty_images_and_invalid_faces(tmp_path):
         ("a.png\nmany\n", "line 2 of .*number of boxes of a.png: must be a finite number, got 'many'"),
         ("a.png\n-1\n", "line 2 .*at least 0, got '-1'"),
         ("a.png\n2\n1 2 3 4\n", "line 4 of .*a box of a.png comes here.*2 were announced"),
+        ("a.png\n999999999999999\n1 2 3 4\n", "line 4 of .*999999999999999 were announced"),
         ("a.png\n1\n1 2 3\n", "line 3 of .*a box of a.png comes here"),
         ("a.png\n1\n1 2 x 4\n", "line 3 of .*finite number, got 'x'"),
         ("gone.png\n0\n", "no image 'gone.png'"),
