@@ -11,18 +11,14 @@ from numpy.typing import NDArray
 
 from calib.accuracy_check.fields import Fields
 from calib.accuracy_check.values import Boxes
+from calib.outputs.grid import ANCHORS
 
 if TYPE_CHECKING:
     from calib.accuracy_check.adapters import Adapter, Outputs
 
-_ANCHORS_2 = {
-    "yolo_v2": (1.3221, 1.73145, 3.19275, 4.00944, 5.05587, 8.09892, 9.47112, 4.84053, 11.2364, 10.0071),
-    "tiny_yolo_v2": (1.08, 1.19, 3.42, 4.41, 6.63, 11.38, 9.42, 5.11, 16.62, 10.52),
-}
-_ANCHORS_3 = {
-    "yolo_v3": (10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 116, 90, 156, 198, 373, 326),
-    "tiny_yolo_v3": (10, 14, 23, 27, 37, 58, 81, 82, 135, 169, 344, 319),
-}
+# Names of anchors in configurations, of the tables of calib's own decoders.
+_ANCHORS_2 = {"yolo_v2": ANCHORS["yolo-v2-voc"], "tiny_yolo_v2": ANCHORS["tiny-yolo-v2"]}
+_ANCHORS_3 = {"yolo_v3": ANCHORS["yolo-v3"], "tiny_yolo_v3": ANCHORS["tiny-yolo-v3"]}
 
 Function = Callable[[NDArray[Any]], NDArray[Any]]
 
