@@ -147,7 +147,10 @@ def _energies(
         raise MetricError(f"{name}: {len(outputs)} outputs, FP32 gave {len(wanted)}")
     pairs = [(np.asarray(y), np.asarray(y_q)) for y, y_q in zip(wanted, outputs, strict=True)]
     with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
-        sums = [squared_error(y, y_q) for y, y_q in pairs if y.dtype.kind == "f"]
+        sums: list[tuple[float, float]] = []
+        for y, y_q in pairs:
+            if y.dtype.kind == "f":
+                sums.append(squared_error(y, y_q))
     if not sums:
         raise MetricError(f"{name}: the model has no floating-point output; give a metric of your own")
     return [[signal, math.inf if math.isnan(noise) else noise] for signal, noise in sums]
