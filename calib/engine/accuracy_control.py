@@ -252,7 +252,7 @@ def _ranking(
     """Return the units, most sensitive first; read them from the store if they were ranked before.
 
     They are ranked in a simulation, which does not show that this CPU's INT8 sums saturate: where they can, and the
-    whole INT8 model is clearly worse than simulation explains, the units are run as well.
+    whole INT8 model gives clearly other outputs than its simulation, the units are run as well.
     """
     candidate = whole.candidate
     ids, executed = job.ids[: job.settings.rank_samples], saturates(candidate.plan)
@@ -267,7 +267,7 @@ def _ranking(
                 candidate, units, feeds, memory_limit=limit, streams=job.streams, compared=form
             )
             explained = partial(executes_as_simulated, whole=(whole.model, whole.compiled))
-            if executed and not explained(candidate, sensitivities, feeds, streams=job.streams, compared=form):
+            if executed and not explained(candidate, feeds, streams=job.streams, compared=form):
                 sensitivities = executed_sensitivities(
                     candidate, sensitivities, feeds, streams=job.streams, compared=form
                 )

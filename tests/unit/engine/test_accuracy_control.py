@@ -217,9 +217,8 @@ def test_layers_are_ranked_as_they_execute_where_sums_saturate_and_simulation_do
         asked.append(len(simulated))
         return {unit: float(number) for number, unit in enumerate(simulated)}
 
-    more = 1e9 if explained else 0.0
     monkeypatch.setattr("calib.engine.accuracy_control.saturates", lambda plan: saturating)
-    monkeypatch.setattr("calib.corrections.sensitivity.CLEARLY_MORE", more)
+    monkeypatch.setattr("calib.corrections.sensitivity.UNEXPLAINED", 1e9 if explained else -1.0)
     monkeypatch.setattr("calib.engine.accuracy_control.executed_sensitivities", executed)
     result = quantized(tmp_path / "run.sqlite", Interrupting(0))
     ranked = [unit.sensitivity for unit in result.report.ranking]
