@@ -246,8 +246,8 @@ def bound(units: int, limits: Limits | None = None, *, held_out: bool = False, s
         return 0
     # Everything in INT8, plans along the ranking, bisection, back-filling, and completing an over-budget plan's figure.
     most = 1 + plans_tried(units, limits) + 1
-    if screened:  # of everything in INT8, and of plans on all samples
-        most += 1 + COMPLETIONS
+    if screened:  # of everything in INT8, of plans on all samples, and of units given back at the end
+        most += 1 + COMPLETIONS + limits.backfills
     if held_out:
         most += CONFIRMATIONS + (CONFIRMATIONS - 1) * reversions(units)
     return most if limits.max_evaluations is None else min(most, limits.max_evaluations)

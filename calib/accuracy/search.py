@@ -7,7 +7,7 @@
    (`bisect.py`)
 3. Otherwise such plans are screened on a part of the samples: on the doubtful ones where margins are known, on random
    ones without. The plan with fewest units that probably fits is evaluated on all; where that was wrong, only a safe
-   one. (`screening.py`)
+   one. What is left of the allowance goes into plans that save more, on all samples. (`screening.py`)
 4. Both take next the plan where most is to be gained: the probability to keep the budget times what is saved, half of
    it counted in units and half in multiply-adds (`proposals.py`). What is expected of a plan follows from those
    evaluated (`loss_posterior.py`, `drop_posterior.py`). They end where no plan is left, or with the allowance.

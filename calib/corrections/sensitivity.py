@@ -32,7 +32,7 @@ FRAMES = 256
 # Most INT8 models that are compiled to rank, and samples that each runs on: they cost more than the simulation.
 EXECUTED_MODELS, EXECUTED_SAMPLES = 64, 4
 # Outputs as executed and as simulated differ by at most this share of the error of the simulation where sums are exact.
-# (Five trained networks on AVX2, effort fast: 0 to .12 with weights in half range; in full range 1.3 to 28 on four, and
+# (Six trained networks on AVX2, effort fast: 0 to .12 with weights in half range; in full range 1.3 to 28 on five, and
 # 0 on one whose sums do not saturate.)
 UNEXPLAINED = 0.5
 
