@@ -25,6 +25,7 @@ open_coco, open_voc, open_yolo, open_wider, open_masks, open_imagenet, open_text
 _.schema_version  # whoever reads report.json or what --json prints
 _.bound_s  # whoever reads report.json
 _.hidden, _.help  # the page's script reads the columns of a table
+_.linked  # the template of a drawing of the studio asks it
 
 # Set on objects of libraries
 _.create_system  # zipfile writes it into the entries

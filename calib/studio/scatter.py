@@ -73,6 +73,11 @@ class Scatter:
     top: int = TOP
     bottom: int = HEIGHT - BOTTOM
 
+    @property
+    def linked(self) -> bool:
+        """Whether points lead somewhere, so that the drawing is no picture but a group of links."""
+        return any(one.point.link for one in self.placed)
+
 
 def scatter(
     title: str,
