@@ -9,10 +9,9 @@ A line says which stage of how many it is, the time it has taken and is expected
 from __future__ import annotations
 
 import contextlib
-import html
 import importlib
+import importlib.util
 import os
-import shutil
 import sys
 import threading
 import time
@@ -31,7 +30,7 @@ class Face(Protocol):
         """Show a line that stays."""
         ...
 
-    def live(self, lines: Sequence[str], share: float | None) -> None:
+    def live(self, text: str, share: float | None) -> None:
         """Show what is going on at present in place of what was shown before, ``share`` of it done."""
         ...
 
@@ -82,12 +81,11 @@ class Shown:
 
     def say(self, line: str) -> None:
         """Show a line that stays above what is live."""
-        self._face.clear()
         self._face.line(line)
 
     def _redraw(self, running: _Running, over: threading.Event) -> None:
         while not over.wait(REFRESH_SECONDS):
-            self._face.live([running.text(self.number(running.name))], running.share)
+            self._face.live(running.text(self.number(running.name)), running.share)
 
 
 class _Running:
@@ -147,77 +145,46 @@ class Lines:
         self._last = self._clock()
         _write(self._stream, f"{text}\n")
 
-    def live(self, lines: Sequence[str], share: float | None) -> None:  # Face says what it takes
-        """Write lines if nothing was written for long."""
+    def live(self, text: str, share: float | None) -> None:  # Face says what it takes
+        """Write the line if nothing was written for long."""
         if self._clock() - self._last >= QUIET_SECONDS:
-            for text in lines:
-                self.line(text)
+            self.line(text)
 
     def clear(self) -> None:
         """Do nothing: what is written stays."""
 
 
-class Terminal:
-    """A terminal: the live lines are drawn over."""
+class Bar:
+    """A terminal or a notebook's cell: a bar of tqdm while a stage runs, and lines that stay above it."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, bars: Any, stream: TextIO):
+        """Draw with a class of tqdm, ``tqdm.tqdm`` or ``tqdm.notebook.tqdm``."""
+        self._bars = bars
         self._stream = stream
-        self._drawn = 0
-        self._lock = threading.Lock()
+        self._bar: Any = None
 
     def line(self, text: str) -> None:
-        """Write a line; the terminal wraps it."""
-        with self._lock:
-            self._clear()
-            _write(self._stream, f"{text}\n")
+        """Write a line above the bar."""
+        with contextlib.suppress(OSError, ValueError):  # as _write does
+            self._bars.write(text, file=self._stream)
 
-    def live(self, lines: Sequence[str], share: float | None) -> None:  # Face says what it takes
-        """Draw over the live lines, each cut to the width of the terminal."""
-        columns = shutil.get_terminal_size((80, 24)).columns - 1
-        with self._lock:
-            self._clear()
-            _write(
-                self._stream, "\n".join(text if len(text) <= columns else f"{text[: columns - 1]}…" for text in lines)
-            )
-            self._drawn = len(lines)
-
-    def clear(self) -> None:
-        """Remove the live lines."""
-        with self._lock:
-            self._clear()
-
-    def _clear(self) -> None:
-        if self._drawn:
-            _write(self._stream, "\r\x1b[2K" + "\x1b[1A\x1b[2K" * (self._drawn - 1))
-            self._drawn = 0
-
-
-class Notebook:
-    """A cell of a Jupyter notebook: the lines so far, and a bar."""
-
-    def __init__(self, display: Any, html: Callable[[str], Any]):
-        self._display = display
-        self._html = html
-        self._lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        """Add a line."""
-        self._lines.append(text)
-        self.clear()
-
-    def live(self, lines: Sequence[str], share: float | None) -> None:
-        """Show the live lines with a bar below those that stay."""
-        value = "" if share is None else f' value="{share:.3f}"'
-        bar = f'<progress max="1"{value} aria-label="progress" style="width:100%"></progress>'
-        self._show([*self._lines, *lines], bar)
+    def live(self, text: str, share: float | None) -> None:
+        """Draw the bar, no wider than the terminal."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._bar is None:
+                total = None if share is None else 1.0
+                self._bar = self._bars(
+                    total=total, leave=False, file=self._stream, dynamic_ncols=True, bar_format="{desc}  {bar}"
+                )
+            self._bar.n = share or 0.0
+            self._bar.set_description_str(text)
 
     def clear(self) -> None:
-        """Show the lines that stay alone."""
-        self._show(self._lines, "")
-
-    def _show(self, lines: Sequence[str], bar: str) -> None:
-        text = html.escape("\n".join(lines))
-        self._display.update(self._html(f'<pre style="margin:0;white-space:pre-wrap">{text}</pre>{bar}'))
+        """Remove the bar."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._bar is not None:
+                self._bar.close()
+        self._bar = None
 
 
 def shown() -> Shown:
@@ -228,11 +195,12 @@ def shown() -> Shown:
 def face() -> Face:
     """Return where progress is shown: a notebook's cell, the terminal on stderr, or the file or pipe that it is."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if type(shell).__name__ == "ZMQInteractiveShell":
-        ipython: Any = importlib.import_module("IPython.display")  # it is loaded already
-        return Notebook(ipython.display(ipython.HTML(""), display_id=True), ipython.HTML)
-    drawable = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return Terminal(sys.stderr) if drawable else Lines(sys.stderr, time.monotonic)
+    notebook = type(shell).__name__ == "ZMQInteractiveShell"
+    if not notebook and (not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"):
+        return Lines(sys.stderr, time.monotonic)
+    widgets = notebook and importlib.util.find_spec("ipywidgets") is not None  # without them tqdm draws text there too
+    bars = importlib.import_module("tqdm.notebook" if widgets else "tqdm").tqdm  # here: a silent run does not load it
+    return Bar(bars, sys.stderr)
 
 
 def duration(seconds: float) -> str:

@@ -63,19 +63,10 @@ class Agreement:
         return margin_of(scores.reshape(-1, scores.shape[-1]), want.reshape(-1, want.shape[-1]).argmax(-1))
 
 
-class RelativeL2:
-    """Mean over floating-point outputs, in parts, of 1 − ‖output − FP32‖ / ‖FP32‖; 1.0 is equal.
+class _Energies:
+    """Measures the energies of the outputs in FP32 and of what they differ by."""
 
-    ‖FP32‖ is that of the sample, and its mean over the samples for one on which an output is nearly empty (an image
-    without objects), under a tenth of that mean. An output whose shape differs from that in FP32 (detections kept by a
-    threshold) counts with error 1, as if it were all zeros, and so does any error of an output that is all zero in FP32
-    on every sample.
-    """
-
-    name = "relative-l2"
-    higher_is_better = True
-    unit = "1 − relative error"
-    reads = "all floating-point outputs of any shape, in parts, or the tensors that decide the others; no target"
+    name: str
     needs_target = False
     needs_reference = True
     by_parts = True
@@ -88,7 +79,30 @@ class RelativeL2:
         Raises:
             MetricError: There is no floating-point output, or the number of outputs differs from FP32.
         """
-        return _energies(self.name, outputs, reference)
+        wanted = _given(reference, self.name)
+        if len(outputs) != len(wanted):
+            raise MetricError(f"{self.name}: {len(outputs)} outputs, FP32 gave {len(wanted)}")
+        pairs = [(np.asarray(y), np.asarray(y_q)) for y, y_q in zip(wanted, outputs, strict=True)]
+        with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
+            sums = [squared_error(y, y_q) for y, y_q in pairs if y.dtype.kind == "f"]
+        if not sums:
+            raise MetricError(f"{self.name}: the model has no floating-point output; give a metric of your own")
+        return [[signal, math.inf if math.isnan(noise) else noise] for signal, noise in sums]
+
+
+class RelativeL2(_Energies):
+    """Mean over floating-point outputs, in parts, of 1 − ‖output − FP32‖ / ‖FP32‖; 1.0 is equal.
+
+    ‖FP32‖ is that of the sample, and its mean over the samples for one on which an output is nearly empty (an image
+    without objects), under a tenth of that mean. An output whose shape differs from that in FP32 (detections kept by a
+    threshold) counts with error 1, as if it were all zeros, and so does any error of an output that is all zero in FP32
+    on every sample.
+    """
+
+    name = "relative-l2"
+    higher_is_better = True
+    unit = "1 − relative error"
+    reads = "all floating-point outputs of any shape, in parts, or the tensors that decide the others; no target"
 
     def aggregate(self, parts: Sequence[Any]) -> float:
         """Return the mean over the samples."""
@@ -103,7 +117,7 @@ class RelativeL2:
         return 1.0 - np.minimum(relative, _WORST_ERROR).mean(axis=1)
 
 
-class Noise:
+class Noise(_Energies):
     """Energy of the noise as a share of the signal's, of the floating-point output, in parts, with the most of it.
 
     The noise is output − FP32, the signal FP32, each summed over the samples. The SQNR in dB is −10 log10 of it, so
@@ -114,15 +128,6 @@ class Noise:
     higher_is_better = False
     unit = OF_THE_SIGNAL
     reads = RelativeL2.reads
-    needs_target = False
-    needs_reference = True
-    by_parts = True
-
-    def measure(
-        self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
-    ) -> list[list[float]]:
-        """Return [sum of squares in FP32, sum of squared differences] of each part, as `RelativeL2` does."""
-        return _energies(self.name, outputs, reference)
 
     def aggregate(self, parts: Sequence[Any]) -> float:
         """Return the ratio of the sums over the samples."""
@@ -136,24 +141,6 @@ class Noise:
             ratios = np.divide(energies[..., 1], signal, out=np.zeros(energies.shape[:2]), where=signal > 0)
         ratios = np.minimum(np.where(np.isnan(ratios), np.inf, ratios), _WORST_ERROR**2)
         return ratios[:, ratios.mean(axis=0).argmax()]
-
-
-def _energies(
-    name: str, outputs: Sequence[NDArray[Any]], reference: Sequence[NDArray[Any]] | None
-) -> list[list[float]]:
-    """Return [sum of squares in FP32, sum of squared differences] of each floating-point part of a sample."""
-    wanted = _given(reference, name)
-    if len(outputs) != len(wanted):
-        raise MetricError(f"{name}: {len(outputs)} outputs, FP32 gave {len(wanted)}")
-    pairs = [(np.asarray(y), np.asarray(y_q)) for y, y_q in zip(wanted, outputs, strict=True)]
-    with np.errstate(over="ignore", invalid="ignore"):  # the result says it: inf or nan
-        sums: list[tuple[float, float]] = []
-        for y, y_q in pairs:
-            if y.dtype.kind == "f":
-                sums.append(squared_error(y, y_q))
-    if not sums:
-        raise MetricError(f"{name}: the model has no floating-point output; give a metric of your own")
-    return [[signal, math.inf if math.isnan(noise) else noise] for signal, noise in sums]
 
 
 def is_class_scores(shape: Sequence[int | None], dtype: np.dtype[Any]) -> bool:

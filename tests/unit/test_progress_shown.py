@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from calib.progress_shown import QUIET_SECONDS, REFRESH_SECONDS, Lines, Notebook, Shown, Terminal, duration, face
+from calib.progress_shown import QUIET_SECONDS, REFRESH_SECONDS, Bar, Lines, Shown, duration, face
 
 
 class Time:
@@ -52,7 +52,7 @@ def test_a_pipe_is_not_silent_for_minutes(clock: Time):
     lines = Lines(stream, clock)
     for second in range(100):
         clock.now = float(second)
-        lines.live(["still at it"], None)
+        lines.live("still at it", None)
     assert stream.getvalue().count("still at it") == int(99 // QUIET_SECONDS)
 
 
@@ -70,21 +70,23 @@ def test_what_is_left_follows_from_what_is_done_else_from_what_was_expected(cloc
         assert stage.text("") == "correct  60 s"
 
 
-def test_a_terminal_draws_over_what_is_live_and_keeps_what_stays():
-    stream = io.StringIO()
-    terminal = Terminal(stream)
-    terminal.live(["one", "two"], None)
-    terminal.live(["three"], 0.5)
+class Screen(io.StringIO):
+    """A terminal that keeps what was written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_below_the_lines_that_stay(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stderr", Screen())
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = face()
+    terminal.live("[1/2] load", 0.5)
     terminal.line("stays")
     terminal.clear()
-    assert stream.getvalue() == "one\ntwo\r\x1b[2K\x1b[1A\x1b[2Kthree\r\x1b[2Kstays\n"
-
-
-def test_a_live_line_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "20")
-    stream = io.StringIO()
-    Terminal(stream).live(["x" * 50], None)
-    assert stream.getvalue() == "x" * 18 + "…"
+    written = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "[1/2] load  #" in written and "stays\n" in written
+    assert written.endswith("\r") and not written.rsplit("stays\n")[1].rsplit("\r", 2)[1].strip()  # drawn over
 
 
 def test_a_live_line_is_redrawn_while_a_stage_runs():
@@ -94,8 +96,8 @@ def test_a_live_line_is_redrawn_while_a_stage_runs():
         def line(self, text: str) -> None: ...
         def clear(self) -> None: ...
 
-        def live(self, lines: list[str], share: float | None) -> None:
-            drawn.extend(lines)
+        def live(self, text: str, share: float | None) -> None:
+            drawn.append(text)
 
     import time
 
@@ -106,23 +108,10 @@ def test_a_live_line_is_redrawn_while_a_stage_runs():
 
 def test_a_notebook_is_found_by_its_shell(monkeypatch: pytest.MonkeyPatch):
     shell = type("ZMQInteractiveShell", (), {})()
-    package, module = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    package = types.ModuleType("IPython")
     vars(package)["get_ipython"] = lambda: shell
-    vars(module).update(HTML=str, display=lambda shown, display_id: types.SimpleNamespace(update=print))
     monkeypatch.setitem(sys.modules, "IPython", package)
-    monkeypatch.setitem(sys.modules, "IPython.display", module)
-    assert isinstance(face(), Notebook)
-
-
-def test_a_notebook_gets_lines_and_a_bar():
-    shown: list[str] = []
-    display = types.SimpleNamespace(update=lambda found: shown.append(found))
-    notebook = Notebook(display, str)
-    notebook.line("[1/2] load  1.0 s")
-    notebook.live(["<b>"], 0.25)
-    assert "[1/2] load" in shown[-1] and "&lt;b&gt;" in shown[-1] and 'value="0.250"' in shown[-1]
-    notebook.clear()
-    assert "progress" not in shown[-1]
+    assert isinstance(face(), Bar)
 
 
 def test_a_pipe_is_no_terminal():
