@@ -80,7 +80,7 @@ SWITCHES = [
 
 
 def test_the_settings_that_are_true_or_false_are_these():
-    assert sorted(BOOLEAN) == ["complete", "higher_is_better", "normalize", "speed"]
+    assert sorted(BOOLEAN) == ["complete", "higher_is_better", "normalize", "optimize_speed", "speed"]
 
 
 @pytest.mark.parametrize("name", BOOLEAN)
@@ -103,7 +103,8 @@ def test_a_pair_of_flags_that_is_not_given_has_no_say(name: str, option: click.O
 def test_the_strongest_that_is_given_decides_whether_it_is_true_or_false(
     name: str, typed_value: bool | None, in_set: bool | None, in_file: bool | None, fallback: bool, tmp_path: Path
 ):
-    positive, _, negative = _SWITCHES.get(name, f"--{name}/--no-{name}").partition("/")
+    flag = name.replace("_", "-")
+    positive, _, negative = _SWITCHES.get(name, f"--{flag}/--no-{flag}").partition("/")
     flags: dict[str, Any] = {name: Fallback(fallback)}
     flags |= {} if typed_value is None else parsed(positive if typed_value else negative)
     config = tmp_path / "job.yaml"

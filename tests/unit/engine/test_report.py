@@ -88,7 +88,7 @@ def status_of(reverted: int, speed: SpeedFacts | None = None, status: str = "wit
         speed=speed and SimpleNamespace(facts=speed),
     )
     chosen = SimpleNamespace(candidate=SimpleNamespace(plan=SimpleNamespace(layers=layers)))
-    job: Any = SimpleNamespace(settings=SimpleNamespace(max_drop=0.01, effort=effort), precision="f32")
+    job: Any = SimpleNamespace(settings=SimpleNamespace(has_budget=True, effort=effort), precision="f32")
     found: Any = SimpleNamespace(outcome=outcome, chosen=chosen)
     return _status(job, found)
 

@@ -106,7 +106,7 @@ def test_hostile_names_stay_text_and_data() -> None:
     assert EVIL not in text
     page = Page(text)
     assert page.block("table-layers")["rows"][0][0].startswith(EVIL)
-    assert len([1 for tag, a, _ in page.inside if tag == "script" and a.get("type") != "application/json"]) == 6
+    assert len([1 for tag, a, _ in page.inside if tag == "script" and a.get("type") != "application/json"]) == 7
 
 
 def test_sections_without_data_are_left_out() -> None:
