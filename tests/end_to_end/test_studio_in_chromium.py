@@ -1,22 +1,18 @@
-"""The studio in the browser that people use: the whole flow on the demo network, and what ends in the middle of it."""
+"""The studio in the browser that people use: the whole flow on the demo network, and pages of other sites."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-
-from calib.zoo.jobs import DONE, JobStore
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -65,16 +61,6 @@ class Studio:
                     process.kill()
             except psutil.Error:
                 continue
-
-    def rows(self) -> dict[str, str]:
-        with JobStore(self.folder / "calib-studio" / "zoo.sqlite") as store:
-            return {row.name: row.status for row in store.rows()}
-
-    def worker(self, name: str) -> int:
-        """Return the process that works on a run."""
-        with JobStore(self.folder / "calib-studio" / "zoo.sqlite") as store:
-            row = next(row for row in store.rows() if row.name == name)
-            return int(store.attempts(row.key)[-1].worker.split(":")[1])
 
 
 @pytest.fixture(scope="module")
@@ -157,27 +143,6 @@ def fits(page: Page) -> bool:
     return all(sizes)
 
 
-def until(what: Callable[[], Any], seconds: float = PATIENCE / 1000) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.2)
-    raise AssertionError("it did not happen in time")
-
-
-def start(page: Page, studio: Studio, **fields: str) -> str:
-    """Start a run from the form and return its name."""
-    page.goto(home(studio, "/quantize?model=mobilenet.xml&calibration=calibration.npz&validation=validation.npz"))
-    page.check(f"input[name=effort][value={fields.pop('effort', 'fast')}]")
-    page.locator("summary", has_text="Advanced").click()
-    for name, text in fields.items():
-        page.fill(f"[name={name}]", text)
-    page.click("button:text-is('Start')")
-    page.wait_for_url("**/run/*")
-    return page.locator("h1").inner_text()
-
-
 def test_the_whole_flow_from_a_model_to_its_int8_as_a_zip(page: Page, studio: Studio):
     def sound(path: str) -> None:
         assert page.url.startswith(home(studio, path)) and serious(page) == [] and fits(page), path
@@ -247,23 +212,3 @@ def test_a_page_of_another_site_reaches_nothing(context: BrowserContext, page: P
     for path in ("/", "/runs", "/?token=wrong"):
         assert (answer := tab.goto(home(studio, path))) and answer.status == 403
     stranger.close()
-
-
-def test_two_runs_at_once_outlive_kill_9_of_the_server_and_of_a_worker(
-    page: Page, studio: Studio, context: BrowserContext
-):
-    first = start(page, studio, effort="thorough", max_drop="0.01pt")
-    other = context.new_page()
-    second = start(other, studio, effort="balanced", max_drop="0.02pt")  # of one family, one would wait
-    until(lambda: (rows := studio.rows())[first] == rows[second] == "running")
-    studio.kill()
-    studio.start()
-    page.reload()
-    assert page.locator("h1").inner_text() == first and studio.rows()[first] in ("running", *DONE)
-    os.kill(until(lambda: studio.rows()[first] == "running" and studio.worker(first)), signal.SIGKILL)
-    page.wait_for_selector("text=attempt 2")
-    other.click("button:text-is('Cancel')")
-    until(lambda: studio.rows()[second] == "cancelled" or studio.rows()[second] in DONE)
-    other.close()
-    page.wait_for_selector("iframe")
-    assert studio.rows()[first] in DONE
