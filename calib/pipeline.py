@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from calib.config.given import GivenSettings
+from calib.config.given import GivenBesideMetric, GivenSettings
 from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import as_executed, build, executed_in, listed
@@ -183,7 +183,7 @@ def evaluate(
     sets: Sequence[str] = (),
     allow_python: bool | None = None,
     progress: Progress | bool | None = None,
-    **settings: Unpack[GivenSettings],
+    **settings: Unpack[GivenBesideMetric],
 ) -> Evaluation:
     """Measure a model, FP32 or INT8, with a metric.
 

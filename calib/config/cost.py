@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from calib.config.efforts import EFFORTS
 
-FEATURES = ("compilation", "pass", "counted", "scored", "layer", "layer and sample", "weight", "start")
+FEATURES: tuple[str, ...] = ("compilation", "pass", "counted", "scored", "layer", "layer and sample", "weight", "start")
 COUNTED = 20  # of this many samples on, histograms take fewer values of each
 
 

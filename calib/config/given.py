@@ -10,8 +10,8 @@ from os import PathLike
 from typing import Any, Literal, TypedDict
 
 
-class GivenSettings(TypedDict, total=False):
-    """Settings by name; none of them is required."""
+class GivenBesideMetric(TypedDict, total=False):
+    """Settings by name but the metric, which ``evaluate`` has as an argument; none of them is required."""
 
     samples: int
     salt: str
@@ -25,7 +25,6 @@ class GivenSettings(TypedDict, total=False):
     ignore: str | Sequence[str]
     target: Literal["auto", "cpu", "cpu-no-vnni", "this-cpu"]
     effort: Literal["fast", "balanced", "thorough"]
-    metric: Any  # a name, several, a Metric, or a function of predict
     decode: Any  # a name, or an object with decode(outputs, facts, size)
     higher_is_better: bool | None
     drop: Literal["absolute", "relative"]
@@ -39,5 +38,12 @@ class GivenSettings(TypedDict, total=False):
     rank_samples: int
     require_speedup: float | None
     speed: bool | None
+    optimize_speed: bool
     threads: int | None
     memory_limit: int | str | None
+
+
+class GivenSettings(GivenBesideMetric, total=False):
+    """Settings by name; none of them is required."""
+
+    metric: Any  # a name, several, a Metric, or a function of predict

@@ -231,8 +231,8 @@ def _relative_error(first: Sequence[Any], second: Sequence[Any]) -> float:
         if old.shape == new.shape and old.dtype.kind in "fiu":
             wide = old.astype(np.float64)
             finite = np.isfinite(wide) & np.isfinite(new)
-        wide, new = np.where(finite, wide, 0.0), np.where(finite, new, 0.0)
-        found.append(float(np.linalg.norm(wide - new) / max(float(np.linalg.norm(wide)), 1e-30)))
+            wide, new = np.where(finite, wide, 0.0), np.where(finite, new, 0.0)
+            found.append(float(np.linalg.norm(wide - new) / max(float(np.linalg.norm(wide)), 1e-30)))
     return max(np.nan_to_num(found, posinf=1e6))
 
 

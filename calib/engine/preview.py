@@ -67,7 +67,8 @@ def preview(
     used = _spread(ids, LOOKED_AT)
     seen = Data(job, job.calibration, used, called="samples looked at", class_folders=job.calibration.class_folders)
     decoding = decoding_for(job.loaded, job.settings, Outputs()) if job.settings.decode is not None else None
-    outputs = _outputs(job, seen.samples)
+    samples: Sequence[Sample] = seen.samples
+    outputs = _outputs(job, samples)
     answers = [_class_of(arrays) for arrays in outputs] if decoding is None else []
     classes = outputs[0][0].size if answers and None not in answers else None
     names = class_names(job, job.calibration.class_folders)
@@ -78,7 +79,7 @@ def preview(
     return Preview(
         model=job.loaded.facts.name,
         source=job.calibration.source,
-        samples=tuple(_shown(job, seen.samples[i], outputs[i], decoding, names) for i in chosen),
+        samples=tuple(_shown(job, samples[i], outputs[i], decoding, names) for i in chosen),
         looked_at=len(seen.samples),
         of_samples=len(ids),
         ranges=tuple(InputRange(one.spec.name, one.low, one.high) for one in seen.inputs),

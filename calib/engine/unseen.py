@@ -110,7 +110,8 @@ def intervals(
         drawn, clipped, censused = _parted(written[name], unseen, name, [*ids, *unseen.names], worst)
         ends = _ends(rows, drawn, clipped, censused, len(job.all_ids))
         if ends is None:
-            heard, erring = np.vstack([rows, drawn]).any(axis=0)
+            some: list[bool] = np.vstack([rows, drawn]).any(axis=0).tolist()
+            heard, erring = some
             unknown += [name] if erring else []
             exact += [name] if heard and not erring else []
             continue

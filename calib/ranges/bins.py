@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from calib.ranges.affine import level_grid
 from calib.values.plan import Range, Scheme
 from calib.values.sqnr import decibel
 from calib.values.summary import TensorSummary
+
+Estimate = TypeVar("Estimate", bound=Callable[..., Range])
 
 # A bin narrower than this share of its value is a point: the difference of two integrals would be noise.
 _POINT = 2.0**-20
@@ -90,9 +92,7 @@ def bins_of(summary: TensorSummary) -> Bins:
     return _latest[0][1]
 
 
-def once(
-    estimate: Callable[[Any, TensorSummary, Scheme, int], Range],
-) -> Callable[[Any, TensorSummary, Scheme, int], Range]:
+def once(estimate: Estimate) -> Estimate:
     """Return an estimator's call that looks up what it chose from the same statistics before.
 
     Candidates, the estimator ``auto`` and the report ask for the same ranges.
@@ -100,12 +100,12 @@ def once(
 
     @wraps(estimate)
     def estimated(self: Any, summary: TensorSummary, scheme: Scheme, levels: int) -> Range:
-        key = (type(self), self.name, scheme, levels)
+        key: Any = (type(self), self.name, scheme, levels)
         if key not in summary.estimated:
             summary.estimated[key] = estimate(self, summary, scheme, levels)
         return summary.estimated[key]
 
-    return estimated
+    return cast(Estimate, estimated)
 
 
 def _made(summary: TensorSummary) -> Bins:

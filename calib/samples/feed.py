@@ -39,7 +39,7 @@ def arrays_of(sample: Sample) -> Arrays:
     return tuple(array for frame in feed for array in frame) if isinstance(feed, Frames) else feed
 
 
-def frames_in(feed: Sequence[Any]) -> int:
+def frames_in(feed: Sequence[Any] | Mapping[int, Any]) -> int:
     """Return the number of inferences that a feed takes."""
     return len(feed) if isinstance(feed, Frames) else 1
 

@@ -10,7 +10,7 @@ import pytest
 import calib
 from calib.config import Settings
 from calib.config.efforts import EFFORTS
-from calib.config.given import GivenSettings
+from calib.config.given import GivenBesideMetric, GivenSettings
 
 BESIDE = {"allow_extension"}  # taken with the settings, and none of them
 HINTS = get_type_hints(GivenSettings)
@@ -37,5 +37,6 @@ def test_choices_are_those_of_the_setting(name: str):
 @pytest.mark.parametrize("function", [calib.quantize, calib.plan, calib.inspect, calib.evaluate])
 def test_the_functions_take_them(function: object):
     hints = get_type_hints(function)  # type: ignore[arg-type]
-    assert hints["settings"] == Unpack[GivenSettings]
+    takes_metric = "metric" in inspect.signature(function).parameters  # type: ignore[arg-type]
+    assert hints["settings"] == Unpack[GivenBesideMetric if takes_metric else GivenSettings]
     assert "settings" in inspect.signature(function).parameters  # type: ignore[arg-type]
