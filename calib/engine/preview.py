@@ -72,7 +72,7 @@ def preview(
     answers = [_class_of(arrays) for arrays in outputs] if decoding is None else []
     classes = outputs[0][0].size if answers and None not in answers else None
     names = class_names(job, job.calibration.class_folders)
-    chosen = _spread(range(len(seen.samples)), count)
+    chosen: list[int] = _spread(range(len(seen.samples)), count)
     agreement, doubts = _agreement([sample.target for sample in seen.samples], answers, classes)
     few = replace(seen, used=ids, calibrates=True)  # the number of samples is that of the run
     sentences = [*dict.fromkeys([*doubts_about(replace(seen, classes=classes)), *doubts_about(few)])]

@@ -110,8 +110,7 @@ def intervals(
         drawn, clipped, censused = _parted(written[name], unseen, name, [*ids, *unseen.names], worst)
         ends = _ends(rows, drawn, clipped, censused, len(job.all_ids))
         if ends is None:
-            some: list[bool] = np.vstack([rows, drawn]).any(axis=0).tolist()
-            heard, erring = some
+            heard, erring = (bool(column.any()) for column in np.vstack([rows, drawn]).T)
             unknown += [name] if erring else []
             exact += [name] if heard and not erring else []
             continue
