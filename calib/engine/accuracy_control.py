@@ -243,7 +243,7 @@ def _nothing_known(why: str) -> BaseException:
     """Return the error of a search that was stopped before its first result: there is no best model then."""
     if why == INTERRUPTED:
         return KeyboardInterrupt()
-    return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out --max-drop")
+    return UsageError(f"{why} before a single INT8 model was evaluated; raise --time-limit, or leave out the budget")
 
 
 def _ranking(

@@ -309,10 +309,11 @@ def _of_little_use(job: Job, found: Findings, built: Int8Model) -> tuple[Status,
     everything, controlled = len(found.chosen.candidate.plan.layers), found.outcome.controlled
     reverted = len(controlled.result.reverted) if controlled and controlled.result else 0
     effort = "" if job.settings.effort == "thorough" else "--effort thorough, "
+    wider = "a larger --max-drop" if job.settings.min_sqnr is None else "a smaller --min-sqnr"
     if 2 * reverted > everything:
         return "mostly_float", [
-            f"Only {len(built.plan.layers)} of {everything} layers stay in INT8. For more of them, try {effort}a "
-            "larger --max-drop, or a --metric that does not count differences that do not matter."
+            f"Only {len(built.plan.layers)} of {everything} layers stay in INT8. For more of them, try "
+            f"{effort}{wider}, or a --metric that does not count differences that do not matter."
         ]
     speed = found.outcome.speed.facts if found.outcome.speed else None
     if speed is None:
@@ -322,8 +323,8 @@ def _of_little_use(job: Job, found: Findings, built: Int8Model) -> tuple[Status,
     if not slower:
         return "within_budget", []
     return "slower", [
-        f"INT8 takes {speed.latency_int8_ms:.3g} ms, FP32 in {slower[-1]} takes less: stay with it, try a larger "
-        "--max-drop, which reverts fewer layers, or --require-speedup 1, which reverts those that are slower."
+        f"INT8 takes {speed.latency_int8_ms:.3g} ms, FP32 in {slower[-1]} takes less: stay with it, try {wider}, "
+        "which reverts fewer layers, or --require-speedup 1, which reverts those that are slower."
     ]
 
 

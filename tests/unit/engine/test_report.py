@@ -66,7 +66,13 @@ def test_weight_sqnr_is_of_the_rounding_that_the_model_has():
     assert abs(weight_sqnr(own)["layer"] - 10 * np.log10((1 / 3) / (1 / 12))) < 0.3
 
 
-def status_of(reverted: int, speed: SpeedFacts | None = None, status: str = "within_budget", effort: str = "balanced"):
+def status_of(
+    reverted: int,
+    speed: SpeedFacts | None = None,
+    status: str = "within_budget",
+    effort: str = "balanced",
+    min_sqnr: float | None = None,
+):
     """Return status and reason of a run that reverted so many of ten layers."""
     layers = [SimpleNamespace(name=str(number)) for number in range(10)]
     reverts = frozenset(map(str, range(reverted)))
@@ -88,7 +94,9 @@ def status_of(reverted: int, speed: SpeedFacts | None = None, status: str = "wit
         speed=speed and SimpleNamespace(facts=speed),
     )
     chosen = SimpleNamespace(candidate=SimpleNamespace(plan=SimpleNamespace(layers=layers)))
-    job: Any = SimpleNamespace(settings=SimpleNamespace(has_budget=True, effort=effort), precision="f32")
+    job: Any = SimpleNamespace(
+        settings=SimpleNamespace(has_budget=True, min_sqnr=min_sqnr, effort=effort), precision="f32"
+    )
     found: Any = SimpleNamespace(outcome=outcome, chosen=chosen)
     return _status(job, found)
 
@@ -105,6 +113,11 @@ def speed_of(high: float, noisy: bool = False) -> SpeedFacts:
         interval_default=(high - 0.2, high),
         noisy=noisy,
     )
+
+
+def test_what_to_change_is_the_budget_that_was_given():
+    assert "a smaller --min-sqnr" in status_of(6, min_sqnr=30.0)[1]
+    assert "a larger --max-drop" in status_of(6)[1]
 
 
 def test_budget_kept_by_reverting_most_layers_is_called_that_with_what_to_change():
