@@ -177,11 +177,7 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
         drop = f"{step.step} of at most {asked.expected.evaluations}, drop {problem.budget.text(step.drop)}{budget}"
         stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
         if step.kind == "int8":
-            metric: Any = problem.metric
-            value = "" if isinstance(metric, Together) else f"{metric.name} {in_unit(metric.unit, step.value)}, "
-            stage.say(
-                f"INT8: {value}drop {problem.budget.text(step.drop)}{budget}, on {plural(step.samples, 'sample')}"
-            )
+            stage.say(_of_everything(step, problem, budget))
         numbers[frozenset(step.reverted)] = step.step
         if record is not None:
             record("search", _point(step, problem, asked.expected, budgeted=bool(budget)))
@@ -198,6 +194,16 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
 
     latency = problem.latency if problem.latency is None or record is None else timed
     return replace(problem, progress=tell, latency=latency)
+
+
+def _of_everything(step: SearchStepFacts, problem: Problem, allowed: str) -> str:
+    """Return the line on the model with everything in INT8, once it was evaluated."""
+    metric: Any = problem.metric
+    drop, samples = f"drop {problem.budget.text(step.drop)}{allowed}", plural(step.samples, "sample")
+    if step.samples < len(problem.search_indices):  # of such a choice the metric's own value tells nothing
+        return f"INT8: {drop}, expected from {samples} near to another answer"
+    value = "" if isinstance(metric, Together) else f"{metric.name} {in_unit(metric.unit, step.value)}, "
+    return f"INT8: {value}{drop}, on {samples}"
 
 
 def _point(step: SearchStepFacts, problem: Problem, expected: Expected, *, budgeted: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ import pytest
 from trust_fixtures.tiny import convnet, images
 
 import calib
+from calib.accuracy.budget import Budget
 from calib.accuracy.problem import Problem
 from calib.accuracy.result import SearchResult
 from calib.accuracy.search import search
+from calib.engine.accuracy_control import _of_everything
 from calib.engine.result import Result
 from calib.metrics.label_free import RelativeL2
 from calib.report import digest, numbers
-from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.accuracy_facts import AccuracyFacts, SearchStepFacts
 
 SAMPLES = list(images(12))
 
@@ -177,6 +180,18 @@ def test_every_sentence_has_the_unit_of_the_report(metric: RelativeL2, allowed: 
     assert f" {unit} at 95 %)" in report.accuracy.note
     steps = [message for message in messages if "of at most" in message and "drop" in message]
     assert steps and all(f"{unit} of {said} allowed" in message for message in steps)
+
+
+def test_the_first_drop_is_said_with_the_value_only_where_every_sample_was_evaluated():
+    problem: Any = SimpleNamespace(metric=Constant(), budget=Budget(0.01, unit="fraction"), search_indices=range(200))
+    step = {"step": 1, "kind": "int8", "reverted": [], "value": 0.5, "drop": 0.002, "within": True}
+    some, every = (SearchStepFacts(**step, samples=count) for count in (50, 200))
+    assert (
+        _of_everything(some, problem, "") == "INT8: drop 0.20 points, expected from 50 samples near to another answer"
+    )
+    assert _of_everything(every, problem, " of 1.00 points allowed") == (
+        "INT8: relative-l2 50.00 %, drop 0.20 points of 1.00 points allowed, on 200 samples"
+    )
 
 
 def accuracy_of(function: Any) -> AccuracyFacts:
