@@ -31,20 +31,6 @@ from calib.config.types import (
 
 DEFAULT_SAMPLES = 300
 
-# What other tools call some of the metrics.
-_METRICS_ELSEWHERE = {
-    **dict.fromkeys(("accuracy", "acc", "accuracy@top1", "top1", "classification-accuracy", "error-rate"), "top-1"),
-    **dict.fromkeys(("accuracy@top5", "top5"), "top-5"),
-    **dict.fromkeys(("map", "coco-precision", "mean-average-precision", "bbox", "ap"), "coco-map"),
-    **dict.fromkeys(("voc", "ap50", "map@0.5", "map50", "detection-accuracy"), "voc-map"),
-    **dict.fromkeys(("iou", "miou", "jaccard", "segmentation-accuracy", "dice"), "mean-iou"),
-    **dict.fromkeys(("l1", "mean-absolute-error"), "mae"),
-    **dict.fromkeys(("l2", "rmse", "mean-squared-error"), "mse"),
-    **dict.fromkeys(("f-score", "f-measure", "f1-score", "precision", "recall"), "f1"),
-    **dict.fromkeys(("roc-auc", "auroc"), "auc"),
-    **dict.fromkeys(("correlation", "pearson", "spearman-correlation"), "spearman"),
-}
-
 
 class Settings(Checked):
     """Settings of ``quantize``."""
@@ -245,9 +231,8 @@ class Settings(Checked):
                 if not re.fullmatch(r"python:[^:]+:[^:]+", value):
                     raise ValueError("must be python:module:function")
                 return value
-            _one_of(
-                value.partition("?")[0], _metrics(), _METRICS_ELSEWHERE
-            )  # what follows is the metric's own, and checked there
+            # what follows the name is the metric's own, and checked there
+            _one_of(value.partition("?")[0], _metrics(), _metrics_elsewhere())
             return value
         if value is not None and not callable(value) and not hasattr(value, "measure"):
             raise ValueError("must be a name, python:module:function, a Metric or a function of predict")
@@ -405,6 +390,12 @@ def _decoders() -> list[str]:
     from calib.outputs import DECODERS
 
     return list(DECODERS)
+
+
+def _metrics_elsewhere() -> Mapping[str, str]:
+    from calib.metrics import METRICS_ELSEWHERE
+
+    return METRICS_ELSEWHERE
 
 
 def _metrics() -> list[str]:

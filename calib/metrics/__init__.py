@@ -59,3 +59,17 @@ METRICS: dict[str, MetricRow] = {
     "relative-l2": MetricRow("calib.metrics.label_free:RelativeL2"),
     "noise": MetricRow("calib.metrics.label_free:Noise"),
 }
+
+# What other tools call some of the metrics.
+METRICS_ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("accuracy", "acc", "accuracy@top1", "top1", "classification-accuracy", "error-rate"), "top-1"),
+    **dict.fromkeys(("accuracy@top5", "top5"), "top-5"),
+    **dict.fromkeys(("map", "coco-precision", "mean-average-precision", "bbox", "ap"), "coco-map"),
+    **dict.fromkeys(("voc", "ap50", "map@0.5", "map50", "detection-accuracy"), "voc-map"),
+    **dict.fromkeys(("iou", "miou", "jaccard", "segmentation-accuracy", "dice"), "mean-iou"),
+    **dict.fromkeys(("l1", "mean-absolute-error"), "mae"),
+    **dict.fromkeys(("l2", "rmse", "mean-squared-error"), "mse"),
+    **dict.fromkeys(("f-score", "f-measure", "f1-score", "precision", "recall"), "f1"),
+    **dict.fromkeys(("roc-auc", "auroc"), "auc"),
+    **dict.fromkeys(("correlation", "pearson", "spearman-correlation"), "spearman"),
+}
