@@ -43,25 +43,6 @@ class Screening:
         return Proposals(self.ledger)
 
     def run(self) -> None:
-        """Find a plan that keeps the budget, and give back to INT8 what is left of it allows."""
-        self._find()
-        self._give_back()
-
-    def _give_back(self) -> None:
-        """Evaluate plans that save more than the best on all samples, as long as there is one and limits allow."""
-        ledger, proposals = self.ledger, self._proposals
-        for _ in range(self.problem.limits.backfills):
-            fits = ledger.feasible()
-            if not fits or not ledger.affords(1, 1):
-                return
-            best = min(fits, key=lambda trial: (self.problem.cost(trial.reverted), trial.order))
-            gap = proposals.gap(best)
-            if (plan := proposals.shorter(best)) is None:
-                return
-            kept = ledger.run(plan, "prefix" if plan in proposals.prefixes else "backfill").within
-            proposals.told(kept, gap, proposals.gap(best))
-
-    def _find(self) -> None:
         """Screen plans, and evaluate the one with fewest units that probably fits on all samples; again with the rest.
 
         After one that did not fit after all only one that is nearly certain to fit is evaluated.
@@ -78,6 +59,20 @@ class Screening:
                 return
             # The last one that can be afforded is evaluated on all samples in any case, for its figure.
             ledger.run(best.reverted, "backfill" if fits else "prefix", to_the_end=not ledger.affords(0, 2))
+
+    def give_back(self) -> None:
+        """Evaluate plans that save more than the best on all samples, as long as there is one and limits allow."""
+        ledger, proposals = self.ledger, self._proposals
+        for _ in range(self.problem.limits.backfills):
+            fits = ledger.feasible()
+            if not fits or not ledger.affords(1, 1):
+                return
+            best = min(fits, key=lambda trial: (self.problem.cost(trial.reverted), trial.order))
+            gap = proposals.gap(best)
+            if (plan := proposals.shorter(best)) is None:
+                return
+            kept = ledger.run(plan, "prefix" if plan in proposals.prefixes else "backfill").within
+            proposals.told(kept, gap, proposals.gap(best))
 
     def _chosen(self, share: float) -> Trial | None:
         """Return the plan to evaluate on all samples; the last one that can be afforded should not be for nothing."""

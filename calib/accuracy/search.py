@@ -57,8 +57,12 @@ def search(problem: Problem) -> SearchResult:
             if not under_way.int8_fits() and others:
                 ledger = under_way.ledger
                 ledger.rank()
-                strategy = Screening(ledger) if len(ledger.screened) else Bisection(ledger)
-                strategy.run()
+                if len(ledger.screened):
+                    screening = Screening(ledger)
+                    screening.run()
+                    screening.give_back()
+                else:
+                    Bisection(ledger).run()
             under_way.choose_confirmed(others)
     except Stopped as stop:
         stopped = str(stop)

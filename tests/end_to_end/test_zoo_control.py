@@ -21,7 +21,7 @@ from calib.zoo.control import ask
 from calib.zoo.events import found_within
 
 # Two plans keep it, and the second one reverts less: there is something to end early.
-TWO_KEEP = THOROUGH_ENOUGH.replace("0.002", "0.003")
+TWO_KEEP = THOROUGH_ENOUGH.replace("0.002", "0.003").replace("cpu-no-vnni", "cpu")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

@@ -16,6 +16,7 @@ from calib.zoo.jobs import Attempt, JobRow
 FAST = "effort: fast, estimator: minmax"
 # Everything in INT8 misses this budget, and some layers back in floating point keep it: every stage has its work.
 THOROUGH_ENOUGH = "effort: balanced, validation: data.npz, metric: relative-l2, max_drop: 0.002"
+THOROUGH_ENOUGH += ", target: cpu-no-vnni"  # the same levels, and so the same search, on every CPU
 
 
 def write_zoo(folder: Path, names: str = "abc", settings: str = FAST, more: str = "") -> Path:

@@ -72,8 +72,9 @@ def test_a_stored_baseline_is_read_again_and_a_changed_label_is_noticed(tmp_path
 
     first, _ = measured(labelled(), False)
     again, said = measured(labelled(), True)
-    assert again.parts == first.parts == (1.0,) * 40 and again.seconds == first.seconds and not said
+    assert again.parts == first.parts == (1.0,) * 40 and again.seconds == first.seconds
+    assert said == ["FP32: top-1 100.00 % on 40 samples"]
     changed = labelled()
     changed[3] = (changed[3][0], (changed[3][1] + 1) % 5)
     other, said = measured(changed, True)
-    assert np.sum(other.parts) == 39 and "1 of 40" in said[0] and other.warnings == tuple(said)
+    assert np.sum(other.parts) == 39 and "1 of 40" in said[0] and other.warnings == tuple(said[:1])
