@@ -9,12 +9,11 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from zoo_faults.nursery import Nursery
-from zoo_faults.tiny_zoo import THOROUGH_ENOUGH, outcomes, results, rows_and_attempts, supervise, write_zoo
+from zoo_faults.tiny_zoo import THOROUGH_ENOUGH, outcomes, results, rows_and_attempts, supervise, wait_for, write_zoo
 
 from calib.zoo.commands import Zoo, open_store, open_zoo
 from calib.zoo.control import ask
@@ -22,15 +21,6 @@ from calib.zoo.events import found_within
 
 # Two plans keep it, and the second one reverts less: there is something to end early.
 TWO_KEEP = THOROUGH_ENOUGH.replace("0.002", "0.003").replace("cpu-no-vnni", "cpu")
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"did not happen within {seconds} s")
 
 
 def asked(zoo: Zoo, action: str, name: str = "a") -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from zoo_faults.tiny_zoo import (
     rows_and_attempts,
     run_undisturbed,
     supervise,
+    wait_for,
     write_zoo,
 )
 
@@ -59,15 +59,6 @@ def staged(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         report["status"] == "mostly_float" and len(report["search"]) > 1 and report["speed"]
     )  # which keeps the budget
     return manifest, wanted
-
-
-def wait_for(condition, seconds: float = 60.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"did not happen within {seconds} s")
 
 
 def alive(pid: int) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ FAST = "effort: fast, estimator: minmax"
 # Everything in INT8 misses this budget, and some layers back in floating point keep it: every stage has its work.
 THOROUGH_ENOUGH = "effort: balanced, validation: data.npz, metric: relative-l2, max_drop: 0.002"
 THOROUGH_ENOUGH += ", target: cpu-no-vnni"  # the same levels, and so the same search, on every CPU
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Return what a condition gives once it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"did not happen within {seconds} s")
 
 
 def write_zoo(folder: Path, names: str = "abc", settings: str = FAST, more: str = "") -> Path:

@@ -22,7 +22,7 @@ from calib.graph.insert import Edits
 from calib.progress import silent
 from calib.ranges import get_estimator
 from calib.ranges.assign import assign
-from calib.runtime.session import Session
+from calib.runtime.session import Session, ov
 from calib.values.facts import CorrectionFacts
 from calib.values.plan import FULL_RANGE, HALF_RANGE, QuantizationPlan, Scaling, TensorId
 from calib.values.summary import Collected
@@ -114,13 +114,19 @@ def test_scales_in_front_that_harm_are_left_out_by_the_error_of_the_outputs(job:
     assert set(summaries.of(chosen.candidate.plan)) >= {q.tensor for q in plan.activations}
 
 
-def test_fast_puts_scales_in_front_of_layers_that_read_outlier_channels():
+def outlier_channels(count: int) -> tuple[ov.Model, list[np.ndarray]]:
+    """Return a layer of which two channels of the input are 80 times the others, and samples."""
     net = Net(5)
     scale = np.ones(16, np.float32)
     scale[[3, 8]] = 80
     weights = (net.rng.standard_normal((16, 16)) / scale[:, None]).astype(np.float32)
     model = net.model(op.matmul(net.input(1, 200, 16), op.constant(weights), False, False))
-    samples = [net.rng.standard_normal((1, 200, 16)).astype(np.float32) * scale for _ in range(40)]
+    samples = [net.rng.standard_normal((1, 200, 16)).astype(np.float32) * scale for _ in range(count)]
+    return model, samples
+
+
+def test_fast_puts_scales_in_front_of_layers_that_read_outlier_channels():
+    model, samples = outlier_channels(40)
     result = calib.quantize(model, samples, effort="fast", target="cpu-no-vnni", speed=False)
     (fact,) = result.report.corrections
     assert fact.correction == "inserted scales" and fact.kept
@@ -135,12 +141,7 @@ def test_fast_puts_scales_in_front_of_layers_that_read_outlier_channels():
 
 
 def test_the_scales_of_fast_compete_with_those_that_balanced_measures():
-    net = Net(5)
-    scale = np.ones(16, np.float32)
-    scale[[3, 8]] = 80
-    weights = (net.rng.standard_normal((16, 16)) / scale[:, None]).astype(np.float32)
-    model = net.model(op.matmul(net.input(1, 200, 16), op.constant(weights), False, False))
-    samples = [net.rng.standard_normal((1, 200, 16)).astype(np.float32) * scale for _ in range(20)]
+    model, samples = outlier_channels(20)
     asked = {"target": "cpu-no-vnni", "speed": False}
     job = prepare(model, samples, flags=asked)
     plan = place_quantizers(job)
