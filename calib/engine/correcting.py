@@ -73,7 +73,7 @@ def equalize_channels(job: Job, plan: QuantizationPlan) -> FloatNetwork:
     samples, held = job.feeds(job.ids[:16]), job.feeds(job.held)
     found, warnings = None, list[str]()
     with left_out("Channels were not equalized, since OpenVINO can't run what that is measured on", warnings):
-        found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams)
+        found = equalize(job.loaded.model, job.view, plan, samples, held, job.streams_for(len(samples) + len(held)))
     if found is None:
         return FloatNetwork(job.loaded.model, job.view, warnings=tuple(warnings))
     return replace(rescaled(job, found.scalings), facts=found.facts)
@@ -112,8 +112,8 @@ def collect_statistics(
     mark = job.statistics_mark(asked, [(str(s.scaled), s.factors) for s in base.scalings])
     if file is not None and Path(file).exists():
         return _parted(load_summaries(file, mark), job, base, plain, energies)
-    feeds, held = CalibrationFeeds(job), job.set_aside
-    summaries = collect(base.model, needs, feeds, held=held, streams=job.streams, progress=lambda _: stage.update(1))
+    feeds, held, streams = CalibrationFeeds(job), job.set_aside, job.streams_for(len(job.all_ids))
+    summaries = collect(base.model, needs, feeds, held=held, streams=streams, progress=lambda _: stage.update(1))
     if file is not None:
         save_summaries(file, summaries, mark)
     return _parted(summaries, job, base, plain, energies)
@@ -207,7 +207,7 @@ def choose_ranges(
     held = [name for name in job.held if name not in summaries.outliers] or list(job.held)
     scorer = None
     if job.effort.held_out:
-        scorer = Scorer(job.reference, job.feeds(held), job.streams, job.outputs(held), job.compared)
+        scorer = Scorer(job.reference, job.feeds(held), job.streams_for(len(held)), job.outputs(held), job.compared)
     levels = None
     if job.chooses_levels:
         base, plan, levels = _suited(job, base, plan, summaries, scorer)
@@ -278,7 +278,9 @@ def _suited(
     warnings, found = list[str](), None
     with left_out("Levels of weights were not chosen for this CPU, since OpenVINO can't run what shows it", warnings):
         few = job.held[:SCORED]
-        scorer = scorer or Scorer(job.reference, job.feeds(few), job.streams, job.outputs(few), job.compared)
+        scorer = scorer or Scorer(
+            job.reference, job.feeds(few), job.streams_for(len(few)), job.outputs(few), job.compared
+        )
         if scorer.useful:
             names = recipe_of(job.settings.effort, job.settings.estimator).estimators
             estimator = get_estimator(_ROBUST if _ROBUST in names else names[0])
@@ -387,7 +389,9 @@ def recomputed_corrections(job: Job, plan: QuantizationPlan) -> Chosen:
     if not job.effort.held_out:
         return Chosen(candidate)
     samples = job.feeds(job.ids[: wanted.samples])
-    scorer = Scorer(job.reference, job.feeds(job.held), job.streams, job.outputs(job.held), job.compared)
+    scorer = Scorer(
+        job.reference, job.feeds(job.held), job.streams_for(len(job.held)), job.outputs(job.held), job.compared
+    )
     if not scorer.useful:
         return Chosen(candidate)
     return replace(choose_corrections(candidate, wanted, samples, scorer), held=job.held)

@@ -87,7 +87,7 @@ class SampleEvaluator:
     def compiled(self, model: ov.Model, config: Mapping[str, Any]) -> ov.CompiledModel:
         """Compile a model for `run`, with one stream for each sample that runs at the same time."""
         form = model if self.compared is None else compared_form(model, self.compared)
-        return compile_model(form, config, streams=self.job.streams)
+        return compile_model(form, config, streams=self.job.streams_for(len(self.ids)))
 
     def run(self, compiled: ov.CompiledModel, indices: Sequence[int]) -> list[Any]:
         """Return the metric's parts of these samples, in their order."""

@@ -155,8 +155,12 @@ class Job:
 
     @property
     def streams(self) -> int:
-        """Number of samples that run at the same time."""
+        """Most samples that run at the same time."""
         return self.settings.threads or len(os.sched_getaffinity(0))
+
+    def streams_for(self, samples: int) -> int:
+        """Return how many of this many samples run at the same time, since each stream makes compiling dearer."""
+        return self.first.streams(samples, self.streams) if self.first else self.streams
 
     def samples(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Load calibration samples."""

@@ -115,7 +115,7 @@ def scored(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Chosen, float]:
 
 def _scorer(job: Job, ids: Sequence[str]) -> Scorer:
     compared = job.compared
-    return Scorer(job.reference, job.feeds(ids), job.streams, job.outputs(ids), compared)
+    return Scorer(job.reference, job.feeds(ids), job.streams_for(len(ids)), job.outputs(ids), compared)
 
 
 def stated(measured: OutputSqnrFacts | None) -> dict[str, float]:

@@ -238,7 +238,8 @@ def _look_further(job: Job, built: Int8Model, ids: Sequence[str], worst: Sequenc
             for feed in job.feeds(enlarged):
                 yield sizes.enlarged(feed, multiple)
 
-    found = energies_on(feeds(), job.reference, built.model, built.compiled, job.compared, job.streams)
+    streams = job.streams_for(len(names) + len(MULTIPLES) * len(enlarged))
+    found = energies_on(feeds(), job.reference, built.model, built.compiled, job.compared, streams)
     beyond: dict[str, float] = {}
     for name, rows in found.items() if enlarged else ():
         noises = rows[len(names) :, 1].reshape(len(MULTIPLES), len(enlarged)).mean(axis=1)

@@ -70,3 +70,25 @@ def test_the_network_as_it_was_read_is_compiled_once(monkeypatch: pytest.MonkeyP
     plain = [one for one in bare if len(one.get_ops()) == len(made.reference.get_ops())]
     assert len(plain) == 1
     assert len(compiled) <= expected
+
+
+@pytest.mark.parametrize(("samples", "frames", "expected"), [(24, 1.0, 1), (60, 1.0, 3), (300, 1.0, 4), (24, 5.0, 4)])
+def test_a_stream_pays_if_its_samples_take_as_long_as_compiling(samples: int, frames: float, expected: int):
+    own = job().compared[1]
+    done = first_run.FirstRun(own, compiling=2.0, inference=0.1, frames=frames)
+    assert done.streams(samples, 4) == expected
+
+
+def test_the_first_run_is_compiled_for_streams_where_its_samples_take_long(monkeypatch: pytest.MonkeyPatch):
+    made, asked = job(samples=60, threads=3), list[int]()
+    own = first_run.compile_model
+    monkeypatch.setattr(
+        first_run, "compile_model", lambda model, streams=1: [asked.append(streams), own(model, streams=streams)][1]
+    )
+    known = made.with_first_run()
+    monkeypatch.setattr(first_run, "STREAMS_PAY", 0.0)
+    again = made.with_first_run()
+    assert asked == [1, 1, 3]
+    assert known.first and again.first
+    pairs = zip(known.outputs(made.held) or [], again.outputs(made.held) or [], strict=True)
+    assert all(np.array_equal(*pair) for one in pairs for pair in zip(*one, strict=True))
