@@ -190,7 +190,7 @@ def _channel_moments(
     inferences = sum(map(frames_in, samples))
     for index, values in enumerate(infer_all(compile_model(tapped, streams=streams), [*samples, *held])):
         mine = seen if index < inferences else seen_held
-        mine.append([value.astype(np.float64) for value in values])
+        mine.append([value.reshape(3, -1).astype(np.float64) for value in values])
     moments = [_over_samples(seen, position) for position in range(len(scalables))]
     held_moments = [_over_samples(seen_held, position) for position in range(len(scalables))] if seen_held else moments
     return moments, held_moments

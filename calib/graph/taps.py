@@ -451,10 +451,10 @@ def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
 
 
 def channel_moments(x: ov.Output, axis: int) -> ov.Output:
-    """Return an output with the minimum, maximum and mean square of every channel of a tensor, ``(3, channels)``."""
-    others = [other for other in range(x.get_partial_shape().rank.get_length()) if other != axis]
+    """Return an output with the minimum, maximum and mean square of every channel of a tensor, ``(3 * channels,)``."""
+    others = _int(*(other for other in range(x.get_partial_shape().rank.get_length()) if other != axis))
     parts = [op.reduce_min(x, others), op.reduce_max(x, others), op.reduce_mean(op.multiply(x, x), others)]
-    return op.concat([op.unsqueeze(part, 0) for part in parts], 0).output(0)
+    return op.concat(parts, 0).output(0)
 
 
 def channel_rows(x: ov.Output, positions: NDArray[np.int64] | None) -> ov.Output:

@@ -164,10 +164,10 @@ def _search_symmetric(histogram: _Equal, levels: int) -> tuple[int, int]:
 
 
 def _search_both(histogram: _Equal, levels: int) -> tuple[int, int]:
-    """Search the upper end, then the lower, until neither moves; a side without values stays at zero."""
+    """Search the upper end, then the lower, until that stays; a side without values stays at zero."""
     first, last = 0, histogram.size
     for _ in range(_ROUNDS):
-        before = (first, last)
+        before = first
         last = _best(
             lambda top, low=first: histogram.divergences(np.full_like(top, low), top, levels),
             max(histogram.zero, first + levels),
@@ -180,7 +180,7 @@ def _search_both(histogram: _Equal, levels: int) -> tuple[int, int]:
             histogram.zero,
         )
         first = histogram.zero - reach
-        if (first, last) == before:
+        if first == before:  # the upper end follows from the lower
             break
     return first, last
 
