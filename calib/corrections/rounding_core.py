@@ -22,9 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
-from scipy.linalg import cholesky
 
 from calib.ranges.affine import SCALE_FLOOR, dequantized
 
@@ -35,7 +33,7 @@ _BLOCK = 64  # inputs between two matrix products; the GPTQ paper's 128 (§3.3) 
 GRID = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
 _SHORTLIST = 3
 _CACHED = 1 << 16  # weights at a time: three arrays of 256 KiB
-# What wheels of numpy and scipy call OpenBLAS's threads: with their own prefix or not, for 64-bit and 32-bit indices.
+# What wheels of numpy call OpenBLAS's threads: with scipy's prefix or not, for 64-bit and 32-bit indices.
 _NAMES = [f"{prefix}openblas_{{}}_num_threads{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")]
 
 
@@ -158,7 +156,7 @@ def round_weights(
     mean diagonal. An output channel whose error under the undamped H is not lower than with rounding to nearest keeps
     the latter, so no channel gets worse on the samples that H came from. Deterministic.
 
-    Memory: one copy of H and two of the weights, in float64.
+    Memory: two copies of H and two of the weights, in float64.
 
     Args:
         weights: Weights, ``(outputs, inputs)`` or ``(groups, outputs, inputs)``.
@@ -212,12 +210,10 @@ def _factor(hessian: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np
     diagonal = np.einsum("gkk->gk", damped)
     diagonal += DAMPING * diagonal.mean(axis=1, keepdims=True)
     # the Cholesky factor of H read backwards is R read backwards
+    lower = np.asarray(np.linalg.cholesky(damped), np.float64)[:, ::-1, ::-1]
     if len(damped) > 1:
-        return np.asarray(np.linalg.cholesky(damped), np.float64)[:, ::-1, ::-1]
-    # a single group may be large: .T because LAPACK works in place on columns
-    one: NDArray[np.float64] = damped[0]
-    lower = cholesky(one.T, lower=True, overwrite_a=True, check_finite=False)
-    return np.ascontiguousarray(lower[::-1, ::-1].T).transpose()[None]
+        return lower
+    return np.ascontiguousarray(lower[0].T).transpose()[None]
 
 
 def _round_ordered(
@@ -244,7 +240,7 @@ def _round_ordered(
 
 @contextmanager
 def one_blas_thread() -> Generator[None]:
-    """Limit the OpenBLAS of numpy and scipy to one thread inside a ``with``; other libraries are not affected.
+    """Limit the OpenBLAS of numpy to one thread inside a ``with``; other libraries are not affected.
 
     OpenBLAS splits products and factorizations among threads, which changes the order of sums: rounding decisions
     that depend on the last bit would then differ between machines, or with OMP_NUM_THREADS.
@@ -263,13 +259,12 @@ def one_blas_thread() -> Generator[None]:
 def _libraries() -> list[tuple[Callable[[int], None], Callable[[], int]]]:
     """Return ``(set, get)`` of each OpenBLAS that came with a wheel; loading a loaded library returns that one."""
     found: list[tuple[Callable[[int], None], Callable[[], int]]] = []
-    for package in (np, scipy):
-        home = Path(package.__path__[0])
-        folders = (home.parent / f"{home.name}.libs", home / ".dylibs")
-        for path in sorted(path for folder in folders for path in folder.glob("*openblas*")):
-            library = ctypes.CDLL(str(path))
-            for name in _NAMES:
-                if hasattr(library, name.format("set")):
-                    found.append((getattr(library, name.format("set")), getattr(library, name.format("get"))))
-                    break
+    home = Path(np.__path__[0])
+    folders = (home.parent / f"{home.name}.libs", home / ".dylibs")
+    for path in sorted(path for folder in folders for path in folder.glob("*openblas*")):
+        library = ctypes.CDLL(str(path))
+        for name in _NAMES:
+            if hasattr(library, name.format("set")):
+                found.append((getattr(library, name.format("set")), getattr(library, name.format("get"))))
+                break
     return found
