@@ -32,11 +32,15 @@ _CHOOSE = (
 
 
 class _Everything(JobStore):
-    """A store whose jobs are all to be run, those too that are entered while it is open."""
+    """A store whose jobs are all to be run, those too that are entered while it is open.
+
+    Somebody watches each of them: two runs of one model and data run at the same time, although the second would be
+    cheaper after the first.
+    """
 
     def claim(self, **given: Any) -> tuple[JobRow, int] | None:
         self.choose()
-        return super().claim(**given)
+        return super().claim(**given, shares=False)
 
     def choose(self) -> None:
         """Choose every job there is by now."""

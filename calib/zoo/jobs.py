@@ -152,7 +152,7 @@ class JobStore:
             connection.executemany("INSERT INTO chosen VALUES (?)", [(key,) for key, _, _ in jobs])
         self._digests.clear()
 
-    def claim(self, *, threads: float, memory: float, only: str = "") -> tuple[JobRow, int] | None:
+    def claim(self, *, threads: float, memory: float, only: str = "", shares: bool = True) -> tuple[JobRow, int] | None:
         """Take the next waiting job that fits, and open its attempt; None if there is none.
 
         While the first job of a family makes the statistics, or the first of a subject measures the baseline, the
@@ -162,13 +162,14 @@ class JobStore:
             threads: Most threads of the job.
             memory: Most bytes of the job.
             only: Key of the only job to take.
+            shares: Whether jobs are left waiting for what another computes; without it each computes all of its own.
         """
         related = ("{}.family = j.family", f"{{}}.family BETWEEN substr(j.family, 1, {SUBJECT_DIGITS}) "
                    f"AND substr(j.family, 1, {SUBJECT_DIGITS}) || '.'")  # fmt: skip
         alone = " ".join(
             f"AND NOT (EXISTS (SELECT 1 FROM jobs r WHERE {same.format('r')} AND r.status = 'running') "
             f"AND NOT EXISTS (SELECT 1 FROM jobs d WHERE {same.format('d')} AND d.board != ''))"
-            for same in related
+            for same in (related if shares else ())
         )
         columns = ", ".join(f"j.{name}" for name in _ROW.split(", "))
         with self.store.transaction() as connection:

@@ -79,6 +79,13 @@ def test_while_the_first_of_a_family_runs_the_others_wait(path: Path):
         assert second and second[0].name == "b"
 
 
+def test_without_sharing_all_of_a_family_run_at_the_same_time(path: Path):
+    with JobStore(path) as store:
+        entered(store, "a", "b", family="same")
+        claimed = [store.claim(**ALL, shares=False) for _ in range(3)]
+        assert [found and found[0].name for found in claimed] == ["a", "b", None]
+
+
 def test_while_the_first_of_a_subject_measures_the_baseline_its_other_families_wait(path: Path):
     subject = "0123456789abcdef"
     with JobStore(path) as store:
