@@ -219,6 +219,7 @@ def _point(step: SearchStepFacts, problem: Problem, expected: Expected, *, budge
         "layers": step.reverted if len(step.reverted) <= NAMED else [],
         "of_layers": len(problem.layers),
         "at_most": expected.evaluations,
+        "most_s": expected.most_s,
         "budget": budget.max_drop if budgeted else None,
         "drop_kind": budget.kind,
         "unit": budget.unit,

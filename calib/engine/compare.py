@@ -35,12 +35,11 @@ from calib.samples.feed import Arrays, feed_of
 from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
 from calib.values.comparison import Comparison, LayerComparison
-from calib.values.pictures import PictureFacts
+from calib.values.pictures import SHOWN, PictureFacts
 from calib.values.plan import TensorId
 from calib.values.version import __version__
 
 TIMED_FEEDS = 8
-SHOWN = 6  # samples that are drawn
 UNLIKE_DB = 10.0  # outputs further apart, of layers that share no name, are hardly those of one network
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy.together import Together
+from calib.engine.changes import Change, counted, most_changed
 from calib.engine.decoding import decoding_for
 from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.engine.job import Job
-from calib.errors import MetricError
 from calib.loading.load import input_specs
 from calib.metrics.label_free import is_class_scores
 from calib.metrics.several import each_of
@@ -28,110 +28,12 @@ from calib.runtime.session import F32, ov, precision_config
 from calib.samples.feed import feed_of
 from calib.samples.sample import Frames, Sample
 from calib.values.detections import Detections
-from calib.values.pictures import FOLDER, PictureFacts
+from calib.values.pictures import FOLDER, Drawn, PictureFacts
 
-MOST = 6  # pictures of a report
 MOST_LABELS = 20  # of a target that is named
 LINES = 5  # classes or boxes that are named of a sample
 FEWEST_PIXELS = 8  # on a side, for numbers to be an image
 SHOWN = 0.25  # score from which a box is drawn
-
-
-@dataclass(frozen=True)
-class Change:
-    """How a sample changed.
-
-    Attributes:
-        index: Position of the sample in the validation dataset.
-        words: What changed, such as "top-1 1 → 0".
-    """
-
-    index: int
-    words: str
-
-
-def most_changed(metric: Any, before: Mapping[int, Any], after: Mapping[int, Any]) -> tuple[Change, ...]:
-    """Return the samples that change most, at most MOST of them, by the parts of the (first) metric.
-
-    Boxes change by what they are, other samples by their score; where scores are as far apart, by their margins.
-
-    Args:
-        metric: Metric, or several.
-        before: Parts of FP32 by sample.
-        after: Parts of INT8, of some samples at least.
-    """
-    indices: list[int] = sorted(set(before) & set(after))
-    if not indices:
-        return ()
-    one, old, new = _first(metric, [before[i] for i in indices], [after[i] for i in indices])
-    margins = np.zeros(len(indices))
-    if hasattr(one, "margins"):
-        margins = np.abs(np.nan_to_num(one.margins(new) - one.margins(old), posinf=1e6, neginf=-1e6))
-        one, old, new = one.metric, [part for part, _ in old], [part for part, _ in new]
-    if isinstance(old[0], dict) and "found" in cast(dict[str, Any], old[0]):
-        pairs: list[tuple[Any, Any]] = list(zip(old, new, strict=True))
-        changes = np.array([boxes_changed(a["found"], b["found"]) for a, b in pairs], np.float64)
-        words = [f"the boxes differ by {change:.2f}" for change in changes.tolist()]
-        most: list[int] = np.argsort(-changes, kind="stable").tolist()
-        return tuple(Change(indices[i], words[i]) for i in most[:MOST] if changes[i] > 0)
-    scores = [_scores(one, parts) for parts in (old, new)]
-    worse = (scores[0] - scores[1]) * (1 if one.higher_is_better else -1)
-    order: list[int] = np.lexsort((np.arange(len(indices)), -margins, -worse, -np.abs(worse))).tolist()
-    return tuple(
-        Change(indices[i], f"{one.name} {scores[0][i]:.4g} → {scores[1][i]:.4g}")
-        for i in order[:MOST]
-        if worse[i] or margins[i] > 0
-    )
-
-
-def _first(metric: Any, before: list[Any], after: list[Any]) -> tuple[Any, list[Any], list[Any]]:
-    """Return the first of several metrics with its parts of both models."""
-    (one, old), (_, new) = (each_of(metric, parts)[0] for parts in (before, after))
-    return one, old, new
-
-
-def _scores(metric: Any, parts: Sequence[Any]) -> NDArray[np.float64]:
-    """Return a number for each sample: its score, or the metric over it alone."""
-    scores = metric.per_sample(parts)
-    if scores is not None and len(scores) == len(parts):
-        return np.nan_to_num(np.asarray(scores, np.float64))
-    found: list[float] = []
-    for part in parts:
-        try:
-            found.append(float(metric.aggregate([part])))
-        except MetricError:
-            found.append(0.0)
-    return np.nan_to_num(np.array(found))
-
-
-def boxes_changed(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> float:
-    """Return how far two sets of boxes are apart, rows of x1, y1, x2, y2, score, label.
-
-    Boxes of one class are paired, those that overlap most first. A pair counts the change of its score and the better
-    score times what is missing of its overlap (1 − IoU), a box without a partner its score.
-    """
-    old, new = (np.asarray(rows, np.float64).reshape(-1, 6) for rows in (before, after))
-    overlaps = _overlaps(old[:, :4], new[:, :4]) * (old[:, 5:] == new[:, 5])
-    left, right, total = set(range(len(old))), set(range(len(new))), 0.0
-    for place in np.argsort(-overlaps, axis=None, kind="stable").tolist():
-        a, b = divmod(place, len(new))
-        if overlaps[a, b] <= 0:
-            break
-        if a in left and b in right:
-            left.remove(a)
-            right.remove(b)
-            total += abs(old[a, 4] - new[b, 4]) + max(old[a, 4], new[b, 4]) * (1 - overlaps[a, b])
-    return float(total + sum(old[a, 4] for a in left) + sum(new[b, 4] for b in right))
-
-
-def _overlaps(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU of every two boxes, ``(n, m)``."""
-    first = np.maximum(one[:, None, :2], other[None, :, :2])
-    last = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared = np.clip(last - first, 0, None).prod(-1)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1) for boxes in (one, other)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 class Outputs:
@@ -164,8 +66,8 @@ class Measured:
     after: Mapping[int, Any]
 
 
-def write_pictures(measured: Measured, folder: Path) -> tuple[list[PictureFacts], str]:
-    """Draw the samples that changed most into a folder; return the pictures, or why there are none.
+def write_pictures(measured: Measured, folder: Path) -> Drawn:
+    """Draw the samples that changed most into a folder, and count those that changed.
 
     Args:
         measured: What was measured of both models.
@@ -177,9 +79,17 @@ def write_pictures(measured: Measured, folder: Path) -> tuple[list[PictureFacts]
         after = {index: own for index, (own, _) in after.items()}
         before = {index: own for index, (own, _) in before.items()}
         metric = metric.several
-    changes = most_changed(metric, before, after)
     if not isinstance(evaluator, SampleEvaluator):
-        return [], "No sample is drawn: the metric is a function that reads samples of its own."
+        return Drawn(note="No sample is drawn: the metric is a function that reads samples of its own.")
+    counts = counted(metric, before, after, evaluator.ids)
+    pictures, note = _drawn(measured, evaluator, most_changed(metric, before, after), folder)
+    return Drawn(tuple(pictures), note, counts)
+
+
+def _drawn(
+    measured: Measured, evaluator: SampleEvaluator, changes: Sequence[Change], folder: Path
+) -> tuple[list[PictureFacts], str]:
+    """Return the pictures of samples that changed, or why there are none."""
     if not changes:
         return [], "No sample is drawn: none of them changed."
     ids = [evaluator.ids[change.index] for change in changes]

@@ -23,7 +23,7 @@ from calib.runtime.session import ov
 from calib.runtime.temporary import temporary_folder, temporary_path
 from calib.values.facts import Report
 from calib.values.pictures import FOLDER as PICTURES
-from calib.values.pictures import PictureFacts
+from calib.values.pictures import Drawn
 from calib.values.plan import QuantizationPlan
 from calib.values.plan_file import plan_to_json
 from calib.values.plan_weights import PlanWeights, plan_hash, weights_path, weights_to_bytes
@@ -52,7 +52,7 @@ class Result:
     inputs: RunInputs = field(default_factory=RunInputs)
     edits: Edits = field(default_factory=Edits, repr=False)
     rt_info: Mapping[str, str] | None = field(default=None, repr=False)
-    draw: Callable[[Path], tuple[list[PictureFacts], str]] = field(default=lambda folder: ([], ""), repr=False)
+    draw: Callable[[Path], Drawn] = field(default=lambda folder: Drawn(), repr=False)
 
     def __repr__(self) -> str:
         return f"<Result {summary(self.report)}>"
@@ -92,8 +92,8 @@ class Result:
             how = reproduction(self.report, self.inputs)
             changes = {"model": facts, "reproduce": how, "warnings": [*self.report.warnings, *doubts]}
             if pictures:
-                drawn, why = self.draw(temporary)
-                changes |= {"pictures": drawn, "pictures_note": why}
+                drawn = self.draw(temporary)
+                changes |= {"pictures": list(drawn.pictures), "pictures_note": drawn.note, "changed": drawn.changed}
             report = self.report.model_copy(update={**changes, "files": digests(temporary / f"{name}.xml")})
             if how is not None:
                 (temporary / JOB_NAME).write_text(how.config, encoding="utf-8")

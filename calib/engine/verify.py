@@ -35,7 +35,7 @@ from calib.samples.feed import Arrays
 from calib.samples.sample import Frames
 from calib.values.compared import ComparedOutputs
 from calib.values.facts import Report, StageFacts
-from calib.values.pictures import PictureFacts
+from calib.values.pictures import Drawn
 from calib.values.plan import QuantizationPlan
 
 # INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and
@@ -98,12 +98,10 @@ def make_result(
     return replace(made, draw=partial(_drawn, built, outcome.controlled, baseline))
 
 
-def _drawn(
-    built: Int8Model | None, controlled: Controlled | None, baseline: Baseline | None, folder: Path
-) -> tuple[list[PictureFacts], str]:
-    """Draw the samples that changed most into a folder; return the pictures, or why there are none."""
+def _drawn(built: Int8Model | None, controlled: Controlled | None, baseline: Baseline | None, folder: Path) -> Drawn:
+    """Draw the samples that changed most into a folder, and count those that changed."""
     if built is None or controlled is None or baseline is None:
-        return [], ""
+        return Drawn()
     from calib.engine.pictures import Measured, write_pictures  # here: few runs draw
 
     before, margins = dict(enumerate(baseline.parts)), baseline.margins

@@ -11,6 +11,7 @@ from calib.report.histogram import histogram_data
 from calib.report.network import network_data
 from calib.report.page import addressed, render_page
 from calib.values.facts import Report
+from calib.values.pictures import SHOWN
 
 FILE_NAME = "report.html"
 
@@ -54,7 +55,8 @@ def render_html(report: Report, folder: Path | None = None) -> str:
         tables=grids,
         histograms=histograms,
         network=network,
-        pictures=addressed(report.pictures, folder),
+        pictures=addressed(report.pictures[:SHOWN], folder),
+        changed=report.changed.sentence if report.changed else "",
         pictures_note=report.pictures_note,
         graph=network is not None,
         **_context(report, specs, grids),

@@ -18,12 +18,13 @@ from calib.report import numbers
 from calib.report.json_report import FILE_NAME
 from calib.report.pictures import embedded
 from calib.report.tables import Column, Table
+from calib.studio.compare_samples import samples_that_got_worse
 from calib.studio.rendering import render
 from calib.studio.run import tone
 from calib.studio.runs import Runs
 from calib.studio.scatter import Point, Scatter, scatter
 from calib.values.drops import drop_scale, drop_text, drop_unit
-from calib.values.pictures import PictureFacts
+from calib.values.pictures import ChangedFacts, PictureFacts
 from calib.zoo.jobs import DONE, JobRow
 
 MOST = 8  # runs beside each other
@@ -44,6 +45,7 @@ class Summary:
         bytes: Size of the weights.
         layers: Layers as in the report.
         pictures: Samples that change most, and their data: addresses.
+        changed: How single samples changed; None if it is not known.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Summary:
     bytes: int = 0
     layers: list[dict[str, Any]] = field(default_factory=list, repr=False)
     pictures: list[tuple[PictureFacts, str]] = field(default_factory=list, repr=False)
+    changed: ChangedFacts | None = None
 
 
 async def page(request: Request) -> HTMLResponse:
@@ -71,6 +74,7 @@ async def page(request: Request) -> HTMLResponse:
         keys=keys,
         chosen=chosen,
         table=facts_table(chosen),
+        samples=samples_that_got_worse([(one.name, one.changed, one.pictures) for one in chosen]),
         tone=tone,
         query="&".join(f"run={key}" for key in keys),
         command=_command(chosen, runs),
@@ -140,6 +144,7 @@ def _read(path: Path, stamp: int, row: JobRow) -> Summary:  # noqa: ARG001  # an
             int(found["model"]["bytes_after"]),
             found["layers"],
             [pair for pair in zip(pictures, embedded(pictures, path.parent), strict=True) if pair[1]],
+            ChangedFacts(**found["changed"]) if found.get("changed") else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: the report can't be read: {error}") from error

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from calib.values.accuracy_facts import AccuracyFacts, FinalistFacts, RankFacts, SearchStepFacts
 from calib.values.frozen import SCHEMA_VERSION, Frozen
-from calib.values.pictures import PictureFacts
+from calib.values.pictures import ChangedFacts, PictureFacts
 
 # "mostly_float" and "slower" keep the budget too, but with a model of little use: more than half of its layers are in
 # floating point again, or it was timed and is slower than FP32. "within_budget_…" keep it in one of two precisions of
@@ -316,6 +316,9 @@ class Report(Frozen):
     output_sqnr: OutputSqnrFacts | None = Field(
         default=None,
         description="The same figures with their samples, their intervals and those in the machine's default precision",
+    )
+    changed: ChangedFacts | None = Field(
+        default=None, description="How single samples changed; None if it is not known of each of them"
     )
     pictures: list[PictureFacts] = Field(
         default=[], description="Samples that change most, drawn into a folder beside the report"

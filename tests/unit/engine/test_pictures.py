@@ -1,4 +1,4 @@
-"""The samples that change most are found by what was measured of them, and drawn with what both models found."""
+"""The samples that change most are drawn, with what both models found in them."""
 
 from __future__ import annotations
 
@@ -10,73 +10,15 @@ import pytest
 from trust_fixtures.tiny import convnet, images
 
 import calib
-from calib.accuracy.baseline import MarginMetric
+from calib.engine.changes import MOST
 from calib.engine.compare import compare
 from calib.engine.evaluators import SampleEvaluator
-from calib.engine.pictures import MOST, boxes_changed, most_changed, target_in_words
-from calib.metrics.classification import TopK
-from calib.metrics.resolve import resolve_metric, resolve_metrics
+from calib.engine.pictures import target_in_words
 from calib.report.compare import render_comparison_html
 from calib.runtime.session import core, ov
+from calib.values.pictures import SHOWN
 
 FAST: dict[str, Any] = {"effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
-BOX = [10.0, 10.0, 30.0, 30.0]
-
-
-def test_verdicts_that_changed_come_first_and_margins_order_the_rest():
-    metric = MarginMetric(TopK(1))
-    before = {i: [1.0, margin] for i, margin in enumerate([0.1, 3.0, 0.2, 2.0])}
-    after = {0: [1.0, 0.1], 1: [1.0, 1.0], 2: [0.0, -0.1], 3: [1.0, 2.1]}
-    found = most_changed(metric, before, after)
-    assert [change.index for change in found] == [2, 1, 3]  # sample 0 did not change
-    assert found[0].words == "top-1 1 → 0"
-
-
-def test_of_equal_changes_the_one_that_got_worse_comes_first_and_they_are_few():
-    metric = resolve_metric("mae")
-    before = dict.fromkeys(range(20), 1.0)
-    after = {i: 1.0 + (0.5 if i % 2 else -0.5) for i in range(20)}
-    assert [change.index for change in most_changed(metric, before, after)] == [1, 3, 5, 7, 9, 11][:MOST]
-
-
-def test_only_samples_that_were_measured_in_both_count_and_the_first_metric_decides():
-    several = resolve_metrics(["mae", "mse"])
-    before = {i: [1.0, 1.0] for i in range(4)}
-    after = {1: [1.1, 9.0], 3: [1.2, 1.0]}
-    assert [change.index for change in most_changed(several, before, after)] == [3, 1]
-    assert most_changed(several, before, {}) == ()
-
-
-def test_a_metric_that_is_no_mean_is_taken_of_each_sample_alone():
-    class Most:
-        """The largest of all parts."""
-
-        name, higher_is_better = "most", True
-
-        def aggregate(self, parts: list[float]) -> float:
-            return max(parts)
-
-        def per_sample(self, parts: list[float]) -> None:
-            return None
-
-    found = most_changed(Most(), {0: 1.0, 1: 5.0}, {0: 0.0, 1: 5.0})
-    assert [(change.index, change.words) for change in found] == [(0, "most 1 → 0")]
-
-
-@pytest.mark.parametrize(
-    ("after", "change"),
-    [
-        ([[*BOX, 0.9, 1]], 0.0),
-        ([[*BOX, 0.6, 1]], 0.3),
-        ([[*BOX, 0.9, 2]], 1.8),  # another class: one box is gone and one is new
-        ([], 0.9),
-        ([[10, 10, 20, 30, 0.9, 1]], 0.9 * 0.5),
-        ([[*BOX, 0.9, 1], [50, 50, 60, 60, 0.2, 1]], 0.2),
-    ],
-)
-def test_boxes_change_by_score_overlap_and_class(after: list[list[float]], change: float):
-    assert boxes_changed([[*BOX, 0.9, 1]], after) == pytest.approx(change)
-    assert boxes_changed(after, [[*BOX, 0.9, 1]]) == pytest.approx(change)
 
 
 def labelled(model: Any, count: int = 40) -> list[tuple[Any, int]]:
@@ -102,6 +44,8 @@ def test_what_changed_in_images_is_drawn_beside_the_report_without_another_pass(
     report = result.save(tmp_path, pictures=True)
     assert 0 < len(report.pictures) <= MOST and report.pictures_note == ""
     assert ran == [len(report.pictures)] * 2  # these samples once in each model
+    assert report.changed and report.changed.right_or_wrong and report.changed.samples == len(samples)
+    assert report.changed.names[:1] == [report.pictures[0].sample][: report.changed.worse]
     first = report.pictures[0]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(
         Path(picture.file).name for picture in report.pictures
@@ -167,14 +111,14 @@ def test_compare_draws_the_samples_whose_outputs_differ_most(tmp_path: Path):
     ov.save_model(model, tmp_path / "fp32.xml", compress_to_fp16=False)
     files = tmp_path / "fp32.xml", tmp_path / "model.xml"
     found = compare(*files, samples, pictures=tmp_path)
-    assert len(found.pictures) == MOST and found.pictures_note == ""
+    assert len(found.pictures) == SHOWN and found.pictures_note == ""
     pair = [core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) for path in files]
     old, new = ([run(image[None])[0] for image in samples] for run in pair)
     errors = [float(np.linalg.norm(a - b) / np.linalg.norm(a)) for a, b in zip(old, new, strict=True)]
-    for picture, error in zip(found.pictures, sorted(errors, reverse=True)[:MOST], strict=True):
+    for picture, error in zip(found.pictures, sorted(errors, reverse=True)[:SHOWN], strict=True):
         assert float(picture.change.rpartition(" ")[2]) == pytest.approx(error, rel=0.02)
         assert len(picture.before) == len(picture.after) == 3
         assert (tmp_path / picture.file).is_file()
     page = render_comparison_html(found, tmp_path)
-    assert page.count("data:image/png;base64,") == MOST and "Samples that change most" in page
+    assert page.count("data:image/png;base64,") == SHOWN and "Samples that change most" in page
     assert compare(*files, samples).pictures == []

@@ -52,6 +52,24 @@ def test_runs_stand_side_by_side_with_what_differs_in_their_settings(client: Cli
     assert len(rows["rows"]) == 5 and any("net-1" in column["title"] for column in rows["columns"])
 
 
+def test_what_fp32_gets_right_and_int8_wrong_is_counted_shown_and_said_to_be_unknown(client: Client):
+    assert "What FP32 gets right and INT8 wrong" in client.get("/compare?run=key0").text
+    assert "say it of single samples" in client.get("/compare?run=key0").text
+    for name, lost in (("net-0", ["<b>a", "b"]), ("net-1", ["b"])):
+        path = client.output / "models" / name / "report.json"
+        found = json.loads(path.read_text())
+        found["changed"] = {
+            "metric": "top-1", "samples": 9, "right_or_wrong": True, "worse": len(lost), "better": 0, "names": lost
+        }  # fmt: skip
+        found["pictures"] = [{"file": "pictures/1.png", "sample": "b", "change": "", "after": ["7: 0.9"]}]
+        (path.parent / "pictures").mkdir()
+        (path.parent / "pictures" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        path.write_text(json.dumps(found))
+    text = client.get("/compare?run=key0&run=key1").text
+    assert "INT8 gets 2 wrong that FP32 got right" in text and "wrong in all of them" in text
+    assert text.count("data:image/png") == 2 and "&lt;b&gt;a" in text and "<b>a" not in text
+
+
 def test_without_a_choice_those_that_are_done_are_offered(client: Client):
     text = client.get("/compare").text
     assert "key0" in text and "key1" in text and "key2" not in text
