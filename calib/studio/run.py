@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ async def page(request: Request) -> HTMLResponse:
         result=str(studio.runs.folder(row)),
         tone=tone(row.status),
         words=words(row),
+        asked=asked_for(job.settings),
+        searches=any(job.settings.get(key) is not None for key in ("metric", "max_drop", "min_sqnr")),
+        waits=studio.runs.waits_for(row),
+        clock=live.clock(time.time()) if row.status == "running" else None,
         live=live,
         plots=plots(live),
         board=board_of(row),
@@ -105,27 +110,54 @@ async def act(request: Request) -> Response:
 
 
 async def list_page(request: Request) -> HTMLResponse:
-    """List the runs, the newest first, some a page."""
+    """List the runs, the newest first, some a page; as long as one is under way the list is asked for again."""
     runs = request.app.state.studio.runs
     after = _number(request.query_params.get("after"))
     found = runs.newest(PAGE + 1, after)
-    rows = [(row, tone(row.status), words(row), board_of(row)) for row in found[:PAGE]]
+    rows = [
+        {
+            "row": row,
+            "tone": tone(row.status),
+            "words": words(row),
+            "asked": asked_for(row.job.settings),
+            "board": board_of(row),
+            "clock": runs.live(row).clock(time.time()) if row.status == "running" else None,
+        }
+        for row in found[:PAGE]
+    ]
     older = after + PAGE if len(found) > PAGE else 0
-    return render(request, "runs.html.j2", title="Runs", rows=rows, after=after, older=older, page_size=PAGE)
+    busy = any(one["row"].status in ("running", "waiting") for one in rows)
+    return render(request, "runs.html.j2", title="Runs", rows=rows, after=after, older=older, page_size=PAGE, busy=busy)
+
+
+def asked_for(settings: Mapping[str, Any]) -> str:
+    """Return what a run was asked for in a few words, such as ``top-1, at most 0.5pt, fast``."""
+    metric, drop, least = (settings.get(key) for key in ("metric", "max_drop", "min_sqnr"))
+    parts = [
+        *([str(metric)] if metric else []),
+        *([f"at most {drop}"] if drop is not None else []),
+        *([f"at least {least} dB"] if least is not None else []),
+        str(settings.get("effort") or "balanced"),
+    ]
+    return ", ".join(parts)
 
 
 async def _changes(runs: Runs, key: str, seen: int) -> AsyncIterator[dict[str, Any]]:
-    status = None
+    status, told = None, ""
     while True:
         row = runs.row(key)
         live = runs.live(row)
-        now = (row.status, row.request)
+        now = (row.status, row.request, runs.waits_for(row))
         if now != status:
             if status is not None and row.status not in ("running", "waiting"):
                 yield {"event": "done", "data": row.status, "id": str(live.number)}
                 return
             status = now
-            yield _sent("state", live, row=row, folder=str(runs.folders.root), tone=tone(row.status), words=words(row))
+            yield _sent("state", live, row=row, tone=tone(row.status), words=words(row), waits=now[2])
+        clock = live.clock(time.time()) if row.status == "running" else None
+        if (text := str(clock or "")) != told:
+            told = text
+            yield _sent("clock", live, clock=clock)
         for part, context in (("stages", {}), ("points", {"plots": plots(live)}), ("log", {"log": list(live.lines)})):
             if live.part_since(part, seen):
                 yield _sent(part, live, **context)

@@ -100,6 +100,23 @@ class Runs:
         chosen = f"SELECT key FROM jobs WHERE current = 1 AND {where} ORDER BY position DESC LIMIT ? OFFSET ?"
         return self.store.rows(f"key IN ({chosen})", (most, after))[::-1]
 
+    def waits_for(self, row: JobRow) -> str:
+        """Return why a run waits as a sentence; "" for one that does not wait, or that begins in a moment."""
+        if row.status != "waiting":
+            return ""
+        rows = self.store.rows("status IN ('waiting', 'running')")
+        running = [one.name for one in rows if one.status == "running"]
+        if len(running) < self._jobs:
+            return ""
+        before = [one for one in rows if one.status == "waiting"]
+        place = [one.key for one in before].index(row.key) if row.key in {one.key for one in before} else 0
+        ahead = f", and {place} {'waits' if place == 1 else 'wait'} before it" if place else ""
+        names = ", ".join(running[:3]) + (" …" if len(running) > 3 else "")
+        return (
+            f"It waits for a place: {names} {'is' if len(running) == 1 else 'are'} running{ahead}. "
+            f"calib studio -j {self._jobs + 1} runs one more at the same time, each with fewer threads."
+        )
+
     def folder(self, row: JobRow) -> Path:
         """Return the folder of a run's result."""
         return Path(self.output.of(row.name))

@@ -24,6 +24,36 @@ def test_stages_show_what_is_tried_and_the_time_left_until_they_end():
     assert (stage.state, stage.seconds, stage.left) == ("ended", 2.5, None)
 
 
+def expected(**seconds: float) -> tuple[str, dict[str, Any]]:
+    return "stages", {"names": list(seconds), "seconds": {name: value for name, value in seconds.items() if value}}
+
+
+def test_the_time_left_is_what_is_expected_of_the_stages_at_the_pace_of_those_that_ended():
+    live = Live()
+    assert live.clock(0.0) is None
+    load, insert = ({"stage": name, "state": "begun", "total": None, "seconds": 0.0} for name in ("load", "insert"))
+    live.take(events(("stage", load), expected(load=2.0, insert=5.0, report=1.0)))
+    clock = live.clock(1.0)
+    assert clock and (clock.number, clock.of, clock.left, clock.share) == (1, 3, 1.0 + 5.0 + 1.0, 12)
+    assert live.to_come == ["insert", "report"]
+    live.take(events(("stage", {**load, "state": "ended", "seconds": 4.0}), ("stage", insert), first=3))
+    clock = live.clock(3.0)  # twice as slow as expected
+    assert (
+        clock and clock.left == 2 * 5.0 - 3.0 + 2 * 1.0 and str(clock) == "stage 2 of 3, 3.0 s so far, about 9.0 s left"
+    )
+
+
+def test_a_search_that_puts_layers_back_says_what_it_takes_at_most_and_a_count_says_better_what_is_left():
+    live = Live()
+    live.take(events(expected(search=2.0, report=1.0), BEGUN, ("search", {"within": False, "most_s": 60.0})))
+    clock = live.clock(10.0)
+    assert clock and (clock.left, clock.most) == (1.0, 50.0) and "at most about 50 s left" in str(clock)
+    live.take(events(("search", {"within": True, "most_s": 60.0}), first=4))
+    assert "about 1.0 s left" in str(live.clock(10.0))
+    live.take(events(("progress", {**PROGRESS[1], "done": 3, "seconds": 9.0, "left_s": 3.0}), first=5))
+    assert "about 3.0 s left" in str(live.clock(10.0))  # 3 s at 9 s, 2 s now, and 1 s of the report
+
+
 def test_a_part_counts_as_changed_after_the_event_that_changed_it_and_no_longer():
     live = Live()
     live.take(events(BEGUN, ("log", {"stage": "load", "text": "x"}), ("result", {}), ("what is new", {})))

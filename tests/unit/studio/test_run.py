@@ -74,6 +74,26 @@ def test_runs_have_names_of_their_own_and_are_listed_newest_first(client: Client
     assert client.get("/run/none").status == 400
 
 
+def test_a_run_that_waits_says_for_what_and_the_list_says_how_far_those_that_run_are(client: Client):
+    first, second, third = (started(client, effort=effort) for effort in ("fast", "balanced", "fast"))
+    runs = client.app.state.studio.runs
+    assert runs.waits_for(runs.row(third)) == ""  # a supervisor starts in a moment
+    with JobStore(client.output / "zoo.sqlite") as store:
+        store.enter([(row.key, row.family, row.job) for row in store.rows()], [row.name for row in store.rows()])
+        assert store.claim(threads=99, memory=1e12, only=first)
+    file = runs.folders.events("mobilenet-1", first)
+    note(file, 1, "stage", {"stage": "load", "state": "begun", "total": None, "seconds": 0.0})
+    note(file, 1, "stages", {"names": ["load", "insert"], "seconds": {"insert": 100.0}})
+    said = client.get(f"/run/{third}").text
+    assert "mobilenet-1 is running, and 1 waits before it" in said and "calib studio -j 2" in said
+    assert "mobilenet-1 is running. calib" in client.get(f"/run/{second}").text
+    page, text = client.get("/runs").text, client.get(f"/run/{first}").text
+    for one in (page, text):
+        assert re.search(r"stage 1 of 2, [\d.]+ s so far, about 100 s left", one)
+    assert "top-1, at most 0.5pt, fast" in page and 'hx-get="/runs?after=0"' in page
+    assert 'class="to-come"><span class="name">insert' in text
+
+
 def test_the_list_of_runs_has_pages(client: Client, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(run, "PAGE", 1)
     for _ in range(2):
@@ -129,7 +149,7 @@ def test_events_go_on_from_the_last_one_seen_and_end_with_the_run(client: Client
         return found
 
     everything = client.runner.run(watched(before))
-    assert [one["event"] for one in everything] == ["state", "log", "done"]
+    assert [one["event"] for one in everything] == ["state", "log", "done"]  # nothing runs: there is no time left
     assert "&lt;b&gt;" in everything[1]["data"] and "\r" not in everything[1]["data"]
     assert int(everything[1]["id"]) > before
 
