@@ -50,9 +50,9 @@ class Shown:
         self._ended = 0
 
     @contextmanager
-    def __call__(self, stage: str, total: int | None = None) -> Iterator[_Running]:
+    def __call__(self, stage: str, total: int | None = None) -> Iterator[Running]:
         """Show one stage while it runs, and the line that stays when it has ended."""
-        running = _Running(self, stage, total, self._clock)
+        running = Running(self, stage, total, self._clock)
         over = threading.Event()
         watch = threading.Thread(target=self._redraw, args=(running, over), daemon=True)
         watch.start()
@@ -83,13 +83,20 @@ class Shown:
         """Show a line that stays above what is live."""
         self._face.line(line)
 
-    def _redraw(self, running: _Running, over: threading.Event) -> None:
+    def _redraw(self, running: Running, over: threading.Event) -> None:
         while not over.wait(REFRESH_SECONDS):
             self._face.live(running.text(self.number(running.name)), running.share)
 
 
-class _Running:
-    """A stage that is running: what it has reported."""
+class Running:
+    """A stage that is running: what it has reported.
+
+    Args:
+        run: Run that it belongs to.
+        name: Name of the stage.
+        total: Number of its units; None if unknown.
+        clock: Clock of the run; the stage begins now.
+    """
 
     def __init__(self, run: Shown, name: str, total: int | None, clock: Callable[[], float]):
         self._run = run
@@ -106,10 +113,16 @@ class _Running:
         return min(1.0, self._done / self._total) if self._total else None
 
     def update(self, count: int = 1, note: str = "") -> None:
+        """Note that units are done, see ``calib.progress.Stage``."""
         self._done += count
         self._note = note or self._note
 
+    def reached(self, done: int, note: str) -> None:
+        """Note how many units are done by now."""
+        self._done, self._note = done, note
+
     def say(self, line: str) -> None:
+        """Show a remark that stays."""
         self._run.say(line)
 
     def expect(self, names: Sequence[str], seconds: Mapping[str, float]) -> None:

@@ -7,8 +7,9 @@ import json
 import click
 
 from calib.cli.options import color, json_flag, print_lines, print_text, width
+from calib.config.preprocessing import EXAMPLE
 from calib.report.console import rule, wrap
-from calib.report.escape import printable
+from calib.report.escape import printable, shorten
 from calib.samples import FORMATS
 
 
@@ -18,7 +19,7 @@ from calib.samples import FORMATS
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the formats of DATA, which is [format:]PATH[?key=value&…].
 
-    The format is guessed from the suffix where there is one.
+    The format is guessed from the suffix where there is one. At the end: how images become inputs, with an example.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -58,4 +59,15 @@ def data_lines(width: int, color: bool) -> list[str]:
     for name, row in FORMATS.items():
         suffixes = f" ({', '.join(row.suffixes)})" if row.suffixes else ""
         lines += [rule(f"{name}{suffixes}", width, color), *wrap(row.sentence, width), ""]
-    return lines[:-1]
+    return [*lines, *_preprocessing_lines(width, color)]
+
+
+def _preprocessing_lines(width: int, color: bool) -> list[str]:
+    """Return how images become the input of a model, with an example and the command that shows it."""
+    said = (
+        "Images of a folder, a list or annotations become the model's input by these settings, in a file for --config "
+        "or single ones as --set preprocessing.resize=224. All keys: calib help settings. A page that shows eight "
+        "samples as the network sees them: calib preview MODEL --calibration DATA"
+    )
+    example = [printable(shorten(line, width)) for line in EXAMPLE.splitlines()]
+    return [rule("preprocessing of images", width, color), *wrap(said, width), "", *example]

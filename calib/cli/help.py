@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from calib.cli import COMMANDS, EXIT_CODES
 from calib.cli.options import color, print_lines, width
 from calib.errors import UsageError
 from calib.report.console import rule, table, wrap
+from calib.report.escape import shorten
 
 _ITEM = re.compile(r"(\d+\. |[-*•] |[\w*]+:( |$))")  # how an item starts: of a list, or of a section such as Args
 
@@ -215,25 +217,33 @@ def _settings(width: int, color: bool) -> list[str]:
 
 
 def _manifest(width: int, color: bool) -> list[str]:
+    from calib.config import Settings
     from calib.zoo import manifest
 
     blocks = {"manifest": manifest.Manifest, "sources": manifest.Source, "defaults": manifest.Defaults}
-    lines: list[str] = []
+    lines = [rule("example", width, color), *(shorten(line, width) for line in manifest.EXAMPLE.splitlines()), ""]
     for name, model in {**blocks, "overrides": manifest.Override, "resources": manifest.Resources}.items():
         inherited: Any = model.__mro__[1]
         lines += [rule(name, width, color), *wrap(first_line(model), width), ""]
         lines += [*_fields(model, width, color, but=inherited.model_fields), ""]
+        if issubclass(model, Settings):
+            lines[-1:] = ["", *wrap("Beside these, every key of 'calib help settings'.", width), ""]
     return lines[:-1]
 
 
 def _fields(model: Any, width: int, color: bool, but: Collection[str] = ()) -> list[str]:
     """Return the described fields of a pydantic model as a table."""
     rows = [
-        (name, "" if field.is_required() or field.default in (None, "", (), {}) else str(field.default), said)
+        (name, "" if field.is_required() else _default(field.default), said)
         for name, field in model.model_fields.items()
         if (said := field.description) and name not in but
     ]
     return table(("key", "default", "meaning"), rows, width, color=color)
+
+
+def _default(value: Any) -> str:
+    """Return a default as text; "" for none, and for a block of keys, which has a table of its own."""
+    return "" if isinstance(value, BaseModel) or value in (None, "", (), {}, []) else str(value)
 
 
 def _errors(width: int, color: bool) -> list[str]:

@@ -190,14 +190,18 @@ def color() -> bool:
 
 def progress(ctx: click.Context) -> Progress:
     """Return what shows progress on stderr, silent with ``--quiet``; each stage is noted for the message on a crash."""
+    return noted(silent if quiet(ctx) else shown())
+
+
+def quiet(ctx: click.Context) -> bool:
+    """Return whether ``--quiet`` is given."""
     verbosity = ctx.find_object(Verbosity)
-    return noted(silent if verbosity and verbosity.quiet else shown())
+    return bool(verbosity and verbosity.quiet)
 
 
 def remark(ctx: click.Context, text: str) -> None:
     """Write a remark to stderr, unless ``--quiet`` is given. The text must be printable."""
-    verbosity = ctx.find_object(Verbosity)
-    if not (verbosity and verbosity.quiet):
+    if not quiet(ctx):
         click.echo(text, err=True)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from calib.cli.options import color, print_lines, print_text, remark, width
+from calib.cli.options import color, print_lines, print_text, quiet, remark, width
+from calib.cli.zoo_live import Live
 from calib.config.types import parse_duration
 from calib.errors import UsageError
 from calib.report import numbers
@@ -20,12 +22,11 @@ from calib.report.files import write_text
 from calib.report.leaderboard import (
     LeaderboardRow,
     render_leaderboard_csv,
-    render_leaderboard_html,
     render_leaderboard_json,
     render_leaderboard_markdown,
     render_leaderboard_text,
-    write_leaderboard_html,
 )
+from calib.report.leaderboard_page import render_leaderboard_html, write_leaderboard_html
 from calib.values.version import __version__
 from calib.zoo import commands as zoos
 from calib.zoo import control
@@ -37,6 +38,7 @@ from calib.zoo.jobs import JobRow, JobStore
 from calib.zoo.leaderboard_rows import check_statuses, filtered
 from calib.zoo.make_jobs import select
 from calib.zoo.process import Local
+from calib.zoo.sources import shown_name
 from calib.zoo.supervisor import Runner
 
 PARTLY_FAILED = 4
@@ -120,7 +122,7 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
         planned, learnt = zoos.plan(zoo, select(zoo.jobs, only, shard), store)
     rows = [
         (
-            one.job.name,
+            shown_name(one.job.name),
             numbers.size(bytes_of(one.job)),
             "–" if one.seconds is None else "~" * one.guessed + numbers.seconds(one.seconds),
             "–" if one.memory is None else "~" * one.guessed + numbers.size(int(one.memory)),
@@ -148,8 +150,8 @@ def plan(manifest: str, output: str | None, only: tuple[str, ...], shard: str) -
 
 def _print_configurations(planned: Sequence[zoos.Planned]) -> None:
     """Print which Accuracy Checker configurations were found by themselves, and what is refused of any."""
-    said = [f"{one.job.name}: {text}" for one in planned if (text := found_by_itself(one.job))]
-    refused = [f"{one.job.name}: refused: {one.refusal}" for one in planned if one.refusal]
+    said = [f"{shown_name(one.job.name)}: {text}" for one in planned if (text := found_by_itself(one.job))]
+    refused = [f"{shown_name(one.job.name)}: refused: {one.refusal}" for one in planned if one.refusal]
     if said or refused:
         print_lines([printable(line) for line in [*said, *refused]])
 
@@ -213,7 +215,7 @@ def _control(action: str, manifest: str, output: str | None, names: tuple[str, .
     with _store_of(manifest, output) as store:
         for row in control.named(store, names):
             said = control.told(row, action, control.ask(store, row.key, action))
-            print_lines([printable(f"{row.name} {said}")])
+            print_lines([printable(f"{shown_name(row.name)} {said}")])
 
 
 def _store_of(manifest: str, output: str | None) -> JobStore:
@@ -324,7 +326,11 @@ def _run(
     seconds = _seconds(time_limit)
     given = {"runner": runner, "time_limit": seconds, "again": again, "allow_python": allow_python}
     given["allow_extension"] = allow_extension
-    rows = zoos.run(zoo, chosen, lambda text: remark(ctx, text), **given)
+    if quiet(ctx):
+        rows = zoos.run(zoo, chosen, lambda text: None, **given)
+    else:
+        with closing(Live()) as live:
+            rows = zoos.run(zoo, chosen, live.notice, watch=live.watch, **given)
     _conclude(ctx, zoo, rows)
 
 
@@ -365,7 +371,6 @@ def _under_way(zoo: Zoo, store: JobStore, rows: Sequence[JobRow]) -> list[str]:
     for row in rows:
         attempt = store.attempts(row.key)[-1]
         since = numbers.seconds(max(0.0, time.time() - attempt.started))
-        lines.append(
-            f"running for {since}: {printable(row.name)}  {printable(doing(zoo.folders.events(row.name, row.key)))}"
-        )
+        at = printable(doing(zoo.folders.events(row.name, row.key)))
+        lines.append(f"running for {since}: {printable(shown_name(row.name))}  {at}")
     return lines

@@ -11,6 +11,16 @@ from calib.config.types import Channels, Checked, Side, Size, lower_case
 if TYPE_CHECKING:
     from calib.samples.preprocess import Preprocess
 
+# How images become inputs, in a file of settings; each line is explained by the key's description below.
+EXAMPLE = """\
+preprocessing:
+  resize: [224, 224]            # height, width
+  color: bgr                    # rgb unless given
+  mean: [123.7, 116.3, 103.5]   # in the order of color, on the scale 0 to 255
+  scale: [58.4, 57.1, 57.4]     # input = (pixel − mean) / scale
+  layout: NCHW                  # read from the input's shape unless given
+"""
+
 
 class Preprocessing(Checked):
     """How an image becomes the model's input.

@@ -1,4 +1,4 @@
-"""The leaderboard of a zoo, one row per model, as text, CSV, JSON, Markdown or a page with links to reports."""
+"""The leaderboard of a zoo, one row per model, as text, CSV, JSON or Markdown."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path, PurePosixPath
+from statistics import median
 from typing import Any
-from urllib.parse import quote
 
 from calib.report import numbers
-from calib.report.console import paint, rule, table
+from calib.report.console import rule, table, wrap
 from calib.report.escape import columns_of, csv_cell, markdown_cell, printable
-from calib.report.files import write_text
-from calib.report.page import render_page
-from calib.report.tables import Column, Table
+from calib.values.drops import drop_number, drop_unit
 
 # What a person wants to see first is at the top: models within the budget, then those of little use, then over it,
 # then jobs that did not end.
@@ -36,19 +33,9 @@ _ORDER = (
 _EARLY = ", ended early"  # behind the status of a search that was interrupted or cancelled
 _JOINT = " · "  # between the figures of several metrics
 _KEPT = ("within_budget", "quantized")
+_NOT_FASTER = ", not faster"  # behind the status of a model that is otherwise fine
 _FIGURES = 75  # columns of a terminal that all but the names take
-_LEAST_ASKED = (8, 7, 6, 4, 1)  # time, float, size, × f32, FP32: left out one by one on a narrow terminal
-_TONES = {
-    "within_budget": "good",
-    "within_budget_not_in_f32": "warning",
-    "quantized": "good",
-    "mostly_float": "warning",
-    "slower": "warning",
-    "within_budget_in_f32_only": "bad",
-    "over_budget": "bad",
-    "fp32_kept": "warning",
-    "failed": "bad",
-}
+_LEAST_ASKED = (9, 8, 7, 5, 4, 1)  # time, float, size, × f32, SQNR, FP32: left out one by one on a narrow terminal
 
 
 @dataclass(frozen=True)
@@ -61,6 +48,7 @@ class MetricCells:
     int8: float
     drop: float
     interval: tuple[float, float] | None = None
+    drop_kind: str = "absolute"
 
 
 @dataclass(frozen=True)
@@ -76,11 +64,14 @@ class LeaderboardRow:
         fp32, int8: Value of the metric before and after.
         drop: Drop, positive if worse.
         interval: 95 % interval of the drop.
+        drop_kind: "absolute", or "relative" for a drop as a share of the baseline.
+        sqnr_db: SQNR of the worst output against FP32 in dB; None if it was not measured.
         each: Each of several metrics, where the drop is the largest share of a budget; empty where there is one.
         speedup_f32, speedup_default: Latency before over after, against f32 and against the default precision.
         bytes_before, bytes_after: Sizes of the weights.
         layers, float_layers: Number of layers, and of those in floating point.
         seconds: Wall time of the job.
+        machine: CPU that it was quantized and timed on.
         report: Path of its report.html relative to the leaderboard's folder, with ``/``; empty if there is none.
     """
 
@@ -104,48 +95,102 @@ class LeaderboardRow:
     seconds: float | None = None
     report: str = ""
     stopped: str = ""
+    drop_kind: str = "absolute"
+    sqnr_db: float | None = None
+    machine: str = ""
 
 
 def ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     """Return the rows by outcome (within the budget first), then the fastest first, then by name."""
 
-    def key(row: LeaderboardRow) -> tuple[int, float, str]:
+    def key(row: LeaderboardRow) -> tuple[int, bool, float, str]:
         place = _ORDER.index(row.status) if row.status in _ORDER else len(_ORDER)
-        return place, -(row.speedup_default or row.speedup_f32 or 0.0), row.model
+        return place, not_faster(row), -(speedup(row) or 0.0), row.model
 
     return sorted(rows, key=key)
 
 
+def speedup(row: LeaderboardRow) -> float | None:
+    """Return the speed-up against the faster of f32 and the default precision; None if it was not measured."""
+    return min((one for one in (row.speedup_f32, row.speedup_default) if one is not None), default=None)
+
+
+def not_faster(row: LeaderboardRow) -> bool:
+    """Return whether a model that is otherwise fine was timed and did not come out faster than FP32."""
+    return row.status in _KEPT and (speedup(row) or 1.0) < 1.0
+
+
+def outcome(row: LeaderboardRow) -> str:
+    """Return the status in words: ``within budget``, ``within budget, not faster``, ``over budget, ended early``."""
+    return words(row.status) + _NOT_FASTER * not_faster(row) + _EARLY * bool(row.stopped)
+
+
+def to_explain(row: LeaderboardRow) -> bool:
+    """Return whether the reason of a row says more than its status."""
+    return bool(row.reason) and (row.status not in _KEPT or bool(row.stopped))
+
+
 def summary_of(rows: Sequence[LeaderboardRow]) -> str:
     """Return one line: how many models, and how many with each outcome."""
-    counts = Counter(row.status for row in ranked(rows))
-    parts = [f"{count} {_words(status)}" for status, count in counts.items()]
+    counts = Counter(map(outcome, ranked(rows)))
+    parts = [f"{count} {said}" for said, count in counts.items()]
     return ": ".join([numbers.plural(len(rows), "model"), ", ".join(parts)]) if rows else "no models"
 
 
 def render_leaderboard_text(rows: Sequence[LeaderboardRow], width: int = 100, color: bool = False) -> str:
     """Return the leaderboard for a terminal; reasons of models that are not fine stand below the table."""
     rows = ranked(rows)
-    titles = ("model", "FP32", "INT8", "drop", "× f32", "× default", "size", "float", "time", "status")
+    titles = ("model", "FP32", "INT8", "drop", "SQNR", "× f32", "× default", "size", "float", "time", "status")
     cells = [[name, *_text_row(row)[1:]] for name, row in zip(_brief(rows, width), rows, strict=True)]
-    if len(_statuses(rows)) == 1:  # the line above says it of all
+    if len(set(map(outcome, rows))) == 1:  # the line above says it of all
         cells = [[*cell[:-1], ""] for cell in cells]
     for column in _LEAST_ASKED:
         if _columns(titles, cells) > width:
             cells = [[*cell[:column], "", *cell[column + 1 :]] for cell in cells]
     lines = [rule(summary_of(rows), width, color), ""]
-    lines += table(titles, cells, width, right=range(1, 9), color=color)
-    reasons = [row for row in rows if row.reason and (row.status not in _KEPT or row.stopped)]
-    if reasons:
+    lines += table(titles, cells, width, right=range(1, 10), color=color)
+    if totals := totals_of(rows):
+        lines += ["", *wrap(totals, width)]
+    if explained := _explained(rows):
         lines += ["", rule("to know", width, color)]
-        lines += [f"  {paint(printable(row.model), 'bold', color)}: {printable(row.reason)}" for row in reasons]
+    for models, reason in explained:
+        first, *rest = wrap(f"{', '.join(models)}: {reason}", max(20, width - 4))
+        lines += [f"  ▪ {first}", *(f"    {line}" for line in rest)]
     return "\n".join(lines) + "\n"
+
+
+def _explained(rows: Sequence[LeaderboardRow]) -> list[tuple[list[str], str]]:
+    """Return each reason once, with the models that it is of."""
+    found: dict[str, list[str]] = {}
+    for row in filter(to_explain, rows):
+        found.setdefault(row.reason, []).append(row.model)
+    return [(models, reason) for reason, models in found.items()]
+
+
+def totals_of(rows: Sequence[LeaderboardRow]) -> str:
+    """Return a line about all models together: sizes, speed, time and machine; "" if nothing is known of them."""
+    sized = [(row.bytes_before, row.bytes_after) for row in rows if row.bytes_before and row.bytes_after]
+    speeds = [found for row in rows if (found := speedup(row)) is not None]
+    times = [row.seconds for row in rows if row.seconds is not None]
+    machines = Counter(row.machine for row in rows if row.machine)
+    parts = []
+    if sized:
+        before, after = sum(one for one, _ in sized), sum(one for _, one in sized)
+        parts.append(f"weights {numbers.size(before)} → {numbers.size(after)}, {before / after:.2f}× smaller")
+    if speeds:
+        faster = sum(one > 1 for one in speeds)
+        parts.append(f"faster than FP32: {faster} of {len(speeds)} timed, median {numbers.ratio(median(speeds))}")
+    if times:
+        parts.append(f"{numbers.seconds(sum(times))} of work")
+    several = len(machines) > 1
+    parts += [f"{machine} ({numbers.plural(n, 'model')})" if several else machine for machine, n in machines.items()]
+    return " · ".join(parts)
 
 
 def render_leaderboard_markdown(rows: Sequence[LeaderboardRow]) -> str:
     """Return the leaderboard as a Markdown table; names can't become markup."""
-    titles = ("model", "FP32", "INT8", "drop", "× f32", "× default", "size", "float layers", "time", "status", "reason")
-    lines = [f"| {' | '.join(titles)} |", f"|{'---|' + '---:|' * 8 + '---|---|'}"]
+    titles = ["model", "FP32", "INT8", "drop", "SQNR", "× f32", "× default", "size", "float layers", "time", "status"]
+    lines = [f"| {' | '.join([*titles, 'reason'])} |", f"|{'---|' + '---:|' * 9 + '---|---|'}"]
     for row in ranked(rows):
         cells = [*_text_row(row), row.reason]
         lines.append(f"| {' | '.join(markdown_cell(cell) for cell in cells)} |")
@@ -175,72 +220,27 @@ def render_leaderboard_json(rows: Sequence[LeaderboardRow]) -> str:
     return json.dumps(finite, indent=1, allow_nan=False) + "\n"
 
 
-def render_leaderboard_html(rows: Sequence[LeaderboardRow], version: str) -> str:
-    """Return the leaderboard as one page that sorts and searches, each model a link to its report."""
-    rows = ranked(rows)
-    grid = leaderboard_table(rows)
-    counts = Counter(row.status for row in rows)
-    cards = [(_words(status), count, _TONES.get(status, "neutral")) for status, count in counts.items()]
-    context = {"title": "Zoo – calib leaderboard", "heading": "Zoo", "cards": cards, "summary": summary_of(rows)}
-    context["reasons"] = [
-        (row.model, _words(row.status), row.reason)
-        for row in rows
-        if row.reason and (row.status not in _KEPT or row.stopped)
-    ]
-    return render_page("leaderboard.html.j2", tables={"models": grid.data()}, version=version, rows=rows, **context)
+def outcome_line(row: LeaderboardRow) -> str:
+    """Return the outcome of one model in a line: ``within budget: top-1 89.84 % → 89.88 %, drop −0.04 points, 1.2× …``.
 
-
-def write_leaderboard_html(rows: Sequence[LeaderboardRow], path: str | Path, version: str) -> Path:
-    """Write the page atomically and return its path.
-
-    Raises:
-        OutputError: The file can't be written.
+    Where it has no figures, its reason stands instead.
     """
-    return write_text(path, render_leaderboard_html(rows, version))
+    parts = [_metricwords(one) for one in row.each or (row,) if one.drop is not None]
+    if not row.metric and row.sqnr_db is not None:
+        parts.append(f"SQNR {numbers.decibel(row.sqnr_db)}")
+    if row.speedup_f32 is not None:
+        parts.append(f"{numbers.ratio(row.speedup_f32)} against f32")
+    if row.bytes_before and row.bytes_after:
+        parts.append(f"{row.bytes_before / row.bytes_after:.2f}× smaller")
+    if row.layers:
+        parts.append(f"{row.layers - (row.float_layers or 0)} of {numbers.plural(row.layers, 'layer')} in INT8")
+    said = ", ".join(parts) or row.reason
+    return f"{outcome(row)}{': ' * bool(said)}{said}"
 
 
-def leaderboard_table(rows: Sequence[LeaderboardRow]) -> Table:
-    """Return the rows for the page, in the order given."""
-    columns = (
-        Column("model", "link", width=34),
-        Column("status", width=13),
-        Column("metric", width=9),
-        Column("FP32", "labelled"),
-        Column("INT8", "labelled"),
-        Column("drop", "labelled", width=13, help="positive is worse; points of a fraction, or the metric's unit"),
-        Column("in budget", width=9),
-        Column("× f32", "ratio", help="speed-up against f32"),
-        Column("× default", "ratio", help="speed-up against the machine's default precision"),
-        Column("size before", "bytes"),
-        Column("size after", "bytes"),
-        Column("float layers", "count", help="layers left in floating point"),
-        Column("layers", "count"),
-        Column("time", "seconds"),
-        Column("reason", width=50),
-    )
-    choices = {_words(status): [i for i, row in enumerate(rows) if row.status == status] for status in _statuses(rows)}
-    return Table("model", columns, [_page_row(row) for row in rows], choices)
-
-
-def _page_row(row: LeaderboardRow) -> list[Any]:
-    within = {True: "yes", False: "no", None: ""}[row.within_budget]
-    return [
-        [row.model, _inside(row.report)],
-        _words(row.status) + _EARLY * bool(row.stopped),
-        row.metric,
-        _labelled(row.fp32, _fp32(row)),
-        _labelled(row.int8, _int8(row)),
-        _labelled(row.drop, _drops(row)),
-        within,
-        row.speedup_f32,
-        row.speedup_default,
-        row.bytes_before,
-        row.bytes_after,
-        row.float_layers,
-        row.layers,
-        row.seconds,
-        row.reason if row.status not in _KEPT or row.stopped else "",
-    ]
+def _metricwords(one: LeaderboardRow | MetricCells) -> str:
+    unit = drop_unit(one.drop_kind, one.unit)
+    return f"{one.metric} {_value(one, one.fp32)} → {_value(one, one.int8)}, drop {_drop(one)} {unit}".rstrip()
 
 
 def _text_row(row: LeaderboardRow) -> list[str]:
@@ -250,23 +250,26 @@ def _text_row(row: LeaderboardRow) -> list[str]:
     )
     return [
         row.model,
-        _fp32(row),
-        _int8(row),
-        _drops(row),
+        fp32(row),
+        int8(row),
+        drops(row),
+        "" if row.sqnr_db is None else numbers.decibel(row.sqnr_db),
         "" if row.speedup_f32 is None else numbers.ratio(row.speedup_f32),
         "" if row.speedup_default is None else numbers.ratio(row.speedup_default),
         size,
         float_layers,
         "" if row.seconds is None else numbers.seconds(row.seconds),
-        _words(row.status) + _EARLY * bool(row.stopped),
+        outcome(row),
     ]
 
 
 def _columns(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
-    """Return how wide the table is with names of at most 30 columns and without its last column."""
-    used = [i for i in range(len(titles) - 1) if any(cell[i] for cell in cells)]
-    widths = [max(columns_of(text) for text in (titles[i], *(cell[i] for cell in cells))) for i in used]
-    return min(widths[0], 30) + sum(widths[1:]) + 2 * (len(widths) - 1) if widths else 0
+    """Return how wide the table is with names and statuses of at most 24 columns, which is still well read."""
+    used = [i for i in range(len(titles)) if any(cell[i] for cell in cells)]
+    widths = {i: max(columns_of(text) for text in (titles[i], *(cell[i] for cell in cells))) for i in used}
+    for i in (0, len(titles) - 1):
+        widths[i] = min(widths.get(i, 0), 24)
+    return sum(widths.values()) + 2 * (len(used) - 1)
 
 
 def _brief(rows: Sequence[LeaderboardRow], width: int) -> list[str]:
@@ -282,15 +285,18 @@ def _brief(rows: Sequence[LeaderboardRow], width: int) -> list[str]:
     return brief if len(set(brief)) == len(set(names)) else names
 
 
-def _fp32(row: LeaderboardRow) -> str:
+def fp32(row: LeaderboardRow) -> str:
+    """Return the metrics of FP32; "" without one."""
     return _JOINT.join(_value(one, one.fp32) for one in row.each or (row,))
 
 
-def _int8(row: LeaderboardRow) -> str:
+def int8(row: LeaderboardRow) -> str:
+    """Return the metrics of INT8; "" without one."""
     return _JOINT.join(_value(one, one.int8) for one in row.each or (row,))
 
 
-def _drops(row: LeaderboardRow) -> str:
+def drops(row: LeaderboardRow) -> str:
+    """Return the drops with half the widths of their intervals; "" without one."""
     return _JOINT.join(_drop(one) for one in row.each or (row,))
 
 
@@ -309,29 +315,13 @@ def _drop(row: LeaderboardRow | MetricCells) -> str:
     """Return the drop with half the width of its interval: ``0.41 ±0.36``."""
     if row.drop is None:
         return ""
-    scale, digits = (100, ".2f") if row.unit == "fraction" else (1, ".3g")
-    around = f" ±{(row.interval[1] - row.interval[0]) / 2 * scale:{digits}}" if row.interval else ""
-    return numbers.minus(f"{row.drop * scale:{digits}}") + around
+    half = None if row.interval is None else (row.interval[1] - row.interval[0]) / 2
+    around = "" if half is None else f" ±{drop_number(row.drop_kind, row.unit, half)}"
+    return drop_number(row.drop_kind, row.unit, row.drop) + around
 
 
-def _labelled(value: float | None, text: str) -> list[Any] | None:
-    return None if value is None else [value, text]
-
-
-def _inside(report: str) -> str:
-    """Return the address of a report below the leaderboard's folder, empty if it would lead anywhere else."""
-    path = PurePosixPath(report)
-    if not report or path.is_absolute() or ".." in path.parts or "\\" in report:
-        return ""
-    # "./" keeps a first folder called "javascript:" a folder; quoting keeps "#" and "?" parts of the name.
-    return "./" + quote(str(path), errors="surrogateescape")
-
-
-def _statuses(rows: Sequence[LeaderboardRow]) -> list[str]:
-    return list(dict.fromkeys(row.status for row in rows))
-
-
-def _words(status: str) -> str:
+def words(status: str) -> str:
+    """Return a status as people write it."""
     return status.replace("_", " ").replace("fp32", "FP32")
 
 

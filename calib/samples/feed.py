@@ -269,7 +269,22 @@ def _way_out(array: NDArray[Any], spec: InputSpec) -> str:
         )
     if array.ndim >= 3 and len(shape) == 4 and sorted(array.shape[-3:]) == sorted(size or 0 for size in shape[1:]):
         return "The axes are in another order: transpose them (channels first or last)"
-    return "A sample has the input's shape, with the batch axis of 1 kept or left out"
+    rule = "A sample has the input's shape, with the batch axis of 1 kept or left out"
+    return f"{rule}. {_resized(array, shape)}".removesuffix(". ")
+
+
+def _resized(array: NDArray[Any], shape: Sequence[int | None]) -> str:
+    """Return the way out for a picture whose height and width are not the input's; "" if it is none."""
+    if len(shape) != 4 or array.ndim < 3 or None in shape:
+        return ""
+    for channels, first in ((1, 2), (3, 1)):  # channels first, channels last; the axis of the height
+        if array.shape[channels - 4] == shape[channels] and shape[channels] in (1, 3):
+            size = [shape[first], shape[first + 1]]
+            return (
+                f"This looks like a picture of another size: resize it to {size} where the array is made, or give a "
+                f"folder or a list of images, which preprocessing.resize={size} resizes (calib data has an example)"
+            )
+    return ""
 
 
 def _stretch(stack: NDArray[Any], count: int, spec: InputSpec, where: str) -> NDArray[Any]:

@@ -22,7 +22,8 @@ from calib.zoo.make_jobs import ZooJob, make_jobs
 from calib.zoo.manifest import mistakes, named_code, named_libraries, read_manifest
 from calib.zoo.output import Output
 from calib.zoo.process import Local
-from calib.zoo.supervisor import Folders, Runner, Supervisor, enter
+from calib.zoo.sources import shown_name
+from calib.zoo.supervisor import Folders, Runner, Supervisor, Watch, enter, unwatched
 from calib.zoo.task import MARKER
 from calib.zoo.urls import is_url
 
@@ -155,6 +156,7 @@ def run(
     allow_python: bool = False,
     allow_extension: bool = False,
     lease: float | None = None,
+    watch: Watch = unwatched,
 ) -> list[JobRow]:
     """Run jobs and return their rows afterwards.
 
@@ -168,6 +170,7 @@ def run(
         allow_python: Whether code that the manifest names as ``python:module:name`` may run.
         allow_extension: Whether libraries of operations that the manifest names may be loaded.
         lease: Seconds of a lease, see ``JobStore``.
+        watch: Function that is told what runs, many times a second.
 
     Raises:
         ConfigError: The manifest names code for one of these jobs, and it may not run.
@@ -183,7 +186,8 @@ def run(
             if again:
                 store.again([row.key for row in store.chosen("status = 'failed'")])
             _refuse_unsupported(store, notice)
-            Supervisor(store, zoo.folders, zoo.output, at, notice, allow_python=allow_python).run(time_limit)
+            given = {"allow_python": allow_python, "watch": watch}
+            Supervisor(store, zoo.folders, zoo.output, at, notice, **given).run(time_limit)
             return store.chosen()
 
 
@@ -194,7 +198,7 @@ def _refuse_unsupported(store: JobStore, notice: Callable[[str], None]) -> None:
             continue
         if claimed := store.claim(threads=float("inf"), memory=float("inf"), only=row.key):
             store.finish(row.key, claimed[1], status="failed", outcome="failed", reason=f"refused: {why}")
-            notice(printable(f"{row.name}: refused: {why}"))
+            notice(printable(f"{shown_name(row.name)}: refused: {why}"))
 
 
 def code_of(job: ZooJob) -> list[str]:

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from calib.errors import UsageError
 from calib.zoo import owner
 from calib.zoo.jobs import DONE, JobRow, JobStore
-from calib.zoo.sources import matches
+from calib.zoo.sources import matches, shown_name
 
 ACTIONS = ("pause", "cancel", "resume")
 
@@ -61,7 +61,7 @@ def named(store: JobStore, patterns: Sequence[str]) -> list[JobRow]:
     rows = store.rows()
     for pattern in patterns:
         if not any(matches(pattern, row.name) for row in rows):
-            near = get_close_matches(pattern, [row.name for row in rows], 3)
+            near = get_close_matches(pattern, [shown_name(row.name) for row in rows], 3)
             hint = f"; did you mean {' or '.join(near)}?" if near else "; calib zoo status lists them"
             raise UsageError(f"{pattern}: no job of this zoo has that name{hint}")
     return [row for row in rows if any(matches(pattern, row.name) for pattern in patterns)]

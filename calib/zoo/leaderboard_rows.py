@@ -10,10 +10,10 @@ from typing import Any
 
 from calib.errors import StatisticsError, UsageError
 from calib.report.html import FILE_NAME
-from calib.report.leaderboard import LeaderboardRow, MetricCells
+from calib.report.leaderboard import LeaderboardRow, MetricCells, outcome_line
 from calib.values.facts import Report
 from calib.zoo.jobs import DONE, STATUSES, JobRow
-from calib.zoo.sources import matches
+from calib.zoo.sources import matches, shown_name
 
 
 def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
@@ -32,6 +32,8 @@ def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
         layers=len(report.layers),
         float_layers=sum(layer.planned == "float" for layer in report.layers),
         seconds=seconds,
+        sqnr_db=min(report.output_sqnr_db.values(), default=None),
+        machine=report.environment.get("cpu", ""),
     )
     if accuracy:
         row = replace(
@@ -42,9 +44,10 @@ def row_of_report(name: str, report: Report, seconds: float) -> LeaderboardRow:
             int8=accuracy.quantized,
             drop=accuracy.drop,
             interval=accuracy.interval,
+            drop_kind=accuracy.drop_kind,
             stopped=accuracy.stopped,
             each=tuple(
-                MetricCells(one.metric, one.unit, one.baseline, one.quantized, one.drop, one.interval)
+                MetricCells(one.metric, one.unit, one.baseline, one.quantized, one.drop, one.interval, one.drop_kind)
                 for one in accuracy.each
             ),
         )
@@ -58,22 +61,27 @@ def to_json(row: LeaderboardRow) -> dict[str, Any]:
     return asdict(row)
 
 
+def outcome_of(board: dict[str, Any]) -> str:
+    """Return the outcome of a row as ``to_json`` gives it, in a line with its figures."""
+    return outcome_line(_from_json(board))
+
+
 def row_of_job(row: JobRow, reports: str = "models") -> LeaderboardRow:
     """Return the leaderboard's row of a job, whatever its state; for ``reports`` see ``filtered``."""
     if row.status in DONE and row.board:
-        known = {field.name for field in fields(LeaderboardRow)}
-        data = {name: value for name, value in _stored(row).items() if name in known} | {"model": shown_name(row.name)}
-        if data.get("interval") is not None:
-            data["interval"] = tuple(data["interval"])
-        each = [{**one, "interval": one["interval"] and tuple(one["interval"])} for one in data.get("each", ())]
-        data["each"] = tuple(MetricCells(**one) for one in each)
-        return LeaderboardRow(**{**data, "report": f"{reports}/{row.name}/{FILE_NAME}" if reports else ""})
+        report = f"{reports}/{row.name}/{FILE_NAME}" if reports else ""
+        return replace(_from_json(_stored(row)), model=shown_name(row.name), report=report)
     return LeaderboardRow(model=shown_name(row.name), status=row.status, reason=row.reason)
 
 
-def shown_name(name: str) -> str:
-    """Return the name of a job as people call the model: in the layout of Hugging Face that of its folder."""
-    return name.replace("/openvino_model", "") if not name.startswith("openvino_model") else name
+def _from_json(board: dict[str, Any]) -> LeaderboardRow:
+    known = {field.name for field in fields(LeaderboardRow)}
+    data = {name: value for name, value in board.items() if name in known}
+    if data.get("interval") is not None:
+        data["interval"] = tuple(data["interval"])
+    each = [{**one, "interval": one["interval"] and tuple(one["interval"])} for one in data.get("each", ())]
+    data["each"] = tuple(MetricCells(**one) for one in each)
+    return LeaderboardRow(**data)
 
 
 def _stored(row: JobRow) -> dict[str, Any]:

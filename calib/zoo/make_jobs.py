@@ -16,7 +16,7 @@ from calib.documents.document import Place
 from calib.errors import StatisticsError, UsageError
 from calib.zoo.checked import FILE_NAME, Configurations
 from calib.zoo.manifest import DATA, Read, mistakes
-from calib.zoo.sources import ModelFile, find_models, matches
+from calib.zoo.sources import ModelFile, find_models, matches, shown_name
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,10 @@ def _unmatched(read: Read, models: Sequence[ModelFile]) -> list[tuple[Place, str
     for index, override in enumerate(read.manifest.overrides):
         for pattern in override.match:
             if not any(matches(pattern, model.name) for model in models):
-                found.append((("overrides", index, "match"), f"{pattern!r} matches no model of the sources"))
+                named = ", ".join(shown_name(model.name.removesuffix(".xml")) for model in models[:3])
+                rule = f"{pattern!r} matches no model of the sources, which name {named}{', …' * (len(models) > 3)}"
+                within = "; * stays within one folder, ** matches any folders" * ("**" not in pattern)
+                found.append((("overrides", index, "match"), rule + within))
     return found
 
 

@@ -18,6 +18,20 @@ from calib.python_object import names_code
 
 SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
+EXAMPLE = """\
+sources:
+  - glob: "nets/**/*.xml"       # every IR below nets/
+defaults:                       # settings and data of every model
+  calibration: images/
+  effort: balanced
+overrides:                      # for some of them
+  - match: "**/resnet*"
+    validation: val.csv
+    metric: top-1
+    max_drop: 0.5pt
+resources: {threads: 2, memory: 4GiB, timeout: 2h}
+"""
+
 # A manifest that asks for more is a mistake in its patterns; the store is made for some 10,000 jobs.
 MOST_CELLS = 1000
 
@@ -285,12 +299,22 @@ def _mistake(error: dict[str, Any]) -> tuple[Place, str]:
     """Return the place and the message (rule and value) of one of pydantic's errors."""
     place: Place = error["loc"]
     if error["type"] == "extra_forbidden":
-        return place, f"there is no such key{_near(str(place[-1]), _names(place))}"
+        return place, f"there is no such key{_instead(str(place[-1]), place)}"
     if error["type"] == "missing":
         return place, "is missing"
     rule = str(error.get("ctx", {}).get("error", error["msg"])).replace("Input should be", "must be")
     value = "" if isinstance(error.get("input"), Mapping | list) else f", got {error.get('input')!r:.80}"
     return place, rule + value
+
+
+def _instead(name: str, place: Place) -> str:
+    """Return the nearest right spelling of a key, or else where it belongs, or else what there is."""
+    names = _names(place)
+    if near := _near(name, names):
+        return near
+    if name in Override.model_fields and place[0] not in ("defaults", "overrides"):
+        return "; settings and data stand under defaults, or under overrides for some of the models"
+    return f"; there are {', '.join(names)}" if len(names) < 12 else "; see calib help manifest and calib help settings"
 
 
 def _names(place: Place) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,17 +72,29 @@ def root_of(read: Read) -> Path:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Return whether a path below the root, with or without suffix, matches a pattern; ``**`` matches any folders.
+    """Return whether a model, by its path below the root with or without suffix or by its ``shown_name``, matches.
+
+    In a pattern ``*`` stays within one folder, and ``**`` matches any folders.
 
     A pattern without ``/`` is matched against the file's name alone.
     """
     bare = name.removesuffix(_ending(name))
+    called = shown_name(bare)
     wanted = [part for part in pattern.split("/") if part not in ("", ".")]
-    for text in (name, bare):
+    for text in (name, bare, called):
         parts = text.split("/")
         if _fits(wanted, parts) or (len(wanted) == 1 and _fits(wanted, parts[-1:])):
             return True
     return False
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a job as people call the model: that of its folder where the file's own name says nothing.
+
+    So it is in the layout of Hugging Face (``bert/openvino_model``) and where each folder holds a ``model.xml``. What
+    follows, the cell of a matrix, stays.
+    """
+    return re.sub(r"(?<=[^/])/(openvino_model|model)(?=/[^/]*=|$)", "", name)
 
 
 def _fits(wanted: Sequence[str], parts: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from calib.errors import CalibError, one_line
 from calib.interrupts import Interrupts
@@ -17,13 +17,23 @@ from calib.zoo import owner
 from calib.zoo.events import found_within, note
 from calib.zoo.identity import Identity, needs_histogram
 from calib.zoo.jobs import DONE, Attempt, JobRow, JobStore
+from calib.zoo.leaderboard_rows import outcome_of
 from calib.zoo.make_jobs import ZooJob
 from calib.zoo.output import Output
 from calib.zoo.process import death
+from calib.zoo.sources import shown_name
 from calib.zoo.task import MARKER, RESULT, Ended, Task, file_text, read_marker
 from calib.zoo.urls import fetch
 
 Notice = Callable[[str], None]
+
+# Receives the attempts that are running, the number of jobs that this run has ended, and that of those it was to run.
+Watch = Callable[[Sequence[Task], int, int], None]
+
+
+def unwatched(tasks: Sequence[Task], ended: int, jobs: int) -> None:
+    """Show nothing of what runs."""
+
 
 # How often the store is asked for requests; a person who asks for a pause sees it within a second.
 LISTEN_SECONDS = 0.25
@@ -117,6 +127,7 @@ class Supervisor:
         runner: Runner of workers.
         notice: Function that receives a line for each attempt that ended.
         allow_python: Whether workers may run ``python:module:name``.
+        watch: Function that is told what runs, at every round of work.
     """
 
     def __init__(
@@ -128,6 +139,7 @@ class Supervisor:
         notice: Notice,
         *,
         allow_python: bool = False,
+        watch: Watch = unwatched,
     ):
         self._store = store
         self._folders = folders
@@ -135,6 +147,8 @@ class Supervisor:
         self._runner = runner
         self._notice = notice
         self._allow_python = allow_python
+        self._watch = watch
+        self._ended = self._jobs = 0
         self._running: dict[str, Task] = {}
         self._heartbeat = self._listened = 0.0
         self._ending: set[str] = set()
@@ -154,6 +168,7 @@ class Supervisor:
                 (self._folders.root / "cache").mkdir(parents=True, exist_ok=True)
                 self._take_over()
                 self._sweep()
+                self._jobs = len(self._store.chosen("status = 'waiting'"))
                 while time.monotonic() < end and not self._interrupts.noted and self._step():
                     time.sleep(self._runner.poll_seconds)
             finally:
@@ -167,6 +182,7 @@ class Supervisor:
         self._settle_ended()
         self._obey()
         self._beat()
+        self._watch(list(self._running.values()), self._ended, self._jobs)
         return bool(self._running or started) or self._worth_waiting()
 
     def _start(self) -> bool:
@@ -205,7 +221,7 @@ class Supervisor:
 
     def _conclude(self, task: Task, ended: Ended) -> None:
         """Set the status of a job after an attempt ended."""
-        facts = {"exit": ended.exit, "peak_memory": ended.peak_memory}
+        facts: dict[str, Any] = {"exit": ended.exit, "peak_memory": ended.peak_memory}
         result = Path(task.folder) / RESULT
         if board := read_marker(file_text(result / MARKER), task.key):  # complete, however the worker ended after it
             if self._store.renew([task.key]):  # another supervisor took it over while we slept
@@ -215,7 +231,9 @@ class Supervisor:
                 self._output.publish(result, task.job.name)
                 status, text = str(board["status"]), json.dumps(board)
                 reason = str(board.get("reason", ""))
-                self._close(task, status=status, outcome="done", reason=reason, board=text, **facts)
+                self._close(
+                    task, told=outcome_of(board), status=status, outcome="done", reason=reason, board=text, **facts
+                )
             except CalibError as error:
                 self._close(task, status="failed", outcome="failed", reason=one_line(error), **facts)
         elif request := self._store.row(task.key).request:
@@ -228,7 +246,7 @@ class Supervisor:
         else:
             self._retry(task, ended, facts)
 
-    def _retry(self, task: Task, ended: Ended, facts: dict[str, int | None]) -> None:
+    def _retry(self, task: Task, ended: Ended, facts: dict[str, Any]) -> None:
         """Set a job to waiting after its worker died, unless it has no attempts left."""
         how = ended.lost or f"the worker {death(ended.exit)}"
         tries = self._store.row(task.key).tries
@@ -239,15 +257,16 @@ class Supervisor:
             reason = f"{how}, at the last of {tries} tries{why}; see {task.log}"
             self._close(task, status="failed", outcome="died", reason=reason, **facts)
 
-    def _close(self, task: Task, **facts) -> None:
-        """Store how an attempt ended, and remove its files."""
+    def _close(self, task: Task, told: str = "", **facts: Any) -> None:
+        """Store how an attempt ended, remove its files, and tell of it (by default its status and the reason)."""
         status = self._store.finish(task.key, task.number, **facts)
         self._forget(task)
         if status:
+            self._ended += status not in ("waiting", "paused")
             said = {"status": status, "reason": facts.get("reason", "")}
             note(self._folders.events(task.job.name, task.key), task.number, "status", said)
             reason = f": {facts['reason']}" if facts.get("reason") else ""
-            self._notice(printable(f"{task.job.name}: {status.replace('_', ' ')}{reason}"))
+            self._notice(printable(f"{shown_name(task.job.name)}: {told or status.replace('_', ' ') + reason}"))
 
     def _forget(self, task: Task) -> None:
         self._running.pop(task.key, None)
@@ -308,7 +327,7 @@ class Supervisor:
         if status := self._store.finish(row.key, attempt.number, **facts):
             said = {"status": status, "reason": text}
             note(self._folders.events(row.name, row.key), attempt.number, "status", said)
-            self._notice(printable(f"{row.name}: {facts['outcome']}, {text}"))
+            self._notice(printable(f"{shown_name(row.name)}: {facts['outcome']}, {text}"))
         shutil.rmtree(self._folders.attempt(row.key, attempt.number), ignore_errors=True)
 
     def _sweep(self) -> None:

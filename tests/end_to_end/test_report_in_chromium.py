@@ -13,7 +13,8 @@ import pytest
 from report_fixtures.made_up import made_up_report
 
 from calib.report.html import write_html
-from calib.report.leaderboard import LeaderboardRow, write_leaderboard_html
+from calib.report.leaderboard import LeaderboardRow
+from calib.report.leaderboard_page import write_leaderboard_html
 from calib.values.facts import ReproduceFacts
 
 if TYPE_CHECKING:

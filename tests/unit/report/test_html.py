@@ -19,7 +19,8 @@ from report_fixtures.made_up import made_up_report
 
 from calib.errors import OutputError
 from calib.report.html import render_html, write_html
-from calib.report.leaderboard import LeaderboardRow, render_leaderboard_html
+from calib.report.leaderboard import LeaderboardRow
+from calib.report.leaderboard_page import render_leaderboard_html
 from calib.values.facts import ModelFacts, Report
 
 EVIL = "<script>alert(1)</script>"

@@ -9,14 +9,16 @@ import pytest
 from calib.report.escape import columns_of
 from calib.report.leaderboard import (
     LeaderboardRow,
-    leaderboard_table,
+    MetricCells,
+    outcome,
+    outcome_line,
     ranked,
     render_leaderboard_csv,
-    render_leaderboard_html,
     render_leaderboard_json,
     render_leaderboard_markdown,
     render_leaderboard_text,
     summary_of,
+    totals_of,
 )
 
 
@@ -115,19 +117,6 @@ def test_markdown_keeps_its_columns_whatever_a_name_holds() -> None:
     assert len(widths) == 1
 
 
-@pytest.mark.parametrize("rows", [[], ROWS])
-def test_page_can_be_made_of_any_number_of_models(rows: list[LeaderboardRow]) -> None:
-    page = render_leaderboard_html(rows, "0.1.0")
-    assert ("No models yet" in page) == (not rows)
-
-
-def test_page_table_filters_by_outcome() -> None:
-    table = leaderboard_table(ranked(ROWS)).data()
-    assert table["filters"] == {"within budget": [0, 1], "over budget": [2], "failed": [3]}
-    titles = [column["title"] for column in table["columns"]]
-    assert table["rows"][0][titles.index("drop")] == [0.0041, "0.41 ±0.36"]
-
-
 CELLS = [f"models/net/estimator={name},effort=balanced" for name in ("auto", "minmax", "percentile")]
 
 
@@ -146,15 +135,40 @@ def test_text_says_a_status_that_all_have_once() -> None:
     assert render_leaderboard_text(ROWS, 120).count("within budget") == 1 + 2
 
 
+def test_a_model_that_is_not_faster_is_no_success_and_one_reason_is_given_once():
+    rows = [row("late", "quantized", drop=None, speedup_f32=1.6, speedup_default=0.9), row("soon")]
+    rows += [LeaderboardRow(name, "failed", "no such file: cal.npz") for name in ("x", "y")]
+    assert [outcome(r) for r in ranked(rows)] == ["within budget", "quantized, not faster", "failed", "failed"]
+    assert summary_of(rows) == "4 models: 1 within budget, 1 quantized, not faster, 2 failed"
+    text = render_leaderboard_text(rows, 80)
+    assert "▪ x, y: no such file: cal.npz" in text and text.count("cal.npz") == 1
+    assert max(map(columns_of, text.splitlines())) <= 80
+
+
+def test_the_outcome_of_a_model_is_a_line_with_its_figures():
+    several = (MetricCells("mse", "", 2.0, 2.1, 0.05, None, "relative"),)
+    assert outcome_line(row("a")) == (
+        "within budget: top1 76.12 % → 75.71 %, drop 0.41 ±0.36 points, 2.85× against f32, 4.00× smaller, "
+        "52 of 54 layers in INT8"
+    )
+    assert "mse 2 → 2.1, drop 5.00 % of the baseline" in outcome_line(row("a", each=several))
+    assert outcome_line(LeaderboardRow("b", "quantized", sqnr_db=31.24, layers=3)) == (
+        "quantized: SQNR 31.2 dB, 3 of 3 layers in INT8"
+    )
+    assert outcome_line(LeaderboardRow("c", "failed", "why")) == "failed: why"
+
+
+def test_totals_are_of_what_was_measured_and_name_each_machine():
+    rows = [row("a", machine="A"), row("b", machine="B", speedup_default=0.5), LeaderboardRow("c", "failed")]
+    assert totals_of(rows) == (
+        "weights 28.0 MB → 7.00 MB, 4.00× smaller · faster than FP32: 1 of 2 timed, median 1.03× · 2 min 28 s of work "
+        "· A (1 model) · B (1 model)"
+    )
+    assert totals_of(rows[2:]) == ""
+
+
 def test_a_budget_kept_in_vain_stands_below_those_of_use_and_says_what_to_change():
     vain = [row(status, status, reason="what to change") for status in ("slower", "mostly_float")]
     rows = [row("over", "over_budget"), *vain, row("useful")]
     assert [r.model for r in ranked(rows)] == ["useful", "mostly_float", "slower", "over"]
-    assert render_leaderboard_text(rows).count("what to change") == 2
-
-
-def test_the_page_says_why_a_model_failed_without_cutting_it_off() -> None:
-    reason = "the file ends in the middle " * 8 + "<b>"
-    page = render_leaderboard_html([LeaderboardRow(model="a", status="failed", reason=reason)], "0")
-    assert f"<dd>{reason.replace('<b>', '&lt;b&gt;')}</dd>" in page
-    assert "Why not" not in render_leaderboard_html([LeaderboardRow(model="a", status="quantized")], "0")
+    assert render_leaderboard_text(rows).count("▪ mostly_float, slower: what to change") == 1

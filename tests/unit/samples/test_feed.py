@@ -209,3 +209,10 @@ def test_targets_of_stacked_feeds_are_unstacked_or_refused():
     for target in (7, "abc", np.arange(2), np.int64(3), {"a": 1, "b": 2, "c": 3}):
         with pytest.raises(DataError, match="holds 3 samples"):
             split_target(target, 3, "here")
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 5), (2, 3, 5, 6), (5, 6, 3)])
+def test_a_picture_of_another_size_is_told_how_it_becomes_the_inputs(shape: tuple[int, ...]):
+    layout = (1, 4, 4, 3) if shape[-1] == 3 else (1, 3, 4, 4)
+    with pytest.raises(DataError, match=r"resize it to \[4, 4\] .* which preprocessing.resize=\[4, 4\] resizes"):
+        normalize_feed(np.zeros(shape, np.float32), [spec(*layout)], "here")

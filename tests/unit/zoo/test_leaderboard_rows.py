@@ -11,7 +11,7 @@ from report_fixtures.made_up import made_up_report
 from calib.errors import StatisticsError, UsageError
 from calib.report.leaderboard import LeaderboardRow
 from calib.zoo.jobs import JobRow
-from calib.zoo.leaderboard_rows import check_statuses, filtered, row_of_report, shown_name, to_json
+from calib.zoo.leaderboard_rows import check_statuses, filtered, row_of_report, to_json
 from calib.zoo.make_jobs import ZooJob
 
 REPORT = made_up_report()
@@ -59,9 +59,8 @@ def test_rows_are_chosen_by_name_and_status_and_those_without_a_result_say_why()
 
 
 def test_a_model_in_the_layout_of_hugging_face_has_the_name_of_its_folder():
-    assert shown_name("org/bert/openvino_model") == "org/bert"
-    assert shown_name("org/bert/openvino_model/effort=fast") == "org/bert/effort=fast"
-    assert shown_name("openvino_model") == "openvino_model"  # it has no folder to be named after
+    named = [one.model for one in filtered([row("org/bert/openvino_model", "waiting"), row("a/model/x=1", "failed")])]
+    assert named == ["org/bert", "a/x=1"]
 
 
 @pytest.mark.parametrize("board", ["{", "[]", "{}", '{"status": 3}'])

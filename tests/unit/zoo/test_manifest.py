@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from calib.errors import CalibError, ConfigError, UsageError
 from calib.zoo.make_jobs import ZooJob, make_jobs, select
-from calib.zoo.manifest import json_schema, read_manifest
-from calib.zoo.sources import find_models, matches
+from calib.zoo.manifest import EXAMPLE, json_schema, read_manifest
+from calib.zoo.sources import find_models, matches, shown_name
 
 DEFAULTS = "defaults: {calibration: data.npz}\n"
 
@@ -203,6 +203,32 @@ def test_the_schema_knows_settings_and_sources():
 def test_the_shipped_manifest_has_a_job_for_each_demo_network():
     path = Path(__file__).parents[3] / "datasets" / "zoo.yaml"
     assert [job.name for job in make_jobs(read_manifest(path))] == ["mobilenet", "resnet", "vit"]
+
+
+def test_a_model_is_called_by_its_folder_where_the_files_name_says_nothing():
+    for name in ("org/bert/openvino_model", "org/bert/model"):
+        assert shown_name(name) == "org/bert" and shown_name(f"{name}/effort=fast") == "org/bert/effort=fast"
+        assert matches("org/*", f"{name}.xml") and matches("bert", f"{name}.xml")
+    assert shown_name("openvino_model") == "openvino_model"  # it has no folder to be named after
+    assert shown_name("org/model/net") == "org/model/net"
+
+
+def test_the_example_is_a_manifest(tmp_path: Path):
+    (tmp_path / "zoo.yaml").write_text(EXAMPLE)
+    assert read_manifest(tmp_path / "zoo.yaml").manifest.overrides[0].metric == "top-1"
+
+
+def test_a_key_in_the_wrong_block_is_told_where_it_belongs(zoo: Path):
+    manifest = zoo / "zoo.yaml"
+    manifest.write_text("sources: [{glob: a.xml, metric: top-1, fish: 1}]\nresources: {thread: 1}\n")
+    with pytest.raises(ConfigError, match="metric: there is no such key; settings and data stand under defaults") as e:
+        read_manifest(manifest)
+    assert "fish: there is no such key; there are glob, onnx" in str(e.value) and "did you mean threads?" in str(
+        e.value
+    )
+    manifest.write_text(DEFAULTS + "sources: [{glob: '**/*.xml'}]\noverrides: [{match: 'deeper/*', samples: 3}]\n")
+    with pytest.raises(ConfigError, match=r"which name a, b, deep/er/c, …; [*] stays within one folder"):
+        make_jobs(read_manifest(manifest))
 
 
 _TEXT = st.text(alphabet="ab*?/.[]~\n-", max_size=12)
