@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.errors import ModelError
+from calib.graph.layers import LAYERS
 from calib.graph.operations import MANY_KEYS, RECURRENT, WRITTEN_OUT
 from calib.graph.view import bodies, body_labels, over_state, replace_readers, set_part_of
 from calib.loading.isolate import isolated
@@ -171,6 +172,7 @@ def normalize(
     sunk = sink_transposes(clone, {node.get_friendly_name() for node in kept}) if "Transpose" in before else 0
     with isolated(clone, kept) if kept else nullcontext():
         apply_common_transformations(clone)
+    computed = _compute_weights(clone)
     fp16, rounded = _half_precision_constants(clone, origins)
     changed = bool(retyped) or _wiring(clone) != wiring
     restore(clone, origins)
@@ -178,7 +180,7 @@ def normalize(
         if node.get_friendly_name() in parts:
             set_part_of(node, *parts[node.get_friendly_name()])
     _forget_fused_names(clone)
-    sentences = retyped + _describe(before, _histogram(clone), origins)
+    sentences = retyped + computed + _describe(before, _histogram(clone), origins)
     if sunk:
         sentences.append(
             f"operations on channels-last data that were moved in front of a Transpose, to be fused with layers: {sunk}"
@@ -189,6 +191,21 @@ def normalize(
             "they were rounded to half precision again"
         )
     return Normalized(clone, sentences, frozenset(node.get_friendly_name() for node in fp16), changed)
+
+
+def _compute_weights(model: ov.Model) -> list[str]:
+    """Compute, in place, weights that are made from constants, and say so; empty if there are none."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in LAYERS:
+            read = [value.get_node().get_type_name() for value in node.input_values()]
+            if "Constant" not in read[:2]:
+                break
+    else:
+        return []
+    from calib.loading.constant_weights import compute_weights, weights_to_compute  # here: few models have any
+
+    weights = weights_to_compute(model)
+    return [compute_weights(weights)] if weights else []
 
 
 def _write_out(model: ov.Model, kept: Collection[ov.Node], origins: dict[str, Origin]) -> dict[str, tuple[str, str]]:
