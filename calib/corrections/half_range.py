@@ -138,8 +138,17 @@ def in_half_range(plan: QuantizationPlan, inexact_layers: Collection[str] = ()) 
 def with_levels(plan: QuantizationPlan, levels: int, inexact_layers: Collection[str] = ()) -> QuantizationPlan:
     """Return the plan with other levels of weights.
 
-    Not those that oneDNN halves by itself, and not the rows of tables, which are picked and not summed.
+    Not those that oneDNN halves by itself, and not the rows of tables, which are picked and not summed, but for a table
+    that is the weights of such a layer too: with levels of its own it would be stored twice.
     """
-    whole = {layer.name for layer in plan.layers if layer.is_table}.union(inexact_layers)
+    tables = {layer.name for layer in plan.layers if layer.is_table}
+    scales = {w.port.node: w.scale_shape for w in plan.weights}
+    shared = {
+        table
+        for group in plan.groups
+        for table in group & tables
+        if any(scales[name] == scales[table] for name in group - tables - set(inexact_layers))
+    }
+    whole = tables.difference(shared).union(inexact_layers)
     weights = (w if w.port.node in whole else replace(w, levels=levels) for w in plan.weights)
     return replace(plan, weights=tuple(weights))

@@ -10,7 +10,7 @@ long as from an f32 table within the noise, and less than gathering rows and sca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from math import prod
 
 import numpy as np
@@ -21,7 +21,7 @@ from calib.graph.layers import weights_of
 from calib.graph.view import GraphView
 from calib.ranges.affine import dequantized, quantize_weights
 from calib.runtime.session import ov
-from calib.values.plan import FULL_RANGE, Port, QuantizableNode, Skipped
+from calib.values.plan import FULL_RANGE, Port, QuantizableNode, Skipped, TensorId
 from calib.values.sqnr import decibel
 
 GATHER = "Gather"
@@ -41,10 +41,11 @@ def find_tables(
         ignored: What the user leaves in floating point.
     """
     weights = {Port(layer.name, index) for layer in layers for index in layer.weights}
+    quantized = {view.tensor(port) for port in weights}
     found: list[QuantizableNode] = []
     skipped: list[Skipped] = []
     for name, kind in view.types.items():
-        if kind != GATHER or not _is_table(view, name):
+        if kind != GATHER or not _is_table(view, name, quantized):
             continue
         pattern = ignored(name, kind) if ignored else ""
         reason = f"ignored by {pattern!r}" if pattern else _reason(view, name, weights, layers)
@@ -61,15 +62,19 @@ def row_scales(view: GraphView, port: Port) -> tuple[int, ...]:
     return tuple((size or 1) if axis == 0 else 1 for axis, size in enumerate(shape))
 
 
-def _is_table(view: GraphView, name: str) -> bool:
-    """Return whether a Gather picks rows of a large f32 constant by indices that are computed."""
+def _is_table(view: GraphView, name: str, quantized: Container[TensorId]) -> bool:
+    """Return whether a Gather picks rows of an f32 constant, large or stored in 8 bit for a layer, by computed indices.
+
+    A small one is a table too where a layer has it quantized: in f32 beside that it would make the file larger.
+    """
     table, indices, axis = view.inputs[name]
     if not (view.is_constant(table) and view.is_constant(axis)) or view.is_constant(indices):
         return False
     shape = [size or 1 for size in view.shape(table) or ()]
     rows = int(view.values(axis).reshape(-1)[0]) % max(len(shape), 1) == 0
     f32 = view.output(table).get_element_type() == ov.Type.f32
-    return rows and f32 and len(shape) > 1 and prod(shape) >= LEAST and prod(shape[1:]) >= NARROW
+    large = prod(shape) >= LEAST or table in quantized
+    return rows and f32 and len(shape) > 1 and large and prod(shape[1:]) >= NARROW
 
 
 def _reason(view: GraphView, name: str, weights: set[Port], layers: Sequence[QuantizableNode]) -> str:

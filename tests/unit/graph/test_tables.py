@@ -11,6 +11,7 @@ from building import Net, integer, op
 from cpu_features import TARGET
 
 import calib
+from calib.corrections.half_range import with_levels
 from calib.graph.insert import Edits, insert
 from calib.graph.placement import planned
 from calib.graph.tables import row_scales
@@ -92,6 +93,24 @@ def test_a_table_that_is_the_weights_of_a_layer_too_is_stored_once_and_they_chan
     plan = replace(plan, activations=tuple(replace(q, range=Range(-4.0, 4.0)) for q in plan.activations))
     edits = Edits({port: (np.clip(values[0] + np.int8(1), -63, 63), values[1])} if rounded else {})
     assert stored(insert(model, plan, edits)) == 1
+
+
+@pytest.mark.parametrize(
+    ("network", "inexact", "table"),
+    [({"tied": True}, [], HALF_RANGE), ({"tied": True}, ["head"], FULL_RANGE), ({"readers": 2}, [], FULL_RANGE)],
+)
+def test_only_a_table_that_is_weights_too_takes_levels_that_are_chosen_later(network, inexact, table: int):
+    plan = with_levels(planned(GraphView(words(**network))), HALF_RANGE, inexact)
+    levels = {weight.port.node: weight.levels for weight in plan.weights}
+    assert levels["embed"] == table
+    assert levels["head"] == (FULL_RANGE if inexact else HALF_RANGE)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_small_table_is_quantized_only_where_a_layer_has_it_in_8_bit_anyway(tied: bool):
+    small = np.random.default_rng(0).standard_normal((100, WIDTH)).astype(np.float32)
+    layers = planned(GraphView(words(tied=tied, table=small))).layers
+    assert [layer.name for layer in layers if layer.is_table] == ["embed"] * tied
 
 
 def test_two_gathers_of_one_table_share_it():
