@@ -49,6 +49,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -93,21 +94,33 @@ class Trace:
     def __init__(self):
         self.files: set[str] = set()
         self.deepest: list[str] = []
+        self._ours: dict[str, bool] = {}  # file name → whether it is ours; asked several times for each call
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call" or not frame.f_code.co_filename.startswith(ROOT) or frame.f_code.co_name == "<module>":
+        if event != "call" or not self._is_ours(frame) or frame.f_code.co_name == "<module>":
             return
         self.files.add(frame.f_code.co_filename)
         levels, at = [], frame
         while at is not None:
-            if at.f_code.co_filename.startswith(ROOT):
-                levels.append(f"{Path(at.f_code.co_filename).relative_to(ROOT)}:{at.f_code.co_qualname}")
+            if self._is_ours(at):
+                levels.append(at.f_code)
             at = at.f_back
         if len(levels) > len(self.deepest):
-            self.deepest = levels[::-1]
+            self.deepest = [f"{Path(code.co_filename).relative_to(ROOT)}:{code.co_qualname}" for code in levels[::-1]]
+
+    def _is_ours(self, frame: FrameType) -> bool:
+        file = frame.f_code.co_filename
+        if file not in self._ours:
+            self._ours[file] = file.startswith(ROOT)
+        return self._ours[file]
 
 
-def traced(**settings: Any) -> Trace:
+@cache
+def traced(settings: frozenset[tuple[str, Any]]) -> Trace:
+    return _traced(**dict(settings))
+
+
+def _traced(**settings: Any) -> Trace:
     model, trace = tiny_model(), Trace()
     samples = list(np.random.default_rng(1).normal(size=(10, 3, 8, 8)).astype(np.float32))
     if "max_drop" in settings:
@@ -127,13 +140,13 @@ def test_following_quantize_takes_few_files_and_few_levels(
     settings: dict[str, Any], most_files: int, most_levels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what other processes leave takes a longer way
-    trace = traced(**settings)
+    trace = traced(frozenset(settings.items()))
     assert len(trace.files) <= most_files, sorted(str(Path(file).relative_to(ROOT)) for file in trace.files)
     assert len(trace.deepest) <= most_levels, "\n".join(trace.deepest)
 
 
 def test_a_missed_budget_is_traced_through_the_ranking_and_the_search():
-    trace = traced(**FAST, **MISSED)
+    trace = traced(frozenset((FAST | MISSED).items()))
     assert {"screening.py", "proposals.py", "sensitivity.py", "switches.py"} <= {
         Path(file).name for file in trace.files
     }

@@ -27,14 +27,10 @@ from zoo_faults.tiny_zoo import (
     write_zoo,
 )
 
-from calib.demo import demo_folder
 from calib.zoo.commands import open_zoo
 
-DEMO = """
-root: {demo}
-sources: [{{glob: "*.xml"}}]
-defaults: {{calibration: "{demo}/calibration.npz", samples: 8, estimator: minmax, effort: fast}}
-"""
+# Points in or after every other stage, and all while the result is saved; workers are killed at every point.
+SUPERVISORS = (*POINTS[1:-3:3], *POINTS[-3:])
 
 
 @pytest.fixture(scope="module")
@@ -84,33 +80,21 @@ def test_workers_killed_before_in_and_after_every_stage_cost_an_attempt_each_and
     assert not list((zoo.folders.root / "work").iterdir())
 
 
-def test_a_supervisor_killed_before_in_and_after_every_stage_goes_on_where_it_was(
+def test_a_supervisor_killed_in_or_after_stages_and_while_saving_goes_on_where_it_was(
     nursery: Nursery, staged: tuple[Path, dict[str, Any]], tmp_path: Path
 ):
     manifest, wanted = staged
     zoo = open_zoo(str(manifest), str(tmp_path / "out"))
-    faults = {"a": [[point, "kill supervisor"] for point in POINTS]}
-    for _ in POINTS:
+    faults = {"a": [[point, "kill supervisor"] for point in SUPERVISORS]}
+    for _ in SUPERVISORS:
         assert supervise(nursery, manifest, zoo.folders.root, "", faults, "a").wait() == -signal.SIGKILL
     assert supervise(nursery, manifest, zoo.folders.root, "", faults, "a").wait() == 0
     assert results(zoo) == {name: found for name, found in wanted.items() if name.startswith("a/")}
-    assert outcomes(zoo)["a"] == [("abandoned", None)] * (len(POINTS) - 1) + [("done", None)]
+    assert outcomes(zoo)["a"] == [("abandoned", None)] * (len(SUPERVISORS) - 1) + [("done", None)]
     rows, attempts = rows_and_attempts(zoo)
     assert rows[0].tries == 1  # its supervisors' deaths do not count against a job
     assert not any(alive(int(one.worker.split(":")[1])) for one in attempts)
     assert not list((zoo.folders.root / "work").iterdir())
-
-
-def test_killed_workers_of_the_demo_zoo_are_tried_again_and_give_the_same_bytes(nursery: Nursery, tmp_path: Path):
-    manifest = tmp_path / "zoo.yaml"
-    manifest.write_text(DEMO.format(demo=demo_folder()))
-    wanted = run_undisturbed(nursery, manifest, tmp_path / "calm")
-    points = {"mobilenet": "in statistics", "resnet": "insert ends", "vit": "in save"}
-    zoo = open_zoo(str(manifest), str(tmp_path / "out"))
-    faults = {name: [[point, "kill"]] for name, point in points.items()}
-    assert supervise(nursery, manifest, zoo.folders.root, "", faults).wait() == 0
-    assert results(zoo) == wanted
-    assert outcomes(zoo) == {name: [("died", -9), ("done", 0)] for name in points}
 
 
 def test_a_worker_that_always_dies_is_given_up_and_the_rest_go_on(nursery: Nursery, manifest: Path, tmp_path: Path):

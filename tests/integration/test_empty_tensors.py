@@ -67,7 +67,8 @@ def images(*boxes: int) -> list[dict[str, np.ndarray]]:
 
 def sqnr(model: ov.Model, quantized: ov.Model, feeds: list[dict[str, np.ndarray]]) -> float:
     """Return the lowest SQNR of an output, over samples that no range has seen."""
-    pairs = [[list(Session(one)(list(feed.values()))) for one in (model, quantized)] for feed in feeds]
+    sessions = [Session(one) for one in (model, quantized)]
+    pairs = [[list(session(list(feed.values()))) for session in sessions] for feed in feeds]
     errors = np.sum([[squared_error(*both) for both in zip(*pair, strict=True)] for pair in pairs], axis=0)
     return min(decibel(*error) for error in errors)
 

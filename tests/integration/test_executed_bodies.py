@@ -87,7 +87,7 @@ def test_a_loop_of_zero_iterations_in_some_samples_is_quantized_by_the_others():
     assert {layer.executed for layer in result.report.layers} == {"i8"}
     assert "loop/body/Convolution_0" in {layer.name for layer in result.report.layers}
     unseen = samples(model, 12, seed=1)
-    outputs = [[Session(one)(sample) for sample in unseen] for one in (result.model, model)]
+    outputs = [list(Session(one).each(unseen)) for one in (result.model, model)]
     assert error(*outputs) < 0.05
 
 
@@ -98,14 +98,14 @@ def test_layers_in_bodies_are_written_read_replayed_ignored_and_compared_under_t
     result.save(tmp_path)
     (written,) = tmp_path.glob("*.xml")
     unseen = samples(model, 8, seed=1)
-    expected = [Session(result.model)(sample) for sample in unseen]
-    assert error([Session(read_model(written))(sample) for sample in unseen], expected) < 1e-6
-    assert error(expected, [Session(model)(sample) for sample in unseen]) < 0.05
+    expected = list(Session(result.model).each(unseen))
+    assert error(list(Session(read_model(written)).each(unseen)), expected) < 1e-6
+    assert error(expected, list(Session(model).each(unseen))) < 0.05
     facts = {layer.name: (layer.planned, layer.executed, layer.reason) for layer in inspect(written).layers}
     assert facts.pop(ignored)[:2] == ("float", "f32")
     assert set(facts.values()) == {("int8", "i8", "")} and len(facts) == 5
     again = quantize(model, plan=tmp_path / "plan.json")
-    assert error([Session(again.model)(sample) for sample in unseen], expected) == 0
+    assert error(list(Session(again.model).each(unseen)), expected) == 0
     compared = compare(model, result.model, unseen[:2])
     inside = {layer.name: layer for layer in compared.layers if layer.name.startswith("branch/")}
     assert len(inside) == 4 and all(layer.sqnr_db is None for layer in inside.values())

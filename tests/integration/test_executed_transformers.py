@@ -225,7 +225,7 @@ def test_inputs_without_names_are_fed_by_position():
     assert not proof.broken
     assert proof.computes_what_it_says()
     result = quantize(model, [tuple(feed) for feed in feeds], effort="fast", target=TARGET)
-    assert error([Session(result.model)(f) for f in feeds], proof.float_outputs) < 0.05
+    assert error(list(Session(result.model).each(feeds)), proof.float_outputs) < 0.05
 
 
 def _detector():

@@ -319,7 +319,7 @@ def test_attention_between_channels_is_still_fused_to_another_function(monkeypat
     monkeypatch.setattr("calib.loading.normalize._flattened", lambda softmax: False)
     loaded = load_model(channel_attention())
     feeds = random_feeds(loaded.model)
-    ours, theirs = ([Session(model)(feed) for feed in feeds] for model in (loaded.model, loaded.reference))
+    ours, theirs = (list(Session(model).each(feeds)) for model in (loaded.model, loaded.reference))
     assert error(ours, theirs) > 0.1
 
 

@@ -20,6 +20,7 @@ from calib.corrections.scoring import Scored
 from calib.engine.attention import SURE_DB, with_attention_ranges
 from calib.engine.job import prepare
 from calib.engine.placing import place_quantizers
+from calib.engine.result import Result
 from calib.graph.attention import Attention, attention_in, weighted_sums
 from calib.graph.insert import Edits
 from calib.ranges.weighted_sum import NAME
@@ -63,11 +64,15 @@ def placed(model: ov.Model, feeds: Any):
     return job, place_quantizers(job)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_one_operation_and_matmuls_get_the_same_layers_ranges_and_outputs(causal: bool):
-    results = [quantize(network(fused=fused, causal=causal), samples(), effort="fast", speed=False)
-               for fused in (True, False)]  # fmt: skip
-    one, two = (result.report for result in results)
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "causal"])
+def both(request: pytest.FixtureRequest) -> list[Result]:
+    """The same attention quantized as one operation, and as MatMuls."""
+    models = [network(fused=fused, causal=request.param) for fused in (True, False)]
+    return [quantize(model, samples(), effort="fast", speed=False) for model in models]
+
+
+def test_one_operation_and_matmuls_get_the_same_layers_ranges_and_outputs(both: list[Result]):
+    one, two = (result.report for result in both)
     assert [(a.type, a.planned, a.executed) for a in one.layers] == [
         (b.type, b.planned, b.executed) for b in two.layers
     ]
@@ -75,16 +80,14 @@ def test_one_operation_and_matmuls_get_the_same_layers_ranges_and_outputs(causal
         assert (a.scheme, a.estimator) == (b.scheme, b.estimator)
         assert (a.low, a.high) == pytest.approx((b.low, b.high), rel=1e-4)
     feed = [samples()[0]]
-    outputs = [Session(result.model)(feed)[0] for result in results]
+    outputs = [Session(result.model)(feed)[0] for result in both]
     assert np.linalg.norm(outputs[0] - outputs[1]) < 0.01 * np.linalg.norm(outputs[1])
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_one_operation_and_matmuls_run_as_the_same_primitives(causal: bool):
+def test_one_operation_and_matmuls_run_as_the_same_primitives(both: list[Result]):
     """So they take the same time: of two compilations of the same primitives nothing else is different."""
     ran = []
-    for fused in (True, False):
-        result = quantize(network(fused=fused, causal=causal), samples(), effort="fast", speed=False)
+    for result in both:
         nodes = executed_nodes(compile_model(result.model))
         ran.append(
             sorted((node.kind, node.primitive) for node in nodes if node.kind not in ("Input", "Const", "Output"))
@@ -192,7 +195,12 @@ def test_simulated_attention_is_within_two_decibels_of_attention_in_floating_poi
     found = {}
     for name, ignore in (("int8", ()), ("float", ("attention",))):
         session = Session(quantize(model, feeds, effort="fast", speed=False, ignore=ignore).model, SIMULATED)
-        pairs = [(Session(model)([x])[0], session([x])[0]) for x in unseen]
+        pairs = [
+            (x, y)
+            for [x], [y] in zip(
+                *(each([x] for x in unseen) for each in (Session(model).each, session.each)), strict=True
+            )
+        ]
         noise, power = (
             sum(float((e**2).sum()) for e in each) for each in zip(*((a - b, a) for a, b in pairs), strict=True)
         )

@@ -153,7 +153,9 @@ def test_a_network_of_numbers_of_any_type_is_all_in_int8(kind):
     samples = [np.abs(10 * sample).astype(kind) for sample in sample_of(1, 3, 8, 8)]
     found = quantize(model, samples, effort="fast", speed=False, target=TARGET)
     assert [layer.executed for layer in found.report.layers] == ["i8", "i8"]
-    expected, outputs = ([Session(one)([sample])[0] for sample in samples] for one in (model, found.model))
+    expected, outputs = (
+        [outputs[0] for outputs in Session(one).each([sample] for sample in samples)] for one in (model, found.model)
+    )
     assert building.median_db([[y] for y in expected], [[y] for y in outputs]) > 30
 
 

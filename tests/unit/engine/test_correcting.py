@@ -132,7 +132,10 @@ def test_fast_puts_scales_in_front_of_layers_that_read_outlier_channels():
     assert fact.correction == "inserted scales" and fact.kept
     (layer,) = result.report.layers
     assert layer.executed == "i8"
-    rows = [np.concatenate([Session(one)([sample])[0].ravel() for sample in samples]) for one in (model, result.model)]
+    rows = [
+        np.concatenate([y.ravel() for [y] in Session(one).each([sample] for sample in samples)])
+        for one in (model, result.model)
+    ]
     noise = float(((rows[1] - rows[0]) ** 2).mean() / (rows[0] ** 2).mean())
     assert -10 * np.log10(noise) > 30  # 8 without: the outliers leave the others a level or two
     (quantizer,) = result.plan.activations

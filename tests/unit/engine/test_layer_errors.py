@@ -57,7 +57,7 @@ def int8(fp32: ov.Model) -> ov.Model:
 
 
 def outputs(model: ov.Model) -> list[Any]:
-    return [Session(model)(feed)[0] for feed in ARRAYS]
+    return [outputs[0] for outputs in Session(model).each(ARRAYS)]
 
 
 def sqnr(reference: list[Any], found: list[Any]) -> float:

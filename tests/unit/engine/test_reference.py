@@ -49,7 +49,10 @@ def types(model: ov.Model) -> list[str]:
 
 
 def sqnr(model: ov.Model, other: ov.Model, feeds: Any) -> float:
-    pairs = [(Session(model)([feed[None]])[0], Session(other)([feed[None]])[0]) for feed in feeds]
+    pairs = [
+        (x, y)
+        for [x], [y] in zip(*(Session(one).each([feed[None]] for feed in feeds) for one in (model, other)), strict=True)
+    ]
     energies = np.sum([squared_error(a, b) for a, b in pairs], axis=0)
     return decibel(*energies.tolist())
 
@@ -190,12 +193,14 @@ def test_onnxruntime_says_whether_the_reader_was_right(onnx_file, monkeypatch):
     job = prepare(onnx_file, samples(4, 3, 8, 8), flags={})
     assert check_reference(job).warnings == ()
     monkeypatch.setattr(
-        "calib.engine.reference.outputs_of", lambda model, feeds: [[o * 1.01 for o in Session(model)(f)] for f in feeds]
+        "calib.engine.reference.outputs_of",
+        lambda model, feeds: [[o * 1.01 for o in outputs] for outputs in Session(model).each(feeds)],
     )
     (warning,) = check_reference(job).warnings
     assert "onnxruntime's by 0.01" in warning
     monkeypatch.setattr(
-        "calib.engine.reference.outputs_of", lambda model, feeds: [[o * 2 for o in Session(model)(f)] for f in feeds]
+        "calib.engine.reference.outputs_of",
+        lambda model, feeds: [[o * 2 for o in outputs] for outputs in Session(model).each(feeds)],
     )
     with pytest.raises(ModelError, match="does not compute what the file says"):
         check_reference(job)

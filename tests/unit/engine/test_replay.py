@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,26 @@ SAME = ("net.xml", "net.bin", "plan.json", "plan.npz")
 MADE: dict[str, Any] = {"effort": "thorough", "speed": False, "target": "cpu"}  # rounding is kept on every CPU
 
 
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """Make a folder of net.xml, data.npz and the result out/, with rounded weights."""
+    folder = tmp_path_factory.mktemp("made")
+    ov.save_model(convnet(), folder / "net.xml", compress_to_fp16=False)
+    np.savez(folder / "data.npz", x=images(12))
+    with chdir(folder):
+        return folder, calib.quantize("net.xml", "data.npz", **MADE).save("out")
+
+
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
-    """Make net.xml, data.npz and the result out/, with rounded weights, in the current folder."""
-    ov.save_model(convnet(), tmp_path / "net.xml", compress_to_fp16=False)
-    np.savez(tmp_path / "data.npz", x=images(12))
-    monkeypatch.chdir(tmp_path)
-    return calib.quantize("net.xml", "data.npz", **MADE).save("out")
+def made(made_once: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+    """Make the current folder a copy of that folder, and return the report."""
+    return _copied(*made_once, tmp_path, monkeypatch)
+
+
+def _copied(folder: Path, report: Report, to: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+    monkeypatch.chdir(to)
+    return report
 
 
 def contents(folder: str) -> dict[str, bytes]:
@@ -58,9 +73,10 @@ def test_a_replay_of_a_model_within_a_budget_keeps_its_layers_in_float(made: Rep
     assert contents("again") == contents("out")
 
 
-@pytest.fixture
-def outliers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+@pytest.fixture(scope="module")
+def outliers_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     """Make the same files of a network whose inputs differ 60 times in size, which takes scales in front of layers."""
+    folder = tmp_path_factory.mktemp("outliers")
     net = Net(5)
     scale = np.ones(16, np.float32)
     scale[[3, 8]] = 60
@@ -68,11 +84,17 @@ def outliers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
     first, second = ((net.rng.standard_normal((16, 16)) / scale[:, None]).astype(np.float32) for _ in range(2))
     inner = op.sigmoid(op.matmul(x, op.constant(first), False, False))
     y = op.concat([op.matmul(x, op.constant(second), False, False), net.dense(inner, 16)], 1)
-    ov.save_model(net.model(y), tmp_path / "net.xml", compress_to_fp16=False)
+    ov.save_model(net.model(y), folder / "net.xml", compress_to_fp16=False)
     samples = net.rng.standard_normal((40, 12, 16)).astype(np.float32) * scale
-    np.savez(tmp_path / "data.npz", x=samples)
-    monkeypatch.chdir(tmp_path)
-    return calib.quantize("net.xml", "data.npz", speed=False).save("out")
+    np.savez(folder / "data.npz", x=samples)
+    with chdir(folder):
+        return folder, calib.quantize("net.xml", "data.npz", speed=False).save("out")
+
+
+@pytest.fixture
+def outliers(outliers_once: tuple[Path, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+    """Make the current folder a copy of that folder, and return the report."""
+    return _copied(*outliers_once, tmp_path, monkeypatch)
 
 
 def test_a_replay_has_the_scales_in_front_of_layers(outliers: Report):

@@ -136,14 +136,14 @@ def test_the_rest_is_quantized_and_what_is_there_is_kept_where_that_is_asked(eff
         assert made[name].input_value(0).get_node().get_friendly_name() == "levels"
     assert {"levels"} == {q.own for q in result.plan.activations if q.own}
     unseen = samples(8, seed=2)
-    outputs = [[Session(one)([sample]) for sample in unseen] for one in (result.model, model)]
+    outputs = [list(Session(one).each([sample] for sample in unseen)) for one in (result.model, model)]
     assert error(*outputs) < 0.05
     result.save(tmp_path)
     (path,) = tmp_path.glob("*.xml")
-    assert error([Session(read_model(path))([sample]) for sample in unseen], outputs[0]) < 1e-6
+    assert error(list(Session(read_model(path)).each([sample] for sample in unseen)), outputs[0]) < 1e-6
     assert {(layer.planned, layer.executed) for layer in inspect(path).layers} == {("int8", "i8")}
     again = quantize(model, plan=tmp_path / "plan.json", complete=True)
-    assert error([Session(again.model)([sample]) for sample in unseen], outputs[0]) == 0
+    assert error(list(Session(again.model).each([sample] for sample in unseen)), outputs[0]) == 0
 
 
 def test_an_onnx_file_in_two_forms_is_completed_and_verified_without_another_word(qdq: Path, tmp_path: Path):
@@ -154,7 +154,7 @@ def test_an_onnx_file_in_two_forms_is_completed_and_verified_without_another_wor
     assert facts == {"first": ("i8", KEPT), "y": ("i8", "")}
     assert any("quantized in part" in sentence for sentence in result.report.model.normalization)
     unseen = samples(8, seed=2)
-    outputs = [[Session(one)([sample]) for sample in unseen] for one in (result.model, read_model(qdq))]
+    outputs = [list(Session(one).each([sample] for sample in unseen)) for one in (result.model, read_model(qdq))]
     assert error(*outputs) < 0.05
     result.save(tmp_path / "int8")
     found = verify(tmp_path / "int8", speed=False)

@@ -171,7 +171,10 @@ def test_all_layers_run_in_int8_and_a_float_layer_keeps_half_weights_in_the_file
     feeds = [normal(1, 3, 12, 12, seed=seed).astype(dtype) for seed in range(12)]
     whole = quantize(model, feeds, effort="fast", speed=False, target=TARGET)
     assert [layer.executed for layer in whole.report.layers] == ["i8"] * 3
-    pairs = [(Session(model)([feed])[0], Session(whole.model)([feed])[0]) for feed in feeds]
+    pairs = [
+        (x, y)
+        for [x], [y] in zip(*(Session(one).each([feed] for feed in feeds) for one in (model, whole.model)), strict=True)
+    ]
     errors = np.sum([squared_error(*pair) for pair in pairs], axis=0)
     assert decibel(*errors) > 30  # 8 bits for three layers: 36 dB with sums that do not saturate
     part = quantize(model, feeds, effort="fast", speed=False, target=TARGET, ignore=["second"])
@@ -196,7 +199,12 @@ def test_preprocessing_embedded_in_a_network_of_half_precision_leaves_its_first_
         ov.Type.f16,
     ]
     whole = embed(model, Preprocess(mean=(120.0,), scale=(60.0,)), input_specs(model)[0]).model
-    pairs = [(Session(whole)([image])[0], Session(found.model)([image])[0]) for image in images]
+    pairs = [
+        (x, y)
+        for [x], [y] in zip(
+            *(Session(one).each([image] for image in images) for one in (whole, found.model)), strict=True
+        )
+    ]
     assert decibel(*np.sum([squared_error(*pair) for pair in pairs], axis=0)) > 30
 
 
@@ -224,7 +232,12 @@ def test_an_onnx_file_made_by_a_half_precision_converter_is_quantized(port, tmp_
     assert [layer.executed for layer in found.report.layers] == ["i8"] * 2
     assert {p.get_element_type().to_dtype() for p in (*found.model.inputs, *found.model.outputs)} == {np.dtype(dtype)}
     reference = core().read_model(path)
-    pairs = [(Session(reference)([feed])[0], Session(found.model)([feed])[0]) for feed in feeds]
+    pairs = [
+        (x, y)
+        for [x], [y] in zip(
+            *(Session(one).each([feed] for feed in feeds) for one in (reference, found.model)), strict=True
+        )
+    ]
     assert decibel(*np.sum([squared_error(*pair) for pair in pairs], axis=0)) > 30
     assert not any("onnxruntime" in text for text in found.report.warnings)
 

@@ -64,7 +64,7 @@ def test_a_faithful_conversion_has_nothing_to_say(path, feeds):
 def test_one_sample_of_four_is_a_warning_and_not_refused(path, feeds):
     """Two boxes of nearly equal scores change places in one sample; what is read wrongly is wrong in all."""
     model = load_model(path).reference
-    outputs = [Session(model)(feed) for feed in feeds * 2]
+    outputs = list(Session(model).each(feeds * 2))
     outputs[1] = [outputs[1][0] * 2, outputs[1][1]]
     (sentence,) = compare_with_onnxruntime(path, model, feeds * 2, outputs)
     assert "output 'scores' differs from onnxruntime's by 1 (relative)" in sentence

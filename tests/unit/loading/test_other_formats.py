@@ -38,7 +38,12 @@ def test_a_file_is_quantized_and_keeps_the_names_that_convert_model_gives(form, 
     found = quantize(path, samples(model), effort="fast", speed=False, target=TARGET)
     assert found.report.model.format == form and found.report.model.name == path.stem
     assert [layer.executed for layer in found.report.layers] == ["i8", "i8"]
-    pairs = [(Session(model)([one])[0], Session(found.model)([one])[0]) for one in samples(model)]
+    pairs = [
+        (x, y)
+        for [x], [y] in zip(
+            *(Session(one).each([one] for one in samples(model)) for one in (model, found.model)), strict=True
+        )
+    ]
     assert decibel(*np.sum([squared_error(*pair) for pair in pairs], axis=0)) > 30
     found.save(tmp_path / "out")
     assert ports(core().read_model(tmp_path / "out" / f"{path.stem}.xml")) == ports(model)
