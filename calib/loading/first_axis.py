@@ -7,7 +7,8 @@ model is run on the rows together and one by one: where the outputs differ, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from calib.errors import DataError
 from calib.loading.inputs import ShapeCheck, has_dynamic_first_axis
-from calib.runtime.session import Session, ov
+from calib.runtime.session import Session, attributes_of, ov, values_of
 from calib.samples.sample import Arrays
 from calib.values.sqnr import squared_error
 
@@ -24,6 +25,9 @@ ROWS = 16
 # Relative error of the outputs up to which the rows are independent. A batch changes the order of sums, by 1e-6 or so;
 # in a quantized model that tips some values to the next of 256 levels.
 FLOAT, QUANTIZED = 1e-3, 3e-2
+
+# Operations that pick elements of their first input by the numbers in their second one.
+PICKS = ("Gather", "GatherElements", "GatherND", "ScatterElementsUpdate", "ScatterNDUpdate", "ScatterUpdate")
 
 
 class FirstAxis:
@@ -72,14 +76,16 @@ class FirstAxis:
 
     def _difference(self, whole: Arrays, rows: Sequence[Arrays] | None) -> str:
         """Return how the outputs of the rows together differ from those one by one; "" if they don't."""
-        if rows and all(array.shape[:1] == (len(rows),) for array in whole):
-            rows = rows[:ROWS]  # they tell as much, and a large batch costs memory
-            whole = tuple(array[: len(rows)] for array in whole)
         session, check = Session(self._model), ShapeCheck(self._model)
-        try:  # what the shapes forbid the plug-in may run all the same, and wrongly
-            check(whole, "")
-            together = session(whole)
-        except (DataError, RuntimeError):  # the model has a batch of 1 written into it
+        if rows is not None and (name := _numbering_rows(self._model, whole)):
+            return f"input {name!r} holds numbers of rows"
+        together: Sequence[NDArray[Any]] | None = None
+        for some, of in _first_rows(whole, rows):
+            with suppress(DataError, RuntimeError):
+                check(some, "")  # what the shapes forbid the plug-in may run all the same, and wrongly
+                together, rows = session(some), of
+                break
+        if together is None:  # the model has a batch of 1 written into it
             return ""
         if rows is None:
             return "the inputs of the first sample have different numbers of rows"
@@ -90,6 +96,51 @@ class FirstAxis:
         except (DataError, RuntimeError):
             return "the model can't run on a single row"
         return _compared(together, alone, len(rows), self._limit)
+
+
+def _first_rows(whole: Arrays, rows: Sequence[Arrays] | None) -> Iterator[tuple[Arrays, Sequence[Arrays] | None]]:
+    """Yield the feeds to run together, with their rows: the first few, which tell as much and cost less, then all.
+
+    All are for a model that takes no part of its rows, such as one that reads a matrix of ``(rows, rows)``.
+    """
+    if rows and len(rows) > ROWS and all(array.shape[:1] == (len(rows),) for array in whole):
+        yield tuple(array[:ROWS] for array in whole), rows[:ROWS]
+    yield whole, rows
+
+
+def _numbering_rows(model: ov.Model, whole: Arrays) -> str:
+    """Return the input of integers that picks rows of another tensor, such as the edges of a graph; "" if none does.
+
+    Of such a feed single rows can't be run: their numbers would lie beyond the one row that is there, and the plug-in
+    reads and writes whatever lies in memory behind it.
+    """
+    given = dict(zip((port.get_node().get_friendly_name() for port in model.inputs), whole, strict=True))
+    origins: dict[str, frozenset[str]] = {}  # node: inputs of integers above 0 that its own integers come from
+    for node in model.get_ordered_ops():
+        name = node.get_friendly_name()
+        above = [origins.get(value.get_node().get_friendly_name(), frozenset[str]()) for value in node.input_values()]
+        kind = node.get_type_name()
+        if kind in PICKS and above[1] and _picks_rows(node):
+            return min(above[1])
+        integers = node.get_output_size() > 0 and node.get_output_element_type(0).is_integral_number()
+        if kind == "Parameter" and integers and name in given and given[name].size and given[name].max() > 0:
+            origins[name] = frozenset([name])
+        elif integers and kind != "ShapeOf":
+            origins[name] = frozenset[str]().union(*above)
+    return ""
+
+
+def _picks_rows(node: ov.Node) -> bool:
+    """Return whether an operation picks along the first axis of a tensor with any number of rows, over all of them."""
+    shape, kind, values = node.get_input_partial_shape(0), node.get_type_name(), attributes_of(node)
+    if shape.rank.is_dynamic or not len(shape) or shape[0].is_static or values.get("batch_dims", 0):
+        return False
+    if kind in ("GatherND", "ScatterNDUpdate"):
+        return True
+    if kind == "GatherElements":
+        return values["axis"] % len(shape) == 0
+    axis = node.input_value(node.get_input_size() - 1).get_node()
+    return axis.get_type_name() != "Constant" or int(values_of(axis).flat[0]) % len(shape) == 0
 
 
 def _compared(

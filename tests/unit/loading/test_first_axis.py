@@ -153,3 +153,52 @@ def test_only_the_first_axis_of_several_counts():
     shapes = {(-1, 8): True, (1, 8): False, (-1,): False, (4, -1): False}
     for shape, dynamic in shapes.items():
         assert has_dynamic_first_axis(model_of(op.relu, *shape).inputs[0]) is dynamic
+
+
+def graph(convolve) -> tuple[ov.Model, list[InputSpec]]:
+    nodes, links = op.parameter([-1, 8], np.float32, name="nodes"), op.parameter([-1, -1], np.float32, name="links")
+    made = ov.Model([op.result(convolve(nodes, links))], [nodes, links], "graph")
+    return made, [
+        InputSpec(name, (), (None, last), np.dtype(np.float32)) for name, last in (("nodes", 8), ("links", None))
+    ]
+
+
+def test_a_graph_with_a_matrix_of_its_links_is_one_sample():
+    """Of 20 nodes the first 16 can't be run, since the matrix has 20 columns: that says nothing of a batch of 1."""
+    made, specs = graph(
+        lambda nodes, links: op.matmul(links, op.matmul(nodes, normal(8, 4), False, False), False, False)
+    )
+    axis = FirstAxis(made)
+    found = normalize_feed((normal(20, 8), normal(20, 20)), specs, "here", axis)
+    assert [[array.shape for array in arrays] for arrays in found] == [[(20, 8), (20, 20)]]
+    assert "the model can't run on a single row" in axis.sentence
+
+
+def picked(edges: ov.Node, nodes: ov.Node) -> ov.Node:
+    return op.gather(nodes, op.gather(edges, np.int64(0), np.int64(0)), np.int64(0))
+
+
+def added(edges: ov.Node, nodes: ov.Node) -> ov.Node:
+    ends = op.broadcast(op.reshape(edges, np.array([-1, 1]), False), op.shape_of(nodes))
+    return op.scatter_elements_update(nodes, ends, nodes, op.constant(np.int64(0)), "sum", True)
+
+
+@pytest.mark.parametrize(("reading", "shape"), [(picked, (2, -1)), (added, (-1, 1))])
+def test_rows_that_an_input_numbers_are_never_run_alone(reading, shape: tuple[int, int]):
+    """Edges that lie beyond the one row that is there would make the plug-in read memory that is not its own."""
+    nodes, edges = op.parameter([-1, 8], np.float32, name="nodes"), op.parameter(list(shape), np.int64, name="edges")
+    made = ov.Model([op.result(reading(edges, nodes))], [nodes, edges], "graph")
+    given = tuple(None if size < 0 else size for size in shape)
+    specs = [InputSpec("nodes", (), (None, 8), np.dtype("f4")), InputSpec("edges", (), given, np.dtype("i8"))]
+    feed = (normal(20, 8), RNG.integers(0, 20, (2, 20) if shape[0] == 2 else (20, 1)))
+    axis = FirstAxis(made)
+    found = normalize_feed(feed, specs, "here", axis)
+    assert len(found) == 1 and "input 'edges' holds numbers of rows" in axis.sentence
+
+
+def test_numbers_of_words_do_not_number_rows():
+    words = op.parameter([-1, 6], np.int64, name="words")
+    table = op.constant(normal(30, 8))
+    made = ov.Model([op.result(op.gather(table, words, np.int64(0)))], [words], "text")
+    spec = InputSpec("words", (), (None, 6), np.dtype("i8"))
+    assert len(normalize_feed(RNG.integers(0, 30, (5, 6)), [spec], "here", FirstAxis(made))) == 5
