@@ -124,6 +124,7 @@ def choose_recipe(
     fast: AsFast | None = None,
     known: tuple[Candidate, Scored] | None = None,
     told: Callable[[str], None] = lambda note: None,
+    doubt: Callable[[Tried, Tried], str] = lambda ahead, usual: "",
 ) -> Chosen:
     """Score one candidate per estimator and corrected forms of the best, and fit the best of all to all samples.
 
@@ -139,6 +140,8 @@ def choose_recipe(
             no effort is farther behind it on these samples; None to choose among others alone.
         known: A candidate that was scored already, see :class:`calib.corrections.tried.Field`.
         told: Function that receives a remark for each candidate.
+        doubt: Function that says why a candidate that only ``recipe.more`` leads to is not chosen, "" if nothing speaks
+            against it; it gets that candidate and the one that would be chosen otherwise.
     """
     tried, ranged, others = Field(scorer, told), _Ranges(summaries, fast), dict(others or {})
     tried.known = known
@@ -158,7 +161,7 @@ def choose_recipe(
     quick = get_estimator(FAST if FAST in recipe.estimators else recipe.estimators[0])
     for name, other in others.items():
         tried.add(f"{quick.name} {name}", ranged(quick, other), estimator=quick)
-    best = _corrected(tried, recipe, samples)
+    best = _undoubted(_corrected(tried, recipe, samples), tried, doubt)
     again = _fitted(best, tried, {"": base, **others}, ranged, samples)
     final = again.best() if again.tried and again.best().score >= best.score - HEAD_START_DB else best
     best.scored = best.scored if final is best else None
@@ -194,6 +197,16 @@ class _Ranges:
             known = replace(of, plan=plan, edits=Edits())
             made.append((of.plan, known))
         return known
+
+
+def _undoubted(best: Tried, tried: Field, doubt: Callable[[Tried, Tried], str]) -> Tried:
+    """Return the best candidate, or the best of those that balanced would try where something speaks against it."""
+    if not best.extra or best.candidate.plan.activations == tried.tried[0].candidate.plan.activations:
+        return best
+    usual = tried.best(extra=False)
+    with left_out(f"Ranges of {best.name} were not tried on the samples that they clip most", tried.warnings):
+        best.detail = doubt(best, usual)
+    return usual if best.detail else best
 
 
 def _fitted(
@@ -343,7 +356,7 @@ def _chosen(best: Tried, tried: Sequence[Tried], warnings: Sequence[str]) -> Cho
             name=one.name,
             sqnr_db=round(one.score, 3),
             chosen=one is best,
-            detail="its ranges have seen these samples" if one.before else "",
+            detail=one.detail or ("its ranges have seen these samples" if one.before else ""),
         )
         for one in tried
     ]

@@ -40,6 +40,7 @@ class Tried:
         extra: Whether the balanced effort would not try this candidate.
         margin: SQNR in dB that it has to be better by than others.
         before: The same before its ranges were fitted to the held-out samples; None if they were not.
+        detail: Why it was not chosen though its score is the highest; "" otherwise.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Tried:
     extra: bool = False
     margin: float = 0.0
     before: Tried | None = None
+    detail: str = ""
 
 
 class Field:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,6 +226,10 @@ def choose_ranges(
     fast = _as_fast(job, next(reversed(others.values()), candidate), summaries)
     known = (levels.candidate, levels.scored) if levels else None
     more: dict[str, Any] = {"others": others, "fast": fast, "known": known, "told": told}
+    if wanted.more:
+        from calib.engine.clipped import behind_where_clipped  # here: only thorough tries every estimator
+
+        more["doubt"] = partial(behind_where_clipped, job, summaries.kept)
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, **more)
     if levels and levels.halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:
         only = replace(wanted, estimators=wanted.estimators[:1], if_clipping_pays=(), more=())

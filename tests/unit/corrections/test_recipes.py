@@ -192,6 +192,25 @@ def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_sc
     assert scores[1] >= scores[0]
 
 
+def test_an_estimator_that_only_thorough_tries_is_not_chosen_where_something_speaks_against_it(ready):
+    base, summaries, samples, scorer = ready
+    wide = widened(summaries, 20.0).whole  # with as many levels for what no sample has: whatever clips is ahead
+    found = {}
+    for reason in ("", "not chosen: a reason"):
+        chosen = choose_recipe(
+            base,
+            Collected(wide, wide),
+            Recipe(("minmax",), more=("percentile-99.9",)),
+            samples,
+            scorer,
+            doubt=lambda ahead, usual, reason=reason: reason and f"{reason} ({ahead.name}, {usual.name})",
+        )
+        found[reason] = {c.name: (c.chosen, c.detail) for c in chosen.candidates}
+    assert found[""] == {"minmax": (False, ""), "percentile-99.9": (True, "")}
+    said = "not chosen: a reason (percentile-99.9, minmax)"
+    assert found["not chosen: a reason"] == {"minmax": (True, ""), "percentile-99.9": (False, said)}
+
+
 def _narrowed(summaries: Collected, factor: float) -> Collected:
     """Return the summaries as if no sample reached farther than a share of what it does: ranges clip the rest."""
     parts = (
