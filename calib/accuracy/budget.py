@@ -6,9 +6,9 @@ Intervals and the test compare the same samples through both models.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,29 +205,27 @@ def paired_interval(baseline: Floats, scores: Floats, higher_is_better: bool) ->
 
 
 def bootstrap_interval(
-    drop_of: Callable[[Sequence[Any], Sequence[Any]], float],
-    baseline: Sequence[Any],
-    parts: Sequence[Any],
+    drop_of: Callable[[Indices], float],
+    samples: int,
 ) -> Interval | None:
     """Return the percentile interval of a drop that is not a mean over samples (AUC, mAP, Spearman).
 
     Args:
-        drop_of: Function ``(baseline parts, parts) → drop``; called `RESAMPLES` times with the same resample of both.
-        baseline: FP32 parts.
-        parts: INT8 parts of the same samples.
+        drop_of: Function ``indices of samples → drop of INT8 against FP32 over these``; called `RESAMPLES` times with
+            as many indices as there are samples, drawn with replacement.
+        samples: Number of samples.
 
     Returns:
-        The interval; None for a single part, which resamples only to itself, or if more than half of the resamples
+        The interval; None for a single sample, which resamples only to itself, or if more than half of the resamples
         have no finite value.
     """
-    if len(parts) < 2:
+    if samples < 2:
         return None
     random = np.random.default_rng(SEED)
     drops: list[float] = []
     for _ in range(RESAMPLES):
-        chosen = random.integers(0, len(parts), len(parts))
         try:
-            drop = drop_of([baseline[i] for i in chosen], [parts[i] for i in chosen])
+            drop = drop_of(random.integers(0, samples, samples))
         except MetricError:
             continue
         if math.isfinite(drop):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from calib.accuracy.ledger import Trial
 from calib.accuracy.prediction import RankedUnit
 from calib.accuracy.problem import Problem, Scoring
 from calib.accuracy.together import Together, share_of
+from calib.metrics.metric import Resampled
 from calib.metrics.several import Several, each_of
 from calib.values.accuracy_facts import FinalistFacts, SearchStepFacts
 
@@ -130,13 +131,17 @@ def _figure(metric: Scoring, budget: Budget, before: list[Any], after: list[Any]
             # The baseline in the divisor of a relative drop is taken as known.
             interval = Interval(interval.low / divisor, interval.high / divisor, interval.method)
     else:
-
-        def drop_of(old: Sequence[Any], new: Sequence[Any]) -> float:
-            return budget.loss(float(metric.aggregate(old)), float(metric.aggregate(new))) / divisor
-
-        interval = bootstrap_interval(drop_of, before, after)
+        old_of, new_of = _over_any(metric, before), _over_any(metric, after)
+        interval = bootstrap_interval(lambda chosen: budget.loss(old_of(chosen), new_of(chosen)) / divisor, len(after))
     counted = len(after) if old is None else max(len(after), len(old))  # a function over a whole set is one part
     return Figure(counted, baseline, value, budget.loss(baseline, value) / divisor, interval)
+
+
+def _over_any(metric: Scoring, parts: Sequence[Any]) -> Callable[[Indices], float]:
+    """Return the function ``indices of parts → metric over these``."""
+    if isinstance(metric, Resampled):
+        return metric.resampled(parts)
+    return lambda chosen: float(metric.aggregate([parts[i] for i in chosen.tolist()]))
 
 
 def note_of(problem: Problem, figure: Figure | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -53,6 +53,15 @@ class Metric(Protocol):
 
     def per_sample(self, parts: Sequence[Any]) -> NDArray[np.float64] | None:
         """Return scores whose mean is ``aggregate(parts)``, or None if the metric is not a mean over samples."""
+        ...
+
+
+@runtime_checkable
+class Resampled(Protocol):
+    """A metric that is no mean over samples and knows a faster way to its value over many resamples of them."""
+
+    def resampled(self, parts: Sequence[Any]) -> Callable[[NDArray[np.int64]], float]:
+        """Return the function ``indices of parts, of some more than once → metric over these``."""
         ...
 
 

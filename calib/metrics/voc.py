@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,17 +83,30 @@ class VocMap:
         """Return the mean over the classes that have an object that counts; 0 if there is none."""
         if not len(parts):
             raise MetricError(f"{self.name}: no samples to measure")
-        found = np.array([row for part in parts for row in part["hits"]], np.float64).reshape(-1, 3)
-        objects = np.array([row for part in parts for row in part["objects"]], np.float64).reshape(-1, 2)
-        precisions = [
-            self._average(found[found[:, 0] == label, 1:], float(objects[objects[:, 0] == label, 1].sum()))
-            for label in np.unique(objects[:, 0])
-        ]
-        return float(np.mean(precisions)) if precisions else 0.0
+        return self.resampled(parts)(np.arange(len(parts)))
 
     def per_sample(self, parts: Sequence[Any]) -> None:
         """Return None, because precision is taken over the whole set."""
         return None
+
+    def resampled(self, parts: Sequence[Any]) -> Callable[[NDArray[np.int64]], float]:
+        """Return the function ``indices of samples, some of them often → mean average precision``."""
+        found = np.array([(i, *row) for i, part in enumerate(parts) for row in part["hits"]], np.float64).reshape(-1, 4)
+        objects = np.array([(i, *row) for i, part in enumerate(parts) for row in part["objects"]], np.float64)
+        objects = objects.reshape(-1, 3)
+        classes = [(found[found[:, 1] == label], objects[objects[:, 1] == label]) for label in np.unique(objects[:, 1])]
+        grouped = [(own, *np.unique(-own[:, 2], return_inverse=True)[1:], wanted) for own, wanted in classes]
+
+        def value(chosen: NDArray[np.int64]) -> float:
+            times = np.bincount(chosen, minlength=len(parts))
+            precisions = [
+                self._average(own[:, 3], groups, times[own[:, 0].astype(int)], float(count))
+                for own, groups, wanted in grouped
+                if (count := times[wanted[:, 0].astype(int)] @ wanted[:, 2])
+            ]
+            return float(np.mean(precisions)) if precisions else 0.0
+
+        return value
 
     def _hits(self, found: NDArray[np.float64], truth: NDArray[np.float64]) -> list[int]:
         """Return what each detection of one class is, best score first."""
@@ -110,16 +123,19 @@ class VocMap:
                 taken.add(one)
         return hits
 
-    def _average(self, found: NDArray[np.float64], objects: float) -> float:
+    def _average(
+        self, hit: NDArray[np.float64], groups: NDArray[np.int64], times: NDArray[np.int64], objects: float
+    ) -> float:
         """Return the average precision of one class.
 
         Args:
-            found: Rows of score and hit.
+            hit: 1 for each detection that is a hit, 0 for others.
+            groups: Number of its score among all, the best first.
+            times: How often it counts.
             objects: Number of objects.
         """
-        scores, groups = np.unique(-found[:, 0], return_inverse=True)
-        hits = np.cumsum(np.bincount(groups, weights=found[:, 1], minlength=len(scores)))
-        total = np.cumsum(np.bincount(groups, minlength=len(scores)))
+        hits = np.cumsum(np.bincount(groups, weights=hit * times))
+        total = np.cumsum(np.bincount(groups, weights=times))
         recall, precision = hits / objects, hits / np.maximum(total, 1)
         precision = np.maximum.accumulate(precision[::-1])[::-1]
         if self.integral == "11":

@@ -266,7 +266,7 @@ def test_doctor_says_what_the_machine_is_and_what_that_means():
     assert found.versions["openvino"].startswith("20")
     assert found.default_precision in ("f32", "bf16", "f16")
     assert found.cores >= 1 and found.threads >= 1 and found.memory > 0
-    assert found.extras["coco"].keys() == {"faster-coco-eval"}
+    assert found.extras["text"].keys() == {"jiwer"}
     gone = {extra for extra, packages in found.extras.items() if not all(packages.values())}
     assert found.missing.keys() == gone
     assert any("--target cpu-no-vnni" in sentence for sentence in found.advice)

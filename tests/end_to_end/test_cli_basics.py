@@ -117,7 +117,7 @@ ERRORS = [value for value in vars(errors).values() if isinstance(value, type) an
 def test_every_kind_of_error_is_a_message_and_its_exit_code(kind: Any, run: Callable[..., Ended], command: Any):
     arguments: dict[Any, tuple[Any, ...]] = {
         errors.ConfigError: ("job.yaml", ["line 1: a", "line 2: b"]),
-        errors.MissingExtraError: ("COCO mAP", "faster-coco-eval", "coco"),
+        errors.MissingExtraError: ("the metric cer", "jiwer", "text"),
     }
     error = kind(*arguments.get(kind, ("layer 'a': too long; shorten it",)))
     ended = run(command(raising(error)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calib.errors import MetricError, MissingExtraError
+from calib.errors import MetricError
 from calib.metrics.detection import CocoMap
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
@@ -57,7 +57,57 @@ def test_boxes_of_another_form_are_refused(outputs):
         CocoMap().measure(outputs, TRUTH)
 
 
-def test_a_missing_extra_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"faster-coco-eval.*pip install 'faster-coco-eval>=\d"):
-        CocoMap()
+def scene(random: np.random.Generator, crowds: bool) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Return detections around up to five objects of three classes, some found twice, some moved, and the target."""
+    corner = random.integers(0, 30, (random.integers(0, 6), 2)).astype(float)
+    boxes = np.concatenate([corner, corner + random.integers(1, 20, corner.shape)], axis=1)
+    labels = random.integers(0, 3, len(boxes))
+    found = np.repeat(boxes, 2, axis=0) + random.normal(0, 2, (2 * len(boxes), 4))
+    rows = np.column_stack([found, random.random(len(found)), np.repeat(labels, 2)])
+    crowd = random.random(len(boxes)) < 0.3 * crowds
+    return [rows[None]], {"boxes": boxes, "labels": labels, "iscrowd": crowd.astype(int)}
+
+
+def by_the_library(scenes: list[tuple[list[np.ndarray], dict[str, np.ndarray]]]) -> float:
+    """Return the average precision that faster-coco-eval computes."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    marked = [(image, *row) for image, (_, t) in enumerate(scenes) for row in zip(*t.values(), strict=True)]
+    found = [(image, *row[:4], row[4], int(row[5])) for image, (out, _) in enumerate(scenes) for row in out[0][0]]
+    silent = {"print_function": lambda *_: None}
+    true = [
+        {"id": n, "image_id": image, "category_id": int(label), "bbox": [*box[:2], *(box[2:] - box[:2])],
+         "area": float(np.prod(box[2:] - box[:2])), "iscrowd": int(crowd)}
+        for n, (image, box, label, crowd) in enumerate(marked, 1)
+    ]  # fmt: skip
+    images = [{"id": image} for image in range(len(scenes))]
+    truth = COCO(
+        {"info": {}, "images": images, "categories": [{"id": n} for n in range(3)], "annotations": true}, **silent
+    )
+    rows = [
+        {"image_id": i, "category_id": label, "bbox": [x, y, right - x, low - y], "score": score}
+        for i, x, y, right, low, score, label in found
+    ]
+    made = COCOeval_faster(truth, truth.loadRes(rows), "bbox", **silent)
+    made.evaluate()
+    made.accumulate()
+    made.summarize()
+    return float(made.stats[0])
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+def test_the_value_is_that_of_the_library_also_over_resamples(crowds: bool):
+    random = np.random.default_rng(crowds)
+    scenes = [scene(random, crowds) for _ in range(12)]
+    metric = CocoMap()
+    parts = [metric.measure(*one) for one in scenes]
+    assert metric.aggregate(parts) == pytest.approx(by_the_library(scenes), abs=1e-12)
+    chosen = random.integers(0, 12, 12)
+    assert metric.resampled(parts)(chosen) == pytest.approx(by_the_library([scenes[i] for i in chosen]), abs=1e-12)
+
+
+def test_boxes_without_an_area_count_neither_as_objects_nor_as_misses():
+    metric, turned = CocoMap(), BOXES[:, [2, 1, 0, 3]]
+    part = metric.measure([np.concatenate([BOXES, turned]), np.tile(SCORES, 2), np.tile(LABELS, 2)], TRUTH)
+    assert metric.aggregate([part]) == pytest.approx(1)
+    assert metric.aggregate([metric.measure([BOXES, SCORES, LABELS], TRUTH | {"boxes": turned})]) == 0

@@ -136,3 +136,18 @@ def test_wrong_options_are_refused(options, message):
 def test_a_target_of_other_lengths_is_refused():
     with pytest.raises(MetricError, match="2 boxes, 2 labels and 1 difficult"):
         VocMap().measure(outputs(GOOD), {**TRUTH, "difficult": [0]})
+
+
+@pytest.mark.parametrize("integral", ["all", "11"])
+def test_a_resample_has_the_value_of_its_parts(integral):
+    metric, random = VocMap(integral=integral), np.random.default_rng(0)
+    parts = []
+    for _ in range(10):
+        boxes = np.tile(random.integers(0, 30, (3, 2)), 2) + np.array([0, 0, 10, 10])
+        rows = np.column_stack(
+            [boxes + random.normal(0, 1.5, (3, 4)), random.random(3).round(1), random.integers(0, 2, 3)]
+        )
+        parts.append(metric.measure([rows[None]], {"boxes": boxes, "labels": random.integers(0, 2, 3)}))
+    chosen = random.integers(0, 10, 10)
+    assert metric.resampled(parts)(chosen) == pytest.approx(metric.aggregate([parts[i] for i in chosen]), abs=1e-12)
+    assert 0 < metric.aggregate(parts) < 1
