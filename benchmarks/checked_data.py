@@ -113,6 +113,44 @@ def write_image(pixels: np.ndarray, path: Path, palette: list[int] | None = None
 def imagenet(to: Writer) -> None:
     lines = [f"{name} {int(to.random.integers(0, to.classes))}\n" for name, _ in to.pictures()]
     to.path(to["annotation_file"]).write_text("".join(lines))
+    if to["dataset_meta_file"]:
+        names = {str(number): f"c{number}" for number in range(to.classes)}
+        to.path(to["dataset_meta_file"]).write_text(json.dumps({"label_map": names}))
+
+
+TEXT, LETTERS = "c4l1brat3", "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def changed(random: np.random.Generator, text: str) -> str:
+    """Return a text with up to two of its letters dropped, doubled or exchanged."""
+    letters = list(text)
+    for place in random.integers(0, len(letters), random.integers(0, 3)):
+        letters[place] = ("", 2 * letters[place], str(random.choice(list(LETTERS))))[random.integers(0, 3)]
+    return "".join(letters)
+
+
+def texts(separator: str) -> Callable[[Writer], None]:
+    """Return the writer of a list of images and texts that are mostly alike, with its files of symbols."""
+
+    def write(to: Writer) -> None:
+        rows = [f"{name}{separator}{changed(to.random, TEXT)}\n" for name, _ in to.pictures()]
+        to.path(to["annotation_file"]).write_text("".join(rows))
+        if to["decoding_char_file"]:
+            to.path(to["decoding_char_file"]).write_text("\n".join(LETTERS) + "\n")
+        if to["decoding_dictionary_file"]:
+            numbered = "".join(f"{number} {letter}\n" for number, letter in enumerate(LETTERS))
+            to.path(to["decoding_dictionary_file"]).write_text(numbered)
+
+    return write
+
+
+def mattes(to: Writer) -> None:
+    end = to["image_postfix"] or ".png"
+    for name, size in to.pictures(to.source / to["images_dir"], end):
+        stem = name.removesuffix(end)
+        write_image(
+            smooth(to.random, size)[:, :, 0], to.source / to["masks_dir"] / f"{stem}{to['mask_postfix'] or '.png'}"
+        )
 
 
 def coco(to: Writer) -> None:
@@ -240,6 +278,10 @@ WRITERS: dict[str, Callable[[Writer], None]] = {
     "voc_segmentation": voc_masks,
     "cityscapes": cityscapes,
     "common_semantic_segmentation": common_masks,
+    "icdar13_recognition": texts(" "),
+    "unicode_character_recognition": texts(", "),
+    "lpr_txt": texts(" "),
+    "background_matting": mattes,
     "image_processing": pairs("input_suffix", "target_suffix"),
     "super_resolution": pairs("lr_suffix", "hr_suffix"),
 }

@@ -85,3 +85,9 @@ def yolox_rows(size: tuple[int, int], classes: int) -> np.ndarray:
             cell[5 + labels()[number]] = 0.9
         levels.append(values.reshape(-1, 5 + classes))
     return np.concatenate(levels)[None].astype(np.float32)
+
+
+def steps(text: str, letters: str, blank: int, first: int = 0) -> np.ndarray:
+    """Return scores of classes at each step, (T, C), whose best ones spell a text with a blank between letters."""
+    classes = [one for letter in text for one in (letters.index(letter) + first, blank)]
+    return 2.5 * np.eye(len(letters) + 1)[classes]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy_check import yolo
+from calib.accuracy_check import text, yolo
 from calib.accuracy_check.fields import Fields
-from calib.accuracy_check.values import Boxes, Picture, Scores, Value
+from calib.accuracy_check.values import Boxes, Labels, Picture, Scores, Value
 from calib.errors import MetricError
 
 
@@ -22,10 +22,12 @@ class Outputs:
     Attributes:
         arrays: Values, in order.
         names: Names of each: those of its tensor and of the operation that gives it.
+        labels: Classes of the data set.
     """
 
     arrays: Sequence[NDArray[Any]]
     names: Sequence[Sequence[str]]
+    labels: Labels = field(default_factory=lambda: Labels({}))
 
     def find(self, name: str = "") -> NDArray[Any]:
         """Return the output of a name, also with a port behind it; the first one for "".
@@ -140,6 +142,15 @@ def _segmentation(fields: Fields) -> Adapter:
     return adapt
 
 
+def _matte(fields: Fields) -> Adapter:
+    fields.finish()
+
+    def adapt(outputs: Outputs, _: tuple[int, int]) -> Picture:
+        return Picture(np.squeeze(outputs.find()[0] * 255).astype(np.uint8))
+
+    return adapt
+
+
 def _image(fields: Fields) -> Adapter:
     known = {"imagenet": (104.00698793, 116.66876762, 122.67891434)}
     mean, std = fields.numbers("mean", known) or [0.0], fields.numbers("std", known) or [255.0]
@@ -163,10 +174,15 @@ ADAPTERS: dict[str, Callable[[Fields], Adapter]] = {
     "class_agnostic_detection": _class_agnostic,
     "ultra_lightweight_face_detection": _light_faces,
     "segmentation": _segmentation,
+    "background_matting": _matte,
     "image_processing": _image,
     "super_resolution": _image,
     "yolo_v2": yolo.version_2,
     "yolo_v3": yolo.version_3,
     "yolo_v3_onnx": yolo.version_3_onnx,
     "yolox": yolo.version_x,
+    "ctc_greedy_search_decoder": text.ctc_greedy,
+    "beam_search_decoder": text.ctc_beams,
+    "simple_decoder": text.simple,
+    "lpr": text.plates,
 }

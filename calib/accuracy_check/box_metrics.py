@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy_check.fields import Fields
+from calib.accuracy_check.measure import IGNORED, Measure
 from calib.accuracy_check.values import Boxes, Labels, Value
 from calib.errors import MetricError
 
-if TYPE_CHECKING:
-    from calib.accuracy_check.metrics import Measure
-
-_SHOWN = ("name", "presenter", "reference", "abs_threshold", "rel_threshold", "metric_specific_threshold")
 _ALL = np.linspace(0.5, 0.95, 10)  # COCO's thresholds of overlap
 
 
@@ -68,6 +65,7 @@ class _VocMap:
     points: bool
     unit: str = "fraction"
     mean: bool = False
+    higher: bool = True
 
     def part(self, annotation: Value, prediction: Value) -> Any:
         """Return for each class that occurs: scores, hits and misses of the found boxes, and the number to find."""
@@ -157,7 +155,7 @@ def voc_map(fields: Fields, labels: Labels) -> Measure:
         filtered=fields.flag("use_filtered_tp"),
         points=fields.choice("integral", ("11point", "max"), "max") == "11point",
     )
-    fields.finish(*_SHOWN)
+    fields.finish(*IGNORED)
     return made
 
 
@@ -181,6 +179,7 @@ class _Coco:
     crowds: bool = False
     unit: str = "fraction"
     mean: bool = False
+    higher: bool = True
 
     def part(self, annotation: Value, prediction: Value) -> Any:
         """Return for each class that occurs: scores, matches and ignored ones by threshold, and the number to find."""
@@ -277,7 +276,7 @@ def _thresholds(fields: Fields) -> tuple[float, ...]:
 def coco_precision(fields: Fields, labels: Labels) -> Measure:
     """Return Accuracy Checker's own precision over COCO's thresholds; 20 boxes of an image count by default."""
     made = _Coco(labels.counted, _thresholds(fields), fields.size("max_detections", 20) or 20)
-    fields.finish(*_SHOWN)
+    fields.finish(*IGNORED)
     return made
 
 
@@ -285,5 +284,5 @@ def coco_orig_precision(fields: Fields, labels: Labels) -> Measure:
     """Return COCO's precision as pycocotools computes it: 100 boxes of an image count, crowds by the share of a box."""
     edge = int(fields.flag("include_boundaries", True))
     made = _Coco(labels.counted, _thresholds(fields), 100, edge, crowds=True)
-    fields.finish(*_SHOWN)
+    fields.finish(*IGNORED)
     return made

@@ -10,10 +10,12 @@ from typing import Any
 
 from calib.accuracy_check import postprocess, preprocess
 from calib.accuracy_check.adapters import ADAPTERS, Adapter
-from calib.accuracy_check.converters import CONVERTERS, Convert
+from calib.accuracy_check.annotated import Convert
+from calib.accuracy_check.converters import CONVERTERS
 from calib.accuracy_check.document import Entry, read_entry
 from calib.accuracy_check.fields import Fields, built
-from calib.accuracy_check.metrics import METRICS, Measure
+from calib.accuracy_check.measure import Measure
+from calib.accuracy_check.metrics import METRICS
 from calib.accuracy_check.values import Labels, Step
 from calib.errors import ConfigError
 

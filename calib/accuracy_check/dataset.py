@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.accuracy_check.annotated import Annotated, Pending, Places, read_pending
 from calib.accuracy_check.build import Input, Judgement, build
-from calib.accuracy_check.converters import Annotated, Pending, Places, read_pending
 from calib.accuracy_check.preprocess import auto_resize, require_opencv, stretched_later
 from calib.accuracy_check.values import Judged, Seen
 from calib.errors import CalibError, DataError, UsageError

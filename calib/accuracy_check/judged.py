@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calib.accuracy_check.adapters import Outputs
 from calib.accuracy_check.build import Judgement, build
-from calib.accuracy_check.metrics import Measure
+from calib.accuracy_check.measure import Measure
 from calib.accuracy_check.values import Judged, Labels
 from calib.errors import MetricError, one_line
 
@@ -22,14 +22,13 @@ from calib.errors import MetricError, one_line
 class AccuracyCheck:
     """One metric of a configuration; samples are those of ``accuracy-check:`` with the same file."""
 
-    higher_is_better = True
     needs_target = True
     needs_reference = False
 
     def __init__(self, file: str = "", definitions: str = "", dataset: str = "", metric: str = ""):
         self._names: Sequence[Sequence[str]] = ()
         self._made = None
-        self.name, self.unit = "accuracy-check", "fraction"
+        self.name, self.unit, self.higher_is_better = "accuracy-check", "fraction", True
         self.configuration = ""
         self.reads = (
             "the outputs that the adapter of an Accuracy Checker configuration reads, accuracy-check?file=FILE with "
@@ -39,6 +38,7 @@ class AccuracyCheck:
             made = build(Path(file), Path(definitions) if definitions else None, dataset, metric)
             self._made = (made, made.measure(Labels({})))
             self.name, self.unit = f"accuracy-check {made.title}", self._made[1].unit
+            self.higher_is_better = self._made[1].higher
             said = [made.entry.launcher, made.entry.dataset, made.metric]
             self.configuration = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -73,7 +73,7 @@ class AccuracyCheck:
         annotation = target.annotation.copy()
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                found = judgement.adapter(Outputs(outputs, names), target.network)
+                found = judgement.adapter(Outputs(outputs, names, target.labels), target.network)
             for step in judgement.after(target.labels):
                 step(annotation, found, target)
             return judgement.measure(target.labels).part(annotation, found)

@@ -4,57 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy_check import box_metrics
+from calib.accuracy_check import box_metrics, class_metrics, text
+from calib.accuracy_check.class_metrics import best_classes, class_of
 from calib.accuracy_check.fields import Fields
-from calib.accuracy_check.values import Labels, Picture, Scores, Value
+from calib.accuracy_check.measure import IGNORED, Mean, Measure
+from calib.accuracy_check.values import Labels, Picture, Value
 from calib.errors import MetricError
-
-IGNORED = ("name", "presenter", "reference", "abs_threshold", "rel_threshold", "metric_specific_threshold")
-"""Parameters of a metric that change what is shown, not what is measured."""
-
-
-class Measure(Protocol):
-    """A metric as a configuration names it."""
-
-    @property
-    def unit(self) -> str:
-        """Unit of its value."""
-        ...
-
-    @property
-    def mean(self) -> bool:
-        """Whether the value is the mean of its parts, which are then numbers."""
-        ...
-
-    def part(self, annotation: Value, prediction: Value) -> Any:
-        """Return what one image adds, as JSON can hold it."""
-        ...
-
-    def value(self, parts: Sequence[Any]) -> float:
-        """Return the metric over these images."""
-        ...
-
-
-class _Mean:
-    """A metric that is the mean of a number for each image."""
-
-    mean = True
-
-    def __init__(self, number: Callable[[Value, Value], float], unit: str = "fraction"):
-        self._number, self.unit = number, unit
-
-    def part(self, annotation: Value, prediction: Value) -> Any:
-        """Return the number of an image."""
-        return float(self._number(annotation, prediction))
-
-    def value(self, parts: Sequence[Any]) -> float:
-        """Return the mean."""
-        return float(np.mean(parts))
 
 
 def _accuracy(fields: Fields, _: Labels) -> Measure:
@@ -64,19 +24,13 @@ def _accuracy(fields: Fields, _: Labels) -> Measure:
         fields.refuse("match is not supported")
     fields.finish(*IGNORED)
 
-    def hit(annotation: Value, prediction: Value) -> float:
-        if not isinstance(annotation, Scores) or not isinstance(prediction, Scores):
-            raise MetricError("accuracy takes scores of classes and a class as target")
-        best = np.argpartition(prediction.values, -k)[-k:] if len(prediction.values) > k else np.arange(k)
-        return float(int(annotation.values) in best)
-
-    return _Mean(hit)
+    return Mean(lambda annotation, prediction: float(class_of(annotation) in best_classes(prediction, k)))
 
 
 class _Confusion:
     """A metric of the confusion matrix of all pixels."""
 
-    mean = False
+    mean, higher = False, True
     unit = "fraction"
 
     def __init__(self, classes: int, argmax: bool, ignored: int | None, value: Callable[[NDArray[Any]], NDArray[Any]]):
@@ -166,7 +120,7 @@ def _psnr(fields: Fields, _: Labels) -> Measure:
         error = float(np.mean(apart**2))
         return math.inf if error == 0 else -10 * math.log10(error)
 
-    return _Mean(decibels, "dB")
+    return Mean(decibels, "dB")
 
 
 def _ssim(fields: Fields, _: Labels) -> Measure:
@@ -184,11 +138,35 @@ def _ssim(fields: Fields, _: Labels) -> Measure:
         top = (2 * mean_x * mean_y + c1) * (2 * both + c2)
         return float(top / ((mean_x**2 + mean_y**2 + c1) * (np.var(found) + np.var(truth) + c2)))
 
-    return _Mean(alike)
+    return Mean(alike)
+
+
+def _error(power: int, root: bool = False) -> Callable[[Fields, Labels], Measure]:
+    """Return the builder of the mean over images of the mean difference to some power, or of its root."""
+
+    def build(fields: Fields, _: Labels) -> Measure:
+        if fields.flag("max_error"):
+            fields.refuse("max_error is not supported: the mean is what a budget is of")
+        fields.finish(*IGNORED)
+
+        def apart(annotation: Value, prediction: Value) -> float:
+            truth, found = (image.astype(float) for image in _images(annotation, prediction))
+            if truth.shape != found.shape:
+                raise MetricError(f"an error compares images of one size, got {truth.shape} and {found.shape}")
+            mean = float(np.mean(np.abs(truth - found) ** power))
+            return math.sqrt(mean) if root else mean
+
+        return Mean(apart, "error", higher=False)
+
+    return build
 
 
 METRICS: dict[str, Callable[[Fields, Labels], Measure]] = {
     "accuracy": _accuracy,
+    "accuracy_per_class": class_metrics.accuracy_per_class,
+    "classification_f1-score": class_metrics.f1_score,
+    "character_recognition_accuracy": text.whole_texts,
+    "label_level_recognition_accuracy": text.characters,
     "map": box_metrics.voc_map,
     "coco_precision": box_metrics.coco_precision,
     "coco_orig_precision": box_metrics.coco_orig_precision,
@@ -197,4 +175,7 @@ METRICS: dict[str, Callable[[Fields, Labels], Measure]] = {
     "segmentation_accuracy": _of_pixels(_pixel_accuracy),
     "psnr": _psnr,
     "ssim": _ssim,
+    "mae": _error(1),
+    "mse": _error(2),
+    "rmse": _error(2, root=True),
 }

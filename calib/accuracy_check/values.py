@@ -82,7 +82,18 @@ class Scores:
         return Scores(self.values.copy())
 
 
-Value = Boxes | Picture | Scores
+@dataclass(eq=False)
+class Text:
+    """A text, of an annotation or read off outputs."""
+
+    values: str
+
+    def copy(self) -> Text:
+        """Return the text itself, which nothing changes."""
+        return self
+
+
+Value = Boxes | Picture | Scores | Text
 
 
 @dataclass

@@ -114,3 +114,18 @@ def _target_ids(target: Any, name: str) -> list[int]:
 
 def _as_text(ids: Sequence[int]) -> str:
     return "".join(chr(_FIRST_CODE_POINT + one) for one in ids)
+
+
+def edits(wanted: Sequence[Any], found: Sequence[Any]) -> int:
+    """Return the smallest number of insertions, deletions and substitutions that turn one sequence into another.
+
+    V. Levenshtein, "Binary codes capable of correcting deletions, insertions, and reversals", 1966, row by row.
+    """
+    numbers = {one: number for number, one in enumerate(dict.fromkeys([*wanted, *found]))}
+    row, other = np.arange(len(found) + 1), np.array([numbers[one] for one in found], np.int64)
+    places = np.arange(len(found) + 1)
+    for count, one in enumerate(wanted, 1):
+        changed = np.minimum(row[:-1] + (other != numbers[one]), row[1:] + 1)
+        # An insertion adds 1 to what stands to the left of it, which may be one as well.
+        row = np.minimum.accumulate(np.append(count, changed) - places) + places
+    return int(row[-1])

@@ -152,7 +152,7 @@ def test_a_file_without_a_data_set_says_so(models, said):
 
 def test_classes_of_masks_are_read_where_open_model_zoo_names_them(tmp_path):
     """Its definitions say ``dataset_meta`` in the conversion, where the program's own word is ``dataset_meta_file``."""
-    from calib.accuracy_check.converters import Places
+    from calib.accuracy_check.annotated import Places
 
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()

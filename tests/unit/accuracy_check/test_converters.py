@@ -1,4 +1,7 @@
-"""Converters number classes and place boxes as the original does, which differs from calib's own formats."""
+"""Converters number classes and place boxes as the original does, which differs from calib's own formats.
+
+covers: calib.accuracy_check.annotated, calib.accuracy_check.image_converters
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calib.accuracy_check.converters import CONVERTERS, Places, read_pending
+from calib.accuracy_check.annotated import Places, read_pending
+from calib.accuracy_check.converters import CONVERTERS
 from calib.accuracy_check.fields import Fields
 from calib.errors import DataError
 
@@ -122,3 +126,15 @@ def test_entries_of_coco_that_are_wrong_or_stand_twice_are_named(tmp_path, conte
     (tmp_path / "c.json").write_text(json.dumps(good | content))
     with pytest.raises(DataError, match=words):
         converted(tmp_path, "mscoco_detection", annotation_file="c.json")
+
+
+def test_mattes_are_paired_by_name_and_taken_from_the_last_of_four_channels(tmp_path):
+    for folder in ("images", "mattes"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (2, 2)).save(tmp_path / "images" / name)
+    Image.new("RGBA", (2, 2), (1, 2, 3, 77)).save(tmp_path / "mattes" / "a.png")
+    folders = {"images_dir": "images", "masks_dir": "mattes", "image_postfix": ".jpg"}
+    found = converted(tmp_path, "background_matting", **folders)
+    assert [name for name, _ in found.rows] == ["a.jpg"]
+    assert read_pending(found.rows[0][1]).values.tolist() == [[77, 77], [77, 77]]

@@ -1,6 +1,6 @@
 """Metrics in parts of one image have the values that follow by hand.
 
-covers: calib.accuracy_check.box_metrics
+covers: calib.accuracy_check.box_metrics, calib.accuracy_check.class_metrics, calib.accuracy_check.measure
 """
 
 from __future__ import annotations
@@ -124,3 +124,43 @@ def test_images_are_compared_without_their_border():
     assert value(metric("ssim"), (truth, truth)) == pytest.approx(1)
     with pytest.raises(MetricError, match="images of one size"):
         metric("ssim").part(truth, Picture(found.values[:4]))
+
+
+def scores(*values):
+    return Scores(np.array(values, float))
+
+
+CLASSIFIED = [(scores(label), scores(*(float(best == one) for one in range(3)))) for label, best in
+              ((0, 0), (0, 1), (1, 1), (1, 1))]  # fmt: skip
+
+
+def test_accuracy_by_class_is_the_mean_over_all_classes_and_a_class_without_images_is_0():
+    pairs = [(Scores(np.array(int(truth.values[0]))), found) for truth, found in CLASSIFIED]
+    assert value(metric("accuracy_per_class"), *pairs) == pytest.approx((0.5 + 1 + 0) / 3)
+    assert value(metric("accuracy_per_class", top_k=3), *pairs) == pytest.approx(2 / 3)
+
+
+def test_f1_is_that_of_the_first_class_a_chosen_one_or_the_mean_of_two():
+    pairs = [(Scores(np.array(int(truth.values[0]))), found) for truth, found in CLASSIFIED]
+    first, second = 2 * 1 / (2 + 1), 2 * 2 / (2 + 3)
+    assert value(metric("classification_f1-score"), *pairs) == pytest.approx(first)
+    assert value(metric("classification_f1-score", pos_label=1), *pairs) == pytest.approx(second)
+    two = metric("classification_f1-score", Labels({0: "no", 1: "yes"}))
+    assert value(two, *pairs) == pytest.approx((first + second) / 2)
+
+
+def test_metrics_by_class_say_that_classes_are_missing_or_unknown():
+    pair = (Scores(np.array(7)), scores(1, 0))
+    with pytest.raises(MetricError, match="dataset_meta_file"):
+        metric("accuracy_per_class", Labels({})).part(*pair)
+    with pytest.raises(MetricError, match="class 7 of the annotation is none"):
+        metric("classification_f1-score").part(*pair)
+
+
+def test_errors_are_means_over_images_and_less_is_better():
+    one, other = np.zeros((2, 2), np.uint8), np.array([[3, 0], [0, 4]], np.uint8)
+    pair = (Picture(one), Picture(other))
+    assert value(metric("mae"), pair, (Picture(one), Picture(one))) == pytest.approx(7 / 8)
+    assert value(metric("mse"), pair) == pytest.approx(25 / 4)
+    assert value(metric("rmse"), pair) == pytest.approx(2.5)
+    assert not metric("mae").higher and metric("psnr").higher
