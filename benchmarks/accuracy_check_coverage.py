@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import record
-from checked_data import PLACES, write_data
-from checked_outputs import CONFIDENCE, COUNT, KINDS, agnostic_rows, grid, labels, ssd_rows, yolox_rows
+from checked_data import LETTERS, PLACES, TEXT, write_data
+from checked_outputs import CONFIDENCE, COUNT, KINDS, agnostic_rows, grid, labels, ssd_rows, steps, yolox_rows
 from openvino import opset13 as opset
 
 import calib
@@ -116,6 +116,14 @@ def outputs(made: Judgement, size: tuple[int, int], classes: int) -> list[tuple[
     if kind == "ultra_lightweight_face_detection":
         scores = np.column_stack([1 - CONFIDENCE, CONFIDENCE])[None]
         return [(adapter["scores_out"], scores), (adapter["boxes_out"], PLACES[None])]
+    if kind == "ctc_greedy_search_decoder":
+        return [(adapter.get("logits_output", "out"), steps(TEXT, LETTERS, 0, 1)[:, None])]
+    if kind == "beam_search_decoder":
+        return [("out", steps(TEXT, LETTERS, len(LETTERS))[:, None])]
+    if kind == "lpr":
+        return [("out", np.array([[LETTERS.index(letter) for letter in TEXT] + [-1]], float))]
+    if kind == "background_matting":
+        return [("out", random.random((1, 1, *size)))]
     raise NotImplementedError(f"no outputs are made for the adapter {kind}")
 
 

@@ -112,7 +112,7 @@ def _best_prefix(steps: NDArray[Any], beams: int, blank: int) -> tuple[int, ...]
                     add(prefix, 1, running + step[symbol])
                 else:
                     add((*prefix, symbol), 1, whole + step[symbol])
-        ranked = sorted(found.items(), key=lambda one: -np.logaddexp(*one[1]))
+        ranked = sorted(found.items(), key=lambda one: -np.logaddexp(one[1][0], one[1][1]))
         kept = {prefix: (ends[0], ends[1]) for prefix, ends in ranked[:beams]}
     return next(iter(kept))
 
