@@ -121,9 +121,7 @@ def value(accuracy: InUnits, number: float) -> str:
 
 def in_unit(unit: str, number: float) -> str:
     """Return a number with a unit; fractions read as percentages."""
-    if unit == "fraction":
-        return minus(f"{number * 100:.2f} %")
-    return f"{minus(f'{number:.4g}')} {unit}".rstrip()
+    return drops.value_text(unit, number)
 
 
 def drop(accuracy: InUnits, number: float) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from calib.values.frozen import SCHEMA_VERSION, Frozen
+from calib.values.frozen import SCHEMA_VERSION, Frozen, Shown
 
 
 class BenchmarkEntry(Frozen):
@@ -32,7 +32,7 @@ class BenchmarkEntry(Frozen):
     )
 
 
-class Benchmark(Frozen):
+class Benchmark(Shown):
     """What ``calib bench`` measured, all entries interleaved."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
@@ -51,3 +51,16 @@ class Benchmark(Frozen):
         default=False, description="Whether the machine was too noisy for a conclusion; the notes say why"
     )
     notes: list[str] = Field(default=[], description="Remarks, one sentence or more each")
+
+    def _said(self) -> str:
+        first, *others = self.entries
+        said = [f"{first.model} in {first.precision} {first.latency_ms:.3g} ms"]
+        said += [f"{one.model} in {one.precision} {one.latency_ms:.3g} ms ({one.speedup:.2f}×)" for one in others]
+        return ", ".join(said) + ", noisy machine" * self.noisy
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [("model", "precision", "latency", "speed-up", "95 % interval")]
+        for one in self.entries:
+            ends = " … ".join(f"{end:.2f}" for end in one.speedup_interval)
+            rows.append((one.model, one.precision, f"{one.latency_ms:.3g} ms", f"{one.speedup:.2f}×", ends))
+        return rows

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from calib.values.facts import ModelFacts
-from calib.values.frozen import SCHEMA_VERSION, Frozen
+from calib.values.frozen import SCHEMA_VERSION, Frozen, Shown, counted, decibels
 from calib.values.pictures import PictureFacts
 
 
@@ -42,7 +42,7 @@ class LayerComparison(Frozen):
     time_after_ms: float | None = Field(default=None, description="Time per inference in the second model")
 
 
-class Comparison(Frozen):
+class Comparison(Shown):
     """What ``calib compare`` found: where two models differ, layer by layer."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
@@ -67,3 +67,17 @@ class Comparison(Frozen):
     )
     unmatched: list[str] = Field(default=[], description="Layers that only one of the models has")
     notes: list[str] = Field(default=[], description="Remarks, one sentence or more each")
+
+    def _said(self) -> str:
+        outputs = ", ".join(f"{name} {decibels(value)}" for name, value in self.output_sqnr_db.items())
+        jump = f", the error first jumps at {self.first_jump}" if self.first_jump else ", no jump of the error"
+        on = f"{counted(len(self.layers), 'layer')} on {counted(self.samples, 'sample')}"
+        return f"{self.before.name} → {self.after.name}, {on}: {outputs or 'no outputs'}{jump * bool(self.layers)}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Return the layers that lose most, those first."""
+        rows: list[tuple[str, ...]] = [("layer", "SQNR", "lost", "runs in")]
+        for one in sorted(self.layers, key=lambda layer: -layer.jump_db):
+            runs = f"{one.executed_before or '?'} → {one.executed_after or '?'}"
+            rows.append((one.name, decibels(one.sqnr_db), decibels(one.jump_db) if one.jump_db else "", runs))
+        return rows

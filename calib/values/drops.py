@@ -12,6 +12,13 @@ def minus(text: str) -> str:
     return text.replace("-", "−", 1) if text.startswith("-") else text
 
 
+def value_text(unit: str, number: float) -> str:
+    """Return a number with a unit; fractions read as percentages."""
+    if unit == "fraction":
+        return minus(f"{number * 100:.2f} %")
+    return f"{minus(f'{number:.4g}')} {unit}".rstrip()
+
+
 def drop_scale(kind: str, unit: str) -> float:
     """Return what a drop is multiplied with to be written in its unit.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from calib.values.drops import value_text
 from calib.values.facts import ModelFacts
-from calib.values.frozen import SCHEMA_VERSION, Frozen
+from calib.values.frozen import SCHEMA_VERSION, Frozen, Shown, counted
 
 
 class MetricValue(Frozen):
@@ -20,7 +21,7 @@ class MetricValue(Frozen):
     reference: float | None = Field(default=None, description="Published value that the result was checked against")
 
 
-class Evaluation(Frozen):
+class Evaluation(Shown):
     """The value of a metric for one model, or of several: then of the first, and of each in ``each``."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
@@ -45,3 +46,15 @@ class Evaluation(Frozen):
         default="", description="Name of the model whose outputs the metric compares with; empty where it uses targets"
     )
     notes: list[str] = Field(default=[], description="Remarks, one sentence or more each")
+
+    def _said(self) -> str:
+        figures = ", ".join(f"{one.metric} {value_text(one.unit, one.value)}" for one in self.each or (self,))
+        on = f" on {counted(self.samples, 'sample')}" if self.samples else ""
+        return f"{self.model.name}: {figures}{on}, in {self.precision}{f' on {self.isa}' if self.isa else ''}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows = [("metric", "value", "95 % interval")]
+        for one in self.each or (self,):
+            ends = "" if one.interval is None else " … ".join(value_text(one.unit, end) for end in one.interval)
+            rows.append((one.metric, value_text(one.unit, one.value), ends))
+        return rows

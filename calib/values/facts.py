@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from calib.values.accuracy_facts import AccuracyFacts, FinalistFacts, RankFacts, SearchStepFacts
-from calib.values.frozen import SCHEMA_VERSION, Frozen
+from calib.values.drops import drop_text, value_text
+from calib.values.frozen import SCHEMA_VERSION, Frozen, Shown, decibels
 from calib.values.pictures import ChangedFacts, PictureFacts
 
 # "mostly_float" and "slower" keep the budget too, but with a model of little use: more than half of its layers are in
@@ -269,7 +270,7 @@ class ReproduceFacts(Frozen):
     python: str = Field(description="Python program that does the same")
 
 
-class Report(Frozen):
+class Report(Shown):
     """Everything a run found and decided; the content of report.json."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
@@ -332,3 +333,17 @@ class Report(Frozen):
     reproduce: ReproduceFacts | None = Field(
         default=None, description="How to repeat the run; null if the model or the samples were Python objects"
     )
+
+    def _said(self) -> str:
+        said = [f"{self.model.name}: {self.status.replace('_', ' ')}"]
+        for one in self.accuracy.separately() if self.accuracy else ():
+            said.append(f"{one.metric} {value_text(one.unit, one.baseline)} → {value_text(one.unit, one.quantized)}")
+            said.append(f"drop {drop_text(one.drop_kind, one.unit, one.drop)}")
+        if self.output_sqnr_db:
+            said.append(f"SQNR {decibels(min(self.output_sqnr_db.values()))}")
+        if self.speed:
+            said.append(f"{self.speed.speedup_f32:.2f} times as fast as f32")
+        return ", ".join(said)
+
+    def _remarks(self) -> list[str]:
+        return [text for text in (self.status_reason, *self.warnings) if text]

@@ -219,6 +219,11 @@ class QuantizationPlan:
     corrections: tuple[str, ...] | None = None
     recurrent: tuple[RecurrentRange, ...] = ()
 
+    def __repr__(self) -> str:
+        ranges = "with ranges" if self.has_ranges else "without ranges"
+        kept = f", {len(self.skipped)} in floating point" if self.skipped else ""
+        return f"<QuantizationPlan {len(self.layers)} layers in INT8{kept}, {ranges}>"
+
     @property
     def has_ranges(self) -> bool:
         """Whether every quantizer has a range; in a plan of a dry run none has."""

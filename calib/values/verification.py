@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from calib.values.drops import drop_text
 from calib.values.facts import SpeedFacts, Status
-from calib.values.frozen import SCHEMA_VERSION, Frozen
+from calib.values.frozen import SCHEMA_VERSION, Frozen, Shown
 
 
 class FileVerification(Frozen):
@@ -58,7 +59,7 @@ class AccuracyVerification(Frozen):
     kept: bool = Field(description="Whether the drop is within the budget; true without one")
 
 
-class Verification(Frozen):
+class Verification(Shown):
     """What was promised of a quantized model, and what of it holds on this machine."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, description="Version of this schema")
@@ -85,3 +86,25 @@ class Verification(Frozen):
         default=None, description="Latencies and speed-ups here; null without the FP32 model"
     )
     promised_speed: SpeedFacts | None = Field(default=None, description="Latencies and speed-ups of the report")
+
+    def _said(self) -> str:
+        said = "everything promised holds here" if self.holds else "not everything promised holds here"
+        drops = [f"drop {drop_text(one.drop_kind, one.unit, one.drop)} in {one.precision}" for one in self.accuracy]
+        return "; ".join([f"{self.model}: {said}", *drops])
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [("what", "here", "promised")]
+        for one in self.accuracy:
+            budget = "" if one.budget is None else f"at most {drop_text(one.drop_kind, one.unit, one.budget)}"
+            rows.append((f"drop in {one.precision}", drop_text(one.drop_kind, one.unit, one.drop), budget))
+        promised = [layer for layer in self.layers if layer.promised == "i8"]
+        if promised:
+            kept = sum(layer.kept for layer in promised)
+            rows.append(("layers in INT8", str(kept), str(len(promised))))
+        if self.latency_ms is not None:
+            there = f"{self.promised_speed.latency_int8_ms:.3g} ms" if self.promised_speed else ""
+            rows.append(("latency", f"{self.latency_ms:.3g} ms", there))
+        return rows
+
+    def _remarks(self) -> list[str]:
+        return [*self.broken, *self.notes]
