@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -20,11 +20,13 @@ from calib.config.types import (
     Bytes,
     Checked,
     Count,
+    Decibels,
     Drop,
-    Number,
+    Factor,
     Patterns,
     Reference,
     Seconds,
+    Share,
     allowed_drops,
     by_metric,
 )
@@ -117,7 +119,7 @@ class Settings(Checked):
         "points (0.5pt) or as a share of the FP32 baseline (1%rel). Of several metrics each has its own, "
         "top-1=0.01,f1=1%rel, and all are kept. Without it no layer is returned to floating point",
     )
-    min_sqnr: Annotated[Number, Field(gt=0, le=200)] | None = Field(
+    min_sqnr: Decibels | None = Field(
         default=None,
         description="Smallest SQNR of the outputs against FP32 in dB, that of the worst of several: a budget that "
         "needs neither a metric nor labels",
@@ -127,7 +129,7 @@ class Settings(Checked):
         description="Published FP32 value of the metric; the run stops if the measured baseline is far from it. Of "
         "several metrics each may have its own, top-1=0.76,f1=0.5",
     )
-    confirm_split: Annotated[Number, Field(ge=0, le=0.9)] = Field(
+    confirm_split: Share = Field(
         default=0.0,
         description="Share of the validation samples kept from the search and used only to confirm its result",
     )
@@ -148,7 +150,7 @@ class Settings(Checked):
         default=8,
         description="Number of calibration samples used to measure how sensitive the outputs are to each layer",
     )
-    require_speedup: Annotated[Number, Field(gt=0)] | None = Field(
+    require_speedup: Factor | None = Field(
         default=None,
         description="Smallest speed-up accepted over FP32, in f32 or the machine's default precision, whichever is "
         "faster. Where it is missed, layers that are slower in INT8 return to floating point. Only with it do timings "

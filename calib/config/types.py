@@ -184,6 +184,9 @@ def _one_pattern_is_a_list(value: Any) -> Any:
 # The last of several BeforeValidators runs first; constraints stand before them, so that they reach the JSON Schema.
 Count = Annotated[int, Field(ge=1), BeforeValidator(_no_bool)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
+Decibels = Annotated[float, Field(gt=0, le=200), BeforeValidator(_no_bool)]
+Factor = Annotated[float, Field(gt=0), BeforeValidator(_no_bool)]
+Share = Annotated[float, Field(ge=0, le=0.9), BeforeValidator(_no_bool)]
 Side = Annotated[int, Field(ge=1, le=65536), BeforeValidator(_no_bool)]
 Size = Annotated[
     tuple[Side, Side],

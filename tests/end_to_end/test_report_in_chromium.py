@@ -314,3 +314,29 @@ def test_leaderboard_leads_to_the_reports_below_it(browser: Browser, forty: Path
         assert link.evaluate("link => link.href") == target.as_uri()
         table.locator("select").select_option("failed")
         assert table.locator("tbody tr:not(.gap)").count() == 1
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_a_row_opens_where_it_is_and_closes_again(browser: Browser, tmp_path: Path, width: int) -> None:
+    rows = [LeaderboardRow(f"net{i:03}", "failed", reason=f"reason {i} " * 40) for i in range(200)]
+    path = write_leaderboard_html(rows, tmp_path / "index.html", "0.1.0")
+    with opened(browser, path, viewport={"width": width, "height": 900}) as page:
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        window, row = page.locator(".window"), page.locator("tr[data-row='7']")
+        row.locator("button").first.click()
+        details = page.locator(".window .details")
+        assert (
+            "reason 7" in details.inner_text() and row.locator("button").first.get_attribute("aria-expanded") == "true"
+        )
+        frame, above, below = window.bounding_box(), row.bounding_box(), details.bounding_box()
+        assert frame and above and below
+        assert above["y"] + above["height"] == pytest.approx(below["y"], abs=3)  # directly below its row
+        assert frame["y"] + 30 <= above["y"] and below["y"] < frame["y"] + frame["height"]  # below the titles, in sight
+        assert below["x"] >= frame["x"] and below["width"] <= frame["width"]
+        tall = window.evaluate("window => window.scrollHeight")
+        window.evaluate("window => { window.scrollTop = 200 * 34; }")
+        page.locator("tr[data-row='199']").wait_for()
+        assert details.count() == 0 and window.evaluate("window => window.scrollHeight") == pytest.approx(tall, abs=3)
+        window.evaluate("window => { window.scrollTop = 0; }")
+        row.locator("td").nth(1).click()
+        assert details.count() == 0

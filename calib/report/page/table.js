@@ -71,6 +71,7 @@ const calibTables = (() => {
       this.rows = table.rows.map((_, i) => i);
       this.sorting = null;
       this.open = -1;
+      this.extra = 0;    // px, height of the details below the open row
       this.build();
       this.choose();
     }
@@ -96,10 +97,8 @@ const calibTables = (() => {
       this.window = make("div", { className: "window", tabIndex: 0 }, table);
       this.window.setAttribute("role", "region");
       this.window.setAttribute("aria-label", this.place.dataset.label);
-      this.details = make("div");
-      this.details.setAttribute("aria-live", "polite");
       this.hint = make("p", { className: "hint", textContent: "More columns to the right: scroll the table.", hidden: true });
-      this.place.append(tools, this.window, this.hint, this.details);
+      this.place.append(tools, this.window, this.hint);
       this.search.addEventListener("input", () => this.choose());
       this.filter.addEventListener("change", () => this.choose());
       this.window.addEventListener("scroll", () => this.draw(), { passive: true });
@@ -174,24 +173,32 @@ const calibTables = (() => {
     draw() {
       this.hint.hidden = this.window.scrollWidth - this.window.clientWidth - this.window.scrollLeft < 8;
       const height = this.window.clientHeight || 620;
-      const first = Math.max(0, Math.floor(this.window.scrollTop / ROW) - SPARE);
-      const last = Math.min(this.rows.length, Math.ceil((this.window.scrollTop + height) / ROW) + SPARE);
-      const key = `${first} ${last} ${this.open}`;
+      const open = this.open < 0 ? -1 : this.rows.indexOf(this.open);
+      // The row at a height; those behind the open one are further down by its details.
+      const at = (px) => (open < 0 || px <= (open + 1) * ROW ? px / ROW : Math.max(open + 1, (px - this.extra) / ROW));
+      const first = Math.max(0, Math.floor(at(this.window.scrollTop)) - SPARE);
+      const last = Math.min(this.rows.length, Math.ceil(at(this.window.scrollTop + height)) + SPARE);
+      const key = `${first} ${last} ${this.open} ${this.window.clientWidth}`;
       if (key === this.drawn && this.drawnRows === this.rows) return;
       this.drawn = key;
       this.drawnRows = this.rows;
-      const rows = [this.gap(first)];
-      for (let place = first; place < last; place += 1) rows.push(this.row(this.rows[place], place));
-      rows.push(this.gap(this.rows.length - last));
+      const details = open >= first && open < last ? this.details() : null;
+      const rows = [this.gap(first, open >= 0 && open < first)];
+      for (let place = first; place < last; place += 1) {
+        rows.push(this.row(this.rows[place], place));
+        if (place === open) rows.push(details);
+      }
+      rows.push(this.gap(this.rows.length - last, open >= last));
       if (!this.rows.length) {
         rows.push(make("tr", {}, make("td", { className: "empty", colSpan: this.visible.length, textContent: `No ${this.table.noun} matches.` })));
       }
       this.body.replaceChildren(...rows);
+      if (details) this.extra = details.offsetHeight;
     }
 
-    gap(count) {
+    gap(count, withDetails) {
       const cell = make("td", { colSpan: this.visible.length });
-      cell.style.height = `${count * ROW}px`;
+      cell.style.height = `${count * ROW + (withDetails ? this.extra : 0)}px`;
       const row = make("tr", { className: "gap", hidden: count === 0 }, cell);
       row.setAttribute("aria-hidden", "true");
       return row;
@@ -202,7 +209,8 @@ const calibTables = (() => {
       row.setAttribute("aria-rowindex", String(place + 2));
       row.dataset.row = String(index);
       for (const [i, column] of this.visible.entries()) row.append(this.cell(column, this.table.rows[index][column.i], i === 0));
-      row.addEventListener("click", () => this.show(index));
+      row.querySelector("button")?.setAttribute("aria-expanded", String(index === this.open));
+      row.addEventListener("click", () => (index === this.open ? this.close() : this.show(index)));
       return row;
     }
 
@@ -217,19 +225,34 @@ const calibTables = (() => {
       return cell;
     }
 
-    // Everything that is known about a row, in full length.
-    show(index) {
-      this.open = index;
+    // Everything that is known about the open row, in full length, as a row below it that stays in sight sideways.
+    details() {
       const list = make("dl", { className: "pairs" });
       this.table.columns.forEach((column, i) => {
-        const value = this.table.rows[index][i];
+        const value = this.table.rows[this.open][i];
         if (!isMissing(value)) list.append(make("div", {}, make("dt", { textContent: column.title }), make("dd", { textContent: shown(column, value) })));
       });
-      this.details.className = "details";
-      this.details.replaceChildren(list);
-      this.details.scrollIntoView({ block: "nearest" });  // below the table it may be out of sight
+      const box = make("div", { className: "details" }, list);
+      box.style.width = `${this.window.clientWidth}px`;
+      return make("tr", { className: "gap opened" }, make("td", { colSpan: this.visible.length }, box));
+    }
+
+    show(index) {
+      const focused = this.body.contains(document.activeElement);
+      this.open = index;
       this.draw();
+      const row = this.body.querySelector(`tr[data-row="${index}"]`);
+      if (focused) row?.querySelector("button, a")?.focus({ preventScroll: true });
+      this.body.querySelector("tr.opened")?.scrollIntoView({ block: "nearest" });
+      row?.scrollIntoView({ block: "nearest" });
       if (this.onOpen) this.onOpen(this.table.rows[index], index);
+    }
+
+    close() {
+      const index = this.open;
+      this.open = -1;
+      this.draw();
+      this.body.querySelector(`tr[data-row="${index}"] button`)?.focus({ preventScroll: true });
     }
 
     // Shows a row that was chosen elsewhere, whatever is searched for.
