@@ -36,6 +36,8 @@ DECIDING = frozenset(
         *("Round", "Floor", "Ceiling", "Sign"),
     }
 )
+# Of these, what is chosen are places: rows, boxes, steps. TopK gives them as its second output.
+PLACING = (DECIDING - {"Round", "Floor", "Ceiling", "Sign"}) | {"NonZero"}
 NOTHING = (
     "the model has no real-valued output that a layer takes part in, nor such a tensor before its outputs: recipes and "
     "corrections can't be compared on it, so none was tried, layers are not ranked, and there is no output SQNR. Give "
@@ -121,16 +123,18 @@ class _Chooser:
         direct = [source for source in asked if self._comparable(source)]
         others = [source for source in dict.fromkeys(asked) if not self._covered(source, direct)]
         extra = list(dict.fromkeys(t for source in others for t in self._before(source, direct))) if decided else []
+        chosen = self._chosen_from([*direct, *extra]) if decided else {}
+        more = dict.fromkeys(t for name in chosen for t in self._before(TensorId(name, 0), [*direct, *extra]))
         if not decided:
             direct = [source for source in asked if self._real(source)]
         parts: list[ComparedPart] = []
         for position, source in enumerate(sources):
             if source in direct:
                 parts += self._named(port_name(self._model.outputs[position]), position, source)
-        for position, tensor in enumerate(extra, len(sources)):
+        for position, tensor in enumerate([*extra, *more], len(sources)):
             parts += self._named(_name(tensor), position, tensor)
-        notes = list(self._notes(sources, others, extra)) if parts else [NOTHING]
-        return ComparedOutputs(tuple(parts), tuple(extra), tuple(notes))
+        notes = [*self._notes(sources, others, extra), *self._notes_on_layers(sources, chosen, list(more))]
+        return ComparedOutputs(tuple(parts), (*extra, *more), tuple(notes) if parts else (NOTHING,))
 
     def _named(self, name: str, position: int, tensor: TensorId) -> list[ComparedPart]:
         """Return the parts of a tensor, with their positions behind its name."""
@@ -155,6 +159,22 @@ class _Chooser:
                 if behind or kind in DECIDING or not self._real(tensor):
                     selected[tensor] = behind or f"{kind} {name!r}"
                     yield tensor, selected[tensor]
+
+    def _chosen_from(self, tensors: Sequence[TensorId]) -> dict[str, TensorId]:
+        """Return operation that chooses places → the first of these tensors that layers compute from what it chose."""
+        above: dict[str, frozenset[str]] = {}
+        for name in self._view.types:
+            if name in self._computed:
+                reads = [read for read in self._view.inputs[name] if read.node in self._computed]
+                own = frozenset(
+                    read.node for read in reads if self._places(read) and read.node not in self._view.inside
+                )
+                above[name] = own.union(*(above[read.node] for read in reads))
+        return {name: tensor for tensor in reversed(tensors) for name in sorted(above[tensor.node])}
+
+    def _places(self, tensor: TensorId) -> bool:
+        kind = self._view.types[tensor.node]
+        return kind in PLACING and (kind != "TopK" or tensor.output == 1)
 
     def _real(self, tensor: TensorId) -> bool:
         return self._view.output(tensor).get_element_type().is_real()
@@ -210,6 +230,22 @@ class _Chooser:
                     "this network: real-valued outputs are compared as they are, others not at all. Give the model an "
                     "output before that operation"
                 )
+
+    def _notes_on_layers(
+        self, sources: list[TensorId], chosen: dict[str, TensorId], more: list[TensorId]
+    ) -> Iterator[str]:
+        """Yield a sentence on tensors that layers compute from what was chosen, if there are any."""
+        for name, tensor in list(chosen.items())[:1]:
+            output = self._model.outputs[sources.index(tensor)] if tensor in sources else None
+            computed = port_name(output) if output is not None else _name(tensor)
+            as_well = (
+                f"; what is chosen from is compared too, {', '.join(repr(_name(t)) for t in more)}" if more else ""
+            )
+            yield (
+                f"layers compute {computed!r} from what {self._view.types[name]} {name!r} chooses: where scores are "
+                f"close INT8 chooses others, or in another order, and that counts as error here{as_well}. Measure such "
+                "a model with --metric and --max-drop."
+            )
 
 
 def _name(tensor: TensorId) -> str:

@@ -215,13 +215,28 @@ def test_a_form_in_half_precision_lines_up():
     assert own == other and own.extra[0].node == "scores"
 
 
-def test_layers_behind_a_selection_are_compared_at_what_they_compute():
+def test_layers_behind_a_selection_are_compared_at_what_they_compute_and_at_what_was_chosen_from():
     x = image()
-    scores = op.reshape(conv(x, "conv", 1), ints(1, 1, -1), False)
-    boxes = op.reshape(conv(x, "boxes", 4), ints(1, -1, 4), False)
+    scores = named(op.reshape(conv(x, "conv", 1), ints(1, 1, -1), False), "scores")
+    boxes = named(op.reshape(conv(x, "boxes", 4), ints(1, -1, 4), False), "all boxes")
     kept = op.non_max_suppression(boxes, scores, np.int64(5), np.float32(0.5), np.float32(0.0))
     which = op.reshape(op.gather(kept.output(0), ints(2), ints(1)), ints(-1), False)
     rows = op.gather(op.squeeze(boxes, ints(0)), which, ints(0))
     weights = op.constant(rng.normal(size=(4, 3)).astype(np.float32))
     head = named(op.matmul(rows, weights, False, False), "head")
-    assert extra(op.topk(head, 1, 1, "max", "value").output(1).get_node(), x=x) == ["head"]
+    assert extra(op.topk(head, 1, 1, "max", "value").output(1).get_node(), x=x) == ["head", "all boxes", "scores"]
+    compared = compared_outputs(make_model([op.result(called(head, "y"))], [x]))
+    assert compared.names == ["y", "all boxes", "scores"]
+    (note,) = compared.notes
+    assert "layers compute 'y' from what NonMaxSuppression" in note and "'all boxes', 'scores'" in note
+
+
+def test_codes_of_a_table_that_a_decoder_reads_are_compared_by_their_distances():
+    """The nearest of a few codes, and a layer behind it, as in an autoencoder; the largest value alone is no choice."""
+    x = image()
+    near = named(op.reduce_mean(conv(x, "conv"), [2, 3], False), "near")
+    best = op.topk(near, 1, 1, "max", "value")
+    table, weights = (op.constant(rng.normal(size=(6, 6)).astype(np.float32)) for _ in range(2))
+    codes = op.gather(table, op.squeeze(best.output(1), ints(1)), ints(0))
+    assert extra(op.matmul(codes, weights, False, False), x=x) == ["near"]
+    assert extra(op.matmul(best.output(0), op.constant(np.ones((1, 6), np.float32)), False, False), x=x) == []
