@@ -8,6 +8,7 @@ from pathlib import Path
 from calib.errors import UsageError
 from calib.python_object import names_code, refusal
 from calib.samples.source import parse_source
+from calib.studio.bombs import check_there
 
 # These formats name further files in a file of their own, anywhere on the disk.
 _NAME_PLACES = {"accuracy-check": "calib quantize --accuracy-check FILE"}
@@ -62,7 +63,7 @@ class Allowed:
         """Return a DATA argument as it was given, once every path in it is known to lie inside.
 
         Raises:
-            UsageError: It reads something outside, or would run code and may not.
+            UsageError: It reads something outside, would run code and may not, or would unpack to fill the memory.
             DataError: There is no such data.
         """
         if names_code(text):
@@ -76,6 +77,7 @@ class Allowed:
         for value in source.options.values():  # some are paths, from one of these folders
             for base in (self.folder, place if place.is_dir() else place.parent):
                 self.path(str(base / value))
+        check_there(place, text)
         return text
 
     def shown(self, path: Path) -> str:

@@ -66,12 +66,14 @@ async def _form(request: Request, form: dict[str, str], errors: tuple[str, ...],
         found = models.inspection(answer)
         metrics = fitting(found) if found else []
         errors = errors or tuple(answer.error)
-    if form.get("validation") and metrics and not form.get("metric"):
+    if form.get("validation") and metrics and not (form.get("metric") or form.get("min_sqnr")):
         form |= {"metric": metrics[0]}
     if form.get("metric") and "max_drop" not in form:
         form |= {"max_drop": default_budget(form["metric"])}
     _, data = await run_sync(listing, studio.allowed, studio.output)
     derived = await run_sync(partial(_derived, form, studio.allowed, studio.threads))
+    if errors:
+        derived["wrong"] = ()  # it is said at the top already
     return render(
         request,
         "quantize.html.j2",

@@ -30,7 +30,7 @@ _ASSETS = {
 }
 
 # What a page says of the flow so far, in its address: two tabs are two flows, and a page can be loaded again.
-CARRIED = ("model", "calibration", "validation", "metric", "max_drop", "effort", "pre")
+CARRIED = ("model", "calibration", "validation", "metric", "max_drop", "min_sqnr", "effort", "pre")
 
 
 @dataclass(frozen=True)

@@ -222,6 +222,7 @@ def flow_of_job(job: Any, folder: Path) -> dict[str, str]:
         "validation": job.validation,
         "metric": str(job.settings.get("metric") or ""),
         "max_drop": str(job.settings.get("max_drop") or ""),
+        "min_sqnr": str(job.settings.get("min_sqnr") or ""),
         "effort": str(job.settings.get("effort") or ""),
         "pre": start.preprocessing_text(steps) if steps else "",
     }

@@ -21,7 +21,8 @@ from calib.studio.allowed import Allowed
 from calib.zoo.make_jobs import ZooJob
 
 # Fields whose text is the setting's value.
-TEXTS = ("metric", "max_drop", "effort", "estimator", "target", "samples", "decode", "float_precision", "time_limit")
+TEXTS = ("metric", "max_drop", "min_sqnr", "effort", "estimator", "target", "samples", "decode", "float_precision")
+TEXTS += ("time_limit",)
 _PATH_OPTIONS = ("file", "vocabulary", "definitions", "classes", "anchors")  # of metrics and decoders
 
 

@@ -17,16 +17,13 @@ from starlette.responses import RedirectResponse, Response
 
 from calib.errors import UsageError
 from calib.runtime.temporary import temporary_folder
+from calib.studio.bombs import check_arrays, check_growth, check_image
 from calib.studio.files import IMAGES, MODELS
 from calib.studio.rendering import address
 
 FOLDER = "uploads"  # in the folder that is served
 TAKEN = {*MODELS, *IMAGES, ".bin", ".pdiparams", ".npz", ".npy", ".csv", ".jsonl", ".ndjson", ".json", ".txt", ".yaml"}
-MOST_FILES = 20_000
-# Of weights and images hardly anything is compressed further; what grows a hundredfold is made to.
-MOST_GROWTH = 100
-FREE_GROWTH = 16 << 20  # bytes that anything may grow to
-MOST_PIXELS = 64_000_000
+MOST_FILES = 20_000  # of one request
 
 
 async def receive(request: Request) -> Response:
@@ -89,7 +86,7 @@ def _unpack(name: str, content: IO[bytes], at: Path, stem: str) -> list[str]:
         raise UsageError(f"{name}: no zip file, or broken: {error}") from error
     with archive:
         entries = [one for one in archive.infolist() if not one.is_dir()]
-        _check_growth(name, entries)
+        check_growth(name, entries)
         names = []
         for entry in entries:
             if stat.S_ISLNK(entry.external_attr >> 16):
@@ -119,16 +116,6 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, nam
         raise UsageError(f"{name}: {entry.filename} can't be unpacked: {error}") from error
 
 
-def _check_growth(name: str, entries: list[zipfile.ZipInfo]) -> None:
-    whole, packed = sum(one.file_size for one in entries), sum(one.compress_size for one in entries)
-    if len(entries) > MOST_FILES:
-        raise UsageError(f"{name}: holds {len(entries):,} files; at most {MOST_FILES:,} are taken")
-    if whole > FREE_GROWTH and whole > MOST_GROWTH * packed:
-        raise UsageError(
-            f"{name}: {packed:,} bytes would become {whole:,}; more than {MOST_GROWTH} times is not unpacked"
-        )
-
-
 def _check_kind(name: str) -> None:
     if Path(name).suffix.lower() not in TAKEN:
         raise UsageError(f"{name}: files of this kind are not taken; those are: {', '.join(sorted(TAKEN))}, .zip")
@@ -136,23 +123,10 @@ def _check_kind(name: str) -> None:
 
 def _check_content(path: Path, name: str) -> None:
     """Refuse an array file that would fill the memory, and an image that is none or has too many pixels."""
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                _check_growth(name, archive.infolist())
-        except zipfile.BadZipFile as error:
-            raise UsageError(f"{name}: no .npz file, or broken: {error}") from error
-    if suffix in IMAGES:
-        from PIL import Image  # here: few uploads are images
-
-        try:
-            with Image.open(path) as image:
-                pixels = image.width * image.height
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UsageError(f"{name}: no image, or broken: {error}") from error
-        if pixels > MOST_PIXELS:
-            raise UsageError(f"{name}: {pixels:,} pixels are more than the {MOST_PIXELS:,} that are taken")
+    if path.suffix.lower() == ".npz":
+        check_arrays(path, name)
+    if path.suffix.lower() in IMAGES:
+        check_image(path, name)
 
 
 def _replace(made: Path, target: Path) -> None:

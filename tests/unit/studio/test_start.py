@@ -50,6 +50,10 @@ def test_a_form_becomes_a_job_and_the_command_line_that_does_the_same(folder: Pa
 def test_a_metric_counts_only_where_there_is_something_to_measure_on(folder: Path):
     settings = read_form(form(metric="top-1", max_drop="0.5pt"), Allowed(folder)).settings
     assert "metric" not in settings and "max_drop" not in settings
+    asked = read_form(form(min_sqnr="30"), Allowed(folder))
+    assert asked.settings == {"min_sqnr": "30"} and "--min-sqnr 30" in command(asked, "out")
+    with pytest.raises(UsageError, match="leave out metric"):
+        read_form(form(validation="a.npz", metric="top-1", min_sqnr="30"), Allowed(folder))
     with pytest.raises(UsageError, match="needs a metric"):
         read_form(form(validation="a.npz", max_drop="0.5pt"), Allowed(folder))
 

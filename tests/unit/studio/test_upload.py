@@ -1,3 +1,5 @@
+"""Uploads are checked, and kept under safe names."""
+
 from __future__ import annotations
 
 import io
@@ -11,7 +13,8 @@ from PIL import Image
 from studio_client import OURS, Client
 
 from calib.errors import UsageError
-from calib.studio.upload import FREE_GROWTH, keep, safe_name
+from calib.studio.bombs import FREE_GROWTH
+from calib.studio.upload import keep, safe_name
 
 
 def png(width: int = 4, height: int = 4) -> bytes:
