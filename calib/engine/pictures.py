@@ -165,7 +165,8 @@ def _written(
     (folder / name).write_bytes(drawn(image, *found))
     return PictureFacts(
         file=name,
-        sample=shortened(sample.id or sample.where),
+        sample=shortened(sample.where or sample.id),
+        id=sample.id,
         change=change,
         target=target_in_words(sample.target, names),
         before=list(found[0].lines),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,9 @@ def preview(
         of_samples=len(ids),
         ranges=tuple(InputRange(one.spec.name, one.low, one.high) for one in seen.inputs),
         preprocessing=tuple(_steps(job, seen.samples)),
+        labels=tuple(
+            Counter(label for one in seen.samples if (label := target_in_words(one.target, names))).most_common()
+        ),
         agreement=agreement,
         doubts=(*job.warnings, *_not_finite(outputs), *doubts, *sentences),
     )

@@ -20,7 +20,7 @@ from calib.report.pictures import embedded
 from calib.report.tables import Column, Table
 from calib.studio.compare_samples import samples_that_got_worse
 from calib.studio.rendering import render
-from calib.studio.run import tone
+from calib.studio.run import asked_for, tone, words
 from calib.studio.runs import Runs
 from calib.studio.scatter import Point, Scatter, scatter
 from calib.values.drops import drop_scale, drop_text, drop_unit
@@ -76,6 +76,9 @@ async def page(request: Request) -> HTMLResponse:
         table=facts_table(chosen),
         samples=samples_that_got_worse([(one.name, one.changed, one.pictures) for one in chosen]),
         tone=tone,
+        words=words,
+        asked_for=asked_for,
+        most=MOST,
         query="&".join(f"run={key}" for key in keys),
         command=_command(chosen, runs),
     )
@@ -211,7 +214,7 @@ def trade(everything: Sequence[Summary], marked: Sequence[str]) -> Scatter | Non
             )
         )
     title = f"Drop of {first.get('metric')} against milliseconds, of all runs of this model"
-    return scatter(title, "milliseconds", f"drop, {drop_unit(kind, unit)}", points)
+    return scatter(title, "milliseconds", f"drop, {drop_unit(kind, unit)}", points, front=True)
 
 
 def _command(chosen: Sequence[Summary], runs: Runs) -> list[str]:

@@ -17,7 +17,7 @@ class WorseSample:
     """A sample that got worse.
 
     Attributes:
-        name: Name of the sample.
+        name: Where the sample is from; its id without a picture.
         runs: Names of the runs in which it got worse.
         drawings: Name of a run, and the picture that it drew of the sample.
     """
@@ -58,10 +58,10 @@ def samples_that_got_worse(
         for sample in changed.names:
             found.setdefault(sample, WorseSample(sample)).runs.append(name)
         for drawing in drawings:
-            if (one := found.get(drawing[0].sample)) is not None and name in one.runs:
+            if (one := found.get(drawing[0].id)) is not None and name in one.runs:
                 one.drawings.append((name, drawing))
+                one.name = drawing[0].sample
     ordered = sorted(found.values(), key=lambda one: -len(one.runs))
     drawn = [one for one in ordered if one.drawings][:MOST_DRAWN]
-    shown = {one.name for one in drawn}
-    others = [one for one in ordered if one.name not in shown]
+    others = [one for one in ordered if one not in drawn]
     return WorseSamples([(name, changed.sentence) for name, changed, _ in known], drawn, others, len(known))

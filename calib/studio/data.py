@@ -19,6 +19,7 @@ from calib.studio.allowed import Allowed
 from calib.studio.files import listing
 from calib.studio.questions import PROBE
 from calib.studio.rendering import flow_of, render
+from calib.zoo.cost import count
 
 SHOWN = 12
 
@@ -64,9 +65,9 @@ async def samples(request: Request) -> HTMLResponse:
     steps = start.preprocessing_of(flow["pre"])
     command = ["calib", "preview", model, "--calibration", look]
     command += ["--set", f"preprocessing={json.dumps(steps)}"] if steps else []
-    return render(
-        request, "data_samples.html.j2", flow=flow, look=look, answer=answer, found=answer.found, command=command
-    )
+    there = await run_sync(count, look, str(studio.allowed.folder))
+    context = {"answer": answer, "found": answer.found, "command": command, "there": there}
+    return render(request, "data_samples.html.j2", flow=flow, look=look, **context)
 
 
 def question(allowed: Allowed, model: str, data: str, steps: Mapping[str, Any]) -> tuple[list[str], list[Path]]:

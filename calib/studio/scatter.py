@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from calib.values.drops import minus
 
@@ -56,6 +56,7 @@ class Scatter:
         x_ticks, y_ticks: Pixels and text of each tick.
         limit: Pixels of the line that the budget is; None without one.
         limit_text: Text beside it.
+        front: Points, from left to right, that no other point beats in both x and y.
     """
 
     title: str
@@ -66,6 +67,7 @@ class Scatter:
     y_ticks: list[tuple[float, str]]
     limit: float | None
     limit_text: str
+    front: list[Placed] = field(default_factory=list)
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -88,6 +90,7 @@ def scatter(
     limit: float | None = None,
     limit_text: str = "",
     whole: bool = False,
+    front: bool = False,
 ) -> Scatter | None:
     """Lay points out; None if there is none that can be drawn.
 
@@ -99,6 +102,7 @@ def scatter(
         limit: Value of y at which a line is drawn.
         limit_text: Text beside the line.
         whole: Whether x counts something, so that it begins at 0 and has whole ticks.
+        front: Whether less is better of both, so that the best trades are joined by a line.
     """
     points = [one for one in points if math.isfinite(one.x) and math.isfinite(one.y)]
     if not points:
@@ -136,7 +140,17 @@ def scatter(
         [(up(value), _text(value)) for value in y_ticks],
         None if limit is None else up(limit),
         limit_text,
+        best_trades(placed) if front else [],
     )
+
+
+def best_trades(placed: Sequence[Placed]) -> list[Placed]:
+    """Return the points that no other beats in both x and y, where less is better, by x."""
+    found: list[Placed] = []
+    for one in sorted(placed, key=lambda one: (one.point.x, one.point.y)):
+        if not found or one.point.y < found[-1].point.y:
+            found.append(one)
+    return found
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:

@@ -16,7 +16,8 @@ class PictureFacts(Frozen):
     """One sample, with what both models found in it."""
 
     file: str = Field(description="Path of the picture relative to the report, with /")
-    sample: str = Field(description="Name of the sample")
+    sample: str = Field(description="Name of the sample: where it is from")
+    id: str = Field(default="", description="Id of the sample, as in ``changed``")
     change: str = Field(description="How much changed from the first model to the second, in words")
     target: str = Field(default="", description="Target of the sample; empty without one")
     before: list[str] = Field(default=[], description="What the first model found, one line each")
@@ -33,7 +34,7 @@ class ChangedFacts(Frozen):
         description="Samples that FP32 got right and INT8 wrong; of other metrics, those with a worse score"
     )
     better: int = Field(description="Samples that changed the other way")
-    names: list[str] = Field(default=[], description="Names of the samples that got worse, the most first, at most 200")
+    names: list[str] = Field(default=[], description="Ids of the samples that got worse, the most first, at most 200")
 
     @property
     def sentence(self) -> str:

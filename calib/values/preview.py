@@ -70,6 +70,7 @@ class Preview:
         of_samples: Number of samples that the data would give a run.
         ranges: Range of each numeric input over the samples looked at.
         preprocessing: What is done to an image, step by step, in words; empty where arrays are used as they are.
+        labels: Each label among the samples looked at and how many have it, the most frequent first.
         agreement: How often the best class is the label, as a sentence; "" where there are no classes or labels.
         doubts: What looks wrong, each a sentence with the way out.
     """
@@ -81,5 +82,6 @@ class Preview:
     of_samples: int
     ranges: tuple[InputRange, ...]
     preprocessing: tuple[str, ...]
+    labels: tuple[tuple[str, int], ...]
     agreement: str
     doubts: tuple[str, ...]

@@ -45,7 +45,7 @@ def test_what_changed_in_images_is_drawn_beside_the_report_without_another_pass(
     assert 0 < len(report.pictures) <= MOST and report.pictures_note == ""
     assert ran == [len(report.pictures)] * 2  # these samples once in each model
     assert report.changed and report.changed.right_or_wrong and report.changed.samples == len(samples)
-    assert report.changed.names[:1] == [report.pictures[0].sample][: report.changed.worse]
+    assert report.changed.names[:1] == [report.pictures[0].id][: report.changed.worse]
     first = report.pictures[0]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(
         Path(picture.file).name for picture in report.pictures

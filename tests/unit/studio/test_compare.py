@@ -61,7 +61,9 @@ def test_what_fp32_gets_right_and_int8_wrong_is_counted_shown_and_said_to_be_unk
         found["changed"] = {
             "metric": "top-1", "samples": 9, "right_or_wrong": True, "worse": len(lost), "better": 0, "names": lost
         }  # fmt: skip
-        found["pictures"] = [{"file": "pictures/1.png", "sample": "b", "change": "", "after": ["7: 0.9"]}]
+        found["pictures"] = [
+            {"file": "pictures/1.png", "sample": "row b", "id": "b", "change": "", "after": ["7: 0.9"]}
+        ]
         (path.parent / "pictures").mkdir()
         (path.parent / "pictures" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
         path.write_text(json.dumps(found))

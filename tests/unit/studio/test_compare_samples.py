@@ -9,7 +9,7 @@ def changed(*names: str) -> ChangedFacts:
 
 
 def drawing(name: str) -> tuple[PictureFacts, str]:
-    return PictureFacts(file="pictures/1.png", sample=name, change="top-1 1 → 0"), "data:,"
+    return PictureFacts(file="pictures/1.png", sample=f"row {name}", id=name, change="top-1 1 → 0"), "data:,"
 
 
 def test_what_more_runs_get_wrong_comes_first_with_the_picture_of_each_run_that_has_one():
@@ -21,8 +21,8 @@ def test_what_more_runs_get_wrong_comes_first_with_the_picture_of_each_run_that_
         ]
     )
     assert [(one.name, one.runs, [name for name, _ in one.drawings]) for one in found.drawn] == [
-        ("b", ["one", "two"], ["one", "two"]),
-        ("a", ["one"], ["one"]),
+        ("row b", ["one", "two"], ["one", "two"]),
+        ("row a", ["one"], ["one"]),
     ]
     assert [one.name for one in found.others] == ["c"] and found.compared == 2
     assert [name for name, _ in found.sentences] == ["one", "two"]

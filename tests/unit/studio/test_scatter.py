@@ -31,3 +31,11 @@ def test_larger_values_stand_further_right_and_higher_and_all_inside():
 def test_one_point_can_be_drawn_and_none_or_what_is_not_finite_can_not():
     assert scatter("t", "x", "y", [Point(3, 0, "a")]) is not None
     assert scatter("t", "x", "y", [Point(math.nan, 0, "a"), Point(1, math.inf, "b")]) is None
+
+
+def test_the_best_trades_are_those_that_nothing_beats_in_both():
+    points = [Point(1.0, 5.0, "fast"), Point(2.0, 5.0, "slower"), Point(2.0, 1.0, "even"), Point(3.0, 0.5, "best")]
+    plot = scatter("t", "x", "y", points, front=True)
+    assert plot and [one.point.words for one in plot.front] == ["fast", "even", "best"]
+    plain = scatter("t", "x", "y", points)
+    assert plain and plain.front == []
