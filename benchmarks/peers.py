@@ -86,6 +86,7 @@ FAST = {"estimator": "minmax", "effort": "fast"}
 PEERS: Mapping[str, Callable[[], Peer]] = {
     "calib": CalibPeer,
     "calib fast": lambda: CalibPeer("calib fast", FAST),
+    "calib fast auto": lambda: CalibPeer("calib fast auto", {"effort": "fast"}),
     "nncf": NncfPeer,
     "nncf mixed": lambda: NncfPeer("nncf mixed", preset="MIXED"),
 }

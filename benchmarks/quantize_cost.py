@@ -6,6 +6,9 @@ is that of the FP32 model in f32 on the same samples, compilation apart.
 
     pip install -e '.[benchmark]'
     python benchmarks/quantize_cost.py [--rounds 3] [--samples 200] [--subjects resnet18,mobilenet_v2]
+
+A subject that holds a ``/`` is a folder with a network and its samples, see ``subjects.in_folder``. With several
+numbers of samples, ``--samples 20,100,300``, each is measured, and a run adds to what an earlier one left on file.
 """
 
 from __future__ import annotations
@@ -24,17 +27,17 @@ from typing import Any
 
 import record
 from peers import PEERS
-from subjects import SUBJECTS
+from subjects import subject_of
 
 PLAIN = "plain inference"
-RUNS = (PLAIN, "calib fast", "calib", "nncf")
+RUNS = (PLAIN, "calib fast auto", "calib", "nncf")
 CHOSEN = ("resnet18", "mobilenet_v2", "demo resnet", "demo mobilenet", "demo vit", "ppocr recognition")
 
 
 def child(run: str, subject: str, path: Path, samples: int) -> None:
     """Print the CPU seconds and the peak memory of one run, in a process of its own."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before OpenVINO counts CPUs
-    feeds = SUBJECTS[subject].samples(samples)
+    feeds = subject_of(subject).samples(samples)
     measured: Callable[[], Any]
     if run == PLAIN:
         from calib.runtime.session import Session, core
@@ -75,7 +78,7 @@ def measure(run: str, subject: str, path: Path, samples: int) -> dict[str, float
 def compare(subject: str, samples: int, rounds: int) -> dict[str, Any]:
     """Return the medians of every run on one network, and their ratios to plain inference."""
     with tempfile.TemporaryDirectory() as folder:
-        path = SUBJECTS[subject].write(Path(folder))
+        path = subject_of(subject).write(Path(folder))
         found: dict[str, list[dict[str, float]]] = {run: [] for run in RUNS}
         for number in range(rounds):
             for run in RUNS[:: -1 if number % 2 else 1]:
@@ -93,23 +96,27 @@ def compare(subject: str, samples: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--samples", default="200")
     parser.add_argument("--subjects", default=",".join(CHOSEN))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "quantize_cost.json")
     parser.add_argument("--child", nargs=3, metavar=("RUN", "SUBJECT", "PATH"))
     arguments = parser.parse_args()
     if arguments.child:
         run, subject, path = arguments.child
-        child(run, subject, Path(path), arguments.samples)
+        child(run, subject, Path(path), int(arguments.samples))
         return
-    print(f"{'network':<19}{'run':<17}{'CPU s':>8}{'× plain':>9}{'peak MiB':>10}")
-    results = {}
+    print(f"{'network':<19}{'samples':>8} {'run':<17}{'CPU s':>8}{'× plain':>9}{'peak MiB':>10}")
+    settings = {"rounds": arguments.rounds}
+    results = record.on_file(arguments.output, settings)
     for subject in arguments.subjects.split(","):
-        results[subject] = compare(subject, arguments.samples, arguments.rounds)
-        for run, row in results[subject].items():
-            print(f"{subject:<19}{run:<17}{row['cpu']:>8.2f}{row['ratio']:>9.2f}{row['peak MiB']:>10.0f}", flush=True)
-        settings = {"samples": arguments.samples, "rounds": arguments.rounds}
-        record.write(arguments.output, settings, results)  # after each network: a run that is stopped leaves the rest
+        name = Path(subject).name
+        for samples in map(int, arguments.samples.split(",")):
+            rows = compare(subject, samples, arguments.rounds)
+            results.setdefault(name, {})[str(samples)] = rows
+            for run, row in rows.items():
+                figures = f"{row['cpu']:>8.2f}{row['ratio']:>9.2f}{row['peak MiB']:>10.0f}"
+                print(f"{name:<19}{samples:>8} {run:<17}{figures}", flush=True)
+            record.write(arguments.output, settings, results)  # a run that is stopped leaves what was measured
 
 
 if __name__ == "__main__":

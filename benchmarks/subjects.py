@@ -63,6 +63,26 @@ def _demo(name: str) -> Subject:
     return Subject(lambda folder: demo_folder() / f"{name}.xml", samples)
 
 
+def in_folder(folder: Path) -> Subject:
+    """Return the network of a folder that holds ``model.xml`` and, in ``data.npz``, samples ``cal_0`` of its one input.
+
+    Samples beyond those are the same again, fainter by a hundredth each time, so that no two are equal.
+    """
+
+    def samples(count: int) -> list[NDArray[np.float32]]:
+        with np.load(folder / "data.npz") as data:
+            images = data["cal_0"].astype(np.float32)
+        own = len(images)
+        return [images[number % own] * np.float32(0.99 ** (number // own)) for number in range(count)]
+
+    return Subject(lambda _: folder / "model.xml", samples)
+
+
+def subject_of(name: str) -> Subject:
+    """Return a network by its name in the table, or by the path of its folder."""
+    return SUBJECTS[name] if name in SUBJECTS else in_folder(Path(name))
+
+
 def _package_file(package: str, distribution: str, network: str, *parts: str) -> Path:
     """Return a file of an installed package that need not be importable, nor cheap to import."""
     spec = find_spec(package)
