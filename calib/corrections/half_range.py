@@ -13,6 +13,7 @@ had 37.1 dB with them, 34.8 with all and 34.7 with half. Where many do they are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -64,14 +65,25 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
         ModelError, RuntimeError: OpenVINO can't compile or run it.
     """
     left = {layer.name: why for layer in ranged.plan.layers if (why := inexact(candidate.view, layer))}
-    halved = quarters = replace(ranged, plan=in_half_range(ranged.plan, left))
-    between: Scored | None = None
-    full, half = scorer.shipped(ranged), scorer.shipped(halved)
-    if full.score >= half.score - CLOSE_DB:
+    halved = replace(ranged, plan=in_half_range(ranged.plan, left))
+    # What is behind is dropped before the next is made: networks may be large.
+    ahead, best = ranged, scorer.shipped(ranged)
+    full = best.score
+    next_one = scorer.shipped(halved)
+    half = next_one.score
+    if half >= full:
+        ahead, best = halved, next_one
+    del next_one
+    between = -math.inf
+    if full >= half - CLOSE_DB:
         quarters = replace(ranged, plan=with_levels(ranged.plan, THREE_QUARTERS, left))
-        between = scorer.shipped(quarters)
+        next_one = scorer.shipped(quarters)
+        between = next_one.score
+        if between >= max(full, half) + WORTH_DB:
+            ahead, best = quarters, next_one
+        del next_one
     samples = f"{len(scorer.held)} samples" if len(scorer.held) > 1 else "1 sample"
-    most = max(one.score for one in (full, half, between) if one)
+    most = max(full, half, between)
     if left and len(left) < len(ranged.plan.layers):
         fewer = replace(ranged, plan=in_half_range(ranged.plan.without(left)))
         bare = scorer.shipped(fewer)
@@ -80,30 +92,25 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
             plan = candidate.plan
             for why in dict.fromkeys(left.values()):
                 plan = plan.without([name for name, other in left.items() if other == why], f"{why} ({floor})")
-            said = _half(f"{bare.score:.1f}", f"{full.score:.1f}", samples, len(left))
+            said = _half(f"{bare.score:.1f}", f"{full:.1f}", samples, len(left))
             return Levels(in_half_range(plan), said, fewer, bare)
-    if between and between.score >= max(full.score, half.score) + WORTH_DB:
-        return Levels(
-            with_levels(candidate.plan, THREE_QUARTERS, left),
-            "INT8 sums can saturate on this CPU, which has no VNNI, so weights take three quarters of their levels: "
-            f"the outputs are at {between.score:.1f} dB on {samples}, with all of them at {full.score:.1f} dB, with "
-            f"half at {half.score:.1f} dB. --target cpu-no-vnni takes half of them for any data.",
-            quarters,
-            between,
-            in_half_range(candidate.plan, left),
+    if ahead is halved:
+        said = _half(f"{half:.1f}", f"{full:.1f}", samples)
+        return Levels(in_half_range(candidate.plan, left), said, halved, best)
+    start = "INT8 sums can saturate on this CPU, which has no VNNI, "
+    any_data = "--target cpu-no-vnni takes half of them for any data."
+    if ahead is ranged:
+        said = (
+            f"{start}and hardly do in this model: with all levels of weights its outputs are at {full:.1f} dB on "
+            f"{samples}, with half of them at {half:.1f} dB, so weights keep all. {any_data}"
         )
-    if half.score >= full.score:
-        said = _half(f"{half.score:.1f}", f"{full.score:.1f}", samples)
-        return Levels(in_half_range(candidate.plan, left), said, halved, half)
-    return Levels(
-        candidate.plan,
-        "INT8 sums can saturate on this CPU, which has no VNNI, and hardly do in this model: with all levels of "
-        f"weights its outputs are at {full.score:.1f} dB on {samples}, with half of them at {half.score:.1f} dB, so "
-        "weights keep all. --target cpu-no-vnni takes half of them for any data.",
-        ranged,
-        full,
-        in_half_range(candidate.plan, left),
+        return Levels(candidate.plan, said, ranged, best, in_half_range(candidate.plan, left))
+    said = (
+        f"{start}so weights take three quarters of their levels: the outputs are at {between:.1f} dB on {samples}, "
+        f"with all of them at {full:.1f} dB, with half at {half:.1f} dB. {any_data}"
     )
+    plan = with_levels(candidate.plan, THREE_QUARTERS, left)
+    return Levels(plan, said, ahead, best, in_half_range(candidate.plan, left))
 
 
 def corrected_in_half(score: float, full: float, count: int) -> str:

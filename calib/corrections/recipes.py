@@ -122,7 +122,7 @@ def choose_recipe(
     *,
     others: Mapping[str, Candidate] | None = None,
     fast: AsFast | None = None,
-    known: tuple[Candidate, Scored] | None = None,
+    known: list[tuple[Candidate, Scored]] | None = None,
     told: Callable[[str], None] = lambda note: None,
     doubt: Callable[[Tried, Tried], str] = lambda ahead, usual: "",
 ) -> Chosen:
@@ -138,13 +138,13 @@ def choose_recipe(
         others: Name → the network and its plan without some rescalings, if ``base`` has any.
         fast: What the fast effort makes of the network. It is chosen where it is a decibel ahead of all others, so that
             no effort is farther behind it on these samples; None to choose among others alone.
-        known: A candidate that was scored already, see :class:`calib.corrections.tried.Field`.
+        known: A candidate that was scored already, see :class:`calib.corrections.tried.Field`, which empties the list.
         told: Function that receives a remark for each candidate.
         doubt: Function that says why a candidate that only ``recipe.more`` leads to is not chosen, "" if nothing speaks
             against it; it gets that candidate and the one that would be chosen otherwise.
     """
     tried, ranged, others = Field(scorer, told), _Ranges(summaries, fast), dict(others or {})
-    tried.known = known
+    tried.known = [] if known is None else known
     first, *rest = map(get_estimator, recipe.estimators)
     tried.add(first.name, ranged(first, base), estimator=first)
     if attention and (left := attention_costs(tried.tried[0].candidate, tried.tried[0].score, attention, scorer)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ HEAD_START_DB = 1.0
 # be this much better than what it would choose, and with this few samples, or fewer, the estimators that it tries last.
 MARGIN_DB = 1.0
 FEW = 4
+# Weights from which on a compiled candidate is not kept: compiling the one that is chosen once more costs less than the
+# memory of two at a time.
+LARGE = 64 << 20
 
 
 @dataclass
@@ -67,7 +71,8 @@ class Field:
 
     Attributes:
         tried: The candidates.
-        known: A candidate that was scored already; if the first one is the same, it is not compiled again.
+        known: A candidate that was scored already; if the first one is the same, it is not compiled again. The list is
+            emptied then, because networks are large.
         failing: Layers that OpenVINO can't compile or run in INT8, with the reason; no candidate has them.
         warnings: Sentences for the report.
     """
@@ -75,7 +80,7 @@ class Field:
     def __init__(self, scorer: Scorer, told: Callable[[str], None], failing: Mapping[str, str] | None = None):
         self.scorer, self.told = scorer, told
         self.tried: list[Tried] = []
-        self.known: tuple[Candidate, Scored] | None = None
+        self.known: list[tuple[Candidate, Scored]] = []
         self.failing = dict(failing or {})
         self.warnings: list[str] = []
 
@@ -124,6 +129,8 @@ class Field:
             new.estimators, new.margin = parent.estimators, parent.margin
             new.corrections = (*parent.corrections, correction)
             new.facts = (*with_facts(parent.facts, facts), network_fact(parent, new))
+        if scored.compiled is not None and weights_in(candidate) > LARGE:
+            new.scored = replace(scored, compiled=None)
         self.tried.append(new)
         self.told(f"{new.name} {new.score:.1f} dB")
         ahead = self.best()
@@ -133,7 +140,7 @@ class Field:
 
     def _known_score(self, candidate: Candidate) -> Scored | None:
         """Return the score of the first candidate if it is the one that was scored before all others."""
-        known, self.known = self.known, None
+        known = self.known.pop() if self.known else None
         same = known and _same(known[0], candidate) and known[0].plan.weights == candidate.plan.weights
         return known[1] if known and same else None
 
@@ -175,6 +182,13 @@ class Field:
         alike = ([one for one in self.tried if one.corrections == kind] for kind in kinds)
         ranked = (sorted(some, key=lambda one: (one.extra, -self.rank(one)))[:count] for some in alike)
         return [placed for some in ranked for placed in enumerate(some)]
+
+
+def weights_in(candidate: Candidate) -> int:
+    """Return the number of weights that a candidate quantizes."""
+    view = candidate.view
+    sizes = (view.shape(view.tensor(weight.port)) or () for weight in candidate.plan.weights)
+    return sum(prod(size or 1 for size in shape) for shape in sizes)
 
 
 def with_facts(old: Sequence[CorrectionFacts], new: Sequence[CorrectionFacts]) -> tuple[CorrectionFacts, ...]:

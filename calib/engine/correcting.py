@@ -224,16 +224,17 @@ def choose_ranges(
     candidate, samples = Candidate(base.model, base.view, plan, Edits()), job.feeds(job.ids[: wanted.samples])
     others = _without_scalings(job, base, plan)
     fast = _as_fast(job, next(reversed(others.values()), candidate), summaries)
-    known = (levels.candidate, levels.scored) if levels else None
+    known = [(levels.candidate, levels.scored)] if levels else []
+    halved, levels = levels.halved if levels else None, None  # its network is dropped once it was used
     more: dict[str, Any] = {"others": others, "fast": fast, "known": known, "told": told}
     if wanted.more:
         from calib.engine.clipped import behind_where_clipped  # here: only thorough tries every estimator
 
         more["doubt"] = partial(behind_where_clipped, job, summaries.kept)
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, **more)
-    if levels and levels.halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:
+    if halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:
         only = replace(wanted, estimators=wanted.estimators[:1], if_clipping_pays=(), more=())
-        candidate = replace(candidate, plan=levels.halved)
+        candidate = replace(candidate, plan=halved)
         other = choose_recipe(candidate, summaries, only, samples, scorer, attention, told=told)
         base, chosen = _better(base, chosen, other, len(held))
     outliers = [name for name in job.held if name not in held]

@@ -5,6 +5,8 @@ Everything in calib that needs OpenVINO imports it from here: ``from calib.runti
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 import sys
 from collections import deque
@@ -62,6 +64,21 @@ def core() -> ov.Core:
 
 # A simulation: FakeQuantize computed as it is written, in f32, without low-precision transformations.
 SIMULATED: Mapping[str, Any] = {**F32, "LP_TRANSFORMS_MODE": "NO"}
+
+
+# Resident bytes from which on freed memory is given back before a model is compiled: glibc keeps it, and of a network
+# with large weights that was the size of a compiled model. Below, it would only be asked for again.
+LARGE = 512 << 20
+
+
+def give_back() -> None:
+    """Give freed memory back to the system where the process is large; nothing where the C library can't."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+    if pages * _PAGE >= LARGE and hasattr(_C, "malloc_trim"):
+        _C.malloc_trim(0)
+
+
+_PAGE, _C = os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else 0, ctypes.CDLL(None)
 
 
 def precision_config(precision: str | None) -> Mapping[str, Any]:
@@ -141,6 +158,7 @@ def compile_model(
         from calib.runtime.random_numbers import held_still  # here: it takes ``ov`` from this module
 
         model = held_still(model)
+    give_back()
     try:
         return core().compile_model(model, "CPU", settings)
     except RuntimeError as error:

@@ -312,3 +312,24 @@ def test_corrections_that_harm_the_network_on_held_out_samples_are_dropped_whole
     chosen = choose_recipe(base, Collected(summaries.kept, summaries.kept), recipe, samples[:16], scorer)
     assert [c.chosen for c in chosen.candidates] == [True, False]
     assert chosen.candidate.edits == Edits() and not chosen.corrections
+
+
+def test_a_compiled_candidate_is_kept_only_of_networks_without_large_weights(ready, monkeypatch: pytest.MonkeyPatch):
+    base, summaries, samples, scorer = ready
+    recipe = Recipe(("minmax",), samples=16, corrections={"rounding and bias": 1})
+    usual = choose_recipe(base, summaries, recipe, samples, scorer)
+    assert tried.weights_in(base) == 8 * 4 * 9 + 6 * 8
+    monkeypatch.setattr(tried, "LARGE", 0)
+    large = choose_recipe(base, summaries, recipe, samples, scorer)
+    assert usual.scored and usual.scored.compiled is not None
+    assert large.scored and large.scored.compiled is None
+    assert identity_of(large.candidate) == identity_of(usual.candidate)
+
+
+def test_what_was_scored_before_is_let_go_of_once_it_was_looked_at(ready):
+    base, summaries, samples, scorer = ready
+    first = replace(base, plan=assign(base.plan, summaries.kept, get_estimator("minmax")))
+    known = [(first, scorer.shipped(first))]
+    score = known[0][1].score
+    chosen = choose_recipe(base, summaries, Recipe(("minmax",)), samples, scorer, known=known)
+    assert not known and chosen.candidates[0].sqnr_db == round(score, 3)

@@ -208,3 +208,21 @@ def test_a_feed_that_does_not_fit_is_an_error_once_those_before_it_have_ended():
     with pytest.raises(RuntimeError):
         list(infer_all(watched, feeds))  # pyright: ignore[reportArgumentType]
     assert not watched.running
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0, 1), (1 << 50, 0)])
+def test_freed_memory_is_given_back_where_the_process_is_large(
+    monkeypatch: pytest.MonkeyPatch, least: int, expected: int
+):
+    class Library:
+        given = 0
+
+        def malloc_trim(self, pad: int) -> int:
+            self.given += 1
+            return pad
+
+    library = Library()
+    monkeypatch.setattr(session, "_C", library)
+    monkeypatch.setattr(session, "LARGE", least)
+    squares(1)
+    assert library.given == expected
