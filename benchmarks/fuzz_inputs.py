@@ -7,7 +7,8 @@ calib's, the process dies or takes longer than two minutes.
 
     python benchmarks/fuzz_inputs.py [--seed 0] [--cpu-minutes 30] [--only zoo]
 
-The result line goes to benchmarks/results/fuzz_inputs.json. A run with the same seed damages the same way.
+A run with the same seed damages the same way. Its line is added to benchmarks/results/fuzz_inputs.json, beside those of
+other seeds for the same time; a seed that is run again replaces its line.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -133,15 +135,27 @@ def main() -> None:
                     shutil.copytree(work, Path(asked.keep, f"{number}"), dirs_exist_ok=True, symlinks=True)
             number += 1
     line = {
+        "commit": commit(),
         "damaged": number,
         "bad": len(bad),
         "by_target": dict(sorted(counts.items())),
         "by_exit_code": dict(sorted(codes.items())),
+        "examples": bad[:20],
     }
     print(json.dumps(line))
     if not asked.only:
-        settings = {"seed": asked.seed, "cpu_minutes": asked.cpu_minutes}
-        record.write(RESULTS, settings, line | {"examples": bad[:20]})
+        settings = {"cpu_minutes": asked.cpu_minutes}
+        seeds = record.on_file(RESULTS, settings).get("seeds", {}) | {str(asked.seed): line}
+        totals = {name: sum(one[name] for one in seeds.values()) for name in ("damaged", "bad")}
+        record.write(RESULTS, settings, totals | {"seeds": dict(sorted(seeds.items()))})
+
+
+def commit() -> str:
+    """Return the commit that is fuzzed, with a + if files differ from it; "" outside a repository."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], cwd=RESULTS.parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def tried(target: Target, seed_folder: Path, work: Path, dice: random.Random) -> tuple[int, str]:
