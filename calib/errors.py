@@ -92,13 +92,13 @@ class MissingExtraError(CalibError):
     Args:
         what: Feature that needs the package.
         package: Name of the package.
-        requirement: Requirement for pip, with a version; see ``calib.values.distribution``.
+        requirements: What pip has to install, with versions; see ``calib.values.distribution``.
     """
 
     exit_code = 5
 
-    def __init__(self, what: str, package: str, requirement: str = ""):
-        way_out = f"pip install {shlex.quote(requirement or package)}"
+    def __init__(self, what: str, package: str, *requirements: str):
+        way_out = f"pip install {' '.join(map(shlex.quote, requirements or (package,)))}"
         super().__init__(f"{what} needs the package {package!r}, which is not installed. Run: {way_out}")
 
 

@@ -54,7 +54,7 @@ Exit codes:
   0  success
   1  error
   2  wrong usage or configuration
-  3  budget missed, and the best model was written; or verify found a broken promise
+  3  budget missed (the best model is written), or a promise broken (verify)
   4  some jobs of the zoo failed
   5  an optional package is not installed
   130  interrupted (Ctrl-C or SIGTERM)
@@ -115,7 +115,11 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.list_commands(ctx))}."
+            from calib.cli.help import TOPICS  # here: only a mistake needs it
+
+            topic = f"calib help {args[0]} explains it." if args[0] in TOPICS else ""
+            others = f"Did you mean {near[0]}?" if near else f"There are {', '.join(self.list_commands(ctx))}."
+            hint = topic or others
             raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -261,14 +261,15 @@ def _exit_codes(width: int, color: bool) -> list[str]:
 
 
 def _extras(width: int, color: bool) -> list[str]:
-    from calib.values.distribution import extras, version
+    from calib.values.distribution import USES, extras, version
 
-    rows = [
-        (extra, requirement, version(package) or "not installed")
-        for extra, packages in extras().items()
-        for package, requirement in packages.items()
-    ]
-    return table(("extra", "package", "installed"), rows, width, color=color)
+    known = extras()
+    lines = wrap("What calib can use if it is installed; the command or metric that needs it says so, too.", width)
+    for extra, use in USES.items():
+        rows = [(wanted, version(name) or "not installed") for name, wanted in known.get(extra, {}).items()]
+        lines += ["", rule(extra, width, color), *wrap(f"For {use}.", width), ""]
+        lines += table(("package, as pip takes it", "installed"), rows, width, color=color)
+    return lines
 
 
 def _search(width: int, _: bool) -> list[str]:

@@ -74,7 +74,7 @@ def source_flags(function: Callable[..., Any]) -> Callable[..., Any]:
         "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Set any setting; VALUE is YAML."
     )(function)
     return click.option(
-        "--config", metavar="FILE", help="File of settings in YAML or JSON; see 'calib schema config'."
+        "--config", metavar="FILE", help="File of settings in YAML or JSON; see 'calib help settings'."
     )(function)
 
 

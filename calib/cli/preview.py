@@ -32,14 +32,14 @@ from calib.report.escape import printable
 def command(
     ctx: click.Context, model: str | None, calibration: str | None, count: int, output: str, **options: Any
 ) -> None:
-    r"""Write a page with a few samples as MODEL gets them after preprocessing, their range and what MODEL answers.
+    """Write a page with a few samples as MODEL gets them after preprocessing, their range and what MODEL answers.
 
     What looks wrong is said: a range that the network was probably not trained on, labels that are off by one,
     classes in another order. Preprocessing is set as for calib quantize, in a config file or with --set:
 
     \b
     calib preview model.xml --calibration images/ --set preprocessing.resize=224
-    """
+    """  # noqa: D301  # click's mark for lines that stay as they are is a backspace
     if not (model and calibration) and options["config"] is None:
         raise click.UsageError("Give MODEL and --calibration DATA (or a --config that names them).")
     from calib.engine.preview import preview  # here: --help needs no OpenVINO

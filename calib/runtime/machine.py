@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
 
 import psutil
 
 from calib.runtime.isa import FEATURES, LIMIT, SATURATION, Cpu, cpu, exact_int8
 from calib.runtime.session import compile_model, default_precision, make_model, ov
-from calib.values.distribution import extras, version
+from calib.values.distribution import USES, extras, missing, version
 from calib.values.doctor import Doctor
 from calib.values.version import __version__
 
@@ -22,7 +21,7 @@ def diagnose() -> Doctor:
     found, limit = cpu(), os.environ.get(LIMIT, "")
     versions = {"python": platform.python_version(), **{name: version(name) for name in _REQUIRED}}
     precision = default_precision()
-    required = extras()
+    required = {extra: packages for extra, packages in extras().items() if extra in USES}
     return Doctor(
         calib_version=__version__,
         versions=versions,
@@ -39,15 +38,6 @@ def diagnose() -> Doctor:
         missing={extra: packages for extra in required if (packages := missing(required[extra]))},
         advice=advice(found, limit, precision),
     )
-
-
-def missing(packages: Mapping[str, str]) -> list[str]:
-    """Return the requirements of an extra's packages that are not installed.
-
-    Args:
-        packages: Mapping from package to requirement.
-    """
-    return [requirement for package, requirement in packages.items() if not version(package)]
 
 
 def advice(found: Cpu, limit: str, precision: str) -> list[str]:

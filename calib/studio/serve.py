@@ -12,7 +12,7 @@ from pathlib import Path
 
 from calib.errors import MissingExtraError, OutputError, UsageError
 from calib.studio.allowed import Allowed
-from calib.values.distribution import requirement
+from calib.values.distribution import needed_with
 
 FOLDER = "calib-studio"  # of the runs, in the folder that is served
 _PACKAGES = ("starlette", "uvicorn", "sse_starlette", "python_multipart")
@@ -51,7 +51,7 @@ def serve(
             __import__(package)
         except ImportError as error:
             name = package.replace("_", "-")
-            raise MissingExtraError("calib studio", name, requirement(name)) from error
+            raise MissingExtraError("calib studio", name, *needed_with(name)) from error
     import uvicorn
 
     from calib.studio.app import make_app

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 # Not "calib": the package index has another project of that name.
 NAME = "calib-openvino"
+
+# extra → what it is for. The others are for work on calib itself.
+USES = {
+    "studio": "calib studio, the local page",
+    "text": "the metrics wer and cer",
+    "accuracy-check": "configurations of Accuracy Checker: --accuracy-check",
+    "fsspec": "models and results of a zoo at URLs, such as s3://",
+    "dask": "a zoo on a cluster: --cluster",
+}
 
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
@@ -20,6 +29,24 @@ def requirement(package: str) -> str:
     (``calib-openvino[text]``) can be given to pip only if an index has the distribution.
     """
     return next((packages[package] for packages in extras().values() if package in packages), package)
+
+
+def needed_with(package: str) -> list[str]:
+    """Return what is missing of the extra that a package belongs to, so that one call of pip is enough.
+
+    Args:
+        package: Package that was found missing.
+    """
+    return next((missing(packages) for packages in extras().values() if package in packages), []) or [package]
+
+
+def missing(packages: Mapping[str, str]) -> list[str]:
+    """Return the requirements of an extra's packages that are not installed.
+
+    Args:
+        packages: Mapping from package to requirement.
+    """
+    return [requirement for package, requirement in packages.items() if not version(package)]
 
 
 def extras(requirements: Iterable[str] | None = None) -> dict[str, dict[str, str]]:

@@ -31,7 +31,7 @@ from calib.outputs.resolve import known_options
 from calib.ranges import ESTIMATORS
 from calib.report.escape import columns_of
 from calib.samples import FORMATS
-from calib.values.distribution import extras
+from calib.values.distribution import USES, extras
 from calib.zoo.manifest import Manifest
 
 
@@ -66,7 +66,7 @@ HELD: dict[str, Callable[[], Iterable[str]]] = {
     "python": lambda: calib.PUBLIC.keys() - set(vars(errors)),
     "errors": lambda: [kind for kind in vars(errors) if kind.endswith("Error")],
     "exit-codes": lambda: [" ".join(line.split()) for line in EXIT_CODES.splitlines()[2:]],
-    "extras": lambda: [requirement for packages in extras().values() for requirement in packages.values()],
+    "extras": lambda: [part for extra, use in USES.items() for part in (use, *extras()[extra].values())],
 }  # fmt: skip
 
 

@@ -138,10 +138,10 @@ def test_doctor_names_what_is_missing_and_how_to_get_it():
         memory=1 << 30,
         default_precision="f32",
         exact_int8=False,
-        extras={"coco": {"faster-coco-eval": ""}, "text": {"jiwer": "4.0"}},
-        missing={"coco": ["faster-coco-eval>=1.6"]},
+        extras={"dask": {"distributed": ""}, "text": {"jiwer": "4.0"}},
+        missing={"dask": ["distributed>=2024.1"]},
         advice=["one sentence"],
     )
     text = render_doctor_text(found, 80)
-    assert "missing: pip install 'faster-coco-eval>=1.6'" in text and "jiwer 4.0" in text
+    assert "for dask: pip install 'distributed>=2024.1'" in text and "text   installed  the metrics wer" in text
     assert "can saturate" in text and "one sentence" in text

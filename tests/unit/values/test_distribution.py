@@ -34,6 +34,19 @@ def test_installed_metadata_gives_every_optional_package_as_the_project_requires
     assert distribution.requirement("jiwer") in written and distribution.requirement("jiwer").startswith("jiwer>=")
 
 
+def test_every_use_is_of_an_extra_of_the_project():
+    assert distribution.USES.keys() <= PROJECT["optional-dependencies"].keys()
+
+
+def test_all_that_is_missing_for_a_use_is_named_at_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distribution, "version", lambda package: "1" if package == "uvicorn" else "")
+    found = distribution.needed_with("starlette")
+    assert {"starlette>=0.40", "sse-starlette>=2.1"} <= set(found) and not any("uvicorn" in one for one in found)
+    assert distribution.needed_with("no-extra-holds-it") == ["no-extra-holds-it"]
+    said = str(MissingExtraError("calib studio", "starlette", *found))
+    assert "pip install 'python-multipart>=0.0.18' 'sse-starlette>=2.1' 'starlette>=0.40'" in said
+
+
 def test_extras_are_read_from_requirements_however_they_are_spelled():
     assert distribution.extras(
         [
