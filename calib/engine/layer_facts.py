@@ -7,9 +7,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from calib.graph.finder import NOT_EVERYWHERE, right_on_some
+from calib.graph.finder import right_on_some
 from calib.graph.layers import multiply_accumulates
 from calib.graph.levels import KEPT
+from calib.graph.operations import NOT_EVERYWHERE
 from calib.graph.view import GraphView
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified

@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from calib.engine.building import for_two_threads, median_db
-from calib.graph.finder import OVER_ROWS, Found, inexact, right_on_some
+from calib.graph.finder import Found, inexact, right_on_some
 from calib.graph.insert import insert
 from calib.graph.layer_taps import DATA, cut_out
+from calib.graph.operations import MATMULS
 from calib.graph.placement import place
 from calib.graph.view import GraphView
 from calib.runtime.failures import FAILURES, said
@@ -43,7 +44,7 @@ def without_wrong(model: ov.Model, view: GraphView, plan: QuantizationPlan) -> Q
     most = FULL_RANGE if exact_here() else HALF_RANGE  # sums that saturate are no fault of a kernel
     levels = {weight.port: min(weight.levels, most) for weight in plan.weights}
     for layer in plan.layers:
-        if right_on_some(view, layer.name) in ("", OVER_ROWS):
+        if right_on_some(view, layer.name) in ("", str(MATMULS["rows"])):
             continue
         if why := INSIDE if layer.name in view.inside else "" if exact_here() else inexact(view, layer):
             plan = plan.without([layer.name], why)

@@ -19,12 +19,16 @@ from calib.graph.layers import (
 )
 from calib.graph.levels import layer_with_levels
 from calib.graph.operations import (
+    ANY_LAYER,
     ATTENTION,
+    CONVOLUTIONS,
     ELEMENTWISE,
     EXTREMES,
     IN_A_BODY,
     LEFT_ALONE,
+    MATMULS,
     MEASURED,
+    NOT_EVERYWHERE,
     RECTIFYING,
     RECURRENT,
     SELECTING,
@@ -40,53 +44,6 @@ from calib.values.plan import Port, QuantizableNode, Skipped, TensorId
 # in a pass of its own: on AVX2, of 1,024 rows of 64, 117 µs, where the whole layer took 54 µs in INT8 and 31 µs in f32.
 # A chain of 7, 512, 7 and 512 with AVX-512 VNNI took 1.7 times as long as f32 with such passes, and .7 without them.
 SHALLOW = 8
-COSTS_MORE = (
-    "it sums {products} products an output, as box decoding does, and no INT8 layer reads it: quantizing its input "
-    "costs more than INT8 saves (with 7 products 224 µs against 148 in f32, on a CPU with AMX; with AVX2 1.03 to 2.5 "
-    "times as long as f32)"
-)
-
-# 200,000 rows of normal logits, all probabilities in u8 over [0, 1], weights 0 to 15 in i8: .04 on average.
-EXPECTATION = (
-    "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift: over 16 places "
-    "1 % of the boxes move by more than a tenth of a place"
-)
-
-# Whether the vector is constant → why not. Both forms of 16 to 2,048 products over 1 to 4,096 rows, in CPU time.
-VECTORS = {
-    True: (
-        "its weights are a vector: it makes one number of a row, and to quantize the row costs what INT8 saves (on "
-        "AVX2 its INT8 form took 1 to 2.9 times as long as f32, and .9 to 1.1 times behind an INT8 layer)"
-    ),
-    False: (
-        "its data is a vector, a single row without a batch, for which INT8 saves nothing (on AVX2 its INT8 form took "
-        "1.1 to 1.5 times as long as f32)"
-    ),
-}
-
-# Ends the reason of a layer whose INT8 form is not right on every x86 CPU.
-NOT_EVERYWHERE = "; --target this-cpu takes it into INT8 where this CPU computes it rightly"
-ON_THE_LEFT = (
-    "its weights are on the left and another layer reads it, which OpenVINO 2026.4 compiles in some forms only, and "
-    "which was not seen to be right on CPUs with AMX"
-)
-# Found with AVX-512 at one thread for an inference; a bias between them, or more threads, and they are right.
-OVER_ROWS = (
-    "it is in a chain of MatMuls over rows without biases, which OpenVINO 2026.4 runs as one f32 kernel that gives "
-    "zeros on CPUs with AVX-512, with one thread for an inference"
-)
-
-# Random activations on both sides.
-SATURATES = (
-    "its second factor is an activation: only weights can be kept in half the range, without which sums of INT8 "
-    "products saturate on CPUs without VNNI (11 % of the signal on AVX2, where attention of 8 heads of 256 x 64 took "
-    "4.9 ms in INT8 and 3.7 ms in f32)"
-)
-
-HALVED = (
-    "its input can be negative, which its INT8 kernel takes with signed levels: on CPUs without VNNI that halves the "
-    "weights and rounds them again (on AVX2 a kernel of 3 x 3 x 3 was off by 3 % of its largest output)"
-)
 
 
 @dataclass(frozen=True)
@@ -175,12 +132,12 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
         tensor = view.tensor(Port(name, index))
         element = view.output(tensor).get_element_type()
         if element != ov.Type.f32:
-            return f"input {index} ({tensor}) is {element.get_type_name()}, not f32"
+            return ANY_LAYER["type"].of(index=index, tensor=tensor, element=element.get_type_name())
         if view.shape(tensor) is None:
-            return f"input {index} ({tensor}) has a dynamic rank"
+            return ANY_LAYER["rank"].of(index=index, tensor=tensor)
     constant = [view.is_constant(tensor) for tensor in view.inputs[name][:2]]
     if all(constant):
-        return "both inputs are constant"
+        return str(ANY_LAYER["constant"])
     refused = _negated(view, TensorId(name)) or _miscompiled(view, name, rule)
     if refused:
         return refused
@@ -188,10 +145,10 @@ def _examine(view: GraphView, name: str, rule: LayerRule) -> QuantizableNode | s
         return _examine_matmul(view, name, constant)
     (weights,) = rule.weights
     if not constant[weights]:
-        return "its weights are computed at run time"
+        return str(ANY_LAYER["computed"])
     port = Port(name, weights)
     if prod(scale_shape(view, port)) == 1 and view.types[view.inputs[name][0].node] == "Softmax":
-        return EXPECTATION
+        return str(CONVOLUTIONS["expectation"])
     # With several outputs a channel, ranges for each channel give wrong numbers (error 7x the quantization's).
     return QuantizableNode(name, rule.type, rule.activations, (weights,), is_depthwise(view, port))
 
@@ -209,13 +166,13 @@ def inexact(view: GraphView, layer: QuantizableNode) -> str:
     range: 2 · 255 · 63 < 2¹⁵. Where a convolution's input is i8 it halves the weights instead, and rounds them again.
     """
     if layer.type == "MatMul" and 1 in layer.activations:
-        return SATURATES
+        return str(MATMULS["saturates"])
     if (
         layer.type not in LAYERS
     ):  # the rows of a table are picked, not summed, and a recurrent layer's error is measured
         return ""
     if signed_scheme(view, layer) != LAYERS[layer.type].signed and view.inputs[layer.name][0].node not in view.positive:
-        return HALVED
+        return str(CONVOLUTIONS["halved"])
     return ""
 
 
@@ -228,9 +185,9 @@ def _negated(view: GraphView, tensor: TensorId, rectified: bool = False) -> str:
     for port in view.value_consumers(tensor):
         kind, reader = view.types[port.node], TensorId(port.node)
         if kind == "Subtract" and port.input == 1 and not view.is_constant(view.inputs[port.node][0]):
-            return f"{port.node} subtracts its output, which OpenVINO 2026.4 computes wrongly or in f32 behind INT8"
+            return ANY_LAYER["subtrahend"].of(reader=port.node)
         if rectified and _may_negate(view, port):
-            return f"{port.node} negates its output behind a Relu, which OpenVINO 2026.4 computes wrongly behind INT8"
+            return ANY_LAYER["negated"].of(reader=port.node)
         bias = kind == "Add" and view.is_constant(view.inputs[port.node][1 - port.input])
         if bias or (port.input == 0 and kind in RECTIFYING | SELECTING):
             reason = _negated(view, reader, rectified or kind in RECTIFYING)
@@ -248,19 +205,16 @@ def _miscompiled(view: GraphView, name: str, rule: LayerRule) -> str:
     while view.types[source.node] in SELECTING:
         source = view.inputs[source.node][0]
     if view.types[source.node] == "Concat" and any(map(view.is_constant, view.inputs[source.node])):
-        return f"{source.node} joins its input from a constant and others, behind which OpenVINO runs f32"
+        return ANY_LAYER["joined"].of(source=source.node)
     for port in rule.activations:
         if extreme := _fused_extreme(view, view.inputs[name][port]):
-            return f"its levels would be fused into {extreme}, which OpenVINO 2026.4 computes wrongly"
+            return ANY_LAYER["extreme"].of(extreme=extreme)
     if wide := _wide_row(view, name, rule):
         return wide
     if rule.type.endswith("Convolution") and None in shape and len(readers) > 1:
-        return (
-            "its output has a dynamic shape, no bias and several readers: OpenVINO 2026.4 then applies the scale of "
-            "its weights once for each reader"
-        )
+        return str(CONVOLUTIONS["readers"])
     if rule.type == "MatMul" and any(view.types[port.node] == "Unsqueeze" for port in readers):
-        return "an Unsqueeze reads it, through which OpenVINO 2026.4 fails to move the scales of its weights"
+        return str(MATMULS["unsqueeze"])
     return ""
 
 
@@ -278,9 +232,7 @@ def _wide_row(view: GraphView, name: str, rule: LayerRule) -> str:
     row = width * channels
     if attributes["dilations"][-1] != 1 or channels % 4 or channels >= 32 or row % 64 or row <= 64:
         return ""
-    return (
-        f"its kernel is {width} wide over {channels} channels, which OpenVINO 2026.4 computes wrongly on CPUs with AMX"
-    )
+    return CONVOLUTIONS["wide"].of(width=width, channels=channels)
 
 
 def _fused_extreme(view: GraphView, tensor: TensorId, between: bool = False) -> str:
@@ -324,9 +276,9 @@ def right_on_some(view: GraphView, name: str) -> str:
     if rule.type != "MatMul":
         return ""
     if view.is_constant(first) and any(_layers_behind(view, TensorId(name))):
-        return ON_THE_LEFT
+        return str(MATMULS["left"])
     over_rows = view.is_constant(second) and len(view.shape(first) or (None,) * 3) == 2
-    return OVER_ROWS if over_rows and (_next_over_rows(view, name) or _before_over_rows(view, name)) else ""
+    return str(MATMULS["rows"]) if over_rows and (_next_over_rows(view, name) or _before_over_rows(view, name)) else ""
 
 
 def _next_over_rows(view: GraphView, name: str) -> bool:
@@ -367,7 +319,7 @@ def _deep_enough(view: GraphView, layers: Sequence[QuantizableNode]) -> tuple[li
         port = Port(layer.name, layer.weights[0]) if layer.type == "MatMul" and layer.weights else None
         depth = SHALLOW if port is None else products(view, port)
         if depth < SHALLOW and kept.keys().isdisjoint(_layers_behind(view, TensorId(layer.name))):
-            shallow.append(Skipped(layer.name, layer.type, COSTS_MORE.format(products=depth)))
+            shallow.append(Skipped(layer.name, layer.type, MATMULS["shallow"].of(products=depth)))
         else:
             kept[layer.name] = layer
     return list(kept.values())[::-1], shallow[::-1]
@@ -387,11 +339,11 @@ def _examine_matmul(view: GraphView, name: str, constant: list[bool]) -> Quantiz
     for index, fixed in enumerate(constant):
         rank = len(view.shape(view.tensor(Port(name, index))) or ())
         if rank < 2:
-            return VECTORS[fixed]
+            return str(MATMULS["vector" if fixed else "single row"])
         if fixed:
             return QuantizableNode(name, "MatMul", (1 - index,), (index,))
     if view.tensor(Port(name, 0)) == view.tensor(Port(name, 1)):
-        return "it multiplies a tensor with itself: its two inputs need different levels"
+        return str(MATMULS["itself"])
     if any(over_state(view.output(tensor)) for tensor in view.inputs[name]):
         return str(ATTENTION["state"])
     return QuantizableNode(name, "MatMul", (0, 1))

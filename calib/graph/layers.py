@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.graph.operations import RECURRENT
+from calib.graph.operations import DECONVOLUTIONS, RECURRENT
 from calib.values.plan import Port, QuantizableNode, QuantizationPlan, Scheme, TensorId
 
 if TYPE_CHECKING:  # the zoo reads the table too, in a process that never loads OpenVINO
@@ -133,14 +133,13 @@ LAYERS: dict[str, LayerRule] = {
             {1: Axes(inputs=0, outputs=1)},
             spreads=True,
             signed=Scheme.SYMMETRIC,
-            unless_positive="its input can be negative, and INT8 deconvolution of signed data computes wrong numbers "
-            "on CPUs with AMX, and for some kernels with AVX-512, in OpenVINO 2026.4",
+            unless_positive=str(DECONVOLUTIONS["signed"]),
         ),
         LayerRule(
             "GroupConvolutionBackpropData",
             {1: Axes(groups=(0,), inputs=1, outputs=2)},
             spreads=True,
-            never="the CPU plug-in has no INT8 primitive for grouped deconvolution",
+            never=str(DECONVOLUTIONS["grouped"]),
         ),
         LayerRule(
             "MatMul",  # (…, M, K) · (…, K, N)
@@ -214,9 +213,9 @@ def float_kernel(view: GraphView, name: str) -> str:
     shape, strides = view.shape(view.tensor(port)) or (), view.attributes(name)["strides"]
     kernel = [shape[axis] or 1 for axis in axes_of(view, port).kernel]
     if strides[-1] > 3:
-        return f"its last stride is {strides[-1]}, and the CPU plug-in runs deconvolutions of strides over 3 in f32"
+        return DECONVOLUTIONS["stride"].of(stride=strides[-1])
     if any(size < stride for size, stride in zip(kernel, strides, strict=True)):
-        return f"its kernel {kernel} is smaller than its strides {list(strides)}, which the CPU plug-in runs in f32"
+        return DECONVOLUTIONS["kernel"].of(kernel=kernel, strides=list(strides))
     return ""
 
 

@@ -34,6 +34,10 @@ class Refusal:
     def __str__(self) -> str:
         return self.reason + (f" (measured on {self.cpu})" if self.cpu else "")
 
+    def of(self, **values: object) -> str:
+        """Return the reason with the names or numbers that it leaves open in braces."""
+        return str(self).format(**values)
+
 
 # Attention over fewer keys is slower in INT8 than fused in f32: two layers with heads of 32 and 64 ran at .98 with 16
 # keys, at .96 and 1.03 with 49, at 1.15 with 64 (one thread, AMX).
@@ -55,6 +59,83 @@ ATTENTION: Mapping[str, Refusal] = {
     "rank": Refusal("its inputs have a dynamic rank"),
     "scale": Refusal("its scale is not one number"),
 }
+# Of layers, which ``layers`` lists, in forms that do not run in INT8, or not rightly, or not faster.
+CONVOLUTIONS: Mapping[str, Refusal] = {
+    "expectation": Refusal(
+        # 200,000 rows of normal logits, probabilities in u8 over [0, 1], weights 0 to 15 in i8: .04 on average
+        "it takes the expectation over a Softmax (box decoding), where a level's width is a visible shift: over 16 "
+        "places 1 % of the boxes move by more than a tenth of a place"
+    ),
+    "readers": Refusal(
+        "its output has a dynamic shape, no bias and several readers: OpenVINO 2026.4 then applies the scale of its "
+        "weights once for each reader"
+    ),
+    "wide": Refusal(
+        "its kernel is {width} wide over {channels} channels, which OpenVINO 2026.4 computes wrongly on CPUs with AMX"
+    ),
+    "halved": Refusal(
+        "its input can be negative, which its INT8 kernel takes with signed levels: on CPUs without VNNI that halves "
+        "the weights and rounds them again (on AVX2 a kernel of 3 x 3 x 3 was off by 3 % of its largest output)"
+    ),
+}
+DECONVOLUTIONS: Mapping[str, Refusal] = {
+    "signed": Refusal(
+        "its input can be negative, and INT8 deconvolution of signed data computes wrong numbers on CPUs with AMX, and "
+        "for some kernels with AVX-512, in OpenVINO 2026.4"
+    ),
+    "stride": Refusal("its last stride is {stride}, and the CPU plug-in runs deconvolutions of strides over 3 in f32"),
+    "kernel": Refusal("its kernel {kernel} is smaller than its strides {strides}, which the CPU plug-in runs in f32"),
+    "grouped": Refusal("the CPU plug-in has no INT8 primitive for grouped deconvolution"),
+}
+MATMULS: Mapping[str, Refusal] = {
+    "shallow": Refusal(
+        "it sums {products} products an output, as box decoding does, and no INT8 layer reads it: quantizing its input "
+        "costs more than INT8 saves (with 7 products 224 µs against 148 in f32, on a CPU with AMX; with AVX2 1.03 to "
+        "2.5 times as long as f32)"
+    ),
+    # Both forms of 16 to 2,048 products over 1 to 4,096 rows, in CPU time.
+    "vector": Refusal(
+        "its weights are a vector: it makes one number of a row, and to quantize the row costs what INT8 saves (on "
+        "AVX2 its INT8 form took 1 to 2.9 times as long as f32, and .9 to 1.1 times behind an INT8 layer)"
+    ),
+    "single row": Refusal(
+        "its data is a vector, a single row without a batch, for which INT8 saves nothing (on AVX2 its INT8 form took "
+        "1.1 to 1.5 times as long as f32)"
+    ),
+    "left": Refusal(
+        "its weights are on the left and another layer reads it, which OpenVINO 2026.4 compiles in some forms only, "
+        "and which was not seen to be right on CPUs with AMX"
+    ),
+    # Found with AVX-512 at one thread for an inference; a bias between them, or more threads, and they are right.
+    "rows": Refusal(
+        "it is in a chain of MatMuls over rows without biases, which OpenVINO 2026.4 runs as one f32 kernel that gives "
+        "zeros on CPUs with AVX-512, with one thread for an inference"
+    ),
+    # Random activations on both sides.
+    "saturates": Refusal(
+        "its second factor is an activation: only weights can be kept in half the range, without which sums of INT8 "
+        "products saturate on CPUs without VNNI (11 % of the signal on AVX2, where attention of 8 heads of 256 x 64 "
+        "took 4.9 ms in INT8 and 3.7 ms in f32)"
+    ),
+    "itself": Refusal("it multiplies a tensor with itself: its two inputs need different levels"),
+    "unsqueeze": Refusal(
+        "an Unsqueeze reads it, through which OpenVINO 2026.4 fails to move the scales of its weights"
+    ),
+}
+ANY_LAYER: Mapping[str, Refusal] = {
+    "type": Refusal("input {index} ({tensor}) is {element}, not f32"),
+    "rank": Refusal("input {index} ({tensor}) has a dynamic rank"),
+    "constant": Refusal("both inputs are constant"),
+    "computed": Refusal("its weights are computed at run time"),
+    "subtrahend": Refusal(
+        "{reader} subtracts its output, which OpenVINO 2026.4 computes wrongly or in f32 behind INT8"
+    ),
+    "negated": Refusal("{reader} negates its output behind a Relu, which OpenVINO 2026.4 computes wrongly behind INT8"),
+    "joined": Refusal("{source} joins its input from a constant and others, behind which OpenVINO runs f32"),
+    "extreme": Refusal("its levels would be fused into {extreme}, which OpenVINO 2026.4 computes wrongly"),
+}
+# Ends the reason of a layer whose INT8 form is not right on every x86 CPU.
+NOT_EVERYWHERE = "; --target this-cpu takes it into INT8 where this CPU computes it rightly"
 EINSUM: Mapping[str, Refusal] = {
     "one": Refusal("it multiplies nothing: it moves or sums the axes of one tensor"),
     "sum": Refusal("it sums no products: no label of two of its inputs is missing in its output"),

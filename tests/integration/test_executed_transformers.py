@@ -9,7 +9,7 @@ from cpu_features import EXACT_INT8, TARGET
 from proof import error, faults, prove
 
 from calib import inspect, plan, quantize
-from calib.graph.finder import EXPECTATION
+from calib.graph.operations import CONVOLUTIONS
 from calib.runtime.session import Session, ov
 from calib.values.plan import Scheme
 
@@ -251,7 +251,7 @@ def test_a_detection_head_keeps_its_boxes_in_floating_point_and_its_trunk_runs_i
     words = sorted(reason.split(":")[0] for reason in proof.reasons.values())
     assert words == [
         "it sums 4 products an output, as box decoding does, and no INT8 layer reads it",
-        EXPECTATION.split(":")[0],
+        CONVOLUTIONS["expectation"].reason.split(":")[0],
     ]
     assert proof.keeps_the_interface()
     real = [[outputs[:2] for outputs in side] for side in (proof.int8_outputs, proof.float_outputs)]
