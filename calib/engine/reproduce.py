@@ -38,16 +38,17 @@ FROM_THE_MODEL = ("default", "rt_info")  # origins of settings that the next run
 def reproduction(report: Report, inputs: RunInputs) -> ReproduceFacts | None:
     """Return how to repeat a run; None if its model or samples were Python objects.
 
-    The config file writes to the folder that it is in, the other two to a new one in the current folder.
+    The config file writes to the folder that it is in, the other two to that of the inputs.
 
     Args:
         report: Report of the run, with its settings.
-        inputs: Model and data as text; empty for Python objects.
+        inputs: Model, data and output as text; empty for Python objects.
     """
     if not inputs.model or not (inputs.calibration or inputs.plan):
         return None
     settings = {fact.key: fact.value for fact in report.settings if fact.origin not in FROM_THE_MODEL}
-    named = {key: text for key, text in asdict(replace(inputs, output=f"{report.model.name}-int8")).items() if text}
+    output = inputs.output or f"{report.model.name}-int8"
+    named = {key: text for key, text in asdict(replace(inputs, output=output)).items() if text}
     return ReproduceFacts(
         config=_yaml(named | {"output": "."} | nested(settings)),
         command=command_line(named, settings),

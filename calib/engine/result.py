@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from calib.config.run_inputs import RunInputs
@@ -40,6 +40,7 @@ class Result:
         model: INT8 model, or the FP32 model if ``report.status`` says so.
         plan: Plan of the model; it can be applied again to a retrained IR.
         edits: Rounded weights and bias corrections of the model.
+        inputs: Model and data of the run as text; without an output, that of "to reproduce" is the folder saved to.
         rt_info: What is written into the model about the run that made it; None for this run.
     """
 
@@ -89,7 +90,8 @@ class Result:
             doubts = self.verify(temporary / f"{name}.xml")
             size = (temporary / f"{name}.bin").stat().st_size
             facts = self.report.model.model_copy(update={"bytes_after": size})
-            how = reproduction(self.report, self.inputs)
+            output = self.inputs.output or str(folder.absolute())
+            how = reproduction(self.report, replace(self.inputs, output=output))
             changes = {"model": facts, "reproduce": how, "warnings": [*self.report.warnings, *doubts]}
             if pictures:
                 drawn = self.draw(temporary)

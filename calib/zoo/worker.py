@@ -89,6 +89,8 @@ def quantize(task: Task, progress: Progress) -> Report:
         result = replace(result, report=told)
     if is_url(job.model) or Path(task.folder) in Path(job.model).parents:  # a copy, which is gone afterwards
         result = replace(result, inputs=RunInputs())
+    # The folder of an attempt is gone afterwards too: a run by itself writes to one of its own.
+    result = replace(result, inputs=replace(result.inputs, output=f"{result.report.model.name}-int8"))
     return result.save(Path(task.folder) / RESULT, pictures=True)
 
 
