@@ -279,7 +279,7 @@ class Expected:
         images: Most samples run through any model, in validation sets, the FP32 pass included.
         usual_s: Seconds if everything in INT8 keeps the budget; 0 if unknown.
         most_s: Most seconds.
-        samples: Number of validation samples.
+        samples: Number of validation samples; 0 where a function runs the model on samples of its own.
     """
 
     evaluations: int
@@ -291,11 +291,12 @@ class Expected:
     @property
     def sentence(self) -> str:
         """All of it in plain words."""
-        plural = "s" * (self.evaluations != 1)
+        evaluations = f"{self.evaluations} evaluation{'s' * (self.evaluations != 1)}"
+        of_samples = f"of {self.samples} sample{'s' * (self.samples != 1)}, {self.images:.1f} times the validation set"
+        each = of_samples if self.samples else f"by the function over its own samples, {self.images:.0f} calls of it"
         return (
-            f"at most {self.evaluations} evaluation{plural} of {self.samples} samples, {self.images:.1f} times the "
-            f"validation set in all; by the time FP32 took, about {_duration(self.usual_s)} if INT8 keeps the budget, "
-            f"at most about {_duration(self.most_s)}"
+            f"at most {evaluations} {each} in all; by the time FP32 took, about {_duration(self.usual_s)} "
+            f"if INT8 keeps the budget, at most about {_duration(self.most_s)}"
         )
 
 

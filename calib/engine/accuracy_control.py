@@ -162,7 +162,9 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
         margins=baseline.margins,
         work={layer.name: float(multiply_accumulates(candidate.view, layer.name)) for layer in candidate.plan.layers},
     )
-    return _Asked(run, problem, expected_cost(problem, baseline.seconds), candidates, evaluator)
+    expected = expected_cost(problem, baseline.seconds)
+    expected = replace(expected, samples=evaluator.counted(expected.samples))
+    return _Asked(run, problem, expected, candidates, evaluator)
 
 
 def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
@@ -177,7 +179,7 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
         drop = f"{step.step} of at most {asked.expected.evaluations}, drop {problem.budget.text(step.drop)}{budget}"
         stage.update(1, f"{drop}, {len(step.reverted)} of {len(problem.layers)} layers in floating point")
         if step.kind == "int8":
-            stage.say(_of_everything(step, problem, budget))
+            stage.say(_of_everything(step, problem, budget, asked.evaluator.counted(step.samples)))
         numbers[frozenset(step.reverted)] = step.step
         if record is not None:
             record("search", _point(step, problem, asked.expected, budgeted=bool(budget)))
@@ -196,14 +198,14 @@ def _watched(asked: _Asked, job: Job, stage: Stage) -> Problem:
     return replace(problem, progress=tell, latency=latency)
 
 
-def _of_everything(step: SearchStepFacts, problem: Problem, allowed: str) -> str:
-    """Return the line on the model with everything in INT8, once it was evaluated."""
+def _of_everything(step: SearchStepFacts, problem: Problem, allowed: str, samples: int) -> str:
+    """Return the line on the model with everything in INT8, once it was evaluated on so many samples; 0 if unknown."""
     metric: Any = problem.metric
-    drop, samples = f"drop {problem.budget.text(step.drop)}{allowed}", plural(step.samples, "sample")
+    drop = f"drop {problem.budget.text(step.drop)}{allowed}"
     if step.samples < len(problem.search_indices):  # of such a choice the metric's own value tells nothing
-        return f"INT8: {drop}, expected from {samples} near to another answer"
+        return f"INT8: {drop}, expected from {plural(samples, 'sample')} near to another answer"
     value = "" if isinstance(metric, Together) else f"{metric.name} {in_unit(metric.unit, step.value)}, "
-    return f"INT8: {value}{drop}, on {samples}"
+    return f"INT8: {value}{drop}" + (f", on {plural(samples, 'sample')}" if samples else "")
 
 
 def _point(step: SearchStepFacts, problem: Problem, expected: Expected, *, budgeted: bool) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
     if (record := recorder(stage)) is not None:
         record("baseline", data)
     values = ", ".join(f"{row['metric']} {in_unit(row['unit'], row['value'])}" for row in data["metrics"])
-    stage.say(f"FP32: {values} on {plural(data['samples'], 'sample')}")
+    samples = f"on {plural(data['samples'], 'sample')}" if data["samples"] else "by the function over its own samples"
+    stage.say(f"FP32: {values} {samples}")
     _check(baseline)
     return _judged(_together(baseline), stage)
 

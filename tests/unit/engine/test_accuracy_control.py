@@ -187,22 +187,28 @@ def test_the_first_drop_is_said_with_the_value_only_where_every_sample_was_evalu
     step = {"step": 1, "kind": "int8", "reverted": [], "value": 0.5, "drop": 0.002, "within": True}
     some, every = (SearchStepFacts(**step, samples=count) for count in (50, 200))
     assert (
-        _of_everything(some, problem, "") == "INT8: drop 0.20 points, expected from 50 samples near to another answer"
+        _of_everything(some, problem, "", 50)
+        == "INT8: drop 0.20 points, expected from 50 samples near to another answer"
     )
-    assert _of_everything(every, problem, " of 1.00 points allowed") == (
+    assert _of_everything(every, problem, " of 1.00 points allowed", 200) == (
         "INT8: relative-l2 50.00 %, drop 0.20 points of 1.00 points allowed, on 200 samples"
     )
 
 
-def accuracy_of(function: Any) -> AccuracyFacts:
+def accuracy_of(function: Any, **more: Any) -> AccuracyFacts:
     settings = {"effort": "fast", "estimator": "minmax", "speed": False, "higher_is_better": True}
-    report = calib.quantize(convnet(), SAMPLES, metric=function, **settings).report
+    report = calib.quantize(convnet(), SAMPLES, metric=function, **settings, **more).report
     assert report.accuracy is not None
     return report.accuracy
 
 
 def test_a_function_that_returns_one_number_has_no_interval_and_no_number_of_samples():
-    facts = accuracy_of(lambda predict: float(np.mean([predict(image)[0].max() for image in SAMPLES])))
+    said: list[str] = []
+    function = lambda predict: float(np.mean([predict(image)[0].max() for image in SAMPLES]))  # noqa: E731
+    facts = accuracy_of(function, max_drop=1e6, progress=told(said))
+    fp32, cost, int8 = (next(line for line in said if line.startswith(word)) for word in ("FP32", "search", "INT8"))
+    assert fp32.endswith("by the function over its own samples") and "calls of it in all" in cost
+    assert "sample" not in int8
     assert (facts.samples, facts.images_evaluated, facts.interval) == (0, 0, None)
     assert facts.interval_note == "no interval: the function returns one number and no score for each sample"
     assert facts.interval_note in digest.drop_fact(facts).detail
