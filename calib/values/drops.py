@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+ROUNDING = 1e-9  # a drop below this, in its unit, is what sums of floating-point numbers leave of none
 OF_THE_SIGNAL = "of the signal"  # the unit of noise as a share of energy, which sentences give in dB too
 
 
@@ -39,11 +40,12 @@ def drop_unit(kind: str, unit: str) -> str:
 def drop_number(kind: str, unit: str, drop: float) -> str:
     """Return a drop without its unit: two decimals of a hundredth, or else three significant digits.
 
-    One that two decimals would call nothing keeps two significant digits.
+    One that two decimals would call nothing keeps two significant digits, down to `ROUNDING`.
     """
     if not math.isfinite(drop):
         return "∞" if drop > 0 else "−∞" if drop < 0 else "–"
     scaled = drop * drop_scale(kind, unit)
+    scaled = 0.0 if abs(scaled) < ROUNDING else scaled
     if drop_scale(kind, unit) == 1.0:
         return minus(f"{scaled:.3g}")
     return minus(f"{scaled:.2g}" if 0 < abs(scaled) < 0.005 else f"{scaled:.2f}")

@@ -24,6 +24,8 @@ from calib.values.drops import drop_text
         ("absolute", "of the signal", 0.0, "0 of the signal"),
         ("absolute", "", 0.01234, "0.0123"),
         ("absolute", "fraction", math.inf, "∞ points"),
+        ("absolute", "fraction", -2.8e-206, "0.00 points"),
+        ("absolute", "1 − relative error", 1e-17, "0 relative error"),
     ],
 )
 def test_a_drop_is_written_in_the_unit_of_its_metric(kind: str, unit: str, drop: float, text: str):
