@@ -68,6 +68,7 @@ class DropPosterior:
         self._sensitivities = np.array([min(unit.sensitivity, 1.0) for unit in ranked])
         self._plans: dict[frozenset[str], _Seen] = {}
         self._field: _Field | None = None
+        self._step: float | None = None  # as of the plans observed, which it is asked for many candidates with
 
     def observe(self, reverted: frozenset[str], drop: float, losses: Sequence[Floats], complete: bool) -> None:
         """Add a plan that was evaluated.
@@ -82,7 +83,7 @@ class DropPosterior:
         if not math.isfinite(drop) or not all(np.isfinite(part).all() for part in losses):
             drop, losses = math.inf, ()
         self._plans[reverted] = _Seen(self._active(reverted), drop, tuple(losses), complete)
-        self._field = None
+        self._field = self._step = None
 
     def drop(self, reverted: frozenset[str]) -> tuple[float, float]:
         """Return the expected drop of a plan on all samples, and its standard deviation."""
@@ -107,6 +108,11 @@ class DropPosterior:
     @property
     def step(self) -> float:
         """The smallest difference of two drops, half of which is no drop; 0 for a metric without steps."""
+        if self._step is None:
+            self._step = self._smallest()
+        return self._step
+
+    def _smallest(self) -> float:
         sizes = [np.abs(seen.losses[-1]) for seen in self._plans.values() if seen.losses]
         if not sizes:
             return self.single
