@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,7 @@ def run(
     verbose: bool,
 ) -> Report:
     """Quantize, write the folder and print the result; ``given`` holds further arguments of ``calib.quantize``."""
+    from calib.engine.reproduce import JOB_NAME
     from calib.engine.result import check_output
     from calib.loading.load import find_model  # here: --help needs no OpenVINO
 
@@ -201,6 +203,8 @@ def run(
         kept = f"the model and {FILE_NAME} are complete in {folder}; 'calib report' writes the page again from them"
         raise OutputError(*error.lines, kept) from error
     remark(ctx, f"written to {printable(output)}{'; see report.html there' if page else ''}")
+    if report.reproduce:
+        remark(ctx, f"to reproduce: calib quantize --config {printable(shlex.quote(str(Path(output) / JOB_NAME)))}")
     return report
 
 

@@ -135,7 +135,8 @@ def parse_drop(value: Any) -> float | str:
     number, unit = match[1], match[2].replace(" ", "").lower()
     if unit == "%":
         raise ValueError(
-            f"could mean two things: {number}pt allows {number} percentage points of the metric, "
+            f"could mean two things: {number}pt allows {number} percentage point{'s' * (number != '1')} of the "
+            f"metric, "
             f"{number}%rel allows {number} % of the FP32 baseline"
         )
     return f"{number}{unit}" if unit else float(number)

@@ -94,7 +94,7 @@ def control_accuracy(
         evaluator = replace(baseline.evaluator, check=interrupts.check)
         asked = _asked(job, whole, evaluator, baseline, verdicts)
         if count := verdicts.verdicts(asked.run):
-            stage.say(f"resumed: {count} verdicts of an earlier run hold for this one")
+            stage.say(f"resumed: {plural(count, 'verdict')} of an earlier run")
         result = search(_watched(asked, job, stage))
         if result.stopped and not result.steps:
             raise _nothing_known(result.stopped)

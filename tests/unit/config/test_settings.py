@@ -120,7 +120,7 @@ def test_several_metrics_are_names_between_commas_or_a_list():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("1%", r"1pt allows 1 percentage points of the metric, 1%rel allows 1 % of the FP32 baseline"),
+        ("1%", r"1pt allows 1 percentage point of the metric, 1%rel allows 1 % of the FP32 baseline"),
         ("one", r"0\.5pt \(percentage points\) or 1%rel"),
         ("-1pt", r"must be a number"),
         (-0.1, r"must be a number such as 0\.01"),

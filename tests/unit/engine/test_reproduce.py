@@ -62,6 +62,7 @@ def test_the_config_file_repeats_the_run_wherever_it_is(files: Path, monkeypatch
     monkeypatch.chdir("/")
     done = CliRunner().invoke(main, ["quantize", "--config", str(other / "job.yaml"), "--no-report"])
     assert done.exit_code == 0, done.output
+    assert f"to reproduce: calib quantize --config {other / 'job.yaml'}" in done.output
     assert weights(other) == weights(files / "out")
     assert (other / "job.yaml").read_text() == found.config
 
