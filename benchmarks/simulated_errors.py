@@ -54,7 +54,7 @@ class RelativeError:
 
 
 class Recall:
-    """Mean over the classes of the share of right samples: no mean over samples, and without margins."""
+    """Mean over the classes of the share of right samples, with margins: no mean over samples."""
 
     higher_is_better = True
 
@@ -65,6 +65,14 @@ class Recall:
 
     def per_sample(self, parts: Sequence[list[float]]) -> None:
         """Return None."""
+
+    def margins(self, parts: Sequence[list[float]]) -> NDArray[np.float64]:
+        """Return the margins."""
+        return np.array([part[1] for part in parts], np.float64)
+
+    def results(self, parts: Sequence[list[float]]) -> list[Any]:
+        """Return whether each sample is right, and its class."""
+        return [(part[0], part[3]) for part in parts]
 
 
 class WholeSet:
@@ -86,7 +94,7 @@ METRICS: Mapping[str, Any] = {
     "recall": Recall(),
     "whole set": WholeSet(),
 }
-"""Name → metric; only the first has margins."""
+"""Name → metric; those of right and wrong samples have margins."""
 
 
 class SimulatedModel:
@@ -182,7 +190,7 @@ class SimulatedModel:
             everything, share = np.arange(len(parts)), Fraction()
             parts = [share.aggregate(parts)]
             evaluate = lambda reverted, _: [share.aggregate(self.evaluate(reverted, everything))]  # noqa: E731
-        if metric == "top-1":
+        if metric in ("top-1", "recall"):
             settings.setdefault("margins", self.margins())
         return Problem(
             units=tuple(frozenset({name}) for name in self.names),

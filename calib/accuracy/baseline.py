@@ -83,6 +83,10 @@ class MarginMetric:
         """Return the margin of each sample."""
         return np.array([margin for _, margin in parts], np.float64)
 
+    def results(self, parts: Sequence[Any]) -> list[Any]:
+        """Return the metric's parts without the margins."""
+        return [part for part, _ in parts]
+
 
 def margin_of(metric: Any, outputs: Any, target: Any, reference: Any) -> float:
     """Return the metric's margin; one that compares with the FP32 outputs is given these too."""

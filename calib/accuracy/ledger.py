@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from calib.accuracy.budget import Floats, Indices, blocks, least_loss, normal_cdf, paired_interval
+from calib.accuracy.budget import Indices, blocks, least_loss, normal_cdf, paired_interval
 from calib.accuracy.drop_posterior import DropPosterior
 from calib.accuracy.loss_posterior import LossPosterior
 from calib.accuracy.prediction import RankedUnit, forecast_by
@@ -94,7 +94,8 @@ class Ledger:
         self.scale = problem.budget.scale(self.baseline)
         scores = problem.metric.per_sample([problem.baseline_parts[i] for i in self.indices])
         self._blocks = blocks(self.indices, scores is not None)
-        self._counted = 0 if scores is None else len(scores)  # a sample without a target does not count
+        # A sample without a target does not count.
+        self._counted = len(scores) if scores is not None else len(self.indices) if problem.by_margins else 0
         self.ranking: tuple[RankedUnit, ...] = ()
         self.trials: dict[frozenset[str], Trial] = {}
         self.unconfirmed: set[frozenset[str]] = set()
@@ -300,7 +301,7 @@ class Ledger:
 
     def _rejection(self, parts: dict[int, Any]) -> str:
         """Return why the plan can't keep the budget by the sequential test, "" while it may."""
-        losses = self._losses(parts)
+        losses = self.problem.losses(parts)
         if losses is None or len(losses) < 2 or not np.isfinite(losses).all():
             return ""
         least = least_loss(losses, len(self.indices)) / self.scale
@@ -321,28 +322,18 @@ class Ledger:
         if isinstance(self.posterior, LossPosterior):
             # Within the nested portions, what each adds.
             added = [self._order[first:last].tolist() for first, last in pairwise([0, *counts])]
-            losses = [self._losses({i: parts[i] for i in portion}) for portion in added]
+            losses = [self.problem.losses({i: parts[i] for i in portion}) for portion in added]
             after = None
             if isinstance(metric, MarginScoring):
                 after = metric.margins([parts[i] for i in self._order[: counts[-1]].tolist()])
             self.posterior.observe(reverted, [found for found in losses if found is not None], after)
             return
-        nested = [self._losses({i: parts[i] for i in self._order[:count].tolist()}) for count in counts]
+        nested = [self.problem.losses({i: parts[i] for i in self._order[:count].tolist()}) for count in counts]
         losses = [found / self.scale for found in nested if found is not None]
         chosen = np.array(sorted(parts), np.int64)
         value = float(metric.aggregate([parts[i] for i in chosen.tolist()]))
         drop = problem.budget.loss(problem.baseline(chosen), value) / self.scale
         self.posterior.observe(reverted, drop, losses, len(parts) == len(self.indices))
-
-    def _losses(self, parts: dict[int, Any]) -> Floats | None:
-        """Return the paired losses of these samples in index order, None where the metric is no mean."""
-        chosen = sorted(parts)
-        metric = self.problem.metric
-        before = metric.per_sample([self.problem.baseline_parts[i] for i in chosen])
-        after = metric.per_sample([parts[i] for i in chosen])
-        if before is None or after is None:
-            return None
-        return before - after if metric.higher_is_better else after - before
 
     def _keep(
         self, reverted: frozenset[str], parts: dict[int, Any], kind: Kind, reason: str, screened: bool = False

@@ -225,6 +225,10 @@ class F1:
         """Return None, because counts are taken over the whole set."""
         return None
 
+    def margin(self, outputs: Sequence[NDArray[Any]], target: Any) -> float:
+        """Return the distance of the sample from another result."""
+        return TopK(1).margin(outputs, target)
+
     def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> NDArray[np.int64]:
         """Return the target with its class numbers moved, wrapping around at the ends."""
         return _moved(outputs, target, by, self.name)

@@ -65,6 +65,10 @@ class ClassAccuracy:
         """Return the value for random guesses."""
         return 1 / classes
 
+    def margin(self, outputs: Sequence[NDArray[Any]], target: Any) -> float:
+        """Return the distance of the sample from another result."""
+        return self._top.margin(outputs, target)
+
     def moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> NDArray[np.int64]:
         """Return the target with its class number moved, wrapping around at the ends."""
         return self._top.moved_target(outputs, target, by)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calib.errors import MetricError
+from calib.metrics.classification import F1, TopK
 from calib.metrics.per_class import ClassAccuracy
 
 
@@ -26,3 +27,10 @@ def test_several_targets_are_refused_and_labels_that_are_off_by_one_are_seen():
     with pytest.raises(MetricError, match="reads one class of a sample, got 2 targets"):
         metric.measure(scores(0), [0, 1])
     assert metric.moved_target(scores(0), 2, 1).tolist() == 0 and metric.chance(4) == 0.25
+
+
+def test_a_sample_is_as_far_from_another_result_as_by_top_1():
+    near, far = [np.array([[0.5, 0.4, -1.0]], np.float32)], [np.array([[2.0, 0.4, -1.0]], np.float32)]
+    for metric in (ClassAccuracy(), F1()):
+        assert 0 < metric.margin(near, 0) < metric.margin(far, 0) and metric.margin(near, 1) < 0
+        assert metric.margin(near, 0) == TopK(1).margin(near, 0)
