@@ -105,46 +105,90 @@ def intervals(
             unseen = _look_further(job, built, ids, worst)
     if unseen is None:
         return found, []
-    unknown, exact, rare, grown = list[str](), list[str](), list[str](), False
+    doubts = _Doubts()
     for name, rows in before.items():
         drawn, clipped, censused = _parted(written[name], unseen, name, [*ids, *unseen.names], worst)
-        ends = _ends(rows, drawn, clipped, censused, len(job.all_ids))
+        once = _once(drawn)
+        if len(once) < len(drawn):
+            doubts.repeated[name] = len(once)
+        ends = _ends(rows[_once(rows)], drawn[once], clipped[once], censused, len(job.all_ids))
         if ends is None:
-            heard, erring = (bool(column.any()) for column in np.vstack([rows, drawn]).T)
-            unknown += [name] if erring else []
-            exact += [name] if heard and not erring else []
+            doubts.without_interval(name, np.vstack([rows, drawn]), few=len(once) < min(LEAST_SAMPLES, len(drawn)))
             continue
         (low, high), usual = ends
-        rare += [name] if usual - low > CLIPPED_DB else []
+        doubts.rare += [name] if usual - low > CLIPPED_DB else []
         beyond = unseen.beyond.get(name, 0.0) / drawn[:, 0].mean()
         lower = decibel(1.0, 10 ** (-low / 10) + CAUTION * beyond)
-        grown |= low - lower > CLIPPED_DB
+        doubts.grown |= low - lower > CLIPPED_DB
         found[name] = round(lower, 2), round(high, 2)
-    notes = [
-        f"{name} has no interval for unseen samples: one sample alone makes its signal or its error, or its shape in "
-        "INT8 is another on some sample. Give more calibration samples."
-        for name in unknown
-    ]
-    notes += [
-        f"{name} has no interval for unseen samples: in INT8 it is the same to the bit on all "
-        f"{len(ids) + unseen.drawn} samples that were run, which tells nothing of its error on others. Give more "
-        "calibration samples, on which it varies."
-        for name in exact
-    ]
-    if rare:
-        notes.append(
-            f"Ranges clip a few of the {len(job.all_ids)} calibration samples far more than those held out, and the "
-            f"error of {rare[0]} on unseen samples depends on how many of them are like these: the lower end of its "
-            "interval allows for it. --estimator minmax clips none of them."
-        )
-    if grown:
-        notes.append(
-            f"Samples vary in size, by a factor of {math.exp(unseen.spread):.2f} around the mean, so some are larger "
-            f"than all {len(job.all_ids)} that ranges are from and will be clipped. The lower end of the output SQNR's "
-            "interval allows for it, from samples that were enlarged. Give more calibration samples, the largest that "
-            "occur among them."
-        )
-    return found, notes
+    return found, doubts.sentences(len(ids) + unseen.drawn, len(job.all_ids), unseen.spread, found)
+
+
+@dataclass
+class _Doubts:
+    """What speaks against intervals, by the names of parts.
+
+    Attributes:
+        unknown: Without an interval, as one sample makes all of its signal or error.
+        exact: Without an interval, as no sample has an error.
+        rare: Ranges clip a few samples far more than those held out.
+        grown: Whether larger samples would be clipped.
+        repeated: Number of different samples, where some are copies of others.
+    """
+
+    unknown: list[str] = field(default_factory=list[str])
+    exact: list[str] = field(default_factory=list[str])
+    rare: list[str] = field(default_factory=list[str])
+    grown: bool = False
+    repeated: dict[str, int] = field(default_factory=dict[str, int])
+
+    def without_interval(self, name: str, rows: Energies, *, few: bool) -> None:
+        """Note why a part has no interval; where it is from copies of too few samples, ``repeated`` says so."""
+        heard, erring = (bool(column.any()) for column in rows.T)
+        self.unknown += [name] if erring and not few else []
+        self.exact += [name] if heard and not erring else []
+
+    def sentences(self, run: int, count: int, spread: float, found: Mapping[str, Ends]) -> list[str]:
+        """Return a sentence for each kind.
+
+        Args:
+            run: Number of samples that were run, drawn by chance.
+            count: Number of calibration samples.
+            spread: Standard deviation of the logarithm of a sample's size.
+            found: Intervals.
+        """
+        notes = [
+            f"{name} has no interval for unseen samples: one sample alone makes its signal or its error, or its shape "
+            "in INT8 is another on some sample. Give more calibration samples."
+            for name in self.unknown
+        ]
+        notes += [
+            f"{name} has no interval for unseen samples: in INT8 it is the same to the bit on all {run} samples that "
+            "were run, which tells nothing of its error on others. Give more calibration samples, on which it varies."
+            for name in self.exact
+        ]
+        if self.repeated:
+            name, different = min(self.repeated.items(), key=lambda item: item[1])
+            why = "" if name in found else f"{name} has no interval for unseen samples. "
+            notes.append(
+                f"{why}Of the {run} samples that were run, {different} {'is' if different == 1 else 'are'} different, "
+                "and the others repeat them. Held-out samples can then be copies of those that ranges are from, and "
+                "the SQNR says less of unseen ones than it seems. Give each sample once."
+            )
+        if self.rare:
+            notes.append(
+                f"Ranges clip a few of the {count} calibration samples far more than those held out, and the error of "
+                f"{self.rare[0]} on unseen samples depends on how many of them are like these: the lower end of its "
+                "interval allows for it. --estimator minmax clips none of them."
+            )
+        if self.grown:
+            notes.append(
+                f"Samples vary in size, by a factor of {math.exp(spread):.2f} around the mean, so some are larger than "
+                f"all {count} that ranges are from and will be clipped. The lower end of the output SQNR's interval "
+                "allows for it, from samples that were enlarged. Give more calibration samples, the largest that occur "
+                "among them."
+            )
+        return notes
 
 
 def clipped_most(plan: QuantizationPlan, summaries: Summaries) -> list[str]:
@@ -169,6 +213,16 @@ def clipped_most(plan: QuantizationPlan, summaries: Summaries) -> list[str]:
         outlying.update(far | {name for name, low in seen.farthest_low if low < seen.trimmed_low})
     usual = [name for name, lack in lacking.items() if lack > 0 and 2 * outlying[name] < tensors]
     return sorted(usual, key=lambda name: (-lacking[name], name))
+
+
+def _once(rows: Energies) -> NDArray[np.intp]:
+    """Return the places of samples, each once: two with the same error to the last bit are copies of each other.
+
+    Those without an error are all kept: outputs that are 0 or 1 often have the same energy.
+    """
+    erring = np.flatnonzero(rows[:, 1] > 0)
+    first = np.unique(rows[erring], axis=0, return_index=True)[1]
+    return np.sort(np.concatenate([np.flatnonzero(~(rows[:, 1] > 0)), erring[first]]))
 
 
 def _parted(

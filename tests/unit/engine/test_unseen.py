@@ -120,13 +120,33 @@ def test_the_lower_end_allows_for_some_times_the_expected_noise_of_larger_sample
 
 def test_samples_that_ranges_clip_most_count_once_and_lower_the_end(monkeypatch: pytest.MonkeyPatch):
     clipped = np.array([[100.0, 30.0]])
-    found = Unseen("dx", 1, {"y": np.vstack([ROWS[:1], clipped])})
+    another = ROWS[:1] * 1.01
+    found = Unseen("dx", 1, {"y": np.vstack([another, clipped])})
     (ends, notes) = _ends(monkeypatch, found, ROWS, ROWS, ["x", "c"])  # c is held out too
-    usual = sqnr_interval(np.vstack([ROWS, ROWS[:1]]))
-    third = censused_interval(np.vstack([ROWS[:2], ROWS[:1]]), np.vstack([ROWS[2:], clipped]), 15)
+    usual = sqnr_interval(np.vstack([ROWS, another]))
+    third = censused_interval(np.vstack([ROWS[:2], another]), np.vstack([ROWS[2:], clipped]), 15)
     assert usual and third and third[0] < usual[0] - 1
     assert ends["y"] == pytest.approx((third[0], max(usual[1], third[1])), abs=0.006)
     assert len(notes) == 1 and "Ranges clip a few of the 15 calibration samples" in notes[0] and "of y on" in notes[0]
+
+
+def test_samples_that_repeat_others_make_no_interval_narrower(monkeypatch: pytest.MonkeyPatch):
+    (ends, notes) = _ends(monkeypatch, Unseen("def", 3, {"y": ROWS}), ROWS, ROWS)
+    once = sqnr_interval(ROWS)
+    assert once and ends["y"] == pytest.approx(once, abs=0.006)
+    assert len(notes) == 1 and "Of the 6 samples that were run, 3 are different" in notes[0]
+
+
+def test_one_sample_again_and_again_makes_no_interval(monkeypatch: pytest.MonkeyPatch):
+    alike = np.repeat(ROWS[:1], 3, axis=0)
+    (ends, notes) = _ends(monkeypatch, Unseen("def", 3, {"y": alike}), alike, alike)
+    assert not ends and len(notes) == 1 and "y has no interval" in notes[0] and "1 is different" in notes[0]
+
+
+def test_outputs_without_an_error_repeat_nothing(monkeypatch: pytest.MonkeyPatch):
+    exact = np.repeat([[100.0, 0.0]], 3, axis=0)
+    (ends, notes) = _ends(monkeypatch, Unseen("def", 3, {"y": exact}), ROWS, ROWS)
+    assert ends and not notes
 
 
 def _clipping(**farthest: Any) -> tuple[QuantizationPlan, dict[TensorId, TensorSummary]]:
