@@ -316,7 +316,7 @@ def channel_attention() -> ov.Model:
 
 
 def test_attention_between_channels_is_still_fused_to_another_function(monkeypatch):
-    monkeypatch.setattr("calib.loading.normalize._flattened", lambda softmax: False)
+    monkeypatch.setattr("calib.loading.attention_apart._flattened", lambda softmax: False)
     loaded = load_model(channel_attention())
     feeds = random_feeds(loaded.model)
     ours, theirs = (list(Session(model).each(feeds)) for model in (loaded.model, loaded.reference))
@@ -330,13 +330,13 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 from test_openvino_still import channel_attention
 
-import calib.loading.normalize as normalize
+import calib.loading.attention_apart as attention_apart
 from calib.graph.taps import Need, tap
 from calib.loading.load import load_model
 from calib.runtime.session import compile_model
 from calib.values.plan import TensorId
 
-normalize._flattened = lambda softmax: sys.argv[2] == "with the rule"
+attention_apart._flattened = lambda softmax: sys.argv[2] == "with the rule"
 model = load_model(channel_attention()).model
 add = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Add"][-1]
 compile_model(tap(model, {TensorId(add): Need()}, {})[0][0].model)

@@ -17,7 +17,7 @@ from calib import compare, quantize
 from calib.engine.job import prepare
 from calib.engine.reference import check_reference
 from calib.errors import ModelError
-from calib.loading import normalize
+from calib.loading import attention_apart, normalize
 from calib.runtime.session import Session, ov
 from calib.values.sqnr import decibel, squared_error
 
@@ -72,7 +72,9 @@ def test_attention_between_channels_keeps_its_function(blocks: int):
 
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_a_transformation_that_changes_the_function_is_left_out_where_it_does_and_said(monkeypatch, blocks: int):
-    monkeypatch.setattr(normalize, "_flattened", lambda softmax: False)  # the rule that knows this fault beforehand
+    monkeypatch.setattr(
+        attention_apart, "_flattened", lambda softmax: False
+    )  # the rule that knows this fault beforehand
     job = prepare(channel_attention(blocks), samples(16, 3, 12, 10), flags={})
     assert types(job.loaded.model).count("ScaledDotProductAttention") == blocks
     checked = check_reference(job)
@@ -158,7 +160,7 @@ def _refused(tensor: Any) -> Any:
 
 
 def test_compare_says_what_was_left_out(monkeypatch):
-    monkeypatch.setattr(normalize, "_flattened", lambda softmax: False)
+    monkeypatch.setattr(attention_apart, "_flattened", lambda softmax: False)
     feeds = samples(4, 3, 12, 10)
     found = compare(channel_attention(), quantize(channel_attention(), feeds, effort="fast").model, feeds)
     assert any(LEFT_OUT in note for note in found.notes)

@@ -1,3 +1,8 @@
+"""Normalization keeps names, and attention that is written out.
+
+covers: calib.loading.attention_apart
+"""
+
 from __future__ import annotations
 
 import numpy as np

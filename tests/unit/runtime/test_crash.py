@@ -69,9 +69,9 @@ FAULT = """
 import sys
 
 import calib.engine.placing
-import calib.loading.normalize
+import calib.loading.attention_apart
 
-calib.loading.normalize._flattened = lambda softmax: False
+calib.loading.attention_apart._flattened = lambda softmax: False
 calib.engine.placing.check_reference = lambda job: job
 """
 
