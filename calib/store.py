@@ -311,6 +311,8 @@ class RunStore:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if str(error).startswith(("no such", "table ")):  # it is none of ours, or somebody changed it
+                raise self._damaged(str(error)) from error
             raise OutputError(
                 f"run store {self.path}: {error}; is the disk full, the file read-only, or in use elsewhere?"
             ) from error

@@ -147,8 +147,9 @@ def render_leaderboard_text(rows: Sequence[LeaderboardRow], width: int = 100, co
     for column in _LEAST_ASKED:
         if _columns(titles, cells) > width:
             cells = [[*cell[:column], "", *cell[column + 1 :]] for cell in cells]
-    lines = [rule(summary_of(rows), width, color), ""]
-    lines += table(titles, cells, width, right=range(1, 10), color=color)
+    lines = [rule(summary_of(rows), width, color)]
+    if rows:
+        lines += ["", *table(titles, cells, width, right=range(1, 10), color=color)]
     if totals := totals_of(rows):
         lines += ["", *wrap(totals, width)]
     if explained := _explained(rows):

@@ -37,7 +37,8 @@ def needed_with(package: str) -> list[str]:
     Args:
         package: Package that was found missing.
     """
-    return next((missing(packages) for packages in extras().values() if package in packages), []) or [package]
+    found = [name for packages in extras().values() if package in packages for name in missing(packages)]
+    return found or [package]
 
 
 def missing(packages: Mapping[str, str]) -> list[str]:

@@ -8,8 +8,10 @@ worker's machine (from a shared folder or an fsspec URL); the result and the log
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from calib.errors import CalibError, MissingExtraError, UsageError, one_line
-from calib.runtime.temporary import temporary_folder
+from calib.runtime.temporary import sweep, temporary_folder
 from calib.values.distribution import requirement
 from calib.zoo.process import Process
 from calib.zoo.task import RESULT, Ended, Task, files_of
@@ -115,6 +117,7 @@ class Dask:
             self._client.close()
         if self._close is not None:
             self._close()
+            sweep(tempfile.gettempdir())  # what killed workers of this machine left
 
     def _machines(self) -> dict[str, Any]:
         asked, machines = self._known
@@ -162,6 +165,9 @@ def connect(address: str, most: int | None = None) -> Dask:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise MissingExtraError(f"--cluster {address}", "distributed", requirement("distributed")) from error
+    for name in ("distributed", "distributed.batched", "distributed.client", "tornado.application"):
+        # A connection that ends is logged with a traceback; what it means for the run is said by an error or a notice.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if kind == "local":
         # As -P for the workers' processes: Dask starts Python by multiprocessing, and again for a worker that died.
         os.environ["PYTHONSAFEPATH"] = "1"

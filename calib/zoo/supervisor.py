@@ -366,4 +366,5 @@ class Supervisor:
         """Stop running jobs and set them to waiting, after a time limit or an interruption."""
         self._runner.close()
         for task in list(self._running.values()):
-            self._close(task, status="waiting", outcome="interrupted", counts=False)
+            told = "stopped; the next run goes on with it"
+            self._close(task, told=told, status="waiting", outcome="interrupted", counts=False)

@@ -72,8 +72,15 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def test_a_killed_machine_of_a_local_cluster_costs_an_attempt_and_nothing_else(
-    nursery: Nursery, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    nursery: Nursery,
+    manifest: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))  # of the machines of the cluster, which are processes
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     killed: list[int] = []
 
     def kill_the_first_machine_with_work() -> None:
@@ -86,6 +93,7 @@ def test_a_killed_machine_of_a_local_cluster_costs_an_attempt_and_nothing_else(
     assert zoo_run(manifest, "-o", tmp_path / "cluster", "--cluster", "local:2") == 0
     killer.join()
     assert "2 models: 2 quantized" in capsys.readouterr().out
+    assert not list(temporary.glob(".calib-*"))
     zoo = open_zoo(str(manifest), str(tmp_path / "cluster"))
     attempts = rows_and_attempts(zoo)[1]
     assert sorted(one.outcome for one in attempts) == ["died", "done", "done"]

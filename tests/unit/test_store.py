@@ -262,6 +262,14 @@ def test_damaged_file_is_named_with_the_way_out(path):
         RunStore(path)
 
 
+def test_a_store_that_lacks_a_table_is_damaged_and_no_full_disk(path):
+    with RunStore(path) as store:
+        with store.transaction() as connection:
+            connection.execute("DROP TABLE verdicts")
+        with pytest.raises(StatisticsError, match=r"damaged \(no such table"):
+            store.known("run", A)
+
+
 def test_damaged_row_is_found_when_it_is_read(path):
     with RunStore(path) as store:
         store.keep_verdict("run", A, BLOCK, [1, 2, 3])
