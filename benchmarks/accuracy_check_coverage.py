@@ -218,12 +218,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("definitions", type=Path)
     parser.add_argument("--only", default="", help="part of the paths of the files to try")
+    parser.add_argument("--refused", action="store_true", help="try those that are on record as refused, keep the rest")
     given = parser.parse_args()
     files = sorted(given.folder.rglob("accuracy-check.yml"))
+    known = record.on_file(RESULTS, {"images": IMAGES}).get("files", {}) if given.refused else {}
     found: dict[str, dict[str, Any]] = {}
     for file in files:
         name = file.parent.relative_to(given.folder).as_posix()
-        if given.only in name:
+        if name in known and known[name]["end"] != "refused":
+            found[name] = known[name]
+        elif given.only in name:
             found[name] = tried(file, given.definitions)
             shown = found[name].get("metrics") or found[name]["reasons"]
             print(f"{found[name]['end']:8} {name:60} {json.dumps(shown)[:2000]}", flush=True)

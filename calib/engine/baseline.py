@@ -18,6 +18,7 @@ from calib.engine.budgets import budgets_of, references_of
 from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.errors import BaselineError
 from calib.interrupts import Interrupts
+from calib.metrics.metric import doubts_of
 from calib.metrics.several import Several, each_of
 from calib.progress import Stage, recorder
 from calib.report.numbers import in_unit, plural
@@ -80,7 +81,8 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
             with left_out(f"{what} in f32, since OpenVINO can't run it", missing):
                 baseline = replace(baseline, reduced=_reduced(results, baseline))
             baseline = replace(baseline, warnings=(*baseline.warnings, *missing))
-    baseline = replace(baseline, evaluator=evaluator)
+    doubts = [doubt for one in each_of(evaluator.metric, baseline.parts) for doubt in doubts_of(*one)]
+    baseline = replace(baseline, evaluator=evaluator, warnings=(*baseline.warnings, *doubts))
     data = _as_data(baseline)
     if (record := recorder(stage)) is not None:
         record("baseline", data)

@@ -18,7 +18,7 @@ from calib.graph.comparable import aligned, compared_form
 from calib.loading.alike import require_same_inputs, require_same_outputs
 from calib.metrics.classification import is_vector
 from calib.metrics.frames import FrameMetric
-from calib.metrics.metric import ByNames, Metric, WithMovedLabels, compares_parts, taken
+from calib.metrics.metric import ByNames, Metric, WithMovedLabels, compares_parts, doubts_of, taken
 from calib.metrics.resolve import resolve_metrics
 from calib.metrics.several import Several, each_of
 from calib.metrics.whole_set import WholeSetMetric
@@ -208,6 +208,7 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
     parts = evaluator.run(evaluator.compiled(job.reference, config), range(len(evaluator.ids)))
     each = [_value_of(*one, references) for one in each_of(metric, parts)]
     scores = metric.per_sample(parts)
+    doubts = [doubt for one in each_of(metric, parts) for doubt in doubts_of(*one)]
     return Evaluation(
         calib_version=__version__,
         model=job.loaded.facts,
@@ -217,7 +218,7 @@ def evaluated(job: Job, evaluator: Evaluator | None, precision: str) -> Evaluati
         samples=evaluator.counted(max(len(evaluator.ids), 0 if scores is None else len(scores))),
         precision=default_precision() if precision == "default" else precision,
         reference_model=evaluator.compared_with,
-        notes=[*_guesses(evaluator, parts), *evaluator.notes, *job.remarks],
+        notes=[*_guesses(evaluator, parts), *doubts, *evaluator.notes, *job.remarks],
     )
 
 

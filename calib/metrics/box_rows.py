@@ -62,6 +62,26 @@ def truth_rows(target: Any, name: str, mark: str) -> NDArray[np.float64]:
     return np.column_stack([boxes, labels, marks])
 
 
+def never_found(name: str, wanted: set[int], found: set[int]) -> list[str]:
+    """Return a sentence if objects have classes beyond all that any detection has; [] otherwise.
+
+    Args:
+        name: Name of the metric.
+        wanted: Classes of the objects.
+        found: Classes of the detections.
+    """
+    beyond = sorted(label for label in wanted if found and label > max(found))
+    if not beyond:
+        return []
+    shown = ", ".join(map(str, beyond[:3])) + (", …" if len(beyond) > 3 else "")
+    return [
+        f"{name}: no detection has a class above {max(found)}, and the annotations have {shown}: {len(beyond)} of "
+        f"their {len(wanted)} classes. If the model has fewer classes, leave these out of the annotations; if it "
+        "numbers them otherwise, move them: ?first= or ?labels=ids of the data (calib help data), label_shift= of "
+        "--decode"
+    ]
+
+
 def _without_batch(arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Drop a batch axis of 1; the rank of the largest output tells boxes [1, 4] of one detection, which have none."""
     if max((array.ndim for array in arrays), default=0) < 3:

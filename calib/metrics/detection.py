@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError
-from calib.metrics.box_rows import READS, found_rows, truth_rows
+from calib.metrics.box_rows import READS, found_rows, never_found, truth_rows
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -76,6 +76,11 @@ class CocoMap:
     def per_sample(self, parts: Sequence[Any]) -> None:
         """Return None, because precision is taken over the whole set."""
         return None
+
+    def doubts(self, parts: Sequence[Any]) -> list[str]:
+        """Say that objects have classes beyond those of all detections."""
+        wanted = {int(row[0]) for part in parts for row in part["objects"]}
+        return never_found(self.name, wanted, {int(row[5]) for part in parts for row in part["found"]})
 
     def resampled(self, parts: Sequence[Any]) -> Callable[[NDArray[np.int64]], float]:
         """Return the function ``indices of samples, some of them often → average precision``."""

@@ -66,6 +66,15 @@ class Resampled(Protocol):
 
 
 @runtime_checkable
+class WithDoubts(Protocol):
+    """A metric that sees in its parts what makes the value doubtful."""
+
+    def doubts(self, parts: Sequence[Any]) -> list[str]:
+        """Return a sentence for each doubt."""
+        ...
+
+
+@runtime_checkable
 class WithChance(Protocol):
     """A metric that knows the value for random guesses, which sharpens the check of the FP32 baseline."""
 
@@ -149,3 +158,8 @@ def compares_parts(metric: object) -> bool:
 def taken(metric: object) -> str | None:
     """Return what a metric takes of outputs that are decoded, see `Takes`; None if it reads them as they are."""
     return metric.takes if isinstance(metric, Takes) else None
+
+
+def doubts_of(metric: object, parts: Sequence[Any]) -> list[str]:
+    """Return what makes the value of a metric doubtful, see `WithDoubts`."""
+    return metric.doubts(parts) if isinstance(metric, WithDoubts) else []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import MetricError, UsageError
-from calib.metrics.box_rows import READS, found_rows, truth_rows
+from calib.metrics.box_rows import READS, found_rows, never_found, truth_rows
 
 HIT, MISS, IGNORED = 1, 0, -1
 POINTS = np.linspace(0, 1, 11)
@@ -88,6 +88,11 @@ class VocMap:
     def per_sample(self, parts: Sequence[Any]) -> None:
         """Return None, because precision is taken over the whole set."""
         return None
+
+    def doubts(self, parts: Sequence[Any]) -> list[str]:
+        """Say that objects have classes beyond those of all detections."""
+        wanted = {int(row[0]) for part in parts for row in part["objects"]}
+        return never_found(self.name, wanted, {int(row[0]) for part in parts for row in part["hits"]})
 
     def resampled(self, parts: Sequence[Any]) -> Callable[[NDArray[np.int64]], float]:
         """Return the function ``indices of samples, some of them often → mean average precision``."""

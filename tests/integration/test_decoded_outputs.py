@@ -55,6 +55,14 @@ def test_options_are_obeyed_and_said():
     assert calib.evaluate(detector(), labelled(), "coco-map", decode="yolo-v8?score=.85").value < 0.5
 
 
+def test_classes_beyond_the_models_are_told_of_before_and_after_quantizing():
+    data = [*labelled(np.linspace(0, 0.4, 4)), (labelled()[0][0], {"boxes": [BOX], "labels": [9]})]
+    told = "no detection has a class above 1, and the annotations have 9: 1 of their 2 classes"
+    assert any(told in note for note in calib.evaluate(detector(), data, "voc-map").notes)
+    made = calib.quantize(detector(), [feed for feed, _ in data], validation=data, metric="voc-map", effort="fast")
+    assert any(told in warning for warning in made.report.warnings)
+
+
 def test_an_object_that_decodes_is_taken():
     class Mine:
         def decode(self, outputs, facts, size):

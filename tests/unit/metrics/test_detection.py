@@ -10,6 +10,7 @@ import pytest
 
 from calib.errors import MetricError
 from calib.metrics.detection import CocoMap
+from calib.metrics.voc import VocMap
 
 BOXES = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
 SCORES, LABELS = np.array([0.9, 0.8], np.float32), np.array([1, 2])
@@ -111,3 +112,14 @@ def test_boxes_without_an_area_count_neither_as_objects_nor_as_misses():
     part = metric.measure([np.concatenate([BOXES, turned]), np.tile(SCORES, 2), np.tile(LABELS, 2)], TRUTH)
     assert metric.aggregate([part]) == pytest.approx(1)
     assert metric.aggregate([metric.measure([BOXES, SCORES, LABELS], TRUTH | {"boxes": turned})]) == 0
+
+
+@pytest.mark.parametrize("metric", [CocoMap(), VocMap()])
+def test_classes_beyond_those_of_all_detections_are_told_of(metric):
+    part = metric.measure([BOXES, SCORES, LABELS], TRUTH)
+    assert metric.doubts([part]) == []
+    beyond = metric.measure([BOXES, SCORES, LABELS], TRUTH | {"labels": [1, 7]})
+    (said,) = metric.doubts([part, beyond])
+    assert "no detection has a class above 2, and the annotations have 7: 1 of their 3 classes" in said
+    nothing = [np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)]
+    assert metric.doubts([metric.measure(nothing, TRUTH)]) == []
