@@ -114,7 +114,7 @@ def build(
     image, inputs = _inputs(entry.launcher, problems)
     _after(entry, Labels({}), problems)
     chosen = _chosen(entry, metric, problems)
-    for one in [chosen] if metric else _listed(data, "metrics"):
+    for one in ([chosen] if chosen else []) if metric else _listed(data, "metrics"):
         _measure(one, Labels({}), problems)
     steps = [one for one in before if one is not None]
     if problems or reader is None or converter is None or adapter is None:

@@ -20,7 +20,7 @@ class CheckedInputs:
 
     Attributes:
         data: Samples, as DATA; for calibration and validation.
-        metric: The metric.
+        metric: The metric, or several separated by commas.
     """
 
     data: str
@@ -44,7 +44,8 @@ def read_accuracy_check(
         definitions: Path of dataset_definitions.yml, which describes data sets by name.
         annotations: Folder of annotation files, if they are not below ``source``.
         dataset: Name of the data set, if there are several; "" for the first.
-        metric: Name or type of the metric; "" for the first.
+        metric: Name or type of the metric, or several separated by commas, each of which can have a budget of its own
+            by that name; "" for the first.
 
     Raises:
         ConfigError: The configuration asks for something that is not supported; all of it is listed.
@@ -52,18 +53,23 @@ def read_accuracy_check(
     """
     path = Path(file)
     path = path / FILE_NAME if path.is_dir() else path
-    given = {"definitions": definitions, "dataset": dataset, "metric": metric}
+    names = [one.strip() for one in metric.split(",")]
+    given = {"definitions": definitions, "dataset": dataset}
     places = {"source": source, "annotations": annotations}
     for one in (path, *(Path(place) for place in (definitions, *places.values()) if place is not None)):
         if not one.exists():
             raise UsageError(f"{NAME}: no such file or folder: {one}")
-    build(path, definitions, dataset, metric)
+    for one in names:
+        build(path, definitions, dataset, one)
     shared = {key: _whole(value, key) for key, value in given.items() if value}
-    data = {**shared, **{key: _whole(value, key) for key, value in places.items() if value is not None}}
-    question = {"file": _whole(path, "file"), **shared}
-    return CheckedInputs(f"{NAME}:{path.absolute()}?{urlencode(data)}", f"{NAME}?{urlencode(question)}")
+    chosen = [{"metric": one} if one else {} for one in names]
+    wanted = {key: _whole(value, key) for key, value in places.items() if value is not None}
+    data = {**shared, **chosen[0], **wanted}
+    questions = [{"file": _whole(path, "file"), **shared, **one} for one in chosen]
+    metrics = ",".join(f"{NAME}?{urlencode(question)}" for question in questions)
+    return CheckedInputs(f"{NAME}:{path.absolute()}?{urlencode(data)}", metrics)
 
 
 def _whole(value: str | os.PathLike[str], key: str) -> str:
     """Return an absolute path; names as they are."""
-    return str(value) if key in ("dataset", "metric") else str(Path(value).absolute())
+    return str(value) if key == "dataset" else str(Path(value).absolute())

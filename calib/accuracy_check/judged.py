@@ -37,7 +37,7 @@ class AccuracyCheck:
         if file:
             made = build(Path(file), Path(definitions) if definitions else None, dataset, metric)
             self._made = (made, made.measure(Labels({})))
-            self.name, self.unit = f"accuracy-check {made.title}", self._made[1].unit
+            self.name, self.unit = made.title, self._made[1].unit
             self.higher_is_better = self._made[1].higher
             said = [made.entry.launcher, made.entry.dataset, made.metric]
             self.configuration = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()

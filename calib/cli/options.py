@@ -86,7 +86,12 @@ def accuracy_check_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _ACCURACY_CHECK = (
-    ("--accuracy-check", "FILE", "Accuracy Checker configuration (accuracy-check.yml) that gives data and metric."),
+    (
+        "--accuracy-check",
+        "FILE",
+        "Accuracy Checker configuration (accuracy-check.yml) that gives data and metric; --metric "
+        "chooses one of its metrics, or several by their names.",
+    ),
     ("--definitions", "FILE", "Its dataset_definitions.yml, which describes the data sets that FILE names."),
     ("--source", "DIR", "Folder of the data sets that --accuracy-check names."),
     ("--annotations", "DIR", "Folder of their annotation files, if they are not below --source."),

@@ -245,7 +245,7 @@ def test_configurations_beside_the_models_judge_them_and_one_that_is_not_support
         "public/odd/FP32/odd": [("failed", None)],
     }
     report = json.loads((tmp_path / "zoo-out/models/public/good/FP32/good/report.json").read_text())
-    assert report["accuracy"]["metric"] == "accuracy-check accuracy"
+    assert report["accuracy"]["metric"] == "accuracy"
     assert any("was found by the model's name and gives its data and metric" in one for one in report["warnings"])
     assert report["pictures_note"] == "No sample is drawn: none of them changed."  # the drop in pictures was asked for
     assert calib("run", manifest)[2] == ""  # neither is run again

@@ -71,8 +71,10 @@ def classes(**more):
 def test_a_classifier_is_judged_by_the_first_metric_or_by_the_one_that_is_named():
     configuration("classification", classes())
     found = evaluated(channel_model())
-    assert (found.value, found.metric, found.samples) == (0.75, "accuracy-check top1", 4)
+    assert (found.value, found.metric, found.samples) == (0.75, "top1", 4)
     assert evaluated(channel_model(), metric="top2").value == 0.75
+    both = evaluated(channel_model(), metric="top1, top2")
+    assert [one.metric for one in both.each] == ["top1", "top2"]
     assert any("as Accuracy Checker does" in note for note in found.notes)
 
 
