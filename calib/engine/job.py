@@ -181,6 +181,11 @@ class Job:
         samples = dict(zip(ids, self.feeds(ids), strict=True))
         return replace(self, first=run_first(self.reference, self.compared[1], samples, self.streams))
 
+    @property
+    def compiled_reference(self) -> ov.CompiledModel | None:
+        """The reference with what is compared of it, if it is still compiled."""
+        return self.first.compiled if self.first and self.first.own == self.compared[1] else None
+
     def outputs(self, ids: Sequence[str]) -> list[list[NDArray[Any]]] | None:
         """Return the FP32 outputs of each inference of these samples if the first run has them all."""
         return self.first.of(ids, self.compared[1]) if self.first else None
@@ -203,7 +208,9 @@ def _feed(sample: Sample) -> tuple[str, str, Arrays | Frames]:
 
 @dataclass(frozen=True)
 class CalibrationFeeds:
-    """Feeds of the calibration samples, loaded one at a time; can be iterated more than once.
+    """Feeds of the calibration samples, loaded one at a time, in the order that holds the fewest in memory.
+
+    They can be iterated more than once.
 
     The length is the number of inferences; of sequences about that, as if all were as long as the first.
     """
@@ -214,7 +221,8 @@ class CalibrationFeeds:
         return len(self.job.all_ids) * frames_in(self.job.feeds(self.job.all_ids[:1])[0])
 
     def __iter__(self) -> Iterator[tuple[str, str, Arrays | Frames]]:
-        return map(_feed, self.job.samples(self.job.all_ids))
+        ids, dataset = self.job.all_ids, self.job.calibration
+        return map(_feed, self.job.samples(dataset.reading_order(ids) if dataset else ids))
 
 
 def prepare(

@@ -268,6 +268,10 @@ class CheckedShapes:
         """Return the ids that the dataset chooses."""
         return self._dataset.choose(count, salt)
 
+    def reading_order(self, ids: Sequence[str]) -> Sequence[str]:
+        """Return the ids in the order in which the dataset can read them one by one."""
+        return self._dataset.reading_order(ids)
+
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order.
 

@@ -77,11 +77,18 @@ class ContentDataset:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Sample]:
-        return self.load(sorted(self._entries, key=lambda one: (self._entries[one].item, self._entries[one].offset)))
+        return self.load(sorted(self._entries, key=self._place))
 
     def choose(self, count: int | None, salt: str = "") -> Sequence[str]:
         """Return the sorted ids of ``count`` samples, or all for None, chosen by a hash; fewer if there are fewer."""
         return choose_ids(self._entries, count, salt)
+
+    def _place(self, one: str) -> tuple[int, int]:
+        return self._entries[one].item, self._entries[one].offset
+
+    def reading_order(self, ids: Sequence[str]) -> Sequence[str]:
+        """Return the ids in the order of the items, where those can only be iterated; else as they are."""
+        return ids if self._at else sorted(ids, key=self._place)
 
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order.

@@ -109,6 +109,10 @@ class FileDataset:
         """Return the sorted ids of ``count`` samples, or all for None, chosen by a hash; fewer if there are fewer."""
         return choose_ids(self._entries, count, salt)
 
+    def reading_order(self, ids: Sequence[str]) -> Sequence[str]:
+        """Return the ids as they are: each can be read by itself."""
+        return ids
+
     def load(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order.
 

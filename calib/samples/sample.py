@@ -119,6 +119,10 @@ class Dataset(Protocol):
         """Return the sorted ids of ``count`` samples, or all for None, with the smallest ``hash(salt + id)``."""
         ...
 
+    def reading_order(self, ids: AnySequence[str]) -> AnySequence[str]:
+        """Return the ids in the order in which they can be read one by one, so that none has to wait for another."""
+        ...
+
     def load(self, ids: AnySequence[str]) -> Iterator[Sample]:
         """Yield the samples with these ids, in this order."""
         ...

@@ -156,7 +156,7 @@ class _Pass:
         apart = kept.summaries() if held.samples else {}
         kept.absorb(held)
         whole = kept.summaries()
-        outliers = tuple(dict.fromkeys(self._names[number] for number in kept.outliers()))
+        outliers = tuple(sorted({self._names[number] for number in kept.outliers()}))
         return Collected({**whole, **apart} if held.samples else whole, whole, outliers)
 
     def check_suspects(self) -> None:

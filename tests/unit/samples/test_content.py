@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.samples.content import choose_ids, content_id, number_duplicates, split_ids
+from calib.samples.content import ContentDataset, choose_ids, content_id, number_duplicates, split_ids
+from calib.samples.sample import InputSpec
 
 IDS = st.lists(st.text(max_size=5), unique=True, max_size=30)
 LAW = settings(derandomize=True, deadline=None, max_examples=50)
@@ -75,3 +76,29 @@ def test_many_similar_samples_have_ids_of_their_own():
     for i, row in enumerate(data):
         row[i % 4096] = np.float32(1 + i // 10)
     assert len({content_id((row,)) for row in data}) == 2000
+
+
+class Once:
+    """Six samples that can only be iterated, and how many were made so far."""
+
+    def __init__(self):
+        self.made = 0
+
+    def __iter__(self):
+        for number in range(6):
+            self.made += 1
+            yield np.full((1, 2), number, np.float32)
+
+
+def test_samples_that_are_only_iterated_are_read_one_by_one_in_their_own_order():
+    source = Once()
+    specs = [InputSpec("x", ("x",), (1, 2), np.dtype(np.float32))]
+    dataset = ContentDataset("made", source, specs)
+    ids = dataset.choose(5)
+    ordered = dataset.reading_order(ids)
+    assert sorted(ordered) == sorted(ids) and list(ordered) != list(ids)
+    source.made = 0
+    seen = [(float(sample.feed[0][0, 0]), source.made) for sample in dataset.load(ordered)]
+    assert [made for _, made in seen] == [int(value) + 1 for value, _ in seen]  # none was read before its turn
+    listed = ContentDataset("list", list(Once()), specs, at=list(Once()).__getitem__)
+    assert listed.reading_order(ids) == ids
