@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from calib.corrections.candidate import Candidate
 from calib.corrections.scoring import Scored, Scorer
+from calib.corrections.tried import LARGE, weights_in
 from calib.graph.finder import inexact
 from calib.values.plan import HALF_RANGE, THREE_QUARTERS, QuantizationPlan
 
@@ -37,6 +38,7 @@ class Levels:
         candidate: The candidate with these levels and with ranges, as it was run.
         scored: Its score; it need not be compiled again.
         halved: The plan with weights in half range, which `plan` was better than; None if that is ``plan``.
+        half: The candidate of that plan with its score, no longer compiled; None if its network is large.
     """
 
     plan: QuantizationPlan
@@ -44,6 +46,7 @@ class Levels:
     candidate: Candidate
     scored: Scored
     halved: QuantizationPlan | None = None
+    half: tuple[Candidate, Scored] | None = None
 
     def is_of(self, candidate: Candidate) -> bool:
         """Return whether a candidate makes the model that was scored."""
@@ -71,6 +74,7 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
     full = best.score
     next_one = scorer.shipped(halved)
     half = next_one.score
+    behind = None if weights_in(ranged) > LARGE else (halved, replace(next_one, compiled=None))
     if half >= full:
         ahead, best = halved, next_one
     del next_one
@@ -104,13 +108,13 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
             f"{start}and hardly do in this model: with all levels of weights its outputs are at {full:.1f} dB on "
             f"{samples}, with half of them at {half:.1f} dB, so weights keep all. {any_data}"
         )
-        return Levels(candidate.plan, said, ranged, best, in_half_range(candidate.plan, left))
+        return Levels(candidate.plan, said, ranged, best, in_half_range(candidate.plan, left), behind)
     said = (
         f"{start}so weights take three quarters of their levels: the outputs are at {between:.1f} dB on {samples}, "
         f"with all of them at {full:.1f} dB, with half at {half:.1f} dB. {any_data}"
     )
     plan = with_levels(candidate.plan, THREE_QUARTERS, left)
-    return Levels(plan, said, ahead, best, in_half_range(candidate.plan, left))
+    return Levels(plan, said, ahead, best, in_half_range(candidate.plan, left), behind)
 
 
 def corrected_in_half(score: float, full: float, count: int) -> str:

@@ -197,6 +197,7 @@ def energies_on(
     compiled: ov.CompiledModel | None = None,
     compared: tuple[ComparedOutputs, ComparedOutputs] | None = None,
     streams: int = 1,
+    known: ov.CompiledModel | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the signal and noise energy of each part on any samples, ``(samples, 2)``, as a :class:`Scorer` does.
 
@@ -210,12 +211,15 @@ def energies_on(
         compiled: Compiled ``model``, used if its own outputs are compared.
         compared: What is compared, as for a :class:`Scorer`.
         streams: Number of samples that run at the same time.
+        known: Compiled FP32 model with what is compared of it; None to compile it.
     """
     ours, own = compared or (compared_outputs(reference),) * 2
     form = compared_form(model, ours)
     if compiled is None or form is not model:
         compiled = compile_model(form, streams=streams)
-    forms = (own, compile_model(compared_form(reference, own), streams=streams)), (ours, compiled)
+    if known is None:
+        known = compile_model(compared_form(reference, own), streams=streams)
+    forms = (own, known), (ours, compiled)
     rest, found = iter(samples), list[dict[str, NDArray[np.float64]]]()
     while some := list(islice(rest, PORTION)):
         before, after = (

@@ -225,7 +225,8 @@ def choose_ranges(
     others = _without_scalings(job, base, plan)
     fast = _as_fast(job, next(reversed(others.values()), candidate), summaries)
     known = [(levels.candidate, levels.scored)] if levels else []
-    halved, levels = levels.halved if levels else None, None  # its network is dropped once it was used
+    # networks are dropped once they were used
+    halved, half, levels = levels.halved if levels else None, [levels.half] if levels and levels.half else [], None
     more: dict[str, Any] = {"others": others, "fast": fast, "known": known, "told": told}
     if wanted.more:
         from calib.engine.clipped import behind_where_clipped  # here: only thorough tries every estimator
@@ -235,7 +236,7 @@ def choose_ranges(
     if halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:
         only = replace(wanted, estimators=wanted.estimators[:1], if_clipping_pays=(), more=())
         candidate = replace(candidate, plan=halved)
-        other = choose_recipe(candidate, summaries, only, samples, scorer, attention, told=told)
+        other = choose_recipe(candidate, summaries, only, samples, scorer, attention, known=half, told=told)
         base, chosen = _better(base, chosen, other, len(held))
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_in_pieces(summaries), *_left_out(job, outliers))

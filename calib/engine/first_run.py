@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calib.errors import DataError
 from calib.graph.comparable import compared_form
-from calib.runtime.session import Given, compile_model, infer_all, notice_memory, ov
+from calib.runtime.session import Given, compile_model, infer_all, notice_memory, ov, values_of
 from calib.samples.feed import frames_in
 from calib.values.compared import ComparedOutputs
 
@@ -26,6 +26,7 @@ Outputs = Sequence[list[NDArray[Any]]]
 
 KEPT = 64 << 20  # bytes of outputs; those of more are dropped, and the network runs again where they are needed
 TIMED = 4  # samples that run even if no outputs are kept
+WEIGHTS = 32 << 20  # most bytes of constants of a network that stays compiled for the rest of the run
 STREAMS_PAY = 4.0  # compilations that the samples of the first run have to take, so that it is compiled for streams too
 
 
@@ -39,6 +40,7 @@ class FirstRun:
         compiling: Seconds of compiling the network.
         inference: Seconds of one inference; that of the first sample, which takes longer, is not counted.
         frames: Inferences of one sample on average: more than one for sequences.
+        compiled: The network compiled with what is compared; None if its weights are large.
     """
 
     own: ComparedOutputs
@@ -46,6 +48,7 @@ class FirstRun:
     compiling: float = 0.0
     inference: float = 0.0
     frames: float = 1.0
+    compiled: ov.CompiledModel | None = None
 
     def streams(self, samples: int, most: int) -> int:
         """Return the number of streams that pay for this many samples: each takes as long as compiling the network.
@@ -104,7 +107,14 @@ def run_first(
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"the model can't run on the calibration samples: {reason}") from error
-    return FirstRun(own, {**first, **others} if keeps else {}, compiling, usual, frames)
+    kept = compiled if constant_bytes(reference) <= WEIGHTS else None
+    return FirstRun(own, {**first, **others} if keeps else {}, compiling, usual, frames, kept)
+
+
+def constant_bytes(model: ov.Model) -> int:
+    """Return the bytes of a model's constants, those inside bodies apart."""
+    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
+    return sum(values_of(node).nbytes for node in constants)
 
 
 def _outputs(

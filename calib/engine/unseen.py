@@ -293,7 +293,8 @@ def _look_further(job: Job, built: Int8Model, ids: Sequence[str], worst: Sequenc
                 yield sizes.enlarged(feed, multiple)
 
     streams = job.streams_for(len(names) + len(MULTIPLES) * len(enlarged))
-    found = energies_on(feeds(), job.reference, built.model, built.compiled, job.compared, streams)
+    known = job.compiled_reference
+    found = energies_on(feeds(), job.reference, built.model, built.compiled, job.compared, streams, known)
     beyond: dict[str, float] = {}
     for name, rows in found.items() if enlarged else ():
         noises = rows[len(names) :, 1].reshape(len(MULTIPLES), len(enlarged)).mean(axis=1)

@@ -11,6 +11,7 @@ from building import Net
 from cpu_features import EXACT_INT8
 
 import calib
+from calib.corrections import half_range
 from calib.corrections.candidate import Candidate
 from calib.corrections.half_range import suited
 from calib.corrections.scoring import Scored
@@ -83,6 +84,16 @@ def test_the_network_has_a_product_of_activations():
 )
 def test_the_highest_score_counts_and_layers_have_to_be_worth_a_decibel(scores: Stand, layers: int, levels: int):
     assert chosen(scores)[:2] == (layers, {levels})
+
+
+def test_half_range_that_is_behind_is_kept_with_its_score_unless_the_network_is_large(monkeypatch: pytest.MonkeyPatch):
+    *_, found = chosen(Stand(33.0, 29.0, between=33.5))
+    known, scored = found.half
+    assert known.plan.activations == found.candidate.plan.activations and known.plan.weights == found.halved.weights
+    assert scored.score == 29.0 and scored.compiled is None
+    assert chosen(Stand(20.0, 25.0))[2].half is None
+    monkeypatch.setattr(half_range, "LARGE", 0)
+    assert chosen(Stand(33.0, 29.0, between=33.5))[2].half is None
 
 
 def test_the_report_gets_the_figures_of_both_and_the_reason_of_what_is_left_out():

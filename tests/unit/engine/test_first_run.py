@@ -92,3 +92,11 @@ def test_the_first_run_is_compiled_for_streams_where_its_samples_take_long(monke
     assert known.first and again.first
     pairs = zip(known.outputs(made.held) or [], again.outputs(made.held) or [], strict=True)
     assert all(np.array_equal(*pair) for one in pairs for pair in zip(*one, strict=True))
+
+
+def test_a_network_stays_compiled_unless_its_weights_are_large(monkeypatch: pytest.MonkeyPatch):
+    made = job().with_first_run()
+    assert made.compiled_reference is not None
+    assert first_run.constant_bytes(made.reference) >= 4 * 4 * (3 + 4) * 9
+    monkeypatch.setattr(first_run, "WEIGHTS", 0)
+    assert job().with_first_run().compiled_reference is None
