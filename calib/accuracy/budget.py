@@ -107,7 +107,9 @@ def noise_note(budget: Budget, samples: int, half_width: float) -> str:
         return ""
     # The half-width shrinks with sqrt(N).
     ratio = (half_width / budget.max_drop) ** 2 if budget.max_drop else math.inf
-    advice = f"about {math.ceil(samples * ratio)} samples would show it" if ratio < 1000 else "no sample size shows it"
+    advice = (
+        f"about {math.ceil(samples * ratio):,} samples would show it" if ratio < 1000 else "no sample size shows it"
+    )
     return (
         f"The budget of {budget.text(budget.max_drop)} lies below the noise of {samples} samples "
         f"(±{budget.text(half_width)} at 95 %): {advice}."

@@ -71,8 +71,8 @@ class Cost:
 
     def __str__(self) -> str:
         parts = [f"{stage} {_seconds(taken)}" for stage, taken in self.stages.items() if taken >= 0.05 * self.seconds]
-        parts += [f"search up to {_seconds(self.search)}"] if self.search else []
-        return f"expected: about {_seconds(self.seconds)} of CPU time ({', '.join(parts)})"
+        more = f"; up to {_seconds(self.search)} more if layers have to be reverted" if self.search else ""
+        return f"expected: about {_seconds(self.seconds)} of CPU time ({', '.join(parts)}){more}"
 
 
 def _seconds(value: float) -> str:

@@ -319,12 +319,18 @@ def _of_little_use(job: Job, found: Findings, built: Int8Model) -> tuple[Status,
     if speed is None:
         return "within_budget", []
     rivals = (("f32", speed.interval_f32), (speed.default_precision, speed.interval_default))
-    slower = [name for name, interval in rivals if interval is not None and interval[1] < 1]
+    times = (speed.latency_f32_ms, speed.latency_default_ms)
+    slower = [
+        f"{name} {ms:.3g} ms"
+        for (name, interval), ms in zip(rivals, times, strict=True)
+        if interval is not None and interval[1] < 1
+    ]
     if not slower:
         return "within_budget", []
+    fewer = f"try {wider}, which reverts fewer layers, or " if reverted else "try "
     return "slower", [
-        f"INT8 takes {speed.latency_int8_ms:.3g} ms, FP32 in {slower[-1]} takes less: stay with it, try {wider}, "
-        "which reverts fewer layers, or --require-speedup 1, which reverts those that are slower."
+        f"INT8 takes {speed.latency_int8_ms:.3g} ms, FP32 in {slower[-1]}: stay with FP32, {fewer}"
+        "--require-speedup 1, which reverts the layers that are slower."
     ]
 
 

@@ -61,5 +61,5 @@ def test_unknown_kind_is_refused():
 def test_note_appears_only_where_the_budget_lies_below_the_noise():
     assert noise_note(Budget(0.01), 5000, 0.0055) == ""
     note = noise_note(Budget(0.01), 500, 0.0175)
-    assert "500 samples" in note and "1532" in note  # 500 · 1.75²
+    assert "500 samples" in note and "1,532" in note  # 500 · 1.75²
     assert "no sample size" in noise_note(Budget(0.0), 500, 0.0175)

@@ -55,6 +55,7 @@ def test_validation_and_a_search_are_said_apart():
 def test_the_sentence_names_the_stages_that_count():
     said = str(Cost({"statistics": 12.3, "correct": 20.0, "insert": 0.4, "report": 5.0}, search=8.04))
     assert said == (
-        "expected: about 38 s of CPU time (statistics 12 s, correct 20 s, report 5.0 s, search up to 8.0 s)"
+        "expected: about 38 s of CPU time (statistics 12 s, correct 20 s, report 5.0 s)"
+        "; up to 8.0 s more if layers have to be reverted"
     )
     assert str(Cost({"statistics": 300.0})) == "expected: about 5 min of CPU time (statistics 5 min)"

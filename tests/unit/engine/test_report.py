@@ -133,4 +133,6 @@ def test_budget_kept_by_a_slower_model_is_called_that_where_the_timing_is_certai
     assert status_of(0, speed_of(1.2))[0] == status_of(0, speed_of(1.05, noisy=True))[0] == "within_budget"
     assert status_of(0, speed_of(0.9, noisy=True))[0] == "slower"  # the interval is below 1, however noisy
     status, reason = status_of(0, speed_of(0.9))
-    assert status == "slower" and "bf16" in reason and "--require-speedup 1" in reason
+    assert status == "slower" and "FP32 in bf16 1 ms" in reason and "--require-speedup 1" in reason
+    assert "--max-drop" not in reason  # no layer was reverted
+    assert "a larger --max-drop, which reverts fewer layers" in status_of(1, speed_of(0.9))[1]
