@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.accuracy_check.annotated import Annotated, Pending, Places, read_pending
+from calib.accuracy_check.annotated import Annotated, Masks, Pending, Pictures, Places, read_pending
 from calib.accuracy_check.build import Input, Judgement, build
 from calib.accuracy_check.preprocess import auto_resize, require_opencv, stretched_later
 from calib.accuracy_check.values import Judged, Seen
@@ -61,6 +61,7 @@ class CheckedDataset:
         self._steps = [self._fitted(step) if step is stretched_later else step for step in judgement.before]
         name = judgement.entry.dataset.get("data_source")
         self._root = places.find(str(name), folder=True) if name else places.source
+        self._roots = [one.resolve() for one in (places.source, places.annotations) if one is not None]
         if not annotated.rows:
             raise DataError(f"{source.text}: the annotations name no image")
         self._rows: dict[str, tuple[str, Pending]] = {}
@@ -136,6 +137,10 @@ class CheckedDataset:
         array = _as_input(seen.pixels, self._specs[self._image])
         feed = self._feed(array, seen, where)
         network = (seen.pixels.shape[0], seen.pixels.shape[1])
+        if isinstance(pending, Masks | Pictures):
+            # A suffix or prefix of the configuration, or a line of a list, may hold "..".
+            root = next((one for one in self._roots if pending.path.resolve().is_relative_to(one)), self._roots[0])
+            confined(pending.path, root, where, "Put it into the folder of the data sets, --source or --annotations")
         target = Judged(read_pending(pending), replace(seen, pixels=_EMPTY), network, self._labels)
         geometry = ImageGeometry.of_size(*seen.original).resized(*network)
         return Sample(feed, target, one, where, geometry)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Read = Callable[[NDArray[Any], Mapping[int, str]], str]
 
+_LONGEST = 10_000  # characters of a text: the number of edits takes time that grows with the square of them
 _ICDAR_13 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -165,6 +166,8 @@ def _cells(places: Places, name: str, separator: str, kept: Callable[[str], bool
         image, found, text = line.strip().partition(separator)
         if not found or not kept(text):
             raise DataError(f"line {number} of {name}: a line is an image and its text, got {line[:60]!r}")
+        if len(text) > _LONGEST:
+            raise DataError(f"line {number} of {name}: a text of {len(text)} characters; at most {_LONGEST} are read")
         rows.append((image.strip(), text.strip()))
     return rows
 

@@ -174,6 +174,22 @@ def test_names_of_a_configuration_do_not_leave_the_source(tmp_path):
             evaluated(channel_model())
 
 
+def test_masks_and_images_to_compare_with_do_not_leave_the_source_either(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "secret.png")
+    with open("data/list.txt", "w") as file:
+        file.write("pictures/0.png x/../secret.png\n")
+    picture("0.png", np.zeros((8, 8, 3)))
+    (tmp_path / "data" / "masks").mkdir()
+    masks = {"data_source": "", "annotation_conversion": {"converter": "camvid", "annotation_file": "list.txt"}}
+    paired = {"converter": "image_processing", "data_dir": "pictures", "input_suffix": "0",
+              "target_suffix": "/../../../secret"}  # fmt: skip
+    restored = {"data_source": "pictures", "annotation_conversion": paired}
+    for dataset, kind, metric in ((masks, "segmentation", "mean_iou"), (restored, "image_processing", "mae")):
+        configuration(kind, {**dataset, "metrics": [{"type": metric}]})
+        with pytest.raises(DataError, match=r"secret\.png is outside of"):
+            evaluated(constant_model(np.zeros((1, 3, 8, 8))))
+
+
 def test_other_inputs_are_given_what_the_configuration_says():
     configuration(
         "classification",

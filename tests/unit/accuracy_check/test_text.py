@@ -103,6 +103,9 @@ def test_lists_of_texts_and_their_symbols(tmp_path):
     assert found == ([("a.png", "one, two")], {1: "o", 2: "n", 3: "e"})
     found = converted(tmp_path, "lpr_txt", annotation_file="plates", decoding_dictionary_file="numbers")
     assert found == ([("a.png", "AB")], {0: "A", 1: "B"})
+    (tmp_path / "plates").write_text(f"a.png {'A' * 10_001}\n")
+    with pytest.raises(DataError, match="at most 10000 are read"):
+        converted(tmp_path, "lpr_txt", annotation_file="plates", decoding_dictionary_file="numbers")
     (tmp_path / "words").write_text("a.png one two\n")
     with pytest.raises(DataError, match="line 1 of words"):
         converted(tmp_path, "icdar13_recognition", annotation_file="words")
