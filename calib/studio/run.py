@@ -25,6 +25,9 @@ from calib.values.drops import drop_scale, drop_unit
 from calib.zoo.jobs import DONE, JobRow
 
 _WORDS = {
+    "within_budget": "within the budget",
+    "over_budget": "over the budget",
+    "mostly_float": "within the budget, mostly in float",
     "slower": "within the budget, but slower",
     "fp32_kept": "FP32 kept",
     "within_budget_not_in_f32": "within the budget, not in f32",
@@ -138,6 +141,7 @@ def asked_for(settings: Mapping[str, Any]) -> str:
         *([f"at most {drop}"] if drop is not None else []),
         *([f"at least {least} dB"] if least is not None else []),
         str(settings.get("effort") or "balanced"),
+        *(str(settings[key]) for key in ("estimator", "target") if settings.get(key)),
     ]
     return ", ".join(parts)
 
@@ -185,8 +189,10 @@ def plots(live: Live) -> list[Scatter]:
         span = one.get("interval")
         point = {
             "y": one["drop"] * scale,
-            "words": f"step {one['step']}: {one['text']}, {one['reverted']} of {one['of_layers']} layers in float",
-            "tone": "good" if one["within"] else "bad",
+            "words": f"step {one['step']}: {one['text']}, {one['reverted']} of {one['of_layers']} layers in float"
+            + (f", on {one['samples']:,} samples" if one.get("samples") else ""),
+            # Below the budget and not within: what was seen is of a part of the samples.
+            "tone": "good" if one["within"] else "bad" if limit is None or one["drop"] * scale > limit else "open",
             "span": tuple(end * scale for end in span) if span and None not in span else None,
             "marked": one is last,
         }

@@ -19,7 +19,7 @@ class Point:
     Attributes:
         x, y: Its values.
         words: What it is, in words.
-        tone: Class of its look: "good", "bad" or "neutral".
+        tone: Class of its look: "good", "bad", "open" (hollow) or "neutral".
         span: Interval of y, None without one.
         marked: Whether it is drawn larger.
         link: Address that it leads to; "" for none.

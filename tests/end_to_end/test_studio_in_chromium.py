@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,10 @@ CHROMIUM = shutil.which("chromium")
 DEMO = Path(__file__).resolve().parents[2] / "datasets" / "demo"
 AXE = Path(__file__).resolve().parents[1] / "axe" / "axe.min.js"
 EVIL = "<img src=x onerror=alert(1)>.onnx"
+# What the browser says of a request that was refused, or that a killed server did not answer, and htmx of events that
+# ended and of requests that it gave up when a page was left.
+USUAL = ("Failed to load resource: net::ERR", "Failed to load resource: the server responded with a status of 400")
+USUAL += ("htmx:", "[object Event]")
 PATIENCE = 180_000  # milliseconds, of a machine that does much else
 
 # A metric of a user's own that takes its time: it waits until the test lets it measure more samples, or until its run
@@ -213,12 +219,8 @@ def page(context: BrowserContext, studio: Studio) -> Iterator[Page]:
         assert "token" not in page.url
     yield page
     page.close()
-    # While the server is killed the browser says what it could not load, and htmx what ended ("[object Event]") or was
-    # given up when a page is left.
     assert "Traceback" not in studio.log.read_text(encoding="utf-8"), studio.log.read_text(encoding="utf-8")
-    assert [
-        one for one in said if not one.startswith(("Failed to load resource: net::ERR", "htmx:", "[object Event]"))
-    ] == []
+    assert [one for one in said if not one.startswith(USUAL)] == []
 
 
 def _ours(url: str, studio: Studio) -> bool:
@@ -290,12 +292,33 @@ def test_the_whole_flow_from_a_model_to_its_int8_as_a_zip(page: Page, studio: St
         page.click("text=Take away as zip")
     assert download.value.suggested_filename == "mobilenet-1.zip"
     page.click("main a:text-is('Compare')")
-    page.wait_for_selector("[data-label='Layers side by side'] .precision")
+    page.wait_for_selector("[data-label='Layers of these runs'] .precision")
     sound("/compare")
     page.goto(home(studio, "/runs"))
     sound("/runs")
     page.goto(home(studio, "/zoo?manifest=zoo.yaml"))
     sound("/zoo")
+
+
+def test_what_is_broken_or_would_fill_the_disk_is_refused_with_a_reason_and_nothing_of_it_is_kept(
+    page: Page, studio: Studio
+):
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("<b>zeros.npy", bytes(32 << 20))
+    page.goto(home(studio, "/data"))  # no model is asked for there
+    for name, content, reason in (
+        ("<i>no image</i>.png", b"no image", "no image, or broken"),
+        ("bomb.zip", bomb.getvalue(), "bytes would become 33,554,432"),
+        ("run.py", b"raise SystemExit", "files of this kind are not taken"),
+        ("broken.zip", b"PK\x03\x04", "no zip file, or broken"),
+    ):
+        page.set_input_files("#files", {"name": name, "mimeType": "application/octet-stream", "buffer": content})
+        page.click("button:text-is('Add')")
+        page.wait_for_selector(f".said.bad:has-text('{reason}')")
+        assert page.locator(".said i, .said b").count() == 0
+        page.go_back()
+    assert not any(path.is_file() for path in (studio.folder / "uploads").rglob("*"))
 
 
 def test_a_page_of_another_site_reaches_nothing(context: BrowserContext, page: Page, studio: Studio):

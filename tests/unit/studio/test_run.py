@@ -160,6 +160,10 @@ def test_the_search_is_drawn_from_its_events(client: Client):
     live.points = [{**point, "drop_kind": "absolute", "unit": "fraction", "budget": 0.005, "interval": [0.0, None]}]
     (plot,) = plots(live)
     assert plot.placed[0].point.y == pytest.approx(1.0) and plot.limit is not None and plot.y_title == "drop, points"
+    seen = {**live.points[0], "step": 2, "drop": 0.004, "samples": 99}
+    live.points = [*live.points, seen, {**seen, "within": True}]
+    assert [one.point.tone for one in plots(live)[0].placed] == ["bad", "open", "good"]  # 99 samples are a part
+    assert "on 99 samples" in plots(live)[0].placed[1].point.words
     live.timed = {1: 2.5}
     assert len(plots(live)) == 2
 

@@ -1,0 +1,87 @@
+"""Draw the picture of the studio in README: a run in mid-search, in Debian's chromium.
+
+    python benchmarks/studio_picture.py [--out benchmarks/pictures/studio.png] [--points 12]
+
+``calib studio`` serves the shipped vision transformer with its data. A run whose budget is less than its samples can
+show searches for long; the page is taken once so many plans were evaluated, and stored with 64 colours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlencode
+
+import psutil
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from calib.demo import demo_folder
+
+SIZE = {"width": 1280, "height": 900}
+FLOW = {
+    "model": "vit.xml",
+    "calibration": "calibration.npz",
+    "validation": "validation.npz",
+    "metric": "top-1",
+    "max_drop": "0.02pt",
+    "effort": "fast",
+}
+OUTPUT = Path(__file__).resolve().parent / "pictures" / "studio.png"
+PATIENCE = 600_000  # milliseconds
+
+
+def picture(folder: Path, points: int) -> bytes:
+    """Start a run in a studio for the folder and return the page as a PNG once so many plans were evaluated."""
+    for name in ("vit.xml", "vit.bin", "calibration.npz", "validation.npz"):
+        shutil.copy(demo_folder() / name, folder)
+    words = [sys.executable, "-P", "-m", "calib", "studio", str(folder), "--no-open"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
+        assert server.stdout is not None
+        link = re.findall(r"http://\S+", server.stdout.readline())[0]
+        flags = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type]
+        page.set_default_timeout(PATIENCE)
+        page.goto(link)
+        page.goto(f"{link.partition('?')[0]}quantize?{urlencode(FLOW)}")
+        page.click("button:text-is('Start')")
+        page.wait_for_function(f"document.querySelectorAll('circle').length >= {points}")
+        taken = page.screenshot()
+        browser.close()
+        end(folder, server)
+    return taken
+
+
+def end(folder: Path, server: subprocess.Popen[str]) -> None:
+    """End the server, and the supervisor and worker that would outlive it."""
+    server.terminate()
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join(process.cmdline()):
+                process.kill()
+        except psutil.Error:
+            continue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUTPUT)
+    parser.add_argument("--points", type=int, default=12)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="studio-", ignore_cleanup_errors=True) as name:
+        taken = picture(Path(name), options.points)
+    with Image.open(io.BytesIO(taken)) as image:
+        image.convert("RGB").quantize(64).save(options.out, optimize=True)
+    print(f"{options.out}: {options.out.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
