@@ -1,6 +1,6 @@
 """Draw the picture of the studio in README: a run in mid-search, in Debian's chromium.
 
-    python benchmarks/studio_picture.py [--out benchmarks/pictures/studio.png] [--points 12]
+    python benchmarks/studio_picture.py [--out benchmarks/pictures/studio.png] [--points 7]
 
 ``calib studio`` serves the shipped vision transformer with its data. A run whose budget is less than its samples can
 show searches for long; the page is taken once so many plans were evaluated, and stored with 64 colours.
@@ -53,7 +53,10 @@ def picture(folder: Path, points: int) -> bytes:
         page.goto(link)
         page.goto(f"{link.partition('?')[0]}quantize?{urlencode(FLOW)}")
         page.click("button:text-is('Start')")
-        page.wait_for_function(f"document.querySelectorAll('circle').length >= {points}")
+        page.wait_for_function(
+            f"document.querySelectorAll('circle').length >= {points} || document.querySelector('iframe')"
+        )
+        assert not page.locator("iframe").count(), "the search ended with fewer plans: ask for fewer --points"
         taken = page.screenshot()
         browser.close()
         end(folder, server)
@@ -74,7 +77,7 @@ def end(folder: Path, server: subprocess.Popen[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUTPUT)
-    parser.add_argument("--points", type=int, default=12)
+    parser.add_argument("--points", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="studio-", ignore_cleanup_errors=True) as name:
         taken = picture(Path(name), options.points)
