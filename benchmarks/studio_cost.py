@@ -171,7 +171,7 @@ def _open(page: Any, address: str) -> float:
     """Return the seconds until a page is loaded and its tables are filled."""
     start = time.perf_counter()
     page.goto(address)
-    page.wait_for_function("!document.querySelector('.waiting, [data-src]:not(:has(*))')")
+    page.wait_for_selector(".waiting, [data-src]:not(:has(*))", state="detached")
     return time.perf_counter() - start
 
 
@@ -183,7 +183,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         make_folder(Path(name))
         server = Server(Path(name))
-        costs = {title: server.cost(path, options.repeat) for title, path in PAGES.items()}
+        costs = {}
+        for title, path in PAGES.items():
+            costs[title] = server.cost(path, options.repeat)
+            print(f"{title}: {1000 * costs[title]:.1f} ms of server CPU", file=sys.stderr, flush=True)
         version, opened, rest = browse(server, options.repeat)
         server.close()
     rows = [

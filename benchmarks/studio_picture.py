@@ -53,10 +53,9 @@ def picture(folder: Path, points: int) -> bytes:
         page.goto(link)
         page.goto(f"{link.partition('?')[0]}quantize?{urlencode(FLOW)}")
         page.click("button:text-is('Start')")
-        page.wait_for_function(
-            f"document.querySelectorAll('circle').length >= {points} || document.querySelector('iframe')"
-        )
-        assert not page.locator("iframe").count(), "the search ended with fewer plans: ask for fewer --points"
+        ended = page.locator("iframe")
+        page.locator("circle").nth(points - 1).or_(ended).first.wait_for()
+        assert not ended.count(), "the search ended with fewer plans: ask for fewer --points"
         taken = page.screenshot()
         browser.close()
         end(folder, server)
