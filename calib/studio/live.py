@@ -157,7 +157,7 @@ class Live:
     def _search_left(self, now: float) -> float:
         """Return the most seconds that a search which has to put layers back still takes; 0 without such a search."""
         searching = [stage for stage in self.stages if stage.state == "begun" and stage.name == "search"]
-        if not searching or not self.points or self.points[-1].get("within"):
+        if not searching or not self.points or self.points[0].get("within"):  # all of it in INT8 keeps the budget
             return 0.0
         return max(0.0, float(self.points[-1].get("most_s") or 0.0) - (now - searching[0].begun))
 

@@ -43,13 +43,19 @@ def test_the_time_left_is_what_is_expected_of_the_stages_at_the_pace_of_those_th
     )
 
 
-def test_a_search_that_puts_layers_back_says_what_it_takes_at_most_and_a_count_says_better_what_is_left():
+def test_a_search_that_puts_layers_back_says_what_it_takes_at_most():
     live = Live()
     live.take(events(expected(search=2.0, report=1.0), BEGUN, ("search", {"within": False, "most_s": 60.0})))
     clock = live.clock(10.0)
     assert clock and (clock.left, clock.most) == (1.0, 50.0) and "at most about 50 s left" in str(clock)
-    live.take(events(("search", {"within": True, "most_s": 60.0}), first=4))
-    assert "about 1.0 s left" in str(live.clock(10.0))
+    live.take(events(("search", {"within": True, "most_s": 60.0}), first=4))  # plans that save more may follow
+    assert "at most about 50 s left" in str(live.clock(10.0))
+
+
+def test_a_search_in_which_int8_keeps_the_budget_ends_as_expected_and_a_count_says_better_what_is_left():
+    live = Live()
+    live.take(events(expected(search=11.0, report=1.0), BEGUN, ("search", {"within": True, "most_s": 60.0})))
+    assert "about 2.0 s left" in str(live.clock(10.0))
     live.take(events(("progress", {**PROGRESS[1], "done": 3, "seconds": 9.0, "left_s": 3.0}), first=5))
     assert "about 3.0 s left" in str(live.clock(10.0))  # 3 s at 9 s, 2 s now, and 1 s of the report
 
