@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -22,7 +21,7 @@ from calib.studio.files import listing
 from calib.studio.fits import default_budget, fitting, resolution
 from calib.studio.questions import Answer
 from calib.studio.rendering import CARRIED, render
-from calib.zoo.cost import count, expected
+from calib.zoo.cost import Size, count, expected
 from calib.zoo.make_jobs import ZooJob
 
 _ADVANCED = ("estimator", "target", "samples", "decode", "float_precision", "time_limit", "ignore", "set")
@@ -37,7 +36,7 @@ async def preview(request: Request) -> HTMLResponse:
     """Return the part of the form that follows from what is typed: resolution of the samples, time, command line."""
     studio = request.app.state.studio
     form = dict(request.query_params)
-    context = await run_sync(_derived, form, studio.allowed, studio.threads)
+    context = await run_sync(_derived, form, studio.allowed, studio.threads, _size(studio, form.get("model", "")))
     return render(request, "quantize_derived.html.j2", form=form, **context)
 
 
@@ -71,7 +70,7 @@ async def _form(request: Request, form: dict[str, str], errors: tuple[str, ...],
     if form.get("metric") and "max_drop" not in form:
         form |= {"max_drop": default_budget(form["metric"])}
     _, data = await run_sync(listing, studio.allowed, studio.output)
-    derived = await run_sync(partial(_derived, form, studio.allowed, studio.threads))
+    derived = await run_sync(_derived, form, studio.allowed, studio.threads, _size(studio, given))
     if errors:
         derived["wrong"] = ()  # it is said at the top already
     return render(
@@ -105,7 +104,19 @@ async def _known(request: Request, given: str) -> Answer | HTMLResponse:
     return known or Answer("asked")
 
 
-def _derived(form: Mapping[str, str], allowed: Allowed, threads: int) -> dict[str, Any]:
+def _size(studio: Any, given: str) -> Size | None:
+    """Return the size of a model as far as it was looked into; to read a large one takes the server a second."""
+    try:
+        known = studio.questions.known(*models.question(given, studio.allowed.existing(given)))
+    except CalibError:  # the message on the form says so
+        return None
+    if known is None or known.found is None:
+        return None
+    layers = known.found["layers"]
+    return Size(sum(layer["macs"] for layer in layers), len(layers), 0.0)
+
+
+def _derived(form: Mapping[str, str], allowed: Allowed, threads: int, size: Size | None) -> dict[str, Any]:
     """Return what follows from a form: expected times, what the samples show, and the command line or what is wrong."""
     folder = str(allowed.folder)
     found: dict[str, Any] = {"command": "", "wrong": (), "seconds": {}, "samples": None, "scale": None}
@@ -118,14 +129,14 @@ def _derived(form: Mapping[str, str], allowed: Allowed, threads: int) -> dict[st
     return {
         "command": start.command(asked, f"{asked.path.stem}-int8"),
         "wrong": (),
-        "seconds": {name: text for name in EFFORTS if (text := _seconds(job, name))},
+        "seconds": {name: text for name in EFFORTS if (text := _seconds(job, name, size))},
         "samples": samples,
         "scale": budget_scale(asked.settings.get("max_drop"), samples) if samples else None,
     }
 
 
-def _seconds(job: ZooJob, effort: str) -> str:
-    guess = expected(ZooJob(**{**vars(job), "settings": {**job.settings, "effort": effort}}))
+def _seconds(job: ZooJob, effort: str, size: Size | None) -> str:
+    guess = expected(ZooJob(**{**vars(job), "settings": {**job.settings, "effort": effort}}), size)
     return numbers.seconds(guess.seconds) if guess else ""
 
 

@@ -56,12 +56,17 @@ class Size:
     activations: float
 
 
-def expected(job: ZooJob) -> Expected | None:
+def expected(job: ZooJob, size: Size | None = None) -> Expected | None:
     """Return the cost of a job on the machine that the constants above are from; None if it can't be estimated.
 
     A search that has to revert layers costs more, but the number of its evaluations is not known in advance.
+
+    Args:
+        job: Job to estimate.
+        size: Size of one inference of its model if it is known, so that the file need not be read.
     """
-    size = None if is_url(job.model) else size_of(job.model)
+    if size is None and not is_url(job.model):
+        size = size_of(job.model)
     if size is None:
         return None
     effort, asked, weights = str(_setting(job, "effort")), int(_setting(job, "samples")), bytes_of(job)

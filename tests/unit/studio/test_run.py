@@ -16,6 +16,7 @@ from studio_client import Client
 from calib.cli import main
 from calib.studio import run, supervise
 from calib.studio.run import plots
+from calib.zoo import cost
 from calib.zoo.events import note
 from calib.zoo.jobs import JobStore
 
@@ -58,6 +59,15 @@ def test_the_form_offers_what_fits_and_says_what_the_samples_show_and_what_it_co
     assert re.search(r"<option selected>top-1</option>", text) and 'value="0.5pt"' in text
     assert "What 2,500 samples can show" in text and "budget 0.50" in text and "about" in text
     assert "calib quantize mobilenet.xml --calibration calibration.npz" in text
+
+
+def test_the_file_of_a_model_that_was_looked_into_is_not_read_again(client: Client, monkeypatch: pytest.MonkeyPatch):
+    client.get("/quantize", **FORM, wait="1")
+    monkeypatch.setattr(cost, "size_of", lambda path: pytest.fail(f"{path} is parsed by the server"))
+    for address in ("/quantize", "/quantize/preview"):
+        text = client.get(address, **FORM, **BUDGET).text
+        assert "What 2,500 samples can show" in text and "calib quantize" in text
+    assert len(re.findall(r'id="time-\w+">about [\d.]+ s', client.get("/quantize", **FORM).text)) == 3
 
 
 def test_what_is_wrong_in_the_form_is_said_beside_what_was_typed(client: Client):
