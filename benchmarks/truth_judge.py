@@ -159,14 +159,18 @@ def _energies(y: np.ndarray, q: np.ndarray) -> tuple[float, float]:
     return power, error if np.isfinite(error) else float("inf")
 
 
-def onnxruntime_outputs(path: str, samples: Sequence[Frames]) -> list[Outputs]:
-    """Return the outputs of an ONNX file in onnxruntime, which no frames of a sequence are given."""
+def onnxruntime_outputs(path: str, samples: Sequence[Frames]) -> list[Outputs] | str:
+    """Return the outputs of an ONNX file in onnxruntime, which takes no frames of a sequence, or why not."""
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except NoKernel as error:
+        return " ".join(str(error).split())[-200:]
     names = [port.name for port in session.get_inputs()]
     return [[[array] for array in session.run(None, dict(zip(names, frames[0], strict=True)))] for frames in samples]
 
@@ -296,7 +300,10 @@ def judged(folder: Path) -> dict[str, Any]:
     found |= {kind: _by_form(forms) for kind, forms in outputs.items()}
     if case["model"].endswith(".onnx") and all(len(frames) == 1 for frames in samples["named"]):
         reader = onnxruntime_outputs(case["model"], samples["named"])
-        found["reader"] = energies(reader, outputs["named"]["fp32"])
+        if isinstance(reader, str):
+            found["not read"] = reader
+        else:
+            found["reader"] = energies(reader, outputs["named"]["fp32"])
     found["parts"] = {}
     parts = [Part(name, before) for name in case["parts"]]
     within = _inside(before, after, [part for part in parts if part.output is None])

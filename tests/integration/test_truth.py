@@ -125,6 +125,13 @@ def test_a_file_that_openvino_misreads_needs_a_warning():
     assert truth.verdict(_report(), said)["faults"] == ["y: OpenVINO and onnxruntime are 20.0 dB apart, not warned of"]
 
 
+def test_a_file_that_onnxruntime_has_no_kernel_for_needs_a_warning():
+    report, said = _report(), {**_said(), "not read": "no Gemm(6)"}
+    assert truth.verdict(report, said)["faults"] == ["onnxruntime does not run the file, not said: no Gemm(6)"]
+    report["warnings"].append("not compared with onnxruntime")
+    assert not truth.verdict(report, said)["faults"]
+
+
 def test_an_interval_counts_as_held_only_where_the_figure_lies_in_it():
     verdicts = [truth.verdict(_report(interval=ends), _said()) for ends in ((19.0, 21.0), (20.5, 22.0), None)]
     rows = {str(place): {"status": "judged", "int8": 1, **row} for place, row in enumerate(verdicts)}
