@@ -195,7 +195,7 @@ def image_of(job: Job, sample: Sample) -> NDArray[np.uint8] | None:
         scale, mean = (1 if host.scale is None else host.scale), (0 if host.mean is None else host.mean)
         pixels = pixels * np.asarray(scale, np.float64) + np.asarray(mean, np.float64)
     low, high = pixels.min(), pixels.max()
-    if low < -1 or high > 256 or high <= 2:
+    if low < -0.5 or high > 256 or high <= 8:  # no picture on the scale 0 to 255 with its rounding, unless a black one
         unit = low >= 0 and high <= 1
         pixels = pixels * 255 if unit else (pixels - low) * (255 / max(high - low, 1e-12))
     if host is not None and host.color == "bgr":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import calib
 from calib.engine.changes import MOST
 from calib.engine.compare import compare
 from calib.engine.evaluators import SampleEvaluator
-from calib.engine.pictures import target_in_words
+from calib.engine.pictures import image_of, target_in_words
 from calib.report.compare import render_comparison_html
 from calib.runtime.session import core, ov
+from calib.samples.sample import Sample
 from calib.values.pictures import SHOWN
 
 FAST: dict[str, Any] = {"effort": "fast", "estimator": "minmax", "speed": False, "target": "cpu-no-vnni"}
@@ -122,3 +124,16 @@ def test_compare_draws_the_samples_whose_outputs_differ_most(tmp_path: Path):
     page = render_comparison_html(found, tmp_path)
     assert page.count("data:image/png;base64,") == SHOWN and "Samples that change most" in page
     assert compare(*files, samples).pictures == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "drawn"),
+    [(0.0, 255.0, (0, 255)), (10.0, 200.0, (10, 200)), (0.0, 1.0, (0, 255)), (-0.81, 2.02, (0, 255)), (3, 7, (0, 255))],
+)
+def test_numbers_that_are_no_pixels_are_spread_so_that_something_is_seen(
+    low: float, high: float, drawn: tuple[int, int]
+):
+    image = np.linspace(low, high, 3 * 8 * 8, dtype=np.float32).reshape(1, 3, 8, 8)
+    job: Any = SimpleNamespace(loaded=SimpleNamespace(model=convnet()), host=None)
+    found = image_of(job, Sample((image,)))
+    assert found is not None and (found.min(), found.max()) == drawn
