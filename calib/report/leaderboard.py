@@ -33,7 +33,7 @@ _ORDER = (
 _EARLY = ", ended early"  # behind the status of a search that was interrupted or cancelled
 _JOINT = " · "  # between the figures of several metrics
 _KEPT = ("within_budget", "quantized")
-_NOT_FASTER = ", not faster"  # behind the status of a model that is otherwise fine
+_NOT_FASTER = " but not faster"  # behind the status of a model that is otherwise fine
 _FIGURES = 75  # columns of a terminal that all but the names take
 _LEAST_ASKED = (9, 8, 7, 5, 4, 1)  # time, float, size, × f32, SQNR, FP32: left out one by one on a narrow terminal
 
@@ -121,7 +121,7 @@ def not_faster(row: LeaderboardRow) -> bool:
 
 
 def outcome(row: LeaderboardRow) -> str:
-    """Return the status in words: ``within budget``, ``within budget, not faster``, ``over budget, ended early``."""
+    """Return the status in words: ``within budget``, ``within budget but not faster``, ``over budget, ended early``."""
     return words(row.status) + _NOT_FASTER * not_faster(row) + _EARLY * bool(row.stopped)
 
 
@@ -147,7 +147,9 @@ def render_leaderboard_text(rows: Sequence[LeaderboardRow], width: int = 100, co
     for column in _LEAST_ASKED:
         if _columns(titles, cells) > width:
             cells = [[*cell[:column], "", *cell[column + 1 :]] for cell in cells]
-    lines = [rule(summary_of(rows), width, color)]
+    count, _, outcomes = summary_of(rows).partition(": ")
+    fits = columns_of(summary_of(rows)) <= width - 6  # those of a rule around its title
+    lines = [rule(summary_of(rows), width, color)] if fits else [rule(count, width, color), *wrap(outcomes, width)]
     if rows:
         lines += ["", *table(titles, cells, width, right=range(1, 10), color=color)]
     if totals := totals_of(rows):

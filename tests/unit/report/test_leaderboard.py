@@ -138,8 +138,11 @@ def test_text_says_a_status_that_all_have_once() -> None:
 def test_a_model_that_is_not_faster_is_no_success_and_one_reason_is_given_once():
     rows = [row("late", "quantized", drop=None, speedup_f32=1.6, speedup_default=0.9), row("soon")]
     rows += [LeaderboardRow(name, "failed", "no such file: cal.npz") for name in ("x", "y")]
-    assert [outcome(r) for r in ranked(rows)] == ["within budget", "quantized, not faster", "failed", "failed"]
-    assert summary_of(rows) == "4 models: 1 within budget, 1 quantized, not faster, 2 failed"
+    assert [outcome(r) for r in ranked(rows)] == ["within budget", "quantized but not faster", "failed", "failed"]
+    assert summary_of(rows) == "4 models: 1 within budget, 1 quantized but not faster, 2 failed"
+    text = render_leaderboard_text(rows, 60)
+    assert text.splitlines()[0].startswith("── 4 models ──")
+    assert text.splitlines()[1] == "1 within budget, 1 quantized but not faster, 2 failed"
     text = render_leaderboard_text(rows, 80)
     assert "▪ x, y: no such file: cal.npz" in text and text.count("cal.npz") == 1
     assert max(map(columns_of, text.splitlines())) <= 80
