@@ -20,7 +20,7 @@ _MARK = "◀"
 
 def render_comparison_text(found: Comparison, width: int = 100, color: bool = False) -> str:
     """Return the comparison for a terminal: outputs, then every layer; the first jump is marked."""
-    lines = [rule(f"{found.before.name} → {found.after.name}", width, color), *_outputs(found), ""]
+    lines = [rule(found.both, width, color), *_outputs(found), ""]
     lines += [paint(line, "warning" if found.first_jump else "good", color) for line in wrap(summary(found), width)]
     if found.layers:
         titles = ("layer", "SQNR", "lost", "cosine", "runs in", "ms before", "ms after", "")

@@ -68,11 +68,18 @@ class Comparison(Shown):
     unmatched: list[str] = Field(default=[], description="Layers that only one of the models has")
     notes: list[str] = Field(default=[], description="Remarks, one sentence or more each")
 
+    @property
+    def both(self) -> str:
+        """Names of the two models, or their paths where the names are the same: each folder may hold a model.xml."""
+        before, after = self.before, self.after
+        alike = before.name == after.name and before.source and after.source
+        return f"{before.source} → {after.source}" if alike else f"{before.name} → {after.name}"
+
     def _said(self) -> str:
         outputs = ", ".join(f"{name} {decibels(value)}" for name, value in self.output_sqnr_db.items())
         jump = f", the error first jumps at {self.first_jump}" if self.first_jump else ", no jump of the error"
         on = f"{counted(len(self.layers), 'layer')} on {counted(self.samples, 'sample')}"
-        return f"{self.before.name} → {self.after.name}, {on}: {outputs or 'no outputs'}{jump * bool(self.layers)}"
+        return f"{self.both}, {on}: {outputs or 'no outputs'}{jump * bool(self.layers)}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         """Return the layers that lose most, those first."""

@@ -114,3 +114,8 @@ def test_no_public_result_prints_all_its_fields():
     kinds = [value for name in calib.PUBLIC if isinstance(value := getattr(calib, name), type)]
     documents = [kind for kind in kinds if "calib_version" in getattr(kind, "model_fields", ())]
     assert len(documents) == 6 and all(issubclass(kind, Shown) for kind in documents)
+
+
+def test_two_models_of_one_name_are_told_apart_by_their_paths():
+    before, after = (ModelFacts(name="model", source=f"{folder}/model.xml") for folder in ("a", "b"))
+    assert COMPARED.model_copy(update={"before": before, "after": after}).both == "a/model.xml → b/model.xml"
