@@ -49,8 +49,9 @@ class Levels:
     half: tuple[Candidate, Scored] | None = None
 
     def is_of(self, candidate: Candidate) -> bool:
-        """Return whether a candidate makes the model that was scored."""
-        return candidate.model is self.candidate.model and candidate.plan == self.candidate.plan
+        """Return whether a candidate makes the model that was scored; reasons of layers left out may be others."""
+        plans = (replace(one.plan, skipped=()) for one in (candidate, self.candidate))
+        return candidate.model is self.candidate.model and next(plans) == next(plans)
 
 
 def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:

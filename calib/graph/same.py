@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from calib.graph.view import PART_OF
 from calib.runtime.session import attributes_of, ov, values_of
 
-# What OpenVINO notes on nodes while it reads, transforms or compiles a model, and what no result depends on.
-_NOTES = frozenset({"can_be_folded", "fused_names_0", "WeightlessCacheAttribute_0"})
+# What OpenVINO notes on nodes while it reads, transforms or compiles a model, and what no result depends on; and the
+# name of the attention that a MatMul was written out of, which no file holds.
+_NOTES = frozenset({"can_be_folded", "fused_names_0", "WeightlessCacheAttribute_0", PART_OF})
 
 
 def same(one: ov.Model, other: ov.Model) -> bool:

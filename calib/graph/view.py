@@ -18,7 +18,7 @@ from calib.graph.operations import BODIES, CARRYING, SHAPE_ONLY
 from calib.runtime.session import attributes_of, body_of, ov, values_of
 from calib.values.plan import Port, TensorId
 
-_PART_OF = "calib_part_of"
+PART_OF = "calib_part_of"
 # What a body is called in names, by the operation that owns it and its index.
 _LABELS = {"If": ("then", "else"), "Loop": ("body",), "TensorIterator": ("body",)}
 
@@ -102,9 +102,9 @@ class GraphView:
     def part_of(self, name: str) -> tuple[str, str]:
         """Return name and type of the operation that a node is a part of since it was written out, else its own."""
         info = self.nodes[name].get_rt_info()
-        if _PART_OF not in info:
+        if PART_OF not in info:
             return name, self.types[name]
-        kind, _, whole = str(info[_PART_OF].value).partition(" ")
+        kind, _, whole = str(info[PART_OF].value).partition(" ")
         return whole, kind
 
     def values(self, tensor: TensorId) -> NDArray[Any]:
@@ -255,7 +255,7 @@ def over_state(tensor: ov.Output) -> bool:
 
 def set_part_of(node: ov.Node, name: str, kind: str) -> None:
     """Note, in place, of which operation a node is a part; clones keep it, files do not."""
-    node.get_rt_info()[_PART_OF] = f"{kind} {name}"
+    node.get_rt_info()[PART_OF] = f"{kind} {name}"
 
 
 def is_custom(node: ov.Node) -> bool:

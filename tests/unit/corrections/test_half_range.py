@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,7 @@ def test_the_report_gets_the_figures_of_both_and_the_reason_of_what_is_left_out(
         for part in ("36.6 dB on 2 samples in place of 20.1 dB", "all the same (1)", "--target cpu")
     )
     (skipped,) = found.plan.skipped
+    assert found.is_of(replace(found.candidate, plan=found.plan))  # what ran has no reasons yet
     assert "25.2 dB on 2 samples with it and its like in INT8, 36.6 dB without" in skipped.reason
     *_, found = chosen(Stand(33.3, 29.4, between=34.2))
     assert "at 33.3 dB on 2 samples, with half of them at 29.4 dB" in found.sentence

@@ -10,6 +10,7 @@ from building import Net, op
 
 import calib
 from calib.graph.same import same
+from calib.graph.view import PART_OF
 from calib.runtime.session import ov, read_model
 
 SAMPLES = list(np.random.default_rng(1).normal(size=(8, 1, 3, 8, 8)).astype(np.float32))
@@ -20,6 +21,12 @@ def network(seed: int = 0, *, swapped: bool = False) -> ov.Model:
     one = net.conv(net.input(1, 3, 8, 8), 4)
     two = op.relu(one)
     return net.model(op.subtract(two, one) if swapped else op.subtract(one, two))
+
+
+def test_what_calib_notes_of_attention_that_was_written_out_is_in_no_file():
+    plain, noted = network(), network()
+    noted.get_ordered_ops()[2].get_rt_info()[PART_OF] = "SDPA attention"
+    assert same(noted, plain) and same(plain, noted)
 
 
 def test_a_model_is_the_same_as_its_clone_and_as_what_is_read_from_its_file(tmp_path: Path):
