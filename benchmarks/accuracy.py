@@ -6,7 +6,12 @@ plain FP32 inference on the same calibration samples. All run in f32 on one thre
 
     pip install -e '.[benchmark]'
     python benchmarks/accuracy.py [--cases mobilenet,vit] [--variants minmax,balanced,nncf] [--again]
+    python benchmarks/accuracy.py --folder MODELS --cases mine
     python benchmarks/accuracy.py --table
+
+MODELS holds a folder for each further network, with its data and metric, see :func:`cases.in_folder`.
+
+On a CPU whose INT8 sums saturate (no VNNI) all tools use half the levels of weights, which it computes exactly.
 
 Each row is written as soon as it is measured; rows on file are not measured again unless asked for.
 """
@@ -21,12 +26,14 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import record
-from cases import CASES, Case, Reference
-from peers import Peer
+from cases import CASES, Case, Reference, in_folder
+from peers import HALF_RANGE, Peer
 from variants import ATTENTION, GROUPS, VARIANTS, named
 
 from calib.runtime.session import Session, core
@@ -61,7 +68,7 @@ def measure(case: Case, reference: Reference, peer: Peer, plain: float) -> dict[
 
 def compare(case: Case, variants: list[str], known: Mapping[str, Any], keep: Callable[[str, dict[str, Any]], None]):
     """Measure what is not known yet of one network and hand over each row; what fails is a row that says why."""
-    suited = [name for name in variants if name != "nncf transformer" or case.name in ATTENTION]
+    suited = [name for name in variants if not name.startswith("nncf transformer") or case.name in ATTENTION]
     missing = [name for name in suited if "drop" not in known.get(name, {})]
     if not missing:
         return
@@ -98,14 +105,14 @@ def markdown(name: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def overview(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return all networks in one table: drop, ``*`` where its interval lies above zero, and SQNR of the outputs."""
-    names = [name for name in CASES if name in results]
-    lines = [f"| | {' | '.join(names)} | sum of drops |", "|---" * (len(names) + 2) + "|"]
+    names = list(results)
+    lines = [f"| | {' | '.join(names)} | sum of drops above 0 |", "|---" * (len(names) + 2) + "|"]
     for variant in VARIANTS:
         rows = [results[name].get(variant, {}) for name in names]
         if any("drop" in row for row in rows):
             cells = [_cell(row) for row in rows]
             whole = all("drop" in row for row in rows)
-            total = f"{sum(row['drop'] for row in rows):+.4f}" if whole else ""
+            total = f"{sum(max(row['drop'], 0.0) for row in rows):.4f}" if whole else ""
             lines.append(f"| {variant} | {' | '.join(cells)} | {total} |")
     return "\n".join(lines) + "\n"
 
@@ -144,20 +151,26 @@ def merged(path: Path, results: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default=",".join(CASES))
+    parser.add_argument("--cases", help="names; all by default")
+    parser.add_argument("--folder", type=Path, help="folder of further networks, whose metric.py is run")
     parser.add_argument("--variants", default=",".join(GROUPS), help="names or groups of them")
+    parser.add_argument("--samples", type=int, default=300, help="most samples to calibrate with")
     parser.add_argument("--again", action="store_true", help="measure rows that are on file already too")
     parser.add_argument("--table", action="store_true", help="print all rows on file in one table and measure nothing")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "accuracy.json")
     arguments = parser.parse_args()
+    others = sorted(arguments.folder.glob("*/metric.py")) if arguments.folder else []
+    known_cases = {**CASES, **{path.parent.name: partial(in_folder, path.parent) for path in others}}
     try:
-        variants, cases = named(arguments.variants), {name: CASES[name] for name in arguments.cases.split(",")}
+        variants = named(arguments.variants)
+        cases = {name: known_cases[name] for name in (arguments.cases or ",".join(known_cases)).split(",")}
     except KeyError as error:
-        parser.error(f"unknown: {error}; cases: {', '.join(CASES)}; variants: {', '.join([*GROUPS, *VARIANTS])}")
+        parser.error(f"unknown: {error}; cases: {', '.join(known_cases)}; variants: {', '.join([*GROUPS, *VARIANTS])}")
     if arguments.table:
         print(overview(on_file(arguments.output)), end="")
         return
     hold_to_one_cpu()
+    settings = {"precision": "f32", "threads": 1, "levels of weights": "half" if HALF_RANGE else "all"}
     with tempfile.TemporaryDirectory() as folder:
         warm_up(variants, Path(folder))
         for name, make in cases.items():
@@ -166,10 +179,12 @@ def main() -> None:
                 print(name, variant, row, file=sys.stderr, flush=True)
                 results = on_file(arguments.output)  # read again: another process may have added rows
                 results.setdefault(name, {})[variant] = row
-                record.write(arguments.output, {"precision": "f32", "threads": 1}, results)
+                record.write(arguments.output, settings, results)
 
             known = {} if arguments.again else on_file(arguments.output).get(name, {})
-            compare(make(Path(folder)), variants, known, keep)
+            case = make(Path(folder))
+            case = replace(case, calibration=case.calibration[: arguments.samples])
+            compare(case, variants, known, keep)
             rows = on_file(arguments.output).get(name, {})
             print(markdown(name, {v: rows[v] for v in ("fp32", *VARIANTS) if v in rows}), flush=True)
 

@@ -122,6 +122,67 @@ class LandmarkDistance:
         return np.array(parts)
 
 
+@dataclass(frozen=True)
+class FolderMetric:
+    """The metric of a network in a folder, whose function sees all samples at once.
+
+    Attributes:
+        evaluate: ``evaluate(predict, data)``, higher is better, where ``predict(*inputs)`` returns the outputs of one
+            sample and ``data`` holds arrays by name.
+        data: the arrays, of which those as long as ``val_0`` hold one entry a sample.
+    """
+
+    name: str
+    evaluate: Callable[[Callable[..., Any], Mapping[str, Any]], float]
+    data: Mapping[str, NDArray[Any]]
+    higher_is_better = True
+
+    def measure(self, outputs: Sequence[NDArray[Any]], target: Any, reference: Any) -> Sequence[NDArray[Any]]:
+        """Return the outputs: only all of them together have a figure."""
+        return outputs
+
+    def aggregate(self, parts: Sequence[Sequence[NDArray[Any]]]) -> float:
+        """Return the figure of all samples."""
+        return self._of(parts, np.arange(len(parts)))
+
+    def per_sample(self, parts: Sequence[Sequence[NDArray[Any]]]) -> NDArray[np.float64] | None:
+        """Return the jackknife's pseudo-values of up to GROUPS groups of samples: their mean's error is the figure's.
+
+        Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, §11.5, eq. 11.15.
+        """
+        groups = min(GROUPS, len(parts))
+        numbers = np.arange(len(parts))
+        whole = self.aggregate(parts)
+        left_out = [self._of(parts, numbers[numbers % groups != group]) for group in range(groups)]
+        return groups * whole - (groups - 1) * np.array(left_out)
+
+    def _of(self, parts: Sequence[Sequence[NDArray[Any]]], kept: NDArray[np.int64]) -> float:
+        count = len(self.data["val_0"])
+        some = {name: array[kept] if len(array) == count else array for name, array in self.data.items()}
+        rest = iter([parts[number] for number in kept])
+        return float(self.evaluate(lambda *_: list(next(rest)), some))
+
+
+GROUPS = 40
+
+
+def in_folder(folder: Path, _: Path, most: int = 600) -> Case:
+    """Return a network that somebody put into a folder, with the first of its validation samples.
+
+    The folder holds ``model.xml``, ``data.npz`` with ``cal_0`` and ``val_0`` (samples of the only input) and whatever
+    else ``evaluate(predict, data)`` in ``metric.py`` needs. That file is run.
+    """
+    with np.load(folder / "data.npz") as stored:
+        data = {name: stored[name] for name in stored.files}
+    data = {name: array.astype(np.float32) if array.dtype == np.float16 else array for name, array in data.items()}
+    count = len(data["val_0"])
+    data = {name: array[:most] if len(array) == count else array for name, array in data.items()}
+    space: dict[str, Any] = {}
+    exec((folder / "metric.py").read_text(encoding="utf-8"), space)
+    metric = FolderMetric((space["evaluate"].__doc__ or folder.name).strip(), space["evaluate"], data)
+    return Case(folder.name, folder / "model.xml", list(data["cal_0"]), list(data["val_0"]), metric)
+
+
 def demo(name: str, folder: Path) -> Case:
     """Return a demo network with all its images."""
     with np.load(demo_folder() / "validation.npz") as data:

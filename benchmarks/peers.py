@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.runtime.isa import LIMIT, cpu, exact_int8
 from calib.runtime.session import core, ov
+
+HALF_RANGE = not exact_int8(cpu(), os.environ.get(LIMIT, ""))
+"""Whether INT8 sums saturate on this CPU, so that weights may take half their levels only, with whichever tool."""
 
 Samples = Sequence[NDArray[np.float32]]
 
@@ -49,7 +54,8 @@ class CalibPeer:
         """Return the INT8 model."""
         import calib
 
-        return calib.quantize(path, list(samples), samples=len(samples), **(self.settings or {})).model
+        given = {"target": "cpu-no-vnni" if HALF_RANGE else "cpu", **(self.settings or {})}
+        return calib.quantize(path, list(samples), samples=len(samples), **given).model
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class NncfPeer:
     preset: str = "PERFORMANCE"
     fast_bias_correction: bool = True
     model_type: str | None = None
+    smooth_quant: bool = True
 
     def prepare(self) -> None:
         """Import it."""
@@ -70,7 +77,15 @@ class NncfPeer:
     def quantize(self, path: Path, samples: Samples) -> ov.Model:
         """Return the INT8 model."""
         import nncf
+        from nncf.quantization.advanced_parameters import (
+            AdvancedQuantizationParameters,
+            AdvancedSmoothQuantParameters,
+            OverflowFix,
+        )
 
+        advanced = AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE if HALF_RANGE else None)
+        if not self.smooth_quant:
+            advanced.smooth_quant_alphas = AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
         return nncf.quantize(
             core().read_model(path),
             nncf.Dataset(list(samples)),
@@ -78,6 +93,7 @@ class NncfPeer:
             subset_size=len(samples),
             fast_bias_correction=self.fast_bias_correction,
             model_type=nncf.ModelType[self.model_type] if self.model_type else None,
+            advanced_parameters=advanced,
         )
 
 

@@ -45,6 +45,9 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
         "nncf": NncfPeer,
         "nncf mixed": lambda: NncfPeer("nncf mixed", preset="MIXED"),
         "nncf transformer": lambda: NncfPeer("nncf transformer", model_type="TRANSFORMER"),
+        "nncf transformer, no SmoothQuant": lambda: NncfPeer(
+            "nncf transformer, no SmoothQuant", model_type="TRANSFORMER", smooth_quant=False
+        ),
         "nncf full bias": lambda: NncfPeer("nncf full bias", fast_bias_correction=False),
     },
 }
@@ -52,7 +55,9 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
 
 VARIANTS: Mapping[str, Make] = {name: make for group in GROUPS.values() for name, make in group.items()}
 
-ATTENTION = frozenset({"vit", "ppocr recognition"})  # where NNCF's transformer mode has something to do
+ATTENTION = frozenset(
+    {"vit", "ppocr recognition", "fmnist_vit", "ppocr_rec", "ddddocr_common"}
+)  # where NNCF's transformer mode has something to do
 
 
 def named(text: str) -> list[str]:
