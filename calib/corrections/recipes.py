@@ -140,8 +140,8 @@ def choose_recipe(
             no effort is farther behind it on these samples; None to choose among others alone.
         known: A candidate that was scored already, see :class:`calib.corrections.tried.Field`, which empties the list.
         told: Function that receives a remark for each candidate.
-        doubt: Function that says why a candidate that only ``recipe.more`` leads to is not chosen, "" if nothing speaks
-            against it; it gets that candidate and the one that would be chosen otherwise.
+        doubt: Function that says why a candidate that clips, or that only ``recipe.more`` leads to, is not chosen, ""
+            if nothing speaks against it; it gets that candidate and the one that would be chosen otherwise.
     """
     tried, ranged, others = Field(scorer, told), _Ranges(summaries, fast), dict(others or {})
     tried.known = [] if known is None else known
@@ -158,6 +158,7 @@ def choose_recipe(
         tried.add(estimator.name, ranged(estimator, base), estimator=estimator, margin=margin)
     for estimator in map(get_estimator, recipe.more):
         tried.add(estimator.name, ranged(estimator, base), estimator=estimator, extra=True)
+    _doubt_clipping(tried, doubt)
     quick = get_estimator(FAST if FAST in recipe.estimators else recipe.estimators[0])
     for name, other in others.items():
         tried.add(f"{quick.name} {name}", ranged(quick, other), estimator=quick)
@@ -197,6 +198,21 @@ class _Ranges:
             known = replace(of, plan=plan, edits=Edits())
             made.append((of.plan, known))
         return known
+
+
+def _doubt_clipping(tried: Field, doubt: Callable[[Tried, Tried], str]) -> None:
+    """Rank candidates that clip behind the first, which does not, if the one ahead is behind where it clips most.
+
+    On a small classifier ``auto`` scored above min-max on 24 held-out images and was at 33.4 dB on 1,000 others, where
+    min-max was at 39.0 dB: four of 200 images made 70 % of the noise. Nothing is run where the first one is ahead.
+    """
+    first, leader = tried.tried[0], tried.best(extra=False)
+    if grids(leader.candidate.plan) == grids(first.candidate.plan):
+        return
+    with left_out("What ranges clip in a few samples was not compared, since OpenVINO failed", tried.warnings):
+        leader.detail = doubt(leader, first)
+    if leader.detail:
+        tried.clipping_db = tried.rank(leader) - tried.rank(first)
 
 
 def _undoubted(best: Tried, tried: Field, doubt: Callable[[Tried, Tried], str]) -> Tried:
@@ -270,13 +286,14 @@ def _ahead(
     whole = ranged(estimator, fast.network, whole=True)
     tried, again = fields
     known = tried.twin(tried.possible(whole)) or again.twin(tried.possible(whole))
-    if known is not None and known.score <= final.score + HEAD_START_DB:
+    ahead = final.score + HEAD_START_DB + tried.clipping_db
+    if known is not None and known.score <= ahead:
         return None
     own = Field(tried.scorer, tried.told, tried.failing)
     with left_out("What the fast effort makes was not compared, since OpenVINO failed", again.warnings):
         own.add(f"{estimator.name} on all samples, as the effort fast", whole)
     shown += own.tried
-    if not own.tried or own.tried[0].score <= final.score + HEAD_START_DB:
+    if not own.tried or own.tried[0].score <= ahead:
         return None
     (challenger,) = own.tried
     challenger.facts = fast.facts

@@ -74,6 +74,8 @@ class Field:
         known: A candidate that was scored already; if the first one is the same, it is not compiled again. The list is
             emptied then, because networks are large.
         failing: Layers that OpenVINO can't compile or run in INT8, with the reason; no candidate has them.
+        clipping_db: SQNR in dB that candidates that clip have to be ahead by, since on the samples that it clips most
+            one of them is behind the first.
         warnings: Sentences for the report.
     """
 
@@ -82,6 +84,7 @@ class Field:
         self.tried: list[Tried] = []
         self.known: list[tuple[Candidate, Scored]] = []
         self.failing = dict(failing or {})
+        self.clipping_db = 0.0
         self.warnings: list[str] = []
 
     def add(
@@ -165,7 +168,8 @@ class Field:
         A few held-out samples can't show what clipping does to a value that occurs in one of a thousand samples.
         """
         plain = one.candidate.plan.activations == self.tried[0].candidate.plan.activations
-        return one.score + (HEAD_START_DB if plain else 0.0) - (MARGIN_DB if one.extra else one.margin)
+        ahead = HEAD_START_DB if plain else -self.clipping_db
+        return one.score + ahead - (MARGIN_DB if one.extra else one.margin)
 
     @property
     def clipping_pays(self) -> bool:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calib.corrections.candidate import Candidate
-from calib.corrections.recipes import Chosen
-from calib.engine.correcting import recomputed_corrections, rescaled
+from calib.corrections.recipes import Chosen, choose_corrections, recipe_of
+from calib.corrections.scoring import Scorer
+from calib.engine.correcting import rescaled
 from calib.engine.evaluators import Evaluator, SampleEvaluator
 from calib.engine.job import Job
 from calib.engine.result import Result
@@ -144,10 +145,25 @@ def _misfits(job: Job, given: Replay) -> Iterator[str]:
 def apply_plan(job: Job, given: Replay) -> Chosen:
     """Return the candidate of a plan with the weights that belong to it, or with corrections computed again."""
     if given.weights is None:
-        return recomputed_corrections(job, given.plan)
+        return _recomputed(job, given.plan)
     base = rescaled(job, given.plan.scalings)
     edits = Edits(given.weights.rounded, given.weights.biases)
     return Chosen(Candidate(base.model, base.view, given.plan, edits))
+
+
+def _recomputed(job: Job, plan: QuantizationPlan) -> Chosen:
+    """Return the candidate of a plan from a file, with its corrections computed again for this model's weights."""
+    base = rescaled(job, plan.scalings)
+    candidate, wanted = Candidate(base.model, base.view, plan, Edits()), recipe_of(job.settings.effort)
+    if not job.effort.held_out:
+        return Chosen(candidate)
+    samples = job.feeds(job.ids[: wanted.samples])
+    scorer = Scorer(
+        job.reference, job.feeds(job.held), job.streams_for(len(job.held)), job.outputs(job.held), job.compared
+    )
+    if not scorer.useful:
+        return Chosen(candidate)
+    return replace(choose_corrections(candidate, wanted, samples, scorer), held=job.held)
 
 
 def with_samples(job: Job, evaluator: Evaluator | None) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -53,9 +54,10 @@ class Auto:
             return replace(MinMax()(summary, scheme, levels), estimator=self.name, reason=FEW_VALUES)
         ranges = [estimator(summary, scheme, levels) for estimator in TRIED]
         errors = [expected_parts(summary, chosen, scheme, levels) for chosen in ranges]
+        clipping = _clipping(summary, ranges, [error.clipping for error in errors], scheme, levels)
         costs = [
-            error.rounding + CLIPPING_WEIGHT * clipped_energy(summary, chosen) * error.clipping
-            for error, chosen in zip(errors, ranges, strict=True)
+            error.rounding + CLIPPING_WEIGHT * clipped_energy(summary, chosen) * clipped
+            for error, chosen, clipped in zip(errors, ranges, clipping, strict=True)
         ]
         best = min(range(len(ranges)), key=lambda i: (costs[i], i))
         if costs[0] <= MARGIN * costs[best]:
@@ -63,6 +65,28 @@ class Auto:
         figures = ", ".join(f"{e.name} {_figure(error)}" for e, error in zip(TRIED, errors, strict=True))
         reason = f"{TRIED[best].name} has the smallest expected error: {figures}"
         return Range(ranges[best].low, ranges[best].high, self.name, reason)
+
+
+def _clipping(
+    summary: TensorSummary, ranges: Sequence[Range], counted: Sequence[float], scheme: Scheme, levels: int
+) -> list[float]:
+    """Return the clipping error of each range over all samples: those of the histogram, and others that reach farthest.
+
+    The m of N samples that are in no histogram and reach farthest stand for themselves, those counted for the rest.
+
+    Args:
+        summary: Statistics of the tensor.
+        ranges: Ranges.
+        counted: Clipping error of each range over the samples of the histogram.
+        scheme: Scheme of the levels.
+        levels: Number of levels.
+    """
+    if summary.uncounted is None:
+        return list(counted)
+    others = replace(summary, histogram=summary.uncounted)
+    share = summary.uncounted_samples / summary.samples
+    apart = [expected_parts(others, chosen, scheme, levels).clipping for chosen in ranges]
+    return [(1 - share) * usual + share * far for usual, far in zip(counted, apart, strict=True)]
 
 
 def clipped_energy(summary: TensorSummary, chosen: Range) -> float:

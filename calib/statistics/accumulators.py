@@ -208,3 +208,43 @@ class _Window:
             grown = np.zeros(stop - low, np.int64)
             grown[self.low - low : self.low - low + len(self.counts)] = self.counts
             self.low, self.counts = low, grown
+
+
+class Farthest:
+    """Histograms of the few samples that reach farthest in one tensor, independent of the order of the samples.
+
+    Samples that reach equally far are all kept or none: of a bounded tensor, where most reach its bound, none are.
+
+    Args:
+        count: Most samples to keep.
+    """
+
+    def __init__(self, count: int):
+        self._count = count
+        self._reaches: list[float] = []  # descending, one more than samples are kept
+        self._kept: list[tuple[float, Histogram]] = []
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Add a sample's values, at least one and all finite or none kept."""
+        reach = float(max(values.max(), -values.min()))
+        if self._among(reach):
+            self._kept.append((reach, Histogram.of(values)))
+            self._insert(reach)
+
+    def absorb(self, other: Farthest) -> None:
+        """Add the samples of another one."""
+        self._kept += other._kept
+        for reach in other._reaches:
+            self._insert(reach)
+
+    def within(self, limit: float) -> list[Histogram]:
+        """Return the histograms of the samples kept that reach no farther than a limit."""
+        return [one for reach, one in self._kept if reach <= limit]
+
+    def _among(self, reach: float) -> bool:
+        return np.isfinite(reach) and (len(self._reaches) <= self._count or reach > self._reaches[-1])
+
+    def _insert(self, reach: float) -> None:
+        self._reaches = sorted([*self._reaches, reach], reverse=True)[: self._count + 1]
+        if len(self._reaches) > self._count:
+            self._kept = [one for one in self._kept if one[0] > self._reaches[-1]]

@@ -16,14 +16,20 @@ from calib.runtime.temporary import temporary_path
 from calib.values.plan import TensorId
 from calib.values.summary import Collected, Histogram, Summaries, TensorSummary
 
-VERSION = 4
+VERSION = 5
 
 _SCALARS = ("samples", "low", "high", "mean_low", "mean_high", "next_low", "next_high", "histogram_samples")
-_SCALARS += ("trimmed_low", "trimmed_high")
+_SCALARS += ("trimmed_low", "trimmed_high", "uncounted_samples")
 _NAMES = ("low_sample", "high_sample")
 _FARTHEST = ("farthest_low", "farthest_high")
 _KEPT = "kept_"
-_VECTORS = ("channel_low", "channel_high", "codes", "counts")
+_HISTOGRAMS = {
+    "codes": "histogram",
+    "counts": "histogram",
+    "uncounted_codes": "uncounted",
+    "uncounted_counts": "uncounted",
+}
+_VECTORS = ("channel_low", "channel_high", *_HISTOGRAMS)
 
 
 def save_summaries(path: str | Path, summaries: Collected, fingerprint: str) -> None:
@@ -121,9 +127,16 @@ def _collected(arrays: Mapping[str, NDArray[Any]]) -> Collected:
 
 
 def _vector(summary: TensorSummary, name: str) -> NDArray[Any] | None:
-    if name in ("codes", "counts"):
-        return None if summary.histogram is None else getattr(summary.histogram, name)
+    if name in _HISTOGRAMS:
+        histogram = getattr(summary, _HISTOGRAMS[name])
+        return None if histogram is None else getattr(histogram, name.removeprefix("uncounted_"))
     return getattr(summary, name)
+
+
+def _histogram(codes: NDArray[Any] | None, counts: NDArray[Any] | None) -> Histogram | None:
+    if codes is None or counts is None:
+        return None
+    return Histogram(codes.astype(np.uint16), counts.astype(np.int64))
 
 
 def _summaries(arrays: Mapping[str, NDArray[Any]]) -> Iterator[TensorSummary]:
@@ -135,8 +148,8 @@ def _summaries(arrays: Mapping[str, NDArray[Any]]) -> Iterator[TensorSummary]:
             if end > len(arrays[name]):
                 raise ValueError(f"{name} is too short")
             vectors[name] = None if size < 0 else arrays[name][end - size : end]
-        codes, counts = vectors.pop("codes"), vectors.pop("counts")
-        histogram = None if codes is None else Histogram(codes.astype(np.uint16), counts.astype(np.int64))
+        histogram = _histogram(vectors.pop("codes"), vectors.pop("counts"))
+        uncounted = _histogram(vectors.pop("uncounted_codes"), vectors.pop("uncounted_counts"))
         scalars = {name: arrays[name][index].item() for name in _SCALARS}
         names = {name: str(arrays[name][index]) for name in _NAMES}
         farthest: dict[str, Any] = {}
@@ -145,4 +158,5 @@ def _summaries(arrays: Mapping[str, NDArray[Any]]) -> Iterator[TensorSummary]:
             pairs = zip(arrays[f"{name}_ids"][some].tolist(), arrays[name][some].tolist(), strict=True)
             farthest[name] = tuple(pairs)
         tensor = TensorId.parse(str(text))
-        yield TensorSummary(tensor=tensor, histogram=histogram, **scalars, **names, **farthest, **vectors)
+        known = {"tensor": tensor, "histogram": histogram, "uncounted": uncounted}
+        yield TensorSummary(**known, **scalars, **names, **farthest, **vectors)

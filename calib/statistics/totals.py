@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.taps import Kind, Need, Taps
-from calib.statistics.accumulators import CodeCounts, ExactSum, Largest, Leaders
+from calib.statistics.accumulators import CodeCounts, ExactSum, Farthest, Largest, Leaders
 from calib.values.plan import TensorId
-from calib.values.summary import TensorSummary
+from calib.values.summary import Histogram, TensorSummary
 
 # A call to numpy costs more than the numbers of one sample: they are gathered and added up this many at a time, less
 # where there are many channels (the buffer holds at most 2^20 numbers).
@@ -253,6 +254,10 @@ ENOUGH = 1 << 20
 MOST, LEAST = 1 << 18, 1 << 12
 # From 64 samples a tensor on, not every sample is counted for every tensor: a quarter at least.
 SAMPLES, GROUPS = 64, 4
+# Of the other samples those that reach farthest are counted apart: ranges might clip just these. On a network of three
+# convolutions, one of 40 samples 3.5 times as large was in no histogram: ranges that clipped it gave 16.1 dB on others,
+# min-max 27.7 dB.
+UNCOUNTED = 4
 
 
 def counting_groups(samples: int | None) -> int:
@@ -293,6 +298,7 @@ class Counting:
         self.period = period
         self._counts: dict[TensorId, CodeCounts] = {}
         self._samples: dict[TensorId, int] = {}
+        self._others: dict[TensorId, Farthest] = {}
 
     def add(self, taps: Taps, flat: NDArray[np.float32], whose: int) -> None:
         """Count a sample's values for the tensors of its group.
@@ -308,12 +314,12 @@ class Counting:
             if segment.kind != Kind.VALUES:
                 continue
             rank += 1
-            if rank % self.period != whose:
-                continue
             tensor = taps.tensors[segment.tensor]
             start = starts[position]
             size = segment.size if segment.size >= 0 else int(flat[start - 1])
-            if size:
+            if size and rank % self.period != whose:
+                self._others.setdefault(tensor, Farthest(UNCOUNTED)).add(flat[start : start + size])
+            elif size:
                 self._counts.setdefault(tensor, CodeCounts()).add(flat[start : start + size])
                 self._samples[tensor] = self._samples.get(tensor, 0) + 1
 
@@ -322,13 +328,21 @@ class Counting:
         for tensor, counts in other._counts.items():
             self._counts.setdefault(tensor, CodeCounts()).absorb(counts)
             self._samples[tensor] = self._samples.get(tensor, 0) + other._samples[tensor]
+        for tensor, others in other._others.items():
+            self._others.setdefault(tensor, Farthest(UNCOUNTED)).absorb(others)
 
     def added_to(self, summary: TensorSummary) -> TensorSummary:
         """Return the summary with a histogram, if its tensor was counted."""
         counts = self._counts.get(summary.tensor)
         if counts is None:
             return summary
-        return replace(summary, histogram=counts.histogram(), histogram_samples=self._samples[summary.tensor])
+        found = replace(summary, histogram=counts.histogram(), histogram_samples=self._samples[summary.tensor])
+        others = self._others.get(summary.tensor)
+        usual = max(min(summary.high, summary.trimmed_high), -max(summary.low, summary.trimmed_low))
+        kept = others.within(usual) if others else []
+        if not kept:
+            return found
+        return replace(found, uncounted=reduce(Histogram.merge, kept), uncounted_samples=len(kept))
 
 
 class Totals:

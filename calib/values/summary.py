@@ -81,6 +81,9 @@ class TensorSummary:
         next_high, next_low: Extremes over all other samples, -inf and inf where there are none.
         farthest_high, farthest_low: ``(sample id, extreme)`` of the few samples that reach farthest to each side of
             zero, the farthest first; none that others equal beyond these few. Of a sequence each frame counts.
+        uncounted: Histogram of those of the samples that ``histogram`` is not from that reach farthest, without outlier
+            samples; None if it is from all samples.
+        uncounted_samples: Number of these.
         estimated: Ranges that estimators chose from these statistics, see :func:`calib.ranges.bins.once`.
     """
 
@@ -103,6 +106,8 @@ class TensorSummary:
     trimmed_high: float = math.inf
     farthest_high: tuple[tuple[str, float], ...] = ()
     farthest_low: tuple[tuple[str, float], ...] = ()
+    uncounted: Histogram | None = None
+    uncounted_samples: int = 0
     estimated: dict[object, Range] = field(default_factory=dict[object, Range], init=False, repr=False, compare=False)
 
     @property

@@ -333,3 +333,27 @@ def test_what_was_scored_before_is_let_go_of_once_it_was_looked_at(ready):
     score = known[0][1].score
     chosen = choose_recipe(base, summaries, Recipe(("minmax",)), samples, scorer, known=known)
     assert not known and chosen.candidates[0].sqnr_db == round(score, 3)
+
+
+def test_candidates_that_clip_rank_behind_the_first_where_the_one_ahead_is_behind_on_what_it_clips(ready):
+    base, summaries, samples, scorer = ready
+    # one sample of those kept reaches 30 times as far as all others, and min-max makes room for it
+    far = {
+        tensor: replace(one, low=30 * one.low, high=30 * one.high, trimmed_low=one.low, trimmed_high=one.high)
+        for tensor, one in summaries.kept.items()
+    }
+    recipe, asked = Recipe(("minmax", "trimmed-minmax")), []
+
+    def chosen(said):
+        def doubt(ahead, usual):
+            asked.append((ahead.name, usual.name))
+            return said
+
+        return choose_recipe(base, Collected(far, far), recipe, samples[:8], scorer, doubt=doubt).candidates
+
+    plain, clipped = chosen("")
+    assert clipped.chosen and not clipped.detail and clipped.sqnr_db > plain.sqnr_db + HEAD_START_DB
+    plain, clipped = chosen("not chosen: for this")
+    assert plain.chosen and clipped.detail == "not chosen: for this"
+    assert asked == [("trimmed-minmax", "minmax")] * 2
+    choose_recipe(base, summaries, Recipe(("minmax",)), samples[:8], scorer, doubt=pytest.fail)  # nothing to ask

@@ -197,3 +197,17 @@ def _with_warning(base: FloatNetwork) -> FloatNetwork:
 
 def _uncorrected(plan: QuantizationPlan) -> QuantizationPlan:
     return replace(plan, corrections=())
+
+
+def test_fast_makes_ranges_without_a_sample_that_is_far_beyond_the_others_in_most_tensors():
+    net = Net(3)
+    x = op.relu(net.conv(net.input(1, 4, 8, 8), CHANNELS))
+    model, samples = net.model(net.conv(x, 4)), list(calibration_images()[:, None])
+    samples[7] = samples[7] * np.float32(50)
+    result = calib.quantize(model, samples, effort="fast", target="cpu-no-vnni", speed=False)
+    others = samples[:7] + samples[8:]
+    rows = [np.concatenate([Session(one)([sample])[0].ravel() for sample in others]) for one in (model, result.model)]
+    noise = float(((rows[1] - rows[0]) ** 2).mean() / (rows[0] ** 2).mean())
+    assert -10 * np.log10(noise) > 25  # 3 dB with ranges of all
+    (said,) = [text for text in result.report.warnings if text.startswith("Ranges are trimmed-minmax, not auto")]
+    assert "1 sample" in said and "item 7 " in said

@@ -102,3 +102,13 @@ def test_what_an_estimator_chose_is_looked_up_for_the_same_statistics_only(monke
         get_estimator("mse")(summary, Scheme.SYMMETRIC, 15)
     with pytest.raises(TypeError):
         get_estimator("mse")(replace(summary, samples=3), Scheme.SYMMETRIC, 255)
+
+
+def test_a_sample_that_no_histogram_holds_is_not_clipped_for_the_others_sake():
+    rng = np.random.default_rng(2)
+    usual, far = (rng.normal(0, size, (4096, 1)).astype(np.float32) for size in (1.0, 4.0))
+    seen = replace(summary_of(usual, None), samples=160, low=float(far.min()), high=float(far.max()))
+    seen = replace(seen, mean_low=-3.5, mean_high=3.5)
+    known = replace(seen, uncounted=Histogram.of(far), uncounted_samples=4)
+    blind, told = (Auto()(summary, Scheme.SYMMETRIC, 255) for summary in (seen, known))
+    assert blind.high < 5.0 and told.high == seen.high

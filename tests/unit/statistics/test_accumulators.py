@@ -3,11 +3,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from calib.statistics.accumulators import CodeCounts, ExactSum, Largest, Leaders
+from calib.statistics.accumulators import CodeCounts, ExactSum, Farthest, Largest, Leaders
 from calib.values.summary import Histogram
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -136,3 +137,21 @@ def test_codes_that_are_counted_apart_add_up():
     one.absorb(CodeCounts())
     assert one.histogram().codes.tolist() == whole.histogram().codes.tolist()
     assert one.histogram().counts.tolist() == whole.histogram().counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("reaches", "kept"), [((5, 4, 3, 2, 1), (5, 4)), ((5, 4, 4, 1), (5,)), ((4, 4, 4), ()), ((3,), (3,))]
+)
+def test_the_samples_that_reach_farthest_are_kept_whatever_their_order_and_split(reaches, kept):
+    samples = [np.float32([0.5, -reach if reach % 2 else reach]) for reach in reaches]
+    for order in (samples, samples[::-1]):
+        whole, one, other = Farthest(2), Farthest(2), Farthest(2)
+        for number, values in enumerate(order):
+            whole.add(values)
+            (one, other)[number % 2].add(values)
+        one.absorb(other)
+        for found in (whole, one):
+            codes = sorted(tuple(each.codes.tolist()) for each in found.within(9.0))
+            expected = (Histogram.of(np.float32([0.5, -reach if reach % 2 else reach])) for reach in kept)
+            assert codes == sorted(tuple(each.codes.tolist()) for each in expected)
+    assert len(whole.within(3.5)) == sum(reach <= 3.5 for reach in kept)

@@ -28,6 +28,8 @@ FULL = TensorSummary(
     trimmed_high=0.05,
     farthest_high=(("cats/3.png", 0.1 + 1e-9), ("dogs/1.png", 0.05)),
     farthest_low=(("dogs/1.png", -0.1),),
+    uncounted=Histogram.of(np.array([0.75, 0.0], np.float32)),
+    uncounted_samples=1,
 )
 
 
