@@ -111,6 +111,12 @@ def quantize(
             chosen = apply_plan(job, given)
     with clock("insert"):
         built, chosen = as_simulated(job, build(chosen.candidate, chosen.scored, job.few), chosen)
+    knee = None
+    if job.settings.knee:
+        from calib.engine.knee import take_knee  # here: without it no layer is ranked for this
+
+        with clock("knee"):
+            built, knee = take_knee(job, built, chosen)
     controlled = None
     if baseline is not None:
         with clock("search") as stage:
@@ -123,7 +129,7 @@ def quantize(
             outcome = check_speedup(job, outcome, baseline, store=store, resume=resume, stage=stage)
     with clock("report"):
         seen = chosen.summaries or summaries.of(chosen.candidate.plan)
-        report = make_report(job, Findings(chosen, seen, outcome, baseline))
+        report = make_report(job, Findings(chosen, seen, outcome, baseline, knee))
     return as_planned(make_result(job, outcome, baseline, report, clock.stages), given)
 
 
@@ -133,7 +139,13 @@ def _stages(job: Job, given: Replay | None, *, measured: bool) -> list[str]:
     return [
         *("load", *(["baseline"] if measured else [])),
         *(["equalize", "statistics", "correct"] if chosen else ["replay"]),
-        *("insert", *(["search"] if measured else []), *(["speed"] if timed else []), "report"),
+        *(
+            "insert",
+            *(["knee"] if job.settings.knee else []),
+            *(["search"] if measured else []),
+            *(["speed"] if timed else []),
+            "report",
+        ),
     ]
 
 

@@ -62,6 +62,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
     "max_drop",
     "drop",
     "min_sqnr",
+    "knee",
     "reference",
     "confirm_split",
     "float_precision",

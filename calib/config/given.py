@@ -30,6 +30,7 @@ class GivenBesideMetric(TypedDict, total=False):
     drop: Literal["absolute", "relative"]
     max_drop: float | str | Mapping[str, float | str] | None
     min_sqnr: float | None
+    knee: bool
     reference: float | str | Mapping[str, float] | None
     confirm_split: float
     float_precision: Literal["f32", "bf16"] | None

@@ -124,6 +124,12 @@ class Settings(Checked):
         description="Smallest SQNR of the outputs against FP32 in dB, that of the worst of several: a budget that "
         "needs neither a metric nor labels",
     )
+    knee: bool = Field(
+        default=False,
+        description="Whether the few layers that cost the outputs most return to floating point, up to the knee of "
+        "SQNR against work, if 3 dB or more are gained by at most a quarter of the multiply-accumulates: it needs "
+        "neither a budget nor labels",
+    )
     reference: Reference | None = Field(
         default=None,
         description="Published FP32 value of the metric; the run stops if the measured baseline is far from it. Of "
@@ -275,6 +281,13 @@ class Settings(Checked):
     def _one_budget(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and (also := [key for key in ("metric", "max_drop") if info.data.get(key) is not None]):
             raise ValueError(f"is a budget with a metric of its own: leave out {' and '.join(also)}, or min_sqnr")
+        return value
+
+    @field_validator("knee")
+    @classmethod
+    def _no_budget(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and (also := [key for key in ("max_drop", "min_sqnr") if info.data.get(key) is not None]):
+            raise ValueError(f"chooses layers without a budget, which {also[0]} is: leave out one of them")
         return value
 
     @property

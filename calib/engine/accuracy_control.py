@@ -263,26 +263,27 @@ def _ranking(
     They are ranked in a simulation, which does not show that this CPU's INT8 sums saturate: where they can, and the
     whole INT8 model gives clearly other outputs than its simulation, the units are run as well.
     """
-    candidate = whole.candidate
-    ids, executed = job.ids[: job.settings.rank_samples], saturates(candidate.plan)
-    key = f"{run}/{hash_of([*ids, 'executed'] if executed else ids)}"
+    ids = job.ids[: job.settings.rank_samples]
+    key = f"{run}/{hash_of([*ids, 'executed'] if saturates(whole.candidate.plan) else ids)}"
     if (known := store.ranking(key)) is None:
-        limit = job.settings.memory_limit
-        sensitivities = dict.fromkeys(units, 1.0)
-        missing = "The layers were not ranked, and go back in their order, since OpenVINO can't run what ranks them"
-        with left_out(missing, warnings):
-            feeds, form = job.feeds(ids), job.compared[0]
-            sensitivities = sensitivities_of(
-                candidate, units, feeds, memory_limit=limit, streams=job.streams, compared=form
-            )
-            explained = partial(executes_as_simulated, whole=(whole.model, whole.compiled))
-            if executed and not explained(candidate, feeds, streams=job.streams, compared=form):
-                sensitivities = executed_sensitivities(
-                    candidate, sensitivities, feeds, streams=job.streams, compared=form
-                )
-        store.keep_ranking(key, [(unit.layers, unit.sensitivity) for unit in rank(units, sensitivities)])
+        ranked = ranked_units(job, whole, units, warnings)
+        store.keep_ranking(key, [(unit.layers, unit.sensitivity) for unit in ranked])
         known = store.ranking(key)
     return tuple(RankedUnit(*row) for row in known or ())
+
+
+def ranked_units(job: Job, whole: Int8Model, units: Sequence[Layers], warnings: list[str]) -> tuple[RankedUnit, ...]:
+    """Return the units, most sensitive first, measured; in their order if OpenVINO can't, which the warnings say."""
+    candidate, feeds, form = whole.candidate, job.feeds(job.ids[: job.settings.rank_samples]), job.compared[0]
+    given: dict[str, Any] = {"streams": job.streams, "compared": form}
+    sensitivities = dict.fromkeys(units, 1.0)
+    missing = "The layers were not ranked, and go back in their order, since OpenVINO can't run what ranks them"
+    with left_out(missing, warnings):
+        sensitivities = sensitivities_of(candidate, units, feeds, memory_limit=job.settings.memory_limit, **given)
+        explained = partial(executes_as_simulated, whole=(whole.model, whole.compiled))
+        if saturates(candidate.plan) and not explained(candidate, feeds, **given):
+            sensitivities = executed_sensitivities(candidate, sensitivities, feeds, **given)
+    return rank(units, sensitivities)
 
 
 def _held_out(evaluator: Evaluator, share: float) -> NDArray[np.int64]:

@@ -248,10 +248,9 @@ def _unscored(job: Job, summaries: Collected) -> tuple[RangeEstimator, tuple[str
     if not summaries.outliers or estimator.name != "auto":
         return estimator, ()
     named = ", ".join(sample.where for sample in job.samples(summaries.outliers[:3]))
-    some = plural(len(summaries.outliers), "sample")
     return get_estimator(_ROBUST), (
-        f"Ranges are {_ROBUST}, not auto, since in most tensors the values of {some} are at least {GAP:g} times as "
-        f"large as in all others: {named}. --estimator minmax makes ranges of all of them",
+        f"Ranges are {_ROBUST}, not auto, without {plural(len(summaries.outliers), 'sample')} that in most tensors lie "
+        f"at least {GAP:g} times as far out as all others: {named}. --estimator minmax makes ranges of all samples",
     )
 
 

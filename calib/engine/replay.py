@@ -78,7 +78,9 @@ def open_replay(job: Job, plan: str | Path | QuantizationPlan | None) -> tuple[J
 
 
 def _require_unplanned(job: Job, given: Replay) -> None:
-    """Refuse patterns of layers to leave in floating point that the plan quantizes: a plan is applied as it is."""
+    """Refuse what chooses layers against the plan, which is applied as it is: patterns to leave out, and the knee."""
+    if job.settings.knee:
+        raise UsageError("knee chooses layers, and a plan is applied as it is: leave out --knee or --plan")
     ignored = Ignored(job.view, job.settings.ignore)
     for layer in given.plan.layers:
         kind = job.view.types.get(layer.name)

@@ -6,6 +6,7 @@ import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,12 +33,15 @@ from calib.runtime.failures import left_out
 from calib.runtime.isa import SATURATION, cpu, saturates
 from calib.runtime.session import Session, default_precision, ov, precision_config
 from calib.runtime.timing import Speed
-from calib.values.accuracy_facts import AccuracyFacts
+from calib.values.accuracy_facts import AccuracyFacts, KneeFacts
 from calib.values.facts import CorrectionFacts, JoinFacts, LayerFacts, Report, Status
 from calib.values.plan import QuantizationPlan
 from calib.values.sqnr import decibel
 from calib.values.summary import Summaries
 from calib.values.version import __version__
+
+if TYPE_CHECKING:
+    from calib.engine.knee import Knee
 
 LOOKED_AT = 2  # samples that the SQNR of each layer is taken from: thousands of values of most layers
 
@@ -51,12 +55,14 @@ class Findings:
         summaries: Statistics of every quantized tensor.
         outcome: Model that is kept, with its accuracy and speed.
         baseline: Accuracy of FP32, with what measured it; None if nothing did.
+        knee: What the return of layers is expected to bring; None if they were not ranked for it.
     """
 
     chosen: Chosen
     summaries: Summaries
     outcome: Outcome
     baseline: Baseline | None = None
+    knee: Knee | None = None
 
 
 def make_report(job: Job, found: Findings) -> Report:
@@ -84,7 +90,8 @@ def make_report(job: Job, found: Findings) -> Report:
         quantizers=quantizer_facts(plan, found.summaries) if found.summaries else [],
         corrections=_corrections(found.chosen, built),
         candidates=list(found.chosen.candidates),
-        ranking=list(controlled.ranking) if controlled else [],
+        ranking=list(found.knee.ranking if found.knee else controlled.ranking if controlled else ()),
+        knee=_knee(found),
         search=list(controlled.result.steps) if controlled and controlled.result else [],
         finalists=list(controlled.result.finalists) if controlled and controlled.result else [],
         accuracy=_accuracy(found.outcome),
@@ -98,6 +105,7 @@ def make_report(job: Job, found: Findings) -> Report:
             *(_not_scored(job, sqnr) if measured else ()),
             *found.chosen.warnings,
             *(controlled.warnings if controlled else ()),
+            *(found.knee.warnings if found.knee else ()),
             *([found.outcome.reason] if built and found.outcome.reason else []),
             *found.outcome.warnings,
             *doubts,
@@ -106,6 +114,17 @@ def make_report(job: Job, found: Findings) -> Report:
             *([SATURATION] if saturates(plan) and not job.chooses_levels else []),
         ],
     )
+
+
+def _knee(found: Findings) -> KneeFacts | None:
+    """Return SQNR against work in floating point; None where layers were not ranked, or nothing was scored."""
+    speed, controlled = found.outcome.speed, found.outcome.controlled
+    if found.knee is None and not (controlled and controlled.ranking):
+        return None
+    from calib.engine.knee import knee_facts, knee_in  # here: few runs rank layers
+
+    known = found.knee or knee_in(found.chosen, controlled.ranking if controlled else ())
+    return knee_facts(known, speed.facts if speed else None) if known else None
 
 
 def _not_scored(job: Job, output_sqnr_db: Mapping[str, float]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from calib.accuracy.layer_error import JUMP_DB
 from calib.report import numbers
 from calib.report.escape import shorten
 from calib.report.histogram import histogram_chart
+from calib.report.knee import knee_chart
 from calib.report.vega import SCHEMA, Spec, span
 from calib.values.accuracy_facts import AccuracyFacts
 from calib.values.comparison import Comparison
@@ -323,6 +324,8 @@ def report_charts(report: Report) -> dict[str, Spec]:
         found["sqnr"] = sqnr_chart(report)
     if any(fact.sensitivity > 0 for fact in report.ranking):
         found["ranking"] = ranking_chart(report)
+    if report.knee and len(report.knee.points) > 1:
+        found["knee"] = knee_chart(report.knee, report.speed)
     if report.stages:
         found["stages"] = stage_chart(report)
     if any(q.histogram_counts for q in report.quantizers):

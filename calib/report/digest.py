@@ -10,7 +10,7 @@ from typing import Literal
 
 from calib.report import numbers
 from calib.runtime.paired import slower_layers
-from calib.values.accuracy_facts import AccuracyFacts, MetricFacts
+from calib.values.accuracy_facts import AccuracyFacts, KneeFacts, MetricFacts
 from calib.values.facts import (
     LayerFacts,
     ModelFacts,
@@ -90,7 +90,16 @@ def facts(report: Report) -> list[Fact]:
         found.append(layers_fact(report))
     if report.output_sqnr_db:
         found.append(sqnr_fact(report))
+    if report.knee and report.knee.layers:
+        found.append(knee_fact(report.knee))
     return found
+
+
+def knee_fact(knee: KneeFacts) -> Fact:
+    """Say how many layers in floating point gain most for their work, and how much."""
+    point = next(one for one in knee.points if one.layers == len(knee.layers))
+    gain = numbers.decibel(point.sqnr_db - knee.points[0].sqnr_db)
+    return Fact("Knee", f"+{gain}", knee.sentence.rstrip("."))
 
 
 def sqnr_fact(report: Report) -> Fact:

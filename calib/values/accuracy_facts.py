@@ -16,6 +16,23 @@ class RankFacts(Frozen):
     sensitivity: float = Field(description="Normalized squared error of the outputs with only this unit in INT8")
 
 
+class KneePointFacts(Frozen):
+    """What is expected with some layers in floating point."""
+
+    layers: int = Field(description="Number of layers in floating point")
+    share: float = Field(description="Share of the multiply-accumulates that these are, 0 to 1")
+    sqnr_db: float = Field(description="Expected SQNR of the outputs in dB")
+
+
+class KneeFacts(Frozen):
+    """Where the return of layers to floating point stops paying, from each unit's error alone and its work."""
+
+    points: list[KneePointFacts] = Field(description="From none in floating point, one more unit at a time")
+    layers: list[str] = Field(default=[], description="Layers in floating point at the knee; empty if there is none")
+    taken: bool = Field(default=False, description="Whether these layers are in floating point in the model")
+    sentence: str = Field(description="The knee, or why there is none")
+
+
 class SearchStepFacts(Frozen):
     """One evaluation of the search."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from calib.values.accuracy_facts import AccuracyFacts, FinalistFacts, RankFacts, SearchStepFacts
+from calib.values.accuracy_facts import AccuracyFacts, FinalistFacts, KneeFacts, RankFacts, SearchStepFacts
 from calib.values.drops import drop_text, value_text
 from calib.values.frozen import SCHEMA_VERSION, Frozen, Shown, decibels
 from calib.values.pictures import ChangedFacts, PictureFacts
@@ -301,6 +301,9 @@ class Report(Shown):
     )
     ranking: list[RankFacts] = Field(
         default=[], description="Units of layers, most sensitive first; empty if the search did not rank them"
+    )
+    knee: KneeFacts | None = Field(
+        default=None, description="SQNR against work in floating point, and its knee; null if layers were not ranked"
     )
     search: list[SearchStepFacts] = Field(default=[], description="Evaluations of the search in order")
     finalists: list[FinalistFacts] = Field(default=[], description="Plans within the budget that were timed")

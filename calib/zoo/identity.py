@@ -34,6 +34,7 @@ _NOT_OF_STATISTICS = frozenset(
         "higher_is_better",
         "max_drop",
         "min_sqnr",
+        "knee",
         "drop",
         "reference",
         "confirm_split",

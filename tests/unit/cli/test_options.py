@@ -80,7 +80,7 @@ SWITCHES = [
 
 
 def test_the_settings_that_are_true_or_false_are_these():
-    assert sorted(BOOLEAN) == ["complete", "higher_is_better", "normalize", "optimize_speed", "speed"]
+    assert sorted(BOOLEAN) == ["complete", "higher_is_better", "knee", "normalize", "optimize_speed", "speed"]
 
 
 @pytest.mark.parametrize("name", BOOLEAN)

@@ -145,6 +145,13 @@ def test_a_smallest_sqnr_is_a_budget_with_a_metric_of_its_own():
             Settings(min_sqnr=wrong)
 
 
+def test_the_knee_is_no_budget_and_takes_none():
+    assert Settings(knee=True).knee and not Settings(knee=True).has_budget
+    for also in ({"max_drop": 0.01}, {"min_sqnr": 30}):
+        with pytest.raises(ValueError, match=f"without a budget, which {next(iter(also))} is"):
+            Settings(knee=True, **also)
+
+
 def test_points_are_not_a_share_of_the_baseline():
     with pytest.raises(ValidationError, match="give 1%rel"):
         Settings(max_drop="1pt", drop="relative")
