@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,16 @@ def machine() -> dict[str, Any]:
         "load": [round(load, 1) for load in os.getloadavg()],
         "python": platform.python_version(),
         "calib": __version__,
+        "commit": _commit(),
         **{name: _version(name) for name in PACKAGES},
     }
+
+
+def _commit() -> str:
+    """Return the commit that is measured, with "-dirty" where files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "not in a repository"
 
 
 def _version(package: str) -> str:
