@@ -10,7 +10,7 @@ import pytest
 from calib.accuracy.baseline import MarginMetric
 from calib.accuracy.budget import Budget
 from calib.accuracy.prediction import RankedUnit
-from calib.accuracy.problem import Problem
+from calib.accuracy.problem import Limits, Problem
 from calib.metrics.classification import F1, TopK
 from calib.metrics.per_class import ClassAccuracy
 
@@ -56,7 +56,14 @@ def test_influences_on_f1_add_up_to_nearly_its_drop():
 def test_without_margins_samples_that_are_right_or_wrong_are_judged_all_at_once():
     some_wrong = problem(TopK(1), [1.0] * 90 + [0.0] * 10, margins=False)
     assert len(some_wrong.screened) == 0 and some_wrong.allowance == some_wrong.limits.images
-    for parts in ([1.0] * 90 + [0.5] * 10, [1.0] * 100):  # shares, or 1 − error of FP32 against itself
+    for parts in ([1.0] * 270 + [0.5] * 30, [1.0] * 300):  # shares, or 1 − error of FP32 against itself
         in_parts = problem(TopK(1), parts, margins=False)
-        assert len(in_parts.screened) == 10 and in_parts.allowance == in_parts.limits.images_screened
+        assert len(in_parts.screened) == 30 and in_parts.allowance == in_parts.limits.images_screened
     assert problem(ClassAccuracy(), [[0, 1]] * 100, margins=False).losses({0: [0, 0]}) is None
+
+
+def test_few_samples_may_be_seen_more_often():
+    limits = Limits()
+    sets = [limits.allowance(50, samples) for samples in (2000, 225, 180, 40)]
+    assert sets == [limits.images_screened, limits.images_screened, 10.0, limits.images]
+    assert limits.allowance(50) == limits.images and limits.allowance(100, 2000) == limits.images_screened + 1
