@@ -4,8 +4,8 @@
 
 ``calib studio`` serves a folder with a chain of 2,000 convolutions and a store of 1,000 runs whose reports are made up
 (tests/report_fixtures). For each page: CPU milliseconds of the server for one request, the median over requests one by
-one, and seconds in Debian's chromium from navigation until the page is loaded and its tables are filled, the median and
-the least of several, since other processes share the machine. What a question to a model takes is not in it: the page
+one, and seconds in Debian's chromium from navigation until the page is loaded and its tables are filled, the least
+of several, since other processes share the machine. What a question to a model takes is not in it: the page
 waits for a process of its own, once. At rest: CPU of the server in 30 s while a browser shows the list of runs.
 """
 
@@ -135,8 +135,8 @@ class Server:
         self._process.wait()
 
 
-def browse(server: Server, repeat: int) -> tuple[str, dict[str, tuple[float, float]], float | None]:
-    """Return the browser's version, median and least seconds of each page, and the server's share of a core at rest."""
+def browse(server: Server, repeat: int) -> tuple[str, dict[str, float], float | None]:
+    """Return the browser's version, least seconds of each page, and the server's share of a core at rest."""
     chromium = shutil.which("chromium")
     if chromium is None:
         print("chromium is not installed: the browser is not measured", file=sys.stderr)
@@ -157,7 +157,7 @@ def browse(server: Server, repeat: int) -> tuple[str, dict[str, tuple[float, flo
         for name, path in PAGES.items():
             if name not in PARTS:
                 times = [_open(page, server.home + path) for _ in range(repeat)]
-                found[name] = (median(times), min(times))
+                found[name] = min(times)
         page.goto(f"{server.home}/runs")
         before = server.cpu()
         page.wait_for_timeout(REST_SECONDS * 1000)
@@ -190,20 +190,18 @@ def main() -> None:
         version, opened, rest = browse(server, options.repeat)
         server.close()
     rows = [
-        [title, f"{1000 * cost:.1f} ms", *(f"{value:.2f} s" for value in opened.get(title, ()))]
+        [title, f"{1000 * cost:.1f} ms", f"{opened[title]:.2f} s" if title in opened else "–"]
         for title, cost in costs.items()
     ]
-    cells = [row + ["–"] * (4 - len(row)) for row in rows]
-    titles = ["page", "server CPU", "browser, median", "browser, least"]
-    print("\n".join(table(titles, cells, 100, right=range(1, 4))), file=sys.stderr)
+    titles = ["page", "server CPU", "browser"]
+    print("\n".join(table(titles, rows, 100, right=range(1, 3))), file=sys.stderr)
     print(f"at rest: {100 * (rest or 0):.2f} % of a core", file=sys.stderr)
     settings = {"targets": TARGETS, "layers": LAYERS, "runs": RUNS, "repeat": options.repeat, "chromium": version}
     pages = [
         {
             "page": title,
             "server_cpu_seconds": cost,
-            "browser_median_seconds": opened[title][0] if title in opened else None,
-            "browser_least_seconds": opened[title][1] if title in opened else None,
+            "browser_seconds": opened.get(title),
         }
         for title, cost in costs.items()
     ]
