@@ -130,4 +130,6 @@ def test_an_onnx_file_that_draws_is_not_refused_for_what_onnxruntime_draws(tmp_p
     report = quantize(path, samples(12)).report
     assert any(SAID in warning for warning in report.warnings)
     assert any("not compared with onnxruntime" in warning for warning in report.warnings)
+    # Without a seed OpenVINO 2026.4 takes the two draws of a normal number for the same one, which then is not normal.
+    assert any("change what this model computes" in warning for warning in report.warnings) == (seed is None)
     assert min(report.output_sqnr_db.values()) > 20
