@@ -16,15 +16,21 @@ import numpy as np
 from calib.graph.layers import LAYERS
 from calib.runtime.session import Session, drawing, make_model, ov, values_of
 
+_LEVELS = frozenset({"FakeQuantize", "FakeConvert"})
+
 
 def weights_to_compute(model: ov.Model) -> list[ov.Output]:
-    """Return the tensors of a model, not those in its bodies, that are weights of a layer and made from constants."""
+    """Return the tensors of a model, not those in its bodies, that are weights of a layer and made from constants.
+
+    Weights with levels are left as they are: those of a FakeQuantize, and integers that are converted.
+    """
     fixed: set[str] = set()
     found: dict[tuple[str, int], ov.Output] = {}
     random = {node.get_friendly_name() for node in drawing(model)}
     for node in model.get_ordered_ops():
         kind, read = node.get_type_name(), node.input_values()
         made = bool(read) and all(value.get_node().get_friendly_name() in fixed for value in read)
+        made = made and not (kind in _LEVELS or (kind == "Convert" and read[0].get_element_type().is_integral()))
         if kind == "Constant" or (made and node.get_friendly_name() not in random):
             fixed.add(node.get_friendly_name())
         elif kind in LAYERS:

@@ -179,7 +179,7 @@ def test_images_stay_within_the_targets_for_networks_of_up_to_fifty_layers(kind,
     if not result.reverted:
         assert result.images_evaluated <= 2.2 * samples
     else:
-        assert result.images_evaluated <= 12 * samples == problem.allowance * samples
+        assert result.images_evaluated <= 8 * samples == problem.allowance * samples
     if kind == "nothing fits":
         assert result.status == "over_budget"
     elif kind != "coherent":

@@ -91,7 +91,7 @@ def test_the_commands_run_as_written(folder: Path, run: Callable[..., Any]):
     for command in listed:
         program, *arguments = shlex.split(command)
         assert program == "calib"
-        if arguments[:2] == ["zoo", "run"]:  # the demo zoo runs in test_zoo_faults; here it is planned
+        if arguments[:2] == ["zoo", "run"]:  # a demo zoo takes minutes; here it is planned
             arguments[1:] = ["plan", *arguments[2:3]]
         ended = run(*arguments)
         assert ended.code == 0, f"{command}: {ended.err}"

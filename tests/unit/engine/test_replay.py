@@ -146,8 +146,9 @@ def test_a_replay_is_reproduced_by_file_and_command(made: Report):
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code == 0 and "Nothing was calibrated" in done.output.replace("\n", " "), done.output
         assert contents("third") == contents("out")
+    shutil.rmtree("again")
     exec(report.reproduce.python, {})  # calib's own text
-    assert contents("net-int8") == contents("out")
+    assert contents("again") == contents("out")
 
 
 def retrained() -> None:

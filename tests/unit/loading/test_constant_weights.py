@@ -38,3 +38,14 @@ def test_weights_that_are_drawn_or_read_are_not_computed():
     y = op.convolution(op.convolution(x, drawn, [1, 1], [0, 0], [0, 0], [1, 1]), read, [1, 1], [0, 0], [0, 0], [1, 1])
 
     assert weights_to_compute(net.model(y)) == []
+
+
+def test_weights_with_levels_are_kept_as_they_are():
+    net, one = Net(), ([1, 1], [0, 0], [0, 0], [1, 1])
+    ends = [op.constant(np.float32(end)) for end in (-1, 1, -1, 1)]
+    integers = op.constant(net.rng.integers(-128, 128, (4, 3, 1, 1)).astype(np.int8))
+    stored = op.multiply(op.convert(integers, "f32"), op.constant(np.full((4, 1, 1, 1), 0.01, np.float32)))
+    faked = op.fake_quantize(op.constant(net.rng.standard_normal((4, 4, 1, 1)).astype(np.float32)), *ends, 255)
+
+    y = op.convolution(op.convolution(net.input(1, 3, 4, 4), stored, *one), faked, *one)
+    assert weights_to_compute(net.model(y)) == []

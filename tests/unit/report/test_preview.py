@@ -13,7 +13,7 @@ SIGNAL = ShownInput(EVIL, (1, 4), "float32", -1.0, 2.5, 0.5, counts=(1, 0, 3), f
 PICTURE = replace(SIGNAL, picture=b"\x89PNG\r\n\x1a\n")
 FOUND = Preview(
     EVIL, EVIL, (ShownSample(EVIL, EVIL, 2, (SIGNAL, PICTURE), (EVIL,)),), 1, 9, (InputRange(EVIL, -1.0, 2.5),),
-    (EVIL,), EVIL, (EVIL,),
+    (EVIL,), ((EVIL, 2),), EVIL, (EVIL,),
 )  # fmt: skip
 
 
