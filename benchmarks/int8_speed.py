@@ -75,7 +75,7 @@ def measure(subject: str, samples: int, seconds: float, compilations: int) -> di
         path = SUBJECTS[subject].write(Path(folder))
         with contextlib.redirect_stdout(sys.stderr):  # NNCF's bars
             models = {name: PEERS[name]().quantize(path, feeds) for name in QUANTIZED}
-        shares = {name: round(executed_int8_share(load_model(model)), 4) for name, model in models.items()}
+        shares = {name: executed_int8_share(load_model(model), [feeds[0]]) for name, model in models.items()}
         every = timed_models(path, models)
         inputs = [[feed] for feed in feeds[:BATCH_FEEDS]]
         latency = time_models(every, inputs, rounds=10_000, seconds=seconds)
@@ -87,7 +87,7 @@ def measure(subject: str, samples: int, seconds: float, compilations: int) -> di
             for title in dict.fromkeys(("f32", default_precision()))
         }
     return {
-        "int8 share": shares,
+        "int8 share": {name: share if share is None else round(share, 4) for name, share in shares.items()},
         "latency": figures(latency),
         "throughput": figures(throughput),
         "calib over nncf": direct,
