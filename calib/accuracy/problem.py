@@ -362,7 +362,9 @@ class Expected:
     def sentence(self) -> str:
         """All of it in plain words."""
         evaluations = f"{self.evaluations} evaluation{'s' * (self.evaluations != 1)}"
-        of_samples = f"of {self.samples} sample{'s' * (self.samples != 1)}, {self.images:.1f} times the validation set"
+        of_samples = (
+            f"of {self.samples:,} sample{'s' * (self.samples != 1)}, {self.images:.1f} times the validation set"
+        )
         each = of_samples if self.samples else f"by the function over its own samples, {self.images:.0f} calls of it"
         return (
             f"at most {evaluations} {each} in all; by the time FP32 took, about {_duration(self.usual_s)} "

@@ -7,7 +7,7 @@ two runs give the same bytes. Milliseconds are for the report.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,10 +44,11 @@ class Knee:
     warnings: tuple[str, ...] = ()
 
 
-def take_knee(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Int8Model, Knee | None]:
+def take_knee(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Int8Model, Knee]:
     """Return the model with the layers up to the knee in floating point, itself where there is no knee.
 
-    Layers are ranked as for a budget: one compilation with switches, and a run of each unit on a few samples.
+    Layers are ranked as for a budget: one compilation with switches, and a run of each unit on a few samples. Where no
+    layer returns, a sentence says why; the curve is empty where nothing is known.
 
     Args:
         job: Run.
@@ -58,8 +59,11 @@ def take_knee(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Int8Model, Kn
     ranked = ranked_units(job, built, built.plan.units(), warnings) if built.plan.layers and job.ids else ()
     facts = tuple(RankFacts(layers=sorted(unit.layers), sensitivity=unit.sensitivity) for unit in ranked)
     known = knee_in(chosen, facts, warnings)
-    if known is None or known.point is None:
-        return built, known
+    if known is None:
+        reason = "it is not known what their return would bring, since no layer was ranked or no output was scored"
+        return built, Knee((), None, facts, warnings=(*warnings, f"--knee returned no layers: {reason}."))
+    if known.point is None:
+        return built, replace(known, warnings=(*warnings, f"--knee returned no layers: {_none(known.curve)}."))
     why = "returned by --knee: the outputs gain most from it for its work"
     lighter = build(built.candidate.without(dict.fromkeys(known.point.layers, why)), feeds=job.few)
     return lighter, Knee(known.curve, known.point, facts, True, tuple(warnings))
@@ -87,14 +91,10 @@ def knee_in(chosen: Chosen, ranking: Sequence[RankFacts], warnings: Sequence[str
 
 def knee_facts(known: Knee, speed: SpeedFacts | None) -> KneeFacts:
     """Return the facts for the report, with milliseconds if latencies were measured."""
-    first, last, point = known.curve[0], known.curve[-1], known.point
+    first, point = known.curve[0], known.point
     points = [KneePointFacts(layers=len(one.layers), share=one.share, sqnr_db=one.sqnr_db) for one in known.curve]
     if point is None:
-        sentence = (
-            f"There is no knee: few layers do not stand out; {plural(len(last.layers), 'layer')} in floating point, "
-            f"{100 * last.share:.0f} % of the work, would bring about {decibel(last.sqnr_db - first.sqnr_db)}."
-        )
-        return KneeFacts(points=points, sentence=sentence)
+        return KneeFacts(points=points, sentence=f"There is no knee: {_none(known.curve)}.")
     gain, cost = decibel(point.sqnr_db - first.sqnr_db), f"{100 * point.share:.1f} % of the work"
     if speed:
         start, end = (knee_ms(speed, share, point.share if known.taken else 0.0) for share in (0.0, point.share))
@@ -102,3 +102,14 @@ def knee_facts(known: Knee, speed: SpeedFacts | None) -> KneeFacts:
     does = "as --knee asks" if known.taken else "which --knee takes"
     sentence = f"{plural(len(point.layers), 'layer')} in floating point: about +{gain} for {cost}, {does}."
     return KneeFacts(points=points, layers=list(point.layers), taken=known.taken, sentence=sentence)
+
+
+def _none(curve: Sequence[KneePoint]) -> str:
+    """Return why a curve has no knee."""
+    last, gain = curve[-1], curve[-1].sqnr_db - curve[0].sqnr_db
+    if not last.layers:
+        return "each layer is more of the work than may return"
+    return (
+        f"few layers do not stand out; {plural(len(last.layers), 'layer')} in floating point, "
+        f"{100 * last.share:.0f} % of the work, would bring about {decibel(gain)}"
+    )

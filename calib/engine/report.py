@@ -124,7 +124,7 @@ def _knee(found: Findings) -> KneeFacts | None:
     from calib.engine.knee import knee_facts, knee_in  # here: few runs rank layers
 
     known = found.knee or knee_in(found.chosen, controlled.ranking if controlled else ())
-    return knee_facts(known, speed.facts if speed else None) if known else None
+    return knee_facts(known, speed.facts if speed else None) if known and known.curve else None
 
 
 def _not_scored(job: Job, output_sqnr_db: Mapping[str, float]) -> Iterator[str]:

@@ -66,6 +66,17 @@ def test_a_run_with_a_budget_draws_the_knee_and_does_not_take_it(taken):
     assert report.knee.sentence.endswith("which --knee takes.")
 
 
+def test_a_knee_that_was_asked_for_and_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):
+    model, samples = one_bad_layer()
+    monkeypatch.setattr("calib.engine.knee.knee_of", lambda curve: None)
+    without = calib.quantize(model, samples, knee=True, **GIVEN, speed=False).report
+    assert any("--knee returned no layers: few layers do not stand out" in text for text in digest.to_know(without)[0])
+    monkeypatch.setattr("calib.engine.knee.ranked_units", lambda *_: ())
+    unknown = calib.quantize(model, samples, knee=True, **GIVEN, speed=False).report
+    assert unknown.knee is None
+    assert any("since no layer was ranked or no output was scored" in text for text in digest.to_know(unknown)[0])
+
+
 def test_a_plan_is_applied_as_it_is(taken):
     model, samples, result = taken
     with pytest.raises(UsageError, match="leave out --knee or --plan"):
