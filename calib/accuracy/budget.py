@@ -175,6 +175,36 @@ def normal_cdf(x: float | Floats) -> Floats:
     return np.asarray(ndtr(x), np.float64)
 
 
+def value_interval(scores: Floats, *, share: bool) -> Interval | None:
+    """Return the interval of a metric's value, the mean of the scores of single samples.
+
+    Samples that are right or wrong have Wilson's score interval: it stays inside [0, 1] and does not collapse where all
+    of them are right. E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
+    the American Statistical Association 22 (1927).
+
+    Args:
+        scores: Scores of the samples, ``(N,)``.
+        share: Whether the metric is a fraction, which no value of it exceeds: Student's interval ends at 1 then, and at
+            0 if no score is below.
+
+    Returns:
+        The interval; None for a single sample or scores that are not finite.
+    """
+    count = len(scores)
+    if count < 2 or not np.isfinite(scores).all():
+        return None
+    if np.isin(scores, (0.0, 1.0)).all():
+        mean, z = float(scores.mean()), Z * Z / count
+        middle, half = mean + z / 2, math.sqrt(z * (mean * (1 - mean) + z / 4))
+        low, high = (middle - half) / (1 + z), (middle + half) / (1 + z)
+        return Interval(low if mean else 0.0, high if mean < 1 else 1.0, "Wilson score interval")
+    found = mean_interval(scores)
+    assert found is not None  # two scores or more
+    if not share:
+        return Interval(*found, "Student")
+    return Interval(max(found[0], min(0.0, float(scores.min()))), min(found[1], 1.0), "Student")
+
+
 def mean_interval(losses: Floats) -> tuple[float, float] | None:
     """Return Student's interval for the mean of paired losses ``(N,)``; None for fewer than two."""
     if len(losses) < 2:

@@ -55,6 +55,7 @@ class SearchResult:
         figure: Metric on the samples that the search saw; None if it was stopped before any result.
         held_out: Metric on the samples that it never saw; None without a split, or if it was stopped before.
         stopped: Why it ended early, else "".
+        undecided: Whether it ended before a single plan was judged on all samples of the search.
         note: Remark if the budget is below the noise.
         evaluations: Number of evaluations of plans, on all samples or a part of them, confirmations included.
         images_evaluated: Number of samples run through any model, the FP32 pass included.
@@ -70,6 +71,7 @@ class SearchResult:
     figure: Figure | None
     held_out: Figure | None
     stopped: str
+    undecided: bool
     note: str
     evaluations: int
     images_evaluated: int
@@ -172,6 +174,17 @@ def reason_of(problem: Problem, status: SearchStatus, best: Trial | None, held_o
         return f"No model was evaluated.{early}"
     if held_out is not None:
         return f"The budget of {budget} was kept on the samples searched, not on the held-out ones.{early}"
-    part = "" if best.complete else f", on {len(best.parts)} of {samples} samples"
     lost = problem.budget.text(best.drop)
+    if undecided(best, stopped):
+        loses = "is expected to lose" if best.screened else "loses"
+        return (
+            f"No plan was judged on all {samples} samples yet, so that the budget of {budget} is neither kept nor "
+            f"missed; the best so far {loses} {lost} after {len(best.parts)} of them.{early}"
+        )
+    part = "" if best.complete else f", on {len(best.parts)} of {samples} samples"
     return f"No quantized model evaluated keeps the budget of {budget}; the best loses {lost}{part}.{early}"
+
+
+def undecided(best: Trial | None, stopped: str) -> bool:
+    """Say whether a search ended early with a plan that was judged on a part of the samples only, and not rejected."""
+    return bool(stopped) and best is not None and not best.complete and (best.screened or not best.reason)

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from calib.accuracy.bisect import Bisection
 from calib.accuracy.ledger import IMPROBABLE, Ledger, Stopped, Trial
 from calib.accuracy.problem import CONFIRMATIONS, Problem
-from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of, reason_of
+from calib.accuracy.result import Figure, SearchResult, SearchStatus, figure_of, note_of, reason_of, undecided
 from calib.accuracy.screening import Screening
 from calib.interrupts import INTERRUPTED
 from calib.values.accuracy_facts import FinalistFacts
@@ -173,6 +173,7 @@ class _Search:
             figure=figure,
             held_out=held_out,
             stopped=stopped,
+            undecided=status == "over_budget" and undecided(best, stopped),
             note=note_of(problem, held_out or figure),
             evaluations=ledger.evaluations,
             images_evaluated=ledger.images,

@@ -337,6 +337,7 @@ def _controlled(job: Job, asked: _Asked, baseline: Baseline, result: SearchResul
         kept_in_f32=list(names),
         note=result.note if job.settings.has_budget else "",
         stopped=result.stopped,
+        undecided=result.undecided,
         images_evaluated=0 if isinstance(asked.evaluator, WholeSetEvaluator) else result.images_evaluated,
         compilations=result.compilations,
         bound_evaluations=asked.expected.evaluations,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from calib.accuracy.baseline import nothing_right
+from calib.accuracy.budget import value_interval
 from calib.config.settings import metric_names
 from calib.engine.budgets import budgets_of, references_of
 from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator, shape_of
@@ -226,18 +227,15 @@ def _value_of(metric: Metric | WholeSetMetric, parts: Sequence[Any], references:
     """Return one metric over these samples."""
     value = float(metric.aggregate(parts))
     scores = metric.per_sample(parts)
-    interval = None
-    if scores is not None and len(scores) > 1:
-        half = 1.96 * float(np.std(scores, ddof=1)) / len(scores) ** 0.5
-        interval = (value - half, value + half)
+    interval = None if scores is None else value_interval(np.asarray(scores, float), share=metric.unit == "fraction")
     return MetricValue(
         reference=references.get(metric.name),
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
         unit=metric.unit,
         value=value,
-        interval=interval,
-        interval_method="normal" if interval else "",
+        interval=(interval.low, interval.high) if interval else None,
+        interval_method=interval.method if interval else "",
     )
 
 

@@ -61,6 +61,8 @@ class Fact:
 
 def headline(report: Report) -> tuple[Tone, str]:
     """Return the tone and the text of the headline."""
+    if report.status == "over_budget" and report.accuracy and report.accuracy.undecided:
+        return "warning", "INT8, no plan was judged on all samples yet"
     tone, text = HEADLINES[report.status]
     return tone, text.format(precision=_reduced(report.accuracy))
 
@@ -140,10 +142,11 @@ def sqnr_default(measured: OutputSqnrFacts, part: PartSqnrFacts) -> str:
 def accuracy_fact(accuracy: AccuracyFacts) -> Fact:
     """Say the metric before and after."""
     direction = "higher is better" if accuracy.higher_is_better else "lower is better"
-    before, after = numbers.value(accuracy, accuracy.baseline), numbers.value(accuracy, accuracy.quantized)
     samples = f"{SEPARATOR}{numbers.plural(accuracy.samples, 'sample')}" if accuracy.samples else ""
     where = f"{SEPARATOR}INT8 in {accuracy.precision}" if accuracy.precision != "f32" else ""
-    return Fact(accuracy.metric, f"{before} → {after}", direction + samples + where)
+    return Fact(
+        accuracy.metric, numbers.change(accuracy, accuracy.baseline, accuracy.quantized), direction + samples + where
+    )
 
 
 def drop_fact(accuracy: AccuracyFacts) -> Fact:

@@ -119,6 +119,19 @@ def value(accuracy: InUnits, number: float) -> str:
     return in_unit(accuracy.unit, number)
 
 
+def change(accuracy: InUnits, before: float, after: float) -> str:
+    """Return two values of the metric, ``84.60 % → 84.55 %``; a unit of words stands once, ``0.81 → 0.8 area``.
+
+    Noise as a share of the signal has the SQNR beside it: ``0 → 6.04e-05 of the signal (42.2 dB)``.
+    """
+    said = f"{value(accuracy, before)} → {value(accuracy, after)}"
+    if accuracy.unit not in ("", "fraction"):
+        said = f"{in_unit('', before)} → {value(accuracy, after)}"
+    if accuracy.unit == drops.OF_THE_SIGNAL and 0 < after < math.inf:
+        said += f" ({decibel(-10 * math.log10(after))})"
+    return said
+
+
 def in_unit(unit: str, number: float) -> str:
     """Return a number with a unit; fractions read as percentages."""
     return drops.value_text(unit, number)

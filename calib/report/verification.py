@@ -69,8 +69,9 @@ def _drop(one: AccuracyVerification) -> str:
         parts.append(f"promised: {numbers.drop(one, one.promised_drop)}")
     if one.fp32_drop is not None:
         parts.append(f"FP32 itself loses {numbers.drop(one, one.fp32_drop)}")
-    before, after = numbers.value(one, one.baseline), numbers.value(one, one.quantized)
-    parts.append(f"{one.metric} {before} → {after} on {numbers.plural(one.samples, 'sample')}")
+    parts.append(
+        f"{one.metric} {numbers.change(one, one.baseline, one.quantized)} on {numbers.plural(one.samples, 'sample')}"
+    )
     return " · ".join(parts)
 
 

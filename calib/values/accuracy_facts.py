@@ -122,6 +122,11 @@ class AccuracyFacts(MetricFacts):
     )
     note: str = Field(default="", description="Remark, such as that the budget is smaller than the samples can resolve")
     stopped: str = Field(default="", description="Why the search ended early, such as an interruption")
+    undecided: bool = Field(
+        default=False,
+        description="Whether the search ended before a single plan was judged on all samples, so that the budget is "
+        "neither kept nor missed",
+    )
     bound_evaluations: int = Field(
         default=0, description="Upper bound on the evaluations of the search, known before it began"
     )

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from calib.accuracy.budget import RESAMPLES, Z, bootstrap_interval, mean_interval, paired_interval, score_interval
+from calib.accuracy.budget import (
+    RESAMPLES,
+    Z,
+    bootstrap_interval,
+    mean_interval,
+    paired_interval,
+    score_interval,
+    value_interval,
+)
 from calib.errors import MetricError
 
 
@@ -117,3 +125,21 @@ def test_bootstrap_leaves_out_resamples_without_a_value_and_gives_up_when_most_a
 def test_one_part_has_no_interval_since_it_resamples_only_to_itself():
     assert bootstrap_interval(_drop_of_medians([0.0], [0.1]), 1) is None
     assert bootstrap_interval(_drop_of_medians([0.0, 0.2], [0.1, 0.1]), 2) is not None
+
+
+@pytest.mark.parametrize(("right", "samples"), [(0, 20), (1, 20), (10, 20), (20, 20), (873, 1000)])
+def test_the_share_of_right_samples_has_the_interval_whose_ends_solve_wilsons_equation(right, samples):
+    found = value_interval(np.array([1.0] * right + [0.0] * (samples - right)), share=True)
+    assert found is not None and "Wilson" in found.method and 0 <= found.low <= right / samples <= found.high <= 1
+    for end in {found.low, found.high} - {0.0, 1.0}:
+        assert (right / samples - end) ** 2 == pytest.approx(Z * Z * end * (1 - end) / samples)
+    assert found.low < found.high  # also where all are right
+
+
+def test_the_interval_of_a_fraction_ends_at_one_and_that_of_another_unit_does_not():
+    scores = np.array([1.0] * 30 + [0.9])
+    fraction, other = value_interval(scores, share=True), value_interval(scores, share=False)
+    assert fraction is not None and other is not None and fraction.high == 1.0 < other.high
+    assert fraction.low == other.low
+    assert value_interval(np.array([0.5]), share=True) is None
+    assert value_interval(np.array([0.5, math.inf]), share=False) is None

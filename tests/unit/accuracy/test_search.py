@@ -161,6 +161,24 @@ def test_ctrl_c_gives_the_best_so_far():
     assert result.status == "within_budget" and frozenset({"l1"}) < result.reverted
 
 
+def test_a_search_interrupted_before_a_plan_was_judged_on_all_samples_says_that_the_budget_is_undecided():
+    problem, seen = _problem(_units([0.3, 0.2]), lambda reverted: 5, samples=2000), []
+
+    def interrupted(reverted, indices):
+        seen.append(len(indices))
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+        return problem.evaluate(reverted, indices)
+
+    result = search(replace(problem, evaluate=interrupted, budget=replace(problem.budget, unit="fraction")))
+    assert result.undecided and result.status == "over_budget" and result.figure is not None
+    assert (
+        result.reason.startswith("No plan was judged on all 2000 samples yet") and "neither kept nor" in result.reason
+    )
+    complete = _problem(_units([0.3, 0.2, 0.1]), lambda reverted: 100, limits=Limits(max_evaluations=1))
+    assert not search(replace(complete, metric=Whole())).undecided
+
+
 def test_fastest_finalist_wins_and_near_ties_go_to_fewer_reverts():
     def trial(units):
         return Trial(frozenset(f"l{i}" for i in range(units)), units, {}, 0.9, 0.001 * units, True, True)

@@ -103,3 +103,9 @@ def test_a_drop_is_in_the_unit_of_the_budget(unit: str, kind: str, drop: str, in
 def test_a_fraction_reads_as_a_percentage_and_other_units_stay():
     assert numbers.value(accuracy("fraction"), 0.7654) == "76.54 %"
     assert numbers.value(accuracy("dB"), -31.2345) == "−31.23 dB"
+
+
+def test_a_unit_of_words_stands_once_and_noise_has_its_sqnr_beside_it():
+    assert numbers.change(accuracy("fraction"), 0.8, 0.79) == "80.00 % → 79.00 %"
+    assert numbers.change(accuracy("average precision"), 0.8, 0.79) == "0.8 → 0.79 average precision"
+    assert numbers.change(accuracy("of the signal"), 0.0, 6.04e-5) == "0 → 6.04e-05 of the signal (42.2 dB)"

@@ -225,6 +225,13 @@ def test_why_a_budget_was_missed_comes_first():
     assert to_know(report)[0][0] == reason
 
 
+def test_a_budget_that_no_plan_was_judged_by_is_not_called_missed():
+    report = made_up_report(status="over_budget")
+    assert report.accuracy is not None and digest.headline(report)[1] == "INT8, over the budget"
+    undecided = report.model_copy(update={"accuracy": report.accuracy.model_copy(update={"undecided": True})})
+    assert digest.headline(undecided) == ("warning", "INT8, no plan was judged on all samples yet")
+
+
 def test_a_result_is_one_line_for_whoever_looks_at_it_in_python():
     report = made_up_report()
     result = Result(model=None, report=report, plan=None)  # type: ignore[arg-type]
