@@ -189,13 +189,14 @@ class Bar:
                 self._bar = self._bars(
                     total=total, leave=False, file=self._stream, dynamic_ncols=True, bar_format="{desc}  {bar}"
                 )
-            self._bar.n = share or 0.0
+            self._bar.n = 1.0 if share is None else share  # without a total a notebook draws a short full bar
             self._bar.set_description_str(text)
 
     def clear(self) -> None:
         """Remove the bar."""
         with contextlib.suppress(OSError, ValueError):
             if self._bar is not None:
+                self._bar.n = 1.0  # a notebook leaves a bar that is not full, and marks it as failed
                 self._bar.close()
         self._bar = None
 
@@ -213,7 +214,7 @@ def face() -> Face:
         return Lines(sys.stderr, time.monotonic)
     widgets = notebook and importlib.util.find_spec("ipywidgets") is not None  # without them tqdm draws text there too
     bars = importlib.import_module("tqdm.notebook" if widgets else "tqdm").tqdm  # here: a silent run does not load it
-    return Bar(bars, sys.stderr)
+    return Bar(bars, sys.stdout if notebook else sys.stderr)  # a notebook draws stderr on red, as errors
 
 
 def duration(seconds: float) -> str:

@@ -115,7 +115,7 @@ def resolve(
         inputs = run_inputs(document)
         settings_given = {key: value for key, value in (document.data or {}).items() if key not in MEANING}
         given |= _leaves(settings_given, f"--config {config}", document)
-    for text in sets:
+    for text in [sets] if isinstance(sets, str) else sets:
         try:
             given |= _from_set(text)
         except ConfigError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ class _Run:
 
 
 def bench(
-    models: Sequence[str | Path | ov.Model],
+    models: str | Path | ov.Model | Sequence[str | Path | ov.Model],
     data: Any = None,
     *,
     threads: int = 1,
@@ -62,7 +62,7 @@ def bench(
     Speed-ups are relative to the first model in f32, paired round by round, with the 95 % interval of their median.
 
     Args:
-        models: Models to time; the others are compared with the first.
+        models: Models to time, or a single one; the others are compared with the first.
         data: Samples as a DATA string or an iterable that can be read more than once; None for random numbers.
         threads: Number of threads of one inference when latency is measured.
         streams: Number of parallel streams when throughput is measured; None for one per CPU, 0 to skip throughput.
@@ -78,6 +78,7 @@ def bench(
         DataError: There are no samples.
     """
     streams = len(os.sched_getaffinity(0)) if streams is None else streams
+    models = list(models) if isinstance(models, Iterable) and not isinstance(models, str) else [models]
     _check_numbers(len(models), seconds, threads=threads, streams=streams, batch=batch)
     show = receiver(progress)
     with show("load", None):

@@ -80,14 +80,15 @@ def load_model(model: Any) -> Loaded:
 
     Raises:
         ModelError: It can't be read, is damaged, or has another format.
-        UsageError: The path is empty.
+        UsageError: It is None, or the path is empty.
     """
     if isinstance(model, ov.Model):
         return _from_memory(model)
+    if model is None or (isinstance(model, str) and not model):
+        what = "it is None" if model is None else "its path is empty"
+        raise UsageError(f"there is no model: {what}. Give a model file, a folder that holds one, or a model in memory")
     if not isinstance(model, str | os.PathLike):
         return _from_memory(_converted(model))
-    if not str(model):
-        raise UsageError("the path of the model is empty. Give a model file, or a folder that holds one")
     path = find_model(Path(model))
     suffix = path.suffix.lower()
     if suffix == ".xml":

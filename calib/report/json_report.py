@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -37,8 +38,10 @@ def read_report(path: str | Path) -> Report:
     """Read a ``report.json``, or the one inside a folder.
 
     Raises:
-        UsageError: There is none, it is damaged, or another version of calib wrote it in another form.
+        UsageError: It is no path, there is none, it is damaged, or another version of calib wrote it in another form.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"a {type(path).__name__} is no folder. Give the one that quantize or Result.save wrote.")
     path = Path(path)
     if path.is_dir():
         path = path / FILE_NAME

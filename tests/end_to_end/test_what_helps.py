@@ -109,7 +109,7 @@ def test_the_share_of_int8_is_that_of_the_shapes_that_are_fed(work: Path, quanti
     dynamic.reshape([-1, 3, -1, -1])
     ov.save_model(dynamic, work / "dynamic.xml", compress_to_fp16=False)
     fixed, fed = (
-        bench([path], str(work / "data.npz"), streams=0, seconds=0.01).entries[0].int8_share
+        bench(path, str(work / "data.npz"), streams=0, seconds=0.01).entries[0].int8_share
         for path in (work / "out" / "model.xml", work / "dynamic.xml")
     )
     assert fixed == fed and fixed is not None and fixed > 0.5

@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+import tqdm
 
 from calib.progress_shown import QUIET_SECONDS, REFRESH_SECONDS, Bar, Lines, Shown, duration, face
 
@@ -112,6 +113,31 @@ def test_a_notebook_is_found_by_its_shell(monkeypatch: pytest.MonkeyPatch):
     vars(package)["get_ipython"] = lambda: shell
     monkeypatch.setitem(sys.modules, "IPython", package)
     assert isinstance(face(), Bar)
+
+
+def test_a_notebook_keeps_no_bar_and_writes_what_stays_where_it_is_not_drawn_as_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    closed: list[tuple[float | None, float]] = []
+
+    class Bars(tqdm.tqdm):
+        def close(self) -> None:
+            closed.append((self.total, self.n))  # tqdm.notebook leaves a red bar where n < total
+            super().close()
+
+    package = types.ModuleType("IPython")
+    vars(package)["get_ipython"] = lambda: type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setitem(sys.modules, "IPython", package)
+    monkeypatch.setattr(tqdm, "tqdm", Bars)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # no widgets: drawn as text
+    notebook = face()
+    for share in (0.25, None):
+        notebook.live("[1/2] load", share)
+        notebook.clear()
+    notebook.line("stays")
+    assert set(closed) == {(1.0, 1.0), (None, 1.0)}
+    written = capsys.readouterr()
+    assert "stays" in written.out and not written.err
 
 
 def test_a_pipe_is_no_terminal():

@@ -94,6 +94,7 @@ def test_json_is_read_too(tmp_path: Path):
 
 
 def test_set_reaches_inputs_whose_names_have_dots():
+    assert resolve(sets="samples=7").settings.samples == 7  # one alone needs no list
     resolved = resolve(sets=["preprocessing.input.1.mean=[123,116,103]", "ignore=[a, type:MatMul]"])
     assert resolved.settings.preprocessing["input.1"].mean == (123.0, 116.0, 103.0)
     assert resolved.settings.ignore == ("a", "type:MatMul")

@@ -310,7 +310,9 @@ def test_paths_that_are_no_model_are_refused_with_the_way_out(ir, tmp_path):
         load_model(tmp_path)
     with pytest.raises(ModelError, match="no such file"):
         load_model(tmp_path / "missing.xml")
-    with pytest.raises(UsageError, match="path of the model is empty"):
+    with pytest.raises(UsageError, match="there is no model: it is None"):
+        load_model(None)
+    with pytest.raises(UsageError, match="its path is empty"):
         load_model("")
     with pytest.raises(ModelError, match=r"Give the \.xml next to it"):
         load_model(ir.with_suffix(".bin"))

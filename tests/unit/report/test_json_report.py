@@ -83,5 +83,7 @@ def test_damaged_report_is_refused_by_name_and_reason(tmp_path: Path, content: b
 
 
 def test_missing_report_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a dict is no folder\. Give the one that quantize or Result\.save wrote"):
+        read_report({})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="Give the folder that `calib quantize` wrote"):
         read_report(tmp_path)
