@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.layers import LAYERS, Axes, axes_of
-from calib.graph.taps import VECTOR, channel_rows
+from calib.graph.taken import VECTOR, channel_rows
 from calib.graph.view import GraphView
 from calib.runtime.session import ov
 from calib.values.plan import Port

@@ -18,10 +18,6 @@ Tensors inside bodies of If, Loop and TensorIterator are tapped there, see :mod:
 Values that can be proved are not computed: the minimum of a tensor that is never negative, and the finiteness sum of
 one that can't hold NaN (ReduceMax swallows NaN, and Relu and Clamp turn it into a bound).
 
-Convolutions run channels-last in the CPU plugin, whatever the IR says: a raw NCHW output costs a reorder larger than
-the whole inference of a MobileNetV2. So values for a histogram are sliced along the other axes first, which moves whole
-rows of channels, and channels are transposed to the end, which then costs nothing.
-
 A small tensor leaves the model as a whole, without reductions: each of them costs as much as a few thousand numbers.
 Its extremes are taken on the host.
 
@@ -44,14 +40,13 @@ from numpy.typing import NDArray
 from calib.errors import StatisticsError
 from calib.graph.insert import clone_model, output_node
 from calib.graph.pieces import Piece, cut, divided
+from calib.graph.taken import copied, int_vector, spread, taken
 from calib.graph.view import UNKNOWN, Body, GraphView, Sign, all_nodes, runs_of, signs
 from calib.runtime.session import make_model, ov
 from calib.values.plan import TensorId
 
 op = ov.opset13
 
-# Fewer channels than a vector holds would be padded by a reorder of the whole tensor.
-VECTOR = 16
 # Values of a tensor that leaves the model as a whole: about what a reduction costs; four times as many if they are
 # counted in a histogram, since then they leave it anyway.
 SMALL, SMALL_COUNTED = 1 << 12, 1 << 14
@@ -267,10 +262,10 @@ class Builder:
 
     def _cut(self, kind: Kind, output: ov.Output, values: int, channel_axis: int) -> None:
         """Append about ``values`` values of the last tensor of ``tensors``."""
-        if self._stateful:  # changes nothing, and is not removed as adding 0 would be
-            output = op.maximum(output, op.constant(np.finfo(np.float32).min)).output(0)
+        if self._stateful:
+            output = copied(output)
         dynamic = self._fixed and output.get_partial_shape().is_dynamic
-        flat, size = (_spread(output, values), values) if dynamic else _take(output, values, channel_axis)
+        flat, size = (spread(output, values), values) if dynamic else taken(output, values, channel_axis)
         self.values(len(self.tensors) - 1, flat, size, kind)
 
     def values(self, tensor: int, flat: ov.Node, size: int, kind: Kind = Kind.VALUES) -> None:
@@ -335,97 +330,6 @@ def _channels(shape: ov.PartialShape, axis: int) -> tuple[int, int]:
     return (shape[axis].get_length() if shape[axis].is_static else 0), axis
 
 
-def _take(output: ov.Output, values: int, channel_axis: int) -> tuple[ov.Node, int]:
-    """Return a flat tensor with about ``values`` evenly spread values of a tensor, and their count.
-
-    The count is -1 if it depends on the sample.
-    """
-    partial = output.get_partial_shape()
-    if partial.is_dynamic:
-        return _take_dynamic(output, values, channel_axis), -1
-    shape = tuple(partial.to_shape())
-    strides = _grid(shape, channel_axis, values)
-    counts = [-(-size // stride) for size, stride in zip(shape, strides, strict=True)]
-    taken = _strided(output, shape, strides)
-    return _flat(_channels_last(taken, len(shape), channel_axis)), prod(counts)
-
-
-def _strided(output: ov.Output, shape: tuple[int, ...], strides: tuple[int, ...]) -> ov.Output:
-    """Slice each axis with its stride."""
-    if max(strides, default=1) == 1:
-        return output
-    if 3 <= len(shape) <= 5 and strides[:2] == (1, 1) and shape[1] >= VECTOR:
-        # a pooling of one position is vectorized over channels; Slice runs a reference implementation, half as fast
-        ones, none = [1] * (len(shape) - 2), [0] * (len(shape) - 2)
-        return op.max_pool(output, list(strides[2:]), ones, none, none, ones).output(0)
-    axes = [axis for axis, stride in enumerate(strides) if stride > 1]
-    stops, steps = [shape[axis] for axis in axes], [strides[axis] for axis in axes]
-    return op.slice(output, _int(*(0 for _ in axes)), _int(*stops), _int(*steps), _int(*axes)).output(0)
-
-
-def _grid(shape: tuple[int, ...], channel_axis: int, values: int) -> tuple[int, ...]:
-    """Return a stride for each axis so that about ``values`` values of a tensor are left at most.
-
-    The longest axis is thinned first, channels only when nothing else is left: distributions differ from channel to
-    channel. Strides are odd, because patterns that networks make at every second position (strides, upsampling) are
-    even.
-    """
-    strides = [1] * len(shape)
-    channel = channel_axis % len(shape) if shape else 0
-    counts = list(shape)
-    while prod(counts) > values:
-        others = [axis for axis, count in enumerate(counts) if axis != channel and count > 1]
-        axis = max(others, key=lambda a: counts[a]) if others else channel
-        strides[axis] += 2
-        counts[axis] = -(-shape[axis] // strides[axis])
-    return tuple(strides)
-
-
-def _take_dynamic(output: ov.Output, values: int, channel_axis: int) -> ov.Node:
-    """Thin a tensor whose size is known only when it runs: take rows of channels with an odd stride."""
-    partial = output.get_partial_shape()
-    width, rows = 1, _flat(output)
-    if len(partial) >= 2 and partial[channel_axis % len(partial)].is_static:
-        width = partial[channel_axis % len(partial)].get_length()
-        rows = op.reshape(_channels_last(output, len(partial), channel_axis), _int(-1, width), False)
-    count = op.gather(op.shape_of(rows, "i64"), _int(0), op.constant(np.int64(0)))
-    half = op.divide(count, _int(2 * max(values // width, 1)))
-    step = op.add(op.multiply(half, _int(2)), _int(1))
-    return _flat(op.slice(rows, _int(0), count, step, _int(0)).output(0))
-
-
-def _spread(output: ov.Output, values: int) -> ov.Node:
-    """Return ``values`` values of a tensor whose size is known only when it runs, evenly spread; zeros of an empty one.
-
-    Of a tensor with fewer values, all occur about equally often.
-    """
-    flat = op.concat([_flat(output), op.constant(np.zeros(1, np.float32))], 0)  # a place to read from in any case
-    count = op.subtract(op.shape_of(flat, "i64"), _int(1))
-    places = op.divide(op.multiply(op.constant(np.arange(values)), count), _int(values))
-    return op.gather(flat, places, op.constant(np.int64(0)))
-
-
-def _channels_last(output: ov.Output, rank: int, channel_axis: int) -> ov.Output:
-    plain = output.get_node().get_type_name() == "Parameter" or _sliced_parameter(output)
-    if rank < 3 or channel_axis % rank == rank - 1 or plain:
-        return output
-    axis = channel_axis % rank
-    return op.transpose(output, _int(*(a for a in range(rank) if a != axis), axis)).output(0)
-
-
-def _sliced_parameter(output: ov.Output) -> bool:
-    node = output.get_node()
-    return node.get_type_name() == "Slice" and node.input_value(0).get_node().get_type_name() == "Parameter"
-
-
-def _flat(output: ov.Output) -> ov.Node:
-    return op.reshape(output, _int(-1), False)
-
-
-def _int(*values: int) -> ov.Node:
-    return op.constant(np.array(values, np.int64))
-
-
 def expose(model: ov.Model, choose: Callable[[GraphView], Sequence[ov.Output]], *, own: bool = True) -> ov.Model:
     """Return a clone whose outputs are those that ``choose`` takes from it or adds to it, and then its own.
 
@@ -452,22 +356,6 @@ def tapped_model(model: ov.Model, names: Sequence[str]) -> ov.Model:
 
 def channel_moments(x: ov.Output, axis: int) -> ov.Output:
     """Return an output with the minimum, maximum and mean square of every channel of a tensor, ``(3 * channels,)``."""
-    others = _int(*(other for other in range(x.get_partial_shape().rank.get_length()) if other != axis))
+    others = int_vector(*(other for other in range(x.get_partial_shape().rank.get_length()) if other != axis))
     parts = [op.reduce_min(x, others), op.reduce_max(x, others), op.reduce_mean(op.multiply(x, x), others)]
     return op.concat(parts, 0).output(0)
-
-
-def channel_rows(x: ov.Output, positions: NDArray[np.int64] | None) -> ov.Output:
-    """Return an output ``(positions, channels)`` at flat positions over batch and space of a tensor; None for all.
-
-    Convolutions run channels-last: taking rows of channels costs almost nothing, taking the whole tensor in the layout
-    of the IR costs a reorder.
-
-    Args:
-        x: Tensor of static shape ``(batch, channels, *spatial)``.
-        positions: Ascending flat positions.
-    """
-    shape = x.get_shape()
-    order = [0, *range(2, len(shape)), 1]
-    rows = op.reshape(op.transpose(x, np.array(order)), np.array([-1, shape[1]]), False)
-    return (rows if positions is None else op.gather(rows, positions, np.int64(0))).output(0)
