@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from calib.accuracy_check.build import build
 from calib.errors import UsageError
@@ -66,8 +66,8 @@ def read_accuracy_check(
     wanted = {key: _whole(value, key) for key, value in places.items() if value is not None}
     data = {**shared, **chosen[0], **wanted}
     questions = [{"file": _whole(path, "file"), **shared, **one} for one in chosen]
-    metrics = ",".join(f"{NAME}?{urlencode(question)}" for question in questions)
-    return CheckedInputs(f"{NAME}:{path.absolute()}?{urlencode(data)}", metrics)
+    metrics = ",".join(f"{NAME}?{urlencode(question, quote_via=quote)}" for question in questions)
+    return CheckedInputs(f"{NAME}:{path.absolute()}?{urlencode(data, quote_via=quote)}", metrics)
 
 
 def _whole(value: str | os.PathLike[str], key: str) -> str:

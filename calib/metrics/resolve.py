@@ -7,7 +7,6 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qsl
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from calib.metrics.metric import Metric
 from calib.metrics.several import Several
 from calib.metrics.whole_set import WholeSetMetric
 from calib.python_object import PREFIX, load_object, names_code, refusal
+from calib.values.options import options_in
 
 Outputs = Sequence[tuple[Sequence[int | None], np.dtype[Any]]]
 
@@ -111,7 +111,7 @@ def _built_in(text: str) -> Metric:
         raise MetricError(
             f"there is no metric {name!r}. {hint}Metrics: {', '.join(METRICS)}; or python:module:function"
         )
-    pairs = parse_qsl(query, keep_blank_values=True)
+    pairs = options_in(query) if query else []
     options = dict(pairs)
     if len(pairs) > len(options):
         raise UsageError(f"metric {text}: an option is given twice. Give each of {', '.join(options)} once")

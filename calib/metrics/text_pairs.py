@@ -70,7 +70,11 @@ class TextPairs:
 
     def _symbol(self, one: int) -> str:
         if self._symbols is None:
-            raise MetricError(f"{self.name}: a text target needs {self.name}?vocabulary=FILE, one symbol a line")
+            raise MetricError(
+                f"{self.name}: a text target needs the symbols of the classes: --decode ctc?alphabet=digits+lower (or "
+                f"the characters in order, with blank=last if the blank is last), or {self.name}?vocabulary=FILE, one "
+                "symbol a line"
+            )
         if one not in self._symbols:
             raise MetricError(f"{self.name}: the vocabulary has no line for class {one} (blank is {self.blank})")
         return self._symbols[one]

@@ -8,13 +8,13 @@ import importlib
 import math
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 from calib.errors import MetricError, UsageError
 from calib.outputs import DECODERS
 from calib.outputs.decoder import Match, ModelFacts
 from calib.outputs.decoding import Decoding
 from calib.outputs.postprocess import BoxSteps
+from calib.values.options import options_in
 
 _TRUE, _FALSE = ("true", "yes", "1", "on", ""), ("false", "no", "0", "off", "none")
 
@@ -73,7 +73,7 @@ def options_of(name: str, query: str) -> dict[str, Any]:
     """
     known = known_options(name)
     found: dict[str, Any] = {}
-    for key, text in parse_qsl(query, keep_blank_values=True):
+    for key, text in options_in(query):
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""

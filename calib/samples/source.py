@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote_plus
+from urllib.parse import quote, unquote
 
 from calib.errors import DataError, UsageError
 from calib.samples import FORMATS
 from calib.samples.feed import Splits, as_batch
 from calib.samples.preprocess import Preprocess
 from calib.samples.sample import InputSpec
+from calib.values.options import options_in
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def parse_source(
     # A path may hold a question mark itself: what exists under the whole text is a path without options.
     place, _, query = (rest, "", "") if name != "python" and (base / rest).exists() else rest.partition("?")
     name = name or _guess(text, base / Path(place).expanduser())
-    pairs = parse_qsl(query, keep_blank_values=True)
+    pairs = options_in(query) if query else []
     options = dict(pairs)
     if len(pairs) > len(options):
         raise UsageError(f"{text}: an option is given twice. Give each of {', '.join(options)} once")
@@ -111,7 +112,7 @@ def absolute(text: str, folder: Path) -> str:
     options = []
     for option in query.split("&"):
         key, _, value = option.partition("=")
-        path = folder / Path(unquote_plus(value)).expanduser()
+        path = folder / Path(unquote(value)).expanduser()
         options.append(f"{key}={quote(str(path), safe='/')}" if key in _PLACES and value and path.exists() else option)
     return f"{place}?{'&'.join(options)}"
 

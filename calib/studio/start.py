@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_plus
 
 from pydantic import ValidationError
 
@@ -18,6 +17,7 @@ from calib.engine.reproduce import command_line
 from calib.errors import CalibError, UsageError
 from calib.python_object import names_code, refusal
 from calib.studio.allowed import Allowed
+from calib.values.options import options_in
 from calib.zoo.make_jobs import ZooJob
 
 # Fields whose text is the setting's value.
@@ -157,10 +157,9 @@ def check_reach(given: Mapping[str, Any], allowed: Allowed) -> None:
     for text in (*metrics, str(settings.decode or "")):
         if names_code(text.strip()) and not allowed.python:
             raise UsageError(refusal(text))
-        for pair in text.partition("?")[2].split("&"):
-            name, _, value = pair.partition("=")
-            if name in _PATH_OPTIONS and value:
-                allowed.path(unquote_plus(value))
+        for name, value in options_in(text.partition("?")[2]):
+            if (name in _PATH_OPTIONS and value) or (name == "priors" and value.endswith(".npy")):
+                allowed.path(value)
     for pattern in settings.ignore:
         if pattern.startswith("file:"):
             allowed.path(pattern.removeprefix("file:"))

@@ -125,6 +125,12 @@ def test_none_switches_a_number_off():
     assert options_of("yolo-v8", "nms=none&most=none") == {"nms": 0.0, "most": 0}
 
 
+def test_a_plus_sign_is_one():
+    given = resolve_decoder("ctc?alphabet=digits+lower&blank=last", "text", facts((9, 1, 37)))
+    steps = np.eye(37)[[12, 36, 10, 21, 18, 36, 8]][:, None]
+    assert given.decode([steps], (1, 1)) == "cali8"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -29,6 +29,7 @@ def test_options_follow_a_question_mark_unless_a_file_is_called_so(tmp_path: Pat
     given = parse_source("d.npz?labels=y", (), tmp_path)
     assert (given.place, given.options, given.path) == ("d.npz", {"labels": "y"}, tmp_path / "d.npz")
     assert parse_source("npz:e?labels=y.npz", (), tmp_path).options == {}
+    assert parse_source("d.npz?labels=a+b%20c", (), tmp_path).options == {"labels": "a+b c"}
     with pytest.raises(UsageError, match=r"no option 'label'; its options: .*labels"):
         parse_source("d.npz?label=y", (), tmp_path)
     with pytest.raises(UsageError, match=r"an option is given twice\. Give each of labels once"):

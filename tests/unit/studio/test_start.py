@@ -78,6 +78,8 @@ def test_a_metric_counts_only_where_there_is_something_to_measure_on(folder: Pat
         {"validation": "a.npz", "metric": "cer?vocabulary=../secret.txt"},
         {"validation": "a.npz", "metric": "top-1,cer?vocabulary=/etc/passwd"},
         {"validation": "a.npz", "metric": "cer?vocabulary=..%2fsecret.txt"},
+        {"validation": "a.npz", "metric": "cer?vocabul%61ry=../secret.txt"},
+        {"validation": "a.npz", "set": "decode=ssd-raw?priors=../secret.npy"},
         {"validation": "a.npz", "set": "metric=[top-1, cer?vocabulary=../secret.txt]"},
         {"validation": "a.npz", "metric": "python:os:getcwd"},
         {"validation": "a.npz", "metric": "accuracy-check?file=../secret.txt"},
