@@ -77,13 +77,19 @@ class ConfigError(UsageError):
 
     Attributes:
         mistakes: Mistakes, one line each, with the path or line number in the file.
+
+    Args:
+        source: Name of the file.
+        mistakes: Mistakes.
+        way_out: Sentence on what can be done about all of them; "" for none.
     """
 
-    def __init__(self, source: str, mistakes: Sequence[str]):
+    def __init__(self, source: str, mistakes: Sequence[str], way_out: str = ""):
         self.source = source
         self.mistakes = tuple(mistakes)
         count = f"{len(self.mistakes)} mistake{'s' if len(self.mistakes) != 1 else ''}"
-        super().__init__(f"{source}: {count}", *(f"  - {mistake}" for mistake in self.mistakes))
+        hint = [way_out] if way_out else []
+        super().__init__(f"{source}: {count}", *(f"  - {mistake}" for mistake in self.mistakes), *hint)
 
 
 class MissingExtraError(CalibError):

@@ -118,7 +118,7 @@ def build(
         _measure(one, Labels({}), problems)
     steps = [one for one in before if one is not None]
     if problems or reader is None or converter is None or adapter is None:
-        raise ConfigError(entry.file, [*dict.fromkeys(problems), WAYS_OUT])
+        raise ConfigError(entry.file, list(dict.fromkeys(problems)), WAYS_OUT)
     title = str(chosen.get("name") or chosen.get("type"))
     return Judgement(entry, reader, tuple(steps), converter, adapter, image, inputs, chosen, title)
 

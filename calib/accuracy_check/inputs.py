@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -66,8 +67,13 @@ def read_accuracy_check(
     wanted = {key: _whole(value, key) for key, value in places.items() if value is not None}
     data = {**shared, **chosen[0], **wanted}
     questions = [{"file": _whole(path, "file"), **shared, **one} for one in chosen]
-    metrics = ",".join(f"{NAME}?{urlencode(question, quote_via=quote)}" for question in questions)
-    return CheckedInputs(f"{NAME}:{path.absolute()}?{urlencode(data, quote_via=quote)}", metrics)
+    metrics = ",".join(f"{NAME}?{_query(question)}" for question in questions)
+    return CheckedInputs(f"{NAME}:{path.absolute()}?{_query(data)}", metrics)
+
+
+def _query(options: Mapping[str, str]) -> str:
+    """Return options as they stand behind a ``?``; paths stay readable."""
+    return urlencode(options, quote_via=quote, safe="/")
 
 
 def _whole(value: str | os.PathLike[str], key: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calib.accuracy_check.build import WAYS_OUT, build
+from calib.accuracy_check.build import build
 from calib.accuracy_check.inputs import FILE_NAME
 from calib.errors import ConfigError, UsageError
 
@@ -49,5 +49,5 @@ def _surveyed(path: Path, definitions: str | None) -> Surveyed:
     try:
         made = build(path, definitions)
     except ConfigError as error:
-        return Surveyed(str(path), "", tuple(one for one in error.mistakes if one != WAYS_OUT))
+        return Surveyed(str(path), "", error.mistakes)
     return Surveyed(str(path), made.title)

@@ -57,9 +57,10 @@ def test_everything_that_is_not_supported_is_named_at_once_with_a_way_out():
         "annotation converter 'squad'", "reader 'wav_reader'", "preprocessing 'clip_audio'", "parameter 'strange'",
         "size, or dst_width and dst_height, are needed", "postprocessing 'sort'", "min_confidence must be a number",
         "metric 'wer'", "top_k must be a number from 1", "subsample_size", "adapter 'mask_rcnn'",
-        "--metric python:module:function",
     ):  # fmt: skip
         assert sum(words in one for one in found) == 1, (words, found)
+    with pytest.raises(ConfigError, match=rf"\A.*: {len(found)} mistakes\n(  - .*\n)+What .*--metric python:module"):
+        build(file)
 
 
 def test_evaluations_would_run_code_and_are_refused():
@@ -130,7 +131,7 @@ def test_data_and_metric_hold_whole_paths_so_that_they_mean_the_same_anywhere(tm
     (tmp_path / "d & e").mkdir()
     given = calib.read_accuracy_check(".", source="d & e", metric="accuracy")
     assert given.data == f"accuracy-check:{tmp_path}/accuracy-check.yml?metric=accuracy&source=" + (
-        f"{tmp_path}/d & e".replace("/", "%2F").replace(" ", "+").replace("&", "%26")
+        f"{tmp_path}/d & e".replace(" ", "%20").replace("&", "%26")
     )
     assert given.metric.startswith("accuracy-check?file=") and given.metric.endswith("metric=accuracy")
 
