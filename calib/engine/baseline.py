@@ -81,8 +81,7 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
             with left_out(f"{what} in f32, since OpenVINO can't run it", missing):
                 baseline = replace(baseline, reduced=_reduced(results, baseline))
             baseline = replace(baseline, warnings=(*baseline.warnings, *missing))
-    doubts = [doubt for one in each_of(evaluator.metric, baseline.parts) for doubt in doubts_of(*one)]
-    baseline = replace(baseline, evaluator=evaluator, warnings=(*baseline.warnings, *doubts))
+    baseline = replace(baseline, evaluator=evaluator, warnings=(*baseline.warnings, *_doubts(baseline)))
     data = _as_data(baseline)
     if (record := recorder(stage)) is not None:
         record("baseline", data)
@@ -91,6 +90,11 @@ def measure_baseline(evaluator: Evaluator, *, store: str | Path | None, resume: 
     stage.say(f"FP32: {values} {samples}")
     _check(baseline)
     return _judged(_together(baseline), stage)
+
+
+def _doubts(baseline: Baseline) -> list[str]:
+    """Return what makes the values of the metrics doubtful."""
+    return [doubt for one in each_of(baseline.evaluator.metric, baseline.parts) for doubt in doubts_of(*one)]
 
 
 def _as_data(baseline: Baseline) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def _check(baseline: Baseline) -> None:
         from calib.engine.scalings import guessing, tried_scalings  # here: no run that goes on needs it
 
         tried = tried_scalings(evaluator, baseline.parts) if guessing(evaluator, baseline.parts) else ""
-        raise BaselineError(*error.lines, *([tried] if tried else [])) from error
+        raise BaselineError(*error.lines, *([tried] if tried else []), *_doubts(baseline)) from error
 
 
 def budget_of(evaluator: Evaluator) -> Budget:

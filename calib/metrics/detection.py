@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from calib.errors import MetricError
 from calib.metrics.box_rows import READS, found_rows, never_found, truth_rows
+from calib.metrics.numbering import labels_covering, renumbered
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -46,7 +47,7 @@ class CocoMap:
         Returns:
             "found": rows of x1, y1, x2, y2, score, label, best score first; "matched" and "ignored": one number a row,
             whose bit i says that it has a match at the i-th threshold, or does not count there; "objects": rows of
-            label, number of objects that count.
+            label, number of objects that count; "covered": rows of the label of an object and of what covers it.
 
         Raises:
             MetricError: Outputs or target have another form.
@@ -65,6 +66,7 @@ class CocoMap:
             "matched": (bits @ matched).tolist(),
             "ignored": (bits @ ignored).tolist(),
             "objects": [list(row) for row in zip(labels.tolist(), counts.tolist(), strict=True)],
+            "covered": labels_covering(found, truth),
         }
 
     def aggregate(self, parts: Sequence[Any]) -> float:
@@ -78,9 +80,10 @@ class CocoMap:
         return None
 
     def doubts(self, parts: Sequence[Any]) -> list[str]:
-        """Say that objects have classes beyond those of all detections."""
+        """Say that objects have other numbers of classes, or some beyond those of all detections."""
+        moved = renumbered(self.name, (pair for part in parts for pair in part["covered"]))
         wanted = {int(row[0]) for part in parts for row in part["objects"]}
-        return never_found(self.name, wanted, {int(row[5]) for part in parts for row in part["found"]})
+        return moved or never_found(self.name, wanted, {int(row[5]) for part in parts for row in part["found"]})
 
     def resampled(self, parts: Sequence[Any]) -> Callable[[NDArray[np.int64]], float]:
         """Return the function ``indices of samples, some of them often → average precision``."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from calib.errors import MetricError, UsageError
 from calib.metrics.box_rows import READS, found_rows, never_found, truth_rows
+from calib.metrics.numbering import labels_covering, renumbered
 
 HIT, MISS, IGNORED = 1, 0, -1
 POINTS = np.linspace(0, 1, 11)
@@ -62,8 +63,12 @@ class VocMap:
 
     def measure(
         self, outputs: Sequence[NDArray[Any]], target: Any, reference: Sequence[NDArray[Any]] | None = None
-    ) -> dict[str, list[list[float]]]:
-        """Return {"hits": rows of label, score, 1 for a hit or 0; "objects": rows of label, number of objects}.
+    ) -> dict[str, list[Any]]:
+        """Return what one image adds.
+
+        Returns:
+            "hits": rows of label, score, 1 for a hit or 0; "objects": rows of label, number of objects; "covered": rows
+            of the label of an object and of what covers it.
 
         Raises:
             MetricError: Outputs or target have another form.
@@ -77,7 +82,11 @@ class VocMap:
             rows += [[label, score, hit] for score, hit in zip(own[:, 4].tolist(), hits, strict=True) if hit != IGNORED]
         counted = truth[truth[:, 5] == 0] if self.ignore_difficult else truth
         labels, counts = np.unique(counted[:, 4], return_counts=True)
-        return {"hits": rows, "objects": np.column_stack([labels, counts]).tolist()}
+        return {
+            "hits": rows,
+            "objects": np.column_stack([labels, counts]).tolist(),
+            "covered": labels_covering(found, truth),
+        }
 
     def aggregate(self, parts: Sequence[Any]) -> float:
         """Return the mean over the classes that have an object that counts; 0 if there is none."""
@@ -90,9 +99,10 @@ class VocMap:
         return None
 
     def doubts(self, parts: Sequence[Any]) -> list[str]:
-        """Say that objects have classes beyond those of all detections."""
+        """Say that objects have other numbers of classes, or some beyond those of all detections."""
+        moved = renumbered(self.name, (pair for part in parts for pair in part["covered"]))
         wanted = {int(row[0]) for part in parts for row in part["objects"]}
-        return never_found(self.name, wanted, {int(row[0]) for part in parts for row in part["hits"]})
+        return moved or never_found(self.name, wanted, {int(row[0]) for part in parts for row in part["hits"]})
 
     def resampled(self, parts: Sequence[Any]) -> Callable[[NDArray[np.int64]], float]:
         """Return the function ``indices of samples, some of them often → mean average precision``."""
