@@ -392,7 +392,7 @@ def check_state(job: Job, dataset: Dataset, ids: Sequence[str]) -> list[str]:
     Raises:
         DataError: The first sample is a sequence, and the model keeps no state.
     """
-    states = [sink.get_variable_id() for sink in job.loaded.model.get_sinks()]
+    states = sorted(sink.get_variable_id() for sink in job.loaded.model.get_sinks())
     single, where = True, ""
     for sample in dataset.load(ids[:1]):
         single, where = not isinstance(feed_of(sample), Frames), sample.where or sample.id
@@ -404,10 +404,16 @@ def check_state(job: Job, dataset: Dataset, ids: Sequence[str]) -> list[str]:
     if not states or not single:
         return []
     return [
-        f"the model keeps state ({states[0]!r}), and {dataset.source} gives single frames: the state was reset before "
-        "each, so ranges and figures hold for the first frame of a sequence only. Give sequences as samples: "
+        f"the model keeps state ({_first_of(states)}), and {dataset.source} gives single frames: the state was reset "
+        "before each, so ranges and figures hold for the first frame of a sequence only. Give sequences as samples: "
         "calib.Sequence([frame, frame, …]) in Python, ?sequence= after a file ('calib help data')"
     ]
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Return the first names, and how many there are if these are not all."""
+    first = ", ".join(map(repr, names[:3]))
+    return first if len(names) <= 3 else f"{first} … {len(names)} in all"
 
 
 def _with_calibration(job: Job, calibration: Any) -> Job:

@@ -115,6 +115,7 @@ class _Chooser:
         self._model, self._view, self._heads = model, view, heads
         self._computed = _computed(view)
         self._selected = dict(self._selections())
+        self._choices = self._choices_above()
 
     def chosen(self, *, decided: bool = True) -> ComparedOutputs:
         """Return what is compared; without ``decided`` outputs behind a selection are compared as they are."""
@@ -144,7 +145,10 @@ class _Chooser:
         if len(found) == 1 and not found[0].windows:
             known = [replace(found[0], windows=(window,)) for place, window in self._heads if place == position]
             found = known or found
-        return [ComparedPart(name + _positions(part.windows), position, part.windows, part.bound) for part in found]
+        chosen = bool(self._choices[tensor.node])
+        return [
+            ComparedPart(name + _positions(part.windows), position, part.windows, part.bound, chosen) for part in found
+        ]
 
     def _selections(self) -> Iterator[tuple[TensorId, str]]:
         """Yield each tensor that is behind a selection, without a layer in between, with the operation that selects."""
@@ -160,8 +164,8 @@ class _Chooser:
                     selected[tensor] = behind or f"{kind} {name!r}"
                     yield tensor, selected[tensor]
 
-    def _chosen_from(self, tensors: Sequence[TensorId]) -> dict[str, TensorId]:
-        """Return operation that chooses places → the first of these tensors that layers compute from what it chose."""
+    def _choices_above(self) -> dict[str, frozenset[str]]:
+        """Return each computed node → the operations above it that choose places."""
         above: dict[str, frozenset[str]] = {}
         for name in self._view.types:
             if name in self._computed:
@@ -170,7 +174,11 @@ class _Chooser:
                     read.node for read in reads if self._places(read) and read.node not in self._view.inside
                 )
                 above[name] = own.union(*(above[read.node] for read in reads))
-        return {name: tensor for tensor in reversed(tensors) for name in sorted(above[tensor.node])}
+        return above
+
+    def _chosen_from(self, tensors: Sequence[TensorId]) -> dict[str, TensorId]:
+        """Return operation that chooses places → the first of these tensors that layers compute from what it chose."""
+        return {name: tensor for tensor in reversed(tensors) for name in sorted(self._choices[tensor.node])}
 
     def _places(self, tensor: TensorId) -> bool:
         kind = self._view.types[tensor.node]

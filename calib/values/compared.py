@@ -68,12 +68,14 @@ class ComparedPart:
         output: Position of the tensor among the outputs of the model that is compared.
         windows: Positions of the part, at most one window for each axis; empty for the whole tensor.
         bound: Last function of the part, if it is one that hides errors.
+        chosen: Whether layers compute it from what a selection chose: where INT8 chooses another, all of it differs.
     """
 
     name: str
     output: int
     windows: tuple[Window, ...] = ()
     bound: Bound | None = None
+    chosen: bool = False
 
     def of(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Return the part of these outputs, a view if it is one run; an output of too few axes is returned whole."""

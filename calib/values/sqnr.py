@@ -164,6 +164,14 @@ def censused_interval(
     return min(to_db * (estimate - half), decibel(mean[0], most)), to_db * (estimate + half)
 
 
+def most_of_none(count: int) -> float:
+    """Return the upper limit of the share of samples with something that none of ``count`` has, two-sided 95 %.
+
+    It is that of a Poisson count of zero, ``-log(.025) / count`` (Hanley and Lippman-Hand, 1983, for one side).
+    """
+    return -math.log((1 - CONFIDENCE) / 2) / count
+
+
 def _poisson_limit(weights: NDArray[np.float64]) -> float:
     """Return the upper limit of a weighted sum of Poisson counts that were all one, see :func:`censused_interval`."""
     largest = float(weights.max())

@@ -5,12 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from trust_fixtures.tiny import convnet, images
 
 from calib.engine.job import CalibrationFeeds, prepare
 from calib.errors import ConfigError, DataError
 from calib.progress import Clock
+from calib.runtime.session import ov
+
+op = ov.opset13
 
 
 def ready(count: int = 20, **settings: Any):
@@ -43,6 +47,22 @@ def test_preprocessing_that_arrays_do_not_get_is_said():
 def test_preprocessing_of_an_input_that_the_model_does_not_have_is_refused():
     with pytest.raises(ConfigError, match=r"no input 'X_'; its inputs: 'image'"):
         ready(20, preprocessing={"X_": {"mean": 120}})
+
+
+def test_single_frames_are_told_which_states_they_reset():
+    x = op.parameter([1, 4], np.float32)
+    total, sinks = x, []
+    for number in range(5):
+        read = op.read_value(op.constant(np.zeros((1, 4), np.float32)), f"state {number}", np.float32, [1, 4])
+        total = op.add(total, read)
+        sinks.append(op.assign(total, f"state {number}"))
+    hidden = op.matmul(total, op.constant(np.eye(4, dtype=np.float32)), False, False)
+    for kept, said in ((5, "('state 0', 'state 1', 'state 2' … 5 in all)"), (1, "('state 4')")):
+        model = ov.Model([op.result(hidden)], sinks[-kept:], [x], "frames")
+        assert (
+            f"the model keeps state {said}, and"
+            in prepare(model, list(np.ones((8, 1, 4), np.float32)), flags={}).warnings[0]
+        )
 
 
 def test_mistakes_in_settings_come_before_the_model_is_read():

@@ -90,11 +90,12 @@ def _ends(
     before: NDArray[Any],
     written: NDArray[Any],
     worst: Sequence[str] = (),
+    model: ov.Model | None = None,
 ) -> tuple[Mapping[str, tuple[float, float]], list[str]]:
     """Return what is made of energies of the samples a, b and c, without running anything."""
     monkeypatch.setattr(unseen, "_look_further", lambda job, built, ids, worst: found)
     monkeypatch.setattr(unseen, "clipped_most", lambda plan, summaries: worst)
-    job, built = _job(_network(), _images(15)), SimpleNamespace(plan=None)
+    job, built = _job(model or _network(), _images(15)), SimpleNamespace(plan=None)
     return intervals(job, built, "abc", {"y": before}, {"y": written}, {}, [])  # type: ignore[arg-type]
 
 
@@ -115,6 +116,27 @@ def test_the_lower_end_allows_for_some_times_the_expected_noise_of_larger_sample
     plain = sqnr_interval(ROWS)
     assert plain and len(notes) == 1 and "by a factor of 1.35 around the mean" in notes[0]
     assert ends["y"][0] == pytest.approx(decibel(1, 10 ** (-plain[0] / 10) + CAUTION * 0.5 / 100), abs=0.006)
+    assert ends["y"][1] == pytest.approx(plain[1], abs=0.006)
+
+
+def _second_stage() -> ov.Model:
+    """Return a layer that reads the row with the largest value of a convolution's output."""
+    net = Net(3)
+    features = net.conv(net.input(1, 4, 8, 8), 4)
+    best = op.topk(op.reshape(features, np.array([1, -1]), False), 1, 1, "max", "value").output(1)
+    rows = op.gather(net.weights(256, 4), best, np.int64(0))
+    model = net.model(net.dense(rows, 4))
+    model.outputs[0].get_tensor().set_names({"y"})
+    return model
+
+
+def test_the_lower_end_of_a_second_stage_allows_for_a_choice_that_no_sample_shows(monkeypatch: pytest.MonkeyPatch):
+    better = ROWS * [1, 1.01]
+    (ends, notes) = _ends(monkeypatch, Unseen("def", 3, {"y": better}), ROWS, ROWS, model=_second_stage())
+    plain = sqnr_interval(ROWS)
+    assert plain and len(notes) == 1 and "y is computed from what the network chooses by its scores" in notes[0]
+    # up to -log(.025) / 6 of the samples have another row, whose squared difference is twice the signal
+    assert ends["y"][0] == pytest.approx(decibel(1, 2 * 3.6889 / 6 + 10 ** (-plain[0] / 10)), abs=0.02)
     assert ends["y"][1] == pytest.approx(plain[1], abs=0.006)
 
 

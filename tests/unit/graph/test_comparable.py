@@ -227,6 +227,7 @@ def test_layers_behind_a_selection_are_compared_at_what_they_compute_and_at_what
     assert extra(op.topk(head, 1, 1, "max", "value").output(1).get_node(), x=x) == ["head", "all boxes", "scores"]
     compared = compared_outputs(make_model([op.result(called(head, "y"))], [x]))
     assert compared.names == ["y", "all boxes", "scores"]
+    assert [part.chosen for part in compared.parts] == [True, False, False]
     (note,) = compared.notes
     assert "layers compute 'y' from what NonMaxSuppression" in note and "'all boxes', 'scores'" in note
 
