@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.insert import INT8_WEIGHTS, clone_model, dequantized_constant
+from calib.graph.operations import SHAPE_ONLY
 from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
-from calib.runtime.session import ov
+from calib.runtime.session import make_model, ov
 from calib.values.plan import RecurrentRange, TensorId
 
 opset = ov.opset13
@@ -57,7 +58,7 @@ INSIDE = "it is inside a body, where its error over time can't be measured"
 
 # Power of the ratio of data to states that data are divided by: the larger, the fewer levels are left to the weights of
 # the state. Of 0, 0.5, 0.75 and 1 it was the best or within 1.5 dB of it on four LSTMs and four GRUs of 16 to 64
-# values, with random weights of 7 bits and ratios of 1.1 to 8.5.
+# values, with random weights of 7 bits and ratios of 1.1 to 8.5. A search by error over time starts from it.
 DIVIDED = 0.75
 
 
@@ -168,23 +169,71 @@ def _initial_state(view: GraphView, name: str) -> ov.Output:
     With a constant state, usually zeros, it would run in f32. ``min(max(h + x₀, h), h)`` with a value of the data is h.
     """
     data, state = (view.output(tensor) for tensor in view.inputs[name][:2])
-    if not view.is_constant(view.inputs[name][1]):
+    if not _folds(view, view.inputs[name][1]):
         return state
     zeros, ones, axes = (opset.constant(np.array(values)) for values in ([0, 0, 0], [1, 1, 1], [0, 1, 2]))
     first = opset.slice(data, zeros, ones, ones, axes)
     return opset.minimum(opset.maximum(opset.add(state, first), state), state).output(0)
 
 
-def range_of(name: str, reached: Sequence[float], levels: int) -> RecurrentRange:
+def _folds(view: GraphView, tensor: TensorId) -> bool:
+    """Say whether a tensor follows from constants and shapes alone, as zeros that are made for the batch do."""
+    waiting, seen = [tensor.node], {tensor.node}
+    while waiting:
+        name = waiting.pop()
+        if view.types[name] in SHAPE_ONLY or view.types[name] == "Constant":
+            continue
+        if not view.inputs[name]:  # a Parameter, a variable that a state is read from
+            return False
+        new = {source.node for source in view.inputs[name]} - seen
+        seen |= new
+        waiting += new
+    return True
+
+
+def given_to(view: GraphView, name: str) -> list[TensorId]:
+    """Return what a layer reads that is no constant, in the order of its ports."""
+    return [tensor for tensor in view.inputs[name] if not view.is_constant(tensor)]
+
+
+def alone(view: GraphView, name: str, levels: RecurrentRange | None = None) -> ov.Model:
+    """Return a layer by itself with its outputs over time; what :func:`given_to` names are its inputs.
+
+    Args:
+        view: View of the floating-point model.
+        name: Name of the layer.
+        levels: Levels to give it; None for none.
+    """
+    sources = [view.output(tensor) for tensor in given_to(view, name)]
+    read = [opset.parameter(one.get_partial_shape(), one.get_element_type()) for one in sources]
+    rest = iter(read)
+    inputs = [
+        (opset.constant(view.values(tensor)) if view.is_constant(tensor) else next(rest)).output(0)
+        for tensor in view.inputs[name]
+    ]
+    node = sequence(view.types[name], inputs, view.attributes(name))
+    node.set_friendly_name(name)
+    model = make_model([opset.result(node.output(0))], read, name=name)
+    if levels is not None:
+        put_levels(GraphView(model), [levels])
+        model.validate_nodes_and_infer_types()
+    return model
+
+
+def range_of(
+    name: str, reached: Sequence[float], levels: int, *, power: float = DIVIDED, share: float = 1.0
+) -> RecurrentRange:
     """Return the levels of a layer.
 
     Args:
         name: Name of the layer.
         reached: Largest magnitude of the data, of the initial state and of the outputs.
         levels: Number of levels of its weights.
+        power: Power of the ratio of data to states that data are divided by.
+        share: Share of the data's reach that has levels; what is beyond is clipped.
     """
-    data, state = float(reached[0]), float(max(reached[1:]))
-    divisor = (data / state) ** DIVIDED if data > 0 and state > 0 else 1.0
+    data, state = share * float(reached[0]), float(max(reached[1:]))
+    divisor = (data / state) ** power if data > 0 and state > 0 else 1.0
     return RecurrentRange(name, max(data / divisor, state) or 1.0, levels=levels, divisor=divisor)
 
 

@@ -16,6 +16,8 @@ from calib.graph.recurrent import (
     IN_FLOAT,
     LATE_RESET,
     MATRICES,
+    alone,
+    given_to,
     quantize_recurrent,
     range_of,
     reaches,
@@ -71,6 +73,27 @@ def test_a_constant_state_without_more_would_run_in_f32():
     for port in (0, 1):
         node.input(port).replace_source_output(op.fake_quantize(node.input_value(port), *ends, 256).output(0))
     assert not primitive(model).endswith("i8")
+
+
+def test_a_state_of_zeros_made_for_the_batch_runs_in_int8_and_a_layer_alone_computes_the_same():
+    """OpenVINO folds it, since the batch is fixed: exporters make the initial state so."""
+    net = Net()
+    model = net.model(recurrent(net, net.input(1, STEPS, SIZE), "lstm", hidden=HIDDEN))
+    node = next(one for one in model.get_ordered_ops() if one.get_friendly_name() == "lstm")
+    batch = op.gather(op.shape_of(model.inputs[0]), op.constant(np.array([0])), op.constant(np.int64(0)))
+    shape = op.concat([batch, op.constant(np.array([1, HIDDEN]))], 0)
+    node.input(1).replace_source_output(op.broadcast(op.constant(np.float32(0)), shape).output(0))
+    view = GraphView(model)
+    levels = RecurrentRange("lstm", 1.0, levels=HALF_RANGE, divisor=3.0)
+    int8 = quantize_recurrent(model, [levels])
+    assert primitive(int8).endswith("i8")
+    x = np.random.default_rng(2).standard_normal((1, STEPS, SIZE)).astype(np.float32)
+    assert given_to(view, "lstm") == list(view.inputs["lstm"][:2])
+    for whole, one in ((model, None), (int8, levels)):
+        by_itself = alone(view, "lstm", one)
+        (y,), (other,) = Session(whole)([x]), Session(by_itself)([x, np.zeros((1, 1, HIDDEN), np.float32)])
+        assert np.allclose(y.ravel(), other.ravel(), atol=1e-6)
+    assert primitive(by_itself).endswith("i8")
 
 
 def test_the_gru_of_pytorch_does_not_compile_with_levels_and_is_left_out_with_that_reason():
