@@ -87,8 +87,8 @@ def grids(adapter: dict[str, Any], size: tuple[int, int]) -> list[tuple[str, np.
 
 def outputs(made: Judgement, size: tuple[int, int], classes: int) -> list[tuple[str, np.ndarray]]:
     """Return name and values of each output that the adapter reads."""
-    given = made.entry.launcher.get("adapter")
-    adapter = {"type": given} if isinstance(given, str) else dict(given)
+    given: Any = made.entry.launcher.get("adapter")
+    adapter: dict[str, Any] = {"type": given} if isinstance(given, str) else dict(given)
     kind, random = adapter["type"], np.random.default_rng(0)
     if kind == "classification":
         scores = random.random((1, classes + 1)) + (np.arange(classes + 1) < 5)
@@ -99,7 +99,7 @@ def outputs(made: Judgement, size: tuple[int, int], classes: int) -> list[tuple[
         return [("out", ssd_rows(classes, int(nothing)))]
     if kind == "class_agnostic_detection":
         scale = np.ravel(adapter.get("scale", 1.0))
-        return [("boxes", agnostic_rows(scale if len(scale) == 2 else [scale[0]] * 2)), ("labels", labels(classes))]
+        return [("boxes", agnostic_rows(list(np.broadcast_to(scale, 2)))), ("labels", labels(classes))]
     if kind == "segmentation":
         scored = adapter.get("make_argmax") or made.metric.get("use_argmax", True)
         shape = size if prediction_size(made) is None else (size[0] // 8, size[1] // 8)

@@ -91,8 +91,9 @@ class Reference:
         value = float(metric.aggregate(parts))
         drop = self.value - value if metric.higher_is_better else value - self.value
         before, after = metric.per_sample(self.parts), metric.per_sample(parts)
-        pairs = before is not None and after is not None
-        interval = paired_interval(before, after, metric.higher_is_better) if pairs else None
+        interval = None
+        if before is not None and after is not None:
+            interval = paired_interval(before, after, metric.higher_is_better)
         sums = [rows.sum(axis=0) for rows in sample_energies(self._names, self.outputs, outputs).values()]
         sqnr = decibel(1.0, float(np.mean([noise / signal for signal, noise in sums if signal > 0])))
         return Score(value, drop, interval, sqnr)

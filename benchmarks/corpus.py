@@ -163,7 +163,7 @@ def samples_of(path: Path, specs: list[InputSpec]) -> list[dict[str, NDArray[Any
     return [random_sample(specs, seed) for seed in range(CALIBRATED + OTHERS)]
 
 
-def measured(path: Path, method: str, effort: str, target: str) -> dict[str, Any]:
+def measured(path: Path, method: str, effort: Any, target: Any) -> dict[str, Any]:
     """Quantize one model with one method and return what came of it."""
     try:
         loaded = load_model(path)
@@ -198,7 +198,7 @@ def measured(path: Path, method: str, effort: str, target: str) -> dict[str, Any
 
 
 def quantized(
-    path: Path, method: str, effort: str, target: str, feeds: Sequence[Feed], samples: list[Any]
+    path: Path, method: str, effort: Any, target: Any, feeds: Sequence[Feed], samples: list[Any]
 ) -> tuple[ov.Model, dict[str, str]]:
     """Return the INT8 model of a file, and for calib the layers that stay in floating point, with the reasons."""
     if method == "calib":

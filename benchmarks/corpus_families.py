@@ -217,7 +217,7 @@ def yolo(net: Net) -> Any:
     left, right = op.split(x, integer(1), 2).outputs()
     right = op.add(op.swish(net.bias(net.conv(op.swish(net.bias(net.conv(right, 4))), 4))), right)
     x = op.swish(net.bias(net.conv(op.concat([left, right], 1), 16, 1)))
-    pools = [x]
+    pools: list[Any] = [x]
     for _ in range(2):
         pools.append(op.max_pool(pools[-1], [1, 1], [1, 1], [2, 2], [2, 2], [5, 5]).output(0))
     x = op.swish(net.bias(net.conv(op.concat(pools, 1), 16, 1)))

@@ -64,7 +64,9 @@ def write_generated(folder: Path, count: int) -> None:
         if not path.exists():
             network = seeded_network(seed)
             if network.model.is_dynamic():
-                shapes = {f"input {place}": np.array(x.shape) for place, x in enumerate(network.feeds[0])}
+                shapes: dict[str, Any] = {
+                    f"input {place}": np.array(x.shape) for place, x in enumerate(network.feeds[0])
+                }
                 np.savez(path.with_suffix(".npz"), **shapes)
             ov.save_model(network.model, path, compress_to_fp16=False)
 
@@ -77,7 +79,8 @@ def write_families(folder: Path) -> None:
         path = folder / f"family {name}.xml"
         if not path.exists():
             if name in DYNAMIC:
-                np.savez(path.with_suffix(".npz"), **{"input 0": np.array(DYNAMIC[name])})
+                shape: dict[str, Any] = {"input 0": np.array(DYNAMIC[name])}
+                np.savez(path.with_suffix(".npz"), **shape)
             ov.save_model(made(name), path, compress_to_fp16=False)
         half = folder / f"family f16 {name}.xml"
         if name in HALVED and not half.exists():
@@ -102,12 +105,12 @@ def write_torchvision(folder: Path) -> None:
     from torchvision import models
 
     weights = {"weights": None}
-    makers: list[tuple[Mapping[str, int], Callable[[str], object], tuple[int, ...]]] = [
+    makers: tuple[tuple[Mapping[Any, int], Callable[[str], Any], tuple[int, ...]], ...] = (
         (CLASSIFIERS, lambda name: getattr(models, name)(**weights), ()),
         (SEGMENTERS, lambda name: getattr(models.segmentation, name)(**weights, weights_backbone=None), ()),
         (VIDEOS, lambda name: getattr(models.video, name)(**weights), (16,)),
         (DETECTORS, lambda name: getattr(models.detection, name)(**weights, weights_backbone=None), ()),
-    ]
+    )
     for family, make, frames in makers:
         for name, side in family.items():
             path = folder / f"torchvision {name}.xml"
@@ -122,7 +125,7 @@ def write_torchvision(folder: Path) -> None:
                 print(f"{path.name} could not be converted: {type(error).__name__}: {error}"[:300], flush=True)
 
 
-def _converted(network: object, shape: tuple[int, ...]) -> ov.Model:
+def _converted(network: Any, shape: tuple[int, ...]) -> ov.Model:
     """Return a torch network as OpenVINO converts it, of static shape, with batch statistics of random images."""
     import torch
 

@@ -102,7 +102,8 @@ def passes(model: ov.Model, samples: list[np.ndarray]) -> dict[str, Any]:
     feeds, times = [{0: sample} for sample in samples], list[tuple[float, float]]()
     for _ in range(ROUNDS):
         once = (infer_all(compiled, feeds), instrumented.outputs(feeds))
-        times.append(tuple(cpu(lambda one=one: exhaust(one))[0] for one in once))
+        seconds = [cpu(lambda one=one: exhaust(one))[0] for one in once]
+        times.append((seconds[0], seconds[1]))
     return {
         "plain compile": plain,
         "tapped compile": tapped,

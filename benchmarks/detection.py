@@ -45,14 +45,17 @@ def mixed(boxes: ov.Model, scores: ov.Model) -> ov.Model:
     return made
 
 
-def lost(network: str, target: str, data: Path) -> dict[str, Any]:
+def lost(network: str, target: Any, data: Path) -> dict[str, Any]:
     """Return average precision before and after, what was lost with its interval, and by what, in points of 100."""
     model = demo_folder() / "detection" / f"{network}.xml"
-    judged = {"validation": f"coco:{data / 'validation.json'}?images={data / 'validation'}", "metric": "coco-map"}
+    judged: dict[str, Any] = {
+        "validation": f"coco:{data / 'validation.json'}?images={data / 'validation'}",
+        "metric": "coco-map",
+    }
     judged["decode"] = DECODERS[network]
     result = calib.quantize(model, f"images:{data / 'calibration'}", target=target, speed=False, **judged)
     report, plain = result.report, core().read_model(model)
-    found = report.accuracy
+    found: Any = report.accuracy
     apart = {
         part: found.baseline - calib.evaluate(mixed(*pair), **judged).value
         for part, pair in {"boxes": (result.model, plain), "scores": (plain, result.model)}.items()

@@ -68,12 +68,13 @@ def figures(case: truth_subjects.Case, models: Mapping[str, ov.Model]) -> dict[s
 
 def one(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Quantize a network with each effort and judge it."""
+    efforts: list[Any] = options.efforts.split(",")
     case = samples_of(name, folder, options.folder, options.samples)
     samples, _ = truth.given(case.calibration)
     models: dict[str, ov.Model] = {}
     recipes: dict[str, str] = {}
     try:
-        for effort in options.efforts.split(","):
+        for effort in efforts:
             result = calib.quantize(case.path, samples, effort=effort, target=truth.target(), speed=False)
             models[effort] = result.model
             recipes[effort] = next((one.name for one in result.report.candidates if one.chosen), "")

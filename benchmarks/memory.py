@@ -76,7 +76,7 @@ def memory(key: str) -> float:
     return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0]) / 1024
 
 
-def child(run: str, path: Path, samples: int) -> None:
+def child(run: Any, path: Path, samples: int) -> None:
     """Print what one run adds to the memory of a process, at its peak, in MiB."""
     shape = tuple(core().read_model(path).inputs[0].shape)
     feeds = Made(shape, samples)

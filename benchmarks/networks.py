@@ -51,7 +51,7 @@ def _dense(w: _Weights, x: ov.Node, inputs: int, outputs: int) -> ov.Node:
     return op.add(op.matmul(x, w(outputs, inputs, fan_in=2 * inputs), False, True), w.bias(outputs))
 
 
-def _classify(w: _Weights, x: ov.Node, channels: int, classes: int) -> ov.Node:
+def _classify(w: _Weights, x: ov.Output | ov.Node, channels: int, classes: int) -> ov.Node:
     pooled = op.reduce_mean(x, np.array([2, 3]), keep_dims=False)
     return _dense(w, pooled, channels, classes)
 

@@ -16,7 +16,7 @@ ranges that other estimators would choose, the page. What counting adds to an in
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -82,13 +82,11 @@ def measure_writing(layers: int, folder: Path, repeat: int) -> dict[str, Any]:
 def measure_opening(pages: dict[int, Path], repeat: int) -> tuple[str, dict[int, tuple[float, float]]]:
     """Return the browser's version and, for each page, median seconds until open and complete; empty without one."""
     chromium = shutil.which("chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        chromium = None
-    if chromium is None:
+    if chromium is None or importlib.util.find_spec("playwright") is None:
         print("chromium or playwright is not installed: opening is not measured", file=sys.stderr)
         return "", {}
+    from playwright.sync_api import sync_playwright
+
     flags = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
     flags += ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:

@@ -40,7 +40,7 @@ COST = ("resnet18", "mobilenet_v2", "bert_base")
 MEMORY = ("unet", "chain", "resnet18")
 
 
-def needs_of(model: ov.Model, settings: dict[str, bool]) -> dict[TensorId, Need]:
+def needs_of(model: ov.Model, settings: dict[str, Any]) -> dict[TensorId, Need]:
     """Ask for every activation that a convolution or a MatMul reads."""
     needs = {}
     for node in model.get_ordered_ops():
@@ -60,7 +60,7 @@ def plain(model: ov.Model, feeds: list[dict[int, np.ndarray]]) -> Callable[[], N
     return lambda: exhaust(infer_all(compiled, feeds))
 
 
-def instrumented(model: ov.Model, feeds: list[dict[int, np.ndarray]], settings: dict[str, bool]) -> Callable[[], None]:
+def instrumented(model: ov.Model, feeds: list[dict[int, np.ndarray]], settings: dict[str, Any]) -> Callable[[], None]:
     needs = needs_of(model, settings)
     pieces, taps = tap(model, needs, sampled(needs, SAMPLES))
     instrumented = InPieces(pieces)

@@ -136,7 +136,8 @@ def _framed(face: NDArray[np.float64], number: int, size: int = 192) -> NDArray[
     wide = int(size * rng.uniform(0.8, 1.3))
     grown = image.resize((wide, wide), Image.Resampling.BICUBIC).rotate(rng.uniform(-15, 15))
     canvas = Image.new("L", (size, size), int(rng.integers(256)))
-    canvas.paste(grown, tuple(int(v) for v in (size - wide) // 2 + rng.integers(-12, 13, 2)))
+    left, top = (int(v) for v in (size - wide) // 2 + rng.integers(-12, 13, 2))
+    canvas.paste(grown, (left, top))
     pixels = np.asarray(canvas, np.float32)[:, :: rng.choice((-1, 1)), None] / 255
     tint = rng.uniform(0.7, 1.0, 3).astype(np.float32) * np.float32(rng.uniform(0.6, 1.0))
     return np.clip(pixels * tint + rng.normal(0, 0.02, (size, size, 3)), 0, 1)[None].astype(np.float32)

@@ -52,7 +52,7 @@ GENERATOR = ("truth_networks", "network_kinds", "network_steps", "strategies_net
 # -- one process: calib
 
 
-def calibrate(name: str, folder: Path, others: Path | None, effort: str) -> dict[str, Any]:
+def calibrate(name: str, folder: Path, others: Path | None, effort: Any) -> dict[str, Any]:
     """Quantize one network and write what the judge needs: both models, samples, and what the report says."""
     import truth_subjects
 
@@ -94,7 +94,7 @@ def calibrate(name: str, folder: Path, others: Path | None, effort: str) -> dict
     }
 
 
-def target() -> str:
+def target() -> Any:
     """Return the target whose models this CPU computes as the quantizers say."""
     from calib.runtime.isa import LIMIT, cpu, exact_int8
 

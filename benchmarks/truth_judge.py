@@ -45,7 +45,7 @@ if __name__ == "__main__":
 import openvino as ov  # noqa: E402
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
-CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "one thread": {"INFERENCE_NUM_THREADS": 1},
     "two threads": {"INFERENCE_NUM_THREADS": 2},
@@ -172,7 +172,8 @@ def onnxruntime_outputs(path: str, samples: Sequence[Frames]) -> list[Outputs] |
     except NoKernel as error:
         return " ".join(str(error).split())[-200:]
     names = [port.name for port in session.get_inputs()]
-    return [[[array] for array in session.run(None, dict(zip(names, frames[0], strict=True)))] for frames in samples]
+    runs = [session.run(None, dict(zip(names, frames[0], strict=True))) for frames in samples]
+    return [[[np.asarray(array)] for array in outputs] for outputs in runs]
 
 
 def runtime_nodes(compiled: ov.CompiledModel) -> list[dict[str, Any]]:
@@ -318,7 +319,7 @@ def judged(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _forms(before: ov.Model, after: ov.Model) -> list[tuple[str, ov.Model, Mapping[str, Any]]]:
+def _forms(before: ov.Model, after: ov.Model) -> list[tuple[str, ov.Model, dict[str, Any]]]:
     return [("fp32", before, F32), ("fp32 default", before, {}), ("int8", after, F32), ("int8 default", after, {})]
 
 

@@ -60,6 +60,9 @@ class _Instant:
         tasks, self._tasks = self._tasks, []
         return [(task, Ended(0, {})) for task in tasks]
 
+    def interrupt(self, key: str) -> bool:
+        return False
+
     def stop(self, key: str) -> None:
         self._tasks = []
 

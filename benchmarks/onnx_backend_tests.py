@@ -1,6 +1,6 @@
 """Inspect and quantize the models that the onnx package generates or ships: none crashes, each refusal has a reason.
 
-    python benchmarks/onnx_corpus.py [--minutes 30] [--json FILE]
+    python benchmarks/onnx_backend_tests.py [--minutes 30] [--json FILE]
 
 Samples are random. Prints a tally and writes it as JSON with the reasons; a run goes on where the last one (read from
 the JSON) stopped. Exits with 1 if anything crashed.
@@ -26,7 +26,7 @@ from onnx_corpus import corpus, kind_of_reason, verdict  # noqa: E402
 
 from calib.runtime.isa import cpu  # noqa: E402
 
-DEFAULT = ROOT / "benchmarks" / "results" / "onnx_corpus.json"
+DEFAULT = ROOT / "benchmarks" / "results" / "onnx_backend_tests.json"
 
 
 def main() -> int:
