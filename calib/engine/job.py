@@ -392,7 +392,7 @@ def check_state(job: Job, dataset: Dataset, ids: Sequence[str]) -> list[str]:
     Raises:
         DataError: The first sample is a sequence, and the model keeps no state.
     """
-    states = sorted(sink.get_variable_id() for sink in job.loaded.model.get_sinks())
+    states: list[str] = sorted(sink.get_variable_id() for sink in job.loaded.model.get_sinks())
     single, where = True, ""
     for sample in dataset.load(ids[:1]):
         single, where = not isinstance(feed_of(sample), Frames), sample.where or sample.id
