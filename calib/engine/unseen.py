@@ -89,9 +89,9 @@ def intervals(
 ) -> tuple[dict[str, Ends], list[str]]:
     """Return part → interval for unseen samples, and sentences about them; none from too few held-out samples.
 
-    Each end is the farthest of those from the held-out samples before the ranges were fitted to them, from the model
-    that is written on these and on further samples, and from the same with the samples that ranges clip most. The lower
-    one is lowered by what larger samples may cost, and by what another choice may.
+    Each end is the farthest of those from the held-out samples before the ranges were fitted to them, without copies of
+    samples that ranges are from, from the model that is written on these and on further samples, and from the same with
+    the samples that ranges clip most. The lower one is lowered by what larger samples may cost, and another choice.
 
     Args:
         job: Run.
@@ -103,12 +103,8 @@ def intervals(
         warnings: Receives a sentence if OpenVINO fails.
     """
     found: dict[str, Ends] = {}
-    unseen: Unseen | None = None
     worst = clipped_most(built.plan, summaries)[:CENSUSED]
-    if len(ids) >= LEAST_SAMPLES:
-        what = "There is no interval of the output SQNR for unseen samples, since OpenVINO can't run what shows it"
-        with left_out(what, warnings):
-            unseen = _look_further(job, built, ids, worst)
+    unseen = _looked_further(job, built, ids, worst, warnings)
     if unseen is None:
         return found, []
     doubts, chosen = _Doubts(), {part.name for part in job.compared[0].parts if part.chosen}
@@ -117,9 +113,12 @@ def intervals(
         once = _once(drawn)
         if len(once) < len(drawn):
             doubts.repeated[name] = len(once)
-        ends = _ends(rows[_once(rows)], drawn[once], clipped[once], censused, len(job.all_ids))
+        own = rows[_apart(written[name], drawn[len(rows) :])]
+        own = own[_once(own)]
+        ends = _ends(own, drawn[once], clipped[once], censused, len(job.all_ids))
         if ends is None:
-            doubts.without_interval(name, np.vstack([rows, drawn]), few=len(once) < min(LEAST_SAMPLES, len(drawn)))
+            few = len(once) < min(LEAST_SAMPLES, len(drawn)) or len(own) < LEAST_SAMPLES
+            doubts.without_interval(name, np.vstack([rows, drawn]), few=few and name in doubts.repeated)
             continue
         (low, high), usual = ends
         doubts.rare += [name] if usual - low > CLIPPED_DB else []
@@ -242,6 +241,12 @@ def _once(rows: Energies) -> NDArray[np.intp]:
     return np.sort(np.concatenate([np.flatnonzero(~(rows[:, 1] > 0)), erring[first]]))
 
 
+def _apart(held: Energies, further: Energies) -> NDArray[np.bool_]:
+    """Return which held-out samples are no copies of the further ones, which ranges are from."""
+    known = {row.tobytes() for row in further if row[1] > 0}
+    return np.array([row.tobytes() not in known for row in held], np.bool_)
+
+
 def _parted(
     written: Energies, unseen: Unseen, part: str, names: Sequence[str], worst: Sequence[str]
 ) -> tuple[Energies, NDArray[np.bool_], Energies]:
@@ -282,6 +287,18 @@ def _ends(
         ends.append(third)
     low, high = min(end for end, _ in ends), max(end for _, end in ends)
     return (low, high), min(one[0], other[0])
+
+
+def _looked_further(
+    job: Job, built: Int8Model, ids: Sequence[str], worst: Sequence[str], warnings: list[str]
+) -> Unseen | None:
+    """Return what further samples show; None if too few were held out, or if OpenVINO fails, which is said."""
+    if len(ids) < LEAST_SAMPLES:
+        return None
+    what = "There is no interval of the output SQNR for unseen samples, since OpenVINO can't run what shows it"
+    with left_out(what, warnings):
+        return _look_further(job, built, ids, worst)
+    return None
 
 
 def _look_further(job: Job, built: Int8Model, ids: Sequence[str], worst: Sequence[str]) -> Unseen:

@@ -153,10 +153,18 @@ def test_samples_that_ranges_clip_most_count_once_and_lower_the_end(monkeypatch:
 
 
 def test_samples_that_repeat_others_make_no_interval_narrower(monkeypatch: pytest.MonkeyPatch):
+    drawn = np.vstack([ROWS, ROWS]) * [1, 1.01]
+    (ends, notes) = _ends(monkeypatch, Unseen("defghi", 6, {"y": drawn}), ROWS, ROWS)
+    first, every = sqnr_interval(ROWS), sqnr_interval(np.vstack([ROWS, ROWS * [1, 1.01]]))
+    assert first and every
+    assert ends["y"] == pytest.approx((min(first[0], every[0]), max(first[1], every[1])), abs=0.006)
+    assert len(notes) == 1 and "Of the 9 samples that were run, 6 are different" in notes[0]
+
+
+def test_held_out_samples_that_repeat_those_of_ranges_make_no_interval(monkeypatch: pytest.MonkeyPatch):
     (ends, notes) = _ends(monkeypatch, Unseen("def", 3, {"y": ROWS}), ROWS, ROWS)
-    once = sqnr_interval(ROWS)
-    assert once and ends["y"] == pytest.approx(once, abs=0.006)
-    assert len(notes) == 1 and "Of the 6 samples that were run, 3 are different" in notes[0]
+    assert not ends and len(notes) == 1
+    assert "y has no interval" in notes[0] and "Of the 6 samples that were run, 3 are different" in notes[0]
 
 
 def test_one_sample_again_and_again_makes_no_interval(monkeypatch: pytest.MonkeyPatch):
