@@ -10,7 +10,7 @@ guess says so. To add a check, write a function and add its line to ``CHECKS``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,32 +126,48 @@ def dead_layers(seen: Evidence) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
+class _Floored:
+    """Weights or values that the smallest scale is too large for, and a layer that reads them."""
+
+    what: str
+    largest: float
+    least: float
+    layer: str
+
+
 def floored_scales(seen: Evidence) -> Iterator[str]:
     """Warn of layers whose weights or values are mostly smaller than the smallest scale.
 
     Single channels of such weights are usual in trained networks, and add nothing to the result.
     """
-    candidate = seen.candidate
+    candidate, found = seen.candidate, list[_Floored]()
     for weight in candidate.plan.weights:
         axes = tuple(axis for axis, size in enumerate(weight.scale_shape) if size == 1)
         largest = np.abs(weights_of(candidate.view, weight.port)).max(axis=axes, initial=0.0)
         largest, least = largest[largest > 0], SCALE_FLOOR * (weight.levels // 2)
         if 2 * int((largest < least).sum()) > largest.size:
-            yield _floored(f"The weights of layer {weight.port.node!r}", float(largest.max()), least, weight.port.node)
+            layer = weight.port.node
+            found.append(_Floored(f"The weights of layer {layer!r}", float(largest.max()), least, layer))
+    yield from _floored(found, "layers")
+    found.clear()
     for quantizer in candidate.plan.activations:
         row, least = seen.summaries.get(quantizer.tensor), SCALE_FLOOR * (quantizer.levels - 1)
         if row and 0 < _width(row) < least:
-            yield _floored(
-                f"The values of tensor {quantizer.tensor}", _width(row), least, min(quantizer.layers, default="")
-            )
+            layer = min(quantizer.layers, default="")
+            found.append(_Floored(f"The values of tensor {quantizer.tensor}", _width(row), least, layer))
+    yield from _floored(found, "tensors")
 
 
-def _floored(what: str, largest: float, least: float, layer: str) -> str:
-    return (
-        f"{what} are at most {largest:.2g}. The smallest scale there is reaches to {least:.2g}, so few of its levels "
-        f"or none are used. Leave the layer in floating point with --ignore {layer!r}, or export the network with "
-        "larger numbers."
-    )
+def _floored(found: Sequence[_Floored], several: str) -> Iterator[str]:
+    """Yield one sentence on the first of these, which counts them; none if there are none."""
+    for first in found[:1]:
+        more = f" ({len(found)} {several} are like this)" if len(found) > 1 else ""
+        yield (
+            f"{first.what} are at most {first.largest:.2g}{more}. The smallest scale there is reaches to "
+            f"{first.least:.2g}, so few of its levels or none are used. Leave the layer in floating point with "
+            f"--ignore {first.layer!r}, or export the network with larger numbers."
+        )
 
 
 CHECKS: dict[str, Callable[[Evidence], Iterator[str]]] = {

@@ -162,6 +162,12 @@ def test_weights_below_the_smallest_scale_are_told_and_a_few_channels_of_them_ar
     assert not any("smallest scale" in text for text in warned(with_weights_of(1e-6, 8), list(images(40))))
 
 
+def test_values_below_the_smallest_scale_are_told_once_and_counted():
+    sentences = warned(convnet(), [image * np.float32(1e-13) for image in images(40)])
+    (sentence,) = [text for text in sentences if "smallest scale" in text]
+    assert sentence.startswith("The values of tensor ") and "tensors are like this). The smallest scale" in sentence
+
+
 @pytest.mark.parametrize(("shared", "which"), [(40, "All 10"), (37, "7 of 10"), (30, "")])
 def test_validation_samples_that_calibration_used_are_counted_by_content(shared: int, which: str):
     """Of 40 samples ten are validated, and the first ``shared`` are calibrated on, in another order."""
