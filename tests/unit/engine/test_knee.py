@@ -10,7 +10,9 @@ from building import Net, op
 
 import calib
 from calib.accuracy.knee import KneePoint
-from calib.engine.knee import Knee, knee_facts
+from calib.accuracy.prediction import RankedUnit
+from calib.engine.building import Int8Model
+from calib.engine.knee import Knee, knee_facts, take_knee
 from calib.errors import UsageError
 from calib.report import charts, digest
 from calib.runtime.session import Session, ov
@@ -40,7 +42,7 @@ def one_bad_layer() -> tuple[ov.Model, list[np.ndarray]]:
 @pytest.fixture(scope="module")
 def taken():
     model, samples = one_bad_layer()
-    return model, samples, calib.quantize(model, samples, knee=True, **GIVEN)
+    return model, samples, calib.quantize(model, samples, knee=True, **GIVEN, speed=False)
 
 
 def test_the_layer_that_costs_most_for_its_work_returns_and_the_report_says_so(taken):
@@ -50,7 +52,10 @@ def test_the_layer_that_costs_most_for_its_work_returns_and_the_report_says_so(t
     assert [layer.name for layer in result.plan.skipped if layer.reason.startswith("returned by --knee")] == ["bad"]
     assert knee.sentence.startswith("1 layer in floating point: about +") and knee.sentence.endswith("as --knee asks.")
     assert result.report.ranking and result.report.ranking[0].layers == ["bad"]
-    rows = [np.concatenate([Session(one)([sample])[0].ravel() for sample in samples]) for one in (model, result.model)]
+    rows = [
+        np.stack([outputs[0] for outputs in Session(one).each([sample] for sample in samples)])
+        for one in (model, result.model)
+    ]
     found = -10 * np.log10(float(((rows[1] - rows[0]) ** 2).sum() / (rows[0] ** 2).sum()))
     first, point = knee.points[0], next(one for one in knee.points if one.layers == 1)
     assert first.sqnr_db < 12 and abs(found - point.sqnr_db) < 3
@@ -68,13 +73,22 @@ def test_a_run_with_a_budget_draws_the_knee_and_does_not_take_it(taken):
 
 def test_a_knee_that_was_asked_for_and_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch):
     model, samples = one_bad_layer()
-    monkeypatch.setattr("calib.engine.knee.knee_of", lambda curve: None)
-    without = calib.quantize(model, samples, knee=True, **GIVEN, speed=False).report
-    assert any("--knee returned no layers: few layers do not stand out" in text for text in digest.to_know(without)[0])
+    given: list[Any] = []
+
+    def noted(*arguments: Any) -> tuple[Int8Model, Knee]:
+        given[:] = arguments
+        return take_knee(*arguments)
+
+    monkeypatch.setattr("calib.engine.knee.take_knee", noted)
     monkeypatch.setattr("calib.engine.knee.ranked_units", lambda *_: ())
     unknown = calib.quantize(model, samples, knee=True, **GIVEN, speed=False).report
     assert unknown.knee is None
     assert any("since no layer was ranked or no output was scored" in text for text in digest.to_know(unknown)[0])
+    units = [RankedUnit(unit, 1.0) for unit in given[1].plan.units()]
+    monkeypatch.setattr("calib.engine.knee.ranked_units", lambda *_: units)
+    built, none = take_knee(*given)
+    assert built is given[1] and none.point is None and not none.taken
+    assert any("--knee returned no layers: few layers do not stand out" in text for text in none.warnings)
 
 
 def test_a_plan_is_applied_as_it_is(taken):
