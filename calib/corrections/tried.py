@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.corrections.candidate import Candidate
+from calib.corrections.candidate import Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
 from calib.graph.insert import insert
@@ -43,6 +43,7 @@ class Tried:
         corrections: Corrections applied, in order.
         extra: Whether the balanced effort would not try this candidate.
         margin: SQNR in dB that it has to be better by than others.
+        learned: Samples that its corrections learned from.
         before: The same before its ranges were fitted to the held-out samples; None if they were not.
         detail: Why it was not chosen though its score is the highest; "" otherwise.
     """
@@ -57,6 +58,7 @@ class Tried:
     facts: tuple[CorrectionFacts, ...] = ()
     extra: bool = False
     margin: float = 0.0
+    learned: Sequence[Feed] = ()
     before: Tried | None = None
     detail: str = ""
 
@@ -98,6 +100,7 @@ class Field:
         correction: str = "",
         extra: bool = False,
         margin: float = 0.0,
+        learned: Sequence[Feed] = (),
         before: Tried | None = None,
     ) -> None:
         """Score a candidate, unless the same model was scored already.
@@ -111,6 +114,7 @@ class Field:
             correction: Name of the correction.
             extra: Whether the balanced effort would not try this candidate.
             margin: SQNR in dB that it has to be better by than others.
+            learned: Samples that the correction learned from, unless an earlier one of the parent learned from others.
             before: The same before its ranges were fitted to the held-out samples; None if they were not.
         """
         estimators, planned = (estimator,) if estimator else (), {layer.name for layer in candidate.plan.layers}
@@ -127,9 +131,10 @@ class Field:
             candidate, scored = without_failing(candidate, self.scorer.shipped, error)
         self.failing |= {layer.name: layer.reason for layer in candidate.plan.skipped if layer.name in planned}
         new = Tried(name, candidate, scored.score, scored, scored.energies, estimators)
-        new.extra, new.margin, new.before = extra, margin, before
+        new.extra, new.margin, new.before, new.learned = extra, margin, before, learned
         if parent:
-            new.estimators, new.margin = parent.estimators, parent.margin
+            new.estimators, new.margin = parent.estimators, max(parent.margin, margin)
+            new.learned = parent.learned or learned
             new.corrections = (*parent.corrections, correction)
             new.facts = (*with_facts(parent.facts, facts), network_fact(parent, new))
         if scored.compiled is not None and weights_in(candidate) > LARGE:
@@ -140,6 +145,11 @@ class Field:
         for one in self.tried:
             if one is not ahead:
                 one.scored = None
+
+    @property
+    def margin(self) -> float:
+        """SQNR in dB that what is tried last of those that balanced would try has to be better by."""
+        return MARGIN_DB * FEW / max(len(self.scorer.held), FEW)
 
     def _known_score(self, candidate: Candidate) -> Scored | None:
         """Return the score of the first candidate if it is the one that was scored before all others."""

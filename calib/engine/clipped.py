@@ -17,26 +17,30 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.corrections.candidate import Candidate
+from calib.corrections.recipes import AsFast
 from calib.corrections.scoring import Scorer
 from calib.corrections.tried import Tried
 from calib.engine.job import Job
 from calib.engine.unseen import CENSUSED, clipped_most
 from calib.values.sqnr import decibel
-from calib.values.summary import Summaries
+from calib.values.summary import Collected, Summaries
 
 POWERS = (1, 2)  # of a typical sample, as candidates are scored, and of all, as the SQNR is stated
 
 
-def behind_where_clipped(job: Job, summaries: Summaries, ahead: Tried, usual: Tried) -> str:
+def behind_where_clipped(job: Job, summaries: Collected, fast: AsFast | None, ahead: Tried, usual: Tried) -> str:
     """Return why a candidate is not chosen, "" if it stays ahead of the one that would be chosen otherwise.
 
     Args:
         job: Run.
-        summaries: Statistics that the ranges of both are from.
+        summaries: Statistics of every quantized tensor.
+        fast: What the fast effort makes ranges of, with statistics of its own.
         ahead: Candidate with the higher score on the held-out samples.
         usual: The one that would be chosen without it.
     """
-    names = [name for name in clipped_most(ahead.candidate.plan, summaries) if name not in job.set_aside][:CENSUSED]
+    seen = _seen(ahead.candidate, summaries, fast)
+    names = [name for name in clipped_most(ahead.candidate.plan, seen) if name not in job.set_aside][:CENSUSED]
     if not names:
         return ""
     scorer = Scorer(job.reference, job.feeds(names), job.streams, compared=job.compared)
@@ -50,6 +54,13 @@ def behind_where_clipped(job: Job, summaries: Summaries, ahead: Tried, usual: Tr
                 f"dB, those of {usual.name} at {second:.1f} dB"
             )
     return ""
+
+
+def _seen(candidate: Candidate, summaries: Collected, fast: AsFast | None) -> Summaries:
+    """Return the statistics of a candidate's tensors over the samples that are not held out."""
+    if fast and candidate.model is fast.network.model:
+        return fast.summaries.kept
+    return (summaries.plain if summaries.plain and not candidate.plan.scalings else summaries).kept
 
 
 def _db(

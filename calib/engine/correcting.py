@@ -227,7 +227,7 @@ def choose_ranges(
     known = [(levels.candidate, levels.scored)] if levels else []
     # networks are dropped once they were used
     halved, half, levels = levels.halved if levels else None, [levels.half] if levels and levels.half else [], None
-    doubt = partial(behind_where_clipped, job, summaries.kept)
+    doubt = partial(behind_where_clipped, job, summaries, fast)
     more: dict[str, Any] = {"others": others, "fast": fast, "known": known, "doubt": doubt, "told": told}
     chosen = choose_recipe(candidate, summaries, wanted, samples, scorer, attention, **more)
     if halved is not None and wanted.corrections and not chosen.candidate.plan.corrections:

@@ -427,7 +427,10 @@ def _with_calibration(job: Job, calibration: Any) -> Job:
         warnings.append(f"{settings.samples} calibration samples were asked for, but there are only {len(ids)}")
     kept, held = list(ids), list(ids)
     if job.effort.held_out and len(ids) >= 8:
-        kept, held = split_ids(ids, min(job.effort.held_out / len(ids), 0.2), "held")
+        usual = EFFORTS["balanced"]
+        learned = split_ids(ids, min(usual.held_out / len(ids), 0.2), "held")[0][: usual.samples]
+        # those that balanced learns from never are, so that what it would make can be scored here
+        kept, held = split_ids(ids, min(job.effort.held_out / len(ids), 0.2), "held", frozenset(learned))
     return replace(job, calibration=dataset, ids=tuple(kept), held=tuple(held), warnings=tuple(warnings))
 
 

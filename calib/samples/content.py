@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -284,9 +284,18 @@ def choose_ids(ids: Iterable[str], count: int | None, salt: str = "") -> list[st
     return sorted(sorted(ids, key=lambda one: _rank(salt, one))[: max(count, 0)])
 
 
-def split_ids(ids: Sequence[str], share: float, salt: str = "") -> tuple[list[str], list[str]]:
-    """Return (kept, held out), both sorted; the rounded ``share`` of the ids is held out by their hash."""
-    held = choose_ids(ids, round(len(ids) * share), salt)
+def split_ids(
+    ids: Sequence[str], share: float, salt: str = "", never: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Return (kept, held out), both sorted; the rounded ``share`` of the ids is held out by their hash.
+
+    Args:
+        ids: Ids to split.
+        share: Share of them.
+        salt: Start of what is hashed.
+        never: Ids that are kept in any case.
+    """
+    held = choose_ids((one for one in ids if one not in never), round(len(ids) * share), salt)
     apart = set(held)
     return sorted(one for one in ids if one not in apart), held
 

@@ -50,18 +50,18 @@ def _tried(job: Job, summaries: Collected, *, narrowed: float) -> Tried:
 def test_ranges_that_clip_are_not_taken_for_what_a_few_samples_say(ready: tuple[Job, Collected]):
     job, summaries = ready
     narrow, whole = (_tried(job, summaries, narrowed=factor) for factor in (0.5, 1.0))
-    why = behind_where_clipped(job, summaries.kept, narrow, whole)
+    why = behind_where_clipped(job, summaries, None, narrow, whole)
     assert "samples that its ranges clip most" in why and "those of 1 at" in why
 
 
 def test_ranges_that_clip_nothing_are_not_doubted(ready: tuple[Job, Collected]):
     job, summaries = ready
     wide, whole = (_tried(job, summaries, narrowed=factor) for factor in (1.5, 1.0))
-    assert behind_where_clipped(job, summaries.kept, wide, whole) == ""
+    assert behind_where_clipped(job, summaries, None, wide, whole) == ""
 
 
 def test_ranges_that_clip_a_little_stay_chosen_if_they_are_far_ahead(ready: tuple[Job, Collected]):
     job, summaries = ready
     narrow, whole = (_tried(job, summaries, narrowed=factor) for factor in (0.98, 1.0))
     worse = replace(whole, energies={name: rows * [1, 100] for name, rows in whole.energies.items()})
-    assert behind_where_clipped(job, summaries.kept, narrow, worse) == ""
+    assert behind_where_clipped(job, summaries, None, narrow, worse) == ""

@@ -33,6 +33,13 @@ def test_with_few_samples_or_nothing_to_score_all_of_them_serve_both(samples: in
     assert job.held == job.ids and len(job.ids) == samples
 
 
+def test_thorough_holds_out_none_of_what_balanced_learns_from():
+    balanced, thorough = (ready(250, effort=effort) for effort in ("balanced", "thorough"))
+    count = balanced.effort.samples
+    assert thorough.ids[:count] == balanced.ids[:count]
+    assert len(thorough.held) == 48 and set(balanced.held) < set(thorough.held)
+
+
 def test_fewer_samples_than_were_asked_for_are_said():
     assert ready(20).warnings == ()
     assert ready(20, samples=30).warnings == ("30 calibration samples were asked for, but there are only 20",)

@@ -35,6 +35,13 @@ def test_a_split_loses_nothing(ids, share):
     assert len(held) == round(share * len(ids))
 
 
+def test_what_is_never_held_out_is_kept_and_others_take_its_place():
+    ids = [str(i) for i in range(20)]
+    usual = split_ids(ids, 0.2, "s")[1]
+    kept, held = split_ids(ids, 0.2, "s", usual[:1])
+    assert usual[0] in kept and len(held) == 4 and set(usual[1:]) < set(held)
+
+
 def test_salts_give_different_choices():
     ids = [str(i) for i in range(100)]
     assert choose_ids(ids, 10, "a") != choose_ids(ids, 10, "b")
