@@ -290,17 +290,16 @@ def _ahead(
     whole = ranged(estimator, fast.network, whole=True)
     tried, again = fields
     known = tried.twin(tried.possible(whole)) or again.twin(tried.possible(whole))
-    ahead = final.score + tried.clipping_db
-    if known is not None and known.score <= ahead:
+    if known is not None and known.score <= final.score:
         return None
     own = Field(tried.scorer, tried.told, tried.failing)
     with left_out("What the fast effort makes was not compared, since OpenVINO failed", again.warnings):
         own.add(f"{estimator.name} on all samples, as the effort fast", whole)
     shown += own.tried
-    if not own.tried or own.tried[0].score <= ahead:
+    if not own.tried or own.tried[0].score <= final.score:
         return None
     (challenger,) = own.tried
-    if challenger.score <= ahead + HEAD_START_DB:
+    if challenger.score <= final.score + HEAD_START_DB + tried.clipping_db:
         with left_out("What ranges clip in a few samples was not compared, since OpenVINO failed", again.warnings):
             challenger.detail = doubt(challenger, final)
         if challenger.detail:
