@@ -160,7 +160,7 @@ def _asked(job: Job, whole: Int8Model, evaluator: Evaluator, baseline: Baseline,
         limits=Limits(max_evaluations=settings.max_evaluations if settings.has_budget else 1),
         expired=_deadline(settings.time_limit),
         margins=baseline.margins,
-        work={layer.name: float(multiply_accumulates(candidate.view, layer.name)) for layer in candidate.plan.layers},
+        work={layer.name: float(multiply_accumulates(job.of_sample, layer.name)) for layer in candidate.plan.layers},
     )
     expected = expected_cost(problem, baseline.seconds)
     expected = replace(expected, samples=evaluator.counted(expected.samples))

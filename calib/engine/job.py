@@ -19,7 +19,7 @@ from calib.config.run_inputs import RunInputs
 from calib.engine.first_run import FirstRun, run_first
 from calib.errors import DataError, ModelError, UsageError
 from calib.graph.comparable import Heads, aligned
-from calib.graph.view import GraphView, port_name
+from calib.graph.view import GraphView, port_name, sized
 from calib.loading.first_axis import FirstAxis
 from calib.loading.inputs import checked_shapes, embed, found_preprocessing, has_dynamic_first_axis
 from calib.loading.load import Loaded, input_specs, load_model, normalized_again, require_float, to_complete
@@ -161,6 +161,13 @@ class Job:
     def streams_for(self, samples: int) -> int:
         """Return how many of this many samples run at the same time, since each stream makes compiling dearer."""
         return self.first.streams(samples, self.streams) if self.first else self.streams
+
+    @cached_property
+    def of_sample(self) -> GraphView:
+        """View of the model with the shapes of its first sample where its own are dynamic, if it takes them."""
+        if not self.ids or not self.loaded.model.is_dynamic():
+            return self.view
+        return sized(self.loaded.model, self.view, self.feeds(self.ids[:1])[0])
 
     def samples(self, ids: Sequence[str]) -> Iterator[Sample]:
         """Load calibration samples."""

@@ -18,6 +18,7 @@ from calib.engine.accuracy_control import ranked_units
 from calib.engine.building import Int8Model, build
 from calib.engine.job import Job
 from calib.graph.layers import multiply_accumulates
+from calib.graph.view import GraphView
 from calib.report.knee import knee_ms
 from calib.report.numbers import decibel, milliseconds, plural
 from calib.values import sqnr
@@ -58,7 +59,7 @@ def take_knee(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Int8Model, Kn
     warnings: list[str] = []
     ranked = ranked_units(job, built, built.plan.units(), warnings) if built.plan.layers and job.ids else ()
     facts = tuple(RankFacts(layers=sorted(unit.layers), sensitivity=unit.sensitivity) for unit in ranked)
-    known = knee_in(chosen, facts, warnings)
+    known = knee_in(job.of_sample, chosen, facts, warnings)
     if known is None:
         reason = "it is not known what their return would bring, since no layer was ranked or no output was scored"
         return built, Knee((), None, facts, warnings=(*warnings, f"--knee returned no layers: {reason}."))
@@ -69,10 +70,11 @@ def take_knee(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Int8Model, Kn
     return lighter, Knee(known.curve, known.point, facts, True, tuple(warnings))
 
 
-def knee_in(chosen: Chosen, ranking: Sequence[RankFacts], warnings: Sequence[str] = ()) -> Knee | None:
+def knee_in(view: GraphView, chosen: Chosen, ranking: Sequence[RankFacts], warnings: Sequence[str] = ()) -> Knee | None:
     """Return what the return of ranked units brings; None without units, or where no output was scored.
 
     Args:
+        view: View of the model, with shapes that tell how much work a layer is.
         chosen: Candidate with everything in INT8, and its energies on held-out samples.
         ranking: Units with their sensitivities.
         warnings: Sentences for the report.
@@ -83,7 +85,6 @@ def knee_in(chosen: Chosen, ranking: Sequence[RankFacts], warnings: Sequence[str
     if not errors or not ranking or not 0 < sum(errors) < np.inf:
         return None
     units = [RankedUnit(frozenset(fact.layers), fact.sensitivity) for fact in ranking]
-    view = chosen.candidate.view
     work = {name: float(multiply_accumulates(view, name)) for unit in units for name in unit.layers}
     curve = knee_curve(units, work, sqnr.decibel(1.0, float(np.mean(errors))))
     return Knee(tuple(curve), knee_of(curve), tuple(ranking), warnings=tuple(warnings))

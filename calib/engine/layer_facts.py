@@ -10,7 +10,7 @@ import numpy as np
 from calib.graph.finder import right_on_some
 from calib.graph.layers import multiply_accumulates
 from calib.graph.levels import KEPT
-from calib.graph.operations import NOT_EVERYWHERE
+from calib.graph.operations import NOT_EVERYWHERE, RECURRENT
 from calib.graph.view import GraphView
 from calib.ranges import ESTIMATORS
 from calib.ranges.assign import merge_unified
@@ -34,6 +34,7 @@ def layer_facts(
     plan: QuantizationPlan,
     executed: Mapping[str, Ran],
     reverted: Mapping[str, str] = MappingProxyType({}),
+    of_sample: GraphView | None = None,
 ) -> list[LayerFacts]:
     """Describe every layer, quantized or not, in topological order.
 
@@ -42,11 +43,14 @@ def layer_facts(
         plan: Final plan.
         executed: Mapping from layer to what it executed as.
         reverted: Mapping from layer to the reason why the search reverted it.
+        of_sample: View with the shapes of a sample where those of ``view`` are dynamic, to count work; None for none.
     """
     last = len(view.order)
     nodes = sorted((*plan.layers, *plan.skipped), key=lambda node: (view.order.get(node.name, last), node.name))
     kept = {node.name for node in plan.skipped if node.reason == KEPT}
     facts = [_layer(view, node, executed.get(node.name), reverted, kept) for node in nodes]
+    if of_sample is not None and of_sample is not view:
+        facts = [fact.model_copy(update={"macs": multiply_accumulates(of_sample, fact.name)}) for fact in facts]
     measured = {one.name: one.reason for one in plan.recurrent}
     return [
         fact.model_copy(update={"reason": measured[fact.name]}) if fact.name in measured and not fact.reason else fact
@@ -170,6 +174,28 @@ def thread_notes(facts: Sequence[LayerFacts], executed: Mapping[str, Ran]) -> li
             f"which is what PERFORMANCE_HINT THROUGHPUT gives each: {_some(names)}."
         )
     return notes
+
+
+def recurrent_notes(facts: Sequence[LayerFacts]) -> list[str]:
+    """Return a sentence on the recurrent layers: what they execute in, and their share of the work and of the time."""
+    found = [fact for fact in facts if fact.type in RECURRENT]
+    if not found:
+        return []
+    int8 = [fact.name for fact in found if fact.in_int8]
+    rest = [fact.name for fact in found if not fact.in_int8]
+    where = " and ".join(
+        f"{_some(names)} in {what}" for names, what in ((int8, "INT8"), (rest, "floating point")) if names
+    )
+    shares: list[str] = []
+    for what, of in (
+        ("multiply-adds", lambda fact: fact.macs),
+        ("time of its layers in the INT8 model", lambda fact: fact.time_int8_ms or 0.0),
+    ):
+        total = sum(map(of, facts))
+        if total and all(map(of, found)):
+            shares.append(f"{100 * sum(map(of, found)) / total:.0f} % of the {what}")
+    told = f": {' and '.join(shares)}" if shares else ""
+    return [f"The network has {plural(len(found), 'recurrent layer')}, {where}{told}."]
 
 
 def other_cpus(view: GraphView, plan: QuantizationPlan) -> list[str]:

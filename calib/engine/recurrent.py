@@ -132,7 +132,13 @@ def _best_range(
         return known[one]
 
     best: dict[str, Any] = {"levels": levels[0], "power": POWERS[0], "share": SHARES[0]}
-    for key, values in (("power", POWERS), ("levels", levels), ("share", SHARES), ("power", POWERS)):
+    steps: list[tuple[str, Sequence[Any]]] = [
+        ("power", POWERS),
+        ("levels", levels),
+        ("share", SHARES),
+        ("power", POWERS),
+    ]
+    for key, values in steps:
         best[key] = min(values, key=lambda value: error(range_of(name, reached, **{**best, key: value})))
     return range_of(name, reached, **best)
 

@@ -19,7 +19,7 @@ from calib.engine.building import Int8Model, executed_in
 from calib.engine.checks import Evidence, suspicions
 from calib.engine.job import Job
 from calib.engine.layer_errors import known_outputs, layer_sqnr
-from calib.engine.layer_facts import layer_facts, other_cpus, quantizer_facts, thread_notes
+from calib.engine.layer_facts import layer_facts, other_cpus, quantizer_facts, recurrent_notes, thread_notes
 from calib.engine.output_sqnr import output_sqnr, stated
 from calib.engine.precisions import one_precision
 from calib.engine.reference import outputs_of
@@ -91,7 +91,7 @@ def make_report(job: Job, found: Findings) -> Report:
         corrections=_corrections(found.chosen, built),
         candidates=list(found.chosen.candidates),
         ranking=list(found.knee.ranking if found.knee else controlled.ranking if controlled else ()),
-        knee=_knee(found),
+        knee=_knee(job, found),
         search=list(controlled.result.steps) if controlled and controlled.result else [],
         finalists=list(controlled.result.finalists) if controlled and controlled.result else [],
         accuracy=_accuracy(found.outcome),
@@ -110,20 +110,21 @@ def make_report(job: Job, found: Findings) -> Report:
             *found.outcome.warnings,
             *doubts,
             *(thread_notes(layers, executed) if built else ()),
+            *recurrent_notes(layers),
             *other_cpus(job.view, plan),
             *([SATURATION] if saturates(plan) and not job.chooses_levels else []),
         ],
     )
 
 
-def _knee(found: Findings) -> KneeFacts | None:
+def _knee(job: Job, found: Findings) -> KneeFacts | None:
     """Return SQNR against work in floating point; None where layers were not ranked, or nothing was scored."""
     speed, controlled = found.outcome.speed, found.outcome.controlled
     if found.knee is None and not (controlled and controlled.ranking):
         return None
     from calib.engine.knee import knee_facts, knee_in  # here: few runs rank layers
 
-    known = found.knee or knee_in(found.chosen, controlled.ranking if controlled else ())
+    known = found.knee or knee_in(job.of_sample, found.chosen, controlled.ranking if controlled else ())
     return knee_facts(known, speed.facts if speed else None) if known and known.curve else None
 
 
@@ -235,7 +236,7 @@ def _layers(job: Job, found: Findings, executed: Mapping[str, Ran], warnings: li
     reverted = controlled.result.reverted if built and controlled and controlled.result else frozenset[str]()
     if built is None:
         plan = plan.without([layer.name for layer in plan.layers], "the FP32 model was kept")
-    facts = layer_facts(job.view, plan, executed, _why_reverted(reverted, controlled))
+    facts = layer_facts(job.view, plan, executed, _why_reverted(reverted, controlled), job.of_sample)
     if measured_model is not None:
         rounding = weight_sqnr(measured_model.candidate)
         facts = [fact.model_copy(update={"weight_sqnr_db": rounding.get(fact.name)}) for fact in facts]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calib.errors import ModelError
 from calib.graph.operations import BODIES, CARRYING, SHAPE_ONLY
-from calib.runtime.session import attributes_of, body_of, ov, values_of
+from calib.runtime.session import Given, attributes_of, body_of, in_order, ov, values_of
 from calib.values.plan import Port, TensorId
 
 PART_OF = "calib_part_of"
@@ -134,6 +134,24 @@ class GraphView:
     def order(self) -> dict[str, int]:
         """Friendly name → position in topological order."""
         return {name: index for index, name in enumerate(self.nodes)}
+
+
+def sized(model: ov.Model, view: GraphView, sample: Given) -> GraphView:
+    """Return a view of a model with the shapes of a sample where its own are dynamic, so that work can be counted.
+
+    Args:
+        model: Model.
+        view: View of it, which is returned where no shape is dynamic, or the model does not take the sample's.
+        sample: The sample; of a sequence, its first frame.
+    """
+    if not model.is_dynamic():
+        return view
+    fixed = model.clone()
+    try:
+        fixed.reshape({index: ov.PartialShape(list(array.shape)) for index, array in in_order(sample)[0].items()})
+    except RuntimeError:
+        return view
+    return GraphView(fixed)
 
 
 @dataclass(frozen=True)

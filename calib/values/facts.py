@@ -77,7 +77,9 @@ class LayerFacts(Frozen):
     output_shape: str = Field(default="", description="Shape of the output, with ? for dynamic dimensions")
     weight_shape: str = Field(default="", description="Shape of the weights; empty if both inputs are activations")
     macs: int = Field(
-        default=0, description="Multiply-accumulates per inference; 0 if unknown because shapes are dynamic"
+        default=0,
+        description="Multiply-accumulates per inference, of the first calibration sample where shapes are dynamic; 0 "
+        "if they are unknown",
     )
     planned: Literal["int8", "int8-weights", "float"] = Field(
         description="Precision that was planned after the search; int8-weights keeps the weights alone in 8 bit, as "

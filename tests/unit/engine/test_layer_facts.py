@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from building import Net
 
-from calib.engine.layer_facts import ONE_THREAD, int8_share, quantizer_facts, thread_notes
+from calib.engine.layer_facts import (
+    ONE_THREAD,
+    int8_share,
+    layer_facts,
+    quantizer_facts,
+    recurrent_notes,
+    thread_notes,
+)
+from calib.graph.placement import planned
+from calib.graph.view import GraphView, sized
 from calib.ranges import ESTIMATORS
 from calib.report import digest
 from calib.report.numbers import significant
@@ -71,3 +81,35 @@ def test_what_differs_between_threads_is_said_and_counts_as_int8():
     assert "1 layer executed in i8 with two threads for an inference and in f32 with one" in first
     assert "THROUGHPUT gives each: a." in first and second.endswith("b.")
     assert thread_notes([two], {"a": Ran(node)}) == [ONE_THREAD] and thread_notes([none], {}) == []
+
+
+@pytest.mark.parametrize("steps", [5, 9])
+def test_work_is_counted_by_the_shapes_of_a_sample_where_those_of_the_model_are_dynamic(steps: int):
+    net = Net()
+    model = net.model(net.dense(net.input(1, -1, 8), 16))
+    view = GraphView(model)
+    plan = planned(view)
+    of_sample = sized(model, view, [np.zeros((1, steps, 8), np.float32)])
+    (unknown,), (known,) = layer_facts(view, plan, {}), layer_facts(view, plan, {}, of_sample=of_sample)
+    assert (unknown.macs, known.macs) == (0, steps * 8 * 16)
+    assert known.output_shape == unknown.output_shape == "[1,?,16]"
+    assert sized(model, view, [np.zeros((1, 2, 3, 4), np.float32)]) is view  # it does not take such a sample
+
+
+def test_recurrent_layers_are_named_with_their_share_of_work_and_time():
+    def fact(kind: str, executed: str, macs: int, ms: float | None) -> LayerFacts:
+        return LayerFacts(name=kind, type=kind, planned="float", executed=executed, macs=macs, time_int8_ms=ms)
+
+    dense, lstm, gru = (
+        fact("MatMul", "i8", 50, 1.0),
+        fact("LSTMSequence", "i8", 30, 2.0),
+        fact("GRUCell", "f32", 20, 1.0),
+    )
+    (said,) = recurrent_notes([dense, lstm, gru])
+    assert said == (
+        "The network has 2 recurrent layers, LSTMSequence in INT8 and GRUCell in floating point: 50 % of the "
+        "multiply-adds and 75 % of the time of its layers in the INT8 model."
+    )
+    (untimed,) = recurrent_notes([dense, fact("GRUCell", "f32", 0, None)])
+    assert untimed == "The network has 1 recurrent layer, GRUCell in floating point."
+    assert recurrent_notes([dense]) == []

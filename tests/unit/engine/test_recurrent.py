@@ -44,6 +44,7 @@ def test_a_layer_below_the_floor_stays_in_floating_point_with_its_figure_and_cou
     assert "floating point, whatever its inputs are" in facts["rnn"].reason
     assert {layer.executed for name, layer in facts.items() if name.startswith("MatMul")} == {"i8"}
     assert not result.plan.recurrent
+    assert any("3 recurrent layers, lstm, gru, rnn in floating point: " in said for said in result.report.warnings)
 
 
 def test_a_layer_above_it_runs_in_int8_and_is_written_read_and_replayed(
