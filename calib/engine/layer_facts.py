@@ -187,13 +187,11 @@ def recurrent_notes(facts: Sequence[LayerFacts]) -> list[str]:
         f"{_some(names)} in {what}" for names, what in ((int8, "INT8"), (rest, "floating point")) if names
     )
     shares: list[str] = []
-    for what, of in (
-        ("multiply-adds", lambda fact: fact.macs),
-        ("time of its layers in the INT8 model", lambda fact: fact.time_int8_ms or 0.0),
-    ):
-        total = sum(map(of, facts))
-        if total and all(map(of, found)):
-            shares.append(f"{100 * sum(map(of, found)) / total:.0f} % of the {what}")
+    work, times = [float(fact.macs) for fact in facts], [fact.time_int8_ms or 0.0 for fact in facts]
+    for what, all_of in (("multiply-adds", work), ("time of its layers in the INT8 model", times)):
+        own = [figure for fact, figure in zip(facts, all_of, strict=True) if fact.type in RECURRENT]
+        if all(own):
+            shares.append(f"{100 * sum(own) / sum(all_of):.0f} % of the {what}")
     told = f": {' and '.join(shares)}" if shares else ""
     return [f"The network has {plural(len(found), 'recurrent layer')}, {where}{told}."]
 

@@ -145,6 +145,11 @@ class Taps:
         return np.array([*found, position])
 
     @cached_property
+    def values(self) -> tuple[int, ...]:
+        """Positions of the segments of values for histograms, in order."""
+        return tuple(place for place, segment in enumerate(self.segments) if segment.kind == Kind.VALUES)
+
+    @cached_property
     def _fixed(self) -> NDArray[np.int64] | None:
         sizes = [segment.size for segment in self.segments]
         return None if -1 in sizes else np.cumsum([0, *sizes])

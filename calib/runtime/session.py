@@ -322,16 +322,24 @@ AHEAD = 64 << 20
 
 
 class _Running:
-    """The request of one sample, which runs the frames of a sequence in order."""
+    """The request of one sample, which runs the frames of a sequence in order.
 
-    def __init__(self, request: ov.InferRequest, sample: Given, outputs: Sequence[ov.ConstOutput]):
-        self.request, self._outputs = request, outputs
+    Alone, with no other sample beside it, it runs on the caller's thread: the way to another one and back takes a
+    quarter of the time of a network of .4 ms.
+    """
+
+    def __init__(self, request: ov.InferRequest, sample: Given, outputs: Sequence[ov.ConstOutput], *, alone: bool):
+        self.request, self._outputs, self._alone = request, outputs, alone
         self._frames = deque(in_order(sample))
         self._done: deque[list[NDArray[Any]]] = deque()
         self._start()
 
     def _start(self) -> None:
-        self.request.start_async(dict(self._frames.popleft()))
+        feed = dict(self._frames.popleft())
+        if self._alone:
+            self.request.infer(feed, share_outputs=True)
+        else:
+            self.request.start_async(feed)
 
     def _views(self) -> list[NDArray[Any]]:
         return [np.asarray(self.request.get_tensor(output).data) for output in self._outputs]
@@ -385,7 +393,7 @@ def infer_all(compiled: ov.CompiledModel, feeds: Iterable[Given]) -> Generator[l
                 yield from running.popleft().finish(running)
             if stateful:
                 request.reset_state()
-            running.append(_Running(request, feed, outputs))
+            running.append(_Running(request, feed, outputs, alone=streams == 1))
         while running:
             yield from running.popleft().finish(running)
     finally:

@@ -210,6 +210,9 @@ class _Window:
             self.low, self.counts = low, grown
 
 
+_FEW = 1 << 13  # values that take no more memory than their histogram may
+
+
 class Farthest:
     """Histograms of the few samples that reach farthest in one tensor, independent of the order of the samples.
 
@@ -222,13 +225,14 @@ class Farthest:
     def __init__(self, count: int):
         self._count = count
         self._reaches: list[float] = []  # descending, one more than samples are kept
-        self._kept: list[tuple[float, Histogram]] = []
+        self._kept: list[tuple[float, NDArray[np.float32] | Histogram]] = []
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Add a sample's values, at least one and all finite or none kept."""
         reach = float(max(values.max(), -values.min()))
         if self._among(reach):
-            self._kept.append((reach, Histogram.of(values)))
+            # the most are dropped again, and counting takes longer than keeping a few values
+            self._kept.append((reach, values.copy() if len(values) <= _FEW else Histogram.of(values)))
             self._insert(reach)
 
     def absorb(self, other: Farthest) -> None:
@@ -237,12 +241,18 @@ class Farthest:
         for reach in other._reaches:
             self._insert(reach)
 
+    @property
+    def limit(self) -> float:
+        """Reach that a sample has to exceed to be kept; -inf while there are too few."""
+        return self._reaches[-1] if len(self._reaches) > self._count else -np.inf
+
     def within(self, limit: float) -> list[Histogram]:
         """Return the histograms of the samples kept that reach no farther than a limit."""
-        return [one for reach, one in self._kept if reach <= limit]
+        found = (one for reach, one in self._kept if reach <= limit)
+        return [one if isinstance(one, Histogram) else Histogram.of(one) for one in found]
 
     def _among(self, reach: float) -> bool:
-        return np.isfinite(reach) and (len(self._reaches) <= self._count or reach > self._reaches[-1])
+        return np.isfinite(reach) and reach > self.limit
 
     def _insert(self, reach: float) -> None:
         self._reaches = sorted([*self._reaches, reach], reverse=True)[: self._count + 1]

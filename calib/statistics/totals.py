@@ -299,29 +299,45 @@ class Counting:
         self._counts: dict[TensorId, CodeCounts] = {}
         self._samples: dict[TensorId, int] = {}
         self._others: dict[TensorId, Farthest] = {}
+        self._limits = np.zeros(0, np.float32)  # of each tensor, the reach from which on a sample may be kept apart
 
     def add(self, taps: Taps, flat: NDArray[np.float32], whose: int) -> None:
         """Count a sample's values for the tensors of its group.
 
         Args:
-            taps: Description of what ``flat`` holds.
+            taps: Description of what ``flat`` holds, the same for all samples.
             flat: First output of the instrumented model.
             whose: Group of the sample.
         """
         starts = taps.starts(flat)
-        rank = -1
-        for position, segment in enumerate(taps.segments):
-            if segment.kind != Kind.VALUES:
-                continue
-            rank += 1
-            tensor = taps.tensors[segment.tensor]
-            start = starts[position]
+        others: list[tuple[int, int, int]] = []
+        for rank, position in enumerate(taps.values):
+            segment, start = taps.segments[position], int(starts[position])
             size = segment.size if segment.size >= 0 else int(flat[start - 1])
             if size and rank % self.period != whose:
-                self._others.setdefault(tensor, Farthest(UNCOUNTED)).add(flat[start : start + size])
+                others.append((segment.tensor, start, start + size))
             elif size:
+                tensor = taps.tensors[segment.tensor]
                 self._counts.setdefault(tensor, CodeCounts()).add(flat[start : start + size])
                 self._samples[tensor] = self._samples.get(tensor, 0) + 1
+        if others:
+            self._keep_farthest(taps, flat, others)
+
+    def _keep_farthest(self, taps: Taps, flat: NDArray[np.float32], parts: list[tuple[int, int, int]]) -> None:
+        """Keep the values of a sample, ``(tensor, start, stop)``, where they reach as far as few others do.
+
+        The extremes of all parts are taken at once: few samples of many are among the farthest.
+        """
+        if not len(self._limits):
+            self._limits = np.full(len(taps.tensors), -np.inf, np.float32)
+        tensors, places = np.array([part[0] for part in parts]), np.array([part[1:] for part in parts]).reshape(-1)
+        edges = places[: -1 if places[-1] == len(flat) else None]  # reduceat takes the last stretch up to the end
+        high, low = (kind.reduceat(flat, edges)[::2] for kind in (np.maximum, np.minimum))
+        for index in np.flatnonzero(np.maximum(high, -low) > self._limits[tensors]).tolist():
+            tensor, start, stop = parts[index]
+            farthest = self._others.setdefault(taps.tensors[tensor], Farthest(UNCOUNTED))
+            farthest.add(flat[start:stop])
+            self._limits[tensor] = farthest.limit
 
     def absorb(self, other: Counting) -> None:
         """Add the samples of another counting of the same groups."""
