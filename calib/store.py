@@ -111,7 +111,8 @@ class RunStore:
             place = f"{self.path.absolute().as_uri()}?immutable=1" if still else self.path
             self._connection = sqlite3.connect(place, timeout=timeout, isolation_level=None, uri=still)
         except sqlite3.Error as error:
-            raise OutputError(f"run store {self.path}: can't be opened ({error}); does its folder exist?") from error
+            way = "it is a folder; move it away" if self.path.is_dir() else "does its folder exist?"
+            raise OutputError(f"run store {self.path}: can't be opened ({error}); {way}") from error
         try:
             with self._translated():
                 if still:
@@ -190,7 +191,7 @@ class RunStore:
         for text, kept in rows:
             samples, parts = self._parse(text), self._parse(kept)
             if not isinstance(parts, list) or not isinstance(samples, list) or len(parts) != len(samples):
-                raise self._damaged(f"a verdict holds {kept[:40]!r} where {len(samples)} parts are needed")
+                raise self.damaged(f"a verdict holds {kept[:40]!r} where {len(samples)} parts are needed")
             found.update(zip(samples, parts, strict=True))
         return found
 
@@ -264,7 +265,7 @@ class RunStore:
             self._version()
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise self._damaged(str(verdict))
+            raise self.damaged(str(verdict))
 
     def _version(self) -> int:
         """Return the format of the file, 0 for a new file; call it in a transaction to read a consistent state.
@@ -312,20 +313,21 @@ class RunStore:
             yield
         except sqlite3.OperationalError as error:
             if str(error).startswith(("no such", "table ")):  # it is none of ours, or somebody changed it
-                raise self._damaged(str(error)) from error
+                raise self.damaged(str(error)) from error
             raise OutputError(
                 f"run store {self.path}: {error}; is the disk full, the file read-only, or in use elsewhere?"
             ) from error
         except (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError) as error:
-            raise self._damaged(str(error)) from error
+            raise self.damaged(str(error)) from error
 
     def _parse(self, text: str) -> Any:
         try:
             return json.loads(text)
         except (TypeError, ValueError) as error:
-            raise self._damaged(str(error)) from error
+            raise self.damaged(str(error)) from error
 
-    def _damaged(self, detail: str) -> StatisticsError:
+    def damaged(self, detail: str) -> StatisticsError:
+        """Return the error of a file that holds what no calib has written."""
         return StatisticsError(
             f"run store {self.path}: not a run store, or damaged ({detail}); delete the file to start again"
         )

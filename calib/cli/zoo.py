@@ -357,7 +357,12 @@ def _conclude(ctx: click.Context, zoo: Zoo, rows: Sequence[JobRow]) -> None:
     print_lines([render_leaderboard_text(filtered(rows), width(), color()).rstrip("\n")])
     left = sum(row.status == "waiting" for row in rows)
     elsewhere = sum(row.status == "running" for row in rows)
-    more = [f"{numbers.plural(left, 'job')} left; run again to continue"] if left else []
+    goes_on = (
+        f"the other calib zoo run goes on with {'it' if left == 1 else 'them'}"
+        if elsewhere
+        else "run again to continue"
+    )
+    more = [f"{numbers.plural(left, 'job')} left; {goes_on}"] if left else []
     more += [f"{numbers.plural(elsewhere, 'job')} still run by another calib zoo run"] if elsewhere else []
     paused = sum(row.status == "paused" for row in rows)
     more += [f"{numbers.plural(paused, 'job')} paused; calib zoo resume lets them go on"] if paused else []

@@ -233,9 +233,9 @@ def _cancelled() -> bool:
 def _received(sent: _Sent) -> Ended:
     """Write the files that came back to where a local worker would have left them."""
     if sent.future.status != "finished":
-        return Ended(
-            None, {}, lost=f"the cluster's worker {sent.machine} gave up: {one_line(sent.future.exception())}"[:500]
-        )
+        error = sent.future.exception()  # None where the client or the scheduler dropped it
+        how = f"gave up: {one_line(error)}" if error else "was lost: it, or the scheduler, no longer answers"
+        return Ended(None, {}, lost=f"the cluster's worker {sent.machine} {how}"[:500])
     found = sent.future.result()
     folder, log = Path(sent.task.folder) / RESULT, Path(sent.task.log)
     try:

@@ -8,14 +8,16 @@ supervisor may take the job. What is asked of a running job (``control.py``) is 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from calib.errors import StatisticsError
 from calib.store import RunStore
 from calib.zoo.make_jobs import ZooJob
 from calib.zoo.owner import process_name, running
@@ -37,8 +39,12 @@ DONE = (
     "fp32_kept",
 )
 
+# What may be asked of a running job; "" for nothing.
+REQUESTS = ("", "pause", "cancel", "cancel now")
+
 STATUSES = ("waiting", "running", "paused", "cancelled", "failed", *DONE)
 
+_PLAIN = re.compile(r"[\w-]+")
 _ROW = "key, name, family, spec, status, reason, tries, owner, lease, board, request"
 _ATTEMPT = "key, number, owner, worker, log, started, ended, exit, outcome, reason, peak_memory"
 _MARKS = ", ".join("?" * len(_ATTEMPT.split(",")))
@@ -69,8 +75,15 @@ class JobRow:
 
     @property
     def job(self) -> ZooJob:
-        """The job itself."""
-        return ZooJob.from_json(self.spec)
+        """The job itself.
+
+        Raises:
+            StatisticsError: The store holds none there, or that of another name.
+        """
+        job = ZooJob.from_json(self.spec)
+        if job.name != self.name:
+            raise StatisticsError(f"the store of the zoo is damaged: the job {self.name!r} has another's description")
+        return job
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,9 @@ class Attempt:
     outcome: str
     reason: str
     peak_memory: int | None
+
+
+_Row = TypeVar("_Row", JobRow, Attempt)
 
 
 class JobStore:
@@ -310,11 +326,16 @@ class JobStore:
         """
         current = "1" if every else "current = 1"
         found = self.store.read(f"SELECT {_ROW} FROM jobs WHERE {current} AND {where} ORDER BY position", values)
-        return [JobRow(*row) for row in found]
+        return [self._checked(JobRow(*row)) for row in found]
 
     def chosen(self, where: str = "1") -> list[JobRow]:
         """Return the jobs that this process entered."""
         return self.rows(f"key IN (SELECT key FROM temp.chosen) AND {where}")
+
+    def _checked(self, row: _Row) -> _Row:
+        if wrong := _wrong(row):
+            raise self.store.damaged(wrong)
+        return row
 
     def shares(self, family: str) -> bool:
         """Return whether several jobs of the manifest belong to a family."""
@@ -324,7 +345,36 @@ class JobStore:
         """Return the attempts of a job, or all, the oldest first."""
         where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
         found = self.store.read(f"SELECT {_ATTEMPT} FROM attempts{where} ORDER BY key, number", values)
-        return [Attempt(*row) for row in found]
+        return [self._checked(Attempt(*row)) for row in found]
+
+
+def _wrong(row: JobRow | Attempt) -> str:
+    """Say what of a row calib has not written, "" for a sound one: names and keys become paths, and must not lead out.
+
+    SQLite keeps whatever it is given, whatever the type of the column.
+    """
+    if isinstance(row, Attempt):
+        numbers, words = (row.number, row.started, row.ended or 0, row.exit or 0), (row.owner, row.worker, row.log)
+    else:
+        numbers, words = (row.tries, row.lease), (row.family, row.spec, row.reason, row.owner, row.board)
+    if not (all(isinstance(one, int | float) for one in numbers) and all(isinstance(one, str) for one in words)):
+        return "a column holds a value of another type"
+    if not (isinstance(row.key, str) and _PLAIN.fullmatch(row.key)):
+        return f"{row.key!r} is no key"
+    if isinstance(row, Attempt):
+        return ""
+    sound = {
+        "name of a job": (row.name, isinstance(row.name, str) and _leads_nowhere(row.name)),
+        "family": (row.family, _PLAIN.fullmatch(row.family)),
+        "status": (row.status, row.status in STATUSES),
+        "request": (row.request, row.request in REQUESTS),
+    }
+    return next((f"{value!r} is no {what}" for what, (value, fits) in sound.items() if not fits), "")
+
+
+def _leads_nowhere(name: str) -> bool:
+    """Say whether a name is a path that stays below the folder it is put behind."""
+    return name.strip("/") == name != "" and ".." not in name.split("/") and "\0" not in name
 
 
 def _next_number(connection: sqlite3.Connection, key: str) -> int:

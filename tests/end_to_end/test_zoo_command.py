@@ -282,3 +282,7 @@ def test_what_another_supervisor_runs_is_no_failure(calib: Calib, tmp_path: Path
         connection.execute("UPDATE jobs SET status = 'running', owner = ?, lease = ? WHERE name = 'a'", (owner, lease))
     code, out, _ = calib("run", manifest, "-j", "1")
     assert code == 0 and "1 job still run by another calib zoo run" in out
+    with JobStore(tmp_path / "zoo-out" / "zoo.sqlite") as store, store.store.transaction() as connection:
+        connection.execute("UPDATE jobs SET status = 'waiting', board = '' WHERE name = 'b'")
+    code, out, _ = calib("run", manifest, "-j", "1", "--time-limit", "0s")
+    assert code == 4 and "1 job left; the other calib zoo run goes on with it" in out

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from calib.errors import StatisticsError
 from calib.zoo import owner
 from calib.zoo.jobs import JobStore
 from calib.zoo.make_jobs import ZooJob
@@ -143,3 +144,25 @@ def test_ending_a_process_takes_its_children():
         owner.end(owner.process_name(parent.pid))
         parent.wait(10)
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("name = '../../evil'", "'../../evil' is no name of a job"),
+        ("name = '/etc/evil'", "is no name of a job"),
+        ("name = x'ff'", "is no name of a job"),
+        ("key = '../evil'", "'../evil' is no key"),
+        ("family = '../x-y'", "'../x-y' is no family"),
+        ("status = 'nonsense'", "'nonsense' is no status"),
+        ("request = 'explode'", "'explode' is no request"),
+        ("lease = 'soon'", "a value of another type"),
+    ],
+)
+def test_a_store_that_was_tampered_with_is_damaged_and_leads_nowhere(tmp_path: Path, change: str, said: str):
+    with JobStore(tmp_path / "zoo.sqlite") as store:
+        entered(store, "a")
+        with store.store.transaction() as connection:
+            connection.execute(f"UPDATE jobs SET {change}")
+        with pytest.raises(StatisticsError, match=f"damaged .*{said}"):
+            store.rows()

@@ -61,7 +61,9 @@ def job(name: str, **more: object) -> ZooJob:
 
 def supervised(tmp_path: Path, behave: Callable[[Task], Ended], *jobs: ZooJob) -> tuple[dict[str, JobRow], list[str]]:
     with JobStore(tmp_path / "zoo.sqlite") as store:
-        store.enter([(one.name, one.name, one) for one in jobs], [one.name for one in jobs])
+        store.enter(
+            [(one.name.replace("/", "-"), one.name.replace("/", "-"), one) for one in jobs], [one.name for one in jobs]
+        )
         said: list[str] = []
         output = Output(str(tmp_path / "models"))
         Supervisor(store, Folders(tmp_path), output, Machine(behave), said.append).run(60)
