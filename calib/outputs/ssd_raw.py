@@ -116,8 +116,11 @@ def decoded(offsets: Floats, priors: Floats, variances: Floats) -> Floats:
 def _from_file(path: Path) -> Floats:
     try:
         priors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on damaged bytes
         raise UsageError(f"decode ssd-raw: the priors {path} can't be read: {error}") from error
+    if not isinstance(priors, np.ndarray):
+        priors.close()
+        raise UsageError(f"decode ssd-raw: {path} holds several arrays; write the priors alone, with numpy.save")
     if priors.ndim != 2 or priors.shape[1] != 4 or priors.dtype.kind != "f":
         raise UsageError(f"decode ssd-raw: priors are [N, 4] numbers, {path} holds {list(priors.shape)} {priors.dtype}")
     return priors.astype(np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,20 +68,10 @@ def load_summaries(path: str | Path, fingerprint: str) -> Collected:
         StatisticsError: The file can't be read, or belongs to another model or other settings.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:  # np.load leaks it on a bad zip
-            arrays = {name: file[name] for name in file.files}
+        arrays = _read(path)
         version, owner = int(arrays["version"]), str(arrays["fingerprint"])
         found = _collected(arrays) if version == VERSION else Collected({}, {})
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         reason = f"it holds no {error}" if isinstance(error, KeyError) else str(error)
         raise StatisticsError(
             f"{path} is not a readable statistics file ({reason}). If it was one, delete it to collect them again; "
@@ -96,6 +85,19 @@ def load_summaries(path: str | Path, fingerprint: str) -> Collected:
             f"needed is {fingerprint}. Give another file, or delete it to collect the statistics again"
         )
     return found
+
+
+def _read(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file.
+
+    Raises:
+        ValueError: It is damaged, or no such file.
+    """
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:  # np.load leaks it on a bad zip
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds on damaged bytes
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _arrays(summaries: Summaries) -> dict[str, NDArray[Any]]:

@@ -43,7 +43,7 @@ def check_arrays(path: Path, name: str, most: int = MOST_GROWTH, free: int = FRE
     try:
         with zipfile.ZipFile(path) as archive:
             check_growth(name, archive.infolist(), most, free)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise UsageError(f"{name}: no .npz file, or broken: {error}") from error
 
 

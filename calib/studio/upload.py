@@ -82,7 +82,7 @@ def safe_name(name: str) -> str:
 def _unpack(name: str, content: IO[bytes], at: Path, stem: str) -> list[str]:
     try:
         archive = zipfile.ZipFile(content)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UsageError(f"{name}: no zip file, or broken: {error}") from error
     with archive:
         entries = [one for one in archive.infolist() if not one.is_dir()]

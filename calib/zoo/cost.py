@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -148,7 +149,7 @@ def count(text: str, base: str) -> int | None:
             return None
         with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
             return _first_dimension(file)
-    except (CalibError, OSError, ValueError, IndexError, zipfile.BadZipFile):
+    except (CalibError, OSError, ValueError, IndexError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
 
 

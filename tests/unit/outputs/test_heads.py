@@ -184,3 +184,8 @@ def test_an_input_of_text_for_priors_is_no_pickle(tmp_path):
     with pytest.raises(UsageError, match=r"can't be read.*allow_pickle"):
         made = RawSsd(boxes="b", scores="s", priors=str(tmp_path / "p.npy"))
         made.decode([offsets, scores], facts("b", "s"), SIZE)
+    with open(tmp_path / "p.npy", "wb") as archive:
+        np.savez(archive, a=np.zeros(3))
+    with pytest.raises(UsageError, match="holds several arrays; write the priors alone"):
+        made = RawSsd(boxes="b", scores="s", priors=str(tmp_path / "p.npy"))
+        made.decode([offsets, scores], facts("b", "s"), SIZE)

@@ -88,6 +88,17 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
         load_summaries(path, "f")
 
 
+@pytest.mark.parametrize(("at", "value"), [(6, 99), (8, 1), (10, 99)], ids=["version", "encrypted", "method"])
+def test_an_archive_that_is_packed_as_numpy_never_does_is_refused_by_name(tmp_path, at, value):
+    path = tmp_path / "s.npz"
+    save_summaries(path, alone(both()), "f")
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(b"PK\x01\x02") + at] = value  # of the first member, in the directory at the end
+    path.write_bytes(whole)
+    with pytest.raises(StatisticsError, match=r"s\.npz is not a readable statistics file \(.+\)"):
+        load_summaries(path, "f")
+
+
 def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     np.save(tmp_path / "plain.npy", np.zeros(3))

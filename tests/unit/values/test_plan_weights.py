@@ -52,6 +52,8 @@ def test_a_run_without_corrections_has_a_file_too(tmp_path: Path):
 def test_no_flipped_byte_and_no_cut_gives_other_weights(file: Path):
     whole = file.read_bytes()
     damaged = [whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :] for at in range(0, len(whole), 7)]
+    directory = whole.index(b"PK\x01\x02")  # of the first member: the version to read it, whether it is encrypted, how
+    damaged += [whole[: directory + at] + b"\x63" + whole[directory + at + 1 :] for at in (6, 8, 10)]
     cut = [whole[:at] for at in range(0, len(whole), 61)]
     refused = 0
     for data in damaged + cut:
