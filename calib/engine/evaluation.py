@@ -67,7 +67,7 @@ def open_evaluator(
     found = resolve_metrics(named, higher_is_better=direction, outputs=outputs, allow_python=allowed, place=place)
     found = _told_of_outputs(found, job.loaded.model)
     budgets_of(job.settings, found)
-    _check_reference(found, against, against_itself)
+    _check_reference(found, against, against_itself, named=metric is not None)
     if isinstance(found, WholeSetMetric):
         if job.settings.decode is not None:
             raise UsageError(
@@ -128,12 +128,18 @@ def _outputs(session: Session, sample: Sample, read: Callable[[list[Any], Sample
 
 
 def _targets_read(job: Job, metric: Metric, dataset: Dataset, ids: Sequence[str]) -> Iterator[str]:
-    """Yield how vectors are read as targets of a metric that counts classes."""
+    """Yield how vectors are read as targets of a metric that counts classes, and that targets have no say."""
     sizes = list(shape_of(job.loaded.model.outputs[0]))[1:] if isinstance(metric, WithMovedLabels) else []
     while len(sizes) > 1 and sizes[-1] == 1:
         sizes.pop()
-    first = next(iter(dataset.load(ids[:1])), None) if sizes else None
-    if first is None or isinstance(first.target, set | frozenset | str | None):
+    unnamed = job.settings.judged_by is None
+    first = next(iter(dataset.load(ids[:1])), None) if sizes or unnamed else None
+    if first is not None and first.target is not None and unnamed:
+        yield (
+            f"No metric was given: the targets of the validation samples have no say, and {metric.name} compares with "
+            "the outputs of FP32. --metric NAME measures with them (calib help metrics)"
+        )
+    if first is None or not sizes or isinstance(first.target, set | frozenset | str | None):
         return
     values = np.asarray(first.target)
     if is_vector(values, sizes):
@@ -164,12 +170,15 @@ def _compared(job: Job, against: Job | None) -> tuple[ComparedOutputs, ComparedO
     return measured, own
 
 
-def _check_reference(metric: Metric | WholeSetMetric, against: Job | None, against_itself: bool) -> None:
+def _check_reference(
+    metric: Metric | WholeSetMetric, against: Job | None, against_itself: bool, *, named: bool
+) -> None:
     """Refuse to compare a model with itself, and another model that nothing is compared with."""
     if metric.needs_reference and against is None and not against_itself:
+        what = "" if named else "no metric was given: give one with --metric ('calib help metrics' lists them), since "
         raise UsageError(
-            f"the metric {metric.name} compares with the outputs of another model; against its own, every model is "
-            "perfect. Give the model that this one was made from: --reference-model FILE (reference_model=…)"
+            f"{what}the metric {metric.name} compares with the outputs of another model; against its own, every model "
+            "is perfect. Give the model that this one was made from: --reference-model FILE (reference_model=…)"
         )
     if against is not None and not metric.needs_reference:
         raise UsageError(

@@ -96,6 +96,10 @@ def class_targets(target: Any, scores: NDArray[Any], name: str) -> NDArray[np.in
         MetricError: Targets are no class indices or are out of range.
     """
     classes = scores.shape[-1]
+    if isinstance(target, dict) and "boxes" in target:
+        raise MetricError(
+            f"{name}: a target is a class index, and these are boxes: measure a detector with coco-map or voc-map"
+        )
     values = np.asarray(sorted(target) if isinstance(target, set | frozenset) else target)
     if not isinstance(target, set | frozenset) and is_vector(values, scores.shape):
         return _one_hot(values, name)

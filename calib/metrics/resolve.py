@@ -117,7 +117,9 @@ def _built_in(text: str) -> Metric:
         raise UsageError(f"metric {text}: an option is given twice. Give each of {', '.join(options)} once")
     if unknown := sorted(set(options) - set(row.options)):
         allowed = ", ".join(f"?{key}=" for key in row.options) or "none"
-        raise UsageError(f"metric {text}: {name} has no option {unknown[0]!r}; its options: {allowed}")
+        near = difflib.get_close_matches(unknown[0], row.options, 1)
+        hint = f" (did you mean ?{near[0]}=?)" if near else ""
+        raise UsageError(f"metric {text}: {name} has no option {unknown[0]!r}{hint}; its options: {allowed}")
     module, _, maker = row.maker.partition(":")
     return getattr(importlib.import_module(module), maker)(**row.arguments, **options)
 

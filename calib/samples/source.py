@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,9 @@ def parse_source(
     known = FORMATS[name].options
     if unknown := sorted(set(options) - set(known)):
         allowed = ", ".join(f"?{key}=" for key in known) or "none"
-        raise UsageError(f"{text}: the format {name} has no option {unknown[0]!r}; its options: {allowed}")
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f" (did you mean ?{near[0]}=?)" if near else ""
+        raise UsageError(f"{text}: the format {name} has no option {unknown[0]!r}{hint}; its options: {allowed}")
     return Source(text, name, place, options, tuple(inputs), base, preprocess, splits)
 
 
@@ -117,6 +120,10 @@ def absolute(text: str, folder: Path) -> str:
     return f"{place}?{'&'.join(options)}"
 
 
+# What files of such a name are usually, of formats that have no suffix of their own.
+_USUAL = {".json": "coco", ".xml": "voc", ".txt": "imagenet", ".lst": "imagenet", ".tsv": "imagenet"}
+
+
 def _guess(text: str, path: Path) -> str:
     if not path.exists():
         raise DataError(f"{text}: no such file or folder: {path}. A DATA argument is [format:]PATH[?key=value&…]")
@@ -127,6 +134,6 @@ def _guess(text: str, path: Path) -> str:
             return name
     raise UsageError(
         f"{text}: the format can't be told from the suffix {path.suffix!r}. Write it in front, such as "
-        f"{'imagenet' if path.suffix.lower() in ('.txt', '.lst', '.tsv') else 'npz'}:{text}; "
+        f"{_USUAL.get(path.suffix.lower(), 'npz')}:{text}; "
         f"formats: {', '.join(FORMATS)}"
     )

@@ -128,6 +128,9 @@ def test_no_accuracy_is_measured_that_nobody_asked_for():
         evaluated(job(), None, "f32")
     with pytest.raises(UsageError, match="top-1 needs labelled samples: give --validation"):
         open_evaluator(job(metric="top-1"), None)
+    assert any("targets of the validation samples have no say" in note for note in by_sample(labelled()).notes)
+    with pytest.raises(UsageError, match="no metric was given: give one with --metric"):
+        open_evaluator(job(), labelled(), against_itself=False)
 
 
 def test_one_model_is_evaluated_with_its_interval():

@@ -58,6 +58,8 @@ def test_a_target_out_of_range_hints_at_labels_off_by_one():
 def test_targets_that_are_no_classes_are_refused(target):
     with pytest.raises(MetricError, match="class index"):
         TopK(1).measure(scores(0, 1), target)
+    with pytest.raises(MetricError, match="these are boxes: measure a detector with coco-map or voc-map"):
+        TopK(1).measure(scores(0, 1), {"boxes": [[0, 0, 1, 1]], "labels": [0]})
 
 
 @pytest.mark.parametrize(

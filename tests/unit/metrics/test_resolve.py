@@ -24,6 +24,8 @@ def test_names_options_and_close_ones():
         resolve_metric("zzz")
     with pytest.raises(UsageError, match=r"an option is given twice\. Give each of overlap once"):
         resolve_metric("voc-map?overlap=.5&overlap=.75")
+    with pytest.raises(UsageError, match=r"no option 'overlaps' \(did you mean \?overlap=\?\)"):
+        resolve_metric("voc-map?overlaps=.5")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ def test_the_format_is_seen_from_the_suffix_unless_it_is_written_in_front(tmp_pa
     assert found == {"d.npz": "npz", "list.csv": "csv", "folder": "images", "npz:odd.bin": "npz"}
     with pytest.raises(UsageError, match=r"can't be told from the suffix '\.bin'"):
         parse_source("odd.bin", (), tmp_path)
+    write(tmp_path, "boxes.json")
+    with pytest.raises(UsageError, match=r"Write it in front, such as coco:boxes\.json; formats: npz"):
+        parse_source("boxes.json", (), tmp_path)
 
 
 def test_options_follow_a_question_mark_unless_a_file_is_called_so(tmp_path: Path):
@@ -30,7 +33,7 @@ def test_options_follow_a_question_mark_unless_a_file_is_called_so(tmp_path: Pat
     assert (given.place, given.options, given.path) == ("d.npz", {"labels": "y"}, tmp_path / "d.npz")
     assert parse_source("npz:e?labels=y.npz", (), tmp_path).options == {}
     assert parse_source("d.npz?labels=a+b%20c", (), tmp_path).options == {"labels": "a+b c"}
-    with pytest.raises(UsageError, match=r"no option 'label'; its options: .*labels"):
+    with pytest.raises(UsageError, match=r"no option 'label' \(did you mean \?labels=\?\); its options: .*labels"):
         parse_source("d.npz?label=y", (), tmp_path)
     with pytest.raises(UsageError, match=r"an option is given twice\. Give each of labels once"):
         parse_source("d.npz?labels=y&labels=z", (), tmp_path)
