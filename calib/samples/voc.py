@@ -98,7 +98,12 @@ def _names(source: Source, folder: Path, kind: str, every: Sequence[str]) -> lis
             raise DataError(f"{source.text}: nothing is annotated in it. Give the folder: ?annotations= or ?masks=")
         return list(every)
     listed = folder / "ImageSets" / kind / f"{text}.txt"
-    path = listed if listed.is_file() else source.existing(text)
+    try:
+        path = listed if listed.is_file() else source.existing(text)
+    except DataError as error:
+        others = sorted(one.stem for one in listed.parent.glob("*.txt"))
+        sets = f"Sets there: {', '.join(others[:8])}" if others else "Give a file with the names of images: ?set=FILE"
+        raise DataError(f"{source.text}: there is no set {text!r}, neither {listed} nor a file. {sets}") from error
     names = [line.split()[0] for line in text_lines(path, source.text) if line.strip()]
     for name in names:
         if "/" in name or "\\" in name or name in ("", ".", "..") or "\0" in name:

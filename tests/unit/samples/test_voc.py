@@ -63,6 +63,10 @@ def test_other_classes_are_numbered_by_name_or_by_a_file(folder, tmp_path):
 def test_a_set_names_its_images(folder):
     (folder / "ImageSets" / "Main" / "val.txt").write_text("b -1\n")
     assert [s.id for s in opened("voc:voc?set=val")] == ["b.png"]
+    with pytest.raises(
+        DataError, match=r"no set 'vla', neither voc/ImageSets/Main/vla\.txt nor a file\. Sets there: val"
+    ):
+        opened("voc:voc?set=vla")
     (folder / "ImageSets" / "Main" / "val.txt").write_text("../b\n")
     with pytest.raises(DataError, match=r"'../b' is not the name of an image"):
         opened("voc:voc?set=val")
