@@ -77,6 +77,8 @@ def make_folder(folder: Path) -> None:
     output = folder / "calib-studio"
     output.mkdir()
     report = made_up_report(layers=LAYERS)
+    chain = [layer.model_copy(update={"follows": [i - 1] if i else []}) for i, layer in enumerate(report.layers)]
+    report = report.model_copy(update={"layers": chain})  # with a graph of the network
     board = json.dumps(to_json(row_of_report("net", report, 12.0)))
     settings = {"effort": "fast", "metric": "top-1", "max_drop": "0.5pt"}
     jobs = [
@@ -135,8 +137,8 @@ class Server:
         self._process.wait()
 
 
-def browse(server: Server, repeat: int) -> tuple[str, dict[str, float], float | None]:
-    """Return the browser's version, least seconds of each page, and the server's share of a core at rest."""
+def browse(server: Server, repeat: int) -> tuple[str, dict[str, tuple[float, float]], float | None]:
+    """Return the browser's version, least seconds and CPU seconds of each page, and the server's share at rest."""
     chromium = shutil.which("chromium")
     if chromium is None:
         print("chromium is not installed: the browser is not measured", file=sys.stderr)
@@ -157,7 +159,8 @@ def browse(server: Server, repeat: int) -> tuple[str, dict[str, float], float | 
         for name, path in PAGES.items():
             if name not in PARTS:
                 times = [_open(page, server.home + path) for _ in range(repeat)]
-                found[name] = min(times)
+                wall, cpu = zip(*times, strict=True)
+                found[name] = (min(wall), min(cpu))
         page.goto(f"{server.home}/runs")
         before = server.cpu()
         page.wait_for_timeout(REST_SECONDS * 1000)
@@ -167,12 +170,27 @@ def browse(server: Server, repeat: int) -> tuple[str, dict[str, float], float | 
     return version, found, rest
 
 
-def _open(page: Any, address: str) -> float:
-    """Return the seconds until a page is loaded and its tables are filled."""
+def _open(page: Any, address: str) -> tuple[float, float]:
+    """Return the seconds until a page is loaded and its tables are filled, and the CPU seconds of its thread."""
+    page.goto("about:blank")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    before = _busy(session)
     start = time.perf_counter()
     page.goto(address)
     page.wait_for_selector(".waiting, [data-src]:not(:has(*))", state="detached")
-    return time.perf_counter() - start
+    wall = time.perf_counter() - start
+    page.wait_for_timeout(500)
+    cpu = _busy(session) - before
+    session.detach()
+    return wall, cpu
+
+
+def _busy(session: Any) -> float:
+    """Return the CPU seconds of the tasks of a page's main thread so far."""
+    return next(
+        one["value"] for one in session.send("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration"
+    )
 
 
 def main() -> None:
@@ -190,18 +208,19 @@ def main() -> None:
         version, opened, rest = browse(server, options.repeat)
         server.close()
     rows = [
-        [title, f"{1000 * cost:.1f} ms", f"{opened[title]:.2f} s" if title in opened else "–"]
+        [title, f"{1000 * cost:.1f} ms", *(f"{value:.2f} s" for value in opened.get(title, ())), *(["–"] * 2)][:4]
         for title, cost in costs.items()
     ]
-    titles = ["page", "server CPU", "browser"]
-    print("\n".join(table(titles, rows, 100, right=range(1, 3))), file=sys.stderr)
+    titles = ["page", "server CPU", "browser", "browser CPU"]
+    print("\n".join(table(titles, rows, 100, right=range(1, 4))), file=sys.stderr)
     print(f"at rest: {100 * (rest or 0):.2f} % of a core", file=sys.stderr)
     settings = {"targets": TARGETS, "layers": LAYERS, "runs": RUNS, "repeat": options.repeat, "chromium": version}
     pages = [
         {
             "page": title,
             "server_cpu_seconds": cost,
-            "browser_seconds": opened.get(title),
+            "browser_seconds": opened[title][0] if title in opened else None,
+            "browser_cpu_seconds": opened[title][1] if title in opened else None,
         }
         for title, cost in costs.items()
     ]

@@ -61,9 +61,10 @@ def render_page(
         blocks["network"] = network
     if histograms:
         blocks["tensors"] = [*histograms]
-    scripts = _scripts() if scripted else ()
+    later = _vendored() if scripted and charts else ()  # page.js runs them before it draws the first chart
+    scripts = tuple(_text("page", name) for name in _OWN) if scripted else ()
     style = _text("page", "page.css")
-    allowed = " ".join(map(_source, scripts)) or "'none'"
+    allowed = " ".join(map(_source, (*later, *scripts))) or "'none'"
     policy = (
         f"default-src 'none'; script-src {allowed}; style-src {_source(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
@@ -74,6 +75,7 @@ def render_page(
         .render(
             policy=policy,
             style=Markup(style),
+            later=[Markup(script) for script in later],
             scripts=[Markup(script) for script in scripts],
             blocks={name: Markup(json_for_script(block)) for name, block in blocks.items()},
             **context,
@@ -82,9 +84,8 @@ def render_page(
 
 
 @functools.cache
-def _scripts() -> tuple[str, ...]:
-    vendored = [_as_classic_script(_text("vendor", name)) for name in _VENDORED]
-    return (*vendored, *(_text("page", name) for name in _OWN))
+def _vendored() -> tuple[str, ...]:
+    return tuple(_as_classic_script(_text("vendor", name)) for name in _VENDORED)
 
 
 def _as_classic_script(text: str) -> str:

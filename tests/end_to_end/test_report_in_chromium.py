@@ -48,8 +48,8 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
-    """Open the file, wait until all is drawn; nothing may be said on the console and nothing fetched, ever."""
+def opened(browser: Browser, path: Path, *, complete: bool = True, **options: Any) -> Iterator[Page]:
+    """Open the file, wait until what is near, or all as for paper, is drawn; nothing may be said or fetched, ever."""
     context = browser.new_context(**options)
     said: list[str] = []
     fetched: list[str] = []
@@ -63,7 +63,10 @@ def opened(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
     )
     try:
         page.goto(path.as_uri())
-        page.wait_for_selector("html[data-complete]")
+        page.wait_for_selector("html[data-ready]")
+        if complete:
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")
+            page.wait_for_selector("html[data-complete]")
         yield page
         assert said == []
         assert [url for url in fetched if not url.startswith("data:")] == [path.as_uri()]
@@ -100,6 +103,20 @@ def test_page_opens_without_a_word_on_the_console_and_fits_its_width(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert paper == ("rgb(20, 23, 28)" if scheme == "dark" else "rgb(255, 255, 255)")
+
+
+def test_what_is_far_down_or_folded_away_is_drawn_when_it_comes_near(browser: Browser, forty: Path) -> None:
+    with opened(browser, forty, complete=False, viewport={"width": 390, "height": 500}) as page:
+        assert page.locator(".chart svg, [data-table=layers] tr").count() == 0
+        assert chart(page, "stages").count() == 0
+        page.locator("[data-chart=stages]").scroll_into_view_if_needed()
+        chart(page, "stages").wait_for()
+        assert page.locator("[data-table=layers] tr, [data-table=ranking] tr").count() == 0  # passed by, not seen
+        page.click("nav a:text-is('Sensitivity')")
+        page.click("summary:text-is('All units')")
+        page.locator("[data-table=ranking] tbody button").first.wait_for()
+        page.pdf()
+        assert chart(page, "sqnr").count() == 1 and page.locator("[data-table=layers] tbody button").count() > 9
 
 
 def test_charts_have_the_marks_of_their_data_and_words_for_them(browser: Browser, forty: Path) -> None:

@@ -1,7 +1,7 @@
 
 "use strict";
 // Puts the page together: tables, charts, the choice of a tensor; draws again when the width or the theme changes.
-(async () => {
+(() => {
   const picker = document.getElementById("tensor");
   const places = [...document.querySelectorAll("[data-chart], [data-table], [data-network]")];
 
@@ -14,23 +14,37 @@
     return found;
   };
 
+  // Vega is compiled for the first chart, after tables and text are seen.
+  const startVega = () => {
+    for (const part of document.querySelectorAll("script[type='text/plain']")) {
+      part.remove();
+      document.head.append(calibTables.make("script", { textContent: part.textContent }));
+    }
+  };
+
+  const draw = (place, spec) => {
+    startVega();
+    return calibCharts.draw(place, spec, block("themes"));
+  };
+
   const drawHistogram = async (place) => {
     const tensor = tensors()[Math.max(picker.selectedIndex, 0)];
     document.getElementById("tensor-words").textContent = calibCharts.words(tensor);
-    await calibCharts.draw(place, calibCharts.fill(block("chart-histogram"), tensor), block("themes"));
+    await draw(place, calibCharts.fill(block("chart-histogram"), tensor));
   };
   const drawChart = async (place) => {
     const name = place.dataset.chart;
     if (name === "histogram") await drawHistogram(place);
-    else await calibCharts.draw(place, block(`chart-${name}`), block("themes"));
+    else await draw(place, block(`chart-${name}`));
   };
   const shown = {};
-  const show = async (place) => {
+  const show = (place) => {
     const name = place.dataset.table;
-    if (place.dataset.network) {
-      if (!place.hasChildNodes()) shown.network = new calibNetwork.Network(place, block("network"), block("table-layers"), pickLayer);
-    } else if (!name) await drawChart(place);
-    else if (!place.hasChildNodes()) shown[name] = new calibTables.Grid(place, block(`table-${name}`), name === "layers" ? openLayer : null);
+    if (!name && !place.dataset.network) return drawChart(place);
+    if (place.hasChildNodes()) return null;
+    if (name) shown[name] = new calibTables.Grid(place, block(`table-${name}`), name === "layers" ? openLayer : null);
+    else shown.network = new calibNetwork.Network(place, block("network"), block("table-layers"), pickLayer);
+    return null;
   };
   // Clipboards need a secure context; a selection that is copied the old way works everywhere else.
   const copy = async (button) => {
@@ -46,33 +60,56 @@
   };
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
   const pause = () => new Promise((done) => setTimeout(done));
-  const inSight = (place) => place.getBoundingClientRect().top < 1.5 * window.innerHeight && place.clientWidth > 0;
   // For tests and measurements.
   const tell = (what) => {
     performance.mark(what);
     document.documentElement.dataset[what] = "true";
   };
-  // What is in sight comes first; between two charts the page stays usable.
-  const showAll = async () => {
-    const later = [];
+
+  // What is near is drawn, in the order of the page; what is further down, or folded away, when it comes near.
+  const waiting = new Set(places);
+  const isNear = (place) => {
+    const { top, bottom } = place.getBoundingClientRect();
+    return place.clientWidth > 0 && top < 1.5 * window.innerHeight && bottom > -0.5 * window.innerHeight;
+  };
+  const showNear = async () => {
     for (const place of places) {  // what is shown pushes down what follows
-      if (inSight(place)) await show(place);
-      else later.push(place);
-    }
-    tell("ready");
-    for (const place of later) {
-      await pause();
+      if (!waiting.has(place) || !isNear(place)) continue;
+      waiting.delete(place);
+      observer.unobserve(place);
+      if (place.dataset.chart) await pause();  // between two charts the page stays usable
       await show(place);
     }
-    tell("complete");
+    tell("ready");
   };
+  let working = Promise.resolve();
+  const comesNear = () => { working = working.then(showNear).catch(reportError); };
+  // With the document as its root the margin counts in a frame, too.
+  const observer = new IntersectionObserver(comesNear, { root: document, rootMargin: "50%" });
+  const showAgain = () => {
+    for (const place of places) {
+      waiting.add(place);
+      observer.observe(place);
+    }
+    comesNear();
+  };
+  // Paper shows all but what is folded away.
+  window.addEventListener("beforeprint", async () => {
+    const rest = [...waiting].filter((place) => place.clientWidth > 0);
+    for (const place of rest) waiting.delete(place);
+    await Promise.all(rest.map(show));
+    tell("complete");
+  });
 
   const choose = async (index) => {
     picker.selectedIndex = Math.min(Math.max(index, 0), tensors().length - 1);
     await drawHistogram(document.querySelector("[data-chart=histogram]"));
   };
 
-  const pickLayer = (index) => shown.layers?.reveal(index);
+  const pickLayer = (index) => {
+    show(document.querySelector("[data-table=layers]"));
+    shown.layers.reveal(index);
+  };
 
   const openLayer = (row, place) => {
     shown.network?.reveal(place);
@@ -85,7 +122,7 @@
     document.getElementById("previous").addEventListener("click", () => choose(picker.selectedIndex - 1));
     document.getElementById("next").addEventListener("click", () => choose(picker.selectedIndex + 1));
   }
-  await showAll();
+  showAgain();
 
   let width = document.documentElement.clientWidth;
   let timer = 0;
@@ -93,7 +130,7 @@
     if (document.documentElement.clientWidth === width) return;
     width = document.documentElement.clientWidth;
     clearTimeout(timer);
-    timer = setTimeout(showAll, 150);
+    timer = setTimeout(showAgain, 150);
   });
-  calibCharts.dark.addEventListener("change", showAll);
+  calibCharts.dark.addEventListener("change", showAgain);
 })();
