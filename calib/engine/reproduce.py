@@ -17,7 +17,7 @@ from calib.values.facts import Report, ReproduceFacts
 
 JOB_NAME = "job.yaml"  # what ``calib quantize --config`` reads
 
-# Settings with a flag of their own in 'calib quantize'; others are given with --set.
+# Settings that are given by a flag of 'calib quantize'; others are given with --set.
 FLAGS = (
     "metric",
     "decode",
@@ -31,7 +31,7 @@ FLAGS = (
     "threads",
     "time_limit",
 )
-SWITCHES = ("speed", "complete")  # flags that are given as --NAME or --no-NAME
+SWITCHES = ("speed", "complete", "knee")  # flags that are given as --NAME or --no-NAME
 FROM_THE_MODEL = ("default", "rt_info")  # origins of settings that the next run finds by itself
 
 

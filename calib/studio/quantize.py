@@ -24,7 +24,7 @@ from calib.studio.rendering import CARRIED, render
 from calib.zoo.cost import Size, count, expected
 from calib.zoo.make_jobs import ZooJob
 
-_ADVANCED = ("estimator", "target", "samples", "decode", "float_precision", "time_limit", "ignore", "set")
+_ADVANCED = ("estimator", "target", "samples", "decode", "float_precision", "time_limit", "knee", "ignore", "set")
 
 
 async def page(request: Request) -> HTMLResponse:
@@ -65,7 +65,7 @@ async def _form(request: Request, form: dict[str, str], errors: tuple[str, ...],
         found = models.inspection(answer)
         metrics = fitting(found) if found else []
         errors = errors or tuple(answer.error)
-    if form.get("validation") and metrics and not (form.get("metric") or form.get("min_sqnr")):
+    if form.get("validation") and metrics and "metric" not in form and not form.get("min_sqnr"):
         form |= {"metric": metrics[0]}
     if form.get("metric") and "max_drop" not in form:
         form |= {"max_drop": default_budget(form["metric"])}

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from anyio.to_thread import run_sync
 from sse_starlette.sse import EventSourceResponse
@@ -18,11 +19,12 @@ from calib.errors import UsageError
 from calib.report.html import FILE_NAME as REPORT
 from calib.studio import start
 from calib.studio.live import Live
-from calib.studio.rendering import fragment, render
+from calib.studio.rendering import CARRIED, fragment, render
 from calib.studio.runs import Runs, board_of
 from calib.studio.scatter import Point, Scatter, scatter
 from calib.values.drops import drop_scale, drop_unit
 from calib.zoo.jobs import DONE, JobRow
+from calib.zoo.make_jobs import ZooJob
 
 _WORDS = {
     "within_budget": "within the budget",
@@ -64,6 +66,7 @@ async def page(request: Request) -> HTMLResponse:
         tone=tone(row.status),
         words=words(row),
         asked=asked_for(job.settings),
+        knee=bool(job.settings.get("knee")),
         searches=any(job.settings.get(key) is not None for key in ("metric", "max_drop", "min_sqnr")),
         waits=studio.runs.waits_for(row),
         clock=live.clock(time.time()) if row.status == "running" else None,
@@ -75,6 +78,7 @@ async def page(request: Request) -> HTMLResponse:
         job=job,
         has_report=done and (studio.runs.folder(row) / REPORT).is_file(),
         flow=flow_of_job(job, studio.allowed.folder),
+        again=f"/quantize?{urlencode(form_of_job(job, studio.allowed.folder))}",
     )
 
 
@@ -140,6 +144,7 @@ def asked_for(settings: Mapping[str, Any]) -> str:
         *([str(metric)] if metric else []),
         *([f"at most {drop}"] if drop is not None else []),
         *([f"at least {least} dB"] if least is not None else []),
+        *(["up to the knee"] if settings.get("knee") else []),
         str(settings.get("effort") or "balanced"),
         *(str(settings[key]) for key in ("estimator", "target") if settings.get(key)),
     ]
@@ -218,20 +223,23 @@ def words(row: JobRow) -> str:
     return _WORDS.get(row.status, row.status.replace("_", " ")) + asked
 
 
-def flow_of_job(job: Any, folder: Path) -> dict[str, str]:
-    """Return the flow that a run came from, so that a further one starts with the same."""
+def form_of_job(job: ZooJob, folder: Path) -> dict[str, str]:
+    """Return the form that a run came from; a budget that it did not have is "", or the form would propose one."""
     model = Path(job.model)
-    steps = job.settings.get("preprocessing")
     return {
         "model": str(model.relative_to(folder)) if model.is_relative_to(folder) else job.model,
         "calibration": job.calibration,
         "validation": job.validation,
-        "metric": str(job.settings.get("metric") or ""),
-        "max_drop": str(job.settings.get("max_drop") or ""),
-        "min_sqnr": str(job.settings.get("min_sqnr") or ""),
-        "effort": str(job.settings.get("effort") or ""),
-        "pre": start.preprocessing_text(steps) if steps else "",
+        "metric": "",
+        "max_drop": "",
+        **start.form_of({key: value for key, value in job.settings.items() if (key, value) != ("speed", True)}),
     }
+
+
+def flow_of_job(job: ZooJob, folder: Path) -> dict[str, str]:
+    """Return the flow that a run came from, so that the other pages show the same."""
+    form = form_of_job(job, folder)
+    return {key: form.get(key, "") for key in CARRIED}
 
 
 def _number(text: str | None) -> int:

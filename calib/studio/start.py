@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def settings_of(form: Mapping[str, str], validation: str) -> dict[str, Any]:
     for key in TEXTS:
         if (text := form.get(key, "").strip()) and (validation or key not in ("metric", "max_drop", "decode")):
             settings[key] = text
+    if form.get("knee"):
+        settings["knee"] = True
     if ignored := [line.strip() for line in form.get("ignore", "").splitlines() if line.strip()]:
         settings["ignore"] = ignored
     if steps := preprocessing_of(form.get("pre", "")):
@@ -100,6 +103,24 @@ def settings_of(form: Mapping[str, str], validation: str) -> dict[str, Any]:
     except ValidationError as error:
         raise UsageError(*map(_mistake, error.errors(include_url=False))) from error
     return settings
+
+
+def form_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a form that ``settings_of`` reads as these settings; what has no field is in ``set``."""
+    form: dict[str, str] = {}
+    more = []
+    for key, value in settings.items():
+        if key in TEXTS and isinstance(value, str):
+            form[key] = value
+        elif key == "knee" and value:
+            form[key] = "true"
+        elif key == "ignore":
+            form[key] = "\n".join(value)
+        elif key == "preprocessing":
+            form["pre"] = preprocessing_text(value)
+        else:
+            more.append(f"{key}={json.dumps(value)}")
+    return form | ({"set": "\n".join(more)} if more else {})
 
 
 def preprocessing_of(text: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import re
 import shlex
@@ -74,6 +75,19 @@ def test_what_is_wrong_in_the_form_is_said_beside_what_was_typed(client: Client)
     found = client.post("/quantize", **{**FORM, **BUDGET, "samples": "-3", "ignore": "<b>"})
     assert found.status == 422 and "samples" in found.text and 'value="-3"' in found.text and "<b>" not in found.text
     assert client.get("/quantize/preview", **FORM, set="x").text.count("KEY=VALUE") == 1
+
+
+def test_a_run_up_to_the_knee_starts_again_with_all_that_it_was_given_and_without_a_budget(client: Client):
+    key = started(client, max_drop="", knee="true", ignore="first\nlast", samples="40")
+    text = client.get(f"/run/{key}").text
+    assert "top-1, up to the knee, balanced" in text and " --knee" in text
+    finish(client, key)
+    (again,) = re.findall(r'href="(/quantize\?[^"]+)">Run again', client.get(f"/run/{key}").text)
+    form = client.get(f"{html.unescape(again)}&wait=1").text
+    assert re.search(r'name="knee" value="true" checked', form) and ">first\nlast</textarea>" in form
+    assert re.search(r'name="samples" value="40"', form) and re.search(r'name="max_drop" value=""', form)
+    wrong = client.get("/quantize/preview", **FORM, **BUDGET, knee="true").text
+    assert "knee: chooses layers without a budget, which max_drop is" in html.unescape(wrong)
 
 
 def test_runs_have_names_of_their_own_and_are_listed_newest_first(client: Client):

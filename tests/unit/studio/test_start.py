@@ -8,7 +8,7 @@ import pytest
 
 from calib.errors import CalibError, UsageError
 from calib.studio.allowed import Allowed
-from calib.studio.start import command, command_of, preprocessing_of, preprocessing_text, read_form
+from calib.studio.start import command, command_of, form_of, preprocessing_of, preprocessing_text, read_form, settings_of
 
 
 @pytest.fixture
@@ -45,6 +45,20 @@ def test_a_form_becomes_a_job_and_the_command_line_that_does_the_same(folder: Pa
     assert words[:3] == ["calib", "quantize", "net.onnx"] and words[words.index("--max-drop") + 1] == "0.5pt"
     assert words.count("--ignore") == 2 and "require_speedup=1.5" in words
     assert command_of(job, folder).startswith("calib quantize net.onnx --calibration a.npz")
+
+
+def test_settings_become_the_form_that_gives_them_again(folder: Path):
+    given = form(
+        knee="true",
+        effort="thorough",
+        samples="40",
+        ignore="first\nre:^a.*",
+        pre="resize=224; mean=1,2,3",
+        set="require_speedup=1.5\nmetric=[top-1, f1]",
+    )
+    settings = settings_of(given, "a.npz")
+    assert settings["knee"] is True and settings_of(form_of(settings), "a.npz") == settings
+    assert "--knee" in command(read_form({**given, "set": ""}, Allowed(folder)), "out").split()
 
 
 def test_a_metric_counts_only_where_there_is_something_to_measure_on(folder: Path):
