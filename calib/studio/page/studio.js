@@ -29,6 +29,16 @@
     form.requestSubmit();
   });
 
+  // What is waited for says how long it has taken. Nothing turns: without a GPU an animation costs a tenth of a core,
+  // of a machine whose speed may be what is being measured.
+  const begun = new WeakMap();
+  setInterval(() => {
+    for (const place of document.querySelectorAll(".waiting")) {
+      if (!begun.has(place)) begun.set(place, performance.now());
+      place.dataset.seconds = Math.round((performance.now() - begun.get(place)) / 1000);
+    }
+  }, 1000);
+
   const fill = async (place) => {
     place.dataset.filled = "true";
     const answer = await fetch(place.dataset.src);
