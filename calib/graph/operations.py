@@ -147,8 +147,9 @@ EINSUM: Mapping[str, Refusal] = {
 }
 # Operations that are written out as MatMuls before layers are looked for, with each reason why one stays as it is.
 WRITTEN_OUT: Mapping[str, Mapping[str, Refusal]] = {"ScaledDotProductAttention": ATTENTION, "Einsum": EINSUM}
-# Recurrent operations that are written out as sequences of one direction, so that these can be layers.
-AS_SEQUENCES = frozenset({"LSTMSequence", "GRUSequence", "TensorIterator", "Loop"})
+# Recurrent operations that are written out as sequences of one direction, so that these can be layers, and are found by
+# their names among what executed.
+AS_SEQUENCES = frozenset({"LSTMSequence", "GRUSequence", "RNNSequence", "TensorIterator", "Loop"})
 AS_IT_IS = "the model was not normalized here, so it was not written out as MatMuls"
 IN_A_BODY = "it is inside a body of another operation, where calib writes nothing out as MatMuls"
 

@@ -116,11 +116,13 @@ def twin(view: GraphView, one: RecurrentRange) -> ov.Node:
 
 
 def sequence(kind: str, inputs: Sequence[ov.Output], attributes: Mapping[str, Any]) -> ov.Node:
-    """Return an LSTMSequence or GRUSequence with these inputs in order and these attributes."""
+    """Return an LSTMSequence, GRUSequence or RNNSequence with these inputs in order and these attributes."""
     names = ("hidden_size", "direction", "activations", "activations_alpha", "activations_beta", "clip")
     given = [attributes[name] for name in names]
     if kind == "LSTMSequence":
         return opset.lstm_sequence(*inputs, *given)
+    if kind == "RNNSequence":
+        return opset.rnn_sequence(*inputs, *given)
     return opset.gru_sequence(*inputs, *given, attributes["linear_before_reset"])
 
 

@@ -30,7 +30,8 @@ NO_CELL = Refusal("it is more than one LSTM or GRU cell over the steps of a sequ
 RESHAPING = frozenset({"Squeeze", "Unsqueeze", "Reshape"})
 DIRECTIONS = ("forward", "reverse")
 # Axis of the two directions at each input, and at each output 1; other inputs serve both.
-SPLIT = {"LSTMSequence": {1: 1, 2: 1, 4: 0, 5: 0, 6: 0}, "GRUSequence": {1: 1, 3: 0, 4: 0, 5: 0}}
+_ONE_STATE = {1: 1, 3: 0, 4: 0, 5: 0}
+SPLIT = {"LSTMSequence": {1: 1, 2: 1, 4: 0, 5: 0, 6: 0}, "GRUSequence": _ONE_STATE, "RNNSequence": _ONE_STATE}
 STATES = {"LSTMCell": 2, "GRUCell": 1}  # states that go on from step to step: inputs and outputs of a cell
 
 

@@ -13,9 +13,10 @@ from recurrent_layers import recurrent
 from calib.graph.finder import find
 from calib.graph.ignored import Ignored
 from calib.graph.operations import MEASURED
-from calib.graph.recurrent import LATE_RESET
+from calib.graph.recurrent import IN_FLOAT, LATE_RESET
 from calib.graph.view import GraphView
 from calib.loading.load import load_model
+from calib.runtime.executed import executed_layers
 from calib.runtime.session import Session, ov
 
 STEPS, SIZE = 6, 8
@@ -104,6 +105,19 @@ def test_it_becomes_sequences_of_one_direction_that_compute_the_same(make: str):
     x = np.random.default_rng(1).standard_normal(tuple(model.input(0).shape)).astype(np.float32)
     for one, other in zip(Session(loaded.model)([x]), Session(model)([x]), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_an_rnn_in_both_directions_is_found_by_its_parts_among_what_executed():
+    model = in_both("rnn")
+    loaded = load_model(model)
+    view = GraphView(loaded.model)
+    found = {one.name: one.reason for one in find(view).skipped}
+    assert found == dict.fromkeys(["rnn/forward", "rnn/reverse"], IN_FLOAT)
+    x = np.random.default_rng(1).standard_normal((2, STEPS, SIZE)).astype(np.float32)
+    run = Session(loaded.model)
+    np.testing.assert_allclose(run([x])[0], Session(model)([x])[0], atol=1e-6)
+    executed = executed_layers(run.compiled)
+    assert [executed[name].precision for name in found] == ["f32", "f32"]
 
 
 def test_the_parts_are_ignored_by_the_name_of_the_whole():
