@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from calib.values.drops import drop_text
+from calib.values.drops import drop_text, value_text
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,8 @@ from calib.values.drops import drop_text
 )
 def test_a_drop_is_written_in_the_unit_of_its_metric(kind: str, unit: str, drop: float, text: str):
     assert drop_text(kind, unit, drop) == text
+
+
+def test_a_value_is_told_apart_from_a_unit_that_starts_with_a_number():
+    assert value_text("1 − relative error", 1.0) == "1 (1 − relative error)"
+    assert (value_text("mIoU", 0.81), value_text("fraction", 0.81)) == ("0.81 mIoU", "81.00 %")
