@@ -67,7 +67,7 @@ _NOT_FOR_A_PLAN = ("validation", "statistics", "plan", "resume", "allow_python")
     "confirm_split",
     "float_precision",
 )
-@setting_flags("time_limit", "max_evaluations", "require_speedup", "speed", "optimize_speed")
+@setting_flags("time_limit", "max_evaluations", "require_speedup", "speed", "optimize_speed", "hint")
 @setting_flags("samples", "complete", "estimator", "ignore", "target", "effort", "threads", "memory_limit")
 @source_flags
 @python_flag

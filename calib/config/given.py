@@ -40,6 +40,7 @@ class GivenBesideMetric(TypedDict, total=False):
     require_speedup: float | None
     speed: bool | None
     optimize_speed: bool
+    hint: Literal["latency", "throughput"] | None
     threads: int | None
     memory_limit: int | str | None
 

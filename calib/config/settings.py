@@ -174,8 +174,15 @@ class Settings(Checked):
         "return to floating point where the whole network, timed with and without each, is faster so. The result then "
         "depends on the machine's times, which are kept for --resume",
     )
+    hint: Literal["latency", "throughput"] | None = Field(
+        default=None,
+        description="What INT8 is timed as: latency, one inference at a time on --threads threads, or throughput, as "
+        "many at a time, one thread each; a single inference on a single thread unless given",
+    )
     threads: Count | None = Field(
-        default=None, description="Number of samples run in parallel, one thread each; one per core unless given"
+        default=None,
+        description="Number of samples run in parallel, one thread each, and with --hint of threads that INT8 is timed "
+        "on; one per core unless given",
     )
     memory_limit: Bytes | None = Field(
         default=None,

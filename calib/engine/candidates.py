@@ -101,10 +101,11 @@ class Candidates:
         return built, model, self._evaluator.compiled(model, self.config)
 
     def latency(self, plans: Sequence[Layers]) -> list[float]:
-        """Return the latency of each plan in milliseconds, timed interleaved on one thread."""
-        config = precision_config(self._job.precision)
+        """Return the latency of each plan in milliseconds, timed interleaved."""
+        config, on = precision_config(self._job.precision), self._job.timed_on
         found = [TimedModel(str(number), self.shipped(plan), config) for number, plan in enumerate(plans)]
-        times = time_models(found, self._job.feeds(self._job.ids[:4]), threads=1, rounds=50, seconds=1.0)
+        feeds = self._job.feeds(self._job.ids[:4])
+        times = time_models(found, feeds, threads=on.threads, streams=on.streams, rounds=50, seconds=1.0)
         return [times.time_ms(timed.name) for timed in found]
 
 

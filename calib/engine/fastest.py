@@ -79,7 +79,7 @@ def fastest(
     """Return the form of an INT8 model that is the fastest, and a sentence on what was timed.
 
     Args:
-        job: Run, whose precision the forms are timed in, at one thread.
+        job: Run, whose precision the forms are timed in, on the threads that it says.
         built: Model with everything in INT8 that may be.
         remember: Function that returns the ratios of a name from the store, or measures them.
     """
@@ -114,7 +114,8 @@ def _ratios(job: Job, built: Int8Model, forms: Mapping[str, Int8Model]) -> Ratio
     precision = job.precision
     config = {} if precision == default_precision() else {**F32, "INFERENCE_PRECISION_HINT": precision}
     models = [TimedModel(WHOLE, built.model, config), *(TimedModel(n, one.model, config) for n, one in forms.items())]
-    times = time_models(models, job.feeds(job.ids[:4]), seconds=SECONDS)
+    on = job.timed_on
+    times = time_models(models, job.feeds(job.ids[:4]), threads=on.threads, streams=on.streams, seconds=SECONDS)
 
     def numbers(ratio: Ratio) -> list[float]:
         return [ratio.value, ratio.low, ratio.high]

@@ -27,6 +27,7 @@ from calib.metrics import METRICS
 from calib.python_object import refusal
 from calib.runtime.isa import exact_here
 from calib.runtime.session import available_precision, default_precision, drawing, ov
+from calib.runtime.timing import TimedOn
 from calib.samples.content import split_ids
 from calib.samples.feed import Arrays, feed_of, frames_in
 from calib.samples.open import InMemory, may_hold_images, open_dataset
@@ -120,6 +121,12 @@ class Job:
         Where there is none, what is measured in f32 is all there is to know.
         """
         return next((one for one in (self.precision, default_precision()) if one != "f32"), "")
+
+    @property
+    def timed_on(self) -> TimedOn:
+        """Threads and inferences at a time that models are timed with, as ``--hint`` says."""
+        hint, every = self.settings.hint, self.streams
+        return TimedOn(1 if hint is None else every, every if hint == "throughput" else 1)
 
     @property
     def effort(self) -> Effort:

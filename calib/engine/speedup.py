@@ -19,7 +19,7 @@ from calib.runtime.failures import left_out
 from calib.runtime.isa import cpu
 from calib.runtime.paired import slower_layers
 from calib.runtime.session import default_precision, ov
-from calib.runtime.timing import Speed, measure_speed
+from calib.runtime.timing import ALONE, Speed, measure_speed
 from calib.store import hash_of, open_store
 from calib.values.facts import SpeedFacts
 
@@ -140,7 +140,8 @@ def _fastest(
 
 def _timed_as(job: Job, built: Int8Model) -> list[str]:
     """Return what times depend on, the machine apart."""
-    return [job.loaded.facts.fingerprint, identity_of(built.candidate), job.precision, *job.ids[:4], ov.get_version()]
+    of_model = [job.loaded.facts.fingerprint, identity_of(built.candidate), job.precision]
+    return [*of_model, *job.ids[:4], ov.get_version(), *([] if job.timed_on == ALONE else [str(job.timed_on)])]
 
 
 def gain(speed: Speed) -> float:
@@ -206,6 +207,7 @@ def _timed_in(job: Job, built: Int8Model, *, in_default: bool) -> Speed:
         aliases=aliases(job.view, built.plan),
         in_default=in_default,
         seconds=SECONDS,
+        on=job.timed_on,
     )
 
 

@@ -48,6 +48,27 @@ class TimedModel:
 
 
 @dataclass(frozen=True)
+class TimedOn:
+    """What models are timed on.
+
+    Attributes:
+        threads: Threads of one inference with one stream, or of all streams together.
+        streams: Number of inferences that run at the same time.
+    """
+
+    threads: int = 1
+    streams: int = 1
+
+    def __str__(self) -> str:
+        if self.streams > 1:
+            return f"{self.streams} inferences at a time, one thread each; times are those per inference"
+        return f"one inference at a time on {self.threads} threads"
+
+
+ALONE = TimedOn()  # one inference on one thread
+
+
+@dataclass(frozen=True)
 class Speed:
     """Speed of INT8 against FP32, for the whole model and layer by layer.
 
@@ -112,6 +133,7 @@ def measure_speed(
     aliases: Mapping[str, Sequence[str]] | None = None,
     in_default: bool = True,
     seconds: float = 3.0,
+    on: TimedOn = ALONE,
 ) -> Speed:
     """Time INT8 against the FP32 model in f32 and in the machine's default precision.
 
@@ -124,6 +146,7 @@ def measure_speed(
         aliases: Names of the layers to time, as for ``TimedModel``; None to time only the models as a whole.
         in_default: Whether to run the models in the default precision; if not, f32 stands for it.
         seconds: Wall time to spend, without compilation.
+        on: Threads and inferences at a time.
     """
     default, plain = (default_precision(), {}) if in_default else ("f32", F32)
     intended = plain if precision in ("default", default) else {**F32, "INFERENCE_PRECISION_HINT": precision}
@@ -135,8 +158,8 @@ def measure_speed(
     ]
     if intended != plain:
         models.append(TimedModel(f"INT8 in {default}", int8_model, plain, aliases))
-    times = time_models(models, feeds, seconds=seconds)
-    notes = [times.note]
+    times = time_models(models, feeds, threads=on.threads, streams=on.streams, seconds=seconds)
+    notes = [times.note, *([f"Timed with {on}."] if on != ALONE else [])]
     if intended != plain:
         notes.append(
             f"INT8 was run with its floating-point layers in {precision}; "

@@ -94,13 +94,22 @@ def candidate_of(made: Job, result: calib.Result) -> Any:
 
 
 def test_times_are_taken_once_and_kept_for_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    own, measured = module._ratios, list[int]()
+    own, measured, timed = module._ratios, list[int](), list[tuple[int, int]]()
+    of_models = module.time_models
+
+    def time_models(*given: Any, **on: Any) -> Any:
+        timed.append((on["threads"], on["streams"]))
+        return of_models(*given, **on)
+
     monkeypatch.setattr(module, "SECONDS", 0.05)
+    monkeypatch.setattr(module, "time_models", time_models)
     monkeypatch.setattr(module, "_ratios", lambda *given: [measured.append(1), own(*given)][1])
     asked: dict[str, Any] = {
         "effort": "fast",
         "target": "cpu",
         "optimize_speed": True,
+        "hint": "throughput",
+        "threads": 2,
         "store": tmp_path / "run.sqlite",
     }
     first = calib.quantize(mobile(), list(images(8)), **asked)
@@ -109,3 +118,10 @@ def test_times_are_taken_once_and_kept_for_a_run_that_goes_on(tmp_path: Path, mo
     again = calib.quantize(mobile(), list(images(8)), resume=True, **asked)
     assert len(measured) == count >= 1
     assert said in again.report.warnings and again.plan == first.plan and again.report.speed is not None
+    assert set(timed) == {(2, 2)} and "2 inferences at a time, one thread each" in first.report.speed.note
+
+
+@pytest.mark.parametrize(("hint", "on"), [(None, (1, 1)), ("latency", (3, 1)), ("throughput", (3, 3))])
+def test_models_are_timed_as_the_hint_says(hint: str | None, on: tuple[int, int]):
+    made = prepare(mobile(), None, flags={"threads": 3, **({"hint": hint} if hint else {})})
+    assert (made.timed_on.threads, made.timed_on.streams) == on
