@@ -136,7 +136,8 @@ def compile_model(
     """Compile for the CPU, by default with one thread per stream, which gives bit-identical results.
 
     More than one thread per stream changes the last bits of results, so parallelism is over samples. Without
-    low-precision transformations (for a simulation), INT8 weights are converted to floating point first.
+    low-precision transformations (for a simulation), INT8 weights are converted to floating point first, and with
+    several streams those of convolutions, see ``float_weights``.
 
     Args:
         model: Model, which is not edited.
@@ -152,8 +153,12 @@ def compile_model(
         MemoryError: There is not enough memory.
     """
     settings = {"INFERENCE_NUM_THREADS": streams if threads is None else threads, "NUM_STREAMS": streams, **config}
-    if settings.get("LP_TRANSFORMS_MODE") == "NO":
-        model = _with_float_weights(model)
+    simulated = settings.get("LP_TRANSFORMS_MODE") == "NO"
+    if simulated or (still and streams > 1 and "i8" in _constants(model)):
+        from calib.runtime.float_weights import raced, with_float_weights  # here: it takes ``ov`` from this module
+
+        if simulated or raced(model):
+            model = with_float_weights(model, convolutions=not simulated)
     if still and drawing(model):
         from calib.runtime.random_numbers import held_still  # here: it takes ``ov`` from this module
 
@@ -173,10 +178,15 @@ def compile_model(
 
 def drawing(model: ov.Model) -> list[ov.Node]:
     """Return the operations that draw random numbers, those inside bodies too, in topological order."""
-    return [node for node in _everywhere(model) if node.get_type_name() in ("RandomUniform", "Multinomial")]
+    return [node for node in everywhere(model) if node.get_type_name() in ("RandomUniform", "Multinomial")]
 
 
-def _everywhere(model: ov.Model) -> list[ov.Node]:
+def _constants(model: ov.Model) -> set[str]:
+    """Return the types of a model's constants."""
+    return {node.get_element_type().get_type_name() for node in model.get_ops() if node.get_type_name() == "Constant"}
+
+
+def everywhere(model: ov.Model) -> list[ov.Node]:
     """Return the operations of a model, those inside bodies too, in topological order."""
     found: list[ov.Node] = []
     for node in model.get_ordered_ops():
@@ -184,28 +194,8 @@ def _everywhere(model: ov.Model) -> list[ov.Node]:
         kind = node.get_type_name()
         if kind in ("Loop", "TensorIterator", "If"):
             for index in range(2 if kind == "If" else 1):
-                found += _everywhere(body_of(node, index))
+                found += everywhere(body_of(node, index))
     return found
-
-
-def _with_float_weights(model: ov.Model) -> ov.Model:
-    """Return a clone with each i8 Constant → Convert → Multiply as one f32 Constant of the same values.
-
-    OpenVINO 2026.4 turns a 1x1 convolution with such weights after a Transpose into a MatMul, whatever the order of
-    axes: the numbers are wrong, or shapes don't fit. Low-precision transformations remove the pattern before that.
-    """
-    clone = model.clone()
-    for scaled in _everywhere(clone):
-        if scaled.get_type_name() != "Multiply":
-            continue
-        convert, scale = (value.get_node() for value in scaled.input_values())
-        if (convert.get_type_name(), scale.get_type_name()) != ("Convert", "Constant"):
-            continue
-        integers = convert.input_value(0).get_node()
-        if integers.get_type_name() == "Constant" and integers.get_element_type() == ov.Type.i8:
-            folded = ov.op.Constant(values_of(integers).astype(np.float32) * values_of(scale))
-            scaled.output(0).replace(folded.output(0))
-    return clone
 
 
 def make_model(

@@ -40,7 +40,8 @@ EDITING = frozenset(
 )
 EDITORS = ("graph", "loading")
 ALSO_EDIT = {
-    "calib.runtime.session": "makes a model of results for graph, and folds i8 constants of what a simulation compiles",
+    "calib.runtime.session": "makes a model of results for graph",
+    "calib.runtime.float_weights": "folds i8 constants of what a simulation or several streams compile",
     "calib.runtime.random_numbers": "holds what draws random numbers still in the clone that is compiled",
     "calib.runtime.machine": "asks OpenVINO for its number of threads with a Relu of its own",
 }
