@@ -5,12 +5,15 @@ Both networks run on the pictures that the demo composes. A CPU without VNNI can
 of the one and the scores of the other.
 
     python benchmarks/detection.py [--pictures 2000] [--networks yolo,ssd] [--targets cpu,cpu-no-vnni]
+        [--folder FOLDER --steps 1]
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,33 +48,61 @@ def mixed(boxes: ov.Model, scores: ov.Model) -> ov.Model:
     return made
 
 
-def lost(network: str, target: Any, data: Path) -> dict[str, Any]:
-    """Return average precision before and after, what was lost with its interval, and by what, in points of 100."""
-    model = demo_folder() / "detection" / f"{network}.xml"
-    judged: dict[str, Any] = {
-        "validation": f"coco:{data / 'validation.json'}?images={data / 'validation'}",
-        "metric": "coco-map",
-    }
-    judged["decode"] = DECODERS[network]
-    result = calib.quantize(model, f"images:{data / 'calibration'}", target=target, speed=False, **judged)
-    report, plain = result.report, core().read_model(model)
-    found: Any = report.accuracy
-    apart = {
-        part: found.baseline - calib.evaluate(mixed(*pair), **judged).value
-        for part, pair in {"boxes": (result.model, plain), "scores": (plain, result.model)}.items()
-    }
+def judged(network: str, data: Path) -> dict[str, str]:
+    """Return how a network is judged."""
+    validation = f"coco:{data / 'validation.json'}?images={data / 'validation'}"
+    return {"validation": validation, "metric": "coco-map", "decode": DECODERS[network]}
+
+
+def lost(network: str, target: str, folder: Path) -> dict[str, Any]:
+    """Quantize; return average precision before and after and what was lost with its interval, in points of 100."""
+    result = calib.quantize(
+        demo_folder() / "detection" / f"{network}.xml",
+        f"images:{folder / 'calibration'}",
+        target=target,
+        speed=False,
+        **judged(network, folder),
+    )
+    result.save(folder / f"{network}-{target}")
+    report = result.report
+    found = report.accuracy
     return {
         "fp32": round(100 * found.baseline, 3),
         "int8": round(100 * found.quantized, 3),
         "lost": round(100 * found.drop, 3),
         "interval": [round(100 * end, 3) for end in found.interval],
         "interval method": found.interval_method,
-        "lost by boxes alone": round(100 * apart["boxes"], 3),
-        "lost by scores alone": round(100 * apart["scores"], 3),
         "layers": len(report.layers),
         "layers in float": sum(layer.planned == "float" for layer in report.layers),
         "sqnr dB": {name: round(value, 1) for name, value in report.output_sqnr_db.items()},
     }
+
+
+def alone(part: str, network: str, target: str, folder: Path) -> float:
+    """Return the average precision with the boxes or the scores of the INT8 network alone, in points of 100."""
+    plain = core().read_model(demo_folder() / "detection" / f"{network}.xml")
+    quantized = core().read_model(folder / f"{network}-{target}" / f"{network}.xml")
+    pair = (quantized, plain) if part == "boxes" else (plain, quantized)
+    return 100 * calib.evaluate(mixed(*pair), **judged(network, folder)).value
+
+
+def missing(
+    networks: str, targets: str, folder: Path, found: dict[str, Any]
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Yield the rows that have figures missing, and what measures some of these."""
+    for network in networks.split(","):
+        for target in targets.split(","):
+            name = f"{network}, {target}"
+
+            def by(part: str, name: str = name, network: str = network, target: str = target) -> dict[str, Any]:
+                value = alone(part, network, target, folder)
+                return {f"lost by {part} alone": round(found[name]["fp32"] - value, 3)}
+
+            if name not in found:
+                yield name, partial(lost, network, target, folder)
+            for part in ("boxes", "scores"):
+                if f"lost by {part} alone" not in found.get(name, {}):
+                    yield name, partial(by, part)
 
 
 def main() -> None:
@@ -81,20 +112,20 @@ def main() -> None:
     parser.add_argument("--networks", default="yolo,ssd")
     parser.add_argument("--targets", default="cpu-no-vnni,cpu")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "detection.json")
+    parser.add_argument("--folder", type=Path, help="where pictures and models are kept, for a run in several calls")
+    parser.add_argument("--steps", type=int, default=100, help="figures to measure in this call at most")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)
-        write_part(demo_folder(), data, "calibration")
-        write_part(demo_folder(), data, "validation", given.pictures)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        if not (folder / "validation.json").exists():
+            write_part(demo_folder(), folder, "calibration")
+            write_part(demo_folder(), folder, "validation", given.pictures)
         settings = {"pictures": given.pictures}
         found = record.on_file(given.json, settings)
-        for network in given.networks.split(","):
-            for target in given.targets.split(","):
-                name = f"{network}, {target}"
-                if name not in found:
-                    found[name] = lost(network, target, data)
-                    record.write(given.json, settings, found)
-                print(name, found[name], flush=True)
+        for name, measured in list(missing(given.networks, given.targets, folder, found))[: given.steps]:
+            found[name] = found.get(name, {}) | measured()
+            record.write(given.json, settings, found)
+            print(name, found[name], flush=True)
 
 
 if __name__ == "__main__":
