@@ -157,10 +157,12 @@ BODIES = ("If", "Loop", "TensorIterator")
 
 # INT8 passes through these unchanged, and each output value is one of the input values, so the range of the input
 # serves the output: a quantizer can sit in front of them. SpaceToBatch is not among them: the zeros that it pads with
-# are the lowest level to OpenVINO 2026.4, not the zero point.
+# are the lowest level to OpenVINO 2026.4, not the zero point. A Pad that writes zeros is one of them for some inputs
+# only, see ``placement``.
 SELECTING = frozenset(
     {
         "MaxPool",
+        "Pad",
         "Reshape",
         "Transpose",
         "Squeeze",

@@ -236,6 +236,8 @@ def _move_up(
             continue
         if kind == "Concat" and not _concat_carries_int8(view, name):
             continue
+        if kind == "Pad" and not _pad_carries_int8(view, name, requests[tensor]):
+            continue
         if ignored and ignored(name, kind):
             continue
         moved = requests.pop(tensor)
@@ -365,6 +367,18 @@ def _concat_carries_int8(view: GraphView, name: str) -> bool:
     return len(set(sources)) == len(sources) and all(
         view.types[source.node] not in ("Parameter", "ReadValue") for source in sources
     )
+
+
+def _pad_carries_int8(view: GraphView, name: str, requests: list[_Request]) -> bool:
+    """Return whether a Pad runs in INT8 behind a quantizer: it repeats values, or writes zeros beside unsigned ones.
+
+    With zeros beside signed levels, OpenVINO 2026.4 runs it in f32, and what follows too.
+    """
+    if view.attributes(name)["pad_mode"] != "constant":
+        return True
+    source, *_, value = view.inputs[name]
+    zeros = len(view.inputs[name]) < 4 or (view.is_constant(value) and not view.values(value).any())
+    return zeros and source.node in view.positive and not any(request.signed_only for request in requests)
 
 
 def _join(unified: dict[TensorId, str], tensor: TensorId, key: str) -> None:

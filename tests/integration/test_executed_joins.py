@@ -91,6 +91,8 @@ CARRIERS = {
     "pad": _pad("constant"),
     "pad with a number": _pad("constant", 5.0),
     "reflect": _pad("reflect"),
+    "edge and pool": lambda x: max_pool(_pad("edge")(x)),
+    "pad of what is positive": lambda x: max_pool(_pad("constant")(op.relu(x))),
     "nearest": lambda x: resize(x, 16),
     "linear": lambda x: resize(x, 16, "linear_onnx"),
     "split": lambda x: op.split(x, integer(1), 2).output(1),

@@ -69,6 +69,24 @@ def test_a_quantizer_moves_up_through_what_only_selects_values():
     assert quantizer.unify == ""
 
 
+@pytest.mark.parametrize(
+    ("mode", "number", "kind", "above"),
+    [
+        ("edge", 0.0, op.tanh, True),
+        ("reflect", 0.0, op.tanh, True),
+        ("constant", 0.0, op.sigmoid, True),
+        ("constant", 0.0, op.tanh, False),  # OpenVINO runs such a Pad in f32, and the MaxPool behind it
+        ("constant", 5.0, op.sigmoid, False),
+    ],
+)
+def test_a_quantizer_moves_up_through_a_pad_that_runs_in_int8(mode: str, number: float, kind: Any, above: bool):
+    net, ends = Net(), np.array([0, 0, 1, 1])
+    x = named(kind(net.input(1, 3, 8, 8)), "x")
+    padded = named(op.pad(x, ends, ends, mode, op.constant(np.float32(number))), "padded")
+    (quantizer,) = planned(net, conv(net, pooled_by(padded), "a")).activations
+    assert quantizer.tensor == TensorId("x" if above else "padded")
+
+
 def test_a_quantizer_that_stays_below_does_not_hold_back_those_of_other_branches():
     net = Net()
     x = net.input(1, 8, 8, 8)

@@ -8,7 +8,15 @@ import pytest
 
 from calib.errors import CalibError, UsageError
 from calib.studio.allowed import Allowed
-from calib.studio.start import command, command_of, form_of, preprocessing_of, preprocessing_text, read_form, settings_of
+from calib.studio.start import (
+    command,
+    command_of,
+    form_of,
+    preprocessing_of,
+    preprocessing_text,
+    read_form,
+    settings_of,
+)
 
 
 @pytest.fixture
