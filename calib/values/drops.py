@@ -14,7 +14,7 @@ def minus(text: str) -> str:
 
 
 def value_text(unit: str, number: float) -> str:
-    """Return a number with a unit; fractions read as percentages, and a unit that starts with a digit is in brackets."""
+    """Return a number with a unit: fractions as percentages, a unit that starts with a digit in brackets."""
     if unit == "fraction":
         return minus(f"{number * 100:.2f} %")
     return f"{minus(f'{number:.4g}')} {f'({unit})' if unit[:1].isdigit() else unit}".rstrip()
