@@ -180,6 +180,8 @@ class Live:
     def _stage(self, event: Event) -> str:
         values = event.values
         if values["state"] == "begun":
+            if values["stage"] == "load":  # the first one: a run without what can't be used begins again
+                self.stages, self.points, self.timed = [], [], {}
             self.stages.append(StageSeen(str(values["stage"]), begun=event.time, total=values.get("total")))
         elif (stage := self._of(values)) is not None:
             stage.state, stage.seconds, stage.left = "ended", float(values.get("seconds") or 0), None

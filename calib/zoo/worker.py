@@ -80,8 +80,13 @@ def quantize(task: Task, progress: Progress) -> Report:
     try:
         result = calib.quantize(model, calibration, progress=progress, statistics=task.statistics or None, **given)
     except StatisticsError as error:
-        # Shared files are a saving, not a need: one that is damaged or of other samples must not cost the job.
-        print(f"what is shared can't be used: {error}", file=sys.stderr, flush=True)
+        # Shared files are a saving, not a need: one that is damaged or of another calib must not cost the job, and
+        # statistics are collected anew for all that share them.
+        with progress("load") as stage:
+            stage.say(f"it begins again, as what is shared can't be used: {error}")
+        if task.statistics and task.statistics in str(error):
+            Path(task.statistics).unlink(missing_ok=True)
+            given["statistics"] = task.statistics
         given = {name: value for name, value in given.items() if name not in ("store", "resume")}
         result = calib.quantize(model, calibration, progress=progress, **given)
     if said := found_by_itself(job):

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_cells_of_the_matrix_share_one_pass_of_statistics_and_one_baseline(nurse
     assert not list((tmp_path / "alone/out/cache").glob("*.npz"))
 
 
-def test_what_is_shared_and_damaged_costs_no_job(nursery: Nursery, tmp_path: Path):
+def test_what_is_shared_and_damaged_costs_no_job_and_is_made_anew(nursery: Nursery, tmp_path: Path):
     manifest = write_zoo(tmp_path, "a", "effort: fast, estimator: mse")
     zoo = open_zoo(str(manifest))
     before = run_undisturbed(nursery, manifest, zoo.folders.root)
@@ -116,7 +117,8 @@ def test_what_is_shared_and_damaged_costs_no_job(nursery: Nursery, tmp_path: Pat
     Path(zoo.output.of("a"), "job.json").unlink()
     assert supervise(nursery, manifest, zoo.folders.root).wait() == 0
     assert results(zoo) == before
-    assert "can't be used" in "".join(log.read_text() for log in (zoo.folders.root / "logs").rglob("*.2.log"))
+    assert "can't be used" in "".join(log.read_text() for log in (zoo.folders.root / "logs").rglob("*.jsonl"))
+    assert zipfile.is_zipfile(shared)  # or each later job would begin twice
 
 
 @pytest.fixture

@@ -75,6 +75,15 @@ def test_a_new_attempt_starts_its_stages_and_points_again_and_keeps_the_log():
     assert len(live.stages) == 1 and live.points == [] and ("warning", "careful") in live.lines
 
 
+def test_a_run_that_begins_again_in_its_attempt_shows_its_stages_once():
+    live = Live()
+    load = {"stage": "load", "state": "begun", "total": None, "seconds": 0.0}
+    live.take(events(("stage", load), BEGUN, ("search", {"step": 1}), ("log", {"stage": "load", "text": "again"})))
+    live.take(events(("stage", load), first=5))
+    assert [stage.name for stage in live.stages] == ["load"] and live.points == []
+    assert list(live.lines) == [("log", "load: again")]
+
+
 def test_what_ran_when_a_run_stopped_is_stopped():
     live = Live()
     live.take(events(BEGUN, ("status", {"status": "failed", "reason": "no room"})))
