@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 CHROMIUM = shutil.which("chromium")
+AXE = Path(__file__).resolve().parents[1] / "axe" / "axe.min.js"
 EVIL = "<script>alert(1)</script>"
 
 pytestmark = pytest.mark.requires_chromium
@@ -275,6 +276,9 @@ def test_the_graph_unfolds_by_keyboard_and_leads_to_the_table_and_back(browser: 
         page.locator("[data-table=layers] tbody button", has_text="GroupConvolution_6").first.click()
         assert "GroupConvolution_6" in (graph.locator("g.node.picked").get_attribute("aria-label") or "")
         graph.locator("select").select_option("error")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
         assert graph.locator("g.heat").count() > 0 and "SQNR" in graph.locator("output").inner_text()
 
 

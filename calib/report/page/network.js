@@ -197,15 +197,20 @@ const calibNetwork = (() => {
         group.append(svg("rect", { class: "mark float", width: 12, height: HEIGHT, rx: 4 }));
         group.append(svg("rect", { class: "mark int8", width: 12, height: HEIGHT * share, rx: 4 }));
       }
-      const text = (name, y, words, length) => {
+      const text = (name, y, words) => {
         const made = svg("text", { class: name, x: 20, y });
-        made.textContent = shorten(words, length);
+        made.textContent = words;
         return made;
       };
-      group.append(text("title", 19, (found.block ? "▸ " : "") + found.title, 22), text("value", 36, found.value, 24));
-      const facts = [found.type, found.precision, found.time === null ? "" : formats.us(found.time), found.sqnr === null ? "" : formats.db(found.sqnr)];
-      const words = `${found.block ? "block " : ""}${found.title}: ${facts.filter(Boolean).join(", ")}`;
-      group.setAttribute("aria-label", words);
+      const title = shorten((found.block ? "▸ " : "") + found.title, 22);
+      const value = shorten(found.value, 24);
+      group.append(text("title", 19, title), " ", text("value", 36, value));  // the space parts them for who asks by name
+      const facts = [found.type, found.precision, found.time === null ? "" : formats.us(found.time), found.sqnr === null ? "" : formats.db(found.sqnr)].filter(Boolean);
+      const words = `${found.block ? "block " : ""}${found.title}: ${facts.join(", ")}`;
+      // What is seen comes first, as somebody says it who speaks to the page; then what is shortened or not shown.
+      const full = title.endsWith(found.title) ? [] : [found.title];
+      const rest = [...(found.block ? ["block"] : []), ...full, ...facts.filter((fact) => fact !== found.value)];
+      group.setAttribute("aria-label", [`${title.replace("▸ ", "")} ${value}`, ...rest].join(", "));
       if (found.block) group.setAttribute("aria-expanded", "false");
       const tip = svg("title");
       tip.textContent = words;
