@@ -95,10 +95,10 @@ def time_table(found: dict[str, Any]) -> Table:
     """Return the layers with their time and its share, the slowest first."""
     columns = (
         Column("layer", width=34),
-        Column("type", width=18),
-        Column("output", width=18),
         Column("time", "us", help="of one inference, in f32"),
         Column("share", "share", help="of the time of these layers"),
+        Column("type", width=18),
+        Column("output", width=18),
         Column("executed", "precision"),
     )
     layers = sorted(found["layers"], key=lambda one: -(one["time_before_ms"] or 0.0))
@@ -106,10 +106,10 @@ def time_table(found: dict[str, Any]) -> Table:
     rows = [
         [
             one["name"],
-            one["type"],
-            one["output_shape"],
             one["time_before_ms"],
             one["time_before_ms"] / whole if one["time_before_ms"] and whole else None,
+            one["type"],
+            one["output_shape"],
             one["executed_before"],
         ]
         for one in layers

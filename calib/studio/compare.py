@@ -20,7 +20,7 @@ from calib.report.pictures import embedded
 from calib.report.tables import Column, Table
 from calib.studio.compare_samples import samples_that_got_worse
 from calib.studio.rendering import render
-from calib.studio.run import asked_for, tone, words
+from calib.studio.run import asked_for, status_words, tone, words
 from calib.studio.runs import Runs
 from calib.studio.scatter import Point, Scatter, scatter
 from calib.values.drops import drop_scale, drop_text, drop_unit
@@ -160,7 +160,7 @@ def facts_table(chosen: Sequence[Summary]) -> list[tuple[str, list[str]]]:
     settings = sorted({key for one in chosen for key in one.settings} - {"speed"})
     different = [key for key in settings if len({repr(one.settings.get(key)) for one in chosen}) > 1]
     rows = [
-        ("status", [one.status.replace("_", " ") for one in chosen]),
+        ("status", [status_words(one.status) for one in chosen]),
         ("accuracy", [_accuracy(one) for one in chosen]),
         ("drop", [_drop(one) for one in chosen]),
         ("latency in INT8", [numbers.milliseconds(one.speed.get("latency_int8_ms")) for one in chosen]),

@@ -217,10 +217,15 @@ def tone(status: str) -> str:
     return "good" if status in _GOOD else "bad" if status in _BAD else "neutral" if status not in DONE else "warning"
 
 
-def words(row: JobRow) -> str:
+def status_words(status: str) -> str:
     """Return a status in words."""
+    return _WORDS.get(status, status.replace("_", " "))
+
+
+def words(row: JobRow) -> str:
+    """Return the status of a run in words, and what was asked of it since."""
     asked = {"pause": ", pausing", "cancel": ", cancelling", "cancel now": ", stopping"}.get(row.request, "")
-    return _WORDS.get(row.status, row.status.replace("_", " ")) + asked
+    return status_words(row.status) + asked
 
 
 def form_of_job(job: ZooJob, folder: Path) -> dict[str, str]:

@@ -288,7 +288,7 @@ def test_the_whole_flow_from_a_model_to_its_int8_as_a_zip_by_keyboard_alone(page
     press(page, "button:text-is('Measure')")
     page.wait_for_selector("text=89.20 %")
     page.wait_for_selector("text=samples a second")
-    page.wait_for_selector("[data-label='Time by layer'] .precision")
+    page.wait_for_selector("[data-label='Layers and their time'] .precision")
     sound("/baseline")
     press(page, "a:text-is('On to INT8')")
     page.wait_for_selector("text=What 500 samples can show")
