@@ -210,7 +210,7 @@ def lacking(found: dict[str, dict[str, Any]]) -> dict[str, int]:
                     reason = re.sub(pattern, kind, reason)
                 kinds.add(reason)
             counts.update(kinds)
-    return dict(counts.most_common())
+    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def main() -> None:

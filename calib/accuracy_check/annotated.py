@@ -43,10 +43,18 @@ class Places:
             raise DataError(f"{name!r} leaves the folder of the data sets; names in a configuration are relative to it")
         roots = [self.annotations, self.source] if self.annotations is not None else [self.source]
         roots += [] if folder else list(self.folders)
+        outside = []
         for root in roots:
             path = root / name
-            if (path.is_dir() if folder else path.is_file()) and path.resolve().is_relative_to(root.resolve()):
-                return path
+            if path.is_dir() if folder else path.is_file():
+                if path.resolve().is_relative_to(root.resolve()):
+                    return path
+                outside.append(path)
+        if outside:
+            raise DataError(
+                f"{outside[0]} is a link that leaves the folder of the data sets, and is not read. Give the folder "
+                "that holds what it leads to, --source DIR, or put a copy in its place"
+            )
         kind = "folder" if folder else "file"
         raise DataError(
             f"there is no {kind} {name!r} in {' or '.join(map(str, roots))}. Give the folder of the data sets, "

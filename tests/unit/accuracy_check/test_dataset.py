@@ -172,6 +172,12 @@ def test_names_of_a_configuration_do_not_leave_the_source(tmp_path):
         configuration("classification", dataset)
         with pytest.raises(DataError, match="leaves the folder of the data sets"):
             evaluated(channel_model())
+    os.symlink(tmp_path / "val.txt", "data/link.txt")
+    configuration(
+        "classification", classes(annotation_conversion={"converter": "imagenet", "annotation_file": "link.txt"})
+    )
+    with pytest.raises(DataError, match=r"data/link\.txt is a link that leaves the folder of the data sets"):
+        evaluated(channel_model())
 
 
 def test_masks_and_images_to_compare_with_do_not_leave_the_source_either(tmp_path):
