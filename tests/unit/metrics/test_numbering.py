@@ -41,6 +41,11 @@ def test_a_model_that_confuses_classes_is_not_said_to_number_them_otherwise():
     pairs = [[wanted, (wanted + turn) % 3] for wanted in range(3) for turn in (0, 1, 1)]
     assert renumbered("coco-map", pairs) == []
     assert renumbered("coco-map", [[0, 1]] * 4) == []
+    # One class in front of all, of which a third is confused: it is seen by the step, not by each class's own partner.
+    moved = [[wanted, wanted + 1] for wanted in range(4)] * 2 + [[3, 2], [3, 2], [3, 2], [2, 0]]
+    assert "label_shift=-1" in renumbered("coco-map", moved)[0]
+    assert renumbered("coco-map", [*moved, *[[0, 0]] * 3]) == []  # too many under their own number
+    assert renumbered("coco-map", [[0, 1]] * 4 + [[1, 1]] * 4 + [[2, 1]] * 4) == []  # finds one class only
     assert "label_shift=-1" in renumbered("coco-map", [[0, 1]] * 5)[0]
 
 
