@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from calib.engine.data_checks import LOOKED_AT, Data, doubts_about
 from calib.engine.decoding import decoding_for
 from calib.engine.job import Job, prepare
 from calib.engine.pictures import Outputs, class_names, image_of, meant, target_in_words
-from calib.errors import DataError
+from calib.errors import DataError, MetricError, one_line
 from calib.loading.load import input_specs
+from calib.metrics.detection import CocoMap
 from calib.metrics.label_free import is_class_scores
 from calib.outputs.decoding import Decoding
 from calib.report.numbers import minus, plural
@@ -26,7 +28,7 @@ from calib.report.pictures import Found, panel, shortened
 from calib.runtime.session import Session, ov
 from calib.samples.feed import arrays_of, feed_of, frames_in
 from calib.samples.preprocess import Preprocess
-from calib.samples.sample import InputSpec, Sample
+from calib.samples.sample import Frames, InputSpec, Sample
 from calib.values.preview import InputRange, Preview, ShownInput, ShownSample
 
 SHOWN = 8  # samples on a page
@@ -67,14 +69,17 @@ def preview(
     ids = job.all_ids
     used = _spread(ids, LOOKED_AT)
     seen = Data(job, job.calibration, used, called="samples looked at", class_folders=job.calibration.class_folders)
-    decoding = decoding_for(job.loaded, job.settings, Outputs()) if job.settings.decode is not None else None
     samples: Sequence[Sample] = seen.samples
+    boxed = [_has_boxes(one.target) for one in samples]
+    decoding, unknown = _decoding(job, boxes=any(boxed))
     outputs = _outputs(job, samples)
     answers = [_class_of(arrays) for arrays in outputs] if decoding is None else []
     classes = outputs[0][0].size if answers and None not in answers else None
     names = class_names(job, job.calibration.class_folders)
     chosen: list[int] = _spread(range(len(seen.samples)), count)
     agreement, doubts = _agreement([sample.target for sample in seen.samples], answers, classes)
+    if decoding is not None and any(boxed):
+        doubts = [*doubts, *_numbering(decoding, list(compress(zip(samples, outputs, strict=True), boxed)))]
     few = replace(seen, used=ids, calibrates=True)  # the number of samples is that of the run
     sentences = [*dict.fromkeys([*doubts_about(replace(seen, classes=classes)), *doubts_about(few)])]
     return Preview(
@@ -89,8 +94,34 @@ def preview(
             Counter(label for one in seen.samples if (label := target_in_words(one.target, names))).most_common()
         ),
         agreement=agreement,
-        doubts=(*job.warnings, *_not_finite(outputs), *doubts, *sentences),
+        doubts=(*job.warnings, *_not_finite(outputs), *unknown, *doubts, *sentences),
     )
+
+
+def _has_boxes(target: Any) -> bool:
+    return isinstance(target, dict) and "boxes" in target
+
+
+def _decoding(job: Job, *, boxes: bool) -> tuple[Decoding | None, list[str]]:
+    """Return how outputs are decoded, as asked or to compare with targets that are boxes, and why they are not."""
+    if job.settings.decode is not None:
+        return decoding_for(job.loaded, job.settings, CocoMap() if boxes else Outputs()), []
+    if not boxes:
+        return None, []
+    try:
+        return decoding_for(job.loaded, job.settings, CocoMap()), []
+    except MetricError as error:
+        return None, [f"The outputs are shown as they are: {one_line(error)}"]
+
+
+def _numbering(decoding: Decoding, shown: Sequence[tuple[Sample, Sequence[NDArray[Any]]]]) -> list[str]:
+    """Say whether the model numbers the classes of boxes otherwise than the targets."""
+    metric, parts = CocoMap(), list[Any]()
+    for sample, outputs in shown:
+        feed = feed_of(sample)
+        size = decoding.facts.size_of(feed[0] if isinstance(feed, Frames) else feed)
+        parts.append(metric.measure(decoding.outputs(list(outputs), size, sample.geometry), sample.target))
+    return metric.doubts(parts)
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:
@@ -152,7 +183,7 @@ def _in_words(name: str, array: NDArray[Any]) -> str:
     if array.dtype.kind not in "biuf" or not array.size:
         return shortened(f"{name}: {shape}")
     some = ", ".join(_first(array)) + (", …" if array.size > FIRST else "")
-    return f"{shortened(name)}: {shape}, {array.min():.4g} to {array.max():.4g}: {some}"
+    return f"{shortened(name)}: {shape}, {minus(f'{array.min():.4g}')} to {minus(f'{array.max():.4g}')}: {some}"
 
 
 def _class_of(outputs: Sequence[NDArray[Any]]) -> int | None:

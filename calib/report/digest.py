@@ -318,7 +318,7 @@ _FIRST = (
 )
 _LAST = (
     *("Other work shared the CPU", "is kept.", "INT8 sums saturate on this CPU", "INT8 sums can saturate"),
-    *("took longer in INT8", "OpenVINO can't compile", "keep all"),
+    *("took longer in INT8", "OpenVINO can't compile", "keep all", ", as asked.", "numbered in the order of their ids"),
 )
 _WAY_OUT = re.compile(r"--[a-z]|\b(Give|give|Try|try|Calibrate|Look|Run|Measure|Leave|Lower|Raise|Repair)\b")
 

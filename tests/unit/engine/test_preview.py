@@ -97,3 +97,17 @@ def test_the_choice_is_the_same_in_every_order_and_small_data_are_shown_whole():
     data = list(images(5))
     first, second = preview(convnet(), data), preview(convnet(), data[::-1])
     assert [one.inputs for one in first.samples] == [one.inputs for one in second.samples] and len(first.samples) == 5
+
+
+def test_a_detector_is_previewed_with_its_boxes_and_with_numbers_of_classes_that_differ():
+    image = op.parameter([1, 3, 8, 8], np.float32, name="image")
+    nothing = op.multiply(op.reduce_mean(image, np.array([1, 2, 3])), np.float32(0))
+    boxes = np.array([[[0, 0, 2, 2], [3, 3, 5, 5], [5, 0, 8, 3]]], np.float32)
+    outputs = [op.add(nothing, boxes), op.add(nothing, np.eye(4, dtype=np.float32)[None, 1:] * 0.9)]
+    target = {"boxes": boxes[0], "labels": [0, 1, 2]}
+    data = [(np.full((3, 8, 8), value, np.float32), target) for value in range(8)]
+    model = ov.Model(outputs, [image])
+    found = preview(model, data, decode="boxes-scores?relative=no", sets=["preprocessing.mean=0"])
+    assert any("label_shift=-1" in doubt for doubt in found.doubts) and found.samples[0].answers[0].startswith("1: 0.9")
+    other = preview(ov.Model([op.multiply(image, np.float32(2))], [image]), data, sets=["preprocessing.mean=0"])
+    assert any(doubt.startswith("The outputs are shown as they are:") for doubt in other.doubts)
