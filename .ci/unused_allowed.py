@@ -13,7 +13,7 @@ _.model_config  # pydantic reads it
 _.needs_channels  # isinstance looks for it: the protocol ChannelEstimator can be checked at run time
 
 # What tables name as text, "module:name"
-F1, MeanIoU, CocoMap, ErrorRate, Spearman, AreaUnderCurve, Agreement, Noise  # calib.metrics.METRICS
+F1, MeanIoU, ErrorRate, Spearman, AreaUnderCurve, Agreement, Noise  # calib.metrics.METRICS
 ClassAccuracy, Ssim, TextAccuracy, VocMap, mae, mse, psnr  # calib.metrics.METRICS
 Classification, BoxesScores, DetectionRows, RawSsd  # calib.outputs.DECODERS
 YoloV2, YoloV3, YoloV5, YoloV8, YoloEndToEnd, YoloX, Segmentation, Ctc  # calib.outputs.DECODERS
