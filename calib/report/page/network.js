@@ -202,7 +202,10 @@ const calibNetwork = (() => {
         made.textContent = words;
         return made;
       };
-      const title = shorten((found.block ? "▸ " : "") + found.title, 22);
+      // The type at the end of a long name would leave no room for what tells it from others.
+      const long = found.title.length > 22 && found.title.endsWith(`/${found.type}`);
+      const name = long ? found.title.slice(0, -found.type.length - 1) : found.title;
+      const title = shorten((found.block ? "▸ " : "") + name, 22);
       const value = shorten(found.value, 24);
       group.append(text("title", 19, title), " ", text("value", 36, value));  // the space parts them for who asks by name
       const facts = [found.type, found.precision, found.time === null ? "" : formats.us(found.time), found.sqnr === null ? "" : formats.db(found.sqnr)].filter(Boolean);
