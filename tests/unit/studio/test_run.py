@@ -75,6 +75,8 @@ def test_what_is_wrong_in_the_form_is_said_beside_what_was_typed(client: Client)
     found = client.post("/quantize", **{**FORM, **BUDGET, "samples": "-3", "ignore": "<b>"})
     assert found.status == 422 and "samples" in found.text and 'value="-3"' in found.text and "<b>" not in found.text
     assert client.get("/quantize/preview", **FORM, set="x").text.count("KEY=VALUE") == 1
+    without = client.get("/quantize/preview", **{**FORM, **BUDGET, "validation": ""}).text
+    assert "the largest drop are left out" in without and "--max-drop" not in without
 
 
 def test_a_run_up_to_the_knee_starts_again_with_all_that_it_was_given_and_without_a_budget(client: Client):
