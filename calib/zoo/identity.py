@@ -40,7 +40,8 @@ _NOT_OF_STATISTICS = frozenset(
         "confirm_split",
         "float_precision",
     }
-    | {"time_limit", "max_evaluations", "rank_samples", "require_speedup", "speed", "memory_limit"}
+    | {"time_limit", "max_evaluations", "rank_samples", "memory_limit"}
+    | {"require_speedup", "speed", "optimize_speed", "hint"}
 )
 
 
