@@ -27,8 +27,9 @@ class BoxesScores:
         scores: Name or number of the output of scores; "" for the other one.
         form: "corners" for x1, y1, x2, y2, "centre" for x, y of the centre, width, height.
         relative: Whether coordinates are shares of the input's sides; otherwise pixels of the input.
-        background: Position of a class that means no object, −1 for the last one; empty for none. Labels do not count
-            the classes before and behind it anew: the first class is 0, background or not.
+        background: Position of a class that means no object, −1 for the last one; empty for none. Labels are positions
+            in the output, so that behind a background at 0 the first class of objects is 1 (?first=1 of the data, or
+            label_shift=-1).
         activation: What makes scores of the output: "none", "sigmoid" or "softmax".
         several: Whether each class of a box is a detection of its own, and not the best one alone.
     """

@@ -32,7 +32,8 @@ class RawSsd:
             a .npy file of ``[N, 4]``; corners as shares of the input's sides.
         form: Form of the priors: "corners", or "centre" for x, y, width, height.
         variances: The four variances where the priors hold none.
-        background: Position of the class that means no object; empty for none.
+        background: Position of the class that means no object; empty for none. Labels are positions in the output,
+            so that behind a background at 0 the first class of objects is 1 (?first=1 of the data, or label_shift=-1).
         activation: What makes scores of the output: "none", "sigmoid" or "softmax".
         several: Whether each class of a box is a detection of its own, and not the best one alone.
     """
