@@ -267,6 +267,8 @@ def _way_out(array: NDArray[Any], spec: InputSpec) -> str:
         return (
             f"The model's batch is fixed at {shape[0]}: reshape the model to a batch of 1, or stack {shape[0]} samples"
         )
+    if not array.size:
+        return "It is empty, since an axis has no element: leave it out, or make it again"
     if array.ndim >= 3 and len(shape) == 4 and sorted(array.shape[-3:]) == sorted(size or 0 for size in shape[1:]):
         return "The axes are in another order: transpose them (channels first or last)"
     rule = "A sample has the input's shape, with the batch axis of 1 kept or left out"

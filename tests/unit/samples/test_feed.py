@@ -89,7 +89,7 @@ def test_dynamic_axes_may_be_empty_and_fixed_ones_not():
     assert feed[0].shape == (1, 0, 8)
     several = normalize_feed(np.zeros((3, 0, 8), np.float32), [past], "here")
     assert [feed[0].shape for feed in several] == [(1, 0, 8)] * 3
-    with pytest.raises(DataError, match=r"got an array of shape \[1, 0, 8\]"):
+    with pytest.raises(DataError, match=r"got an array of shape \[1, 0, 8\]. It is empty"):
         normalize_feed(np.zeros((1, 0, 8), np.float32), [spec(1, 4, 8)], "here")
 
 
