@@ -14,8 +14,9 @@ from calib.corrections.rounding import round_all
 from calib.corrections.scoring import Scorer
 from calib.engine.building import build
 from calib.engine.correcting import FloatNetwork, collect_statistics
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
 from calib.engine.placing import place_quantizers
+from calib.engine.prepare import prepare
 from calib.graph.insert import Edits
 from calib.graph.view import GraphView
 from calib.progress import silent

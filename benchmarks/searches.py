@@ -21,7 +21,7 @@ from calib.accuracy.result import SearchResult
 from calib.corrections.compiling import without
 from calib.engine import accuracy_control
 from calib.engine.building import build
-from calib.engine.job import prepare
+from calib.engine.prepare import prepare
 from calib.runtime.session import Session, core, ov
 
 

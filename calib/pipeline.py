@@ -14,9 +14,10 @@ from calib.engine.correcting import choose_ranges, collect_statistics, equalize_
 from calib.engine.data_checks import data_of, data_to_measure_on, doubts_about, overlaps, tell
 from calib.engine.evaluate_as import evaluate_as
 from calib.engine.evaluation import evaluated, open_evaluator, reference_job
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
 from calib.engine.layer_facts import layer_facts, thread_notes
 from calib.engine.placing import costs_of, place_checked, place_quantizers
+from calib.engine.prepare import prepare
 from calib.engine.replay import Replay, apply_plan, as_planned, open_replay, with_samples
 from calib.engine.report import Findings, make_report
 from calib.engine.result import Result

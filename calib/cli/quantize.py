@@ -183,7 +183,7 @@ def run(
     """Quantize, write the folder and print the result; ``given`` holds further arguments of ``calib.quantize``."""
     from calib.engine.reproduce import JOB_NAME
     from calib.engine.result import check_output
-    from calib.loading.load import find_model  # here: --help needs no OpenVINO
+    from calib.loading.find import find_model  # here: --help needs no OpenVINO
 
     folder = Path(output).absolute()  # the current folder may be gone when the run ends
     if (source := Path(model)).exists():  # before hours are spent on a result that can't be kept

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.engine.building import executed_in, listed
-from calib.engine.job import Job, check_state, open_samples, prepare
+from calib.engine.job import Job
 from calib.engine.layer_facts import int8_share, layer_facts
+from calib.engine.prepare import check_state, open_samples, prepare
 from calib.errors import DataError, UsageError
 from calib.graph.view import GraphView
 from calib.loading.inputs import ShapeCheck

@@ -15,8 +15,8 @@ import numpy as np
 from calib.accuracy.layer_error import LayerError, first_jump, jumps
 from calib.engine.building import aliases, executed_in, for_two_threads, listed
 from calib.engine.data_checks import Data, doubts_about, tell
-from calib.engine.job import check_state, open_samples, prepare
 from calib.engine.layer_errors import KNOWN, LayerComparer, LayerPair, Outputs, known_outputs
+from calib.engine.prepare import check_state, open_samples, prepare
 from calib.engine.reference import FEW, check_reference
 from calib.errors import DataError, UsageError
 from calib.graph.comparable import aligned, compared_form

@@ -13,7 +13,8 @@ from calib.accuracy.budget import value_interval
 from calib.config.settings import metric_names
 from calib.engine.budgets import budgets_of, references_of
 from calib.engine.evaluators import Evaluator, SampleEvaluator, WholeSetEvaluator, shape_of
-from calib.engine.job import Job, check_state, open_samples, prepare, require_allowed
+from calib.engine.job import Job
+from calib.engine.prepare import check_state, open_samples, prepare, require_allowed
 from calib.errors import UsageError
 from calib.graph.comparable import aligned, compared_form
 from calib.loading.alike import require_same_inputs, require_same_outputs

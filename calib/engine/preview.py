@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from calib.accuracy.baseline import LABEL_SHIFT_GAIN, SHIFTS, no_better_than_chance
 from calib.engine.data_checks import LOOKED_AT, Data, doubts_about
 from calib.engine.decoding import decoding_for
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
 from calib.engine.pictures import Outputs, class_names, image_of, meant, target_in_words
+from calib.engine.prepare import prepare
 from calib.errors import DataError, MetricError, one_line
 from calib.loading.load import input_specs
 from calib.metrics.detection import CocoMap

@@ -16,7 +16,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from calib.corrections.candidate import Feed
-from calib.engine.job import Job, embedded
+from calib.engine.job import Job
+from calib.engine.prepare import embedded
 from calib.errors import ModelError
 from calib.graph.view import GraphView
 from calib.loading.inputs import embedded_alone

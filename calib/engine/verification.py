@@ -14,8 +14,9 @@ from calib.config.settings import metric_names
 from calib.documents.document import read_document
 from calib.engine.evaluation import open_evaluator
 from calib.engine.evaluators import Evaluator
-from calib.engine.job import Job, prepare, require_allowed
+from calib.engine.job import Job
 from calib.engine.measured_here import accuracy_here, layers_here, speed_here
+from calib.engine.prepare import prepare, require_allowed
 from calib.engine.promises import (
     broken_accuracy,
     broken_files,

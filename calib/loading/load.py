@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import psutil
 
 from calib.errors import ModelError, UsageError
 from calib.graph.view import is_custom, port_name
+from calib.loading.find import find_model
 from calib.loading.inputs import describe_preprocessing
 from calib.loading.ir_file import SECTION, check_ir, save_model
 from calib.loading.normalize import normalize, walk
 from calib.loading.onnx_file import check_onnx
+from calib.loading.quantized_already import quantization
 from calib.runtime.session import core, layout_of, notice_memory, ov, read_model
 from calib.runtime.temporary import temporary_folder
 from calib.samples.sample import InputSpec
@@ -32,12 +34,6 @@ _COUNTED_MODEL = re.compile(r"Model_?\d+")
 _NOT_IN_A_FILE_NAME = re.compile(r"[^\w. -]")
 _COUNTED_PORT = re.compile(rb'names="(Parameter|Result)_\d+"')  # tensor names of inputs and outputs without a name
 _KEPT_SECTIONS = ("model_info", SECTION)
-# Companions of a Hugging Face export that are no network to quantize.
-_TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
-_OF_PYTHON = (".pt", ".pth", ".pt2", ".h5", ".hdf5", ".keras", ".safetensors")  # what a framework has to load first
-_FLOATS = (ov.Type.f32, ov.Type.f16, ov.Type.bf16)
-_MULTIPLYING = ("MatMul", "Convolution")
-_COMPRESSED = ("i8", "u8", "i4", "u4", "u2", "u3", "u6", "u1", "i2", "nf4", "f8e4m3", "f8e5m2", "f8e8m0", "f4e2m1")
 
 
 @dataclass(frozen=True)
@@ -141,48 +137,8 @@ def normalized_again(loaded: Loaded, apart: Collection[str] | None) -> Loaded:
     return replace(loaded, model=model, facts=facts, fp16_stored=normal.fp16_stored)
 
 
-def find_model(path: Path) -> Path:
-    """Return ``path`` if it is a model file or a SavedModel; for another folder, the only model file in it.
-
-    Raises:
-        ModelError: There is none, there are several, or its format is one that OpenVINO does not read.
-    """
-    if path.name == "saved_model.pb" and path.is_file():  # part of a SavedModel, which is its folder
-        return path.parent
-    suffix, read = path.suffix.lower(), (".xml", ".onnx")
-    if path.is_file() and suffix in read:
-        return path
-    from calib.loading.other_formats import FORMATS, is_saved_model  # here: most models are IR or ONNX
-
-    read = (*read, *FORMATS)
-    if is_saved_model(path) or (path.is_file() and suffix in read):
-        return path
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in read and p.name not in _TOKENIZERS)
-        if len(found) == 1:
-            return found[0]
-        names = ", ".join(p.name for p in found[:20]) + (", …" if len(found) > 20 else "")
-        what = f"holds {len(found)} models: {names}. Name one of them" if found else f"holds no {_listed(read)} file"
-        raise ModelError(f"{path}: a folder, and it {what}")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file. Give the path of a model that OpenVINO reads: {_listed(read)}")
-    if suffix == ".bin":
-        raise ModelError(f"{path}: holds only the weights of an IR. Give the .xml next to it")
-    way_out = f"Give a file that ends in {_listed(read)}"
-    if suffix in _OF_PYTHON:
-        way_out = (
-            "Load it in Python with the framework that wrote it, and give calib.quantize what "
-            "ov.convert_model(model, example_input=…) returns"
-        )
-    raise ModelError(f"{path}: OpenVINO does not read {suffix or 'this'!r}. {way_out}")
-
-
-def _listed(endings: Sequence[str]) -> str:
-    return f"{', '.join(endings[:-1])} or {endings[-1]}"
-
-
-def require_float(loaded: Loaded) -> None:
-    """Refuse a model that holds quantized or compressed weights already.
+def require_float(loaded: Loaded) -> Loaded:
+    """Return a model; refuse one that holds quantized or compressed weights already.
 
     The rest of it can be quantized if that is asked for, see :func:`to_complete`.
 
@@ -201,6 +157,7 @@ def require_float(loaded: Loaded) -> None:
             f"{where}: its weights are compressed to integers already. Give the FP32 or FP16 model it was made from, "
             "or keep these weights and quantize what they are multiplied with with --complete (in Python complete=True)"
         )
+    return loaded
 
 
 def to_complete(loaded: Loaded) -> Loaded:
@@ -325,7 +282,7 @@ def _loaded(path: Path, form: str, files: list[Path], invented: Callable[[ov.Nod
 def _describe(raw: ov.Model, name: str, invented: Callable[[ov.Node], bool], path: Path | None = None) -> Loaded:
     """Normalize a model, unless it is quantized, and return it with its facts."""
     _refuse_enormous(raw, str(path or name))
-    quantized, compressed = _quantization(raw)
+    quantized, compressed = quantization(raw)
     try:
         free = not (quantized or compressed)
         normal = normalize(raw, invented, rewrite=free, in_f32=free)
@@ -384,46 +341,6 @@ def _refuse_enormous(model: ov.Model, where: str) -> None:
                         f"more than this machine's memory ({memory / 2**30:.1f} GiB). Reshape the model to the size "
                         "that it is used with, or check where the file comes from"
                     )
-
-
-def _quantization(model: ov.Model) -> tuple[bool, bool]:
-    """Return whether a model is quantized, and whether its weights are compressed."""
-    quantized = compressed = False
-    for _, nodes in walk(model):
-        for node in nodes:
-            kind = node.get_type_name()
-            if kind in ("FakeQuantize", "FakeConvert"):
-                quantized = True
-            elif kind in _MULTIPLYING and _of_bytes(node.input_value(0)):
-                quantized = True  # MatMulInteger and ConvInteger of ONNX
-            elif kind == "Constant" and node.get_output_element_type(0).get_type_name() in _COMPRESSED:
-                compressed = compressed or _decompressed(node)
-    return quantized, compressed and not quantized
-
-
-def _of_bytes(tensor: ov.Output) -> bool:
-    """Return whether integers are made from 8-bit ones: converted, perhaps less a zero point, perhaps moved."""
-    while tensor.get_element_type().is_integral():
-        if tensor.get_element_type() in (ov.Type.u8, ov.Type.i8):
-            return True
-        node = tensor.get_node()
-        if node.get_type_name() not in ("Convert", "Subtract", "Reshape", "Transpose"):
-            return False
-        tensor = node.input_value(0)
-    return False
-
-
-def _decompressed(constant: ov.Node) -> bool:
-    """Return whether a constant of integers becomes floating-point weights: Convert, then arithmetic."""
-    if len(constant.get_output_partial_shape(0)) < 2:
-        return False
-    for target in constant.output(0).get_target_inputs():
-        convert = target.get_node()
-        if convert.get_type_name() == "Convert" and convert.get_output_element_type(0) in _FLOATS:
-            readers = {reader.get_node().get_type_name() for reader in convert.output(0).get_target_inputs()}
-            if readers & {"Multiply", "Subtract", "MatMul", "Convolution", "GroupConvolution"}:
-                return True
-    return False
 
 
 def _strings(model: ov.Model) -> dict[str, str]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import calib
 from calib.cli import main
 from calib.engine.evaluation import open_evaluator
-from calib.engine.job import prepare
+from calib.engine.prepare import prepare
 from calib.errors import MetricError, UsageError
 from calib.runtime.session import ov
 

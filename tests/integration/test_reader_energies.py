@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from calib.engine.correcting import FloatNetwork, collect_statistics
-from calib.engine.job import prepare
 from calib.engine.placing import place_quantizers
+from calib.engine.prepare import prepare
 from calib.graph.finder import find
 from calib.graph.layers import reader_energies
 from calib.graph.placement import place

@@ -17,7 +17,7 @@ from calib.engine.accuracy_control import control_accuracy
 from calib.engine.baseline import measure_baseline
 from calib.engine.building import build
 from calib.engine.evaluation import open_evaluator
-from calib.engine.job import prepare
+from calib.engine.prepare import prepare
 from calib.graph.finder import find
 from calib.graph.insert import Edits
 from calib.graph.placement import place

@@ -18,8 +18,8 @@ from calib.corrections.attention import attention_costs
 from calib.corrections.candidate import Candidate
 from calib.corrections.scoring import Scored
 from calib.engine.attention import SURE_DB, with_attention_ranges
-from calib.engine.job import prepare
 from calib.engine.placing import place_quantizers
+from calib.engine.prepare import prepare
 from calib.engine.result import Result
 from calib.graph.attention import Attention, attention_in, weighted_sums
 from calib.graph.insert import Edits

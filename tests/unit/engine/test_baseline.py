@@ -14,7 +14,7 @@ from trust_fixtures.tiny import convnet, images
 import calib
 from calib.engine.baseline import measure_baseline
 from calib.engine.evaluation import open_evaluator
-from calib.engine.job import prepare
+from calib.engine.prepare import prepare
 from calib.errors import BaselineError
 from calib.progress import Stage, silent
 from calib.runtime.session import Session

@@ -13,8 +13,9 @@ from calib.corrections.scoring import Scorer
 from calib.corrections.tried import Tried
 from calib.engine.clipped import behind_where_clipped
 from calib.engine.correcting import FloatNetwork, collect_statistics
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
 from calib.engine.placing import place_quantizers
+from calib.engine.prepare import prepare
 from calib.graph.insert import Edits
 from calib.progress import silent
 from calib.ranges import get_estimator

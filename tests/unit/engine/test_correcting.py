@@ -16,8 +16,9 @@ from calib.corrections.half_range import Levels
 from calib.corrections.recipes import Chosen, choose_recipe
 from calib.corrections.scoring import Scored
 from calib.engine.correcting import FloatNetwork, choose_ranges, collect_statistics, rescaled
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
 from calib.engine.placing import place_quantizers
+from calib.engine.prepare import prepare
 from calib.graph.insert import Edits
 from calib.progress import silent
 from calib.ranges import get_estimator

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import calib
-from calib.engine.job import prepare
+from calib.engine.prepare import prepare
 from calib.runtime.session import ov
 from tests.building import Net
 

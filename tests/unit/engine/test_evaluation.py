@@ -15,7 +15,8 @@ from trust_fixtures.tiny import convnet, images
 import calib
 from calib.engine.evaluation import evaluated, open_evaluator
 from calib.engine.evaluators import SampleEvaluator, WholeSetEvaluator
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
+from calib.engine.prepare import prepare
 from calib.errors import UsageError
 from calib.loading import normalize
 from calib.runtime.session import F32, Session, ov

@@ -14,8 +14,9 @@ import calib
 import calib.engine.fastest as module
 from calib.engine.building import Int8Model
 from calib.engine.fastest import fastest, gaining, groups_of
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
 from calib.engine.placing import place_quantizers
+from calib.engine.prepare import prepare
 from calib.runtime.session import ov
 
 op = ov.opset13

@@ -12,7 +12,8 @@ from trust_fixtures.tiny import images
 import calib
 import calib.engine.first_run as first_run
 import calib.runtime.session as session
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
+from calib.engine.prepare import prepare
 from calib.runtime.session import Session, ov
 
 op = ov.opset13

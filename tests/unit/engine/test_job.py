@@ -1,4 +1,7 @@
-"""What a run works on is checked before anything is spent, and says what its results depend on."""
+"""What a run works on is checked before anything is spent, and says what its results depend on.
+
+covers: calib.engine.prepare
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 from trust_fixtures.tiny import convnet, images
 
-from calib.engine.job import CalibrationFeeds, prepare
+from calib.engine.job import CalibrationFeeds
+from calib.engine.prepare import prepare
 from calib.errors import ConfigError, DataError
 from calib.progress import Clock
 from calib.runtime.session import ov
@@ -112,7 +116,7 @@ class Generated:
 
 def test_of_many_calibration_samples_only_a_few_stay_in_memory(monkeypatch: pytest.MonkeyPatch):
     data = Generated(12)
-    monkeypatch.setattr("calib.engine.job.KEPT", 3 * images(1).nbytes)
+    monkeypatch.setattr("calib.engine.prepare.KEPT", 3 * images(1).nbytes)
     job = prepare(convnet(), data, flags={})
     made = [data.made]
     for _ in range(3):

@@ -9,8 +9,8 @@ import pytest
 from building import Net, nchw, op, shape_of
 
 import calib
-from calib.engine.job import prepare
 from calib.engine.pixel_scale import sums_over_biases
+from calib.engine.prepare import prepare
 from calib.runtime.session import Session, ov
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 3, 12, 12)).astype(np.float32)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from trust_fixtures.tiny import convnet, images
 
 from calib import compare, quantize
-from calib.engine.job import prepare
+from calib.engine.prepare import prepare
 from calib.engine.reference import check_reference
 from calib.errors import ModelError
 from calib.loading import attention_apart, normalize

@@ -10,7 +10,7 @@ from building import Net, op
 
 import calib
 from calib.engine.evaluation import open_evaluator
-from calib.engine.job import prepare
+from calib.engine.prepare import prepare
 from calib.engine.scalings import SCALINGS, guessing, tried_scalings
 from calib.errors import BaselineError
 from calib.runtime.session import ov

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 import calib
 from calib.engine import unseen
-from calib.engine.job import Job, prepare
+from calib.engine.job import Job
+from calib.engine.prepare import prepare
 from calib.engine.unseen import CAUTION, MULTIPLES, Unseen, clipped_most, intervals
 from calib.runtime.session import ov
 from calib.samples.sample import Frames

@@ -1,6 +1,6 @@
 """A file becomes a normalized model with stable names, and is written back as it came.
 
-covers: calib.loading.onnx_file
+covers: calib.loading.onnx_file, calib.loading.quantized_already
 """
 
 from __future__ import annotations

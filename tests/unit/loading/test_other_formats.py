@@ -1,4 +1,7 @@
-"""Files of TensorFlow, TensorFlow Lite and PaddlePaddle are models like an IR."""
+"""Files of TensorFlow, TensorFlow Lite and PaddlePaddle are models like an IR.
+
+covers: calib.loading.find
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from foreign_files import FILES
 
 from calib import inspect, quantize
 from calib.errors import ModelError
-from calib.loading.load import find_model, load_model
+from calib.loading.find import find_model
+from calib.loading.load import load_model
 from calib.loading.normalize import walk
 from calib.runtime.session import Session, core, ov
 from calib.values.sqnr import decibel, squared_error
