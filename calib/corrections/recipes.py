@@ -252,14 +252,15 @@ def _refit(one: Tried, wider: Mapping[str, Candidate], again: Field) -> None:
             with more samples they may differ. Those that make its ranges again are not scored again.
         again: Receives them.
     """
-    seen = [grids(one.candidate.plan)]
+    seen, titles = [grids(one.candidate.plan)], one.name.split(" + ")
+    done = titles[len(titles) - len(one.corrections) :]  # what was corrected, and from how many samples
     for name, candidate in wider.items():
         candidate = again.possible(candidate)
         if grids(candidate.plan) not in seen:
             seen.append(grids(candidate.plan))
             with left_out("The ranges were not fitted to the held-out samples, since OpenVINO failed", again.warnings):
                 corrected, facts = _applied(one.corrections, candidate, one.learned, again.scorer)
-                again.add(" + ".join([name, *one.corrections]), corrected, before=one)
+                again.add(" + ".join([name, *done]), corrected, before=one)
                 again.tried[-1].corrections = one.corrections
                 again.tried[-1].facts = (*(fact for fact in one.facts if not fact.layer), *facts)
 
