@@ -133,7 +133,7 @@ class Field:
         new = Tried(name, candidate, scored.score, scored, scored.energies, estimators)
         new.extra, new.margin, new.before, new.learned = extra, margin, before, learned
         if parent:
-            new.estimators, new.margin = parent.estimators, max(parent.margin, margin)
+            new.estimators, new.margin = parent.estimators, parent.margin + margin
             new.learned = parent.learned or learned
             new.corrections = (*parent.corrections, correction)
             new.facts = (*with_facts(parent.facts, facts), network_fact(parent, new))

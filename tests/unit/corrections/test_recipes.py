@@ -197,6 +197,21 @@ def test_thorough_scores_all_that_balanced_does_and_is_not_worse_where_it_was_sc
     assert scores[1] >= scores[0]
 
 
+def test_corrections_learn_from_the_same_samples_once_ranges_are_fitted_to_all(ready, monkeypatch):
+    base, summaries, samples, scorer = ready
+    learned = []
+    real = rounding.correct
+    monkeypatch.setattr(
+        rounding, "correct", lambda one, some, *rest: learned.append(len(some)) or real(one, some, *rest)
+    )
+    recipe = Recipe(("minmax",), first=16, corrections={"rounding and bias": 1})
+    for margin, count, title in ((100.0, 16, ""), (-100.0, 24, " from 24 samples")):
+        monkeypatch.setattr(tried, "MARGIN_DB", margin)
+        names = [one.name for one in choose_recipe(base, summaries, recipe, samples, scorer).candidates]
+        assert names[-1] == f"minmax on all samples + rounding and bias{title}"
+        assert learned[-3:] == [16, 24, count]
+
+
 def test_an_estimator_that_only_thorough_tries_is_not_chosen_where_something_speaks_against_it(ready):
     base, summaries, samples, scorer = ready
     wide = widened(summaries, 20.0).whole  # with as many levels for what no sample has: whatever clips is ahead
