@@ -48,13 +48,13 @@ def mixed(boxes: ov.Model, scores: ov.Model) -> ov.Model:
     return made
 
 
-def judged(network: str, data: Path) -> dict[str, str]:
+def judged(network: str, data: Path) -> dict[str, Any]:
     """Return how a network is judged."""
     validation = f"coco:{data / 'validation.json'}?images={data / 'validation'}"
     return {"validation": validation, "metric": "coco-map", "decode": DECODERS[network]}
 
 
-def lost(network: str, target: str, folder: Path) -> dict[str, Any]:
+def lost(network: str, target: Any, folder: Path) -> dict[str, Any]:
     """Quantize; return average precision before and after and what was lost with its interval, in points of 100."""
     result = calib.quantize(
         demo_folder() / "detection" / f"{network}.xml",
@@ -65,7 +65,7 @@ def lost(network: str, target: str, folder: Path) -> dict[str, Any]:
     )
     result.save(folder / f"{network}-{target}")
     report = result.report
-    found = report.accuracy
+    found: Any = report.accuracy
     return {
         "fp32": round(100 * found.baseline, 3),
         "int8": round(100 * found.quantized, 3),

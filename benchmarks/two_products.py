@@ -74,9 +74,9 @@ class Layer:
 
     def grouped(self, x: Node) -> Node:
         """Return a convolution of two groups with the same weights each."""
-        both = (np.stack([array, array]) for array in (self._quantized, self._scale))
+        quantized, scale = np.stack([self._quantized] * 2), np.stack([self._scale] * 2)
         ends = [self._pads] * 2
-        return op.group_convolution(x, self._constant(*both), [1, 1], ends, ends, [1, 1])
+        return op.group_convolution(x, self._constant(quantized, scale), [1, 1], ends, ends, [1, 1])
 
     def _product(self, x: Node, weights: Node) -> Node:
         if self._pads is None:
