@@ -135,8 +135,9 @@ def measure_sample(
     where = _where(sample, number)
     if metric.needs_target and sample.target is None:
         raise MetricError(
-            f"{metric.name} needs a target, and {where} has none. Give labels with the data, or a label-free metric "
-            "(agreement, relative-l2)"
+            f"{metric.name} needs a target, and {where} has none. Give labels with the data (in an .npz file the array "
+            "'labels', or ?labels=NAME; 'calib help data' says it of each format), or a label-free metric (agreement, "
+            "relative-l2)"
         )
     reference = (references or {}).get(sample.id)
     if metric.needs_reference and reference is None:
