@@ -175,7 +175,8 @@ def tried_scalings(evaluator: Evaluator, parts: Sequence[Any]) -> str:
     best, form = max(found, key=lambda one: one[0])  # the first of equals
     noise = 3 * math.hypot(standard_error(now, len(chosen)), standard_error(best, len(chosen)))
     tried = f"On {len(chosen)} samples {name} is {significant(now)} with values {images.scaling.name}, as they are"
-    if best <= now + max(LABEL_SHIFT_GAIN, noise):
+    guessed = evaluator.chance is not None and no_better_than_chance(best, evaluator.chance, len(chosen))
+    if best <= now + max(LABEL_SHIFT_GAIN, noise) or guessed:
         return (
             f"{tried}, and at most {significant(best)} at {len(found)} other scales and channel orders, so that these "
             "are hardly the reason."
