@@ -1,4 +1,4 @@
-"""Metrics of classifiers by class: accuracy of each, and F1."""
+"""Metrics of classifiers: accuracy, also by class, and F1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy_check.fields import Fields
-from calib.accuracy_check.measure import IGNORED, Measure
+from calib.accuracy_check.measure import IGNORED, Mean, Measure
 from calib.accuracy_check.values import Labels, Scores, Value
 from calib.errors import MetricError
 
@@ -37,6 +37,22 @@ def class_of(annotation: Value) -> int:
     return int(annotation.values)
 
 
+class Accuracy(Mean):
+    """Share of images whose class is among the ``k`` best."""
+
+    def __init__(self, k: int):
+        super().__init__(lambda annotation, prediction: float(class_of(annotation) in best_classes(prediction, k)))
+        self._k = k
+
+    def chance(self, classes: int) -> float:
+        """Return the value for random guesses among this many classes."""
+        return min(self._k / classes, 1.0)
+
+    def moved(self, annotation: Value, by: int) -> Scores:
+        """Return an annotation with its class moved by ``by``, which may then be none of the network's."""
+        return Scores(np.asarray(class_of(annotation) + by))
+
+
 @dataclass(frozen=True)
 class _PerClass:
     """Mean over the data set's classes of the share of each whose class is among the best; 0 for one without images."""
@@ -51,6 +67,10 @@ class _PerClass:
         """Return the class, whether it is among the best, and the number of classes."""
         label = _known(annotation, self.classes)
         return [label, int(label in best_classes(prediction, self.k)), len(self.classes)]
+
+    def chance(self, classes: int) -> float:
+        """Return the value for random guesses among the classes that the network tells apart."""
+        return min(self.k / classes, 1.0)
 
     def value(self, parts: Sequence[Any]) -> float:
         """Return the metric over these images."""

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from calib.accuracy_check.adapters import Outputs
 from calib.accuracy_check.build import Judgement, build
+from calib.accuracy_check.class_metrics import Accuracy
 from calib.accuracy_check.measure import Measure
 from calib.accuracy_check.values import Judged, Labels
 from calib.errors import MetricError, one_line
+from calib.metrics.metric import WithChance
 
 
 class AccuracyCheck:
@@ -39,6 +42,11 @@ class AccuracyCheck:
             self._made = (made, made.measure(Labels({})))
             self.name, self.unit = made.title, self._made[1].unit
             self.higher_is_better = self._made[1].higher
+            # Only what the metric has itself: a baseline is checked by what stands among the attributes.
+            if isinstance(self._made[1], WithChance):
+                self.chance = self._made[1].chance
+            if isinstance(self._made[1], Accuracy):
+                self.moved_target = self._moved_target
             said = [made.entry.launcher, made.entry.dataset, made.metric]
             self.configuration = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -47,6 +55,13 @@ class AccuracyCheck:
         made = copy.copy(self)
         made._names = names
         return made
+
+    def _moved_target(self, outputs: Sequence[NDArray[Any]], target: Any, by: int) -> Any:
+        """Return the target with its class moved; of another kind as it is, which measuring refuses."""
+        measure = self._configured()[1]
+        if not isinstance(target, Judged) or not isinstance(measure, Accuracy):
+            return target
+        return replace(target, annotation=measure.moved(target.annotation, by))
 
     def _configured(self) -> tuple[Judgement, Measure]:
         if self._made is None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.accuracy_check import box_metrics, class_metrics, text
-from calib.accuracy_check.class_metrics import best_classes, class_of
 from calib.accuracy_check.fields import Fields
 from calib.accuracy_check.measure import IGNORED, Mean, Measure
 from calib.accuracy_check.values import Labels, Picture, Value
@@ -23,8 +22,7 @@ def _accuracy(fields: Fields, _: Labels) -> Measure:
     if fields.get("match"):
         fields.refuse("match is not supported")
     fields.finish(*IGNORED)
-
-    return Mean(lambda annotation, prediction: float(class_of(annotation) in best_classes(prediction, k)))
+    return class_metrics.Accuracy(k)
 
 
 class _Confusion:

@@ -15,7 +15,7 @@ from PIL import Image
 import calib
 from calib.accuracy_check.judged import AccuracyCheck
 from calib.errors import DataError, MetricError, UsageError
-from calib.metrics.metric import Configured
+from calib.metrics.metric import Configured, WithChance, WithMovedLabels
 from calib.runtime.session import ov
 from calib.samples.open import InputSpec, open_dataset
 
@@ -76,6 +76,21 @@ def test_a_classifier_is_judged_by_the_first_metric_or_by_the_one_that_is_named(
     both = evaluated(channel_model(), metric="top1, top2")
     assert [one.metric for one in both.each] == ["top1", "top2"]
     assert any("as Accuracy Checker does" in note for note in found.notes)
+
+
+def test_accuracy_tells_guessing_and_labels_that_are_off_by_one_as_top_1_does():
+    configuration("classification", classes())
+    metric = AccuracyCheck("accuracy-check.yml")
+    assert isinstance(metric, WithChance) and metric.chance(4) == 0.25
+    assert AccuracyCheck("accuracy-check.yml", metric="top2").chance(3) == 2 / 3
+    assert isinstance(metric, WithMovedLabels) and not isinstance(AccuracyCheck(), WithMovedLabels)
+    text = calib.read_accuracy_check("accuracy-check.yml", source="data").data
+    spec = InputSpec("image", ("image",), (1, 3, 4, 4), np.dtype(np.float32))
+    sample = next(s for s in open_dataset(text, inputs=[spec]) if int(s.target.annotation.values) == 1)
+    for best, by in ((0, -1), (2, 1)):
+        outputs = [np.eye(3)[[best]]]
+        assert metric.measure(outputs, sample.target) == 0
+        assert metric.measure(outputs, metric.moved_target(outputs, sample.target, by)) == 1
 
 
 def test_without_a_color_conversion_images_are_bgr_as_opencv_reads_them():
