@@ -1,4 +1,4 @@
-"""The budget is judged in the precision that the model will run in, and in f32 as well.
+"""The budget is judged in the precision that the model will run in, and in f32 as well; models are timed in it too.
 
 CPUs whose default is f32 have nothing to tell apart, so most of these tests pretend that the default is bf16, and stand
 in for it: whatever the evaluator compiles for bf16 gives outputs that are larger by ``LOSS``. That tests what is made
@@ -17,10 +17,17 @@ from trust_fixtures.louder import LOSS, louder
 from trust_fixtures.tiny import convnet, images
 
 import calib
-from calib.engine.building import executed_in
+from calib.corrections.candidate import Candidate
+from calib.engine.building import Int8Model, executed_in
 from calib.engine.evaluators import SampleEvaluator
+from calib.engine.fastest import fastest
+from calib.engine.measured_here import speed_here
 from calib.engine.precisions import not_by_default, one_precision
+from calib.engine.prepare import prepare
 from calib.engine.promises import promises_budget
+from calib.engine.speedup import Outcome, check_speedup
+from calib.loading.load import load_model
+from calib.progress import silent
 from calib.report.digest import headline
 from calib.runtime.executed import Executed, Ran
 from calib.runtime.session import available_precision, compile_model, core, default_precision, ov
@@ -169,6 +176,62 @@ def test_layers_are_looked_up_in_the_precision_that_the_model_will_run_in(
     (head,) = [layer for layer in report.layers if layer.name == "head"]
     assert (head.planned, head.executed, head.executed_one_thread) == ("float", "bf16", "")
     assert {layer.executed for layer in report.layers if layer.planned == "int8"} == {"i8"}
+
+
+HINT = "INFERENCE_PRECISION_HINT"
+
+
+@pytest.fixture
+def timed_in(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the precisions that models were compiled for to be timed, in order; "none" for those without a hint."""
+    seen: list[str] = []
+
+    def compiling(model: ov.Model, config: Mapping[str, Any], **more: Any) -> ov.CompiledModel:
+        compiled = compile_model(model, config, **more)
+        seen.append(config.get(HINT, "none"))
+        if seen[-1] in ("f32", "none"):  # the CPU may have no other
+            assert compiled.get_property(HINT) == (ov.Type.f32 if seen[-1] == "f32" else own)
+        return compiled
+
+    own = core().get_property("CPU", HINT)
+    monkeypatch.setattr("calib.runtime.timing.compile_model", compiling)
+    for module in ("speedup", "fastest", "measured_here"):
+        monkeypatch.setattr(f"calib.engine.{module}.SECONDS", 0.01)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def int8() -> calib.Result:
+    return calib.quantize(convnet(), SAMPLES, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "hint"), [("bf16", None, "none"), ("bf16", "f32", "f32"), ("f32", "bf16", "bf16")]
+)
+def test_models_are_timed_in_the_precision_that_they_will_run_in(
+    timed_in: list[str], monkeypatch: pytest.MonkeyPatch, int8: calib.Result, default: str, asked: str | None, hint: str
+):
+    """Without a hint in the machine's default, as users run them, else with the one of ``float_precision``."""
+    for module in ("runtime.timing", "engine.speedup", "engine.fastest"):
+        monkeypatch.setattr(f"calib.{module}.default_precision", lambda: default)
+    monkeypatch.setattr("calib.engine.job.available_precision", lambda asked: asked or default)
+    wanted: dict[str, Any] = {"require_speedup": 1e-6, **({"float_precision": asked} if asked else {}), **SETTINGS}
+    job = prepare(convnet(), SAMPLES, flags=wanted, calibrates=True)
+    built = Int8Model(int8.model, Candidate(job.loaded.model, job.view, int8.plan, int8.edits))
+
+    with silent("speed") as stage:
+        required = check_speedup(job, Outcome(built), None, stage=stage).speed
+    _, verified, _ = speed_here(job, load_model(int8.model), None, Path("model.xml"))
+    beside = [] if hint == "none" else ["none"]  # and what INT8 takes in the default
+    assert timed_in == 2 * [hint, "f32", "none", *beside]  # INT8, FP32 in f32, and FP32 in the default
+    said = f"INT8 was run with its floating-point layers in {asked}; in {default}, this machine's default, it takes"
+    for speed in (required and required.facts, verified):
+        assert speed is not None and speed.default_precision == default
+        assert (said in speed.note) == bool(beside)
+
+    timed_in.clear()
+    fastest(job, built, lambda name, measure: measure())  # as --optimize-speed
+    assert len(timed_in) > 1 and set(timed_in) == {hint}
 
 
 def facts(drop: float, other: float, precision: str = "bf16") -> AccuracyFacts:
