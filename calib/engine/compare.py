@@ -133,6 +133,7 @@ def compare(
     with clock("time"):
         feeds = [*map(feed_of, dataset.load(ids[:TIMED_FEEDS]))]
         ran = [_timed(side, feeds, missing) for side in (before, after)]
+    layers = _layers(before.view, pairs, errors, ran)
     return Comparison(
         calib_version=__version__,
         before=before.loaded.facts,
@@ -151,11 +152,12 @@ def compare(
             *_notes(pairs, unmatched, errors),
             *_inside_notes(len(pairs) - len(shown)),
             *looked_at.notes,
+            *_before_the_jump(before.view, errors, layers["first_jump"]),
             *check_state(job, dataset, ids),
             *job.remarks,
             *missing,
         ],
-        **_layers(before.view, pairs, errors, ran),
+        **layers,
     )
 
 
@@ -310,6 +312,21 @@ def _upstream(view: GraphView, names: Sequence[str]) -> dict[str, set[str]]:
             )
         )
     return {name: reaching[name] for name in names}
+
+
+def _before_the_jump(view: GraphView, errors: Mapping[str, LayerError], first: str) -> Iterator[str]:
+    """Yield a sentence where layers without a figure stand right before the first layer that the error jumps at."""
+    if not first:
+        return
+    layers = [name for name, kind in view.types.items() if kind in LAYERS]
+    unknown = [
+        name for name in sorted(_upstream(view, layers)[first], key=view.order.__getitem__) if name not in errors
+    ]
+    if unknown:
+        yield (
+            f"Right before {first!r} there is no figure for {', '.join(map(repr, unknown))}: what is lost at {first!r} "
+            "may be lost there."
+        )
 
 
 def _unlike(

@@ -39,7 +39,9 @@ def summary(found: Comparison) -> str:
     if all(layer.sqnr_db is None for layer in found.layers):
         return f"Where the error begins can't be told {over}: no layer can be looked at, for the reason in the notes."
     if not found.first_jump:
-        return f"The error jumps nowhere {over}: no layer loses {JUMP_DB:.0f} dB or more against the layers before it."
+        known = sum(layer.sqnr_db is not None for layer in found.layers)
+        which = "no layer" if known == len(found.layers) else f"none of the {known} that can be looked at"
+        return f"The error jumps nowhere {over}: {which} loses {JUMP_DB:.0f} dB or more against the layers before it."
     layer = next(layer for layer in found.layers if layer.name == found.first_jump)
     return (
         f"The error first jumps at {printable(layer.name)} ({layer.type}) {over}: it loses "

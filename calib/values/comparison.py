@@ -78,6 +78,8 @@ class Comparison(Shown):
     def _said(self) -> str:
         outputs = ", ".join(f"{name} {decibels(value)}" for name, value in self.output_sqnr_db.items())
         jump = f", the error first jumps at {self.first_jump}" if self.first_jump else ", no jump of the error"
+        if all(layer.sqnr_db is None for layer in self.layers):
+            jump = ", no layer can be looked at"
         on = f"{counted(len(self.layers), 'layer')} on {counted(self.samples, 'sample')}"
         return f"{self.both}, {on}: {outputs or 'no outputs'}{jump * bool(self.layers)}"
 

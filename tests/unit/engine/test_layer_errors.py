@@ -10,10 +10,12 @@ from building import Net, op
 from cpu_features import TARGET
 
 import calib
+from calib.accuracy.layer_error import LayerError
 from calib.engine.layer_errors import (
     EXPOSED,
     SIMULATION,
     LayerComparer,
+    LayerErrors,
     LayerPair,
     Reproduction,
     known_outputs,
@@ -22,6 +24,7 @@ from calib.engine.layer_errors import (
 from calib.engine.verify import _where
 from calib.graph.taps import tapped_model
 from calib.graph.view import GraphView
+from calib.report.compare import summary
 from calib.runtime.session import F32, Session, ov
 from calib.values.sqnr import decibel, squared_error
 
@@ -83,9 +86,43 @@ def test_no_layer_is_blamed_for_what_exposing_it_does(fp32: ov.Model, int8: ov.M
 
 
 def test_a_report_takes_its_figures_from_a_model_that_computes_the_same(fp32: ov.Model):
-    report = calib.quantize(fp32, FEEDS, speed=True, target=TARGET).report
-    assert min(layer.sqnr_db for layer in report.layers if layer.sqnr_db is not None) > 25
-    assert {layer.name for layer in report.layers if layer.sqnr_db is not None} == set(NAMES)
+    result = calib.quantize(fp32, FEEDS, speed=True, target=TARGET)
+    layers = {layer.name: layer.sqnr_db for layer in result.report.layers if layer.sqnr_db is not None}
+    assert set(layers) == set(NAMES) and min(layers.values()) > 25
+    plain, tapped = (sqnr(outputs(fp32), outputs(model)) for model in (result.model, tapped_model(result.model, NAMES)))
+    assert layers["head"] == pytest.approx(plain, abs=1.0)
+    moved = any("behind the activations and quantizers" in warning for warning in result.report.warnings)
+    assert moved == (abs(plain - tapped) > 1)
+
+
+def test_nothing_is_said_of_layers_that_can_not_be_looked_at(
+    fp32: ov.Model, int8: ov.Model, monkeypatch: pytest.MonkeyPatch
+):
+    """Where exposing a layer changes the outputs in each form, no layer is blamed, and none is cleared."""
+    monkeypatch.setattr(Reproduction, "holds", property(lambda _: False))
+    found = calib.compare(fp32, int8, FEEDS[:1])
+    assert {layer.sqnr_db for layer in found.layers} == {None} and not found.first_jump
+    assert any(note.startswith("There is no figure for 3 of 3 layers since exposing") for note in found.notes)
+    assert "no layer can be looked at" in summary(found) and "no layer can be looked at" in repr(found)
+    assert "jump" not in f"{summary(found)} {found!r}"
+
+
+def test_a_layer_is_not_blamed_alone_for_what_one_before_it_may_lose(fp32: ov.Model, monkeypatch: pytest.MonkeyPatch):
+    """The output falls between ``first`` and ``head``, and of the layer between them there is no figure."""
+    monkeypatch.setattr(LayerComparer, "errors", looked_at)
+    found = calib.compare(fp32, fp32, FEEDS[:1])
+    assert found.first_jump == "head"
+    assert (
+        "Right before 'head' there is no figure for 'second': what is lost at 'head' may be lost there." in found.notes
+    )
+
+
+def looked_at(self: LayerComparer, pairs: Any, halves: bool = False) -> LayerErrors:
+    """Return 60 dB for ``first``, no figure for ``second`` and 6 dB for ``head``."""
+    found = {"first": LayerError(None), "head": LayerError(None)}
+    for name, noise in (("first", 1e-3), ("head", 0.5)):
+        found[name].add(np.ones(4, np.float32), np.full(4, 1 + noise, np.float32))
+    return LayerErrors(found, [])
 
 
 def test_layers_have_no_figure_where_no_form_computes_what_the_model_does(fp32: ov.Model, int8: ov.Model):

@@ -73,6 +73,10 @@ def test_the_page_has_a_chart_that_marks_the_jumps():
 def test_summary_says_where_or_that_nowhere():
     assert "first jumps at" in summary(comparison()) and "3 samples" in summary(comparison())
     assert "jumps nowhere" in summary(comparison(jump=False))
+    found = comparison()
+    hidden = found.layers[1].model_copy(update={"sqnr_db": None})
+    some = found.model_copy(update={"layers": [found.layers[0], hidden], "first_jump": ""})
+    assert "none of the 1 that can be looked at loses" in summary(some)
 
 
 def test_page_holds_every_layer_and_runs_nothing_from_a_name():
