@@ -255,7 +255,8 @@ def _inside_notes(count: int) -> list[str]:
     """Say of layers inside bodies that their outputs were not compared."""
     if not count:
         return []
-    return [f"{plural(count, 'layer')} inside bodies have no output to compare, and no time of their own."]
+    have = "has" if count == 1 else "have"
+    return [f"{plural(count, 'layer')} inside bodies {have} no output to compare, and no time of their own."]
 
 
 def _precision(ran: Ran | None) -> str:

@@ -237,7 +237,7 @@ def choose_ranges(
         base, chosen = _better(base, chosen, other, len(held))
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_in_pieces(summaries), *_left_out(job, outliers))
-    said = (*said, *_uncorrected(base.view, chosen), *chosen.warnings)
+    said = (*said, *(_uncorrected(base.view, chosen) if wanted.corrections else ()), *chosen.warnings)
     return replace(chosen, corrections=(*_kept(base, chosen), *chosen.corrections), held=tuple(held), warnings=said)
 
 
@@ -345,12 +345,13 @@ def _with_recurrent(job: Job, base: FloatNetwork, plan: QuantizationPlan) -> Qua
 
 
 def _uncorrected(view: GraphView, chosen: Chosen) -> list[str]:
-    """Say of layers inside bodies that no correction looked at them, if there are any and corrections were kept."""
+    """Say of layers inside bodies that no correction looked at them, if there are any."""
     inside = [layer.name for layer in chosen.candidate.plan.layers if layer.name in view.inside]
-    if not inside or not chosen.corrections:
+    if not inside:
         return []
+    have = "has" if len(inside) == 1 else "have"
     return [
-        f"{plural(len(inside), 'layer')} inside bodies, {inside[0]!r} first, have the ranges of all runs of their "
+        f"{plural(len(inside), 'layer')} inside bodies, {inside[0]!r} first, {have} the ranges of all runs of their "
         "body, but no equalization, rounding or correction of biases: these look at tensors that stay inside"
     ]
 

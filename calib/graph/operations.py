@@ -126,7 +126,7 @@ ANY_LAYER: Mapping[str, Refusal] = {
     "type": Refusal("input {index} ({tensor}) is {element}, not f32"),
     "rank": Refusal("input {index} ({tensor}) has a dynamic rank"),
     "constant": Refusal("both inputs are constant"),
-    "computed": Refusal("its weights are computed at run time"),
+    "computed": Refusal("its weights are not constant: they are an input of the model, or computed at run time"),
     "subtrahend": Refusal(
         "{reader} subtracts its output, which OpenVINO 2026.4 computes wrongly or in f32 behind INT8"
     ),

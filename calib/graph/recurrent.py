@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.graph.insert import INT8_WEIGHTS, clone_model, dequantized_constant
-from calib.graph.operations import SHAPE_ONLY
+from calib.graph.operations import ANY_LAYER, SHAPE_ONLY
 from calib.graph.view import GraphView
 from calib.ranges.affine import quantize_weights
 from calib.runtime.session import make_model, ov
@@ -72,7 +72,7 @@ def why_in_float(view: GraphView, name: str) -> str:
     if str(attributes["direction"]).lower() == "bidirectional":
         return BOTH_WAYS
     if not all(view.is_constant(view.inputs[name][port]) for port in MATRICES[kind]):
-        return "its weights are computed at run time"
+        return str(ANY_LAYER["computed"])
     if view.output(view.inputs[name][0]).get_element_type() != ov.Type.f32:
         return "it does not compute in f32"
     return INSIDE if name in view.inside else ""

@@ -113,6 +113,17 @@ def test_layers_in_bodies_are_written_read_replayed_ignored_and_compared_under_t
     assert any("4 layers inside bodies have no output to compare" in note for note in compared.notes)
 
 
+def test_layers_in_bodies_are_said_to_have_no_corrections_though_there_are_no_other_layers():
+    model = loop(size=4)
+    given = {"target": TARGET, "speed": False, "ignore": ["Convolution_0", "MatMul_0"]}
+    report = quantize(model, samples(model, 6), **given).report
+    assert [layer.name for layer in report.layers if layer.planned == "int8"] == [
+        f"loop/body/Convolution_{number}" for number in range(2)
+    ]
+    (said,) = (warning for warning in report.warnings if "inside bodies" in warning)
+    assert said.startswith("2 layers inside bodies, 'loop/body/Convolution_0' first, have the ranges of all runs")
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_switches_reach_layers_in_bodies(kind: str):
     proof = proof_of(kind)
