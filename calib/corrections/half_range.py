@@ -87,7 +87,7 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
         if between >= max(full, half) + WORTH_DB:
             ahead, best = quarters, next_one
         del next_one
-    samples = f"{len(scorer.held)} samples" if len(scorer.held) > 1 else "1 sample"
+    samples = scorer.on
     most = max(full, half, between)
     if left and len(left) < len(ranged.plan.layers):
         fewer = replace(ranged, plan=in_half_range(ranged.plan.without(left)))
@@ -118,15 +118,14 @@ def suited(candidate: Candidate, ranged: Candidate, scorer: Scorer) -> Levels:
     return Levels(plan, said, ahead, best, in_half_range(candidate.plan, left), behind)
 
 
-def corrected_in_half(score: float, full: float, count: int) -> str:
+def corrected_in_half(score: float, full: float, samples: str) -> str:
     """Return the sentence of a model that is better in half range once its weights are corrected.
 
     Args:
         score: SQNR in dB with half of the levels of weights, corrected.
         full: SQNR in dB with more of them, where no correction helped.
-        count: Number of samples.
+        samples: What the figures are of, as a scorer says.
     """
-    samples = f"{count} samples" if count > 1 else "1 sample"
     return (
         f"INT8 sums saturate on this CPU, which has no VNNI, and corrections, which presume exact sums, do not help "
         f"there: with half of the levels of weights and corrected the outputs are at {score:.1f} dB on {samples}, with "

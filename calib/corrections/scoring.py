@@ -96,6 +96,12 @@ class Scorer:
         """Whether there is anything to compare; the notes of what is compared say why not."""
         return bool(self.names)
 
+    @property
+    def on(self) -> str:
+        """What a score is of, for sentences: "6 samples", by their logits where an output holds probabilities."""
+        logits = " by their logits" if any(part.bound for part in self._own.parts) else ""
+        return f"{len(self.held)} sample{'' if len(self.held) == 1 else 's'}{logits}"
+
     def __call__(self, candidate: Candidate) -> float:
         """Return the SQNR in dB for a typical sample."""
         return self.score(candidate.quantized()).score

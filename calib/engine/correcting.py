@@ -234,7 +234,7 @@ def choose_ranges(
         only = replace(wanted, estimators=wanted.estimators[:1], if_clipping_pays=(), more=())
         candidate = replace(candidate, plan=halved)
         other = choose_recipe(candidate, summaries, only, samples, scorer, attention, known=half, told=told)
-        base, chosen = _better(base, chosen, other, len(held))
+        base, chosen = _better(base, chosen, other, scorer.on)
     outliers = [name for name in job.held if name not in held]
     said = (*base.warnings, *_in_pieces(summaries), *_left_out(job, outliers))
     said = (*said, *(_uncorrected(base.view, chosen) if wanted.corrections else ()), *chosen.warnings)
@@ -308,7 +308,7 @@ def _suited(
     return replace(base, warnings=(*base.warnings, *warnings)), plan, found
 
 
-def _better(base: FloatNetwork, full: Chosen, half: Chosen, samples: int) -> tuple[FloatNetwork, Chosen]:
+def _better(base: FloatNetwork, full: Chosen, half: Chosen, samples: str) -> tuple[FloatNetwork, Chosen]:
     """Return the choice with weights in half range if it scores higher than that in full range, with a sentence."""
     from calib.corrections.half_range import corrected_in_half  # here: most CPUs have VNNI
 

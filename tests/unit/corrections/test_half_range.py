@@ -32,7 +32,7 @@ class Stand:
     half: float
     fewer: float = float("-inf")
     between: float = float("-inf")
-    held = ("a", "b")
+    on = "2 samples"
 
     def shipped(self, candidate: Candidate) -> Scored:
         return Scored(candidate.model, None, {}, {}, self._score(candidate))

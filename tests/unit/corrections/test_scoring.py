@@ -77,6 +77,7 @@ def test_probabilities_are_compared_by_their_logits_which_show_what_saturation_h
     powers = np.array([(sample[0] ** 2).sum() for sample in scorer.logits])
     expected = 20 - 20 * np.log10(np.sqrt(powers / powers.mean()).mean())  # a tenth of each logit
     assert scorer.score(off(model, 1.1)).score == pytest.approx(expected, abs=1e-3)
+    assert scorer.on == "8 samples by their logits"
 
 
 def boxes_and_scores(layout):
@@ -141,7 +142,8 @@ def test_what_is_selected_is_scored_before_the_selection(kind):
 
 def test_a_plain_network_is_compiled_once_and_as_it_ships():
     model = ending_in()
-    scored = Scorer(model, samples(2)).score(off(model, 1.1))
+    scored = (scorer := Scorer(model, samples(2))).score(off(model, 1.1))
+    assert scorer.on == "2 samples"
     assert scored.compiled is not None and len(scored.compiled.outputs) == 1
 
 
