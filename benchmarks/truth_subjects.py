@@ -27,7 +27,6 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 import networks  # noqa: E402
 import subjects  # noqa: E402
 from efficientnet_lite import PHOTOS  # noqa: E402
-from truth_networks import truth_network  # noqa: E402
 
 from calib.demo import demo_folder  # noqa: E402
 from calib.runtime.session import ov  # noqa: E402
@@ -61,6 +60,8 @@ def _saved(model: ov.Model, folder: Path, name: str) -> Path:
 
 def generated(seed: int, folder: Path) -> Case:
     """Return the network of a seed, with up to 150 samples and 200 unseen ones."""
+    from truth_networks import truth_network  # here: it needs hypothesis, which the networks of packages do not
+
     network = truth_network(seed)
     path = _saved(network.model, folder, f"network{seed}")
     return Case(path, network.samples(network.counts), network.samples(200, 1000), network.selects)

@@ -131,11 +131,18 @@ def _fastest(
                 verdicts.put(run, name, measure())
             return verdicts.get(run, name)
 
-        form, said = fastest(job, built, remember)
+        form, said = fastest(job, built, remember, lambda: _layer_times(_timed(job, built)))
     if form is not built and baseline is not None:
         controlled = control_accuracy(job, form, baseline, store=store, stage=stage)
         form = controlled.built
     return replace(outcome, built=form, controlled=controlled, warnings=(*outcome.warnings, said))
+
+
+def _layer_times(speed: Speed) -> dict[str, list[float]]:
+    """Return layer → milliseconds in INT8 and in the faster of f32 and the default precision, where all are known."""
+    columns = (speed.int8_ms, speed.f32_ms, speed.default_ms)
+    known = [name for name in speed.int8_ms if all(name in column for column in columns)]
+    return {name: [speed.int8_ms[name], min(speed.f32_ms[name], speed.default_ms[name])] for name in known}
 
 
 def _timed_as(job: Job, built: Int8Model) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from trust_fixtures.tiny import images
 
 import calib
 import calib.engine.fastest as module
+import calib.engine.speedup as speedup
+from calib.corrections.candidate import Candidate
 from calib.engine.building import Int8Model
-from calib.engine.fastest import fastest, gaining, groups_of
+from calib.engine.fastest import FP32, different, fastest, gaining, groups_by_time, groups_of
 from calib.engine.job import Job
 from calib.engine.placing import place_quantizers
 from calib.engine.prepare import prepare
@@ -31,12 +32,19 @@ def mobile() -> ov.Model:
     return net.model(net.dense(op.squeeze(op.reduce_mean(x, [2, 3], True), [2, 3]), 4))
 
 
-def job() -> Job:
+@pytest.fixture(scope="module")
+def made() -> Job:
     return prepare(mobile(), list(images(8)), flags={"effort": "fast", "target": "cpu"})
 
 
-def test_the_groups_are_of_a_kind_and_leave_something_in_int8():
-    made = job()
+@pytest.fixture(scope="module")
+def built(made: Job) -> Int8Model:
+    """Everything in INT8."""
+    result = calib.quantize(mobile(), list(images(8)), effort="fast", target="cpu")
+    return Int8Model(result.model, Candidate(made.loaded.model, made.view, result.plan, result.edits))
+
+
+def test_the_groups_are_of_a_kind_and_leave_something_in_int8(made: Job):
     plan = place_quantizers(made)
     names = [layer.name for layer in plan.layers]
     groups = groups_of(made.view, plan)
@@ -46,52 +54,73 @@ def test_the_groups_are_of_a_kind_and_leave_something_in_int8():
     assert groups_of(made.view, one) == {}  # a group of all layers is the FP32 model, which is timed anyway
 
 
-def test_a_layer_between_floating_point_neighbours_is_found():
-    made = job()
+def test_a_layer_between_floating_point_neighbours_is_found(made: Job):
     plan = place_quantizers(made)
     names = [layer.name for layer in plan.layers]
     groups = groups_of(made.view, plan.without(names[1:2]))
     assert groups["layers between floating-point neighbours"] >= {names[0]}
 
 
+def test_groups_by_time_keep_the_layers_that_bring_most(made: Job):
+    plan = place_quantizers(made)
+    names = [layer.name for layer in plan.layers]
+    times = {names[0]: [1.0, 9.0], names[1]: [1.0, 3.0], names[2]: [1.0, 2.0], names[3]: [2.0, 1.0]}
+    groups = groups_by_time(times, plan)  # saved: 8, 2, 1 and -1 of 11 that are saved
+    assert groups == {
+        "layers that take longer in INT8": {names[3]},
+        "all but the 2 layers that bring 80% of what INT8 saves": {names[2], names[3]},
+        "all but the 1 layer that brings 50% of what INT8 saves": {names[1], names[2], names[3]},
+    }
+    assert groups_by_time({}, plan) == {}
+    slow = groups_by_time({name: [2.0, 1.0] for name in names}, plan)  # all of them: not another form than FP32
+    assert different(slow, plan) == {}
+
+
 def test_only_what_is_faster_beyond_the_noise_gains():
     ratios = {"a": (1.2, 0.9, 1.5), "b": (1.05, 1.01, 1.1), "c": (1.1, 1.02, 1.2), "d": (0.8, 0.7, 0.9)}
     assert gaining(ratios) == ["c", "b"]
+    assert gaining({"little": (1.01, 1.005, 1.02), FP32: (2.0, 1.9, 2.1)}) == []
+
+
+BOTH = f"{FIRST} and {DEPTHWISE}"
 
 
 @pytest.mark.parametrize(
-    ("alone", "together", "left"),
+    ("alone", "again", "left"),
     [
         ({FIRST: 0.9, DEPTHWISE: 0.95, LAST: 1.0}, {}, set()),
-        ({FIRST: 0.9, DEPTHWISE: 1.1, LAST: 1.0}, {}, {DEPTHWISE}),
-        ({FIRST: 1.2, DEPTHWISE: 1.1, LAST: 0.9}, {f"{FIRST} and {DEPTHWISE}": 1.3}, {FIRST, DEPTHWISE}),
-        ({FIRST: 1.2, DEPTHWISE: 1.1, LAST: 0.9}, {f"{FIRST} and {DEPTHWISE}": 1.05}, {FIRST}),
+        ({FIRST: 0.9, DEPTHWISE: 1.1, LAST: 1.0}, {DEPTHWISE: 1.05}, {DEPTHWISE}),
+        ({FIRST: 0.9, DEPTHWISE: 1.1, LAST: 1.0}, {DEPTHWISE: 1.0}, set()),  # what was by chance is not kept
+        ({FIRST: 1.2, DEPTHWISE: 1.1, LAST: 0.9}, {FIRST: 1.2, DEPTHWISE: 1.1, BOTH: 1.3}, {FIRST, DEPTHWISE}),
+        ({FIRST: 1.2, DEPTHWISE: 1.1, LAST: 0.9}, {FIRST: 1.2, DEPTHWISE: 1.1, BOTH: 1.05}, {FIRST}),
     ],
 )
-def test_the_form_of_the_highest_ratio_is_kept(alone: dict[str, float], together: dict[str, float], left: set[str]):
-    made = job()
-    result = calib.quantize(mobile(), list(images(8)), effort="fast", target="cpu")
-    groups = groups_of(made.view, result.plan)
-    built = Int8Model(result.model, candidate_of(made, result))
-    asked: list[str] = []
-
-    def remember(name: str, measure: Callable[[], Any]) -> Any:
-        asked.append(name)
-        found = alone if name == "alone" else together
-        return {group: (ratio, ratio - 0.01, ratio + 0.01) for group, ratio in found.items()}
-
-    form, said = fastest(made, built, remember)
+def test_the_form_of_the_highest_ratio_is_kept(
+    made: Job, built: Int8Model, alone: dict[str, float], again: dict[str, float], left: set[str]
+):
+    groups = groups_of(made.view, built.plan)
+    stored = {"layers": {}, "alone": ratios_of(alone), "again": ratios_of(again)}
+    form, said = fastest(made, built, lambda name, measure: stored[name], dict)
     expected = {layer for group in left for layer in groups[group]}
-    assert {layer.name for layer in form.plan.layers} == {layer.name for layer in result.plan.layers} - expected
-    assert asked == ["alone", "together"][: 1 + bool(together)]
+    assert {layer.name for layer in form.plan.layers} == {layer.name for layer in built.plan.layers} - expected
     assert ("everything stays in INT8" in said) == (not left)
     assert not left or all(group in said for group in left)
+    reasons = [skipped.reason for skipped in form.plan.skipped if skipped.name in expected]
+    assert len(reasons) == len(expected)
+    assert all(f"the network is {max(again.values()):.2f} times as fast with" in reason for reason in reasons)
 
 
-def candidate_of(made: Job, result: calib.Result) -> Any:
-    from calib.corrections.candidate import Candidate
+def test_fp32_is_recommended_where_it_is_faster_than_what_is_kept(made: Job, built: Int8Model):
+    def said(fp32: float) -> str:
+        stored = {"layers": {}, "alone": ratios_of({DEPTHWISE: 1.1}, fp32), "again": ratios_of({DEPTHWISE: 1.2}, fp32)}
+        return fastest(made, built, lambda name, measure: stored[name], dict)[1]
 
-    return Candidate(made.loaded.model, made.view, result.plan, result.edits)
+    assert "FP32 is 1.30 (1.29 to 1.31) times as fast as everything in INT8, so stay with it" in said(1.3)
+    assert "stay with it" not in said(1.15)
+
+
+def ratios_of(forms: dict[str, float], fp32: float = 0.5) -> dict[str, tuple[float, float, float]]:
+    return {name: (ratio, ratio - 0.01, ratio + 0.01) for name, ratio in {**forms, FP32: fp32}.items()}
 
 
 def test_times_are_taken_once_and_kept_for_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -103,6 +132,7 @@ def test_times_are_taken_once_and_kept_for_a_run_that_goes_on(tmp_path: Path, mo
         return of_models(*given, **on)
 
     monkeypatch.setattr(module, "SECONDS", 0.05)
+    monkeypatch.setattr(speedup, "SECONDS", 0.05)
     monkeypatch.setattr(module, "time_models", time_models)
     monkeypatch.setattr(module, "_ratios", lambda *given: [measured.append(1), own(*given)][1])
     asked: dict[str, Any] = {
