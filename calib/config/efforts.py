@@ -58,7 +58,8 @@ EFFORTS: dict[str, Effort] = {
         reports_layer_sqnr=True,
     ),
     "thorough": Effort(
-        "like balanced, with every estimator, weight rounding for the best two of them and sequential bias correction",
+        "like balanced, with every estimator, weight rounding for the best two of them and sequential bias correction; "
+        "timings decide nothing without --optimize-speed, so that two runs give the same model",
         activations_held=3.5,
         estimators=("minmax", "auto", "trimmed-minmax"),
         if_clipping_pays=("percentile",),

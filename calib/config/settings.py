@@ -170,9 +170,11 @@ class Settings(Checked):
     )
     optimize_speed: bool = Field(
         default=False,
-        description="Whether groups of layers (depthwise, between floating-point neighbours, the first, the last) "
-        "return to floating point where the whole network, timed with and without each, is faster so. The result then "
-        "depends on the machine's times, which are kept for --resume",
+        description="Whether the whole network is timed with groups of layers in floating point (depthwise, between "
+        "floating-point neighbours, the first, the last, those slower in INT8, all but the few that gain most), and a "
+        "group stays there if that is faster by 2 %, also compiled anew three times. It goes with every effort and "
+        "is part of none, as times differ from run to run: they are kept for --resume, and plan.json gives the same "
+        "model again",
     )
     hint: Literal["latency", "throughput"] | None = Field(
         default=None,

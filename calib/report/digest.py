@@ -308,6 +308,8 @@ def quantizers_of_layers(report: Report) -> dict[str, list[QuantizerFacts]]:
     return found
 
 
+# Share of the time of INT8 from which on what layers lose in it is worth a way out: as far as timings tell.
+MUCH = 0.05
 _TO_KNOW = 3  # sentences that are shown; the others are folded away
 _EXPLAINS = 4  # rank of sentences that only explain
 
@@ -368,9 +370,26 @@ def notes(report: Report) -> list[str]:
                 f"INT8 does not pay here{noise}: {numbers.milliseconds(report.speed.latency_int8_ms)} against "
                 f"{numbers.milliseconds(rival)} for the faster of f32 and the default precision."
             )
-    if late := slower(report):
-        default = report.speed.default_precision if report.speed else "f32"
-        noise = ", timed on a noisy machine" if report.speed and report.speed.noisy else ""
-        rival = "f32" if default in ("", "f32") else f"the faster of f32 and {default}"
-        found.append(f"{numbers.plural(len(late), 'layer')} took longer in INT8 than in {rival}{noise}.")
+    found += _of_slower(report)
     return found + report.warnings
+
+
+def _of_slower(report: Report) -> list[str]:
+    """Return a sentence on the layers that took longer in INT8, if any: with a way out where they cost much."""
+    late, speed = slower(report), report.speed
+    if not late:
+        return []
+    default = speed.default_precision if speed else "f32"
+    noise = ", timed on a noisy machine" if speed and speed.noisy else ""
+    rival = "f32" if default in ("", "f32") else f"the faster of f32 and {default}"
+    which = numbers.plural(len(late), "layer")
+    lost = sum((layer.time_int8_ms or 0.0) - (float_ms(layer) or 0.0) for layer in late)
+    asked = any(fact.key == "optimize_speed" and fact.value for fact in report.settings)
+    other = report.status in ("fp32_kept", "slower")  # where the reason names a way out
+    if speed is None or asked or other or lost < MUCH * speed.latency_int8_ms:
+        return [f"{which} took longer in INT8 than in {rival}{noise}."]
+    return [
+        f"{which} lost {numbers.milliseconds(lost)} of {numbers.milliseconds(speed.latency_int8_ms)} in INT8 against "
+        f"{rival}{noise}. Try --optimize-speed, which times the network with such layers in floating point; no effort "
+        "does by itself, so that two runs give the same model."
+    ]

@@ -16,7 +16,7 @@ from calib.report.digest import notes, summary, to_know
 from calib.report.escape import columns_of
 from calib.report.html import render_html
 from calib.report.text import render_text
-from calib.values.facts import LayerFacts, ModelFacts, Report, Status
+from calib.values.facts import LayerFacts, ModelFacts, Report, SettingFacts, Status
 
 ESCAPE = re.compile(r"\x1b\[[0-9]*m")
 
@@ -126,6 +126,23 @@ def test_int8_that_does_not_pay_is_said() -> None:
     slow = report.speed.model_copy(update={"latency_int8_ms": 7.0, "speedup_default": 6.62 / 7.0})
     text = render_text(report.model_copy(update={"speed": slow}))
     assert "INT8 does not pay here: 7.00 ms against 6.62 ms" in text
+
+
+def test_layers_that_lose_much_in_int8_are_said_with_a_way_out_once() -> None:
+    report = made_up_report()
+    assert report.speed is not None
+    fast = report.speed.model_copy(update={"latency_int8_ms": 4.0, "noisy": False})
+    times = {"time_fp32_ms": 1.0, "time_default_ms": None, "time_int8_ms": 1.3}
+    layer = report.layers[0].model_copy(update={"planned": "int8", **times})
+    report = report.model_copy(update={"speed": fast, "layers": [layer], "settings": []})
+    (said,) = (text for text in digest.notes(report) if "1 layer" in text)
+    assert "lost 0.300 ms of 4.00 ms in INT8" in said and "--optimize-speed" in said and "no effort does" in said
+    assert said in digest.to_know(report)[0]
+    little = report.model_copy(update={"speed": fast.model_copy(update={"latency_int8_ms": 6.01})})
+    asked = SettingFacts(key="optimize_speed", value=True, origin="flag")
+    for other in (little, report.model_copy(update={"settings": [asked]})):
+        assert "--optimize-speed" not in " ".join(digest.notes(other))
+        assert any("1 layer took longer in INT8" in text for text in digest.notes(other))
 
 
 @pytest.mark.parametrize("status", ["mostly_float", "slower"])
