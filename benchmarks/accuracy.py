@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import record
-from cases import CASES, Case, Reference, in_folder
+from cases import CASES, Case, Reference, arrays_of, in_folder
 from peers import HALF_RANGE, Peer
 from variants import ATTENTION, GROUPS, VARIANTS, named
 
@@ -42,10 +42,10 @@ from calib.runtime.session import Session, core
 def plain_seconds(case: Case) -> float:
     """Return the CPU seconds of plain FP32 inference over the calibration samples, compilation apart."""
     session = Session(core().read_model(case.path))
-    session([case.calibration[0]])
+    session(arrays_of(case.calibration[0]))
     started = time.process_time()
     for feed in case.calibration:
-        session([feed])
+        session(arrays_of(feed))
     return time.process_time() - started
 
 

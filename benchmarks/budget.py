@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import record
 from accuracy import hold_to_one_cpu, merged, on_file
-from cases import CASES, Case, Reference, metric_named
+from cases import CASES, Case, Reference, arrays_of, metric_named
 from searches import SEARCHES, Search, counted_compilations
 
 from calib.runtime.executed import COMPUTING, executed_nodes
@@ -77,7 +77,7 @@ def measure(search: Search, control: Case, references: tuple[Reference, Referenc
     quantized = int8_layers(everything)
     models = [TimedModel("f32", core().read_model(control.path), F32)]
     models += [TimedModel("everything", everything, F32), TimedModel("kept", found.model, F32)]
-    times = time_models(models, [[feed] for feed in control.calibration[:4]], seconds=4.0)
+    times = time_models(models, [arrays_of(feed) for feed in control.calibration[:4]], seconds=4.0)
     return {
         "within": found.within,
         "images": round(found.images / len(control.validation), 2),

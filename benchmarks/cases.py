@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from subjects import SUBJECTS
+from truth_subjects import names, package
 
 from calib.accuracy.budget import Interval, paired_interval
 from calib.corrections.scoring import sample_energies
@@ -24,7 +26,9 @@ from calib.metrics.resolve import resolve_metric
 from calib.runtime.session import Session, core, ov
 from calib.values.sqnr import decibel
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+Feed = Array | tuple[Array, ...]
+"""One array, or those of all inputs in their order."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Case:
     """One network and its data.
 
     Attributes:
-        path: of the FP32 IR; it has one input.
+        path: of the FP32 IR or ONNX file.
         calibration: samples, batch axis included.
         validation: likewise; none is among the calibration samples.
         targets: one a validation sample; None where the metric compares with FP32.
@@ -40,8 +44,8 @@ class Case:
 
     name: str
     path: Path
-    calibration: Sequence[Array]
-    validation: Sequence[Array]
+    calibration: Sequence[Feed]
+    validation: Sequence[Feed]
     metric: Any
     targets: Sequence[Any] | None = None
 
@@ -54,6 +58,11 @@ class Score:
     drop: float
     interval: Interval | None
     sqnr_db: float
+
+
+def arrays_of(feed: Feed) -> list[Array]:
+    """Return the arrays of all inputs."""
+    return list(feed) if isinstance(feed, tuple) else [feed]
 
 
 def metric_named(name: str) -> Metric:
@@ -76,7 +85,7 @@ class Reference:
     def run(self, model: ov.Model) -> list[list[NDArray[Any]]]:
         """Return the outputs of all validation samples, in f32."""
         session = Session(model)
-        return [session([feed]) for feed in self.case.validation]
+        return [session(arrays_of(feed)) for feed in self.case.validation]
 
     def measured(self, outputs: Sequence[Sequence[NDArray[Any]]]) -> list[Any]:
         """Return the metric's parts."""
@@ -202,6 +211,19 @@ def unlabelled(name: str, metric: Any, calibration: int, validation: int, folder
     return Case(name, path, made[:calibration], made[calibration:], metric)
 
 
+PACKAGES = tuple(name.removeprefix("package/") for name in names(["package"], range(0), None))
+
+
+def packaged(name: str, folder: Path) -> Case:
+    """Return a network of ``truth_subjects``, which its package ships, judged by the relative error of its outputs."""
+    found = package(name, folder)
+    calibration, validation = (
+        [arrays[0] if len(arrays) == 1 else tuple(arrays) for (arrays,) in part]
+        for part in (found.calibration, found.unseen)
+    )
+    return Case(name, found.path, calibration, validation, metric_named("relative-l2"))
+
+
 CASES: Mapping[str, Callable[[Path], Case]] = {
     "mobilenet": lambda folder: demo("mobilenet", folder),
     "resnet": lambda folder: demo("resnet", folder),
@@ -211,5 +233,6 @@ CASES: Mapping[str, Callable[[Path], Case]] = {
     "ppocr detection": lambda folder: unlabelled("ppocr detection", metric_named("relative-l2"), 24, 40, folder),
     "face landmarks": lambda folder: unlabelled("face landmarks", LandmarkDistance(), 120, 80, folder),
     "efficientnet-lite0": lambda folder: unlabelled("efficientnet-lite0", metric_named("agreement"), 60, 200, folder),
+    **{name: partial(packaged, name) for name in PACKAGES},
 }
 """Name → how it is made, in a folder for its files."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from calib.runtime.isa import LIMIT, cpu, exact_int8
@@ -17,7 +16,7 @@ from calib.runtime.session import core, ov
 HALF_RANGE = not exact_int8(cpu(), os.environ.get(LIMIT, ""))
 """Whether INT8 sums saturate on this CPU, so that weights may take half their levels only, with whichever tool."""
 
-Samples = Sequence[NDArray[np.float32]] | Sequence[tuple[NDArray[np.float32], ...]]
+Samples = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
 """Samples of the only input, or tuples in the order of the inputs."""
 
 

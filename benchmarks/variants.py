@@ -45,8 +45,8 @@ GROUPS: Mapping[str, Mapping[str, Make]] = {
         "nncf": NncfPeer,
         "nncf mixed": lambda: NncfPeer("nncf mixed", preset="MIXED"),
         "nncf transformer": lambda: NncfPeer("nncf transformer", model_type="TRANSFORMER"),
-        "nncf transformer, no SmoothQuant": lambda: NncfPeer(
-            "nncf transformer, no SmoothQuant", model_type="TRANSFORMER", smooth_quant=False
+        "nncf transformer without SmoothQuant": lambda: NncfPeer(
+            "nncf transformer without SmoothQuant", model_type="TRANSFORMER", smooth_quant=False
         ),
         "nncf full bias": lambda: NncfPeer("nncf full bias", fast_bias_correction=False),
     },
