@@ -20,7 +20,6 @@ samples that were run shows, for 12.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,19 +30,26 @@ from numpy.typing import NDArray
 from calib.corrections.candidate import Feed
 from calib.corrections.scoring import energies_on
 from calib.engine.building import Int8Model
+from calib.engine.clipped import CENSUSED, clipped_most
 from calib.engine.job import Job
 from calib.runtime.failures import left_out
 from calib.samples.feed import arrays_of
 from calib.samples.sample import Frames
-from calib.values.plan import QuantizationPlan
-from calib.values.sqnr import LEAST_SAMPLES, censused_interval, decibel, most_of_none, noise_beyond, sqnr_interval
+from calib.values.sqnr import (
+    LEAST_SAMPLES,
+    censused_interval,
+    decibel,
+    most_of_none,
+    multiples_needed,
+    noise_beyond,
+    sqnr_interval,
+)
 from calib.values.summary import Summaries
 
 ENOUGH = 24  # samples, held out or not: with 16, 24, 32 and 64 the intervals held 225, 227, 228 and 228 of 232 outputs
 SIZED = 64  # samples that are read to see how much their sizes vary
 VARIED = 0.02  # least standard deviation of the logarithm of a size, with which one in a thousand is 6 % larger
 ENLARGED = 8  # samples that are enlarged
-CENSUSED = 12  # samples that ranges clip most
 MULTIPLES = (1.0, 1.25, 1.6, 2.2, 3.2)  # of the largest size; the last is 4 standard deviations of .3 away
 
 # What clipping costs is mostly due to the one or two largest of some hundred samples. Of 341 outputs of 167 generated
@@ -207,30 +213,6 @@ class _Doubts:
         return notes
 
 
-def clipped_most(plan: QuantizationPlan, summaries: Summaries) -> list[str]:
-    """Return the ids of the samples that ranges clip, most first, by the sum over tensors of the width that they lack.
-
-    Of 200 images the twelve first ones held seven of the ten with the largest errors. Samples that are outliers in at
-    least half of the tensors, see :data:`calib.statistics.totals.GAP`, are left out: they count for no score either.
-    """
-    lacking, outlying = defaultdict[str, float](float), Counter[str]()
-    tensors = 0
-    for quantizer in plan.activations:
-        seen, range_ = summaries.get(quantizer.tensor), quantizer.range
-        if seen is None or range_ is None or not (width := range_.high - range_.low) > 0:
-            continue
-        tensors += 1
-        above = {name: high - range_.high for name, high in reversed(seen.farthest_high)}
-        below = {name: range_.low - low for name, low in reversed(seen.farthest_low)}
-        for name in sorted({*above, *below}):
-            lack = max(above.get(name, 0.0), 0.0) + max(below.get(name, 0.0), 0.0)
-            lacking[name] += lack / width
-        far = {name for name, high in seen.farthest_high if high > seen.trimmed_high}
-        outlying.update(far | {name for name, low in seen.farthest_low if low < seen.trimmed_low})
-    usual = [name for name, lack in lacking.items() if lack > 0 and 2 * outlying[name] < tensors]
-    return sorted(usual, key=lambda name: (-lacking[name], name))
-
-
 def _once(rows: Energies) -> NDArray[np.intp]:
     """Return the places of samples, each once: two with the same error to the last bit are copies of each other.
 
@@ -322,16 +304,16 @@ def _look_further(job: Job, built: Int8Model, ids: Sequence[str], worst: Sequenc
 
     def feeds() -> Iterator[Feed]:
         yield from job.feeds(names)
-        for multiple in MULTIPLES:
+        for multiple in sizes.multiples:
             for feed in job.feeds(enlarged):
                 yield sizes.enlarged(feed, multiple)
 
-    streams = job.streams_for(len(names) + len(MULTIPLES) * len(enlarged))
+    streams = job.streams_for(len(names) + len(sizes.multiples) * len(enlarged))
     known = job.compiled_reference
     found = energies_on(feeds(), job.reference, built.model, built.compiled, job.compared, streams, known)
     beyond: dict[str, float] = {}
     for name, rows in found.items() if enlarged else ():
-        noises = rows[len(names) :, 1].reshape(len(MULTIPLES), len(enlarged)).mean(axis=1)
+        noises = rows[len(names) :, 1].reshape(len(sizes.multiples), len(enlarged)).mean(axis=1)
         beyond[name] = sizes.expected(noises)
     return Unseen(names, len(further), {name: rows[: len(names)] for name, rows in found.items()}, beyond, sizes.spread)
 
@@ -343,6 +325,7 @@ class _Sizes:
 
     Attributes:
         spread: Standard deviation of the logarithm of the size, of the input where it is largest; 0 if none varies.
+        multiples: Those of :data:`MULTIPLES` that samples may reach with this spread.
     """
 
     def __init__(self, job: Job):
@@ -350,9 +333,14 @@ class _Sizes:
         rows = [_sizes_of(arrays_of(sample), inputs) for sample in job.samples(job.all_ids[:SIZED])]
         sizes = np.array(rows, np.float64).reshape(len(rows), inputs)
         self._largest: NDArray[np.float64] = sizes.max(axis=0, initial=0.0)
-        self._columns = [column[column > 0] for column in sizes.T]
-        self._spreads = [_spread(column) for column in self._columns]
+        columns = [column[column > 0] for column in sizes.T]
+        self._spreads = [_spread(column) for column in columns]
         self.spread = max(self._spreads, default=0.0)
+        self.multiples: tuple[float, ...] = ()
+        if self.spread:
+            place = self._spreads.index(self.spread)
+            self._widest = columns[place], float(self._largest[place])
+            self.multiples = tuple(multiples_needed(*self._widest, np.array(MULTIPLES)).tolist())
 
     def enlarged(self, feed: Feed, multiple: float) -> Feed:
         """Return a sample with the inputs that vary multiplied, so that it is a multiple of the largest in size."""
@@ -373,8 +361,7 @@ class _Sizes:
 
     def expected(self, noises: Energies) -> float:
         """Return the noise energy that a sample is expected to have beyond the ranges, see :func:`noise_beyond`."""
-        place = self._spreads.index(self.spread)
-        return noise_beyond(self._columns[place], float(self._largest[place]), np.array(MULTIPLES), noises)
+        return noise_beyond(*self._widest, np.array(self.multiples), noises)
 
 
 def _sizes_of(arrays: Sequence[NDArray[Any]], inputs: int) -> list[float]:

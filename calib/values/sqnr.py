@@ -210,20 +210,42 @@ def noise_beyond(
         multiples: Sizes of enlarged samples, as ascending multiples of the largest, ``(multiples,)``.
         noises: Mean noise energy of samples of these sizes, ``(multiples,)``.
     """
-    logs = np.log(sizes)
-    spread = float(logs.std(ddof=1)) * math.sqrt((len(logs) - 1) / float(chdtri(len(logs) - 1, CONFIDENCE)))
-    if spread == 0:
+    share, beyond = _sizes_beyond(sizes, largest)
+    if not len(beyond):
         return 0.0
     if not np.isfinite(noises).all():
         return math.inf
-    reach = math.log(largest) - float(logs.mean())
-    share = float(ndtr(-reach / spread))
-    quantiles = (np.arange(QUANTILES) + 0.5) / QUANTILES * share
-    beyond = -spread * ndtri(quantiles) - reach
     at, noise = np.log(multiples), np.log(np.maximum(noises, np.finfo(np.float64).tiny))
     slope = float(np.clip((noise[-1] - noise[-2]) / (at[-1] - at[-2]), 0, 4))
     further = np.clip(beyond - at[-1], 0, None)
     return share * float(np.exp(np.interp(beyond, at, noise) + slope * further).mean())
+
+
+def multiples_needed(sizes: NDArray[np.float64], largest: float, multiples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return those of some multiples that :func:`noise_beyond` looks at: up to the first that no size is beyond.
+
+    Args:
+        sizes: Sizes of some samples, as there.
+        largest: Size of the largest sample, as there.
+        multiples: Ascending multiples, ``(multiples,)``; at least two are returned.
+    """
+    farthest = math.exp(float(np.max(_sizes_beyond(sizes, largest)[1], initial=0.0)))
+    return multiples[: max(int(np.searchsorted(multiples, farthest)) + 1, 2)]
+
+
+def _sizes_beyond(sizes: NDArray[np.float64], largest: float) -> tuple[float, NDArray[np.float64]]:
+    """Return the share of samples that are larger than the largest, and quantiles of the logarithm of by how much.
+
+    Without a spread there are no quantiles.
+    """
+    logs = np.log(sizes)
+    spread = float(logs.std(ddof=1)) * math.sqrt((len(logs) - 1) / float(chdtri(len(logs) - 1, CONFIDENCE)))
+    if spread == 0:
+        return 0.0, np.zeros(0)
+    reach = math.log(largest) - float(logs.mean())
+    share = float(ndtr(-reach / spread))
+    quantiles = (np.arange(QUANTILES) + 0.5) / QUANTILES * share
+    return share, -spread * ndtri(quantiles) - reach
 
 
 def largest_share(energies: NDArray[np.float64]) -> float:

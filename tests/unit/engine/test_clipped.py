@@ -66,3 +66,14 @@ def test_ranges_that_clip_a_little_stay_chosen_if_they_are_far_ahead(ready: tupl
     narrow, whole = (_tried(job, summaries, narrowed=factor) for factor in (0.98, 1.0))
     worse = replace(whole, energies={name: rows * [1, 100] for name, rows in whole.energies.items()})
     assert behind_where_clipped(job, summaries, None, narrow, worse) == ""
+
+
+def test_what_is_still_compiled_is_not_compiled_again(ready: tuple[Job, Collected], monkeypatch: pytest.MonkeyPatch):
+    job, summaries = ready
+    pair = [_tried(job, summaries, narrowed=factor) for factor in (0.5, 1.0)]
+    expected = behind_where_clipped(job, summaries, None, *pair)
+    job = job.with_first_run()
+    scorer = Scorer(job.reference, job.feeds(job.held), outputs=job.outputs(job.held), compared=job.compared)
+    pair = [replace(one, scored=scorer.shipped(one.candidate)) for one in pair]
+    monkeypatch.setattr("calib.corrections.scoring.compile_model", lambda *_, **__: pytest.fail("compiled again"))
+    assert expected and behind_where_clipped(job, summaries, None, *pair) == expected

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 import calib
 from calib.engine import unseen
+from calib.engine.clipped import clipped_most
 from calib.engine.job import Job
 from calib.engine.prepare import prepare
-from calib.engine.unseen import CAUTION, MULTIPLES, Unseen, clipped_most, intervals
+from calib.engine.unseen import CAUTION, MULTIPLES, Unseen, intervals
 from calib.runtime.session import ov
 from calib.samples.sample import Frames
 from calib.values.facts import PartSqnrFacts, Report

@@ -11,6 +11,7 @@ from calib.values.sqnr import (
     censused_interval,
     decibel,
     largest_share,
+    multiples_needed,
     noise_beyond,
     sqnr_interval,
     squared_error,
@@ -141,6 +142,18 @@ def test_the_noise_beyond_the_ranges_is_that_of_drawn_samples(spread: float, pow
     drawn = np.exp(mean + spread * rng.standard_normal(2_000_000))
     expected = float(np.where(drawn > largest, (drawn / largest) ** power, 0).mean())
     assert noise_beyond(sizes, largest, multiples, multiples**power) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("spread", "count"), [(0.03, range(2, 3)), (0.2, range(3, 5)), (0.8, range(5, 6))])
+def test_multiples_that_no_size_reaches_change_nothing_and_are_not_needed(spread: float, count: range):
+    multiples = np.array([1.0, 1.25, 1.6, 2.2, 3.2])
+    sizes = np.exp(spread * np.random.default_rng(0).standard_normal(64))
+    largest = float(sizes.max())
+    needed = multiples_needed(sizes, largest, multiples)
+    assert len(needed) in count
+    noises = multiples**3
+    few, all_of_them = (noise_beyond(sizes, largest, some, noises[: len(some)]) for some in (needed, multiples))
+    assert few == all_of_them > 0
 
 
 def test_samples_of_one_size_are_never_beyond_the_ranges():
