@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.corrections import get_correction
 from calib.corrections.candidate import Candidate, Feed
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
@@ -16,7 +17,7 @@ from calib.graph.insert import insert
 from calib.ranges import RangeEstimator
 from calib.runtime.failures import FAILURES
 from calib.values.facts import CorrectionFacts
-from calib.values.plan import QuantizationPlan
+from calib.values.plan import ActivationQuantizer, QuantizationPlan
 
 # On one network MSE ranges scored .2 dB above min-max on 24 held-out samples and 4 to 6 dB below on 2,000 others.
 # Ranges fitted to all samples have the same head start over those that clip a few: of 86 small networks with 4 held-out
@@ -30,6 +31,8 @@ FEW = 4
 # Weights from which on a compiled candidate is not kept: compiling the one that is chosen once more costs less than the
 # memory of two at a time.
 LARGE = 64 << 20
+# Corrections of weights and biases are taken over for ranges whose levels are at most this much wider or narrower.
+ALIKE = 1.5
 
 
 @dataclass
@@ -205,10 +208,61 @@ def weights_in(candidate: Candidate) -> int:
     return sum(prod(size or 1 for size in shape) for shape in sizes)
 
 
+def applied(
+    names: Sequence[str], candidate: Candidate, samples: Sequence[Feed], scorer: Scorer
+) -> tuple[Candidate, tuple[CorrectionFacts, ...]]:
+    """Return the candidate with these corrections, in order, and the facts of the last one of each kind."""
+    facts: tuple[CorrectionFacts, ...] = ()
+    for name in names:
+        found = get_correction(name)(candidate, samples, scorer)
+        if found is not None:
+            candidate, new = found
+            facts = with_facts(facts, new)
+    return candidate, facts
+
+
 def with_facts(old: Sequence[CorrectionFacts], new: Sequence[CorrectionFacts]) -> tuple[CorrectionFacts, ...]:
     """Return the facts, where those of a correction replace earlier ones of the same kind."""
     kinds = {fact.correction for fact in new}
     return (*(fact for fact in old if fact.correction not in kinds), *new)
+
+
+def taken_over(one: Tried, candidate: Candidate) -> tuple[Candidate, tuple[CorrectionFacts, ...]] | None:
+    """Return a candidate with the corrections of another one, and their facts; None if it needs its own.
+
+    Ranges decide little about them: ``E[x_q x_qᵀ]`` is that of the unquantized inputs but for the noise of their levels
+    and for what is clipped. With 20 and 100 samples of seven networks, outputs on 200 unseen samples were -.3 to +.2 dB
+    (median 0) from what corrections computed for the new ranges gave, which take a fifth of a run on a larger network.
+
+    Args:
+        one: Candidate whose weights are rounded and whose biases are corrected, each layer by itself.
+        candidate: The same network with other ranges and without edits.
+    """
+    before, after = one.candidate, candidate
+    known = {q.tensor: q for q in before.plan.activations}
+    if before.refit is not None or before.model is not after.model or not _covers(before.plan, after.plan):
+        return None
+    if not all(q.tensor in known and _alike(known[q.tensor], q) for q in after.plan.activations):
+        return None
+    gone = {layer.name for layer in before.plan.layers} - {layer.name for layer in after.plan.layers}
+    facts = tuple(fact for fact in one.facts if fact.layer and fact.layer not in gone)
+    return replace(candidate, edits=before.edits.without(frozenset(gone))), facts
+
+
+def _covers(before: QuantizationPlan, after: QuantizationPlan) -> bool:
+    """Return whether all layers and weights of one plan are in another, with the same levels."""
+    return set(after.layers) <= set(before.layers) and set(after.weights) <= set(before.weights)
+
+
+def _alike(before: ActivationQuantizer, after: ActivationQuantizer) -> bool:
+    """Return whether the levels of two quantizers of a tensor are about as wide, in each channel."""
+    if before.range is None or after.range is None or (before.scheme, before.levels) != (after.scheme, after.levels):
+        return False
+    ends = [q.channel_ranges or ((q.range.low, q.range.high),) for q in (before, after) if q.range is not None]
+    if len(ends[0]) != len(ends[1]):
+        return False
+    widths = [np.ptp(np.array(one), axis=1) for one in ends]
+    return bool((np.maximum(*widths) <= ALIKE * np.minimum(*widths)).all())
 
 
 def network_fact(before: Tried, after: Tried) -> CorrectionFacts:

@@ -22,7 +22,7 @@ from calib.graph.view import GraphView, all_bodies
 from calib.loading.load import Loaded
 from calib.runtime.executed import Executed, Ran, executed_layers
 from calib.runtime.failures import FAILURES, said
-from calib.runtime.session import F32, Session, compile_model, ov
+from calib.runtime.session import F32, Session, compile_model, core, ov
 from calib.values.plan import QuantizableNode, QuantizationPlan, TensorId
 from calib.values.sqnr import decibel, squared_error, usual_norms
 
@@ -106,6 +106,8 @@ def _compiled(candidate: Candidate, scored: Scored | None = None) -> _Compiled:
 
 def for_two_threads(model: ov.Model, config: Mapping[str, Any] = F32) -> ov.CompiledModel | None:
     """Compile a model for two threads an inference; return None if the machine gives one only."""
+    if core().get_property("CPU", "RANGE_FOR_STREAMS")[1] < 2:  # known without compiling
+        return None
     compiled = compile_model(model, config, threads=2)
     return compiled if compiled.get_property("INFERENCE_NUM_THREADS") == 2 else None
 

@@ -122,10 +122,12 @@ def test_an_outlier_sample_that_is_held_out_does_not_widen_the_ranges(ready):
 
 def test_a_plan_that_names_its_corrections_gets_them_again_to_the_same_bytes(ready, balanced):
     *_, samples, scorer = ready
-    given = replace(balanced.candidate, edits=Edits())
+    assert balanced.before is not None
+    named = replace(balanced.before.plan, corrections=balanced.candidate.plan.corrections)
+    given = replace(balanced.before, plan=named, edits=Edits())
     again = choose_corrections(given, recipe_of("balanced"), samples[:16], scorer)
-    assert identity_of(again.candidate) == identity_of(balanced.candidate)
-    assert again.candidate.edits.rounded and again.candidate.plan == balanced.candidate.plan
+    assert identity_of(again.candidate) == identity_of(replace(balanced.before, plan=named))
+    assert again.candidate.edits.rounded and again.candidate.plan == named
     none = replace(given, plan=replace(given.plan, corrections=()))
     assert [c.name for c in choose_corrections(none, recipe_of("balanced"), samples[:16], scorer).candidates] == [
         "plan"
@@ -207,9 +209,38 @@ def test_corrections_learn_from_the_same_samples_once_ranges_are_fitted_to_all(r
     recipe = Recipe(("minmax",), first=16, corrections={"rounding and bias": 1})
     for margin, count, title in ((100.0, 16, ""), (-100.0, 24, " from 24 samples")):
         monkeypatch.setattr(tried, "MARGIN_DB", margin)
+        monkeypatch.setattr(tried, "ALIKE", 0.0)  # corrections are computed again for any other range
         names = [one.name for one in choose_recipe(base, summaries, recipe, samples, scorer).candidates]
         assert names[-1] == f"minmax on all samples + rounding and bias{title}"
         assert learned[-3:] == [16, 24, count]
+
+
+@pytest.mark.parametrize(("factor", "times"), [(1.3, 1), (1.7, 2)])
+def test_corrections_are_computed_once_where_ranges_of_all_samples_are_nearly_the_same(
+    ready, monkeypatch, factor: float, times: int
+):
+    base, summaries, samples, scorer = ready
+    found = []
+    real = rounding.correct
+    monkeypatch.setattr(rounding, "correct", lambda *given: found.append(real(*given)) or found[-1])
+    monkeypatch.setattr(recipes, "HEAD_START_DB", 100.0)
+    recipe = Recipe(("minmax",), corrections={"rounding and bias": 1})
+    chosen = choose_recipe(base, widened(summaries, factor), recipe, samples[:16], scorer)
+    assert [c.name for c in chosen.candidates if c.chosen] == ["minmax on all samples + rounding and bias"]
+    assert len(found) == times
+    edits, facts = found[-1][0].edits, found[-1][1]
+    assert edits.rounded and chosen.candidate.edits.rounded == edits.rounded
+    assert [fact for fact in chosen.corrections if fact.layer] == facts
+
+
+def test_what_fast_makes_is_not_scored_where_it_is_far_behind_without_the_held_out_samples(ready, monkeypatch):
+    base, summaries, samples, scorer = ready
+    recipe = Recipe(("minmax", "auto"), corrections={"rounding and bias": 1})
+    name = "auto on all samples, as the effort fast"
+    for far in (0.0, 100.0):
+        monkeypatch.setattr(recipes, "FAR_DB", far)
+        found = choose_recipe(base, summaries, recipe, samples, scorer, fast=AsFast(base, summaries))
+        assert (name in [one.name for one in found.candidates]) == (far > 0)
 
 
 def test_an_estimator_that_only_thorough_tries_is_not_chosen_where_something_speaks_against_it(ready):

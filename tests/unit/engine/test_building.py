@@ -5,6 +5,8 @@ covers: calib.graph.twins
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from building import Net, op
@@ -12,7 +14,7 @@ from cpu_features import TARGET
 
 from calib import inspect, quantize
 from calib.engine import building
-from calib.engine.building import aliases, listed
+from calib.engine.building import aliases, for_two_threads, listed
 from calib.errors import UsageError
 from calib.graph.twins import twins
 from calib.graph.view import GraphView
@@ -196,3 +198,10 @@ def test_layers_that_differ_between_threads_go_if_the_outputs_do(factor, gone):
     assert not gone or "another result with one thread than with two" in found["a"]
     same = {"a": executed["b"], "b": executed["b"]}
     assert not building._unlike(plan, same, -1.0)  # nothing differs in what runs
+
+
+def test_a_machine_of_one_thread_is_asked_for_two_without_compiling(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("calib.engine.building.core", lambda: SimpleNamespace(get_property=lambda *_: (1, 1)))
+    monkeypatch.setattr("calib.engine.building.compile_model", lambda *_, **__: pytest.fail("compiled"))
+    net = Net(0)
+    assert for_two_threads(net.model(net.conv(net.input(1, 4, 8, 8), 4))) is None
