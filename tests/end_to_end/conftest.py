@@ -45,13 +45,21 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quantize(run: Callable[..., Ended], work: Path) -> Callable[..., Ended]:
-    """Quantize the model of ``work`` the cheapest way; more arguments override."""
+    """Quantize the model of ``work`` the cheapest way, on levels that no CPU has to choose; more arguments override."""
 
     def calib(*arguments: object, model: object = None, data: object = None, output: object = None) -> Ended:
         places = [model or work / "model.xml", "--calibration", data or work / "data.npz", "-o", output or work / "out"]
-        return run("quantize", *places, "--effort", "fast", "--estimator", "minmax", "--no-report", *arguments)
+        cheap = ["--effort", "fast", "--estimator", "minmax", "--target", "cpu-no-vnni", "--no-speed", "--no-report"]
+        return run("quantize", *places, *cheap, *arguments)
 
     return calib
+
+
+@pytest.fixture
+def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have models timed for the least number of rounds, where it matters whether they are and not how fast they are."""
+    for module in ("speedup", "measured_here"):
+        monkeypatch.setattr(f"calib.engine.{module}.SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from calib.runtime.session import core, ov
 from calib.values.facts import Report
 
 # A budget that plain min-max misses on the network whose channels are out of balance.
-SEARCH = ("--metric", "relative-l2", "--max-drop", "0.02", "--set", "speed=false", "--validation")
+SEARCH = ("--metric", "relative-l2", "--max-drop", "0.02", "--no-speed", "--validation")
 STAGES = ("load", "baseline", "equalize", "statistics", "correct", "insert", "search", "report")  # and speed, below
 
 
@@ -249,7 +249,7 @@ def test_memory_that_ends_at_a_compilation_is_no_fault_of_a_layer(
 ):
     scarce = Scarce(core(), compilations)
     monkeypatch.setattr("calib.runtime.session.core", lambda: scarce)
-    ended = quantize("--no-speed")
+    ended = quantize()
     assert (ended.code, ended.out) == (1, "") and "there was not enough memory (can't alloc)" in ended.err
     assert left_behind(work) == []
 
@@ -352,9 +352,10 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
     verdicts: int, hard: Path, quantize: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("calib.engine.candidates.time_models", timed)
-    flags = ["--effort", "fast", "--estimator", "minmax", "--no-report", *SEARCH, str(hard / "validation.npz")]
+    flags = [*SEARCH, str(hard / "validation.npz")]
     places = [str(hard / "model.xml"), "--calibration", str(hard / "data.npz"), "-o", str(hard / "out")]
-    command = [sys.executable, "-c", KILLED, str(verdicts), "quantize", *places, *flags]
+    cheap = ["--effort", "fast", "--estimator", "minmax", "--target", "cpu-no-vnni", "--no-report"]
+    command = [sys.executable, "-c", KILLED, str(verdicts), "quantize", *places, *cheap, *flags]
     killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (hard / "out" / "report.json").exists() and (hard / "out" / "run.sqlite").exists()
@@ -365,14 +366,14 @@ def test_a_search_killed_and_resumed_ends_with_the_same_bytes(
         "calib.engine.candidates.Candidates.parts", lambda self, r, i: evaluated.append(r) or ask(self, r, i)
     )
     if verdicts == 2:
-        refused = quantize(*flags[5:])
+        refused = quantize(*flags)
         assert (refused.code, refused.out, evaluated) == (2, "", [])
         assert "holds 1 verdict of a run that did not end" in refused.err
         assert "--resume" in refused.err and "--fresh" in refused.err
-    assert quantize(*flags[5:], "--resume").code == 0
+    assert quantize(*flags, "--resume").code == 0
     assert not list((hard / "out").glob(".*"))  # what the killed run left is swept
     resumed = len(evaluated)
-    assert quantize(*flags[5:], output=hard / "undisturbed").code == 0
+    assert quantize(*flags, output=hard / "undisturbed").code == 0
     assert len(evaluated) - resumed == resumed + verdicts - 1  # one verdict of the killed run was FP32's
     assert model_bytes(hard / "out") == model_bytes(hard / "undisturbed")
     assert report_of(hard / "out").search == report_of(hard / "undisturbed").search
@@ -408,7 +409,7 @@ def test_verdicts_survive_another_limit_budget_and_split(hard: Path, quantize: A
 
 def test_labels_that_changed_before_resume_are_noticed(hard: Path, quantize: Any, asked: list[Any]):
     seen, labels = images(60, seed=4), np.zeros(60, np.int64)
-    flags = ("--metric", "top-1", "--reference", "1", "--max-drop", "0.9", "--set", "speed=false")
+    flags = ("--metric", "top-1", "--reference", "1", "--max-drop", "0.9")
     for changed in (None, 7, None):
         if changed is not None:
             labels[changed] = 1

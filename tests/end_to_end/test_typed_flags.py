@@ -14,6 +14,7 @@ from calib.values.evaluation import Evaluation
 from calib.values.facts import Report
 
 BUDGET = ("--metric", "relative-l2", "--max-drop", "0.9", "--validation")
+CHEAP = ("--effort", "fast", "--estimator", "minmax", "--target", "cpu-no-vnni", "--no-report")
 METRIC = """import numpy as np
 
 images = np.load("data.npz")["image"]
@@ -36,10 +37,17 @@ def report(work: Path) -> Report:
     return Report.model_validate_json((work / "out" / "report.json").read_text())
 
 
+@pytest.fixture
+def unsaid(run: Any, work: Path, quick_timing: None) -> Any:
+    """Quantize the model of ``work`` without a word on speed."""
+    places = [work / "model.xml", "--calibration", work / "data.npz", "-o", work / "out"]
+    return lambda *more: run("quantize", *places, *CHEAP, *more)
+
+
 @pytest.mark.parametrize("way", ["higher", "lower"])
 def test_the_direction_of_a_metric_is_the_one_typed(way: str, own_metric: str, quantize: Any, run: Any, work: Path):
     metric = ("--metric", own_metric, f"--{way}-is-better")
-    ended = quantize(*metric, "--max-drop", "1e6", "--no-speed")
+    ended = quantize(*metric, "--max-drop", "1e6")
     assert ended.code == 0, ended.err
     accuracy = report(work).accuracy
     assert accuracy is not None and accuracy.higher_is_better == (way == "higher")
@@ -60,19 +68,19 @@ def test_the_direction_of_a_metric_is_the_one_typed(way: str, own_metric: str, q
     ],
 )
 def test_int8_is_timed_with_a_budget_unless_the_strongest_source_says_no(
-    config: str, flags: tuple[str, ...], timed: bool, quantize: Any, work: Path
+    config: str, flags: tuple[str, ...], timed: bool, unsaid: Any, work: Path
 ):
     (work / "settings.yaml").write_text(config)
-    ended = quantize(*BUDGET, work / "data.npz", "--config", work / "settings.yaml", *flags)
+    ended = unsaid(*BUDGET, work / "data.npz", "--config", work / "settings.yaml", *flags)
     assert ended.code == 0, ended.err
     assert (report(work).speed is not None) == timed
 
 
 @pytest.mark.parametrize(("flags", "timed"), [((), True), (("--no-speed",), False), (("--set", "speed=false"), False)])
 def test_int8_is_timed_without_a_budget_unless_somebody_says_no(
-    flags: tuple[str, ...], timed: bool, quantize: Any, work: Path
+    flags: tuple[str, ...], timed: bool, unsaid: Any, work: Path
 ):
-    assert quantize(*flags).code == 0
+    assert unsaid(*flags).code == 0
     assert (report(work).speed is not None) == timed
     origin = next(fact.origin for fact in report(work).settings if fact.key == "speed")
     assert origin == {"--no-speed": "flag", "--set": "--set"}.get(flags[0] if flags else "", "default")
@@ -80,7 +88,7 @@ def test_int8_is_timed_without_a_budget_unless_somebody_says_no(
 
 @pytest.mark.parametrize("flag", ["--report", "--no-report"])
 def test_the_page_is_written_unless_it_was_refused(flag: str, quantize: Any, work: Path):
-    assert quantize("--no-speed", flag).code == 0
+    assert quantize(flag).code == 0
     assert (work / "out" / "report.html").exists() == (flag == "--report")
 
 
