@@ -169,6 +169,9 @@ def compile_model(
     except RuntimeError as error:
         notice_memory(error)
         reason = str(error).strip().splitlines()[-1][:300]
+        # 2026.4 fuses MatMuls in f64, or with a Convert to it behind them, to a kernel that has no f64.
+        if "Subgraph doesn't support f64" in reason and "SNIPPETS_MODE" not in settings:
+            return compile_model(model, {**settings, "SNIPPETS_MODE": "DISABLE"}, still=False)
         if model.is_dynamic() and "dynamic" in reason:
             reason += (
                 "; with fixed shapes it may: openvino.convert_model(FILE, input=[SHAPE, …]), and quantize the result"

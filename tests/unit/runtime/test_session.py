@@ -105,6 +105,18 @@ def test_of_a_model_whose_shapes_are_too_dynamic_for_the_plug_in_the_error_says_
     assert compile_model(model)([np.ones((1, 4, 8), np.float32)])[0].shape == (4, 8)
 
 
+def test_a_network_in_f64_is_compiled_where_fused_kernels_have_no_f64():
+    rng, op = np.random.default_rng(0), ov.opset13
+    weights, feed = [rng.standard_normal(shape) for shape in ((20, 32), (32,), (32, 4), (4,))], rng.random((4, 20))
+    x = op.parameter([4, 20], np.float64)
+    first, bias, second, other = map(op.constant, weights)
+    hidden = op.relu(op.add(op.matmul(x, first, False, False), bias))
+    y = op.add(op.matmul(hidden, second, False, False), other)
+    (found,) = Session(ov.Model([op.result(y)], [x], "f64"))([feed])  # on a CPU with AVX2 it fails as it is
+    expected = np.maximum(feed @ weights[0] + weights[1], 0) @ weights[2] + weights[3]
+    assert found.dtype == np.float64 and np.allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_each_feed_starts_from_a_fresh_state():
     feeds = [{0: np.full((1, 2), value, np.float32)} for value in (1, 2, 3, 4)]
     assert [float(total[0, 0]) for (total,) in infer_all(sums(2), feeds)] == [1, 2, 3, 4]
