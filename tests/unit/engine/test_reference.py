@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from building import Net, ints, op
+from cpu_features import EXACT_INT8
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from trust_fixtures.tiny import convnet, images
@@ -206,3 +207,24 @@ def test_onnxruntime_says_whether_the_reader_was_right(onnx_file, monkeypatch):
     )
     with pytest.raises(ModelError, match="does not compute what the file says"):
         check_reference(job)
+
+
+def test_a_reader_is_not_blamed_for_int8_sums_that_saturate(tmp_path):
+    """QuantizeLinear, DequantizeLinear and a MatMul run in INT8 here, and in floating point in onnxruntime."""
+    weights = {"s": np.float32(1 / 255), "z": np.uint8(0), "w": np.full((64, 8), 127, np.int8), "t": np.float32(0.01)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "t"], ["v"]),
+        helper.make_node("MatMul", ["d", "v"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, n]) for name, n in (("x", 64), ("y", 8))]
+    kept = [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()]
+    path = tmp_path / "qdq.onnx"
+    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], kept)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    loud = np.random.default_rng(0).uniform(0.8, 1, (4, 2, 64)).astype(np.float32)
+    warnings = check_reference(prepare(path, list(loud), flags={"complete": True}, need_float=False)).warnings
+    assert [("with exact sums" in said, "onnxruntime" in said) for said in warnings] == [(True, False)] * (
+        not EXACT_INT8
+    )

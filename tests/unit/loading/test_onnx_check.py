@@ -61,6 +61,23 @@ def test_a_faithful_conversion_has_nothing_to_say(path, feeds):
     assert _compared(path, load_model(path).reference, feeds) == []
 
 
+def test_sums_of_8_bit_products_are_compared_as_exact_ones(tmp_path):
+    """On a CPU without VNNI those of onnxruntime saturate unless it is told otherwise."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("MatMulInteger", ["q", "w", "zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["real", "scale"], ["y"]),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, n]) for name, n in (("x", 24), ("y", 16))]
+    weights = numpy_helper.from_array(np.full((24, 16), 127, np.int8), "w")
+    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], [weights])
+    path = tmp_path / "integers.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    loud = [[np.random.default_rng(0).uniform(0.8, 1, (4, 24)).astype(np.float32)]]
+    assert _compared(path, load_model(path).reference, loud) == []
+
+
 def test_one_sample_of_four_is_a_warning_and_not_refused(path, feeds):
     """Two boxes of nearly equal scores change places in one sample; what is read wrongly is wrong in all."""
     model = load_model(path).reference
