@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # scipy.special is loaded at its first use; scipy.stats would cost a second of CPU
 from numpy.typing import NDArray
-
-# scipy.stats and scipy.optimize would cost a second of CPU in every process. It has no type stubs.
-from scipy.special import ndtr, stdtrit
 
 from calib.errors import MetricError, UsageError
 from calib.values.drops import drop_text
@@ -172,7 +170,7 @@ def _crossing(excess: Callable[[float], float], inside: float, outside: float) -
 
 def normal_cdf(x: float | Floats) -> Floats:
     """Return the distribution function of the standard normal, Phi."""
-    return np.asarray(ndtr(x), np.float64)
+    return np.asarray(scipy.special.ndtr(x), np.float64)
 
 
 def value_interval(scores: Floats, *, share: bool) -> Interval | None:
@@ -209,7 +207,7 @@ def mean_interval(losses: Floats) -> tuple[float, float] | None:
     """Return Student's interval for the mean of paired losses ``(N,)``; None for fewer than two."""
     if len(losses) < 2:
         return None
-    half = float(stdtrit(len(losses) - 1, 0.975)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
+    half = float(scipy.special.stdtrit(len(losses) - 1, 0.975)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
     return float(losses.mean()) - half, float(losses.mean()) + half
 
 
@@ -301,6 +299,6 @@ def least_loss(losses: Floats, total: int) -> float:
     """
     count, mean = len(losses), float(losses.mean())
     spread = float(((losses - mean) ** 2).sum()) + 2 * float(np.abs(losses).max()) ** 2
-    quantile = float(stdtrit(count - 1, 1 - ALPHA / len(LOOKS)))
+    quantile = float(scipy.special.stdtrit(count - 1, 1 - ALPHA / len(LOOKS)))
     correction = math.sqrt((total - count) / (total - 1))
     return mean - quantile * math.sqrt(spread / (count - 1) / count) * correction

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # scipy.special is loaded at its first use, not in every process
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
 from calib.ranges.affine import level_grid, widen_to_zero
 from calib.ranges.bins import Bins, bins_of, grid_errors, once
@@ -83,7 +83,7 @@ class _Equal:
     def __init__(self, bin_mass: NDArray[np.float64], zero: int):
         self.bin_mass, self.zero, self.size = bin_mass, zero, len(bin_mass)
         self.mass: NDArray[np.float64] = np.append(0.0, np.cumsum(bin_mass))
-        self.entropy: NDArray[np.float64] = np.append(0.0, np.cumsum(xlogy(bin_mass, bin_mass)))
+        self.entropy: NDArray[np.float64] = np.append(0.0, np.cumsum(scipy.special.xlogy(bin_mass, bin_mass)))
         self.filled: NDArray[np.int64] = np.append(0, np.cumsum(bin_mass > 0))
 
     def padded(self, reach: int) -> _Equal:
@@ -106,7 +106,7 @@ class _Equal:
         under, over = self.mass[first], self.mass[-1] - self.mass[last]
         at_first, at_last = self.bin_mass[first], self.bin_mass[last - 1]
         # Σ P log P: only the two outer bins differ from H
-        own = self.entropy[last] - self.entropy[first]
+        xlogy, own = scipy.special.xlogy, self.entropy[last] - self.entropy[first]
         own += np.asarray(xlogy(at_first + under, at_first + under) - xlogy(at_first, at_first), np.float64)
         own += np.asarray(xlogy(at_last + over, at_last + over) - xlogy(at_last, at_last), np.float64)
         # an outer bin that only the tail fills takes part in the spreading of Q

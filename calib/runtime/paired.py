@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy.special import bdtr
+import scipy  # scipy.special is loaded at its first use, not in every process
 
 from calib.errors import UsageError
 
@@ -136,7 +136,7 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 def _rank(count: int, level: float = 0.95) -> int:
     """Return the k of the order statistics, counted from 1."""
-    below = bdtr(np.arange(count // 2 + 1), count, 0.5)  # [k − 1] = P(Bin(n, ½) < k), rising
+    below = scipy.special.bdtr(np.arange(count // 2 + 1), count, 0.5)  # [k − 1] = P(Bin(n, ½) < k), rising
     return max(1, int(np.count_nonzero(2 * below <= 1 - level)))
 
 

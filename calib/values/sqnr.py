@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy  # scipy.special is loaded at its first use; scipy.stats would cost a second of CPU
 from numpy.typing import NDArray
-from scipy.special import chdtri, ndtr, ndtri, stdtrit  # scipy.stats would cost a second of CPU in every process
 
 LEAST_SAMPLES = 3  # with two, Student's t has one degree of freedom and the interval tens of decibels
 # Random 4-sample subsets missed the figure of 120 samples by more than 1.5 dB in 54 to 93 % of the draws.
@@ -116,7 +116,7 @@ def sqnr_interval(energies: NDArray[np.float64]) -> tuple[float, float] | None:
     ]
     if energies.min() > 0:
         found.append(_log_normal(np.log(energies)))
-    t, to_db = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)), 10 / math.log(10)
+    t, to_db = float(scipy.special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)), 10 / math.log(10)
     halves = [t * math.sqrt(variance) for _, variance in found]
     low = min(centre - half for (centre, _), half in zip(found, halves, strict=True))
     high = max(centre + half for (centre, _), half in zip(found, halves, strict=True))
@@ -158,7 +158,7 @@ def censused_interval(
         return None
     effects, others = ((rows / mean) @ np.array([1.0, -1.0]) for rows in (censused, drawn))
     variance = float((effects**2).sum()) / count**2 + share**2 * float(others.var(ddof=1)) / len(drawn)
-    half = float(stdtrit(len(drawn) - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    half = float(scipy.special.stdtrit(len(drawn) - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
     estimate, to_db = math.log(mean[0] / mean[1]), 10 / math.log(10)
     most = _poisson_limit(censused[:, 1]) / count + share * drawn[:, 1].mean()
     return min(to_db * (estimate - half), decibel(mean[0], most)), to_db * (estimate + half)
@@ -178,7 +178,7 @@ def _poisson_limit(weights: NDArray[np.float64]) -> float:
     total, squares = float(weights.sum()) + largest, float((weights**2).sum()) + largest**2
     if total == 0:
         return 0.0
-    return squares / (2 * total) * float(chdtri(2 * total**2 / squares, (1 - CONFIDENCE) / 2))
+    return squares / (2 * total) * float(scipy.special.chdtri(2 * total**2 / squares, (1 - CONFIDENCE) / 2))
 
 
 def _log_normal(logs: NDArray[np.float64]) -> tuple[float, float]:
@@ -239,13 +239,15 @@ def _sizes_beyond(sizes: NDArray[np.float64], largest: float) -> tuple[float, ND
     Without a spread there are no quantiles.
     """
     logs = np.log(sizes)
-    spread = float(logs.std(ddof=1)) * math.sqrt((len(logs) - 1) / float(chdtri(len(logs) - 1, CONFIDENCE)))
+    spread = float(logs.std(ddof=1)) * math.sqrt(
+        (len(logs) - 1) / float(scipy.special.chdtri(len(logs) - 1, CONFIDENCE))
+    )
     if spread == 0:
         return 0.0, np.zeros(0)
     reach = math.log(largest) - float(logs.mean())
-    share = float(ndtr(-reach / spread))
+    share = float(scipy.special.ndtr(-reach / spread))
     quantiles = (np.arange(QUANTILES) + 0.5) / QUANTILES * share
-    return share, -spread * ndtri(quantiles) - reach
+    return share, -spread * scipy.special.ndtri(quantiles) - reach
 
 
 def largest_share(energies: NDArray[np.float64]) -> float:

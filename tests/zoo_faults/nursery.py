@@ -158,12 +158,14 @@ def _poll(pid: int) -> int | None:
 
 
 def main() -> None:
+    import scipy
+
     import calib
     import calib.cli.zoo
     import calib.zoo.worker
     from calib.zoo import process
 
-    assert calib.quantize  # the engine is loaded at its first use
+    assert calib.quantize and scipy.special  # loaded at their first use
     process.subprocess = type("Forking", (), {"Popen": staticmethod(_popen), "PIPE": subprocess.PIPE})
     gc.freeze()  # what was loaded stays shared with the children
     # Not sys.stdin: it reads ahead, and children have their own.
