@@ -57,6 +57,7 @@ class GraphView:
         self.inputs: dict[str, tuple[TensorId, ...]] = {}
         self.consumers: dict[TensorId, list[Port]] = defaultdict(list)
         self.inside: dict[str, Body] = {}
+        self._shapes: dict[TensorId, tuple[int | None, ...] | None] = {}
         for node, body in all_nodes(model):
             name = node.get_friendly_name()
             if body is not None:
@@ -90,10 +91,13 @@ class GraphView:
 
     def shape(self, tensor: TensorId) -> tuple[int | None, ...] | None:
         """Return the tensor's shape with None for each dynamic axis; None for a dynamic rank."""
-        partial = self.output(tensor).get_partial_shape()
-        if partial.rank.is_dynamic:
-            return None
-        return tuple(None if axis.is_dynamic else axis.get_length() for axis in partial)
+        if tensor not in self._shapes:  # asked for a few dozen times a layer
+            partial = self.output(tensor).get_partial_shape()
+            sizes = None
+            if not partial.rank.is_dynamic:
+                sizes = tuple(None if axis.is_dynamic else axis.get_length() for axis in partial)
+            self._shapes[tensor] = sizes
+        return self._shapes[tensor]
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of a node by name, as its operation defines them."""

@@ -95,7 +95,7 @@ class _Scan:
             raise self.refuse(f"is nested deeper than {_DEPTH} elements", "Export the model again")
         parent = self.stack[-1] if self.stack else ""
         self.stack.append(tag)
-        if any(len(value) > _ATTRIBUTE_BYTES for value in attributes.values()):
+        if attributes and max(map(len, attributes.values())) > _ATTRIBUTE_BYTES:
             raise self.refuse(
                 f"an attribute of <{tag}> is longer than {_ATTRIBUTE_BYTES} characters", "Export it again"
             )

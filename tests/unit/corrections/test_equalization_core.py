@@ -10,6 +10,7 @@ from calib.corrections.equalization_core import (
     LIMIT,
     Readers,
     choose_strength,
+    least_error,
     migration_error,
     smooth_factors,
 )
@@ -173,3 +174,22 @@ def test_fewer_levels_of_weights_leave_more_magnitude_in_the_activations():
     errors = [migration_error(np.ones(8), *stats, Readers.of([weights], levels)) for levels in (255, 127)]
     from_inputs = migration_error(np.ones(8), *stats, Readers.of([weights], 1 << 24))
     assert (errors[1] - from_inputs) / (errors[0] - from_inputs) == pytest.approx((254 / 126) ** 2, rel=1e-6)
+
+
+@laws
+@given(seeds, st.floats(0.0, 6.0))
+def test_no_factors_have_a_smaller_error_than_the_bound(seed, spread):
+    rng = np.random.default_rng(seed)
+    high, low = rng.exponential(size=8) + 0.1, -rng.exponential(size=8) * rng.integers(0, 2)
+    power = np.maximum(high, -low) ** 2 * rng.uniform(0.01, 1, 8)
+    readers = Readers.of([rng.normal(size=(1, 5, 8, 3)) * np.exp(spread * rng.normal(size=(1, 1, 8, 1)))])
+    bound = least_error(low, high, power, readers)
+    tried = [np.exp2(spread * rng.normal(size=8)) for _ in range(50)]
+    assert 0 < bound <= min(migration_error(factors, low, high, power, readers) for factors in tried) * (1 + 1e-9)
+
+
+def test_the_bound_is_the_error_of_even_channels():
+    high, power = np.full(4, 2.0), np.ones(4)
+    readers = Readers.of([np.ones((1, 3, 4, 1))])
+    bound = least_error(-high, high, power, readers)
+    assert bound == pytest.approx(migration_error(np.ones(4), -high, high, power, readers))
