@@ -91,7 +91,7 @@ def test_samples_with_empty_tensors_are_quantized_by_those_that_hold_values(buil
 def test_ranges_of_a_sample_that_holds_values_are_those_of_a_network_that_sees_no_other():
     full = steps(*[(2, 3)] * 8)
     empty = [{**feed, "past": feed["past"][:, :0]} for feed in full]
-    settings = {"effort": "fast", "estimator": "minmax", "speed": False}
+    settings = {"effort": "fast", "estimator": "minmax", "speed": False, "target": TARGET}
     both, alone = (quantize(decoder(), given, **settings) for given in (full + empty, full))
     ranges = [{str(q.tensor): q.range for q in found.plan.activations}["past:0"] for found in (both, alone)]
     assert ranges[0] is not None and ranges[0] == ranges[1]

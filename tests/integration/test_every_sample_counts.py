@@ -47,7 +47,7 @@ def decibel(model: ov.Model, quantized: ov.Model, samples: Samples) -> float:
 
 
 def quantized(model: ov.Model, samples: Sequence[NDArray[np.float32]], effort: str = "balanced") -> calib.Result:
-    return calib.quantize(model, samples, effort=effort, speed=False)
+    return calib.quantize(model, samples, effort=effort, speed=False, target="cpu-no-vnni")
 
 
 @pytest.mark.parametrize("seed", [1, 4, 8])

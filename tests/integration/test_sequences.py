@@ -54,7 +54,7 @@ SEQUENCES = [frames(25 + seed, seed) for seed in range(3)]
 
 
 def quantized(data: Any, **settings: Any) -> calib.Result:
-    return calib.quantize(leaky(), data, speed=False, **settings)
+    return calib.quantize(leaky(), data, speed=False, target="cpu-no-vnni", **settings)
 
 
 @pytest.mark.parametrize("effort", ["fast", "balanced"])

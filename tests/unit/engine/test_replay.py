@@ -64,7 +64,7 @@ def test_a_replay_without_data_is_the_same_to_the_byte(made: Report, monkeypatch
 
 
 def test_a_replay_of_a_model_within_a_budget_keeps_its_layers_in_float(made: Report):
-    given: dict[str, Any] = {"metric": "relative-l2", "speed": False}
+    given: dict[str, Any] = {"metric": "relative-l2", "speed": False, "target": "cpu-no-vnni"}
     whole = calib.quantize("net.xml", "data.npz", **given).report.accuracy
     assert whole is not None
     report = calib.quantize("net.xml", "data.npz", max_drop=0.7 * whole.drop, **given).save("out")
@@ -88,7 +88,7 @@ def outliers_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Repor
     samples = net.rng.standard_normal((40, 12, 16)).astype(np.float32) * scale
     np.savez(folder / "data.npz", x=samples)
     with chdir(folder):
-        return folder, calib.quantize("net.xml", "data.npz", speed=False).save("out")
+        return folder, calib.quantize("net.xml", "data.npz", speed=False, target="cpu-no-vnni").save("out")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_replay_has_the_scales_in_front_of_layers(outliers: Report):
 
 
 def test_scales_in_front_of_layers_that_are_in_floating_point_are_not_reported_as_kept(outliers: Report):
-    given: dict[str, Any] = {"metric": "relative-l2", "max_drop": 1e-7, "speed": False}
+    given: dict[str, Any] = {"metric": "relative-l2", "max_drop": 1e-7, "speed": False, "target": "cpu-no-vnni"}
     report = calib.quantize("net.xml", "data.npz", **given).save("out")
     facts = [fact for fact in report.corrections if fact.correction == "inserted scales"]
     assert facts and not any(fact.kept for fact in facts)
@@ -118,7 +118,7 @@ def test_a_layer_of_the_plan_can_not_be_ignored_and_another_one_may(outliers: Re
             UsageError, match=rf"ignore: '{second}' matches '{second}', which out/plan\.json has in INT8"
         ):
             calib.quantize("net.xml", plan="out/plan.json", ignore=[second], **given)
-    calib.quantize("net.xml", "data.npz", speed=False, ignore=[first]).save("less")
+    calib.quantize("net.xml", "data.npz", speed=False, target="cpu-no-vnni", ignore=[first]).save("less")
     calib.quantize("net.xml", plan="less/plan.json", ignore=[first]).save("again")
     assert contents("again") == contents("less")
     assert [layer.name for layer in read_plan("again/plan.json").layers] == [second, third]
@@ -222,7 +222,9 @@ def test_what_has_to_be_measured_needs_samples(setting: dict[str, Any], made: Re
 
 
 def test_a_replay_of_a_kept_fp32_model_says_so(made: Report):
-    calib.quantize("net.xml", "data.npz", effort="thorough", speed=False, require_speedup=1000.0).save("out")
+    calib.quantize(
+        "net.xml", "data.npz", effort="fast", target="cpu-no-vnni", speed=False, require_speedup=1000.0
+    ).save("out")
     assert not read_plan("out/plan.json").layers
     report = calib.quantize("net.xml", plan="out/plan.json").save("again")
     assert contents("again") == contents("out")
