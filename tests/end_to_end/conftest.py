@@ -55,11 +55,9 @@ def quantize(run: Callable[..., Ended], work: Path) -> Callable[..., Ended]:
     return calib
 
 
-@pytest.fixture
-def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have models timed for the least number of rounds, where it matters whether they are and not how fast they are."""
-    for module in ("speedup", "measured_here"):
-        monkeypatch.setattr(f"calib.engine.{module}.SECONDS", 0.0)
+@pytest.fixture(autouse=True)
+def _quick(quick_timing: None) -> None:
+    """No test of a command is of how fast a model is."""
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def report(work: Path) -> Report:
 
 
 @pytest.fixture
-def unsaid(run: Any, work: Path, quick_timing: None) -> Any:
+def unsaid(run: Any, work: Path) -> Any:
     """Quantize the model of ``work`` without a word on speed."""
     places = [work / "model.xml", "--calibration", work / "data.npz", "-o", work / "out"]
     return lambda *more: run("quantize", *places, *CHEAP, *more)
