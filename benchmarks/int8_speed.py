@@ -115,6 +115,7 @@ def measure(subject: Subject, samples: int, seconds: float, compilations: int, t
             time_models(every, inputs, rounds=10_000, seconds=seconds / compilations) for _ in range(compilations)
         ]
         found = {
+            "samples": len(feeds),
             "int8 share": {name: share if share is None else round(share, 4) for name, share in shares.items()},
             "said": said,
             "latency": figures(latency[0]),
@@ -155,11 +156,7 @@ def main() -> None:
     parser.add_argument("--subjects", default=",".join(SUBJECTS))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "int8_speed.json")
     arguments = parser.parse_args()
-    settings = {
-        "samples": arguments.samples,
-        "seconds": arguments.seconds,
-        "compilations": arguments.compilations,
-    }
+    settings = {"seconds": arguments.seconds, "compilations": arguments.compilations}
     results = record.on_file(arguments.output, settings)
     for name in (CALIB, NNCF):
         PEERS[name]().prepare()
