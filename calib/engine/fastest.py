@@ -143,15 +143,11 @@ def fastest(
     groups = different({**groups_of(job.view, plan), **suggested}, plan)
     if not groups:
         return built, "There is no group of layers that could be faster in floating point while others stay in INT8."
-    # Once they are inserted only, not looked up layer by layer as in ``build``, which compiles each twice.
-    forms = {name: _candidate(built, layers).executable() for name, layers in groups.items()}
-    ratios: Ratios = remember("alone", lambda: _ratios(job, built, forms))
+    ratios: Ratios = remember("alone", lambda: _ratios(job, built, _inserted(built, groups)))
     said = f"Times as fast as {WHOLE} with these in floating point: {_figures(ratios)}. "
     best, final = "", finalists(ratios, groups, plan)
     if final:
-        some = {name: build(_candidate(built, layers), feeds=job.few) for name, layers in final.items()}
-        models = {name: form.model for name, form in some.items()}
-        again: Ratios = remember("again", lambda: _over_compilations(job, built, models))
+        again: Ratios = remember("again", lambda: _over_compilations(job, built, final))
         said += f"Compiled {COMPILATIONS} times more: {_figures(again)}. "
         best, ratios = next(iter(gaining(again)), ""), again
     said += _of_fp32(ratios, best)
@@ -159,7 +155,7 @@ def fastest(
         return built, f"{said}None is faster beyond the noise, so everything stays in INT8."
     reason = f"the network is {ratios[best][0]:.2f} times as fast with {best} in floating point, see the warnings"
     form = build(_candidate(built, final[best], reason), feeds=job.few)
-    return form, f"{said}So these are left in floating point: {best}."
+    return form, f"{said}So the fastest form of INT8 leaves these in floating point: {best}."
 
 
 def finalists(
@@ -194,8 +190,14 @@ def _candidate(built: Int8Model, layers: frozenset[str], reason: str = "") -> Ca
     return built.candidate.without(dict.fromkeys(sorted(layers), reason))
 
 
-def _over_compilations(job: Job, built: Int8Model, forms: Mapping[str, ov.Model]) -> Ratios:
+def _inserted(built: Int8Model, groups: Mapping[str, frozenset[str]]) -> dict[str, ov.Model]:
+    """Return the forms as they are inserted, without looking up what executes, which would compile each twice."""
+    return {name: _candidate(built, layers).executable() for name, layers in groups.items()}
+
+
+def _over_compilations(job: Job, built: Int8Model, groups: Mapping[str, frozenset[str]]) -> Ratios:
     """Compile the forms several times; return the median of their ratios, the lowest and the highest."""
+    forms = {name: build(_candidate(built, layers), feeds=job.few).model for name, layers in groups.items()}
     each = [_ratios(job, built, forms, SECONDS / COMPILATIONS) for _ in range(COMPILATIONS)]
     found = {name: [ratios[name][0] for ratios in each] for name in each[0]}
     return {name: [median(values), min(values), max(values)] for name, values in found.items()}
