@@ -20,11 +20,6 @@ Samples = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
 """Samples of the only input, or tuples in the order of the inputs."""
 
 
-def calib_settings() -> dict[str, Any]:
-    """Return the settings that give calib's weights the levels that NNCF's have here."""
-    return {"target": "cpu-no-vnni" if HALF_RANGE else "cpu"}
-
-
 class Peer(Protocol):
     """Something that quantizes."""
 
@@ -59,7 +54,7 @@ class CalibPeer:
         """Return the INT8 model."""
         import calib
 
-        given = {**calib_settings(), **(self.settings or {})}
+        given = {"target": "cpu-no-vnni" if HALF_RANGE else "cpu", **(self.settings or {})}
         return calib.quantize(path, list(samples), samples=len(samples), **given).model
 
 

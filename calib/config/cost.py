@@ -124,8 +124,8 @@ _CANDIDATE = {"compilation": 1.65, "layer": 0.0057, "weight": 1e-7}
 _INSERT = {"compilation": 1.55, "layer": 0.005, "weight": 2e-8}
 _ERRORS = {"compilation": 3.0, "layer": 0.006}  # of each layer, where speed is measured
 _SPEED = {"compilation": 4.0, "layer": 0.002, "start": 1.3}
-# Seven forms are compiled and timed, and where some gain, these four times more: between 20 and 60 compilations.
-_FORMS = {"compilation": 35.0, "layer": 0.01, "start": 4.2}
+# Seven forms are compiled and timed, and where some gain, these six times more: between 20 and 80 compilations.
+_FORMS = {"compilation": 40.0, "layer": 0.01, "start": 4.2}
 
 # Effort → stage, and the condition that its row is for (an attribute of Work; "" for all runs) → factors. They are from
 # an AMD EPYC without VNNI; where levels of weights are not chosen, there is one candidate fewer to compile.

@@ -172,7 +172,7 @@ class Settings(Checked):
         default=False,
         description="Whether the whole network is timed with groups of layers in floating point (depthwise, between "
         "floating-point neighbours, the first, the last, those slower in INT8, all but the few that gain most), and a "
-        "group stays there if that is faster by 2 %, also compiled anew three times. It goes with every effort and "
+        "group stays there if that is faster by 2 %, also compiled anew five times. It goes with every effort and "
         "is part of none, as times differ from run to run: they are kept for --resume, and plan.json gives the same "
         "model again",
     )
