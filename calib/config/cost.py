@@ -34,7 +34,7 @@ class Work:
         reverts: Whether layers may go back to floating point to keep a budget.
         saturates: Whether levels of weights are chosen by what this CPU, whose sums saturate, makes of them.
         timed: Whether the speed is measured, and with it the errors of layers.
-        optimized: Whether forms with groups of layers in floating point are timed, too.
+        optimize_speed: Whether forms with groups of layers in floating point are timed, too.
     """
 
     compiling: float
@@ -46,7 +46,7 @@ class Work:
     reverts: bool = False
     saturates: bool = False
     timed: bool = False
-    optimized: bool = False
+    optimize_speed: bool = False
 
     @property
     def exact(self) -> bool:
@@ -137,7 +137,7 @@ FACTORS: dict[str, dict[tuple[str, str], dict[str, float]]] = {
         ("insert", "exact"): _CANDIDATE,
         ("report", ""): {"scored": 0.34, "layer": 0.0048},
         ("speed", "timed"): _SPEED,
-        ("speed", "optimized"): _FORMS,
+        ("speed", "optimize_speed"): _FORMS,
     },
     "balanced": {
         ("equalize", ""): {"scored": 1.1, "layer": 0.0145, "weight": 2.7e-8},
@@ -148,7 +148,7 @@ FACTORS: dict[str, dict[tuple[str, str], dict[str, float]]] = {
         ("report", ""): {"compilation": 0.29, "scored": 2.2, "layer": 0.0078},
         ("report", "timed"): _ERRORS,
         ("speed", "timed"): _SPEED,
-        ("speed", "optimized"): _FORMS,
+        ("speed", "optimize_speed"): _FORMS,
     },
     "thorough": {
         ("equalize", ""): {"scored": 1.1, "layer": 0.0145, "weight": 2.7e-8},
@@ -159,6 +159,6 @@ FACTORS: dict[str, dict[tuple[str, str], dict[str, float]]] = {
         ("report", ""): {"compilation": 0.29, "scored": 2.2, "layer": 0.0078},
         ("report", "timed"): _ERRORS,
         ("speed", "timed"): _SPEED,
-        ("speed", "optimized"): _FORMS,
+        ("speed", "optimize_speed"): _FORMS,
     },
 }

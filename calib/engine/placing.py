@@ -134,7 +134,7 @@ def work_of(job: Job, plan: QuantizationPlan, validation: int = 0) -> Work | Non
         reverts=job.settings.has_budget,
         saturates=job.chooses_levels,
         timed=job.settings.measures_speed,
-        optimized=job.settings.optimize_speed,
+        optimize_speed=job.settings.optimize_speed,
     )
 
 

@@ -5,10 +5,9 @@ Un-normalized (saved straight from a reader)        normal
     Minimum → Maximum                                    Clamp
     Constant(f16) → Convert → Reshape → Convolution      Constant(f32) → Convolution
 
-OpenVINO names the operations it creates by a counter of the process (``Multiply_8902``): the number differs in each
-run, and sometimes the name is that of another operation of the file. So every operation is marked before the
-transformations, and afterwards its marks (its own name, or the ``fused_names`` of operations merged into it) show where
-it came from.
+OpenVINO names the operations it creates by a counter of the process (``Multiply_8902``), differently in each run and
+sometimes as another operation of the file. So every operation is marked before the transformations, and afterwards its
+marks (its own name, or the ``fused_names`` of operations merged into it) show where it came from.
 """
 
 from __future__ import annotations
@@ -34,8 +33,7 @@ _FP16_ELEMENTS = 4096
 
 _OTHER_FLOATS = (ov.Type.f16, ov.Type.bf16, ov.Type.f64)
 
-# A control character: no file's name can hold it (XML 1.0 forbids it), and it is no comma, which separates
-# the names in fused_names.
+# No file's name can hold this control character (XML 1.0), and it is no comma, which separates names in fused_names.
 _MARK = "\x1fcalib"
 
 
@@ -60,9 +58,8 @@ class Normalized:
 def apply_common_transformations(model: ov.Model) -> None:
     """Run, in place, the transformations that ``ov.convert_model`` runs on a model from a reader.
 
-    They are in a private module and have no public equivalent (``convert_model`` takes no ``ov.Model``, and saving
-    and reading back does not run them), so this is the only place that uses them, and
-    tests/contracts/test_common_transformations.py checks what is expected of them.
+    They are in a private module without a public equivalent (``convert_model`` takes no ``ov.Model``, saving does not
+    run them), so only this place uses them; tests/contracts/test_common_transformations.py says what for.
     """
     try:
         from openvino._offline_transformations import apply_moc_transformations
@@ -91,8 +88,8 @@ def normalize(
 ) -> Normalized:
     """Return a normalized clone of a floating-point model; ``model`` itself is not edited.
 
-    Constant subgraphs (decompression Convert, Reshape, Transpose… on weights) become f32 constants: only then do all
-    layers that read them run in INT8. For the same reason operations of other floating-point types become f32 ones.
+    Constant subgraphs (Convert, Reshape, Transpose… on weights) and other floating-point types become f32: only then do
+    all layers that read them run in INT8.
 
     Args:
         model: Floating-point model.
@@ -123,10 +120,9 @@ def normalize(
     fp16, rounded = _half_precision_constants(clone, origins)
     changed = bool(retyped) or _wiring(clone) != wiring
     restore(clone, origins)
-    for node in clone.get_ordered_ops() if parts else ():
-        if node.get_friendly_name() in parts:
-            set_part_of(node, *parts[node.get_friendly_name()])
-    _forget_fused_names(clone)
+    for node in (one for one in clone.get_ordered_ops() if one.get_friendly_name() in parts):
+        set_part_of(node, *parts[node.get_friendly_name()])
+    _forget_marks(clone)
     sentences = retyped + computed + _describe(before, _histogram(clone), origins)
     if sunk:
         sentences.append(
@@ -237,11 +233,17 @@ def _replace_constant(node: ov.Node, values: np.ndarray) -> ov.Node:
     return replace_readers(node.output(0), lambda _: other)
 
 
-def _forget_fused_names(model: ov.Model) -> None:
-    """Remove the marks that the transformations left in the operations' runtime information."""
+def _forget_marks(model: ov.Model) -> None:
+    """Remove the marks that the transformations left in the operations' runtime information.
+
+    A ShapeOf marked as not to be folded, which no file holds, makes an LSTM a loop (184 µs, not 79, in a small one).
+    """
     from openvino._offline_transformations import apply_fused_names_cleanup
 
     apply_fused_names_cleanup(model)
+    for info in (node.get_rt_info() for _, nodes in walk(model) for node in nodes if node.get_type_name() == "ShapeOf"):
+        if "DisableConstantFolding_0" in info:
+            del info["DisableConstantFolding_0"]
 
 
 def _histogram(model: ov.Model) -> Counter[str]:

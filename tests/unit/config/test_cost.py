@@ -45,7 +45,7 @@ def test_a_choice_of_levels_compiles_one_model_more():
 
 def test_timing_forms_is_part_of_the_stage_that_times():
     timed = replace(WORK, timed=True)
-    plain, forms = (expected_cost(replace(timed, optimized=one), "fast").stages["speed"] for one in (False, True))
+    plain, forms = (expected_cost(replace(timed, optimize_speed=one), "fast").stages["speed"] for one in (False, True))
     assert forms - plain == pytest.approx(40 * 0.5 + 0.01 * 50 + 4.2)
 
 
