@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from trust_fixtures.tiny import convnet, write_ir
 from zoo_faults.nursery import Nursery
-from zoo_faults.tiny_zoo import outcomes, results, run_undisturbed, supervise, write_zoo
+from zoo_faults.tiny_zoo import EXACT, FAST, outcomes, results, run_undisturbed, supervise, write_zoo
 
 from calib import cli
 from calib.zoo.commands import open_zoo
@@ -94,7 +94,7 @@ def test_cells_of_the_matrix_share_one_pass_of_statistics_and_one_baseline(nurse
     for name in names:
         (tmp_path / name).mkdir()
         matrix = "matrix: {estimator: [minmax, mse], max_drop: [0.5, 0.9]}\n" if name == "matrix" else ""
-        settings = "effort: fast, estimator: minmax, validation: data.npz, metric: agreement, max_drop: 0.5"
+        settings = f"{FAST}, validation: data.npz, metric: agreement, max_drop: 0.5"
         manifests[name] = write_zoo(tmp_path / name, "a", settings, more=matrix)
     for suffix in (".xml", ".bin"):  # a network made again has other names
         shutil.copy(tmp_path / f"matrix/a{suffix}", tmp_path / f"alone/a{suffix}")
@@ -109,7 +109,7 @@ def test_cells_of_the_matrix_share_one_pass_of_statistics_and_one_baseline(nurse
 
 
 def test_what_is_shared_and_damaged_costs_no_job_and_is_made_anew(nursery: Nursery, tmp_path: Path):
-    manifest = write_zoo(tmp_path, "a", "effort: fast, estimator: mse")
+    manifest = write_zoo(tmp_path, "a", f"effort: fast, estimator: mse, {EXACT}")
     zoo = open_zoo(str(manifest))
     before = run_undisturbed(nursery, manifest, zoo.folders.root)
     (shared,) = (zoo.folders.root / "cache").glob("*.npz")
