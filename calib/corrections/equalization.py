@@ -25,7 +25,7 @@ from calib.graph.view import GraphView
 from calib.runtime.session import compile_model, infer_all, ov
 from calib.samples.feed import frames_in
 from calib.values.facts import CorrectionFacts
-from calib.values.plan import QuantizationPlan, Scaling, TensorId
+from calib.values.plan import FULL_RANGE, QuantizationPlan, Scaling, TensorId
 from calib.values.summary import TensorSummary
 
 SAMPLES = 16
@@ -128,6 +128,7 @@ def evident_scales(
             from outlier samples, which need a range that clips.
     """
     found: list[tuple[Scalable, NDArray[np.float64], CorrectionFacts]] = []
+    levels = min((weight.levels for weight in plan.weights), default=FULL_RANGE)
     for quantizer in plan.activations:
         seen = summaries.get(quantizer.tensor)
         low, high = (seen.channel_low, seen.channel_high) if seen and not seen.has_outlier_samples else (None, None)
@@ -136,7 +137,7 @@ def evident_scales(
             continue
         low = low.astype(np.float64)
         high = low if high is None else high.astype(np.float64)
-        readers = Readers.of(reader_weights(view, scalable), min(weight.levels for weight in plan.weights))
+        readers = Readers.of(reader_weights(view, scalable), levels)
         stats = (low, high, (np.maximum(np.abs(low), np.abs(high)) / 3) ** 2)
         factors, strength = choose_strength(*stats, readers, inserted=True)
         if strength is not None:
