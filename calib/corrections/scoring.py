@@ -14,7 +14,8 @@ By this score the same candidates were at 26 to 31 dB, and at 26 to 30 dB on the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -29,6 +30,7 @@ from calib.samples.feed import frames_in
 from calib.values.compared import ComparedOutputs
 from calib.values.sqnr import decibel, squared_error
 
+SMALL = 32 << 20  # bytes of outputs that are kept, so that two models need not be compiled at once
 PORTION = 8  # samples whose outputs are held at a time, where any number of samples is compared
 
 
@@ -197,7 +199,7 @@ def _by_feed(energies: Mapping[str, NDArray[np.float64]], feeds: Sequence[Feed])
 
 
 def energies_on(
-    samples: Iterable[Feed],
+    samples: Callable[[], Iterable[Feed]],
     reference: ov.Model,
     model: ov.Model,
     compiled: ov.CompiledModel | None = None,
@@ -207,11 +209,12 @@ def energies_on(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the signal and noise energy of each part on any samples, ``(samples, 2)``, as a :class:`Scorer` does.
 
-    Few outputs are held at a time, whatever the number of samples, and each model is compiled at most once. A part is
+    Few outputs are held at a time, whatever the number of samples, and each model is compiled at most once: one after
+    the other if neither is yet and the outputs of FP32 are small, for two large models take twice the memory. A part is
     missing if a sample has no energies of it, see :func:`sample_energies`.
 
     Args:
-        samples: Samples, read one by one.
+        samples: Function that reads the samples, one by one.
         reference: FP32 model.
         model: Model that is compared with it.
         compiled: Compiled ``model``, used if its own outputs are compared.
@@ -220,21 +223,43 @@ def energies_on(
         known: Compiled FP32 model with what is compared of it; None to compile it.
     """
     ours, own = compared or (compared_outputs(reference),) * 2
-    form = compared_form(model, ours)
-    if compiled is None or form is not model:
+    form, plain = compared_form(model, ours), compared_form(reference, own)
+    compiled = compiled if form is model else None
+    kept = None
+    if known is None and compiled is None:
+        kept = _small_outputs(compile_model(plain, streams=streams), own, samples())
+    if compiled is None:
         compiled = compile_model(form, streams=streams)
-    if known is None:
-        known = compile_model(compared_form(reference, own), streams=streams)
-    forms = (own, known), (ours, compiled)
-    rest, found = iter(samples), list[dict[str, NDArray[np.float64]]]()
+    if known is None and kept is None:
+        known = compile_model(plain, streams=streams)
+    rest, found = iter(samples()), list[dict[str, NDArray[np.float64]]]()
     while some := list(islice(rest, PORTION)):
-        before, after = (
-            [[value.copy() for value in what.values(outputs)] for outputs in infer_all(run, some)]
-            for what, run in forms
-        )
-        found.append(_by_feed(sample_energies(own.names, before, after), some))
+        if kept is not None:
+            before = [kept.popleft() for _ in range(sum(map(frames_in, some)))]
+        else:
+            assert known is not None
+            before = _values(known, own, some)
+        found.append(_by_feed(sample_energies(own.names, before, _values(compiled, ours, some)), some))
     names = [name for name in own.names if all(name in one for one in found)] if found else []
     return {name: np.concatenate([one[name] for one in found]) for name in names}
+
+
+def _small_outputs(
+    compiled: ov.CompiledModel, what: ComparedOutputs, samples: Iterable[Feed]
+) -> deque[list[NDArray[Any]]] | None:
+    """Return what is compared of each inference; None, without running the rest, if it is not small."""
+    found, size = deque[list[NDArray[Any]]](), 0
+    for outputs in infer_all(compiled, samples):
+        found.append([value.copy() for value in what.values(outputs)])
+        size += sum(value.nbytes for value in found[-1])
+        if size > SMALL:
+            return None
+    return found
+
+
+def _values(compiled: ov.CompiledModel, what: ComparedOutputs, samples: Sequence[Feed]) -> list[list[NDArray[Any]]]:
+    """Return what is compared of each inference of a few samples."""
+    return [[value.copy() for value in what.values(outputs)] for outputs in infer_all(compiled, samples)]
 
 
 def _relative_db(error: float) -> float:

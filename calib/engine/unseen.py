@@ -310,7 +310,7 @@ def _look_further(job: Job, built: Int8Model, ids: Sequence[str], worst: Sequenc
 
     streams = job.streams_for(len(names) + len(sizes.multiples) * len(enlarged))
     known = job.compiled_reference
-    found = energies_on(feeds(), job.reference, built.model, built.compiled, job.compared, streams, known)
+    found = energies_on(feeds, job.reference, built.model, built.compiled, job.compared, streams, known)
     beyond: dict[str, float] = {}
     for name, rows in found.items() if enlarged else ():
         noises = rows[len(names) :, 1].reshape(len(sizes.multiples), len(enlarged)).mean(axis=1)

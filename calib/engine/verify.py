@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from calib.corrections.recipes import Chosen
+from calib.corrections.tried import LARGE, weights_in
 from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model, for_two_threads, median_db
@@ -73,6 +74,9 @@ def as_simulated(job: Job, built: Int8Model, chosen: Chosen) -> tuple[Int8Model,
             built = without_miscomputed(built, job.few, job.compared[0], SIMULATION_FLOOR_DB, half=elsewhere)
     except FAILURES as error:
         said(error)  # memory that ran out is raised
+    if weights_in(built.candidate) > LARGE:  # what follows compiles other models, which need the memory
+        built = replace(built, compiled=None)
+        chosen = replace(chosen, scored=chosen.scored and replace(chosen.scored, compiled=None))
     return built, chosen
 
 

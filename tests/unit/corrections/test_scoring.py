@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
-from calib.corrections.scoring import Scorer, sample_energies, typical_db
+from calib.corrections import scoring
+from calib.corrections.scoring import Scorer, energies_on, sample_energies, typical_db
 from calib.graph.insert import clone_model
-from calib.runtime.session import make_model, ov
+from calib.runtime.session import compile_model, make_model, ov
 from calib.values.sqnr import decibel
 
 op = ov.opset13
@@ -152,3 +155,25 @@ def test_a_sample_with_a_nearly_empty_output_does_not_decide_the_score():
     outputs = [[y + 0.01] for (y,) in reference]
     assert typical_db(reference, outputs) == pytest.approx(40, abs=0.5)
     assert pooled_db(reference, outputs) == pytest.approx(40, abs=0.5)
+
+
+def test_two_models_are_compiled_one_after_the_other_where_outputs_are_small(monkeypatch):
+    before = ending_in()
+    after, feeds, alive = off(before, 1.1), samples(11), []
+    known = {"known": compile_model(before), "compiled": compile_model(after)}
+
+    def counted(model, **given):
+        alive.append(sum(one() is not None for one in made))
+        compiled = compile_model(model, **given)
+        made.append(weakref.ref(compiled))
+        return compiled
+
+    monkeypatch.setattr(scoring, "compile_model", counted)
+    expected, made = energies_on(lambda: feeds, before, after, **known), []
+    ((name, rows),) = expected.items()
+    assert not alive and rows.shape == (11, 2) and rows.all()
+    for small, others in ((1 << 20, [0, 0]), (40, [0, 0, 1])):  # 16 bytes an output: the third of them is too much
+        monkeypatch.setattr(scoring, "SMALL", small)
+        made, alive = [], []
+        found = energies_on(lambda: iter(feeds), before, after)
+        assert np.array_equal(found[name], rows) and alive == others

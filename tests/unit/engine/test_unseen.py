@@ -233,7 +233,7 @@ def test_further_samples_are_those_that_corrections_did_not_learn_from(monkeypat
     job, ran = _job(_network(), _images(40)), list[Any]()
 
     def energies(feeds: Any, *_: Any) -> dict[str, NDArray[Any]]:
-        ran.extend(feeds)
+        ran.extend(feeds())
         return {"y": np.ones((len(ran), 2))}
 
     monkeypatch.setattr(unseen, "energies_on", energies)
