@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ class Refit(Protocol):
     def __call__(self, candidate: Candidate) -> Candidate:
         """Return the candidate with edits that belong to its plan."""
         ...
+
+
+# Weights from which on a compiled candidate is not kept: compiling the one that is chosen once more costs less than the
+# memory of two at a time.
+LARGE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,13 @@ class Candidate:
     def executable(self) -> ov.Model:
         """Return the same network in the form that runs fastest, with zero points folded into biases."""
         return insert(self.model, self.plan, self.edits, fold=True)
+
+
+def weights_in(candidate: Candidate) -> int:
+    """Return the number of weights that a candidate quantizes."""
+    view = candidate.view
+    sizes = (view.shape(view.tensor(weight.port)) or () for weight in candidate.plan.weights)
+    return sum(prod(size or 1 for size in shape) for shape in sizes)
 
 
 def identity_of(candidate: Candidate) -> str:

@@ -17,9 +17,8 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from calib.corrections.candidate import Candidate
+from calib.corrections.candidate import LARGE, Candidate, weights_in
 from calib.corrections.scoring import Scored, Scorer
-from calib.corrections.tried import LARGE, weights_in
 from calib.graph.finder import inexact
 from calib.values.plan import HALF_RANGE, THREE_QUARTERS, QuantizationPlan
 

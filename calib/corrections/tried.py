@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.corrections import get_correction
-from calib.corrections.candidate import Candidate, Feed
+from calib.corrections.candidate import LARGE, Candidate, Feed, weights_in
 from calib.corrections.compiling import without_failing
 from calib.corrections.scoring import Scored, Scorer
 from calib.graph.insert import insert
@@ -28,9 +27,6 @@ HEAD_START_DB = 1.0
 # be this much better than what it would choose, and with this few samples, or fewer, the estimators that it tries last.
 MARGIN_DB = 1.0
 FEW = 4
-# Weights from which on a compiled candidate is not kept: compiling the one that is chosen once more costs less than the
-# memory of two at a time.
-LARGE = 64 << 20
 # Corrections of weights and biases are taken over for ranges whose levels are at most this much wider or narrower.
 ALIKE = 1.5
 
@@ -199,13 +195,6 @@ class Field:
         alike = ([one for one in self.tried if one.corrections == kind] for kind in kinds)
         ranked = (sorted(some, key=lambda one: (one.extra, -self.rank(one)))[:count] for some in alike)
         return [placed for some in ranked for placed in enumerate(some)]
-
-
-def weights_in(candidate: Candidate) -> int:
-    """Return the number of weights that a candidate quantizes."""
-    view = candidate.view
-    sizes = (view.shape(view.tensor(weight.port)) or () for weight in candidate.plan.weights)
-    return sum(prod(size or 1 for size in shape) for shape in sizes)
 
 
 def applied(

@@ -11,8 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from calib.corrections.candidate import LARGE, weights_in
 from calib.corrections.recipes import Chosen
-from calib.corrections.tried import LARGE, weights_in
 from calib.engine.accuracy_control import Controlled
 from calib.engine.baseline import Baseline
 from calib.engine.building import Int8Model, for_two_threads, median_db

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from building import Net
 
+import calib
+from calib.engine import verify
 from calib.engine.building import median_db
+from calib.engine.report import Findings, make_report
 
 
 def test_equal_outputs_and_no_samples_have_no_error():
@@ -34,3 +38,16 @@ def test_an_output_that_became_zero_or_not_a_number_is_all_wrong():
 
 def test_outputs_of_other_lengths_do_not_count():
     assert median_db([[np.ones(4), np.ones(3)]], [[np.ones(4), np.ones(2)]]) == np.inf
+
+
+def test_large_models_are_not_kept_compiled_while_others_are(monkeypatch: pytest.MonkeyPatch):
+    net, seen = Net(0), list[Findings]()
+    model = net.model(net.conv(net.input(1, 4, 8, 8), 4))
+    samples = np.random.default_rng(0).standard_normal((8, 4, 8, 8), np.float32)
+    monkeypatch.setattr("calib.pipeline.make_report", lambda job, found: seen.append(found) or make_report(job, found))
+    for large in (verify.LARGE, 0):
+        monkeypatch.setattr(verify, "LARGE", large)
+        calib.quantize(model, samples, effort="fast", speed=False, target="cpu-no-vnni")
+    kept, gone = seen
+    for found, none in ((kept, False), (gone, True)):
+        assert (found.outcome.built.compiled is None, found.chosen.scored.compiled is None) == (none, none)
