@@ -144,7 +144,7 @@ def fastest(
     groups = different({**groups_of(job.view, plan), **suggested}, plan)
     if not groups:
         return built, "There is no group of layers that could be faster in floating point while others stay in INT8."
-    ratios: Ratios = remember("alone", lambda: _ratios(job, built, _inserted(built, groups)))
+    ratios: Ratios = remember("forms", lambda: _ratios(job, built, _inserted(built, groups)))
     said = f"Times as fast as {WHOLE} with these in floating point: {_figures(ratios)}. "
     best, final = "", finalists(ratios, groups, plan)
     if final:

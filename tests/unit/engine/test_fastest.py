@@ -99,7 +99,7 @@ def test_the_form_of_the_highest_ratio_is_kept(
     made: Job, built: Int8Model, alone: dict[str, float], again: dict[str, float], left: set[str]
 ):
     groups = groups_of(made.view, built.plan)
-    stored = {"layers": {}, "alone": ratios_of(alone), "again": ratios_of(again)}
+    stored = {"layers": {}, "forms": ratios_of(alone), "again": ratios_of(again)}
     form, said = fastest(made, built, lambda name, measure: stored[name], dict)
     expected = {layer for group in left for layer in groups[group]}
     assert {layer.name for layer in form.plan.layers} == {layer.name for layer in built.plan.layers} - expected
@@ -112,7 +112,7 @@ def test_the_form_of_the_highest_ratio_is_kept(
 
 def test_fp32_is_recommended_where_it_is_faster_than_what_is_kept(made: Job, built: Int8Model):
     def said(fp32: float) -> str:
-        stored = {"layers": {}, "alone": ratios_of({DEPTHWISE: 1.1}, fp32), "again": ratios_of({DEPTHWISE: 1.2}, fp32)}
+        stored = {"layers": {}, "forms": ratios_of({DEPTHWISE: 1.1}, fp32), "again": ratios_of({DEPTHWISE: 1.2}, fp32)}
         return fastest(made, built, lambda name, measure: stored[name], dict)[1]
 
     assert "FP32 is 1.30 (1.29 to 1.31) times as fast as everything in INT8, so stay with it" in said(1.3)
