@@ -209,9 +209,9 @@ def energies_on(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the signal and noise energy of each part on any samples, ``(samples, 2)``, as a :class:`Scorer` does.
 
-    Few outputs are held at a time, whatever the number of samples, and each model is compiled at most once: one after
-    the other if neither is yet and the outputs of FP32 are small, for two large models take twice the memory. A part is
-    missing if a sample has no energies of it, see :func:`sample_energies`.
+    Few outputs are held at a time, whatever the number of samples. If neither model is compiled yet, FP32 runs first
+    and is dropped, for two large models take twice the memory; where its outputs turn out not to be small, it is
+    compiled again. A part is missing if a sample has no energies of it, see :func:`sample_energies`.
 
     Args:
         samples: Function that reads the samples, one by one.
