@@ -35,6 +35,7 @@ def quantizing(work: Path, *more: object, output: object = None) -> list[object]
 def never_agreeing(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     for floor in ("SIMULATION_FLOOR_DB", "PROVEN_DB"):
         monkeypatch.setattr(f"calib.engine.verify.{floor}", 1e6)
+    monkeypatch.setattr("calib.engine.miscomputed.NOISE_DB", -1e6)
     monkeypatch.setattr("calib.pipeline.as_simulated", lambda _, *found: found)  # or every layer would be left out
     return quantizing(work)
 
