@@ -42,7 +42,9 @@ def samples_of(name: str, folder: Path, others: Path | None, count: int) -> trut
     kind, _, seed = name.partition("/")
     case = truth_subjects.case_of(name, folder, others)
     if kind == "generated":
-        network = truth_subjects.truth_network(int(seed))
+        from truth_networks import truth_network  # here: it needs hypothesis, which the other networks do not
+
+        network = truth_network(int(seed))
         calibration = network.samples(count)
     else:
         calibration = case.calibration[:: max(1, len(case.calibration) // count)][:count]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from ablations import Ablation
-from cases import Case, Reference
+from cases import Case, Reference, arrays_of
 from numpy.typing import NDArray
 
 from calib.accuracy.problem import Problem
@@ -162,7 +162,7 @@ class GreedyLoop:
             nonlocal images
             images += len(indices)
             session = Session(model)
-            parts = [_part(reference, index, session([case.validation[index]])) for index in indices]
+            parts = [_part(reference, index, session(arrays_of(case.validation[index]))) for index in indices]
             before = case.metric.aggregate([reference.parts[index] for index in indices])
             return float(before - case.metric.aggregate(parts)) * (1 if case.metric.higher_is_better else -1)
 

@@ -36,7 +36,7 @@ Values = Sequence[Sequence[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Closeness:
     """The SQNR in dB of an execution against its simulation, and the least that is expected of right kernels."""
 
     found: float
@@ -88,7 +88,7 @@ def without_miscomputed(
     if half:
         whole = replace(whole, plan=in_half_range(whole.plan), edits=Edits(), refit=None)
 
-    def agreement(candidate: Candidate) -> Agreement:
+    def agreement(candidate: Candidate) -> Closeness:
         return _agreement(candidate.executable(), samples, compared, floor, expected)
 
     left, gone, found = whole, dict[str, str](), agreement(whole)
@@ -96,13 +96,13 @@ def without_miscomputed(
         layer, differs = _first(left, agreement, found)
         gone[layer] = REASON.format(found=differs.found, floor=differs.least)
         left = whole.without(gone)
-        found = agreement(left) if left.plan.layers else Agreement(math.inf, floor)
+        found = agreement(left) if left.plan.layers else Closeness(math.inf, floor)
     return build(built.candidate.without(gone), feeds=feeds) if gone and found.holds else built
 
 
 def _first(
-    candidate: Candidate, agreement: Callable[[Candidate], Agreement], found: Agreement
-) -> tuple[str, Agreement]:
+    candidate: Candidate, agreement: Callable[[Candidate], Closeness], found: Closeness
+) -> tuple[str, Closeness]:
     """Return the layer with which the shortest head of the plan that differs ends, and the agreement of that head."""
     names = [layer.name for layer in candidate.plan.layers]
     bare = replace(candidate, refit=None)  # biases decide nothing
@@ -116,7 +116,7 @@ def _first(
 
 def _agreement(
     model: ov.Model, feeds: Sequence[Feed], compared: ComparedOutputs, floor: float, reference: Values
-) -> Agreement:
+) -> Closeness:
     """Return how an INT8 model agrees with its simulation on a typical sample, with one thread or two."""
     form = compared_form(model, compared)
     two = for_two_threads(form)
@@ -125,4 +125,4 @@ def _agreement(
         for session in (Session(form, SIMULATED), Session(form, F32), *([Session.of(two)] if two else []))
     )
     found = min(median_db(simulated, outputs) for outputs in executed)
-    return Agreement(found, least_agreement(floor, reference, simulated))
+    return Closeness(found, least_agreement(floor, reference, simulated))

@@ -40,7 +40,7 @@ from calib.values.pictures import Drawn
 from calib.values.plan import QuantizationPlan
 
 if TYPE_CHECKING:
-    from calib.engine.miscomputed import Agreement
+    from calib.engine.miscomputed import Closeness
 
 # INT8 against its own simulation in f32: the arithmetic differs where a rounding tips, which moves single samples and
 # grows with depth. Measured on ten networks (MobileNets, ResNets, ViTs, EfficientNet-Lite0, text detection and
@@ -195,17 +195,17 @@ def _agreement(
     expected: list[list[NDArray[Any]]],
     executed: list[list[NDArray[Any]]],
     fp32: Callable[[], list[list[NDArray[Any]]]] | None,
-) -> Agreement:
+) -> Closeness:
     """Return how an execution agrees with its simulation; FP32 is run only where that is not enough by itself."""
-    from calib.engine.miscomputed import Agreement, least_agreement  # here: few models agree so badly with FP32
+    from calib.engine.miscomputed import Closeness, least_agreement  # here: few models agree so badly with FP32
 
     found = median_db(expected, executed)
     if found >= SIMULATION_FLOOR_DB or fp32 is None:
-        return Agreement(found, SIMULATION_FLOOR_DB)
-    return Agreement(found, least_agreement(SIMULATION_FLOOR_DB, fp32(), expected))
+        return Closeness(found, SIMULATION_FLOOR_DB)
+    return Closeness(found, least_agreement(SIMULATION_FLOOR_DB, fp32(), expected))
 
 
-def _differs(name: str, what: str, seen: Agreement, where: str, plan: QuantizationPlan) -> ExecutionError:
+def _differs(name: str, what: str, seen: Closeness, where: str, plan: QuantizationPlan) -> ExecutionError:
     return ExecutionError(
         f"{name}: INT8 execution differs from {what} ({seen.found:.1f} dB, at least {seen.least:.3g} dB are "
         f"expected){where}: " + (SATURATED if saturates(plan) else MISCOMPUTED)

@@ -53,7 +53,8 @@ class Miscomputing(Session):
 
     def __init__(self, model: Any, config: Any):
         super().__init__(model, config)
-        self.simulated = "LP_TRANSFORMS_MODE" in config
+        int8 = any(node.int8 for node in executed_nodes(self.compiled))  # FP32 runs no kernel that is wrong
+        self.simulated = "LP_TRANSFORMS_MODE" in config or not int8
 
     def each(self, samples: Any) -> Iterator[list[Any]]:
         # Tapped: the model's output, first, second, head. Plain: the model's output alone.

@@ -51,7 +51,7 @@ def test_a_layer_that_is_executed_otherwise_than_simulated_is_left_out_with_the_
 
 
 def test_a_network_that_is_executed_as_simulated_is_not_looked_at(monkeypatch: pytest.MonkeyPatch):
-    def never(*_: object) -> miscomputed.Agreement:
+    def never(*_: object) -> miscomputed.Closeness:
         raise AssertionError("it was compiled for nothing")
 
     monkeypatch.setattr(miscomputed, "_agreement", never)
@@ -85,9 +85,9 @@ def test_execution_may_differ_from_its_simulation_as_much_as_that_does_from_fp32
 def test_no_layer_is_left_out_where_the_whole_agrees_as_well_as_it_can(monkeypatch: pytest.MonkeyPatch):
     asked: list[ov.Model] = []
 
-    def as_well_as_it_can(model: ov.Model, *_: object) -> miscomputed.Agreement:
+    def as_well_as_it_can(model: ov.Model, *_: object) -> miscomputed.Closeness:
         asked.append(model)
-        return miscomputed.Agreement(8.3, 3.3)
+        return miscomputed.Closeness(8.3, 3.3)
 
     monkeypatch.setattr(verify, "PROVEN_DB", 1e6)
     monkeypatch.setattr(miscomputed, "_agreement", as_well_as_it_can)
