@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peers import Samples
+from peers import HALF_RANGE, Samples
 
 from calib.corrections.bias_correction import sequential_correction
 from calib.corrections.candidate import Candidate
@@ -50,6 +50,7 @@ class Ablation:
         """Return the INT8 model."""
         # balanced holds samples out for the guard
         flags = {"samples": len(samples), "effort": "balanced" if self.guarded else "fast", "estimator": self.estimator}
+        flags["target"] = "cpu-no-vnni" if HALF_RANGE else "cpu"  # as all peers: elsewhere sums would saturate here
         return build(self.candidate(prepare(path, list(samples), flags=flags))).model
 
     def candidate(self, job: Job) -> Candidate:
