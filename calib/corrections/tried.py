@@ -27,8 +27,9 @@ HEAD_START_DB = 1.0
 # be this much better than what it would choose, and with this few samples, or fewer, the estimators that it tries last.
 MARGIN_DB = 1.0
 FEW = 4
-# Corrections of weights and biases are taken over for ranges whose levels are at most this much wider or narrower.
-ALIKE = 1.5
+# Corrections of weights and biases are taken over for ranges whose levels are at most this much wider or narrower. With
+# 1.5 a network of face landmarks lost 1.1 dB on unseen samples and the demo's mobilenet .1, with 1.25 neither.
+ALIKE = 1.25
 
 
 @dataclass
