@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from peers import HALF_RANGE, Samples
+from peers import TARGET, Samples
 
 from calib.corrections.bias_correction import sequential_correction
 from calib.corrections.candidate import Candidate
@@ -49,8 +49,8 @@ class Ablation:
     def quantize(self, path: Path, samples: Samples) -> ov.Model:
         """Return the INT8 model."""
         # balanced holds samples out for the guard
-        flags = {"samples": len(samples), "effort": "balanced" if self.guarded else "fast", "estimator": self.estimator}
-        flags["target"] = "cpu-no-vnni" if HALF_RANGE else "cpu"  # as all peers: elsewhere sums would saturate here
+        effort = "balanced" if self.guarded else "fast"
+        flags = {"samples": len(samples), "effort": effort, "estimator": self.estimator, "target": TARGET}
         return build(self.candidate(prepare(path, list(samples), flags=flags))).model
 
     def candidate(self, job: Job) -> Candidate:

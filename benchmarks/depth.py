@@ -3,7 +3,7 @@
 Networks of tiny layers, so that compiling is nearly all of it: chains of convolutions, residual networks and
 transformers. CPU seconds (user and system) at one thread, a process for each network, and as multiples of compiling
 the FP32 network once; the pass, as a multiple of a plain pass over the same samples, the two in turns. "Allowed" is
-what issue and README promise of a whole run: 5 compilations of the FP32 network, 2 of the INT8 one and 1.4 passes.
+the target of a whole run: 5 compilations of the FP32 network, 2 of the INT8 one and 1.4 passes.
 
     python benchmarks/depth.py [--kinds chain,residual,transformer] [--layers 100,300,1000,3000]
 """

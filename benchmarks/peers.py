@@ -16,6 +16,9 @@ from calib.runtime.session import core, ov
 HALF_RANGE = not exact_int8(cpu(), os.environ.get(LIMIT, ""))
 """Whether INT8 sums saturate on this CPU, so that weights may take half their levels only, with whichever tool."""
 
+TARGET = "cpu-no-vnni" if HALF_RANGE else "cpu"
+"""calib's target with which its weights have the levels that NNCF's have here."""
+
 Samples = Sequence[NDArray[Any] | tuple[NDArray[Any], ...]]
 """Samples of the only input, or tuples in the order of the inputs."""
 
@@ -54,7 +57,7 @@ class CalibPeer:
         """Return the INT8 model."""
         import calib
 
-        given = {"target": "cpu-no-vnni" if HALF_RANGE else "cpu", **(self.settings or {})}
+        given = {"target": TARGET, **(self.settings or {})}
         return calib.quantize(path, list(samples), samples=len(samples), **given).model
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ablations import Ablation
 from cases import Case, Reference, arrays_of
 from numpy.typing import NDArray
+from peers import TARGET
 
 from calib.accuracy.problem import Problem
 from calib.accuracy.result import SearchResult
@@ -153,7 +154,8 @@ class GreedyLoop:
 
     def run(self, case: Case, reference: Reference, max_drop: float) -> Found:
         """Quantize with one."""
-        job = prepare(case.path, list(case.calibration), flags={"samples": len(case.calibration), "effort": "fast"})
+        flags = {"samples": len(case.calibration), "effort": "fast", "target": TARGET}
+        job = prepare(case.path, list(case.calibration), flags=flags)
         built = build(Ablation("minmax").candidate(job))
         everything = range(len(case.validation))
         images = len(everything)  # the FP32 pass
@@ -239,4 +241,4 @@ SEARCHES: Mapping[str, Search] = {
     search.name: search
     for search in (CalibSearch("calib minmax", FAST), CalibSearch("calib"), NncfSearch(), GreedyLoop())
 }
-"""Name → search; "calib minmax" and the greedy loop begin with the same model."""
+"""Name → search; the greedy loop begins as "calib minmax" does, with the levels of weights that suit this CPU."""
